@@ -1,0 +1,35 @@
+.PHONY: demo test test-slow lint clean
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+help:
+	@echo "make demo       set up, then compare three ways of training on handwritten dates"
+	@echo "make test       set up, then run all tests but the slow ones"
+	@echo "make test-slow  set up, then run the slow tests"
+	@echo "make lint       set up, then check style and types"
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	rm -rf runs/demo
+	$(BIN)/freerun compare digits --methods mle scheduled_sampling differentiable_scheduled_sampling --seeds 2 --output runs/demo
+
+test: $(VENV)/installed
+	$(BIN)/pytest -n auto
+
+test-slow: $(VENV)/installed
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs build dist

@@ -1,0 +1,81 @@
+"""What a policy is given: sources, and the targets to train towards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """The inputs of a batch of sentences.
+
+    `values` holds tokens, or several tokens per position whose embeddings are summed (a word and
+    its suffix, say), or real-valued features (a row of pixels).
+    """
+
+    values: Int[Tensor, "b s"] | Int[Tensor, "b s f"] | Float[Tensor, "b s f"]
+    mask: Bool[Tensor, "b s"]
+
+    @property
+    def lengths(self) -> Int[Tensor, "b"]:
+        """The number of positions of every sentence."""
+        return self.mask.sum(1)
+
+    def select(self, rows: Int[Tensor, "n"]) -> Source:
+        """The sentences at `rows`, in that order, repeated where named twice."""
+        return Source(self.values[rows], self.mask[rows])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples to train on.
+
+    `ids` names each example in the whole data set: coins and samples are drawn by it, so that an
+    example meets the same ones wherever it stands. `mask` is true on target tokens, eos included.
+    """
+
+    ids: Int[Tensor, "b"]
+    source: Source
+    target: Int[Tensor, "b t"]
+    mask: Bool[Tensor, "b t"]
+
+    @property
+    def lengths(self) -> Int[Tensor, "b"]:
+        """The number of target tokens of every example."""
+        return self.mask.sum(1)
+
+    def select(self, rows: Int[Tensor, "n"]) -> Batch:
+        """The examples at `rows`, in that order."""
+        return Batch(
+            self.ids[rows], self.source.select(rows), self.target[rows], self.mask[rows]
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The batch as a flat dictionary, which training loops know how to move to a device."""
+        return {
+            "ids": self.ids,
+            "source": self.source.values,
+            "source_mask": self.source.mask,
+            "target": self.target,
+            "target_mask": self.mask,
+        }
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Batch:
+        """The batch that `tensors` was made of.
+
+        Raises:
+            KeyError: where a tensor is missing.
+        """
+        source = Source(tensors["source"], tensors["source_mask"])
+        return cls(tensors["ids"], source, tensors["target"], tensors["target_mask"])
+
+    def inputs(self, bos: int) -> Int[Tensor, "b t"]:
+        """What teacher forcing feeds: bos, then every target token but the last."""
+        start = torch.full_like(self.target[:, :1], bos)
+        return torch.cat([start, self.target[:, :-1]], 1)

@@ -1,0 +1,68 @@
+"""What every training method is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from freerun.batch import Batch
+from freerun.policy import Policy
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where training stands: what schedules are read at and random numbers are named by.
+
+    Args:
+        step: updates done so far.
+        total: updates planned.
+        seed: the seed of the run.
+    """
+
+    step: int = 0
+    total: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the range.
+
+        Raises:
+            ValueError: where no update is planned.
+        """
+        if self.total < 1:
+            raise ValueError(f"Clock.total is {self.total}; at least one update must be planned")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The loss of a batch as a sum, so that padding, accumulation and ranks cannot change it.
+
+    Args:
+        total: the loss summed over target tokens; gradients flow through it.
+        count: the number of target tokens.
+        metrics: what else is worth a look, such as the share of own tokens.
+    """
+
+    total: Tensor
+    count: Tensor
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A training method: a dataclass whose fields are its settings.
+
+    Four more members are looked for, and may be left out: `parts(policy)`, modules that are trained
+    with the model; `frozen(policy)`, modules that are not; `state_dict()` with
+    `load_state_dict(state)`, what a checkpoint must keep; `after_update(objective, clock)`.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    summary: ClassVar[str]
+
+    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+        """The loss of `batch`; its gradient is what training follows."""
+        ...

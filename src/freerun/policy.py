@@ -1,0 +1,80 @@
+"""The one protocol that every sequence model stands behind.
+
+A *cell* is one decoding position of one sentence. Cell c of a row reads input c (cell 0 reads bos)
+and scores what is written there. A *state* is what a row knows after the inputs that it read.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from typing_extensions import Self
+
+from freerun.batch import Source
+from freerun.vocabulary import Vocabulary
+
+
+class State(Protocol):
+    """What each row of a batch knows. Rows keep their gradients through `select`."""
+
+    def select(self, rows: Int[Tensor, "n"]) -> Self:
+        """The state whose row i is row `rows[i]` of this one: pick, repeat, reorder."""
+        ...
+
+
+class Trace(Protocol):
+    """Prefixes that were read in one pass. What is not asked for is not computed."""
+
+    def logits(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n a"]:
+        """The scores at the cells that are true, row by row."""
+        ...
+
+    def fork(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> State:
+        """The states from which the scores at (row, cell) came: after inputs 0 … cell."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A sequence model as a policy: from what was written to scores of what comes next.
+
+    Inputs are tokens or embeddings of tokens (see `embed`), everywhere.
+    """
+
+    vocabulary: Vocabulary
+
+    def limit(self, source: Source) -> Int[Tensor, "b"]:
+        """The most tokens that each row may write, eos included; exact where there is no eos."""
+        ...
+
+    def start(self, source: Source) -> State:
+        """The state of every sentence before anything was read."""
+        ...
+
+    def step(
+        self, state: State, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
+    ) -> tuple[Float[Tensor, "n a"], State]:
+        """Read one input a row: the scores of the next token, and the new state."""
+        ...
+
+    def force(
+        self,
+        source: Source,
+        inputs: Int[Tensor, "b t"] | Float[Tensor, "b t e"],
+        parents: Int[Tensor, "b t"] | None = None,
+    ) -> Trace:
+        """Read whole rows of inputs, in one pass where the model can.
+
+        Input i of a row continues input `parents[i]` of that row, which stands before it; -1 is
+        the start. Left out, each continues the one before, so that the row is one sequence; else
+        it is a tree of prefixes.
+        """
+        ...
+
+    def embed(
+        self, weights: Int[Tensor, "*rows"] | Float[Tensor, "*rows a"]
+    ) -> Float[Tensor, "*rows e"]:
+        """The embeddings of tokens, or mixtures of them, one weight for each action."""
+        ...

@@ -1,0 +1,87 @@
+"""Random numbers without state: each is a function of the coordinates that name it.
+
+A coin or a sample is named by (seed, stream, step, example id, cell …). So padding, the order of a
+batch, gradient accumulation, the number of processes and resuming cannot change a run.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Coordinate = int | str | Int[Tensor, "..."]
+
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+_FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
+_SECOND = 0x94D049BB133111EB - (1 << 64)
+
+
+def _wrap(value: int) -> int:
+    """`value` as a signed 64-bit integer."""
+    return ((value + (1 << 63)) % (1 << 64)) - (1 << 63)
+
+
+def _shift(bits: Int[Tensor, "..."], by: int) -> Int[Tensor, "..."]:
+    """A logical right shift: torch's is arithmetic, and would drag the sign along."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
+
+
+def _mix(bits: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """The finaliser of splitmix64 (Steele, Lea, Flood, 2014): a bijection of 64-bit integers."""
+    bits = (bits ^ _shift(bits, 30)) * _FIRST
+    bits = (bits ^ _shift(bits, 27)) * _SECOND
+    return bits ^ _shift(bits, 31)
+
+
+def random_bits(*coordinates: Coordinate) -> Int[Tensor, "..."]:
+    """64 random bits for each element of the coordinates, broadcast against each other.
+
+    Coordinates are folded in one by one, so their order matters and (1, 2) differs from (12,).
+    """
+    tensors = [c for c in coordinates if isinstance(c, Tensor)]
+    device = tensors[0].device if tensors else None
+    bits = torch.zeros((), dtype=torch.int64, device=device)
+    for coordinate in coordinates:
+        if isinstance(coordinate, str):
+            coordinate = zlib.crc32(coordinate.encode())
+        if isinstance(coordinate, int):
+            # Torch refuses integers over 64 bits, and does not wrap them.
+            step = _wrap((coordinate + 1) * _GOLDEN)
+        else:
+            step = (coordinate.long() + 1) * _GOLDEN
+        bits = _mix(bits + step)
+    return bits
+
+
+def uniform(
+    *coordinates: Coordinate, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "..."]:
+    """Uniform numbers in the open interval (0, 1), one for each element of the coordinates.
+
+    Neither end is ever reached, so logarithms are finite: 23 bits in float32, 52 in float64.
+    """
+    digits = 52 if dtype == torch.float64 else 23
+    bits = _shift(random_bits(*coordinates), 64 - digits)
+    exact = (bits.double() + 0.5) * 2.0**-digits
+    return exact.to(torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def gumbel(
+    *coordinates: Coordinate, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "..."]:
+    """Gumbel noise -log(-log U): the argmax of logits plus it is a sample of their softmax."""
+    noise = -torch.log(-torch.log(uniform(*coordinates, dtype=torch.float64)))
+    return noise.to(dtype)
+
+
+def below(bound: int, *coordinates: Coordinate) -> Int[Tensor, "..."]:
+    """Whole numbers drawn uniformly from 0 … bound-1, one for each element of the coordinates."""
+    return (uniform(*coordinates, dtype=torch.float64) * bound).long()
+
+
+def permutation(count: int, *coordinates: Coordinate) -> Int[Tensor, "count"]:
+    """A random order of 0 … count-1."""
+    return random_bits(*coordinates, torch.arange(count)).argsort(stable=True)

@@ -1,0 +1,55 @@
+"""Relaxed choices: weights over tokens through which a gradient reaches the scores.
+
+Goyal, Dyer, Berg-Kirkpatrick 2017, *Differentiable Scheduled Sampling for Credit Assignment*,
+arXiv 1704.06970. The embedding that is fed is the mixture Σ_a w(a)·e(a) of these weights w.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def soft_argmax(
+    scores: Float[Tensor, "*rows a"], alpha: float, *, top_k: int | None = None
+) -> Float[Tensor, "*rows a"]:
+    """softmax(α·s), which tends to the one-hot argmax as α → ∞ (equation 3).
+
+    Args:
+        scores: unnormalised scores s.
+        alpha: the peakedness α > 0.
+        top_k: spread the weights over the `top_k` best tokens of each row only.
+    """
+    scaled = scores * alpha
+    if top_k is None or top_k >= scores.shape[-1]:
+        return scaled.softmax(-1)
+    best, tokens = scaled.topk(top_k, -1)
+    return torch.zeros_like(scaled).scatter(-1, tokens, best.softmax(-1))
+
+
+def soft_sample(
+    scores: Float[Tensor, "*rows a"],
+    noise: Float[Tensor, "*rows a"],
+    alpha: float,
+    *,
+    top_k: int | None = None,
+) -> Float[Tensor, "*rows a"]:
+    """softmax(α·(s + G)) with Gumbel noise G, which tends to a one-hot sample (equation 4).
+
+    α multiplies the noise too: it is the inverse temperature 1/τ of Gumbel-softmax.
+
+    Args:
+        scores: unnormalised scores s.
+        noise: Gumbel noise G, fresh for every cell.
+        alpha: the peakedness α > 0.
+        top_k: spread the weights over the `top_k` best perturbed tokens of each row only.
+    """
+    return soft_argmax(scores + noise, alpha, top_k=top_k)
+
+
+def straight_through(weights: Float[Tensor, "*rows a"]) -> Float[Tensor, "*rows a"]:
+    """One-hot at the largest weight in value, the gradient of `weights` (Bengio et al. 2013)."""
+    hard = F.one_hot(weights.argmax(-1), weights.shape[-1]).to(weights.dtype)
+    return hard + weights - weights.detach()

@@ -1,0 +1,138 @@
+"""What every task is: examples to train on, and what is reported of free-running outputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from typing_extensions import Self
+
+from freerun.batch import Batch
+from freerun.vocabulary import Vocabulary
+
+
+class DataError(ValueError):
+    """Data that cannot be used: the message names the file, the line and what would be right."""
+
+
+class Examples(Protocol):
+    """One split of a task's data. Examples are numbered from 0; ids of a batch are the numbers."""
+
+    references: Sequence[Sequence[int]]
+    """The target tokens of every example, without eos."""
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        ...
+
+    def batch(self, numbers: Sequence[int], epoch: int = 0) -> Batch:
+        """The examples of these numbers. What a training set draws anew, it draws by `epoch`."""
+        ...
+
+
+class Codec(ABC):
+    """What a model of a task reads and writes: all that a checkpoint must keep beside weights.
+
+    Attributes:
+        task: the name of the task.
+        target: the tokens that are written.
+        features: the width of real-valued inputs; None for token inputs.
+        factors: the vocabularies of token inputs, one for each token of a position.
+        limit: the most tokens that an output may have, eos included; None where every output is as
+            long as its source.
+    """
+
+    task: str
+    target: Vocabulary
+    features: int | None
+    factors: tuple[int, ...]
+    limit: int | None
+
+    @abstractmethod
+    def read(self, lines: Sequence[str], name: str) -> Examples:
+        """Sources without targets from the lines of a file called `name`, to predict from.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+
+    @abstractmethod
+    def write(self, tokens: Sequence[int], source: Sequence[str]) -> str:
+        """The text of an output, as `freerun predict` prints it beside the lines of its source."""
+
+    @abstractmethod
+    def save_pretrained(self, directory: str) -> None:
+        """Write codec.json into `directory`."""
+
+    @classmethod
+    @abstractmethod
+    def from_pretrained(cls, directory: str) -> Self:
+        """The codec that was saved in `directory`.
+
+        Raises:
+            DataError: where there is none, or none of this task.
+        """
+
+
+@dataclass(frozen=True)
+class Data:
+    """A task's data, read and split.
+
+    Attributes:
+        train: examples to train on.
+        dev: examples to choose settings and checkpoints by.
+        test: examples to report on.
+        codec: what a model of it reads and writes.
+        notes: what a user should know: sizes, overlaps, what was replaced.
+    """
+
+    train: Examples
+    dev: Examples
+    test: Examples
+    codec: Codec
+    notes: list[str] = field(default_factory=list)
+
+
+class Task(ABC):
+    """A task: a dataclass whose fields are its settings.
+
+    Attributes:
+        name: what it is called on the command line.
+        summary: one line on what is read and written.
+        metric: the name of the headline metric in `score`.
+        greater_is_better: whether a larger headline metric is better.
+        recipe: the settings of model and training that suit it, where the user gives none.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    metric: ClassVar[str]
+    greater_is_better: ClassVar[bool] = False
+    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {"model": {}, "training": {}}
+
+    @abstractmethod
+    def load(self) -> Data:
+        """Read, check and split the data.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+
+    @abstractmethod
+    def score(
+        self,
+        codec: Codec,
+        hypotheses: Sequence[Sequence[int]],
+        references: Sequence[Sequence[int]],
+    ) -> dict[str, float]:
+        """The metrics of free-running outputs, eos left out, against their references."""
+
+    @abstractmethod
+    def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
+        """For every position of the reference, whether the output is wrong there."""
+
+    @abstractmethod
+    def majority(self, data: Data) -> dict[str, float]:
+        """The metrics on the test set of a guess that never looks at its source."""

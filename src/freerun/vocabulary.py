@@ -1,0 +1,77 @@
+"""The tokens that a policy reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+EOS = "<eos>"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens of one side of a task.
+
+    `symbols[i]` is the text of token i. These are the *actions*, the tokens that may be written:
+    logits have one column for each. `eos`, where the sequences have one, is among them; so may
+    `backspace` be. `bos` and `pad` are only ever read, and need not be symbols. Where padding lies
+    is told by masks, never by comparing tokens with `pad`: so `pad` may equal `eos`.
+
+    Args:
+        symbols: the text of every action.
+        bos: the token that a target is started with.
+        pad: the token that fills the rest of shorter rows.
+        eos: the action that ends a sequence; None for fixed-length targets.
+        backspace: the action that withdraws the last token, if there is one.
+    """
+
+    symbols: tuple[str, ...]
+    bos: int
+    pad: int
+    eos: int | None = None
+    backspace: int | None = None
+
+    @classmethod
+    def build(cls, symbols: Iterable[str], *, eos: bool) -> Vocabulary:
+        """A vocabulary of `symbols`, in their order, with eos last where wanted, then bos and pad.
+
+        Raises:
+            ValueError: where a symbol comes twice.
+        """
+        symbols = (*symbols, EOS) if eos else tuple(symbols)
+        repeated = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+        if repeated:
+            raise ValueError(f"the symbol {repeated[0]!r} comes more than once in the vocabulary")
+        count = len(symbols)
+        return cls(symbols, bos=count, pad=count + 1, eos=count - 1 if eos else None)
+
+    @property
+    def actions(self) -> int:
+        """How many tokens can be written: ids 0 … actions-1."""
+        return len(self.symbols)
+
+    @property
+    def size(self) -> int:
+        """How many tokens can be read: the rows of an embedding."""
+        return max(self.actions, self.bos + 1, self.pad + 1)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """The id of every symbol."""
+        return {symbol: i for i, symbol in enumerate(self.symbols)}
+
+    def encode(self, symbols: Iterable[str]) -> list[int]:
+        """The ids of `symbols`, without eos.
+
+        Raises:
+            KeyError: for a symbol that is not in the vocabulary.
+        """
+        return [self.ids[symbol] for symbol in symbols]
+
+    def decode(self, tokens: Sequence[int]) -> list[str]:
+        """The symbols of `tokens` up to the first eos, which is left out."""
+        written = list(tokens)
+        if self.eos in written:
+            written = written[: written.index(self.eos)]
+        return [self.symbols[token] for token in written]
