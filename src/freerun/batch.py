@@ -51,9 +51,7 @@ class Batch:
 
     def select(self, rows: Int[Tensor, "n"]) -> Batch:
         """The examples at `rows`, in that order."""
-        return Batch(
-            self.ids[rows], self.source.select(rows), self.target[rows], self.mask[rows]
-        )
+        return Batch(self.ids[rows], self.source.select(rows), self.target[rows], self.mask[rows])
 
     def tensors(self) -> dict[str, Tensor]:
         """The batch as a flat dictionary, which training loops know how to move to a device."""

@@ -56,9 +56,7 @@ def random_bits(*coordinates: Coordinate) -> Int[Tensor, "..."]:
     return bits
 
 
-def uniform(
-    *coordinates: Coordinate, dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "..."]:
+def uniform(*coordinates: Coordinate, dtype: torch.dtype = torch.float32) -> Float[Tensor, "..."]:
     """Uniform numbers in the open interval (0, 1), one for each element of the coordinates.
 
     Neither end is ever reached, so logarithms are finite: 23 bits in float32, 52 in float64.
@@ -69,9 +67,7 @@ def uniform(
     return exact.to(torch.float64 if dtype == torch.float64 else torch.float32)
 
 
-def gumbel(
-    *coordinates: Coordinate, dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "..."]:
+def gumbel(*coordinates: Coordinate, dtype: torch.dtype = torch.float32) -> Float[Tensor, "..."]:
     """Gumbel noise -log(-log U): the argmax of logits plus it is a sample of their softmax."""
     noise = -torch.log(-torch.log(uniform(*coordinates, dtype=torch.float64)))
     return noise.to(dtype)
