@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from jaxtyping import Int
+from torch import Tensor
 from typing_extensions import Self
 
 from freerun.batch import Batch
@@ -20,15 +22,26 @@ class DataError(ValueError):
 class Examples(Protocol):
     """One split of a task's data. Examples are numbered from 0; ids of a batch are the numbers."""
 
-    references: Sequence[Sequence[int]]
-    """The target tokens of every example, without eos."""
+    @property
+    def references(self) -> Sequence[Sequence[int]]:
+        """The target tokens of every example, without eos."""
+        ...
 
     def __len__(self) -> int:
         """The number of examples."""
         ...
 
-    def batch(self, numbers: Sequence[int], epoch: int = 0) -> Batch:
+    def batch(self, numbers: Sequence[int] | Int[Tensor, "b"], epoch: int = 0) -> Batch:
         """The examples of these numbers. What a training set draws anew, it draws by `epoch`."""
+        ...
+
+
+class Sources(Examples, Protocol):
+    """Examples to predict from: their targets are empty."""
+
+    @property
+    def lines(self) -> Sequence[Sequence[str]]:
+        """The lines that every example was read from."""
         ...
 
 
@@ -37,21 +50,39 @@ class Codec(ABC):
 
     Attributes:
         task: the name of the task.
-        target: the tokens that are written.
-        features: the width of real-valued inputs; None for token inputs.
-        factors: the vocabularies of token inputs, one for each token of a position.
-        limit: the most tokens that an output may have, eos included; None where every output is as
-            long as its source.
     """
 
-    task: str
-    target: Vocabulary
-    features: int | None
-    factors: tuple[int, ...]
-    limit: int | None
+    task: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def target(self) -> Vocabulary:
+        """The tokens that are written."""
+
+    @property
+    @abstractmethod
+    def features(self) -> int | None:
+        """The width of real-valued inputs; None for token inputs."""
+
+    @property
+    @abstractmethod
+    def factors(self) -> tuple[int, ...]:
+        """How many ids each of the tokens at a position has, padding included; () for real inputs.
+
+        Ids of factor k lie in 0 … factors[k]-1. With one factor a source is Int[b, s], with more it
+        is Int[b, s, f].
+        """
+
+    @property
+    @abstractmethod
+    def limit(self) -> int | None:
+        """The most tokens that an output may have, eos included.
+
+        None where every output is as long as its source.
+        """
 
     @abstractmethod
-    def read(self, lines: Sequence[str], name: str) -> Examples:
+    def read(self, lines: Sequence[str], name: str) -> Sources:
         """Sources without targets from the lines of a file called `name`, to predict from.
 
         Raises:
@@ -60,7 +91,21 @@ class Codec(ABC):
 
     @abstractmethod
     def write(self, tokens: Sequence[int], source: Sequence[str]) -> str:
-        """The text of an output, as `freerun predict` prints it beside the lines of its source."""
+        """The text of an output, as `freerun predict` prints it, eos or not.
+
+        Args:
+            tokens: the output.
+            source: the lines its source was read from (`Sources.lines`).
+        """
+
+    @abstractmethod
+    def evaluation(self, path: str) -> Examples:
+        """Examples with targets from a new file of the task's format, to evaluate on.
+
+        Raises:
+            DataError: naming the file, the line and what would be right; also where a target holds
+                what this codec cannot write.
+        """
 
     @abstractmethod
     def save_pretrained(self, directory: str) -> None:
