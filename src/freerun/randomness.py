@@ -47,12 +47,11 @@ def random_bits(*coordinates: Coordinate) -> Int[Tensor, "..."]:
     for coordinate in coordinates:
         if isinstance(coordinate, str):
             coordinate = zlib.crc32(coordinate.encode())
-        if isinstance(coordinate, int):
-            # Torch refuses integers over 64 bits, and does not wrap them.
-            step = _wrap((coordinate + 1) * _GOLDEN)
+        if isinstance(coordinate, Tensor):
+            bits = _mix(bits + (coordinate.long() + 1) * _GOLDEN)
         else:
-            step = (coordinate.long() + 1) * _GOLDEN
-        bits = _mix(bits + step)
+            # Torch refuses integers over 64 bits, and does not wrap them.
+            bits = _mix(bits + _wrap((coordinate + 1) * _GOLDEN))
     return bits
 
 

@@ -1,1 +1,21 @@
-"""."""
+"""Training methods, one file each."""
+
+from freerun.methods.base import Clock, Method, Outcome
+from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
+from freerun.methods.mle import MLE
+from freerun.methods.scheduled_sampling import ScheduledSampling
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (MLE, ScheduledSampling, DifferentiableScheduledSampling)
+}
+"""The methods that the command line knows. A method of your own is passed as an object."""
+
+__all__ = [
+    "METHODS",
+    "MLE",
+    "Clock",
+    "DifferentiableScheduledSampling",
+    "Method",
+    "Outcome",
+    "ScheduledSampling",
+]

@@ -42,12 +42,12 @@ class Outcome:
     Args:
         total: the loss summed over target tokens; gradients flow through it.
         count: the number of target tokens.
-        metrics: what else is worth a look, such as the share of own tokens.
+        metrics: what else is worth a look, such as the share of own tokens; without gradient.
     """
 
     total: Tensor
     count: Tensor
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -1,0 +1,83 @@
+"""The coins of scheduled sampling: who writes the token that a cell reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from freerun.batch import Batch
+from freerun.methods.base import Clock
+from freerun.randomness import uniform
+from freerun.schedules import Constant, Exponential, InverseSigmoid, Linear, Schedule
+from freerun.schedules import inverse_sigmoid_rate as rate_of_half
+
+ScheduleName = Literal["linear", "exponential", "inverse_sigmoid", "constant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coins:
+    """One coin per token and sentence, under a schedule (Bengio et al. 2015, section 2.4).
+
+    The reference token is read with probability ε, which falls during training from about 1
+    towards `floor`; else the policy's own. A setting left out is fitted to the length of the run.
+
+    Args:
+        schedule: how ε falls: `linear` max(floor, k - c·i), `exponential` k^i, `inverse_sigmoid`
+            k/(k + exp(i/k)), or `constant` k, for update i.
+        k: linear: ε at the start (default 1). exponential: in (0, 1) (default: ε is 0.01 at the
+            end). inverse_sigmoid: at least 1 (default: ε is one half at half of the run).
+            constant: ε itself (required).
+        c: linear only: the fall per update (default: `floor` is reached at the end).
+        floor: the least ε, in [0, 1].
+
+    Raises:
+        ValueError: where a setting is out of range, missing, or has no effect on this schedule.
+    """
+
+    schedule: ScheduleName = "inverse_sigmoid"
+    k: float | None = None
+    c: float | None = None
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.c is not None and self.schedule != "linear":
+            raise ValueError(f"c is the slope of schedule=linear; {self.schedule} has none")
+        if self.c is not None and self.c < 0:
+            raise ValueError(f"c is {self.c}; it must be at least 0")
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"floor is {self.floor}; it must lie in [0, 1]")
+        if self.schedule == "constant" and self.k is None:
+            raise ValueError("schedule=constant needs k, the share of reference tokens")
+        if self.schedule == "constant" and self.floor > 0:
+            raise ValueError("floor has no effect on schedule=constant; set k")
+        low, high = (1.0, float("inf")) if self.schedule == "inverse_sigmoid" else (0.0, 1.0)
+        if self.k is not None and not low <= self.k <= high:
+            raise ValueError(
+                f"k is {self.k}; for schedule={self.schedule} it must lie in [{low:g}, {high:g}]"
+            )
+
+    def share(self, clock: Clock) -> float:
+        """ε, the probability of the reference token, at this update."""
+        return self._schedule(clock.total)(clock.step)
+
+    def own(self, batch: Batch, clock: Clock) -> Bool[Tensor, "b t"]:
+        """Where a target cell reads the policy's own token; never at cell 0, which reads bos."""
+        cells = torch.arange(batch.mask.shape[1], device=batch.mask.device)
+        coins = uniform(clock.seed, "reference or own", clock.step, batch.ids[:, None], cells)
+        return (coins >= self.share(clock)) & batch.mask & (cells > 0)
+
+    def _schedule(self, total: int) -> Schedule:
+        if self.schedule == "constant":
+            return Constant(self.k if self.k is not None else 1.0)
+        if self.schedule == "linear":
+            k = 1.0 if self.k is None else self.k
+            c = max(k - self.floor, 0.0) / total if self.c is None else self.c
+            return Linear(k, c, self.floor)
+        if self.schedule == "exponential":
+            return Exponential(0.01 ** (1 / total) if self.k is None else self.k, self.floor)
+        return InverseSigmoid(rate_of_half(total / 2) if self.k is None else self.k, self.floor)

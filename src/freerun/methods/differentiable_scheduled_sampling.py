@@ -1,0 +1,98 @@
+"""Differentiable scheduled sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from freerun.batch import Batch
+from freerun.losses import log_loss
+from freerun.methods.base import Clock, Outcome
+from freerun.methods.coins import Coins
+from freerun.policy import Policy
+from freerun.randomness import gumbel
+from freerun.relaxations import soft_argmax, soft_sample, straight_through
+from freerun.rolling import relaxed
+from freerun.schedules import Geometric
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferentiableScheduledSampling(Coins):
+    """Scheduled sampling whose own tokens are relaxed, so that the gradient reaches what they cost.
+
+    Goyal, Dyer, Berg-Kirkpatrick 2017, *Differentiable Scheduled Sampling for Credit Assignment*,
+    arXiv 1704.06970, section 3. The cell after an own token reads the mixture Σ_a w(a)·e(a).
+
+    Args:
+        relaxation: `soft_argmax`, w = softmax(α·s), or `soft_sample`, w = softmax(α·(s + G)) with
+            Gumbel noise G.
+        alpha: the peakedness α > 0 at the start of training.
+        alpha_end: α at the end, reached by a constant factor per update; the same as `alpha` where
+            left out.
+        straight_through: feed the one-hot token of the largest weight, with the gradient of w.
+        top_k: spread w over the k largest weights only; None over all.
+        schedule: how ε, the probability of the reference token, falls.
+        k: the parameter of the schedule; fitted to the run by default.
+        c: the slope of the linear schedule; fitted to the run by default.
+        floor: the least ε.
+
+    Raises:
+        ValueError: where a setting is out of range.
+    """
+
+    name: ClassVar[str] = "differentiable_scheduled_sampling"
+    paper: ClassVar[str] = "Goyal et al. 2017, arXiv 1704.06970"
+    summary: ClassVar[str] = "scheduled sampling that also learns from what a mistake costs later"
+
+    relaxation: Literal["soft_argmax", "soft_sample"] = "soft_argmax"
+    alpha: float = 1.0
+    alpha_end: float | None = None
+    straight_through: bool = False
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        for name in ("alpha", "alpha_end"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
+
+    def alpha_at(self, clock: Clock) -> float:
+        """α at this update."""
+        end = self.alpha if self.alpha_end is None else self.alpha_end
+        return Geometric(self.alpha, end, clock.total)(clock.step)
+
+    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+        """The log loss of the reference tokens on a mixed roll-in of relaxed tokens."""
+        own, count, alpha = self.own(batch, clock), batch.mask.sum(), self.alpha_at(clock)
+
+        def relax(
+            scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+        ) -> Float[Tensor, "n a"]:
+            if self.relaxation == "soft_argmax":
+                weights = soft_argmax(scores, alpha, top_k=self.top_k)
+            else:
+                tokens = torch.arange(scores.shape[-1], device=scores.device)
+                noise = gumbel(
+                    clock.seed,
+                    "relaxation",
+                    clock.step,
+                    batch.ids[rows, None],
+                    cell,
+                    tokens,
+                    dtype=scores.dtype,
+                )
+                weights = soft_sample(scores, noise, alpha, top_k=self.top_k)
+            return straight_through(weights) if self.straight_through else weights
+
+        scores = relaxed(policy, batch, own, relax)
+        total = log_loss(scores, batch.target[batch.mask])
+        own_share = own.sum() / count
+        return Outcome(total, count, {"own_share": own_share, "alpha": torch.tensor(alpha)})

@@ -1,0 +1,41 @@
+"""Maximum likelihood by teacher forcing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from freerun.batch import Batch
+from freerun.losses import log_loss
+from freerun.methods.base import Clock, Outcome
+from freerun.policy import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLE:
+    """-Σ_t log p(y*_t | y*_<t, x): the policy only ever sees reference prefixes.
+
+    Args:
+        label_smoothing: share of each target spread evenly over all tokens, in [0, 1).
+
+    Raises:
+        ValueError: where `label_smoothing` is out of range.
+    """
+
+    name: ClassVar[str] = "mle"
+    paper: ClassVar[str] = "Williams and Zipser 1989, Neural Computation 1(2) (teacher forcing)"
+    summary: ClassVar[str] = "the baseline: cheap and strong; start here, and measure against it"
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
+
+    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+        """The log loss of the reference tokens on reference prefixes."""
+        trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
+        scores = trace.logits(batch.mask)
+        total = log_loss(scores, batch.target[batch.mask], smoothing=self.label_smoothing)
+        return Outcome(total, batch.mask.sum())

@@ -1,0 +1,57 @@
+"""Scheduled sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from freerun.batch import Batch
+from freerun.losses import log_loss
+from freerun.methods.base import Clock, Outcome
+from freerun.methods.coins import Coins
+from freerun.policy import Policy
+from freerun.rolling import greedy_choice, mixed, sampled_choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduledSampling(Coins):
+    """Log loss of the reference on prefixes that mix reference tokens and the policy's own.
+
+    Bengio, Vinyals, Jaitly, Shazeer 2015, *Scheduled Sampling for Sequence Prediction with
+    Recurrent Neural Networks*, arXiv 1506.03099. No gradient flows through the fed tokens.
+
+    Args:
+        feedback: the policy's own token: its `greedy` choice, or a `sample`.
+        schedule: how ε, the probability of the reference token, falls.
+        k: the parameter of the schedule; fitted to the run by default.
+        c: the slope of the linear schedule; fitted to the run by default.
+        floor: the least ε.
+    """
+
+    name: ClassVar[str] = "scheduled_sampling"
+    paper: ClassVar[str] = "Bengio et al. 2015, arXiv 1506.03099"
+    summary: ClassVar[str] = "the model reads its own tokens more and more: a cheap first remedy"
+
+    feedback: Literal["greedy", "sample"] = "greedy"
+
+    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+        """The log loss of the reference tokens on a mixed roll-in."""
+        own = self.own(batch, clock)
+
+        def choose(
+            scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+        ) -> Int[Tensor, "n"]:
+            if self.feedback == "greedy":
+                return greedy_choice(scores)
+            log_probs = scores.log_softmax(-1)
+            return sampled_choice(
+                log_probs, clock.seed, "feedback", clock.step, batch.ids[rows], cell
+            )
+
+        trace = policy.force(batch.source, mixed(policy, batch, own, choose))
+        total = log_loss(trace.logits(batch.mask), batch.target[batch.mask])
+        count = batch.mask.sum()
+        return Outcome(total, count, {"own_share": own.sum() / count})

@@ -1,0 +1,117 @@
+"""The settings of the recurrent policy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from freerun.vocabulary import Vocabulary
+
+
+@strict
+class RecurrentConfig(PreTrainedConfig):
+    """What a recurrent policy is made of.
+
+    Args:
+        features: the width of real-valued inputs; None for token inputs.
+        factors: for token inputs, the number of ids of each token of a position. Their embeddings
+            are summed.
+        symbols: the text of every action.
+        bos: the token that a target is started with.
+        pad: the token that fills shorter rows.
+        eos: the action that ends a sequence; None for targets as long as their source.
+        backspace: the action that withdraws a token, if there is one.
+        limit: the most tokens that an output may have, eos included; None where there is no eos.
+        cell: `gru` or `lstm`.
+        hidden_size: the width of the recurrent states of encoder (each direction) and decoder.
+        embedding_size: the width of embeddings of tokens, of the source and the target.
+        layers: recurrent layers of encoder and decoder.
+        bidirectional: whether the encoder reads both ways.
+        attention: how the decoder looks at the source: `none` (only through its first state),
+            `general` (Luong et al. 2015, arXiv 1508.04025), `additive` (Bahdanau et al. 2015, arXiv
+            1409.0473), or `aligned` (cell t reads position t; for targets as long as their source).
+        input_feeding: whether the decoder also reads its last attentional output (Luong et al.,
+            section 3.3).
+        dropout: probability of dropping embeddings, states between layers, and outputs.
+    """
+
+    model_type = "freerun_recurrent"
+
+    features: int | None = None
+    factors: list[int] | tuple[int, ...] = ()
+    symbols: list[str] | tuple[str, ...] = ()
+    bos: int = 0
+    pad: int = 0
+    eos: int | None = None
+    backspace: int | None = None
+    limit: int | None = None
+    cell: Literal["gru", "lstm"] = "gru"
+    hidden_size: int = 128
+    embedding_size: int = 128
+    layers: int = 1
+    bidirectional: bool = False
+    attention: Literal["none", "general", "additive", "aligned"] = "none"
+    input_feeding: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self, **kwargs: object) -> None:
+        """Check what types cannot.
+
+        Raises:
+            ValueError: where settings contradict each other or the inputs are not described.
+        """
+        super().__post_init__(**kwargs)
+        if self.input_feeding and self.attention == "none":
+            raise ValueError(
+                "input_feeding needs attention: without it, there is no attentional output to feed"
+            )
+        if self.attention == "aligned" and self.eos is not None:
+            raise ValueError(
+                "attention='aligned' needs targets as long as their source, "
+                "but this vocabulary has an eos"
+            )
+        if self.symbols and (self.limit is None) != (self.eos is None):
+            raise ValueError("limit is given exactly where the vocabulary has an eos")
+        if self.symbols and (self.features is None) == (not self.factors):
+            raise ValueError("give features (real-valued inputs) or factors (token inputs)")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+        for name in ("hidden_size", "embedding_size", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens that the policy writes."""
+        return Vocabulary(
+            tuple(self.symbols), bos=self.bos, pad=self.pad, eos=self.eos, backspace=self.backspace
+        )
+
+    @classmethod
+    def of(
+        cls,
+        vocabulary: Vocabulary,
+        *,
+        features: int | None = None,
+        factors: tuple[int, ...] = (),
+        limit: int | None = None,
+        **settings: object,
+    ) -> RecurrentConfig:
+        """The configuration of a policy that writes `vocabulary`; `settings` are the other fields.
+
+        Raises:
+            ValueError: where settings contradict each other.
+        """
+        return cls(
+            features=features,
+            factors=factors,
+            limit=limit,
+            symbols=vocabulary.symbols,
+            bos=vocabulary.bos,
+            pad=vocabulary.pad,
+            eos=vocabulary.eos,
+            backspace=vocabulary.backspace,
+            **settings,
+        )

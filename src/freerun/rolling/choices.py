@@ -1,0 +1,65 @@
+"""How a policy picks its next token from scores."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from freerun.randomness import Coordinate, uniform
+
+
+def greedy_choice(scores: Float[Tensor, "n a"]) -> Int[Tensor, "n"]:
+    """The token with the largest score; the first of those where several tie."""
+    return scores.argmax(-1)
+
+
+def truncated_log_probs(
+    scores: Float[Tensor, "n a"],
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+) -> Float[Tensor, "n a"]:
+    """The log-probabilities that truncated sampling draws from; -inf where it never draws.
+
+    Args:
+        scores: unnormalised scores.
+        temperature: divides the scores; > 0.
+        top_k: keep the k largest scores; None keeps all.
+        top_p: of those, keep the smallest set of largest tokens whose probability reaches `top_p`
+            (Holtzman et al. 2020, arXiv 1904.09751); in (0, 1], and 1 keeps all.
+
+    Raises:
+        ValueError: where a setting is out of range.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}; it must be above 0 (greedy decodes at 0)")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k is {top_k}; it must be at least 1")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p is {top_p}; it must lie in (0, 1]")
+    scores = scores / temperature
+    if top_k is not None and top_k < scores.shape[-1]:
+        kept, tokens = scores.topk(top_k, -1)
+        scores = torch.full_like(scores, -torch.inf).scatter(-1, tokens, kept)
+    if top_p < 1:
+        ordered, tokens = scores.sort(stable=True, dim=-1, descending=True)
+        probs = ordered.softmax(-1)
+        # A token stays while the larger ones before it have not reached top_p.
+        ordered = ordered.masked_fill(probs.cumsum(-1) - probs >= top_p, -torch.inf)
+        scores = torch.full_like(scores, -torch.inf).scatter(-1, tokens, ordered)
+    return scores.log_softmax(-1)
+
+
+def sampled_choice(log_probs: Float[Tensor, "n a"], *coordinates: Coordinate) -> Int[Tensor, "n"]:
+    """A token of each row's distribution, by one uniform number for each (inverse CDF).
+
+    `coordinates` name the numbers (see `freerun.randomness`); one of them has a value for each row.
+    """
+    cumulative = log_probs.double().exp().cumsum(-1)
+    threshold = uniform(*coordinates, dtype=torch.float64) * cumulative[:, -1]
+    tokens = (cumulative <= threshold[:, None]).sum(-1)
+    # Rounding must not pick a token of no probability past the last that has some.
+    last = (cumulative < cumulative[:, -1:]).sum(-1)
+    return torch.minimum(tokens, last)

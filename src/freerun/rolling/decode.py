@@ -1,0 +1,156 @@
+"""Decoding: what a policy writes when it runs freely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from freerun.batch import Source
+from freerun.policy import Policy
+from freerun.rolling.choices import greedy_choice, sampled_choice, truncated_log_probs
+from freerun.rolling.modes import evaluation_mode
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What was written.
+
+    Attributes:
+        tokens: the tokens of every row, eos included; `pad` after the end.
+        lengths: how many tokens each row wrote, eos included.
+        ended: whether a row ended by itself: by eos or, without one, at its exact length.
+        log_probs: the log-probability of each row under the distribution it was drawn from.
+        scores: the scores at every cell, zero after the end; only where asked for.
+    """
+
+    tokens: Int[Tensor, "n t"]
+    lengths: Int[Tensor, "n"]
+    ended: Bool[Tensor, "n"]
+    log_probs: Float[Tensor, "n"]
+    scores: Float[Tensor, "n t a"] | None = None
+
+    def lists(self, eos: int | None) -> list[list[int]]:
+        """The tokens of every row, without its closing eos."""
+        rows = zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)
+        written = [tokens[:length] for tokens, length in rows]
+        return [row[:-1] if eos is not None and row[-1:] == [eos] else row for row in written]
+
+
+def greedy(
+    policy: Policy,
+    source: Source,
+    *,
+    limit: Int[Tensor, "n"] | None = None,
+    keep_scores: bool = False,
+) -> Decoded:
+    """The most likely token at every cell.
+
+    Args:
+        policy: the model; decodes in evaluation mode.
+        source: what to decode from.
+        limit: the most tokens of each row; by default the policy's own limit.
+        keep_scores: whether to keep the scores of every cell.
+    """
+
+    def choose(
+        scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+        tokens = greedy_choice(scores)
+        best = scores.gather(-1, tokens[:, None])[:, 0]
+        return tokens, best - scores.logsumexp(-1)
+
+    return _decode(policy, source, choose, limit, keep_scores)
+
+
+def sample(
+    policy: Policy,
+    source: Source,
+    *,
+    ids: Int[Tensor, "n"],
+    seed: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    limit: Int[Tensor, "n"] | None = None,
+    keep_scores: bool = False,
+) -> Decoded:
+    """Tokens drawn from the policy; log-probabilities are those of the truncated distribution.
+
+    Args:
+        policy: the model; decodes in evaluation mode.
+        source: what to decode from.
+        ids: names each row: equal ids of one seed draw the same numbers.
+        seed: names the draw.
+        temperature: divides the scores.
+        top_k: draw from the k best tokens only.
+        top_p: draw from the smallest set of best tokens with at least this probability.
+        limit: the most tokens of each row; by default the policy's own limit.
+        keep_scores: whether to keep the scores of every cell.
+
+    Raises:
+        ValueError: where a setting of truncation is out of range.
+    """
+
+    def choose(
+        scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+        log_probs = truncated_log_probs(scores, temperature=temperature, top_k=top_k, top_p=top_p)
+        tokens = sampled_choice(log_probs, seed, "sample", ids[rows], cell)
+        return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
+
+    return _decode(policy, source, choose, limit, keep_scores)
+
+
+Choose = Callable[
+    [Float[Tensor, "n a"], Int[Tensor, "n"], int],
+    tuple[Int[Tensor, "n"], Float[Tensor, "n"]],
+]
+
+
+@torch.no_grad()
+def _decode(
+    policy: Policy,
+    source: Source,
+    choose: Choose,
+    limit: Int[Tensor, "n"] | None,
+    keep_scores: bool,
+) -> Decoded:
+    """Write until every row has ended; rows leave the batch as they end."""
+    vocabulary, device = policy.vocabulary, source.mask.device
+    limit = policy.limit(source) if limit is None else limit
+    count, longest = len(limit), int(limit.max())
+    tokens = torch.full((count, longest), vocabulary.pad, device=device)
+    lengths = limit.clone()
+    ended = torch.full_like(limit, vocabulary.eos is None, dtype=torch.bool)
+    log_probs = torch.zeros(count, device=device)
+    scores_kept: list[Tensor] = []
+    with evaluation_mode(policy):
+        rows = torch.arange(count, device=device)
+        state = policy.start(source)
+        inputs = torch.full_like(rows, vocabulary.bos)
+        for cell in range(longest):
+            scores, state = policy.step(state, inputs)
+            inputs, gained = choose(scores, rows, cell)
+            tokens[rows, cell] = inputs
+            log_probs[rows] += gained.float()
+            if keep_scores:
+                scores_kept.append(scores.new_zeros(count, scores.shape[1]))
+                scores_kept[-1][rows] = scores
+            done = limit[rows] == cell + 1
+            if vocabulary.eos is not None:
+                closing = inputs == vocabulary.eos
+                ended[rows[closing]] = True
+                lengths[rows[closing]] = cell + 1
+                done = done | closing
+            if bool(done.any()):
+                stay = (~done).nonzero()[:, 0]
+                if len(stay) == 0:
+                    break
+                rows, inputs, state = rows[stay], inputs[stay], state.select(stay)
+    width = int(lengths.max())
+    kept = torch.stack(scores_kept, 1) if keep_scores else None
+    return Decoded(tokens[:, :width], lengths, ended, log_probs, kept)
