@@ -50,8 +50,8 @@ def random_bits(*coordinates: Coordinate) -> Int[Tensor, "..."]:
         if isinstance(coordinate, Tensor):
             bits = _mix(bits + (coordinate.long() + 1) * _GOLDEN)
         else:
-            # Torch refuses integers over 64 bits, and does not wrap them.
-            bits = _mix(bits + _wrap((coordinate + 1) * _GOLDEN))
+            # Torch and numpy refuse integers over 64 bits, where Python's own can be wrapped.
+            bits = _mix(bits + _wrap((int(coordinate) + 1) * _GOLDEN))
     return bits
 
 

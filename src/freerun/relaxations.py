@@ -21,7 +21,12 @@ def soft_argmax(
         scores: unnormalised scores s.
         alpha: the peakedness α > 0.
         top_k: spread the weights over the `top_k` best tokens of each row only.
+
+    Raises:
+        ValueError: where `top_k` is below 1.
     """
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k is {top_k}; it must be at least 1")
     scaled = scores * alpha
     if top_k is None or top_k >= scores.shape[-1]:
         return scaled.softmax(-1)
@@ -45,6 +50,9 @@ def soft_sample(
         noise: Gumbel noise G, fresh for every cell.
         alpha: the peakedness α > 0.
         top_k: spread the weights over the `top_k` best perturbed tokens of each row only.
+
+    Raises:
+        ValueError: where `top_k` is below 1.
     """
     return soft_argmax(scores + noise, alpha, top_k=top_k)
 
@@ -52,4 +60,5 @@ def soft_sample(
 def straight_through(weights: Float[Tensor, "*rows a"]) -> Float[Tensor, "*rows a"]:
     """One-hot at the largest weight in value, the gradient of `weights` (Bengio et al. 2013)."""
     hard = F.one_hot(weights.argmax(-1), weights.shape[-1]).to(weights.dtype)
-    return hard + weights - weights.detach()
+    # In this order the difference is exactly zero, and the value exactly one-hot.
+    return hard + (weights - weights.detach())

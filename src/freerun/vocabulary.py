@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,9 @@ class Vocabulary:
         pad: the token that fills the rest of shorter rows.
         eos: the action that ends a sequence; None for fixed-length targets.
         backspace: the action that withdraws the last token, if there is one.
+
+    Raises:
+        ValueError: where eos or backspace is no action, or bos or pad no token.
     """
 
     symbols: tuple[str, ...]
@@ -31,6 +35,18 @@ class Vocabulary:
     pad: int
     eos: int | None = None
     backspace: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the special tokens are tokens."""
+        for name in ("eos", "backspace"):
+            token = getattr(self, name)
+            if token is not None and not 0 <= token < self.actions:
+                raise ValueError(
+                    f"{name} is {token}; it must be an action, 0 to {self.actions - 1}"
+                )
+        for name in ("bos", "pad"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; a token is at least 0")
 
     @classmethod
     def build(cls, symbols: Iterable[str], *, eos: bool) -> Vocabulary:
@@ -40,7 +56,7 @@ class Vocabulary:
             ValueError: where a symbol comes twice.
         """
         symbols = (*symbols, EOS) if eos else tuple(symbols)
-        repeated = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+        repeated = sorted(symbol for symbol, times in Counter(symbols).items() if times > 1)
         if repeated:
             raise ValueError(f"the symbol {repeated[0]!r} comes more than once in the vocabulary")
         count = len(symbols)
