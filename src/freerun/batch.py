@@ -15,7 +15,8 @@ class Source:
     """The inputs of a batch of sentences.
 
     `values` holds tokens, or several tokens per position whose embeddings are summed (a word and
-    its suffix, say), or real-valued features (a row of pixels).
+    its suffix, say), or real-valued features (a row of pixels). `mask` is true on them, and false
+    on the padding that follows them.
     """
 
     values: Int[Tensor, "b s"] | Int[Tensor, "b s f"] | Float[Tensor, "b s f"]
@@ -36,7 +37,8 @@ class Batch:
     """Examples to train on.
 
     `ids` names each example in the whole data set: coins and samples are drawn by it, so that an
-    example meets the same ones wherever it stands. `mask` is true on target tokens, eos included.
+    example meets the same ones wherever it stands. `mask` is true on target tokens, eos included,
+    and false on the padding that follows them.
     """
 
     ids: Int[Tensor, "b"]
@@ -72,6 +74,17 @@ class Batch:
         """
         source = Source(tensors["source"], tensors["source_mask"])
         return cls(tensors["ids"], source, tensors["target"], tensors["target_mask"])
+
+    def target_tokens(self) -> Int[Tensor, "n"]:
+        """The target tokens of all examples, row by row.
+
+        Raises:
+            ValueError: where an example has none, and would be left out of a loss in silence.
+        """
+        empty = (~self.mask.any(1)).nonzero()[:, 0]
+        if len(empty):
+            raise ValueError(f"example {int(self.ids[empty[0]])} has no target tokens to learn")
+        return self.target[self.mask]
 
     def inputs(self, bos: int) -> Int[Tensor, "b t"]:
         """What teacher forcing feeds: bos, then every target token but the last."""

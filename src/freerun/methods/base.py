@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
 from torch import Tensor
 
@@ -48,6 +48,16 @@ class Outcome:
     total: Tensor
     count: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+def check_choice(name: str, value: str, literal: Any) -> None:
+    """Check that a setting is one of those that its `Literal` type names.
+
+    Raises:
+        ValueError: where it is none of them.
+    """
+    if value not in get_args(literal):
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(get_args(literal))}")
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from freerun.batch import Batch
-from freerun.methods.base import Clock
+from freerun.methods.base import Clock, check_choice
 from freerun.randomness import uniform
 from freerun.schedules import Constant, Exponential, InverseSigmoid, Linear, Schedule
 from freerun.schedules import inverse_sigmoid_rate as rate_of_half
@@ -28,7 +29,7 @@ class Coins:
     Args:
         schedule: how ε falls: `linear` max(floor, k - c·i), `exponential` k^i, `inverse_sigmoid`
             k/(k + exp(i/k)), or `constant` k, for update i.
-        k: linear: ε at the start (default 1). exponential: in (0, 1) (default: ε is 0.01 at the
+        k: linear: ε at the start (default 1). exponential: in [0, 1] (default: ε is 0.01 at the
             end). inverse_sigmoid: at least 1 (default: ε is one half at half of the run).
             constant: ε itself (required).
         c: linear only: the fall per update (default: `floor` is reached at the end).
@@ -45,20 +46,25 @@ class Coins:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        check_choice("schedule", self.schedule, ScheduleName)
         if self.c is not None and self.schedule != "linear":
             raise ValueError(f"c is the slope of schedule=linear; {self.schedule} has none")
-        if self.c is not None and self.c < 0:
-            raise ValueError(f"c is {self.c}; it must be at least 0")
+        if self.c is not None and not 0 <= self.c < math.inf:
+            raise ValueError(f"c is {self.c}; it must be finite and at least 0")
         if not 0 <= self.floor <= 1:
             raise ValueError(f"floor is {self.floor}; it must lie in [0, 1]")
         if self.schedule == "constant" and self.k is None:
             raise ValueError("schedule=constant needs k, the share of reference tokens")
         if self.schedule == "constant" and self.floor > 0:
             raise ValueError("floor has no effect on schedule=constant; set k")
-        low, high = (1.0, float("inf")) if self.schedule == "inverse_sigmoid" else (0.0, 1.0)
+        low, high = (1.0, math.inf) if self.schedule == "inverse_sigmoid" else (0.0, 1.0)
         if self.k is not None and not low <= self.k <= high:
             raise ValueError(
                 f"k is {self.k}; for schedule={self.schedule} it must lie in [{low:g}, {high:g}]"
+            )
+        if self.schedule == "linear" and self.k is not None and self.k < self.floor:
+            raise ValueError(
+                f"k is {self.k}, where schedule=linear starts, below floor {self.floor}"
             )
 
     def share(self, clock: Clock) -> float:

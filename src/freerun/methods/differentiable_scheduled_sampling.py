@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,13 +12,15 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.losses import log_loss
-from freerun.methods.base import Clock, Outcome
+from freerun.methods.base import Clock, Outcome, check_choice
 from freerun.methods.coins import Coins
 from freerun.policy import Policy
 from freerun.randomness import gumbel
 from freerun.relaxations import soft_argmax, soft_sample, straight_through
 from freerun.rolling import relaxed
 from freerun.schedules import Geometric
+
+Relaxation = Literal["soft_argmax", "soft_sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +44,14 @@ class DifferentiableScheduledSampling(Coins):
         floor: the least ε.
 
     Raises:
-        ValueError: where a setting is out of range.
+        ValueError: where a setting is out of range, missing, or has no effect on this schedule.
     """
 
     name: ClassVar[str] = "differentiable_scheduled_sampling"
     paper: ClassVar[str] = "Goyal et al. 2017, arXiv 1704.06970"
     summary: ClassVar[str] = "scheduled sampling that also learns from what a mistake costs later"
 
-    relaxation: Literal["soft_argmax", "soft_sample"] = "soft_argmax"
+    relaxation: Relaxation = "soft_argmax"
     alpha: float = 1.0
     alpha_end: float | None = None
     straight_through: bool = False
@@ -57,10 +60,11 @@ class DifferentiableScheduledSampling(Coins):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
+        check_choice("relaxation", self.relaxation, Relaxation)
         for name in ("alpha", "alpha_end"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} is {value}; it must be above 0")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}; it must be finite and above 0")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
 
@@ -70,8 +74,13 @@ class DifferentiableScheduledSampling(Coins):
         return Geometric(self.alpha, end, clock.total)(clock.step)
 
     def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
-        """The log loss of the reference tokens on a mixed roll-in of relaxed tokens."""
-        own, count, alpha = self.own(batch, clock), batch.mask.sum(), self.alpha_at(clock)
+        """The log loss of the reference tokens on a mixed roll-in of relaxed tokens.
+
+        Raises:
+            ValueError: where an example has no target.
+        """
+        targets, count = batch.target_tokens(), batch.mask.sum()
+        own, alpha = self.own(batch, clock), self.alpha_at(clock)
 
         def relax(
             scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
@@ -93,6 +102,6 @@ class DifferentiableScheduledSampling(Coins):
             return straight_through(weights) if self.straight_through else weights
 
         scores = relaxed(policy, batch, own, relax)
-        total = log_loss(scores, batch.target[batch.mask])
+        total = log_loss(scores, targets)
         own_share = own.sum() / count
         return Outcome(total, count, {"own_share": own_share, "alpha": torch.tensor(alpha)})

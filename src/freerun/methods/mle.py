@@ -34,8 +34,13 @@ class MLE:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
 
     def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
-        """The log loss of the reference tokens on reference prefixes."""
+        """The log loss of the reference tokens on reference prefixes.
+
+        Raises:
+            ValueError: where an example has no target.
+        """
+        targets = batch.target_tokens()
         trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
         scores = trace.logits(batch.mask)
-        total = log_loss(scores, batch.target[batch.mask], smoothing=self.label_smoothing)
+        total = log_loss(scores, targets, smoothing=self.label_smoothing)
         return Outcome(total, batch.mask.sum())

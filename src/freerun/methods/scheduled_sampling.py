@@ -10,10 +10,12 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.losses import log_loss
-from freerun.methods.base import Clock, Outcome
+from freerun.methods.base import Clock, Outcome, check_choice
 from freerun.methods.coins import Coins
 from freerun.policy import Policy
 from freerun.rolling import greedy_choice, mixed, sampled_choice
+
+Feedback = Literal["greedy", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +31,29 @@ class ScheduledSampling(Coins):
         k: the parameter of the schedule; fitted to the run by default.
         c: the slope of the linear schedule; fitted to the run by default.
         floor: the least ε.
+
+    Raises:
+        ValueError: where a setting is out of range, missing, or has no effect on this schedule.
     """
 
     name: ClassVar[str] = "scheduled_sampling"
     paper: ClassVar[str] = "Bengio et al. 2015, arXiv 1506.03099"
     summary: ClassVar[str] = "the model reads its own tokens more and more: a cheap first remedy"
 
-    feedback: Literal["greedy", "sample"] = "greedy"
+    feedback: Feedback = "greedy"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        check_choice("feedback", self.feedback, Feedback)
 
     def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
-        """The log loss of the reference tokens on a mixed roll-in."""
-        own = self.own(batch, clock)
+        """The log loss of the reference tokens on a mixed roll-in.
+
+        Raises:
+            ValueError: where an example has no target.
+        """
+        targets, own = batch.target_tokens(), self.own(batch, clock)
 
         def choose(
             scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
@@ -52,6 +66,6 @@ class ScheduledSampling(Coins):
             )
 
         trace = policy.force(batch.source, mixed(policy, batch, own, choose))
-        total = log_loss(trace.logits(batch.mask), batch.target[batch.mask])
+        total = log_loss(trace.logits(batch.mask), targets)
         count = batch.mask.sum()
         return Outcome(total, count, {"own_share": own.sum() / count})
