@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 
 from freerun.batch import Source
 from freerun.policy import Policy
-from freerun.rolling.decode import Decoded
+from freerun.rolling.decode import Decoded, checked_limit
 from freerun.rolling.modes import evaluation_mode
 
 
@@ -37,13 +39,13 @@ def beam_search(
         limit: the most tokens of each row; by default the policy's own limit.
 
     Raises:
-        ValueError: where `size` is below 1 or the penalty below 0.
+        ValueError: where `size` or a limit is below 1, or the penalty below 0.
     """
     if size < 1:
         raise ValueError(f"beam size is {size}; it must be at least 1")
-    if length_penalty < 0:
-        raise ValueError(f"length_penalty is {length_penalty}; it must be at least 0")
-    limit = policy.limit(source) if limit is None else limit
+    if not 0 <= length_penalty < math.inf:
+        raise ValueError(f"length_penalty is {length_penalty}; it must be finite and at least 0")
+    limit = checked_limit(policy, source, limit)
     with evaluation_mode(policy):
         return _Beam(policy, source, size, length_penalty, limit).run()
 
@@ -71,7 +73,7 @@ class _Beam:
         self.live = torch.full((count, size), -torch.inf, device=device)
         self.live[:, 0] = 0.0
         self.best = torch.full((count,), -torch.inf, device=device)
-        self.best_log_prob = torch.zeros(count, device=device)
+        self.best_log_prob = torch.full((count,), torch.nan, device=device)
         self.best_tokens = self.written[:, 0].clone()
         self.best_length = torch.zeros_like(limit)
         self.ended = torch.zeros_like(limit, dtype=torch.bool)

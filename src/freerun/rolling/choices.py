@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from freerun.randomness import Coordinate, uniform
 
@@ -33,7 +36,7 @@ def truncated_log_probs(
     Raises:
         ValueError: where a setting is out of range.
     """
-    if temperature <= 0:
+    if not 0 < temperature < math.inf:
         raise ValueError(f"temperature is {temperature}; it must be above 0 (greedy decodes at 0)")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k is {top_k}; it must be at least 1")
@@ -45,9 +48,9 @@ def truncated_log_probs(
         scores = torch.full_like(scores, -torch.inf).scatter(-1, tokens, kept)
     if top_p < 1:
         ordered, tokens = scores.sort(stable=True, dim=-1, descending=True)
-        probs = ordered.softmax(-1)
         # A token stays while the larger ones before it have not reached top_p.
-        ordered = ordered.masked_fill(probs.cumsum(-1) - probs >= top_p, -torch.inf)
+        before = F.pad(ordered.softmax(-1).cumsum(-1)[..., :-1], (1, 0))
+        ordered = ordered.masked_fill(before >= top_p, -torch.inf)
         scores = torch.full_like(scores, -torch.inf).scatter(-1, tokens, ordered)
     return scores.log_softmax(-1)
 

@@ -54,6 +54,9 @@ def greedy(
         source: what to decode from.
         limit: the most tokens of each row; by default the policy's own limit.
         keep_scores: whether to keep the scores of every cell.
+
+    Raises:
+        ValueError: where a limit is below 1.
     """
 
     def choose(
@@ -92,7 +95,7 @@ def sample(
         keep_scores: whether to keep the scores of every cell.
 
     Raises:
-        ValueError: where a setting of truncation is out of range.
+        ValueError: where a setting of truncation is out of range, or a limit below 1.
     """
 
     def choose(
@@ -103,6 +106,21 @@ def sample(
         return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
 
     return _decode(policy, source, choose, limit, keep_scores)
+
+
+def checked_limit(
+    policy: Policy, source: Source, limit: Int[Tensor, "n"] | None
+) -> Int[Tensor, "n"]:
+    """The most tokens of each row: `limit`, or the policy's own.
+
+    Raises:
+        ValueError: where a limit is below 1.
+    """
+    limit = policy.limit(source) if limit is None else limit
+    row = int(limit.argmin())
+    if limit[row] < 1:
+        raise ValueError(f"the limit of row {row} is {int(limit[row])}; it must be at least 1")
+    return limit
 
 
 Choose = Callable[
@@ -121,7 +139,7 @@ def _decode(
 ) -> Decoded:
     """Write until every row has ended; rows leave the batch as they end."""
     vocabulary, device = policy.vocabulary, source.mask.device
-    limit = policy.limit(source) if limit is None else limit
+    limit = checked_limit(policy, source, limit)
     count, longest = len(limit), int(limit.max())
     tokens = torch.full((count, longest), vocabulary.pad, device=device)
     lengths = limit.clone()
@@ -134,6 +152,8 @@ def _decode(
         inputs = torch.full_like(rows, vocabulary.bos)
         for cell in range(longest):
             scores, state = policy.step(state, inputs)
+            if scores.dtype in (torch.float16, torch.bfloat16):
+                scores = scores.float()  # probabilities cannot be summed in so few digits
             inputs, gained = choose(scores, rows, cell)
             tokens[rows, cell] = inputs
             log_probs[rows] += gained.float()
