@@ -1,1 +1,58 @@
-"""."""
+"""Tasks: data to train on, and what is reported of outputs."""
+
+from __future__ import annotations
+
+from freerun.tasks.base import Codec, Data, DataError, Examples, Sources, Task
+from freerun.tasks.codec import SavedCodec, read_json
+from freerun.tasks.digits import Digits, DigitsCodec
+from freerun.tasks.extras import MissingExtraError
+from freerun.tasks.ocr import Ocr, OcrCodec
+from freerun.tasks.spelling import Spelling, SpellingCodec
+from freerun.tasks.tagging import Tagging
+from freerun.tasks.tagging_codec import TaggingCodec
+
+TASKS: dict[str, type[Task]] = {
+    "digits": Digits,
+    "spelling": Spelling,
+    "ocr": Ocr,
+    "tagging": Tagging,
+}
+"""The tasks, by name."""
+
+_CODECS: dict[str, type[SavedCodec]] = {
+    codec.task: codec for codec in (DigitsCodec, SpellingCodec, OcrCodec, TaggingCodec)
+}
+
+
+def load_codec(directory: str) -> Codec:
+    """The codec that a checkpoint keeps in `directory`, of whichever task.
+
+    Raises:
+        DataError: where there is none, its task is unknown, or a field of it is wrong.
+    """
+    path, contents = read_json(directory)
+    task = contents["task"]
+    if task not in _CODECS:
+        raise DataError(f"{path}: unknown task {task!r}; known are {', '.join(_CODECS)}")
+    return _CODECS[task].from_pretrained(directory)
+
+
+__all__ = [
+    "TASKS",
+    "Codec",
+    "Data",
+    "DataError",
+    "Digits",
+    "DigitsCodec",
+    "Examples",
+    "MissingExtraError",
+    "Ocr",
+    "OcrCodec",
+    "Sources",
+    "Spelling",
+    "SpellingCodec",
+    "Tagging",
+    "TaggingCodec",
+    "Task",
+    "load_codec",
+]

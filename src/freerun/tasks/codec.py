@@ -1,0 +1,87 @@
+"""Codecs that are dataclasses, kept as codec.json beside a model's weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from typing_extensions import Self
+
+from freerun.tasks.base import Codec, DataError
+from freerun.tasks.files import read_bytes, write_text
+
+FILE = "codec.json"
+_KINDS = {int: "a whole number", float: "a number", str: "text"}
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedCodec(Codec):
+    """A codec whose fields are all that there is to keep: numbers, text, and lists of them."""
+
+    def save_pretrained(self, directory: str) -> None:
+        """Write codec.json into `directory`, as a whole or not at all."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        contents = {"task": self.task, **dataclasses.asdict(self)}
+        text = json.dumps(contents, ensure_ascii=False, indent=1)
+        write_text(str(Path(directory, FILE)), text + "\n")
+
+    @classmethod
+    def from_pretrained(cls, directory: str) -> Self:
+        """The codec that was saved in `directory`.
+
+        Raises:
+            DataError: where there is none, it is of another task, or a field is missing, unknown or
+                of the wrong type.
+        """
+        path, contents = read_json(directory)
+        if contents["task"] != cls.task:
+            raise DataError(f"{path}: it is of the task {contents['task']!r}, not {cls.task!r}")
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in contents:
+            if name not in (*names, "task"):
+                raise DataError(f"{path}: unknown field {name!r}; known are {', '.join(names)}")
+        types = get_type_hints(cls)
+        settings = {}
+        for name in names:
+            if name not in contents:
+                raise DataError(f"{path}: the field {name!r} is missing")
+            settings[name] = _typed(contents[name], types[name], f"{path}: the field {name!r}")
+        try:
+            codec = cls(**settings)
+            codec.target  # noqa: B018  (symbols that come twice are refused here)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from None
+        return codec
+
+
+def read_json(directory: str) -> tuple[str, dict[str, Any]]:
+    """The path and the contents of codec.json in `directory`, which name a task.
+
+    Raises:
+        DataError: where there is no such file, or it is no JSON object that names a task.
+    """
+    path = str(Path(directory, FILE))
+    try:
+        contents = json.loads(read_bytes(path))
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not JSON ({error})") from None
+    if not isinstance(contents, dict) or not isinstance(contents.get("task"), str):
+        raise DataError(f"{path}: the field 'task' is missing")
+    return path, contents
+
+
+def _typed(value: Any, kind: Any, where: str) -> Any:
+    """`value` as a `kind`, a list as a tuple."""
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise DataError(f"{where} is {value!r:.40}; it must be a list")
+        return tuple(_typed(item, get_args(kind)[0], where) for item in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise DataError(f"{where} is {value!r:.40}; it must be {_KINDS[kind]}")
+    return value

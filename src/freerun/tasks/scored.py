@@ -1,0 +1,84 @@
+"""The two kinds of tasks by what is reported: errors of cells, or of characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from freerun.tasks import metrics
+from freerun.tasks.base import Codec, Data, Task
+
+
+@dataclass(frozen=True)
+class CellTask(Task):
+    """A task whose outputs are as long as their sources, without eos."""
+
+    metric: ClassVar[str] = "hamming_error"
+
+    def score(
+        self,
+        codec: Codec,
+        hypotheses: Sequence[Sequence[int]],
+        references: Sequence[Sequence[int]],
+    ) -> dict[str, float]:
+        """The share of wrong cells, and of outputs that are right throughout.
+
+        Raises:
+            ValueError: where an output is not as long as its reference.
+        """
+        return {
+            "hamming_error": metrics.hamming_error(hypotheses, references),
+            "exact_match": metrics.exact_match(hypotheses, references),
+        }
+
+    def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
+        """For every cell of the reference, whether the output is wrong there.
+
+        Raises:
+            ValueError: where the output is not as long as the reference.
+        """
+        return metrics.cell_errors(hypothesis, reference)
+
+    def majority(self, data: Data) -> dict[str, float]:
+        """The metrics on the test set of writing the commonest token of training in every cell."""
+        guess = metrics.commonest(data.train.references)
+        references = list(data.test.references)
+        return self.score(data.codec, [[guess] * len(row) for row in references], references)
+
+
+@dataclass(frozen=True)
+class CharacterTask(Task):
+    """A task whose outputs are text and end in eos."""
+
+    metric: ClassVar[str] = "character_error"
+
+    def score(
+        self,
+        codec: Codec,
+        hypotheses: Sequence[Sequence[int]],
+        references: Sequence[Sequence[int]],
+    ) -> dict[str, float]:
+        """All edits divided by all reference characters, and the share of right outputs."""
+        return {
+            "character_error": metrics.character_error(hypotheses, references),
+            "exact_match": metrics.exact_match(hypotheses, references),
+        }
+
+    def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
+        """For every character of the reference, whether the output is wrong there.
+
+        By an alignment with the fewest edits: a character is wrong where it was substituted or left
+        out, or where something was inserted before it; the last one also for what comes after it.
+        """
+        return metrics.aligned_errors(hypothesis, reference)
+
+    def majority(self, data: Data) -> dict[str, float]:
+        """The metrics on the test set of one guess for every source, the better of two on dev.
+
+        They are the commonest target of training, and the commonest character of training at every
+        position, up to the median length.
+        """
+        guess = metrics.constant_guess(list(data.train.references), list(data.dev.references))
+        references = list(data.test.references)
+        return self.score(data.codec, [guess] * len(references), references)

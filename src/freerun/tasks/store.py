@@ -1,0 +1,136 @@
+"""Sentences in one flat tensor, from which batches are gathered without a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+from typing import Protocol, overload
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from freerun.batch import Batch, Source
+
+Values = Int[Tensor, "..."] | Float[Tensor, "..."]
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged(Sequence[list[int]]):
+    """Rows of different length, end to end: row i is values[starts[i] : starts[i] + lengths[i]].
+
+    Args:
+        values: what stands at every position, a number or a vector; last the padding.
+        starts: where every row begins.
+        lengths: the number of positions of every row.
+    """
+
+    values: Int[Tensor, "n"] | Int[Tensor, "n f"] | Float[Tensor, "n f"]
+    starts: Int[Tensor, "rows"]
+    lengths: Int[Tensor, "rows"]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], pad: int) -> Ragged:
+        """Rows of tokens."""
+        return cls.stack(list(chain(*rows, [pad])), map(len, rows))
+
+    @classmethod
+    def stack(cls, values: Sequence[object] | Tensor, lengths: Iterable[int]) -> Ragged:
+        """Rows of these lengths, one after the other in `values`, which ends in the padding."""
+        ends = [0, *accumulate(lengths)]
+        starts = torch.tensor(ends)
+        return cls(torch.as_tensor(values), starts[:-1], starts.diff())
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, row: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[list[int]]: ...
+    def __getitem__(self, row: int | slice) -> list[int] | list[list[int]]:
+        """The values of a row."""
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        start, length = int(self.starts[row]), int(self.lengths[row])
+        return self.values[start : start + length].tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Row by row, far faster than by number."""
+        values = self.values.tolist()
+        for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
+            yield values[start : start + length]
+
+    def select(self, rows: Sequence[int] | Int[Tensor, "r"]) -> Ragged:
+        """The rows of these numbers; the values are shared."""
+        rows = torch.as_tensor(rows, dtype=torch.int64)
+        return Ragged(self.values, self.starts[rows], self.lengths[rows])
+
+    def shortened(self, by: int) -> Ragged:
+        """Every row without its last `by` values."""
+        return Ragged(self.values, self.starts, self.lengths - by)
+
+    def gather(self, rows: Int[Tensor, "b"]) -> tuple[Values, Bool[Tensor, "b t"]]:
+        """The rows of these numbers as a rectangle, and where it is not padding."""
+        lengths = self.lengths[rows]
+        positions = torch.arange(int(lengths.max()))
+        mask = positions < lengths[:, None]
+        index = torch.where(mask, self.starts[rows][:, None] + positions, len(self.values) - 1)
+        values = self.values.index_select(0, index.flatten())
+        return values.view(*index.shape, *self.values.shape[1:]), mask
+
+
+class Draw(Protocol):
+    """How a batch of sources is drawn from the stored ones: noise, or a choice of images.
+
+    It is a function of the arguments alone, and leaves padding as it is.
+    """
+
+    def __call__(
+        self, values: Values, mask: Bool[Tensor, "b s"], ids: Int[Tensor, "b"], epoch: int
+    ) -> Values:
+        """The sources of examples `ids` in `epoch`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Examples that are kept in memory.
+
+    Args:
+        sources: what stands at every position of the sources.
+        targets: the tokens of the targets, eos included where there is one.
+        eos: whether targets end in eos.
+        draw: what makes the sources of a batch of the stored ones; None takes them as they are.
+        lines: the lines that every example was read from, where it was read to predict from.
+    """
+
+    sources: Ragged
+    targets: Ragged
+    eos: bool
+    draw: Draw | None = None
+    lines: Sequence[Sequence[str]] = field(default=())
+
+    @property
+    def references(self) -> Ragged:
+        """The target tokens of every example, without eos."""
+        return self.targets.shortened(1) if self.eos else self.targets
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self.sources)
+
+    def batch(self, numbers: Sequence[int] | Int[Tensor, "b"], epoch: int = 0) -> Batch:
+        """The examples of these numbers. What a training set draws anew, it draws by `epoch`."""
+        ids = torch.as_tensor(numbers, dtype=torch.int64)
+        values, mask = self.sources.gather(ids)
+        if self.draw is not None:
+            values = self.draw(values, mask, ids, epoch)
+        target, target_mask = self.targets.gather(ids)
+        return Batch(ids, Source(values, mask), target, target_mask)
+
+    def select(self, numbers: Sequence[int]) -> Stored:
+        """The examples of these numbers, numbered anew."""
+        return Stored(self.sources.select(numbers), self.targets.select(numbers), self.eos)
