@@ -1,11 +1,13 @@
 """The settings of the recurrent policy."""
 
-from __future__ import annotations
-
+# No postponed annotations here: `strict` checks values by the types of fields, if these are no text.
+import difflib
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import PreTrainedConfig
+from typing_extensions import Self
 
 from freerun.vocabulary import Vocabulary
 
@@ -54,7 +56,7 @@ class RecurrentConfig(PreTrainedConfig):
     bidirectional: bool = False
     attention: Literal["none", "general", "additive", "aligned"] = "none"
     input_feeding: bool = False
-    dropout: float = 0.0
+    dropout: float | int = 0.0
 
     def __post_init__(self, **kwargs: object) -> None:
         """Check what types cannot.
@@ -63,6 +65,12 @@ class RecurrentConfig(PreTrainedConfig):
             ValueError: where settings contradict each other or the inputs are not described.
         """
         super().__post_init__(**kwargs)
+        for name in ("hidden_size", "embedding_size", "layers", "features", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if any(count < 1 for count in self.factors):
+            raise ValueError(f"factors are {list(self.factors)}; each must be at least 1")
         if self.input_feeding and self.attention == "none":
             raise ValueError(
                 "input_feeding needs attention: without it, there is no attentional output to feed"
@@ -72,15 +80,13 @@ class RecurrentConfig(PreTrainedConfig):
                 "attention='aligned' needs targets as long as their source, "
                 "but this vocabulary has an eos"
             )
+        # Transformers also makes the configuration of nothing, to save only what differs from it.
         if self.symbols and (self.limit is None) != (self.eos is None):
             raise ValueError("limit is given exactly where the vocabulary has an eos")
         if self.symbols and (self.features is None) == (not self.factors):
             raise ValueError("give features (real-valued inputs) or factors (token inputs)")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
-        for name in ("hidden_size", "embedding_size", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -98,20 +104,31 @@ class RecurrentConfig(PreTrainedConfig):
         factors: tuple[int, ...] = (),
         limit: int | None = None,
         **settings: object,
-    ) -> RecurrentConfig:
+    ) -> Self:
         """The configuration of a policy that writes `vocabulary`; `settings` are the other fields.
 
         Raises:
-            ValueError: where settings contradict each other.
+            ValueError: where a setting is unknown, of the wrong kind or out of range, or settings
+                contradict each other.
         """
-        return cls(
-            features=features,
-            factors=factors,
-            limit=limit,
-            symbols=vocabulary.symbols,
-            bos=vocabulary.bos,
-            pad=vocabulary.pad,
-            eos=vocabulary.eos,
-            backspace=vocabulary.backspace,
-            **settings,
-        )
+        # Transformers would keep an unknown setting as an attribute that nobody reads.
+        known = [name for name in cls.__annotations__ if name != "model_type"]
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ValueError(f"a recurrent policy has no setting {name!r}{hint}")
+        try:
+            return cls(
+                features=features,
+                factors=factors,
+                limit=limit,
+                symbols=vocabulary.symbols,
+                bos=vocabulary.bos,
+                pad=vocabulary.pad,
+                eos=vocabulary.eos,
+                backspace=vocabulary.backspace,
+                **settings,
+            )
+        except StrictDataclassFieldValidationError as error:
+            raise ValueError(str(error.__cause__)) from None

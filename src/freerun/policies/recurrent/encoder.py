@@ -22,6 +22,7 @@ class Encoder(nn.Module):
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__()
         self.factors = tuple(config.factors)
+        self.width = config.features or len(self.factors)
         if config.features is None:
             self.embedding = nn.Embedding(sum(self.factors), config.embedding_size)
         self.layers = KINDS[config.cell](
@@ -38,8 +39,19 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def inputs(self, source: Source) -> Float[Tensor, "b s e"]:
-        """Features as they are, or the summed embeddings of each position's tokens."""
+        """Features as they are, or the summed embeddings of each position's tokens.
+
+        Raises:
+            ValueError: where the source is not what this encoder reads.
+        """
         values = source.values
+        width = values.shape[2] if values.dim() == 3 else 1
+        if values.is_floating_point() != (not self.factors) or width != self.width:
+            reads = "tokens" if self.factors else "features"
+            given = "features" if values.is_floating_point() else "tokens"
+            raise ValueError(
+                f"the encoder reads {self.width} {reads} at a position, not {width} {given}"
+            )
         if values.is_floating_point():
             return values.to(self.layers.weight_ih_l0.dtype)
         if values.dim() == 2:

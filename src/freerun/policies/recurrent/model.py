@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from typing_extensions import Self
 
 from freerun.batch import Source
 from freerun.policies.recurrent.attention import Attention
@@ -46,6 +48,26 @@ class RecurrentPolicy(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Keep the initialisation of torch's own modules."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
+        """The policy that `save_pretrained` wrote; only safetensors are read (see transformers).
+
+        Raises:
+            OSError: where there is no file of safetensors.
+            ValueError: where its weights are not exactly those of this model.
+        """
+        kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True}
+        model, found = super().from_pretrained(*args, **kwargs, output_loading_info=True)
+        faults = [f"{name} is missing" for name in sorted(found["missing_keys"])]
+        faults += [f"{name} is unknown" for name in sorted(found["unexpected_keys"])]
+        faults += [
+            f"{name} has shape {list(stored)} instead of {list(wanted)}"
+            for name, stored, wanted in sorted(found["mismatched_keys"])
+        ]
+        if faults:
+            raise ValueError(f"the weights are not those of this model: {faults[0]}")
+        return model
 
     def forward(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -51,4 +52,6 @@ class RecurrentTrace:
 
     def fork(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> RecurrentState:
         """The states after inputs 0 … cell of each row."""
-        return self.states().select(rows * self.outputs.shape[1] + cells)
+        count, length = self.outputs.shape[:2]
+        places = torch.arange(count * length, device=rows.device).view(count, length)
+        return self.states().select(places[rows, cells])
