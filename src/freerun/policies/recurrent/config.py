@@ -1,6 +1,6 @@
 """The settings of the recurrent policy."""
 
-# No postponed annotations here: `strict` checks values by the types of fields, if these are no text.
+# No postponed annotations here: `strict` can check values only by types that are no text.
 import difflib
 from typing import Literal
 
