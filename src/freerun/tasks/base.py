@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Int
 from torch import Tensor
@@ -19,6 +19,7 @@ class DataError(ValueError):
     """Data that cannot be used: the message names the file, the line and what would be right."""
 
 
+@runtime_checkable
 class Examples(Protocol):
     """One split of a task's data. Examples are numbered from 0; ids of a batch are the numbers."""
 
@@ -36,6 +37,7 @@ class Examples(Protocol):
         ...
 
 
+@runtime_checkable
 class Sources(Examples, Protocol):
     """Examples to predict from: their targets are empty."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from typing import Protocol, overload
+from typing import Protocol, overload, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -82,6 +82,7 @@ class Ragged(Sequence[list[int]]):
         return values.view(*index.shape, *self.values.shape[1:]), mask
 
 
+@runtime_checkable
 class Draw(Protocol):
     """How a batch of sources is drawn from the stored ones: noise, or a choice of images.
 
