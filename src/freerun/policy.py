@@ -10,20 +10,21 @@ from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from typing_extensions import Self
 
 from freerun.batch import Source
 from freerun.vocabulary import Vocabulary
 
 
+@runtime_checkable
 class State(Protocol):
     """What each row of a batch knows. Rows keep their gradients through `select`."""
 
-    def select(self, rows: Int[Tensor, "n"]) -> Self:
+    def select(self, rows: Int[Tensor, "n"]) -> State:
         """The state whose row i is row `rows[i]` of this one: pick, repeat, reorder."""
         ...
 
 
+@runtime_checkable
 class Trace(Protocol):
     """Prefixes that were read in one pass. What is not asked for is not computed."""
 

@@ -7,7 +7,6 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import PreTrainedConfig
-from typing_extensions import Self
 
 from freerun.vocabulary import Vocabulary
 
@@ -104,7 +103,7 @@ class RecurrentConfig(PreTrainedConfig):
         factors: tuple[int, ...] = (),
         limit: int | None = None,
         **settings: object,
-    ) -> Self:
+    ) -> "RecurrentConfig":
         """The configuration of a policy that writes `vocabulary`; `settings` are the other fields.
 
         Raises:

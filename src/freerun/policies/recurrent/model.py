@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from typing_extensions import Self
 
 from freerun.batch import Source
 from freerun.policies.recurrent.attention import Attention
@@ -50,7 +49,7 @@ class RecurrentPolicy(PreTrainedModel):
         """Keep the initialisation of torch's own modules."""
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> RecurrentPolicy:
         """The policy that `save_pretrained` wrote; only safetensors are read (see transformers).
 
         Raises:
