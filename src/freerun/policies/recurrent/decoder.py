@@ -77,11 +77,7 @@ class Decoder(nn.Module):
             found.append(torch.stack(values, 1))
         return tuple(found)
 
-    def _weights(self, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        weights = dict(self.layers[i].named_parameters())
-        return (
-            weights["weight_ih_l0"],
-            weights["weight_hh_l0"],
-            weights["bias_ih_l0"],
-            weights["bias_hh_l0"],
-        )
+    def _weights(self, i: int) -> list[Tensor]:
+        """The weights and biases of a layer, as the cell functions of torch take them."""
+        weights: list[Tensor] = self.layers[i].all_weights[0]  # type: ignore[index, assignment]
+        return weights
