@@ -1,0 +1,243 @@
+"""One run, from settings to a trained policy in a folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, TrainingArguments
+
+from freerun.errors import CheckpointError
+from freerun.methods.base import Method
+from freerun.policies import RecurrentPolicy
+from freerun.policies.settings import ModelSettings
+from freerun.tasks.base import Codec, Data, Task
+from freerun.trainer.checkpoints import disagreement, load_policy
+from freerun.trainer.folders import flush, newest, saving, sweep, temporary
+from freerun.trainer.horizon import estimated_horizon
+from freerun.trainer.progress import hushed
+from freerun.trainer.record import FILE, Record
+from freerun.trainer.settings import TrainingSettings
+from freerun.trainer.trainer import Trainer
+
+FINAL = "final"
+"""Bears no folder's name: the trained model is moved into the run's folder, file by file."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished run.
+
+    Attributes:
+        policy: the model that was kept, in evaluation mode.
+        updates: updates done.
+        seconds: seconds of training; evaluating and saving do not count.
+        seconds_per_update: the mean time of an update, without the first few.
+        curve: for every evaluation its `update`, the `seconds` of training so far, the mean
+            training `loss` since the one before, and the metrics on dev by their names.
+        best_update: the update after which dev was best.
+        dev: the metrics of the kept model on dev.
+    """
+
+    policy: RecurrentPolicy
+    updates: int
+    seconds: float
+    seconds_per_update: float
+    curve: list[dict[str, float]] = field(repr=False)
+    best_update: int | None
+    dev: dict[str, float]
+
+
+def fit(
+    task: Task,
+    data: Data,
+    method: Method,
+    *,
+    model: ModelSettings | None = None,
+    training: TrainingSettings,
+    output: str | Path,
+    init: str | Path | None = None,
+    quiet: bool = False,
+) -> Fit:
+    """Train a recurrent policy, or go on where an interrupted run in `output` stopped.
+
+    All methods of one seed start from equal weights. The trained policy, its codec and freerun.json
+    (settings and results) are left in `output`; a run that is finished already is only loaded.
+    Under a launcher, all processes call this, and the first one writes.
+
+    Args:
+        task: knows the metrics; its headline metric on dev says which model is best.
+        data: its data.
+        method: how to train.
+        model: what the policy is made of; left out with `init`, that of the checkpoint.
+        training: how long, how fast, how precisely.
+        output: the run's folder.
+        init: a checkpoint to start from in place of drawn weights.
+        quiet: show no progress.
+
+    Raises:
+        CheckpointError: where `output` cannot be written or holds another run, where `init` cannot
+            be read or does not suit the task, or where there is no room to save.
+        ValueError: where a setting does not suit the task, the device or the other settings.
+        FloatingPointError: where the loss is no longer a number.
+    """
+    output, init = Path(output), None if init is None else Path(init)
+    with hushed():
+        if training.threads is not None:
+            torch.set_num_threads(training.threads)
+        arguments = training.arguments(output, task, quiet=quiet)
+        policy = _start(data.codec, model, training, init)
+        record = Record.of(
+            task, data, method, ModelSettings.of(policy.config), training, init
+        ).resumed(output)
+        if not record.finished:
+            _begin(output, arguments)
+            record = _run(record, policy, method, task, data, training, arguments)
+        policy, _ = load_policy(output, type(data.codec))
+    return Fit(
+        policy.to(arguments.device),
+        record.updates,
+        record.seconds,
+        record.seconds_per_update,
+        record.curve,
+        record.best_update,
+        record.dev,
+    )
+
+
+def _start(
+    codec: Codec, model: ModelSettings | None, training: TrainingSettings, init: Path | None
+) -> RecurrentPolicy:
+    """The policy that training starts from."""
+    if init is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)
+            return (model or ModelSettings()).build(codec)
+    policy, _ = load_policy(init, type(codec))
+    difference = disagreement(policy.config, codec)
+    if difference is not None:
+        raise CheckpointError(f"{init}: it does not suit the task: {difference}")
+    found = ModelSettings.of(policy.config)
+    if model is not None and replace(model, dropout=found.dropout) != found:
+        name = next(n for n in vars(found) if getattr(found, n) != getattr(model, n))
+        raise CheckpointError(
+            f"{init}: {name} of the model is {getattr(found, name)}, but {getattr(model, name)} is "
+            "asked for; only dropout may differ"
+        )
+    # Anew, as dropout and the longest output may differ.
+    fresh = (model or found).build(codec)
+    fresh.load_state_dict(policy.state_dict())
+    return fresh
+
+
+def _begin(output: Path, arguments: TrainingArguments) -> None:
+    """Make the folder, and see that it can be written to."""
+    arguments.distributed_state.wait_for_everyone()
+    if not arguments.should_save:
+        return
+    probe = output / f".probe.{os.getpid()}.new.tmp"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"freerun")
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"{output}: cannot write there ({error.strerror})") from None
+    sweep(output)
+
+
+def _run(
+    record: Record,
+    policy: RecurrentPolicy,
+    method: Method,
+    task: Task,
+    data: Data,
+    training: TrainingSettings,
+    arguments: TrainingArguments,
+) -> Record:
+    """Train, from the newest checkpoint where there is one, and save what is kept."""
+    output = Path(arguments.output_dir)
+    if record.horizon is None:
+        horizon = training.updates
+        if training.budget is not None:
+            horizon = estimated_horizon(policy, method, task, data, training)
+        record = replace(record, horizon=horizon)
+        if arguments.should_save:
+            with saving(output / FINAL, "freerun.json"):
+                record.write(output)
+    trainer = Trainer(
+        policy,
+        method,
+        arguments,
+        data.codec,
+        data.train,
+        data.dev,
+        task=task,
+        horizon=record.horizon,
+        budget=training.budget,
+        optimizer_cls_and_kwargs=training.optimizer_cls_and_kwargs,
+        callbacks=[EarlyStoppingCallback(training.patience)] if training.patience else [],
+    )
+    last = newest(output)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    record = _finished(record, trainer, training)
+    if arguments.should_save:
+        _save(trainer, record, output)
+    trainer.accelerator.wait_for_everyone()
+    return record
+
+
+def _finished(record: Record, trainer: Trainer, training: TrainingSettings) -> Record:
+    """The record with the results of a run."""
+    state, meter = trainer.state, trainer.meter
+    curve = _curve(state.log_history)
+    kept = state.global_step
+    if training.keep == "best" and state.best_global_step:
+        kept = state.best_global_step
+    beside = ("update", "seconds", "loss")
+    dev = next(point for point in curve if point["update"] == kept)
+    return replace(
+        record,
+        finished=True,
+        updates=state.global_step,
+        seconds=meter.seconds,
+        seconds_per_update=meter.seconds_per_update,
+        best_update=state.best_global_step,
+        kept_update=kept,
+        dev={name: value for name, value in dev.items() if name not in beside},
+        curve=curve,
+    )
+
+
+def _curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """From what was logged to what is known at every evaluation."""
+    points, last, total, count = [], 0, 0.0, 0
+    for entry in history:
+        if "loss" in entry:
+            total += entry["loss"] * (entry["step"] - last)
+            count += entry["step"] - last
+            last = entry["step"]
+        elif "seconds" in entry:
+            metrics = {
+                name.removeprefix("eval_"): value
+                for name, value in entry.items()
+                if name.startswith("eval_")
+            }
+            point = {"update": entry["step"], "seconds": entry["seconds"]}
+            points.append({**point, "loss": total / max(count, 1), **metrics})
+            total, count = 0.0, 0
+    return points
+
+
+def _save(trainer: Trainer, record: Record, output: Path) -> None:
+    """Leave the model that is kept in the run's folder; freerun.json comes last."""
+    with saving(output / FINAL, "the trained model"):
+        written = temporary(output / FINAL)
+        trainer.save_model(str(written))
+        record.write(written)
+        flush(written)
+        for path in sorted(written.iterdir(), key=lambda path: path.name == FILE):
+            path.replace(output / path.name)
+        written.rmdir()

@@ -1,0 +1,113 @@
+"""Folders that appear as a whole: written under another name, and renamed last."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from freerun.errors import CheckpointError
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """The complete checkpoints in `output`, the oldest first."""
+    found = [path for path in output.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)]
+    return sorted(found, key=update_of)
+
+
+def update_of(checkpoint: Path) -> int:
+    """The update after which a checkpoint was written."""
+    match = _CHECKPOINT.fullmatch(checkpoint.name)
+    if match is None:
+        raise CheckpointError(f"{checkpoint}: a checkpoint is called checkpoint-UPDATE")
+    return int(match[1])
+
+
+def newest(output: Path) -> Path | None:
+    """The newest complete checkpoint in `output`, if there is one."""
+    found = checkpoints(output)
+    return found[-1] if found else None
+
+
+def rotate(output: Path, limit: int | None, best: Path | None) -> None:
+    """Delete the oldest checkpoints down to `limit`, but never the best nor the newest."""
+    found = checkpoints(output)
+    kept = {found[-1]} | ({best} if best in found else set()) if found else set()
+    spare = [path for path in found if path not in kept]
+    surplus = 0 if limit is None else len(found) - max(limit, len(kept))
+    for path in spare[: max(surplus, 0)]:
+        discard(path)
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder; should that be cut short, what is left no longer bears its name."""
+    doomed = temporary(folder, "old")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def sweep(output: Path) -> None:
+    """Delete what was left half-written, or half-deleted."""
+    for path in (*output.glob(".*.new.tmp"), *output.glob(".*.old.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def temporary(folder: Path, purpose: str = "new") -> Path:
+    """The name under which a folder is written."""
+    return folder.with_name(f".{folder.name}.{purpose}.tmp")
+
+
+def publish(written: Path, folder: Path) -> None:
+    """Give a folder that was written to the disk its name, in one step."""
+    flush(written)
+    if folder.exists():
+        discard(folder)
+    written.rename(folder)
+    _flush(folder.parent)
+
+
+def flush(folder: Path) -> None:
+    """Bring all files of a folder to the disk."""
+    for path in (*folder.rglob("*"), folder):
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def saving(folder: Path, what: str) -> Iterator[None]:
+    """Turn what goes wrong while saving into an error that helps; what was half-written goes.
+
+    Args:
+        folder: what is to be written.
+        what: what it holds, for the message.
+
+    Raises:
+        CheckpointError: where it cannot be written, for want of space or permission.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        shutil.rmtree(temporary(folder), ignore_errors=True)
+        intact = newest(folder.parent)
+        rest = f"; {intact.name} is intact, run again to resume from it" if intact else ""
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{folder.parent}: cannot save {what} ({reason}); is the disk full?{rest}"
+        ) from error

@@ -1,0 +1,146 @@
+"""freerun.json: what a run is, and once it is finished, what came of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from freerun.errors import CheckpointError
+from freerun.methods.base import Method
+from freerun.policies.settings import ModelSettings
+from freerun.tasks.base import Data, Task
+from freerun.tasks.files import write_text
+from freerun.trainer.checkpoints import read_json
+from freerun.trainer.settings import TrainingSettings
+
+FILE = "freerun.json"
+_IDENTITY = ("task", "method", "model", "training", "init", "examples")
+_OF_ANOTHER = ("config.json", "model.safetensors", "checkpoint-*")
+
+
+@dataclass(kw_only=True)
+class Record:
+    """A run: its settings, and its results once it is finished.
+
+    Attributes:
+        task: name and settings of the task.
+        method: name and settings of the method.
+        model: the settings of the model.
+        training: the settings of training.
+        init: the checkpoint that training started from, if any.
+        examples: how many there are to train on, and in dev and test.
+        versions: of Python and the libraries.
+        horizon: the updates that schedules are fitted to.
+        finished: whether the run is finished; what follows is set then.
+        updates: updates done.
+        seconds: seconds of training.
+        seconds_per_update: the mean time of an update.
+        best_update: the update after which dev was best.
+        kept_update: the update whose model was kept.
+        dev: the metrics of the kept model on dev.
+        curve: what was found at every evaluation.
+    """
+
+    task: dict[str, Any]
+    method: dict[str, Any]
+    model: dict[str, Any]
+    training: dict[str, Any]
+    init: str | None
+    examples: dict[str, int]
+    versions: dict[str, str] = field(default_factory=lambda: _versions())
+    horizon: int | None = None
+    finished: bool = False
+    updates: int = 0
+    seconds: float = 0.0
+    seconds_per_update: float = 0.0
+    best_update: int | None = None
+    kept_update: int = 0
+    dev: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        data: Data,
+        method: Method,
+        model: ModelSettings,
+        training: TrainingSettings,
+        init: Path | None,
+    ) -> Record:
+        """The record of a run that has not begun."""
+        examples = {"train": len(data.train), "dev": len(data.dev), "test": len(data.test)}
+        record = cls(
+            task=_settings(task),
+            method=_settings(method),
+            model=asdict(model),
+            training=asdict(training),
+            init=None if init is None else str(init),
+            examples=examples,
+        )
+        # As it is read back: with lists for tuples.
+        return cls(**json.loads(record.text()))
+
+    def text(self) -> str:
+        """The record as JSON."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False, default=str) + "\n"
+
+    def write(self, output: Path) -> None:
+        """Write the record into a run's folder, as a whole."""
+        write_text(str(output / FILE), self.text())
+
+    def resumed(self, output: Path) -> Record:
+        """This run as it stands in its folder; itself, where it has not begun.
+
+        Raises:
+            CheckpointError: where the folder holds another run, or other files of that kind.
+        """
+        if not (output / FILE).exists():
+            for pattern in _OF_ANOTHER:
+                for path in sorted(output.glob(pattern)):
+                    raise CheckpointError(
+                        f"{output}: it holds {path.name} but no {FILE}, so it is not a run of "
+                        "freerun's; choose another output directory"
+                    )
+            return self
+        contents = read_json(output / FILE)
+        missing = [name for name in _IDENTITY if name not in contents]
+        unknown = contents.keys() - {field.name for field in fields(self)}
+        if missing or unknown:
+            name = (missing or sorted(unknown))[0]
+            fault = "is missing" if missing else "is unknown"
+            raise CheckpointError(f"{output / FILE}: the field {name!r} {fault}")
+        found = Record(**contents)
+        for name in _IDENTITY:
+            difference = _difference(name, getattr(found, name), getattr(self, name))
+            if difference is not None:
+                raise CheckpointError(
+                    f"{output}: it holds another run: {difference}; choose another output directory"
+                )
+        return found
+
+
+def _settings(thing: Task | Method) -> dict[str, Any]:
+    """The name and the settings of a task or a method."""
+    named = {"name": thing.name}
+    return named | asdict(thing) if is_dataclass(thing) else named
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("freerun", "torch", "transformers")
+    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
+
+
+def _difference(name: str, there: Any, here: Any) -> str | None:
+    """The first setting in which two runs differ."""
+    if not isinstance(there, Mapping) or not isinstance(here, Mapping):
+        return None if there == here else f"{name} is {there!r} there, and {here!r} here"
+    for key in (*here, *there):
+        if there.get(key) != here.get(key):
+            return _difference(f"{name}.{key}", there.get(key), here.get(key))
+    return None

@@ -1,0 +1,279 @@
+"""The training loop: transformers' Trainer, for policies that run freely."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainingArguments,
+)
+
+from freerun.evaluate import GREEDY, Decoding, Evaluation, batches_by_length, on_device, scored
+from freerun.methods.base import Method
+from freerun.tasks.base import Codec, Examples, Task
+from freerun.trainer.callbacks import LogWithEvaluation, Meter, Timekeeper
+from freerun.trainer.objective import Objective
+from freerun.trainer.progress import ProgressBar
+from freerun.trainer.resumable import ResumableTrainer
+from freerun.trainer.stream import Order, Stream
+
+
+class Trainer(ResumableTrainer):
+    """Trains a policy by a method; evaluates it free-running.
+
+    A run is one stream of examples (see `Order`) of as many updates as `args` asks for. The loss is
+    a mean over the target tokens of a whole update, so accumulation and the number of processes do
+    not change it. Checkpoints appear as a whole or not at all, and a resumed run goes on as if it
+    had never stopped.
+
+    Args:
+        model: the policy.
+        method: how it is trained.
+        args: transformers' settings.
+        processing_class: what the policy reads and writes; saved with it.
+        train_dataset: what to train on.
+        eval_dataset: what to evaluate on.
+        task: knows the metrics of an evaluation.
+        horizon: the updates that schedules are fitted to, after which they stay as they are; by
+            default all updates.
+        budget: the seconds of training after which to stop.
+        decoding: how to decode in evaluations.
+        optimizer_cls_and_kwargs: an optimiser and its settings, in place of that of `args`.
+        callbacks: what else to call.
+
+    Raises:
+        ValueError: where `args` asks for what this Trainer does not do.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Method,
+        args: TrainingArguments,
+        processing_class: Codec,
+        train_dataset: Examples,
+        eval_dataset: Examples | None = None,
+        *,
+        task: Task | None = None,
+        horizon: int | None = None,
+        budget: float | None = None,
+        decoding: Decoding = GREEDY,
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        _check(args, task)
+        # One process drives one device; several are started by a launcher.
+        args._n_gpu = min(args.n_gpu, 1)
+        args.logging_nan_inf_filter = False
+        args.dataloader_pin_memory &= args.device.type == "cuda"
+        self.objective = Objective(model, method)
+        self.task, self.decoding = task, decoding
+        self.meter = Meter(budget)
+        super().__init__(
+            model=self.objective,
+            args=args,
+            data_collator=_as_it_is,
+            train_dataset=Stream(train_dataset),
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+        )
+        if args.max_steps <= 0:
+            per_update = self.get_total_train_batch_size(args)
+            args.max_steps = math.ceil(args.num_train_epochs * len(train_dataset) / per_update)
+        self.horizon = horizon or args.max_steps
+        self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
+        self._bars = [] if args.disable_tqdm else [ProgressBar(self.meter)]
+        for callback in (
+            self.meter,
+            Timekeeper(self.horizon),
+            LogWithEvaluation(),
+            *self._bars,
+            *callbacks,
+        ):
+            self.add_callback(callback)
+        self._checked = 0
+        self.control: TrainerControl
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train (see `ResumableTrainer.train`)."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            for bar in self._bars:
+                bar.stop()
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], Any]:
+        """The batches of an update; fetching them is part of training."""
+        self.meter.fetch()
+        return super().get_batch_samples(*args, **kwargs)
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, Tensor]], device: torch.device
+    ) -> Tensor | None:
+        """The target tokens of an update, over all its batches and ranks."""
+        if not batch_samples:
+            return None
+        count = torch.stack([batch["target_mask"].sum() for batch in batch_samples]).sum()
+        if self.args.world_size > 1:
+            count = self.accelerator.gather(count.to(device)).sum()
+        return count.to(device)
+
+    def _get_train_sampler(self, train_dataset: Stream | None = None) -> Order:
+        items = self.args.max_steps * self.get_total_train_batch_size(self.args)
+        return Order(len(self.train_dataset), items, self.args.seed)
+
+    def _get_collator_with_removed_columns(
+        self, data_collator: Any, description: Any = None
+    ) -> Any:
+        """Batches come ready made: there are no columns to remove."""
+        return data_collator
+
+    def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
+        """Not counted: the usual formula does not hold for roll-outs."""
+        return 0
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """The schedule of the learning rate, fitted to the horizon; then it stays where it is."""
+        scheduler = super().create_scheduler(self.horizon, optimizer)
+        if isinstance(scheduler, LambdaLR):
+            scheduler.lr_lambdas = [_until(rate, self.horizon) for rate in scheduler.lr_lambdas]
+        return scheduler
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the metrics of the method since the last time wherever there is a loss."""
+        if "loss" in logs:
+            logs |= self._method_metrics()
+        super().log(logs, start_time)
+
+    def _method_metrics(self) -> dict[str, float]:
+        """Means over target tokens, of all ranks."""
+        totals: dict[str, tuple[float, float]] = {}
+        for sums in gather_object([self.objective.drain()]):
+            for name, (total, count) in sums.items():
+                before = totals.get(name, (0.0, 0.0))
+                totals[name] = (before[0] + total, before[1] + count)
+        return {name: total / count for name, (total, count) in totals.items()}
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Tensor, grad_norm: Tensor | float | None, *args: Any, **kwargs: Any
+    ) -> None:
+        """Make sure that nothing is logged, evaluated or saved once the loss is not a number."""
+        control = self.control
+        due = control.should_log or control.should_evaluate or control.should_save
+        # To look at a number on a GPU is to wait for it.
+        if due or self.args.device.type == "cpu":
+            scaled = self.accelerator.scaler is not None
+            norm = 0.0 if grad_norm is None or scaled else float(grad_norm)
+            self._check_finite(float(tr_loss), norm)
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+
+    def _check_finite(self, loss: float, norm: float) -> None:
+        step, since = self.state.global_step, max(self._checked, self._initial_global_step)
+        self._checked = step
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        what = (
+            f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+        )
+        when = f"at update {step}" if step - since <= 1 else f"in updates {since + 1} to {step}"
+        raise FloatingPointError(
+            f"{what} {when}; lower the learning rate, clip gradients, or look at the data"
+        )
+
+    def evaluate(
+        self,
+        eval_dataset: Examples | None = None,
+        ignore_keys: Any = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """The task's metrics of free-running outputs, and the teacher-forced loss, so called.
+
+        Args:
+            eval_dataset: what to evaluate on; by default what the Trainer was given.
+            ignore_keys: not looked at; transformers passes it.
+            metric_key_prefix: stands before the name of each metric.
+
+        Raises:
+            ValueError: where there is nothing to evaluate on, or no task to score outputs.
+        """
+        examples = self.eval_dataset if eval_dataset is None else eval_dataset
+        if examples is None or self.task is None:
+            raise ValueError("evaluation needs an eval_dataset and a task")
+        evaluation, loss = self.free_run(examples, self.task)
+        figures = {**evaluation.metrics, "teacher_forced_loss": loss}
+        metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in figures.items()}
+        self.log({**metrics, "seconds": self.meter.seconds})
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    @torch.no_grad()
+    def free_run(self, examples: Examples, task: Task) -> tuple[Evaluation, float]:
+        """Decode all examples, each process its share: their evaluation and teacher-forced loss.
+
+        It goes through the wrapped objective. Every process makes as many passes, as some wrappers
+        need all of them to take part.
+        """
+        work = batches_by_length(examples, self.args.eval_batch_size)
+        world, rank = self.args.world_size, self.args.process_index
+        found: list[tuple[list[int], list[list[int]], float, int]] = []
+        for start in range(0, len(work), world):
+            mine = start + rank < len(work)
+            numbers = work[start + rank] if mine else work[0]
+            batch = on_device(examples.batch(numbers), self.objective.model)
+            output = self.model_wrapped(**batch.tensors(), decoding=self.decoding)
+            if mine:
+                rows = output["decoded"].lists(self.objective.model.vocabulary.eos)
+                loss, count = float(output["teacher_forced"]), int(batch.mask.sum())
+                found.append((numbers, rows, loss, count))
+        found = gather_object(found)
+        by_number = {
+            number: row
+            for numbers, rows, _, _ in found
+            for number, row in zip(numbers, rows, strict=True)
+        }
+        hypotheses = [by_number[number] for number in range(len(examples))]
+        evaluation = scored(task, self.processing_class, hypotheses, examples)
+        return evaluation, sum(part[2] for part in found) / sum(part[3] for part in found)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Not here: `freerun.evaluate` decodes and scores any examples.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("use freerun.evaluate.evaluate or outputs, or Trainer.evaluate")
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _until(rate: Any, horizon: int) -> Any:
+    return lambda step: rate(min(step, horizon))
+
+
+def _check(args: TrainingArguments, task: Task | None) -> None:
+    """Refuse what would have no effect or not work, rather than pass it over in silence."""
+    if args.label_smoothing_factor:
+        raise ValueError("label_smoothing_factor has no effect here; MLE has label_smoothing")
+    if args.push_to_hub:
+        raise ValueError("push_to_hub is not supported; push the policy itself, once trained")
+    if args.fsdp or args.deepspeed:
+        raise ValueError("fsdp and deepspeed are not supported: parameters are not sharded")
+    if args.eval_strategy != "no" and task is None:
+        raise ValueError("evaluation needs a task, which knows its metrics")
