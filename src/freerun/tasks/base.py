@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Int
 from torch import Tensor
-from typing_extensions import Self
 
 from freerun.batch import Batch
 from freerun.vocabulary import Vocabulary
@@ -115,7 +114,7 @@ class Codec(ABC):
 
     @classmethod
     @abstractmethod
-    def from_pretrained(cls, directory: str) -> Self:
+    def from_pretrained(cls, directory: str) -> Codec:
         """The codec that was saved in `directory`.
 
         Raises:

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from typing_extensions import Self
-
 from freerun.tasks.base import Codec, DataError
 from freerun.tasks.files import read_bytes, write_text
 
@@ -28,7 +26,7 @@ class SavedCodec(Codec):
         write_text(str(Path(directory, FILE)), text + "\n")
 
     @classmethod
-    def from_pretrained(cls, directory: str) -> Self:
+    def from_pretrained(cls, directory: str) -> SavedCodec:
         """The codec that was saved in `directory`.
 
         Raises:

@@ -17,7 +17,7 @@ Values = Int[Tensor, "..."] | Float[Tensor, "..."]
 
 
 @dataclass(frozen=True, eq=False)
-class Ragged(Sequence[list[int]]):
+class Ragged:
     """Rows of different length, end to end: row i is values[starts[i] : starts[i] + lengths[i]].
 
     Args:
@@ -46,28 +46,6 @@ class Ragged(Sequence[list[int]]):
         """The number of rows."""
         return len(self.starts)
 
-    @overload
-    def __getitem__(self, row: int) -> list[int]: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[list[int]]: ...
-    def __getitem__(self, row: int | slice) -> list[int] | list[list[int]]:
-        """The values of a row."""
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
-        start, length = int(self.starts[row]), int(self.lengths[row])
-        return self.values[start : start + length].tolist()
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Row by row, far faster than by number."""
-        values = self.values.tolist()
-        for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
-            yield values[start : start + length]
-
-    def select(self, rows: Sequence[int] | Int[Tensor, "r"]) -> Ragged:
-        """The rows of these numbers; the values are shared."""
-        rows = torch.as_tensor(rows, dtype=torch.int64)
-        return Ragged(self.values, self.starts[rows], self.lengths[rows])
-
     def shortened(self, by: int) -> Ragged:
         """Every row without its last `by` values."""
         return Ragged(self.values, self.starts, self.lengths - by)
@@ -80,6 +58,39 @@ class Ragged(Sequence[list[int]]):
         index = torch.where(mask, self.starts[rows][:, None] + positions, len(self.values) - 1)
         values = self.values.index_select(0, index.flatten())
         return values.view(*index.shape, *self.values.shape[1:]), mask
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens(Sequence[list[int]]):
+    """Rows of tokens as a sequence of lists.
+
+    Args:
+        rows: the rows.
+    """
+
+    rows: Ragged
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, number: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[list[int]]: ...
+    def __getitem__(self, number: int | slice) -> list[int] | list[list[int]]:
+        """The tokens of a row."""
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        start, length = int(self.rows.starts[number]), int(self.rows.lengths[number])
+        return self.rows.values[start : start + length].tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Row by row, far faster than by number."""
+        values = self.rows.values.tolist()
+        starts, lengths = self.rows.starts.tolist(), self.rows.lengths.tolist()
+        for start, length in zip(starts, lengths, strict=True):
+            yield values[start : start + length]
 
 
 @runtime_checkable
@@ -115,9 +126,9 @@ class Stored:
     lines: Sequence[Sequence[str]] = field(default=())
 
     @property
-    def references(self) -> Ragged:
+    def references(self) -> Tokens:
         """The target tokens of every example, without eos."""
-        return self.targets.shortened(1) if self.eos else self.targets
+        return Tokens(self.targets.shortened(1) if self.eos else self.targets)
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -131,7 +142,3 @@ class Stored:
             values = self.draw(values, mask, ids, epoch)
         target, target_mask = self.targets.gather(ids)
         return Batch(ids, Source(values, mask), target, target_mask)
-
-    def select(self, numbers: Sequence[int]) -> Stored:
-        """The examples of these numbers, numbered anew."""
-        return Stored(self.sources.select(numbers), self.targets.select(numbers), self.eos)

@@ -125,6 +125,10 @@ class Tagging(CellTask):
         if self.data is None:
             paths = {"train": self.train, "dev": self.dev, "test": self.test}
             files = {name: (path, read_bytes(path)) for name, path in paths.items() if path}
+        elif Path(self.data).is_file() and Path(self.data).suffix != ".zip":
+            raise DataError(
+                f"{self.data}: one file; give a folder or a zip archive, or train= and test="
+            )
         elif not is_dataset(self.data):
             files = find_files(self.data)
         else:
@@ -136,7 +140,7 @@ class Tagging(CellTask):
                 }
         if self.label_column is not None:
             raise DataError(
-                f"{self.data or self.train}: label_column is for datasets, not for files"
+                f"{self.data or self.train}: label_column is for datasets; these are files"
             )
         return {
             name: read_sentences(decode_lines(raw, path), path, self.token_column, self.tag_column)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 
 from freerun.tasks.base import DataError
 from freerun.tasks.codec import SavedCodec
@@ -99,6 +98,6 @@ class TaggingCodec(SavedCodec):
 
     def _sources(self, sentences: Sequence[Sentence]) -> Ragged:
         """The forms of every word."""
-        words = chain.from_iterable(sentence.tokens for sentence in sentences)
-        values = [*map(self.reader.read, words), [PAD] * len(self.entries)]
+        words = [token for sentence in sentences for token in sentence.tokens]
+        values = [*self.reader.read(words), [PAD] * len(self.entries)]
         return Ragged.stack(values, (len(sentence.tokens) for sentence in sentences))

@@ -71,12 +71,13 @@ class Reader:
         ]
         self.known: dict[str, list[int]] = {}
 
-    def read(self, word: str) -> list[int]:
-        """The ids of a word's forms; UNKNOWN for those that training never met."""
-        if word not in self.known:
-            pairs = zip(self.ids, forms(word), strict=True)
-            self.known[word] = [ids.get(form, UNKNOWN) for ids, form in pairs]
-        return self.known[word]
+    def read(self, words: Sequence[str]) -> list[list[int]]:
+        """The ids of the words' forms; UNKNOWN for those that training never met."""
+        for word in dict.fromkeys(words):
+            if word not in self.known:
+                pairs = zip(self.ids, forms(word), strict=True)
+                self.known[word] = [ids.get(form, UNKNOWN) for ids, form in pairs]
+        return [self.known[word] for word in words]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,188 @@
+"""Reading tagged sentences and words."""
+
+import zipfile
+
+import pytest
+import torch
+
+from freerun.tasks import DataError
+from freerun.tasks.conll import Sentence, find_files, read_sentences
+from freerun.tasks.words import UNKNOWN, Lexicon, Reader, UnknownNoise, forms
+
+
+def read(text, token_column=0, tag_column=-1):
+    return read_sentences(enumerate(text.split("\n"), 1), "file", token_column, tag_column)
+
+
+def words_and_tags(sentences):
+    return [(" ".join(s.tokens), " ".join(s.tags)) for s in sentences]
+
+
+def test_sentences_end_at_blank_lines_and_documents():
+    text = (
+        "-DOCSTART- -X- O O\n\nEU NNP B-ORG\nrejects VBZ O\n\n\nPeter NNP B-PER\n"
+        "-DOCSTART- -X- O O\nBonn NNP B-LOC"
+    )
+    assert words_and_tags(read(text)) == [
+        ("EU rejects", "B-ORG O"),
+        ("Peter", "B-PER"),
+        ("Bonn", "B-LOC"),
+    ]
+
+
+def test_columns_are_parted_by_tabs_where_there_are_any():
+    assert words_and_tags(read("New York\tB-LOC\n.\tO")) == [("New York .", "B-LOC O")]
+    assert words_and_tags(read("York   B-LOC \n.  O")) == [("York .", "B-LOC O")]
+    assert read("a\u00a0b B-X")[0].tokens == ("a\u00a0b",)
+
+
+def test_columns_can_be_chosen():
+    text = "1\tEU\tNNP\tB-ORG\n2\t.\t.\tO"
+    assert words_and_tags(read(text, 1, 3)) == [("EU .", "B-ORG O")]
+    assert read(text, 1, None) == [
+        Sentence(
+            ("EU", "."), (), "file", ("line 1", "line 2"), 0, ("1\tEU\tNNP\tB-ORG", "2\t.\t.\tO")
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected", "begun"),
+    [
+        # IOB1: B- only where an entity follows one of its type.
+        ("I-A I-A O I-A B-A I-A", "B-A I-A O B-A B-A I-A", 2),
+        ("I-A I-B I-B", "B-A B-B I-B", 2),
+        # IOB2 stays, and so does an I- that continues.
+        ("B-A I-A O B-B B-B I-B", "B-A I-A O B-B B-B I-B", 0),
+        ("B-A I-B", "B-A B-B", 1),
+        ("O I-A", "O B-A", 1),
+    ],
+)
+def test_iob1_is_read_as_iob2(tags, expected, begun):
+    rows = "\n".join(f"w {tag}" for tag in tags.split())
+    (sentence,) = read(rows)
+    assert " ".join(sentence.tags) == expected
+    assert sentence.begun == begun
+
+
+def test_an_entity_does_not_reach_into_the_next_sentence():
+    assert words_and_tags(read("a B-A\n\nb I-A")) == [("a", "B-A"), ("b", "B-A")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("EU B-ORG\nrejects\n", "file, line 2: 1 columns; the first sentence has 2"),
+        ("EU B-ORG\nrejects O O\n", "file, line 2: 3 columns; the first sentence has 2"),
+        ("EU\tB-ORG\n\nrejects O\n", "file, line 3: 1 columns; the first sentence has 2"),
+        ("EU\n", "file, line 1: one column; a token and a tag are needed"),
+        ("EU B-ORG\nthe NN\n", "file, line 2: the tag 'NN' is not O, B-TYPE or I-TYPE"),
+        ("EU B-\n", "file, line 1: the tag 'B-' is not O, B-TYPE or I-TYPE"),
+        ("EU S-ORG\n", "file, line 1: the tag 'S-ORG' is not O, B-TYPE or I-TYPE"),
+        ("EU\tB-ORG\n\tO\n", "file, line 2: the token is empty"),
+        ("EU\tB-ORG\nof\t \n", "file, line 2: the tag is empty"),
+        ("\n-DOCSTART- O\n\n", "file: there is no sentence in it"),
+    ],
+)
+def test_malformed_lines_are_named(refuses, text, message):
+    refuses(message, read, text)
+
+
+def test_a_column_that_is_not_there_is_named(refuses):
+    refuses("file, line 1: no column 4; there are 2, counted from 0", read, "EU O", 0, 4)
+    refuses("file, line 1: no column -3; there are 2, counted from 0", read, "EU O", -3, 1)
+
+
+def found(path):
+    return {split: name.removeprefix(f"{path}/") for split, (name, _) in find_files(path).items()}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train.txt", "dev.txt", "test.txt"),
+        ("eng.train", "eng.testa", "eng.testb"),
+        ("train.conll2003", "valid.conll2003", "test.conll2003"),
+        ("GermEval-Train.tsv.gz", "GermEval-Dev.tsv.gz", "GermEval-Test.tsv.gz"),
+    ],
+)
+def test_files_of_a_folder_belong_to_splits_by_name(write, tmp_path, names):
+    for name in (*names, "README.md", "latest.txt", ".train", "train.jsonl"):
+        write(name, f"data/{name}")
+    folder = str(tmp_path / "data")
+    assert found(folder) == dict(zip(("train", "dev", "test"), names, strict=True))
+    assert find_files(folder)["train"][1] == names[0].encode()
+
+
+def test_files_of_an_archive_belong_to_splits_by_name(tmp_path):
+    path = str(tmp_path / "data.zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("in/train.txt", "in/test.txt", "__MACOSX/in/train.txt"):
+            archive.writestr(name, name)
+    assert found(path) == {"train": "in/train.txt", "test": "in/test.txt"}
+    assert find_files(path)["test"] == (f"{path}/in/test.txt", b"in/test.txt")
+
+
+def test_two_files_of_one_split_are_refused(refuses, write, tmp_path):
+    write("a", "data/de.train")
+    write("b", "data/en.train")
+    folder = str(tmp_path / "data")
+    message = f"{folder}: both de.train and en.train may be the train file"
+    refuses(f"{message}; name the right one by train=", find_files, folder)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("B2-Straße", ("b2-straße", "b2-", "aße", "X0-Xx")),
+        ("EU", ("eu", "eu", "eu", "X")),
+        ("23.07", ("23.07", "23.", ".07", "0.0")),
+        ("...", ("...", "...", "...", ".")),
+        ("iPhone", ("iphone", "iph", "one", "xXx")),
+    ],
+)
+def test_forms_of_a_word(word, expected):
+    assert forms(word) == expected
+
+
+def test_a_lexicon_has_the_commonest_forms_first():
+    lexicon = Lexicon.of(["Haus", "haus", "Maus", "Haus"])
+    assert lexicon.entries == (("haus", "maus"), ("hau", "mau"), ("aus",), ("Xx", "x"))
+    # Behind padding and unknown, ids of forms that came once begin at 3, 3, 3 and 3.
+    assert lexicon.first == (3, 3, 3, 3)
+
+
+def test_words_are_read_as_the_ids_of_their_forms():
+    reader = Reader(Lexicon.of(["Haus", "haus", "Maus", "Haus"]).entries)
+    assert reader.read(["Maus", "haus", "Hausmaus!", "Maus"]) == [
+        [3, 3, 2, 2],
+        [2, 2, 2, 3],
+        [UNKNOWN, 2, UNKNOWN, UNKNOWN],
+        [3, 3, 2, 2],
+    ]
+
+
+def test_forms_that_came_once_are_read_as_unknown_at_the_rate():
+    values = torch.tensor([[[2, 4], [3, 3], [0, 0]]]).expand(4_000, -1, -1)
+    noise = UnknownNoise(0.3, torch.tensor([3, 3]), seed=0)
+    mask = torch.tensor([[True, True, False]]).expand(4_000, -1)
+    noisy = noise(values, mask, torch.arange(4_000), 0)
+    unknown = (noisy == UNKNOWN).float().mean(0)
+    expected = torch.tensor([[0, 0.3], [0.3, 0.3], [0, 0]])
+    torch.testing.assert_close(unknown, expected, atol=0.03, rtol=0)
+    assert torch.equal(noisy[noisy != UNKNOWN], values[noisy != UNKNOWN])
+    # Every place is drawn alone: two unknowns of a word come together by chance only.
+    both = (noisy[:, 1] == UNKNOWN).all(1).float().mean().item()
+    assert both == pytest.approx(0.09, abs=0.02)
+
+
+def test_draws_of_unknowns_change_with_the_epoch():
+    values = torch.full((50, 4, 1), 2)
+    noise = UnknownNoise(0.5, torch.tensor([2]), seed=0)
+    mask, ids = torch.ones(50, 4, dtype=torch.bool), torch.arange(50)
+    assert torch.equal(noise(values, mask, ids, 1), noise(values, mask, ids, 1))
+    assert not torch.equal(noise(values, mask, ids, 1), noise(values, mask, ids, 2))
+
+
+def test_data_errors_are_value_errors():
+    assert issubclass(DataError, ValueError)

@@ -1,0 +1,202 @@
+"""Codecs on disk, and what holds for every task."""
+
+import dataclasses
+import json
+
+import docstring_parser
+import pytest
+
+from freerun.policies.recurrent import RecurrentConfig
+from freerun.tasks import (
+    TASKS,
+    DigitsCodec,
+    MissingExtraError,
+    OcrCodec,
+    SpellingCodec,
+    TaggingCodec,
+    hub,
+    load_codec,
+)
+from freerun.tasks.codec import SavedCodec
+
+CODECS = [
+    DigitsCodec(longest=17),
+    OcrCodec(),
+    SpellingCodec(length=10, noise=0.3, seed=0),
+    TaggingCodec(("B-LOC", "O"), (("köln", "\u2028"), ("köl",), ("öln",), ("Xx", "x")), 0, -1),
+]
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.task)
+def test_a_codec_comes_back_as_it_was_saved(tmp_path, codec):
+    folder = str(tmp_path / "new" / "folder")
+    codec.save_pretrained(folder)
+    assert load_codec(folder) == codec
+    assert type(codec).from_pretrained(folder) == codec
+    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["codec.json"]
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.task)
+def test_a_codec_describes_a_policy(codec):
+    config = RecurrentConfig.of(
+        codec.target, features=codec.features, factors=codec.factors, limit=codec.limit
+    )
+    assert config.vocabulary == codec.target
+    assert (codec.features is None) != (not codec.factors)
+
+
+def edited(tmp_path, **changes):
+    SpellingCodec(length=10, noise=0.3, seed=0).save_pretrained(str(tmp_path))
+    path = tmp_path / "codec.json"
+    contents = json.loads(path.read_text()) | changes
+    kept = {name: value for name, value in contents.items() if value != "left out"}
+    path.write_text(json.dumps(kept))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"colour": 1},
+            "unknown field 'colour'; known are length, noise, seed, symbols",
+        ),
+        ({"noise": "left out"}, "the field 'noise' is missing"),
+        ({"task": "left out"}, "the field 'task' is missing"),
+        ({"length": 1.5}, "the field 'length' is 1.5; it must be a whole number"),
+        ({"length": True}, "the field 'length' is True; it must be a whole number"),
+        ({"noise": "x"}, "the field 'noise' is 'x'; it must be a number"),
+        ({"symbols": ["a"]}, "the field 'symbols' is ['a']; it must be text"),
+        ({"symbols": "aa"}, "the symbol 'a' comes more than once in the vocabulary"),
+        (
+            {"task": "speling"},
+            "unknown task 'speling'; known are digits, spelling, ocr, tagging",
+        ),
+    ],
+)
+def test_a_codec_that_is_wrong_is_named_with_its_field(refuses, tmp_path, changes, message):
+    path = edited(tmp_path, **changes)
+    refuses(f"{path}: {message}", load_codec, str(tmp_path))
+
+
+def test_whole_numbers_are_numbers(tmp_path):
+    edited(tmp_path, noise=0)
+    assert load_codec(str(tmp_path)).noise == 0.0
+
+
+def test_lists_must_be_lists(refuses, tmp_path):
+    CODECS[-1].save_pretrained(str(tmp_path))
+    path = tmp_path / "codec.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"entries": [["a"], "b"]}))
+    message = "the field 'entries' is 'b'; it must be a list"
+    refuses(f"{path}: {message}", load_codec, str(tmp_path))
+
+
+def test_the_codec_of_another_task_is_refused(refuses, tmp_path):
+    path = edited(tmp_path)
+    message = f"{path}: it is of the task 'spelling', not 'ocr'"
+    refuses(message, OcrCodec.from_pretrained, str(tmp_path))
+
+
+def test_a_codec_that_is_missing_or_broken_is_named(refuses, tmp_path):
+    path = tmp_path / "codec.json"
+    refuses(f"{path}: there is no such file", load_codec, str(tmp_path))
+    path.write_text('{"task": "oc')
+    message = "not JSON (Unterminated string starting at: line 1 column 10 (char 9))"
+    refuses(f"{path}: {message}", load_codec, str(tmp_path))
+    path.write_text("[]")
+    refuses(f"{path}: the field 'task' is missing", load_codec, str(tmp_path))
+
+
+def test_tasks_are_known_by_their_names():
+    assert list(TASKS) == ["digits", "spelling", "ocr", "tagging"]
+    assert all(task.name == name for name, task in TASKS.items())
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_every_setting_is_documented(task):
+    documented = {p.arg_name: p.description for p in docstring_parser.parse(task.__doc__).params}
+    assert list(documented) == [field.name for field in dataclasses.fields(task)]
+    assert all(documented.values())
+    assert "\n" not in task.summary
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.task)
+def test_the_recipe_of_a_task_makes_a_policy(codec):
+    recipe = TASKS[codec.task].recipe
+    RecurrentConfig.of(
+        codec.target,
+        features=codec.features,
+        factors=codec.factors,
+        limit=codec.limit,
+        **recipe["model"],
+    )
+    assert set(recipe["training"]) == {"updates", "batch_size", "learning_rate", "evaluate_every"}
+
+
+def test_every_codec_is_saved_with_its_type():
+    assert all(isinstance(codec, SavedCodec) for codec in CODECS)
+
+
+@pytest.mark.parametrize(
+    ("data", "dataset"),
+    [
+        ("conll2003", True),
+        ("user/ocr-words_v1.2", True),
+        ("letter.data", False),
+        ("missing.txt.gz", False),
+        ("./folder", False),
+        ("/no/such/folder", False),
+        ("a/b/c", False),
+    ],
+)
+def test_an_id_is_told_from_a_file_that_is_missing(data, dataset):
+    assert hub.is_dataset(data) is dataset
+
+
+def test_folders_are_datasets_and_files_are_not(write, tmp_path):
+    assert hub.is_dataset(str(tmp_path))
+    assert not hub.is_dataset(write("text", "file"))
+
+
+def test_a_dataset_that_is_nowhere_is_named(refuses, monkeypatch, local_datasets):
+    def unreachable(name):
+        raise ConnectionError(f"Couldn't reach {name!r} on the Hub")
+
+    monkeypatch.setattr(local_datasets, "load_dataset", unreachable)
+    message = "no/where: no file, no folder and no dataset that can be loaded"
+    refuses(f"{message} (Couldn't reach 'no/where' on the Hub)", hub.load_splits, "no/where")
+
+
+def test_a_folder_that_is_no_dataset_is_named(tmp_path, local_datasets):
+    with pytest.raises(ValueError, match="cannot be loaded as a dataset") as caught:
+        hub.load_splits(str(tmp_path))
+    assert str(caught.value).startswith(f"{tmp_path}: cannot be loaded as a dataset (")
+
+
+def test_a_dataset_without_train_is_named(refuses, write, tmp_path, local_datasets):
+    write('{"text": "a"}', "rows/test.jsonl")
+    folder = str(tmp_path / "rows")
+    refuses(f"{folder}: no split is called train; it has test", hub.load_splits, folder)
+
+
+def test_one_saved_split_is_train(tmp_path, local_datasets):
+    folder = str(tmp_path / "saved")
+    local_datasets.Dataset.from_list([{"text": "a"}]).save_to_disk(folder)
+    assert list(hub.load_splits(folder)) == ["train"]
+
+
+@pytest.mark.parametrize("name", ["validation", "dev", "valid", "val"])
+def test_dev_has_several_names(tmp_path, local_datasets, name):
+    split = local_datasets.Dataset.from_list([{"text": "a"}])
+    folder = str(tmp_path / "saved")
+    local_datasets.DatasetDict({"train": split, name: split}).save_to_disk(folder)
+    assert list(hub.load_splits(folder)) == ["train", "dev"]
+
+
+def test_datasets_are_asked_for(tmp_path, missing):
+    missing("datasets")
+    with pytest.raises(MissingExtraError) as caught:
+        hub.load_splits("no/where")
+    message = "reading no/where as a dataset needs datasets, which is missing: "
+    assert str(caught.value) == message + "pip install freerun[datasets]"
