@@ -187,6 +187,7 @@ class Digits(CharacterTask):
             "cell": "gru",
             "hidden_size": 96,
             "embedding_size": 32,
+            "bidirectional": True,
             "attention": "general",
         },
         "training": {

@@ -93,9 +93,14 @@ class Ocr(CellTask):
     name: ClassVar[str] = "ocr"
     summary: ClassVar[str] = "images of handwritten letters to a word (letter.data)"
     recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "model": {"cell": "gru", "hidden_size": 128, "embedding_size": 128},
+        "model": {
+            "cell": "gru",
+            "hidden_size": 128,
+            "embedding_size": 128,
+            "attention": "aligned",
+        },
         "training": {
-            "updates": 10_000,
+            "updates": 3_000,
             "batch_size": 64,
             "learning_rate": 1e-3,
             "evaluate_every": 500,

@@ -1,0 +1,187 @@
+"""What training and decoding with freerun cost, against bare PyTorch and against each other.
+
+Run `python benchmarks/recurrent.py --json recurrent.json`. All figures are ratios of times taken
+side by side in this run, at the sizes of the OCR and the spelling task; the plain key is the worse
+of the two. Scheduled sampling is timed where it costs most, with every token the model's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from bare import Bare
+from timing import ratio, side_by_side, write
+from transformers import TrainingArguments
+
+from freerun.batch import Batch
+from freerun.methods import MLE, DifferentiableScheduledSampling, Method, ScheduledSampling
+from freerun.policies.settings import ModelSettings
+from freerun.rolling import greedy
+from freerun.tasks.base import Codec
+from freerun.tasks.ocr import Ocr, OcrCodec
+from freerun.tasks.spelling import Spelling, SpellingCodec
+from freerun.tasks.store import Ragged, Stored
+from freerun.trainer import Trainer
+
+ALL_OWN = {"schedule": "constant", "k": 0.0}
+METHODS: dict[str, Method] = {
+    "mle": MLE(),
+    "ss": ScheduledSampling(**ALL_OWN),
+    "soft_argmax": DifferentiableScheduledSampling(**ALL_OWN),
+    "soft_sample": DifferentiableScheduledSampling(relaxation="soft_sample", **ALL_OWN),
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A task's shapes, filled with random data."""
+
+    name: str
+    codec: Codec
+    model: ModelSettings
+    examples: Stored
+    batch_size: int
+
+
+def ocr(count: int = 4096) -> Size:
+    """Words of 3 to 14 letters of 128 pixels."""
+    lengths = torch.randint(3, 15, (count,))
+    total = int(lengths.sum())
+    images = (torch.rand(total + 1, 128) < 0.2).float()
+    letters = torch.randint(0, 26, (total + 1,))
+    examples = Stored(
+        Ragged.stack(images, lengths.tolist()), Ragged.stack(letters, lengths.tolist()), eos=False
+    )
+    return Size("ocr", OcrCodec(), ModelSettings(**Ocr.recipe["model"]), examples, 64)
+
+
+def spelling(count: int = 8192) -> Size:
+    """Pieces of 10 characters, with the noise of training."""
+    codec = SpellingCodec(length=10, noise=0.3, seed=0)
+    letters = torch.randint(0, len(codec.symbols), (count, 10))
+    texts = ["".join(codec.symbols[i] for i in row) for row in letters.tolist()]
+    model = ModelSettings(**Spelling.recipe["model"])
+    return Size("spelling", codec, model, codec.examples(texts, "train"), 128)
+
+
+def batches(size: Size, steps: int, device: torch.device) -> list[Batch]:
+    """The batches that a bare loop is given ready made."""
+    found = []
+    for step in range(steps):
+        numbers = [
+            (step * size.batch_size + i) % len(size.examples) for i in range(size.batch_size)
+        ]
+        tensors = size.examples.batch(numbers).tensors()
+        found.append(Batch.of({name: value.to(device) for name, value in tensors.items()}))
+    return found
+
+
+def bare_training(size: Size, steps: int, device: torch.device) -> Callable[[], None]:
+    """A bare loop of `steps` updates."""
+    model = Bare(size.model.build(size.codec)).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    ready = batches(size, steps, device)
+
+    def run() -> None:
+        for batch in ready:
+            optimizer.zero_grad()
+            model.loss(batch).backward()
+            optimizer.step()
+
+    return run
+
+
+def training(size: Size, method: Method, steps: int, device: torch.device) -> Callable[[], None]:
+    """As many updates through the Trainer, logging and evaluation off."""
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            args = TrainingArguments(
+                output_dir=folder,
+                use_cpu=device.type == "cpu",
+                max_steps=steps,
+                per_device_train_batch_size=size.batch_size,
+                max_grad_norm=0.0,
+                learning_rate=1e-3,
+                logging_strategy="no",
+                eval_strategy="no",
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+            )
+            Trainer(
+                model=size.model.build(size.codec),
+                method=method,
+                args=args,
+                processing_class=size.codec,
+                train_dataset=size.examples,
+                optimizer_cls_and_kwargs=(torch.optim.Adam, {"lr": 1e-3}),
+            ).train()
+
+    return run
+
+
+def decoding(
+    size: Size, device: torch.device, repeats: int
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Greedy decoding of ours, and a plain loop over the same batches with the same shapes."""
+    policy = size.model.build(size.codec).to(device)
+    bare = Bare(policy).to(device)
+    ready = batches(size, repeats, device)
+    # Without an eos a plain loop runs to the longest row; with one, it cannot know when to stop.
+    steps = [int(policy.limit(batch.source).max()) for batch in ready]
+
+    def ours() -> None:
+        for batch in ready:
+            greedy(policy, batch.source)
+
+    def plain() -> None:
+        for batch, count in zip(ready, steps, strict=True):
+            bare.greedy(batch, count)
+
+    return ours, plain
+
+
+def measure(size: Size, steps: int, rounds: int, device: torch.device) -> dict[str, float]:
+    """The ratios at one size."""
+    runs = {name: training(size, method, steps, device) for name, method in METHODS.items()}
+    runs["bare"] = bare_training(size, steps, device)
+    runs["greedy"], runs["plain"] = decoding(size, device, repeats=steps // 4)
+    times = side_by_side(runs, rounds=rounds, device=device)
+    return {
+        "mle_vs_bare": ratio(times, "mle", "bare"),
+        "ss_vs_mle": ratio(times, "ss", "mle"),
+        "dss_vs_mle": max(ratio(times, "soft_argmax", "mle"), ratio(times, "soft_sample", "mle")),
+        "greedy_vs_plain": ratio(times, "greedy", "plain"),
+    }
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
+    parser.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
+    parser.add_argument("--steps", type=int, default=200, help="updates in a round (default 200)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    figures: dict[str, float | str] = {}
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for device in devices:
+        suffix = "" if device == "cpu" else f"_{device}"
+        for size in (ocr(), spelling()):
+            found = measure(size, options.steps, options.rounds, torch.device(device))
+            for key, value in found.items():
+                figures[f"{key}_{size.name}{suffix}"] = value
+                worst = f"{key}{suffix}"
+                figures[worst] = max(float(figures.get(worst, 0.0)), value)
+    write(figures, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Timing several things side by side, and writing down ratios."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """The wall-clock seconds of one call, the device's queue emptied before and after."""
+    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronise()
+    start = time.perf_counter()
+    run()
+    synchronise()
+    return time.perf_counter() - start
+
+
+def side_by_side(
+    runs: Mapping[str, Callable[[], object]], *, rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """The seconds of each run in every round; one round to warm up is not counted.
+
+    In a round each runs once, so that a busy machine slows all of them alike.
+    """
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            times[name].append(seconds(run, device))
+    return times
+
+
+def ratio(times: Mapping[str, list[float]], name: str, base: str) -> float:
+    """The median over rounds of how much longer `name` took than `base`."""
+    pairs = zip(times[name], times[base], strict=True)
+    return round(statistics.median(one / other for one, other in pairs), 3)
+
+
+def write(figures: Mapping[str, float | str], path: str | None) -> None:
+    """Print the figures, and write them as one flat JSON object to `path` where it is given."""
+    text = json.dumps(dict(figures), indent=2)
+    print(text)
+    if path is not None:
+        folder = Path(path).resolve().parent
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+            file.write(text + "\n")
+        os.replace(file.name, path)
