@@ -2,7 +2,7 @@
 
 # No postponed annotations here: `strict` can check values only by types that are no text.
 import difflib
-from typing import Literal
+from typing import Literal, no_type_check
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassFieldValidationError
@@ -11,6 +11,8 @@ from transformers import PreTrainedConfig
 from freerun.vocabulary import Vocabulary
 
 
+# `strict` checks types itself, and transformers takes more keywords than the signature tells.
+@no_type_check
 @strict
 class RecurrentConfig(PreTrainedConfig):
     """What a recurrent policy is made of.

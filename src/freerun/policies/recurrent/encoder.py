@@ -50,7 +50,8 @@ class Encoder(nn.Module):
             reads = "tokens" if self.factors else "features"
             given = "features" if values.is_floating_point() else "tokens"
             raise ValueError(
-                f"the encoder reads {self.width} {reads} at a position, not {width} {given}"
+                f"the source has {given} ({width} at a position), "
+                f"this encoder reads {reads} ({self.width})"
             )
         if values.is_floating_point():
             return values.to(self.layers.weight_ih_l0.dtype)

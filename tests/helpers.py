@@ -1,0 +1,151 @@
+"""Tiny policies and batches in double precision, and how to compare what comes of them."""
+
+import itertools
+from dataclasses import replace
+
+import torch
+
+from freerun.batch import Batch, Source
+from freerun.policies import RecurrentConfig, RecurrentPolicy
+from freerun.vocabulary import Vocabulary
+
+SOURCES = {"tokens": {"factors": (5,)}, "factors": {"factors": (5, 3, 4)}, "real": {"features": 3}}
+
+
+def vocabulary(actions=3, *, eos=True):
+    """Letters, of which the last is eos where wanted."""
+    return Vocabulary.build("abcdefgh"[: actions - eos], eos=eos)
+
+
+def tiny_policy(
+    actions=3, *, eos=True, source="tokens", limit=4, seed=0, scale=1.0, words=None, **settings
+):
+    """A recurrent policy with large random weights, so that its choices differ; in evaluation mode.
+
+    `words` is the vocabulary to write, where it is not that of `vocabulary`.
+    """
+    sizes = {"hidden_size": 4, "embedding_size": 3}
+    config = RecurrentConfig.of(
+        words or vocabulary(actions, eos=eos),
+        **SOURCES[source],
+        limit=limit if eos else None,
+        **{**sizes, **settings},
+    )
+    policy = RecurrentPolicy(config).double().eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.normal_(0, scale, generator=generator)
+    return policy
+
+
+def tiny_source(policy, lengths=(3, 1, 4, 2), seed=0):
+    """Sources of `lengths`; their padding holds values that would matter if they were read."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, width = len(lengths), max(lengths)
+    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
+    config = policy.config
+    if config.features:
+        values = torch.randn(rows, width, config.features, generator=generator).double()
+    else:
+        factors = torch.tensor(config.factors)
+        values = torch.randint(60, (rows, width, len(factors)), generator=generator) % factors
+        values = values[..., 0] if len(factors) == 1 else values
+    return Source(values, mask)
+
+
+def tiny_batch(policy, lengths=(3, 1, 4, 2), targets=None, seed=0):
+    """Examples with targets as long as their sources, or of lengths `targets`; those end in eos."""
+    source = tiny_source(policy, lengths, seed)
+    words = policy.vocabulary
+    counts = torch.tensor(lengths if targets is None or words.eos is None else targets)
+    rows, width = len(counts), int(counts.max())
+    generator = torch.Generator().manual_seed(seed + 1)
+    letters = words.actions - (words.eos is not None)
+    target = torch.randint(letters, (rows, width), generator=generator)
+    cells = torch.arange(width)
+    if words.eos is not None:
+        target[cells == counts[:, None] - 1] = words.eos
+    mask = cells < counts[:, None]
+    ids = torch.randperm(1000, generator=generator)[:rows]
+    return Batch(ids, source, target.where(mask, words.pad), mask)
+
+
+def single(batch, row):
+    """One example of a batch, alone and without padding."""
+    one = batch.select(torch.tensor([row]))
+    source = Source(
+        one.source.values[:, : one.source.lengths[0]], one.source.mask[:, : one.source.lengths[0]]
+    )
+    cells = one.lengths[0]
+    return Batch(one.ids, source, one.target[:, :cells], one.mask[:, :cells])
+
+
+def padded(batch, pad, *, source=2, target=3):
+    """The batch with more padding: tokens `pad`, and source values that would matter if read."""
+    rows = len(batch.ids)
+    values = batch.source.values
+    more = values.flatten()[: rows * source].flip(0) if values.dim() == 2 else values[:, :source]
+    more = more.reshape(rows, source, *values.shape[2:])
+    unread = torch.zeros(rows, source, dtype=torch.bool)
+    wide = Source(torch.cat([values, more], 1), torch.cat([batch.source.mask, unread], 1))
+    return Batch(
+        batch.ids,
+        wide,
+        torch.cat([batch.target, torch.full((rows, target), pad)], 1),
+        torch.cat([batch.mask, torch.zeros(rows, target, dtype=torch.bool)], 1),
+    )
+
+
+def with_pad(policy, pad):
+    """The same policy with another padding token."""
+    twin = RecurrentPolicy(policy.config).to(policy.dtype).train(policy.training)
+    twin.load_state_dict(policy.state_dict())
+    twin.vocabulary = replace(policy.vocabulary, pad=pad)
+    return twin
+
+
+def sequences(actions, length, eos=None):
+    """All sequences of `actions` tokens up to `length`: those that end in eos, and full ones."""
+    for tokens in itertools.product(range(actions), repeat=length):
+        if eos not in tokens:
+            yield tokens
+    if eos is not None:
+        letters = [token for token in range(actions) if token != eos]
+        for shorter in range(length):
+            yield from ((*t, eos) for t in itertools.product(letters, repeat=shorter))
+
+
+def log_prob(policy, source, tokens, **truncation):
+    """log p(tokens | source) of one sentence, by forcing the whole sequence."""
+    from freerun.rolling import truncated_log_probs
+
+    tokens = torch.tensor([tokens])
+    inputs = torch.cat([torch.tensor([[policy.vocabulary.bos]]), tokens[:, :-1]], 1)
+    scores = policy.force(source, inputs).logits(torch.ones_like(tokens, dtype=torch.bool))
+    log_probs = truncated_log_probs(scores, **truncation)
+    return float(log_probs.gather(-1, tokens.T).sum().detach())
+
+
+def gradients(policy, loss):
+    """The gradient of `loss` for every parameter by name, zeros where it has none."""
+    names, parameters = zip(*policy.named_parameters(), strict=True)
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return {
+        name: torch.zeros_like(parameter) if gradient is None else gradient
+        for name, parameter, gradient in zip(names, parameters, found, strict=True)
+    }
+
+
+def close(actual, expected, tolerance=1e-12):
+    """Assert that tensors, or dictionaries of them, differ by `tolerance` at most."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+
+
+def chi_square(counts, expected):
+    """The p-value of Pearson's test that `counts` come from `expected`, which are all positive."""
+    counts, expected = torch.as_tensor(counts).double(), torch.as_tensor(expected).double()
+    assert counts.sum().item() == round(expected.sum().item())
+    assert expected.min() > 4, "too few draws for this test"
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    return float(torch.special.gammaincc(torch.tensor((len(counts) - 1) / 2.0), statistic / 2))

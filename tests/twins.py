@@ -1,0 +1,59 @@
+"""Plain, slow twins: what is right, computed with no batch, no padding and no state.
+
+Every score comes from a whole prefix that is forced from scratch, one example at a time.
+"""
+
+import torch
+
+from tests.helpers import single
+
+
+def scores_after(policy, source, inputs):
+    """The scores at the last of `inputs`, [a]."""
+    last = torch.zeros(1, inputs.shape[1], dtype=torch.bool)
+    last[0, -1] = True
+    return policy.force(source, inputs).logits(last)[0]
+
+
+def twin_mixed(policy, batch, own, choose):
+    """What `rolling.mixed` gives, padding aside: inputs of each row, a list for each."""
+    rows = []
+    for row in range(len(batch.ids)):
+        one = single(batch, row)
+        inputs = [policy.vocabulary.bos]
+        for cell in range(1, one.target.shape[1]):
+            token = one.target[0, cell - 1]
+            if own[row, cell]:
+                scores = scores_after(policy, one.source, torch.tensor([inputs]))
+                token = choose(scores[None], torch.tensor([row]), cell - 1)[0]
+            inputs.append(int(token))
+        rows.append(inputs)
+    return rows
+
+
+def twin_relaxed(policy, batch, own, relax):
+    """What `rolling.relaxed` gives: the scores at all target cells, row by row."""
+    found = []
+    for row in range(len(batch.ids)):
+        one = single(batch, row)
+        inputs = policy.embed(torch.tensor([[policy.vocabulary.bos]]))
+        for cell in range(one.target.shape[1]):
+            scores = scores_after(policy, one.source, inputs)
+            found.append(scores)
+            if cell + 1 == one.target.shape[1]:
+                break
+            if own[row, cell + 1]:
+                read = policy.embed(relax(scores[None], torch.tensor([row]), cell))
+            else:
+                read = policy.embed(one.target[:, cell])
+            inputs = torch.cat([inputs, read[:, None]], 1)
+    return torch.stack(found)
+
+
+def twin_decode(policy, source, choose, limit):
+    """Tokens of one sentence: `choose(scores, cell)` at every cell, to eos or the limit."""
+    tokens = []
+    while len(tokens) < limit and (not tokens or tokens[-1] != policy.vocabulary.eos):
+        inputs = torch.tensor([[policy.vocabulary.bos, *tokens]])
+        tokens.append(int(choose(scores_after(policy, source, inputs), len(tokens))))
+    return tokens
