@@ -1,0 +1,65 @@
+"""Vocabularies: what their tokens are, and those that cannot be."""
+
+import time
+
+import pytest
+
+from freerun.vocabulary import Vocabulary
+
+
+def test_eos_is_an_action_and_bos_and_pad_are_not():
+    words = Vocabulary.build(["a", "b"], eos=True)
+    assert words == Vocabulary(("a", "b", "<eos>"), bos=3, pad=4, eos=2)
+    assert (words.actions, words.size) == (3, 5)
+    assert words.ids == {"a": 0, "b": 1, "<eos>": 2}
+
+
+def test_fixed_length_targets_have_no_eos():
+    words = Vocabulary.build(iter("ab"), eos=False)
+    assert words == Vocabulary(("a", "b"), bos=2, pad=3, eos=None)
+    assert (words.actions, words.size) == (2, 4)
+
+
+def test_pad_may_equal_eos():
+    words = Vocabulary(("a", "b", "."), bos=2, pad=2, eos=2)
+    assert (words.actions, words.size) == (3, 3)
+
+
+def test_text_and_back():
+    words = Vocabulary.build("abc", eos=True)
+    assert words.encode("cab") == [2, 0, 1]
+    assert words.decode([2, 0, 1, 3, 0, 5]) == ["c", "a", "b"]
+    assert words.decode([2, 0, 1]) == ["c", "a", "b"]
+    assert Vocabulary.build("abc", eos=False).decode([2, 0, 0]) == ["c", "a", "a"]
+    with pytest.raises(KeyError, match="'d'"):
+        words.encode("ad")
+
+
+def test_a_symbol_comes_once():
+    message = r"^the symbol 'b' comes more than once in the vocabulary$"
+    with pytest.raises(ValueError, match=message):
+        Vocabulary.build("cbab", eos=False)
+    with pytest.raises(ValueError, match=r"^the symbol '<eos>' comes more than once"):
+        Vocabulary.build(["a", "<eos>"], eos=True)
+
+
+def test_a_large_vocabulary_is_made_at_once():
+    start = time.perf_counter()
+    assert Vocabulary.build(map(str, range(50_000)), eos=True).actions == 50_001
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("special", "message"),
+    [
+        ({"eos": 2}, "eos is 2; it must be an action, 0 to 1"),
+        ({"eos": -1}, "eos is -1; it must be an action, 0 to 1"),
+        ({"backspace": 5}, "backspace is 5; it must be an action, 0 to 1"),
+        ({"bos": -1}, "bos is -1; a token is at least 0"),
+        ({"pad": -100}, "pad is -100; a token is at least 0"),
+    ],
+)
+def test_special_tokens_are_tokens(special, message):
+    with pytest.raises(ValueError, match=r" is -?\d+; ") as caught:
+        Vocabulary(("a", "b"), **{"bos": 2, "pad": 3, **special})
+    assert str(caught.value) == message
