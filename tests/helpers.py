@@ -1,12 +1,15 @@
 """Tiny policies and batches in double precision, and how to compare what comes of them."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import torch
+from torch import Tensor
 
 from freerun.batch import Batch, Source
 from freerun.policies import RecurrentConfig, RecurrentPolicy
+from freerun.rolling import truncated_log_probs
 from freerun.vocabulary import Vocabulary
 
 SOURCES = {"tokens": {"factors": (5,)}, "factors": {"factors": (5, 3, 4)}, "real": {"features": 3}}
@@ -118,8 +121,6 @@ def sequences(actions, length, eos=None):
 
 def log_prob(policy, source, tokens, **truncation):
     """log p(tokens | source) of one sentence, by forcing the whole sequence."""
-    from freerun.rolling import truncated_log_probs
-
     tokens = torch.tensor([tokens])
     inputs = torch.cat([torch.tensor([[policy.vocabulary.bos]]), tokens[:, :-1]], 1)
     scores = policy.force(source, inputs).logits(torch.ones_like(tokens, dtype=torch.bool))
@@ -149,3 +150,55 @@ def chi_square(counts, expected):
     assert expected.min() > 4, "too few draws for this test"
     statistic = ((counts - expected) ** 2 / expected).sum()
     return float(torch.special.gammaincc(torch.tensor((len(counts) - 1) / 2.0), statistic / 2))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The state of `Chain`: the last token of each row, and its sentence."""
+
+    last: Tensor
+    sentence: Tensor
+
+    def select(self, rows):
+        return Rows(self.last[rows], self.sentence[rows])
+
+
+class Chain:
+    """A policy that is no module: scores are looked up by sentence and last token.
+
+    `table[x, a]` are the scores after token a (bos last) of a sentence whose first token is x. It
+    counts the rows of every step.
+    """
+
+    def __init__(self, table, *, eos=True, limit=4):
+        self.table, self.most = table, limit
+        self.vocabulary = vocabulary(table.shape[-1], eos=eos)
+        self.steps = []
+
+    def source(self, *sentences):
+        values = torch.tensor(sentences)[:, None]
+        return Source(values, torch.ones_like(values, dtype=torch.bool))
+
+    def limit(self, source):
+        return torch.full_like(source.lengths, self.most)
+
+    def start(self, source):
+        return Rows(torch.full_like(source.lengths, -1), source.values[:, 0])
+
+    def step(self, state, inputs):
+        self.steps.append(len(inputs))
+        return self.table[state.sentence, inputs], replace(state, last=inputs)
+
+    def embed(self, weights):
+        raise NotImplementedError("a chain reads tokens only")
+
+    def force(self, source, inputs, parents=None):
+        scores = self.table[source.values[:, :1], inputs]
+        return SimpleNamespace(logits=lambda cells: scores[cells])
+
+
+def chain(actions=3, *, sentences=2, seed=0, scale=2.0, **settings):
+    """A random `Chain`."""
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.randn(sentences, actions + 1, actions, generator=generator, dtype=torch.float64)
+    return Chain(table * scale, **settings)

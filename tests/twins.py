@@ -57,3 +57,26 @@ def twin_decode(policy, source, choose, limit):
         inputs = torch.tensor([[policy.vocabulary.bos, *tokens]])
         tokens.append(int(choose(scores_after(policy, source, inputs), len(tokens))))
     return tokens
+
+
+def twin_beam(policy, source, size, penalty, limit):
+    """What `beam_search` promises for one sentence: its tokens and their log-probability."""
+    eos, live, found, ended = policy.vocabulary.eos, [((), 0.0)], None, 0
+    for _ in range(limit):
+        candidates = []
+        for tokens, log_prob in live:
+            inputs = torch.tensor([[policy.vocabulary.bos, *tokens]])
+            more = scores_after(policy, source, inputs).log_softmax(-1).tolist()
+            candidates += [((*tokens, token), log_prob + more[token]) for token in range(len(more))]
+        candidates.sort(key=lambda candidate: -candidate[1])
+        for tokens, log_prob in candidates[:size]:
+            if tokens[-1] == eos:
+                ended += 1
+                value = log_prob / len(tokens) ** penalty
+                if found is None or value > found[0]:
+                    found = value, tokens, log_prob
+        live = [candidate for candidate in candidates if candidate[0][-1] != eos][:size]
+        best = live[0][1] / limit**penalty
+        if ended >= size or (found is not None and best <= found[0]):
+            break
+    return found[1:] if found else live[0]
