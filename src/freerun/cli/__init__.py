@@ -1,1 +1,5 @@
-"""."""
+"""The command line."""
+
+from freerun.cli.main import main
+
+__all__ = ["main"]

@@ -1,1 +1,7 @@
-"""."""
+"""What a person sees of a comparison: tables and pictures."""
+
+from freerun.report.numbers import Summary, summary
+from freerun.report.plots import MissingPlotsError, draw, require_plots
+from freerun.report.table import legend, table
+
+__all__ = ["MissingPlotsError", "Summary", "draw", "legend", "require_plots", "summary", "table"]

@@ -1,0 +1,39 @@
+"""What a trained model's folder says of its task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from freerun.errors import CheckpointError
+from freerun.settings import SettingError, build, did_you_mean, settings_of
+from freerun.tasks import TASKS, Task
+from freerun.trainer.checkpoints import read_json
+from freerun.trainer.record import FILE
+
+
+def task_of(directory: str, data: str | None = None) -> Task:
+    """The task that the model in `directory` was trained on.
+
+    Args:
+        directory: the folder of a run, or of a checkpoint in it.
+        data: where the data is now; left out, where it was.
+
+    Raises:
+        CheckpointError: where the folder does not say.
+        SettingError: where the task needs no data.
+    """
+    path = Path(directory) / FILE
+    if not path.exists():
+        path = Path(directory).parent / FILE
+    found = dict(read_json(path).get("task") or {})
+    name = found.pop("name", None)
+    if name not in TASKS:
+        raise CheckpointError(f"{path}: unknown task {name!r}{did_you_mean(str(name), TASKS)}")
+    if data is not None:
+        if "data" not in settings_of(TASKS[name]):
+            raise SettingError(f"--data is {data!r}, but the task {name} needs none")
+        found["data"] = data
+    try:
+        return build(TASKS[name], found, f"task {name}")
+    except SettingError as error:
+        raise CheckpointError(f"{path}: {error}") from None

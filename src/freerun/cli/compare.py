@@ -1,0 +1,74 @@
+"""`freerun compare`: several methods on one task."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from freerun import report
+from freerun.cli.experiment import chosen_task, first_process, options_of
+from freerun.comparison import compare, methods_of
+from freerun.policies.settings import ModelSettings
+from freerun.trainer import TrainingSettings
+
+SUMMARY = "Train several methods on a task alike, and show how they differ when they run freely."
+USAGE = (
+    "[--methods METHOD …] [--seeds N] --output DIR [--budget SECONDS] [--config FILE] [SETTINGS]"
+)
+
+METHODS = """\
+
+Variants of a method are named in YAML, where methods may be a list or a mapping:
+  methods:
+    mle: {}
+    ss_linear: {scheduled_sampling: {schedule: linear}}
+    ss_half: scheduled_sampling:schedule=constant,k=0.5
+"""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """The options of `freerun compare` itself.
+
+    Args:
+        methods: what to compare: names that `freerun methods` lists, with settings after a colon,
+            such as scheduled_sampling:schedule=linear,k=0.9; see below for names of your own.
+        seeds: how many runs of each method, with the seeds 0, 1, …; or the seeds, as in [3, 4].
+        output: the folder for results, plots and models; an unfinished comparison in it goes on.
+        config: a YAML file with settings.
+        quiet: show no progress.
+    """
+
+    output: str
+    methods: Any = ("mle", "scheduled_sampling", "differentiable_scheduled_sampling")
+    seeds: int | list[int] = 3
+    config: str | None = None
+    quiet: bool = False
+
+
+def run(words: list[str]) -> None:
+    """Run the command."""
+    chosen = chosen_task("compare", words, SUMMARY)
+    if chosen is None:
+        return
+    options = options_of("compare", chosen, Compare, SUMMARY, USAGE, top=("budget",))
+    options.epilog += METHODS
+    options.parse(words[1:])
+    own = options.build(Compare, "compare")
+    comparison = compare(
+        options.build(chosen, f"task {chosen.name}"),
+        methods_of(own.methods),
+        output=own.output,
+        seeds=own.seeds,
+        model=options.build(ModelSettings, "model"),
+        training=options.build(TrainingSettings, "training"),
+        command=shlex.join(["freerun", "compare", *words]),
+        quiet=own.quiet,
+    )
+    if first_process():
+        console = Console(highlight=False)
+        console.print(comparison.table)
+        print(report.legend(comparison.results), "", *map(str, comparison.files), sep="\n")

@@ -1,0 +1,28 @@
+"""The errors that a user can put right."""
+
+from __future__ import annotations
+
+from freerun.cli.options import UsageError
+from freerun.errors import CheckpointError
+from freerun.report import MissingPlotsError
+from freerun.settings import SettingError
+from freerun.tasks import DataError
+
+MISTAKES = (
+    UsageError,
+    SettingError,
+    DataError,
+    CheckpointError,
+    MissingPlotsError,
+    FloatingPointError,
+    OSError,
+)
+"""FloatingPointError is a loss that is no longer a number: the learning rate was too high."""
+
+
+def explain(error: Exception) -> str:
+    """The message of an error, for a person."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return str(error)

@@ -1,0 +1,88 @@
+"""What training and comparing have in common: a task, its data, a model and its training."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from accelerate import PartialState
+
+from freerun.cli.options import Options, UsageError
+from freerun.policies.settings import ModelSettings
+from freerun.settings import SettingError, did_you_mean, settings_of
+from freerun.tasks import TASKS, Task
+from freerun.trainer import TrainingSettings
+
+EPILOG = """\
+Defaults are those that suit the task. A YAML file (--config) overrides them, and flags override
+both. What is --model.cell lstm as a flag is in YAML
+  model:
+    cell: lstm
+"""
+
+
+def chosen_task(command: str, words: list[str], summary: str) -> type[Task] | None:
+    """The task that the first word names; None where the help of the command is asked for.
+
+    Raises:
+        UsageError: where the first word is no name.
+        SettingError: where there is no such task.
+    """
+    if not words or words[0].startswith("-"):
+        if {"-h", "--help"} & set(words):
+            print(_overview(command, summary))
+            return None
+        raise UsageError(f"the task comes first: freerun {command} TASK …, of {', '.join(TASKS)}")
+    if words[0] not in TASKS:
+        raise SettingError(f"unknown task {words[0]!r}{did_you_mean(words[0], TASKS)}")
+    return TASKS[words[0]]
+
+
+def options_of(
+    command: str, task: type[Task], own: type, summary: str, usage: str, top: Collection[str]
+) -> Options:
+    """The options of a command on a task.
+
+    Args:
+        command: its name.
+        task: the task.
+        own: the dataclass of the command's own options.
+        summary: what it does.
+        usage: how its own options are used, in short.
+        top: the settings of training that stand beside the command's own.
+    """
+    data = settings_of(task).get("data")
+    if data is not None:
+        usage = f"--data PATH {usage}" if data.required else f"[--data PATH] {usage}"
+    options = Options(f"freerun {command} {task.name}", usage, summary, EPILOG)
+    recipe = {"model": {}, "training": {}, **task.recipe}
+    model, training = recipe["model"], recipe["training"]
+    options.add(task, "options", only=["data"])
+    options.add(own, "options")
+    options.add(TrainingSettings, "options", only=top, values=training)
+    options.add(task, f"the task, {task.name}", prefix="task.", skip=["data"])
+    options.add(ModelSettings, "the model", prefix="model.", values=model)
+    skip = {"seed", "budget"}
+    options.add(TrainingSettings, "its training", prefix="training.", skip=skip, values=training)
+    return options
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes: the only one, but for under a launcher."""
+    return bool(PartialState().is_main_process)
+
+
+def _overview(command: str, summary: str) -> str:
+    """The help of a command before a task is chosen."""
+    width = max(map(len, TASKS))
+    return "\n".join(
+        [
+            f"Usage: freerun {command} TASK …",
+            "",
+            summary,
+            "",
+            "Tasks:",
+            *(f"  {name:{width}}  {task.summary}" for name, task in TASKS.items()),
+            "",
+            f"Settings, with the defaults of a task:  freerun {command} TASK --help",
+        ]
+    )

@@ -1,0 +1,208 @@
+"""The settings of a command: read from flags and YAML, and described by its help."""
+
+from __future__ import annotations
+
+import argparse
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+from freerun.cli.config import read_config
+from freerun.cli.formatter import HelpFormatter, described, metavar, plain
+from freerun.settings import (
+    MISSING,
+    Setting,
+    SettingError,
+    build,
+    convert,
+    did_you_mean,
+    settings_of,
+)
+
+T = TypeVar("T")
+
+
+class UsageError(ValueError):
+    """A command line that cannot be understood."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting as it is given to a command.
+
+    Attributes:
+        name: what it is called: `model.cell` is `--model.cell`, or `cell` under `model` in YAML.
+        setting: the field.
+        owner: the dataclass that the field belongs to.
+        title: the heading it stands under in the help.
+        positional: whether it is given by its place instead of a flag.
+    """
+
+    name: str
+    setting: Setting
+    owner: type
+    title: str
+    positional: bool
+
+
+class Options:
+    """The options of a command, which are fields of dataclasses.
+
+    Args:
+        command: the whole command, such as `freerun train ocr`.
+        usage: what follows it, in short.
+        summary: what it does.
+        epilog: what else to know, after the options.
+    """
+
+    def __init__(self, command: str, usage: str, summary: str, epilog: str = "") -> None:
+        self.command, self.usage, self.summary, self.epilog = command, usage, summary, epilog
+        self.options: dict[str, Option] = {}
+        self.given: dict[str, Any] = {}
+        self.chosen: set[str] = set()
+
+    def add(
+        self,
+        cls: type,
+        title: str,
+        *,
+        prefix: str = "",
+        only: Collection[str] | None = None,
+        skip: Collection[str] = (),
+        positional: Collection[str] = (),
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add the fields of a dataclass.
+
+        Args:
+            cls: the dataclass; its docstring describes the fields.
+            title: the heading of the options in the help.
+            prefix: what their names begin with.
+            only: the fields to add; left out, all.
+            skip: fields not to add.
+            positional: fields that are given by their place instead of a flag.
+            values: what fields are where neither YAML nor a flag sets them.
+        """
+        for field in settings_of(cls).values():
+            if field.name in skip or (only is not None and field.name not in only):
+                continue
+            name = prefix + field.name
+            if values is not None and field.name in values:
+                self.given[name] = values[field.name]
+            placed = field.name in positional
+            self.options[name] = Option(name, field, cls, title, placed)
+
+    def parse(self, arguments: list[str]) -> None:
+        """Read flags, and the YAML file that `--config` names; flags win.
+
+        Prints the help and exits where it is asked for.
+
+        Raises:
+            UsageError: where the command line is not understood.
+            SettingError: where a setting is unknown, or a value is wrong.
+            DataError: where the YAML file cannot be read.
+        """
+        found, rest = self._parser().parse_known_args(arguments)
+        for argument in rest:
+            if argument.startswith("-"):
+                flag = argument.partition("=")[0]
+                raise SettingError(f"unknown option {flag}{did_you_mean(flag, self._flags())}")
+            raise UsageError(f"{argument!r} is not expected here; see {self.command} --help")
+        flags = {name: value for name, value in vars(found).items() if value is not None}
+        if "config" in flags:
+            self._read_yaml(flags["config"])
+        for name, value in flags.items():
+            shown = name.upper() if self.options[name].positional else f"--{name}"
+            self._set(name, value, shown)
+
+    def build(self, cls: type[T], where: str, **extra: Any) -> T:
+        """The dataclass of what was given.
+
+        Args:
+            cls: the dataclass.
+            where: what to call it in messages.
+            extra: fields that are no options.
+
+        Raises:
+            SettingError: where a setting is missing or out of range.
+        """
+        own = [option for option in self.options.values() if option.owner is cls]
+        for option in own:
+            if option.setting.default is MISSING and option.name not in self.given:
+                shown = option.name.upper() if option.positional else f"--{option.name}"
+                raise SettingError(
+                    f"{shown} is missing: {plain(option.setting.summary)}".rstrip(".")
+                )
+        given = {o.setting.name: self.given[o.name] for o in own if o.name in self.given}
+        return build(cls, {**given, **extra}, where)
+
+    def _read_yaml(self, path: str) -> None:
+        """Take the settings of a YAML file."""
+        groups = {name.partition(".")[0] for name in self.options if "." in name}
+        known = [o.name for o in self.options.values() if not o.positional and o.name != "config"]
+        for name, (value, line) in read_config(path, groups).items():
+            where = f"{path}, line {line}"
+            if name not in known:
+                nearest = did_you_mean(name, known)
+                raise SettingError(f"{where}: unknown setting {name!r}{nearest}")
+            self._set(name, value, f"{where}: {name}")
+
+    def _set(self, name: str, value: Any, shown: str) -> None:
+        kind = self.options[name].setting.kind
+        self.chosen.add(name)
+        self.given[name] = value if is_free(kind) else convert(value, kind, shown)
+
+    def _flags(self) -> list[str]:
+        return [f"--{option.name}" for option in self.options.values() if not option.positional]
+
+    def _parser(self) -> argparse.ArgumentParser:
+        """The parser, which keeps all values as they are written."""
+        parser = _Parser(
+            prog=self.command,
+            usage=f"{self.command} {self.usage}",
+            description=self.summary,
+            epilog=self.epilog,
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        groups: dict[str, Any] = {}
+        for option in self.options.values():
+            if option.title not in groups:
+                groups[option.title] = parser.add_argument_group(option.title)
+            setting = option.setting
+            switch = setting.kind is bool and "." not in option.name
+            value = self.given.get(option.name, setting.default)
+            help_text = described(setting, value, switch=switch)
+            shown = metavar(option.name, setting.kind)
+            if option.positional:
+                groups[option.title].add_argument(
+                    option.name, nargs="?", metavar=shown, help=help_text
+                )
+            elif switch:
+                groups[option.title].add_argument(
+                    f"--{option.name}", action="store_const", const="true", help=help_text
+                )
+            else:
+                groups[option.title].add_argument(
+                    f"--{option.name}",
+                    metavar=shown,
+                    nargs="+" if is_free(setting.kind) else None,
+                    help=help_text,
+                )
+        first = next(iter(groups.values()))
+        first.add_argument("-h", "--help", action="help", help="show this help, and exit")
+        return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, whose errors are raised instead of ending the program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def is_free(kind: Any) -> bool:
+    """Whether a field takes whatever YAML has, or several values on the command line."""
+    return kind is Any or typing.get_origin(kind) in (list, dict) or Any in typing.get_args(kind)

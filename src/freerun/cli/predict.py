@@ -1,0 +1,58 @@
+"""`freerun predict`: from sources to what a trained model makes of them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from freerun.cli.options import Options
+from freerun.evaluate import Decoding, decode, on_device
+from freerun.tasks.files import decode_lines, read_lines
+from freerun.trainer import load_policy
+
+SUMMARY = "Read sources from a file or from standard input, and print what a model makes of them."
+USAGE = "CHECKPOINT [FILE] [--beam N]"
+
+
+@dataclass(frozen=True)
+class Predict:
+    """The options of `freerun predict` itself.
+
+    Args:
+        checkpoint: the folder of a trained model.
+        file: what to read, in the format of the model's task; left out, standard input.
+        batch_size: sources decoded together.
+    """
+
+    checkpoint: str
+    file: str | None = None
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
+
+
+def run(words: list[str]) -> None:
+    """Run the command."""
+    options = Options("freerun predict", USAGE, SUMMARY)
+    options.add(Predict, "options", positional=["checkpoint", "file"])
+    options.add(Decoding, "decoding")
+    options.parse(words)
+    own = options.build(Predict, "predict")
+    decoding = options.build(Decoding, "decoding")
+    policy, codec = load_policy(own.checkpoint)
+    name = "standard input" if own.file in (None, "-") else own.file
+    if own.file in (None, "-"):
+        lines = decode_lines(sys.stdin.buffer.read(), name)
+    else:
+        lines = read_lines(own.file)
+    sources = codec.read([line for _, line in lines], name)
+    for start in range(0, len(sources), own.batch_size):
+        numbers = range(start, min(start + own.batch_size, len(sources)))
+        batch = on_device(sources.batch(numbers), policy)
+        rows = decode(policy, batch.source, decoding).lists(policy.vocabulary.eos)
+        for number, row in zip(numbers, rows, strict=True):
+            print(codec.write(row, sources.lines[number]))
+        sys.stdout.flush()

@@ -1,0 +1,74 @@
+"""`freerun train`: one method on one task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from freerun.cli.experiment import chosen_task, first_process, options_of
+from freerun.cli.figures import figures
+from freerun.comparison import method_of, suitable
+from freerun.policies.settings import ModelSettings
+from freerun.trainer import TrainingSettings, fit
+
+SUMMARY = "Train a model on a task by one method, and keep the one that is best on dev."
+USAGE = "--output DIR [--method METHOD] [--init CHECKPOINT] [--config FILE] [SETTINGS]"
+
+
+@dataclass(frozen=True)
+class Train:
+    """The options of `freerun train` itself.
+
+    Args:
+        output: the folder of the model and its checkpoints; an unfinished run in it goes on.
+        method: how to train: a name that `freerun methods` lists, with settings after a colon, such
+            as scheduled_sampling:schedule=linear,k=0.9.
+        init: the folder of a trained model to start from.
+        config: a YAML file with settings.
+        quiet: show no progress.
+    """
+
+    output: str
+    method: str = "mle"
+    init: str | None = None
+    config: str | None = None
+    quiet: bool = False
+
+
+def run(words: list[str]) -> None:
+    """Run the command."""
+    chosen = chosen_task("train", words, SUMMARY)
+    if chosen is None:
+        return
+    options = options_of("train", chosen, Train, SUMMARY, USAGE, top=("seed", "budget"))
+    options.parse(words[1:])
+    own = options.build(Train, "train")
+    method = method_of(own.method)
+    training = options.build(TrainingSettings, "training")
+    asked = any(name.startswith("model.") for name in options.chosen)
+    # A model to start from is what it is, unless asked for otherwise.
+    model = options.build(ModelSettings, "model") if asked or own.init is None else None
+    task = options.build(chosen, f"task {chosen.name}")
+    data = task.load()
+    suitable(model, training, task, data, Path(own.output))
+    quiet = own.quiet or not first_process()
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    for note in data.notes:
+        console.print(note, style="dim", markup=False)
+    run = fit(
+        task,
+        data,
+        method,
+        model=model,
+        training=training,
+        output=own.output,
+        init=own.init,
+        quiet=quiet,
+    )
+    if first_process():
+        metrics = {name: run.dev[name] for name in run.dev if name != "teacher_forced_loss"}
+        print(f"{task.name}, dev, free-running, greedy, after {run.updates:,} updates:")
+        print(figures(metrics))
+        print(f"The model is in {own.output}; on test:  freerun evaluate {own.output}")

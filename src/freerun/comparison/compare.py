@@ -1,0 +1,171 @@
+"""Several methods on one task, alike in all else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from rich.console import Console
+from rich.table import Table
+
+from freerun import report
+from freerun.comparison.plan import Plan
+from freerun.comparison.results import Run, results_of, write_results
+from freerun.comparison.specs import Given, methods_of
+from freerun.evaluate import evaluate
+from freerun.methods import Method
+from freerun.policies.settings import ModelSettings
+from freerun.report.labels import label, scale, unit
+from freerun.settings import SettingError
+from freerun.tasks import Data, DataError, Task
+from freerun.trainer import TrainingSettings, fit
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of a comparison.
+
+    Attributes:
+        results: the contents of its results.json.
+        files: that file and the plots.
+    """
+
+    results: dict[str, Any]
+    files: list[Path]
+
+    @property
+    def table(self) -> Table:
+        """The results as a table, to be printed by rich."""
+        return report.table(self.results)
+
+
+def compare(
+    task: Task,
+    methods: Given | Mapping[str, Method],
+    *,
+    output: str | Path,
+    seeds: int | Sequence[int] = 3,
+    model: ModelSettings | None = None,
+    training: TrainingSettings | None = None,
+    command: str | None = None,
+    quiet: bool = False,
+) -> Comparison:
+    """Train every method with every seed alike, and evaluate what they write when they run freely.
+
+    Runs of one seed start from equal weights and meet the data in equal order. An interrupted
+    comparison goes on when it is started again. `output` receives results.json (see
+    docs/results.md), two plots, and each model in a folder NAME/seed-SEED. Under a launcher, all
+    processes call this, and the first one writes.
+
+    Args:
+        task: the task.
+        methods: what to compare, as `freerun.comparison.methods_of` reads it: texts such as
+            "scheduled_sampling:schedule=linear", or methods or mappings of settings by name.
+        output: the folder of the comparison.
+        seeds: how many runs of each method, with the seeds 0, 1, …; or the seeds.
+        model: what the model is made of; left out, what suits the task.
+        training: how long and how fast; left out, what suits the task. With `budget` set, all train
+            for equal time instead of equal updates.
+        command: the command line, to be kept with the results.
+        quiet: show no progress.
+
+    Raises:
+        SettingError: where a method, a setting or the number of seeds is wrong.
+        DataError: where the data cannot be used, or a library for them is missing.
+        CheckpointError: where `output` holds another comparison or cannot be written.
+        MissingPlotsError: where matplotlib is missing.
+    """
+    report.require_plots()
+    plan = Plan(
+        task,
+        methods_of(methods),
+        seeds_of(seeds),
+        model or ModelSettings(**task.recipe.get("model", {})),
+        training or TrainingSettings(**task.recipe.get("training", {})),
+    )
+    output = Path(output)
+    plan.check(output)
+    data = task.load()
+    suitable(plan.model, plan.training, task, data, output)
+    majority = task.majority(data)
+    process = PartialState()
+    process.wait_for_everyone()
+    if process.is_main_process:
+        plan.claim(output)
+    quiet = quiet or not process.is_main_process
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    for note in data.notes:
+        console.print(note, style="dim", markup=False)
+    runs = _runs(plan, data, output, console, quiet)
+    results = results_of(plan, data, majority, runs, command)
+    files = []
+    if process.is_main_process:
+        files = [write_results(results, output), *report.draw(results, output)]
+    return Comparison(results, files)
+
+
+def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """The seeds: of a number n, those from 0 to n-1.
+
+    Raises:
+        SettingError: where there is none, one is negative, or one comes twice.
+    """
+    found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not found:
+        raise SettingError(f"seeds is {seeds}; at least one is needed")
+    if len(set(found)) < len(found) or min(found) < 0:
+        raise SettingError(f"seeds is {list(found)}; they must differ, and be at least 0")
+    return found
+
+
+def suitable(
+    model: ModelSettings | None,
+    training: TrainingSettings,
+    task: Task,
+    data: Data,
+    output: Path,
+) -> None:
+    """See before training that the settings suit the task and the device.
+
+    Raises:
+        SettingError: where they do not.
+        MissingExtraError: where a library that they need is missing.
+    """
+    try:
+        if model is not None:
+            model.build(data.codec)
+        training.arguments(output, task, quiet=True)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+
+
+def _runs(
+    plan: Plan, data: Data, output: Path, console: Console, quiet: bool
+) -> dict[str, list[Run]]:
+    """Train and evaluate; runs that are finished already are only loaded."""
+    planned = list(plan.runs())
+    runs: dict[str, list[Run]] = {name: [] for name in plan.methods}
+    for number, (name, seed, folder) in enumerate(planned, 1):
+        heading = f"Run {number} of {len(planned)}: {name}, seed {seed}"
+        console.print(heading, style="bold", markup=False)
+        run = fit(
+            plan.task,
+            data,
+            plan.methods[name],
+            model=plan.model,
+            training=replace(plan.training, seed=seed),
+            output=output / folder,
+            quiet=quiet,
+        )
+        test = evaluate(run.policy, plan.task, data.codec, data.test)
+        runs[name].append(Run(run, test))
+        metric = plan.task.metric
+        figure = f"{test.metrics[metric] * scale(metric):.2f} {unit(metric)}".strip()
+        spent = f"{run.updates:,} updates in {run.seconds:.0f} s"
+        console.print(f"  {label(metric)} on test {figure}, after {spent}")
+    return runs

@@ -1,0 +1,113 @@
+"""Methods by name: from the text of a command line, and from the mappings of YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from freerun.methods import METHODS, Method
+from freerun.settings import SettingError, build, did_you_mean, spelt
+
+EXAMPLE = "scheduled_sampling:schedule=linear,k=0.9"
+Given = Mapping[str, Any] | Sequence[Any]
+
+
+def method_of(spec: str) -> Method:
+    """The method of a text like `scheduled_sampling:schedule=linear,k=0.9`.
+
+    Raises:
+        SettingError: where the method or a setting is unknown, or a value is wrong.
+    """
+    name, _, rest = spec.partition(":")
+    cls = _known(name.strip(), "")
+    settings: dict[str, str] = {}
+    for part in rest.split(",") if rest.strip() else ():
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise SettingError(f"{spec!r}: {key!r} has no value; write it as in {EXAMPLE!r}")
+        if key in settings:
+            raise SettingError(f"{spec!r}: {key} is set twice")
+        settings[key] = value
+    return build(cls, settings, f"method {spec!r}")
+
+
+def methods_of(given: Given) -> dict[str, Method]:
+    """The methods of a comparison, each under a name of its own.
+
+    A list names methods by their text, and a variant is called by it. In a mapping, as YAML has it,
+    the key is the name: of a method, over its settings, or one of your own, over a method:
+
+        mle: {}
+        scheduled_sampling: {schedule: linear}
+        ss_steep: {scheduled_sampling: {schedule: exponential, k: 0.999}}
+        dss_sharp: differentiable_scheduled_sampling:alpha=10
+
+    The items of a list may be such mappings too. A value may also be a method itself.
+
+    Raises:
+        SettingError: where a method or a setting is unknown, a value is wrong, or two variants have
+            the same name, or names that lead to the same folder.
+    """
+    methods: dict[str, Method] = {}
+    folders: dict[str, str] = {}
+    for name, method in _entries(given):
+        if name in methods:
+            raise SettingError(f"methods: {name!r} is named twice; a variant needs its own name")
+        folder = folder_of(name)
+        if folder in folders:
+            message = f"{folders[folder]!r} and {name!r} would share the folder {folder!r}"
+            raise SettingError(f"methods: {message}; choose another name")
+        methods[name], folders[folder] = method, name
+    if not methods:
+        raise SettingError(f"methods: none is named; known are {', '.join(METHODS)}")
+    return methods
+
+
+def folder_of(name: str) -> str:
+    """The folder of a variant's runs: its name, without what file systems may refuse."""
+    return re.sub(r"^\.|[^\w.=,+-]", "-", name)
+
+
+def _entries(given: Given) -> Iterable[tuple[str, Method]]:
+    """Names and methods, one after the other."""
+    if isinstance(given, str):
+        given = [given]
+    items: list[Any] = [given] if isinstance(given, Mapping) else list(given)
+    for item in items:
+        if isinstance(item, str):
+            yield item.strip(), method_of(item)
+        elif isinstance(item, Mapping):
+            for name, value in item.items():
+                yield str(name), _variant(str(name), value)
+        else:
+            raise SettingError(f"methods: {item!r} is no method; name one as in {EXAMPLE!r}")
+
+
+def _variant(name: str, value: Any) -> Method:
+    """The method that a mapping has under `name`."""
+    if isinstance(value, str):
+        return method_of(value)
+    if isinstance(value, Method):
+        return value
+    settings = _settings(name, value)
+    if name not in METHODS and len(settings) == 1:
+        ((inner, inner_value),) = settings.items()
+        if inner in METHODS or isinstance(inner_value, Mapping):
+            cls = _known(str(inner), f"methods: {name}: ")
+            return build(cls, _settings(f"{name}: {inner}", inner_value), f"method {name!r}")
+    return build(_known(name, "methods: "), settings, f"method {name!r}")
+
+
+def _settings(name: str, value: Any) -> dict[str, Any]:
+    """A mapping of settings; nothing at all stands for none."""
+    if value is not None and not isinstance(value, Mapping):
+        raise SettingError(f"methods: {name} is {spelt(value)}; it must be a mapping of settings")
+    return {str(key): item for key, item in (value or {}).items()}
+
+
+def _known(name: str, where: str) -> type[Method]:
+    """The method called `name`."""
+    if name not in METHODS:
+        raise SettingError(f"{where}unknown method {name!r}{did_you_mean(name, METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,201 @@
+"""The pictures of a comparison: learning curves, and the error by position in the sequence."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freerun.report.labels import label, scale, unit
+from freerun.report.numbers import Summary, summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which stay apart under every kind of colour blindness; with markers, also
+# in grey. Their yellow is left out, as it is too faint for a line on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+FEWEST = 50
+"""Positions that fewer test examples have are not drawn, or a tenth of them where they are few."""
+
+
+class MissingPlotsError(ImportError):
+    """matplotlib is not installed: the message says how to install it."""
+
+
+def require_plots() -> None:
+    """Check that pictures can be drawn.
+
+    Raises:
+        MissingPlotsError: where matplotlib is missing.
+    """
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError:
+        raise MissingPlotsError(
+            "drawing plots needs matplotlib, which is missing: pip install freerun[plots]"
+        ) from None
+
+
+def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
+    """Draw the pictures of a comparison into `directory`.
+
+    Args:
+        results: the contents of its results.json.
+        directory: where learning_curves.png and error_by_position.png are written.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        MissingPlotsError: where matplotlib is missing.
+    """
+    require_plots()
+    pictures = {"learning_curves.png": learning_curves, "error_by_position.png": error_by_position}
+    paths = []
+    for name, picture in pictures.items():
+        path = directory / name
+        temporary = path.with_name(f".{name}.tmp")
+        picture(results).savefig(temporary, dpi=150, format="png")
+        temporary.replace(path)
+        paths.append(path)
+    return paths
+
+
+def learning_curves(results: Mapping[str, Any]) -> Figure:
+    """The headline metric of free-running outputs on dev, by update.
+
+    Lines are means over seeds, at the updates that all seeds were evaluated at; bands reach one
+    standard deviation to either side.
+    """
+    metric = results["task"]["metric"]
+    figure, (axes,) = _figure([1.0], results)
+    values: list[float] = []
+    for i, (name, entry) in enumerate(results["methods"].items()):
+        updates, summaries = _curve(entry["learning_curves"], metric)
+        values += [point["mean"] for point in summaries]
+        _line(axes, i, name, updates, summaries, scale(metric))
+    _finish(axes, "update", f"{_named(metric)} on dev")
+    if values and min(values) > 0 and max(values) > 20 * min(values):
+        _logarithmic(axes)
+    elif values and min(values) >= 0:
+        axes.set_ylim(bottom=0)
+    _title(axes, "learning curves, free-running", results)
+    _legend(figure, axes)
+    return figure
+
+
+def error_by_position(results: Mapping[str, Any]) -> Figure:
+    """The share of test outputs that are wrong at each position of the sequence.
+
+    Below stands how many examples have the position; where too few have it to say much, it is left
+    out, and the axis says so.
+    """
+    figure, (upper, lower) = _figure([4.0, 1.0], results)
+    counts: Sequence[int] = next(iter(results["methods"].values()))["error_by_position"]["count"]
+    fewest = min(FEWEST, max(counts, default=0) // 10)
+    kept = sum(count >= fewest for count in counts)
+    positions = range(1, kept + 1)
+    for i, (name, entry) in enumerate(results["methods"].items()):
+        errors = entry["error_by_position"]
+        points = [
+            Summary(mean=mean, std=std, values=[])
+            for mean, std in zip(errors["mean"][:kept], errors["std"][:kept], strict=True)
+        ]
+        _line(upper, i, name, positions, points, 100.0)
+    lower.bar(positions, counts[:kept], color="#BBBBBB", width=0.7)
+    cut = f" ({kept + 1} and later, with under {fewest} examples, not shown)"
+    _finish(upper, "", "wrong at the position (%)")
+    _finish(lower, f"position in the sequence{cut if kept < len(counts) else ''}", "examples")
+    upper.set_ylim(bottom=0)
+    upper.tick_params(labelbottom=False)
+    upper.set_xlim(0.4, kept + 0.6)
+    _title(upper, "free-running test error by position", results)
+    _legend(figure, upper)
+    return figure
+
+
+def _figure(heights: list[float], results: Mapping[str, Any]) -> tuple[Figure, list[Axes]]:
+    """A figure of its own, so that nothing global is touched: neither pyplot nor its back end."""
+    from matplotlib.figure import Figure
+
+    rows = len(results["methods"]) if _columns(results["methods"]) == 1 else 1
+    height = 3.4 + 0.8 * len(heights) + 0.2 * rows
+    figure = Figure(figsize=(7.0, height), layout="constrained")
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+    return figure, list(axes[:, 0])
+
+
+def _line(
+    axes: Axes, i: int, name: str, x: Sequence[int], y: Sequence[Summary], factor: float
+) -> None:
+    """The line of a method, and a band of one standard deviation around it."""
+    colour, means = COLOURS[i % len(COLOURS)], [point["mean"] * factor for point in y]
+    spread = [point["std"] * factor for point in y]
+    low = [mean - std for mean, std in zip(means, spread, strict=True)]
+    high = [mean + std for mean, std in zip(means, spread, strict=True)]
+    style = "-" if i < len(COLOURS) else "--"
+    marker = MARKERS[i % len(MARKERS)]
+    axes.plot(x, means, style, color=colour, marker=marker, markersize=4, linewidth=1.6, label=name)
+    if any(spread):
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _finish(axes: Axes, x: str, y: str) -> None:
+    """Labels, a faint grid, and no frame but the axes."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+
+
+def _title(axes: Axes, title: str, results: Mapping[str, Any]) -> None:
+    """What is drawn, and of how many seeds."""
+    count = len(results["seeds"])
+    seeds = "one seed" if count == 1 else f"mean of {count} seeds, ± one standard deviation"
+    axes.set_title(f"{results['task']['name']}: {title}\n", fontsize=12)
+    style = {"ha": "center", "fontsize": 9, "color": "#555555"}
+    axes.text(0.5, 1.02, seeds, transform=axes.transAxes, **style)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+
+
+def _columns(names: Collection[str]) -> int:
+    """In how many columns the names of the lines fit under the axes."""
+    return len(names) if sum(len(name) + 6 for name in names) < 80 else 1
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """The names of the lines under the axes, where they hide nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    columns = _columns(names)
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _curve(
+    curves: Sequence[Sequence[Mapping[str, Any]]], metric: str
+) -> tuple[list[int], list[Summary]]:
+    """The updates at which every seed was evaluated, and the metric there over seeds."""
+    by_seed = [{point["update"]: point[metric] for point in curve} for curve in curves]
+    updates = sorted(set.intersection(*(set(points) for points in by_seed)))
+    return updates, [summary([points[update] for points in by_seed]) for update in updates]
+
+
+def _named(metric: str) -> str:
+    return f"{label(metric)} ({unit(metric)})" if unit(metric) else label(metric)

@@ -1,0 +1,88 @@
+"""The table of a comparison."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from freerun.report.labels import arrow, label, scale, shown, unit
+
+NAME_WIDTH = 19
+
+
+def table(results: Mapping[str, Any]) -> Table:
+    """The table of a comparison, from the contents of its results.json.
+
+    For every method it has the metrics of greedy free-running outputs on test, under each the
+    difference to MLE seed by seed, and the time of an update relative to MLE. Last comes what a
+    guess scores that never looks at its source. With up to three metrics it fits 80 columns.
+    """
+    base, metrics = results["base"], list(results["majority"])
+    found = Table(box=box.SIMPLE_HEAD, title=_title(results), title_style="bold")
+    found.title_justify = "left"
+    found.add_column("method", no_wrap=True)
+    for metric in metrics:
+        heading = Text(f"{label(metric)}\n{unit(metric)} {arrow(metric)}".replace("\n ", "\n"))
+        found.add_column(heading, justify="right", no_wrap=True)
+    found.add_column("time", justify="right", no_wrap=True)
+    for name, entry in results["methods"].items():
+        cells = [_cell(entry, metric, compared=base not in (None, name)) for metric in metrics]
+        found.add_row(folded(name), *cells, _time(entry))
+    found.add_section()
+    guess = [f"{value * scale(metric):.2f}" for metric, value in results["majority"].items()]
+    found.add_row("majority guess", *guess, "", style="italic")
+    return found
+
+
+def legend(results: Mapping[str, Any]) -> str:
+    """What the figures of the table are, in a few lines."""
+    base, count = results["base"], len(results["seeds"])
+    spread = f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
+    lines = [f"Test set, free-running, greedy decoding; {spread}."]
+    if base is None:
+        lines.append("No method is MLE, so there is no difference or relative time to show.")
+    else:
+        lines.append(
+            f"Δ: difference to {base} of the same seed. Time: of an update, relative to {base}."
+        )
+    lines.append("Majority guess: the best that an output scores which never looks at its source.")
+    return "\n".join(lines)
+
+
+def folded(name: str, width: int = NAME_WIDTH) -> str:
+    """A name in lines of at most `width` where it has places to break: after _ : , or a space."""
+    lines = [""]
+    for part in re.findall(r"[^_:,\s]*[_:,\s]?", name):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _title(results: Mapping[str, Any]) -> str:
+    """The task and what was spent on each method."""
+    updates = {count for entry in results["methods"].values() for count in entry["updates"]}
+    spent = f"{updates.pop():,} updates" if len(updates) == 1 else "equal time"
+    return f"{results['task']['name']}, {spent} each"
+
+
+def _cell(entry: Mapping[str, Any], metric: str, *, compared: bool) -> Text:
+    """A metric, and under it the difference to MLE."""
+    factor = scale(metric)
+    cell = Text(shown(entry["test"][metric], factor))
+    if compared:
+        difference = shown(entry["difference_to_mle"][metric], factor, "+")
+        cell.append(f"\nΔ{difference}", style="dim")
+    return cell
+
+
+def _time(entry: Mapping[str, Any]) -> str:
+    """The time of an update: relative to MLE, or in milliseconds without one."""
+    if entry["time_relative_to_mle"] is None:
+        return f"{entry['seconds_per_update']['mean'] * 1000:.1f} ms"
+    return f"{entry['time_relative_to_mle']['mean']:.2f} ×"

@@ -1,0 +1,158 @@
+"""Settings: the fields of dataclasses, described from their docstrings and built from text."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar, Union
+
+from docstring_parser import parse
+from jsonargparse import ArgumentError, ArgumentParser
+
+T = TypeVar("T")
+MISSING = dataclasses.MISSING
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+class SettingError(ValueError):
+    """A setting that does not exist, is missing or cannot have its value: says what would be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A field of a dataclass.
+
+    Attributes:
+        name: the name of the field.
+        kind: its type.
+        default: what it is where left out; `MISSING` where it must be given.
+        summary: what the docstring of the class says of it.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    summary: str
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is MISSING
+
+
+def settings_of(cls: type) -> dict[str, Setting]:
+    """The settings of a dataclass, in the order of its fields."""
+    kinds = typing.get_type_hints(cls)
+    summaries = {
+        parameter.arg_name: " ".join((parameter.description or "").split())
+        for parameter in parse(cls.__doc__ or "").params
+    }
+    found = {}
+    for field in dataclasses.fields(cls):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        summary = summaries.get(field.name, "")
+        found[field.name] = Setting(field.name, kinds[field.name], default, summary)
+    return found
+
+
+def values_of(thing: object) -> dict[str, Any]:
+    """The settings of an instance by name; none where it is no dataclass."""
+    if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
+        return {}
+    return dataclasses.asdict(thing)
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """An instance of a dataclass; text is read as the type of its field.
+
+    Args:
+        cls: the dataclass.
+        values: its settings by name.
+        where: what the settings belong to, to begin messages with.
+
+    Raises:
+        SettingError: where a setting is unknown, missing, of the wrong type or out of range.
+    """
+    known = settings_of(cls)
+    for name in values:
+        if name not in known:
+            raise SettingError(f"{where}: unknown setting {name!r}{did_you_mean(name, known)}")
+    for setting in known.values():
+        if setting.required and setting.name not in values:
+            raise SettingError(f"{where}: {setting.name} is missing: {setting.summary}".rstrip("."))
+    converted = {
+        name: convert(value, known[name].kind, f"{where}: {name}") for name, value in values.items()
+    }
+    try:
+        return cls(**converted)
+    except SettingError:
+        raise
+    except ValueError as error:
+        raise SettingError(f"{where}: {error}") from None
+
+
+def convert(value: Any, kind: Any, name: str) -> Any:
+    """`value` as a `kind`: text is read, all else is checked.
+
+    Args:
+        value: the value of a setting.
+        kind: the type of its field.
+        name: what to call the setting.
+
+    Raises:
+        SettingError: where it is no such value.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=kind)
+    try:
+        # The parser takes None for "not given", and so does not check it.
+        if value is None and type(None) not in typing.get_args(kind):
+            raise ArgumentError(None, "missing")
+        converted = parser.parse_object({"value": value}).value
+        if isinstance(converted, float) and math.isnan(converted):
+            raise ArgumentError(None, "not a number")
+    except ArgumentError:
+        shown = repr(value) if isinstance(value, str) else spelt(value)
+        raise SettingError(f"{name} is {shown:.60}; it must be {words(kind)}") from None
+    return converted
+
+
+def words(kind: Any) -> str:
+    """A type in plain words."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin in (Union, types.UnionType):
+        parts = [words(argument) for argument in arguments if argument is not type(None)]
+        return " or ".join([*parts, "null"] if type(None) in arguments else parts)
+    if origin in (list, tuple):
+        return f"a list, each {words(arguments[0])}"
+    return _WORDS.get(kind, str(kind))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message on an unknown name: the nearest known one, else all of them."""
+    known = list(known)
+    wanted = name.lower().replace("-", "_")
+    initials = {"".join(word[0] for word in k.split("_") if word): k for k in known if "_" in k}
+    last_parts = [k for k in known if k.rpartition(".")[2] == wanted.rpartition(".")[2]]
+    close = difflib.get_close_matches(wanted, known, n=1)
+    nearest = [*last_parts, *filter(None, [initials.get(wanted)]), *close]
+    if nearest:
+        return f"; did you mean {nearest[0]!r}?"
+    return f"; known are {', '.join(known)}" if known else "; there are none"
+
+
+def spelt(value: Any) -> str:
+    """A value as YAML and the command line spell it."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(spelt, value))}]"
+    return str(value)
