@@ -97,12 +97,15 @@ class Ocr(CellTask):
             "cell": "gru",
             "hidden_size": 128,
             "embedding_size": 128,
+            "bidirectional": True,
             "attention": "aligned",
+            "dropout": 0.3,
         },
         "training": {
             "updates": 3_000,
             "batch_size": 64,
-            "learning_rate": 1e-3,
+            "learning_rate": 3e-3,
+            "lr_schedule": "linear",
             "evaluate_every": 500,
         },
     }

@@ -142,10 +142,11 @@ class Spelling(CharacterTask):
             "attention": "general",
         },
         "training": {
-            "updates": 10_000,
+            "updates": 3_000,
             "batch_size": 128,
-            "learning_rate": 1e-3,
-            "evaluate_every": 1_000,
+            "learning_rate": 3e-3,
+            "lr_schedule": "linear",
+            "evaluate_every": 500,
         },
     }
 

@@ -59,10 +59,11 @@ class Tagging(CellTask):
             "dropout": 0.3,
         },
         "training": {
-            "updates": 3_000,
+            "updates": 2_000,
             "batch_size": 32,
-            "learning_rate": 1e-3,
-            "evaluate_every": 300,
+            "learning_rate": 3e-3,
+            "lr_schedule": "linear",
+            "evaluate_every": 250,
         },
     }
 
