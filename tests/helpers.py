@@ -154,24 +154,24 @@ def chi_square(counts, expected):
 
 @dataclass(frozen=True)
 class Rows:
-    """The state of `Chain`: the last token of each row, and its sentence."""
+    """The state of `Chain`: the sentence of each row, and a number that tells its prefix."""
 
-    last: Tensor
     sentence: Tensor
+    prefix: Tensor
 
     def select(self, rows):
-        return Rows(self.last[rows], self.sentence[rows])
+        return Rows(self.sentence[rows], self.prefix[rows])
 
 
 class Chain:
     """A policy that is no module: scores are looked up by sentence and last token.
 
-    `table[x, a]` are the scores after token a (bos last) of a sentence whose first token is x. It
-    counts the rows of every step.
+    `table[x, a]` are the scores after token a (bos last) of a sentence whose first token is x; with
+    `memory` the tokens before matter too. It counts the rows of every step.
     """
 
-    def __init__(self, table, *, eos=True, limit=4):
-        self.table, self.most = table, limit
+    def __init__(self, table, *, eos=True, limit=4, memory=0.0):
+        self.table, self.most, self.memory = table, limit, memory
         self.vocabulary = vocabulary(table.shape[-1], eos=eos)
         self.steps = []
 
@@ -183,18 +183,24 @@ class Chain:
         return torch.full_like(source.lengths, self.most)
 
     def start(self, source):
-        return Rows(torch.full_like(source.lengths, -1), source.values[:, 0])
+        return Rows(source.values[:, 0], torch.zeros(len(source.values), dtype=torch.float64))
 
     def step(self, state, inputs):
         self.steps.append(len(inputs))
-        return self.table[state.sentence, inputs], replace(state, last=inputs)
+        prefix = 1.7 * state.prefix + inputs
+        waves = torch.cos(prefix[:, None] * torch.arange(1, self.table.shape[-1] + 1))
+        scores = self.table[state.sentence, inputs] + self.memory * waves.to(self.table.dtype)
+        return scores, replace(state, prefix=prefix)
 
     def embed(self, weights):
         raise NotImplementedError("a chain reads tokens only")
 
     def force(self, source, inputs, parents=None):
-        scores = self.table[source.values[:, :1], inputs]
-        return SimpleNamespace(logits=lambda cells: scores[cells])
+        state, found = self.start(source), []
+        for cell in range(inputs.shape[1]):
+            scores, state = self.step(state, inputs[:, cell])
+            found.append(scores)
+        return SimpleNamespace(logits=lambda cells: torch.stack(found, 1)[cells])
 
 
 def chain(actions=3, *, sentences=2, seed=0, scale=2.0, **settings):

@@ -20,7 +20,7 @@ def whole(decoded, row):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_beam_of_everything_finds_the_best(penalty, eos, seed):
     """With room for every prefix, the result is the best of all sequences that end."""
-    policy = chain(3, eos=eos, seed=seed, scale=1.0)
+    policy = chain(3, eos=eos, seed=seed, scale=1.0, memory=1.0)
     source = policy.source(0, 1)
     decoded = beam_search(policy, source, size=120, length_penalty=penalty)
     for row in range(2):
@@ -44,7 +44,7 @@ def test_a_beam_of_everything_finds_the_best(penalty, eos, seed):
 )
 def test_the_twin(seed, size, penalty, eos, limits):
     """Any size, penalty and limits: every row does what a plain beam search does alone."""
-    policy = chain(4, eos=eos, seed=seed, sentences=len(limits), scale=1.5)
+    policy = chain(4, eos=eos, seed=seed, sentences=len(limits), scale=1.5, memory=1.0)
     source = policy.source(*range(len(limits)))
     limit = torch.tensor(limits)
     decoded = beam_search(policy, source, size=size, length_penalty=penalty, limit=limit)
