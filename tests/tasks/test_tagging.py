@@ -138,6 +138,16 @@ def test_files_that_are_missing_or_empty_or_not_text(refuses, write, folder, tmp
     refuses(f"{folder}/test.txt, {message}", Tagging(folder).load)
 
 
+def test_an_archive_of_nothing_has_no_train(refuses, tmp_path):
+    path = str(tmp_path / "data.zip")
+    zipfile.ZipFile(path, "w").close()
+    message = (
+        f"{path}: there is no train split; a file whose name holds the word train, "
+        "or a dataset's split of that name, is needed"
+    )
+    refuses(message, Tagging(path).load)
+
+
 def test_one_file_is_no_data(refuses, write):
     path = write("no archive", "data.zip")
     refuses(f"{path}: broken zip archive (File is not a zip file)", Tagging(path).load)

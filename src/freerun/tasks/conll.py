@@ -140,10 +140,11 @@ def find_files(data: str) -> dict[str, tuple[str, bytes]]:
     Raises:
         DataError: where two files belong to one split, or the archive is broken.
     """
-    archive = {} if Path(data).is_dir() else read_archive(data)
-    names = sorted(archive) or sorted(p.name for p in Path(data).iterdir() if p.is_file())
+    folder = Path(data).is_dir()
+    archive = {} if folder else read_archive(data)
+    files = (path.name for path in Path(data).iterdir() if path.is_file()) if folder else archive
     found: dict[str, str] = {}
-    for name in names:
+    for name in sorted(files):
         path = PurePath(name)
         if path.name.startswith(".") or "__MACOSX" in path.parts or path.suffix in _OTHER:
             continue
@@ -157,7 +158,7 @@ def find_files(data: str) -> dict[str, tuple[str, bytes]]:
     contents = {}
     for split, name in found.items():
         where = str(Path(data, name))
-        raw = unpacked(archive[name], where) if archive else read_bytes(where)
+        raw = read_bytes(where) if folder else unpacked(archive[name], where)
         contents[split] = (where, raw)
     return contents
 

@@ -25,7 +25,7 @@ def extra(module: str, name: str, purpose: str) -> ModuleType:
     """
     try:
         return importlib.import_module(module)
-    except ImportError:
+    except ModuleNotFoundError:
         library = module.partition(".")[0]
         message = f"{purpose} needs {library}, which is missing: pip install freerun[{name}]"
         raise MissingExtraError(message) from None
