@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
-from typing_extensions import Self
-
 from freerun.policies.recurrent import RecurrentConfig, RecurrentPolicy
 from freerun.tasks.base import Codec
 from freerun.vocabulary import Vocabulary
@@ -47,7 +45,7 @@ class ModelSettings:
         RecurrentConfig.of(Vocabulary.build("a", eos=False), factors=(1,), **asdict(self))
 
     @classmethod
-    def of(cls, config: RecurrentConfig) -> Self:
+    def of(cls, config: RecurrentConfig) -> ModelSettings:
         """The settings that a policy was made with."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 

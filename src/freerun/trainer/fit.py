@@ -19,7 +19,7 @@ from freerun.trainer.checkpoints import disagreement, load_policy
 from freerun.trainer.folders import flush, newest, saving, sweep, temporary
 from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.progress import hushed
-from freerun.trainer.record import FILE, Record
+from freerun.trainer.record import FILE, Point, Record
 from freerun.trainer.settings import TrainingSettings
 from freerun.trainer.trainer import Trainer
 
@@ -46,7 +46,7 @@ class Fit:
     updates: int
     seconds: float
     seconds_per_update: float
-    curve: list[dict[str, float]] = field(repr=False)
+    curve: list[Point] = field(repr=False)
     best_update: int | None
     dev: dict[str, float]
 
@@ -211,9 +211,10 @@ def _finished(record: Record, trainer: Trainer, training: TrainingSettings) -> R
     )
 
 
-def _curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
+def _curve(history: list[dict[str, Any]]) -> list[Point]:
     """From what was logged to what is known at every evaluation."""
-    points, last, total, count = [], 0, 0.0, 0
+    points: list[Point] = []
+    last, total, count = 0, 0.0, 0
     for entry in history:
         if "loss" in entry:
             total += entry["loss"] * (entry["step"] - last)

@@ -106,8 +106,8 @@ def saving(folder: Path, what: str) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(temporary(folder), ignore_errors=True)
         intact = newest(folder.parent)
-        rest = f"; {intact.name} is intact, run again to resume from it" if intact else ""
+        rest = f" {intact.name} is intact; run again to resume from it" if intact else ""
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CheckpointError(
-            f"{folder.parent}: cannot save {what} ({reason}); is the disk full?{rest}"
+            f"{folder.parent}: cannot save {what} ({reason}): is the disk full?{rest}"
         ) from error

@@ -22,6 +22,9 @@ FILE = "freerun.json"
 _IDENTITY = ("task", "method", "model", "training", "init", "examples")
 _OF_ANOTHER = ("config.json", "model.safetensors", "checkpoint-*")
 
+Point = dict[str, int | float]
+"""What is known at an evaluation, by name."""
+
 
 @dataclass(kw_only=True)
 class Record:
@@ -61,7 +64,7 @@ class Record:
     best_update: int | None = None
     kept_update: int = 0
     dev: dict[str, float] = field(default_factory=dict)
-    curve: list[dict[str, float]] = field(default_factory=list)
+    curve: list[Point] = field(default_factory=list)
 
     @classmethod
     def of(
