@@ -131,7 +131,7 @@ def log_prob(policy, source, tokens, **truncation):
 def gradients(policy, loss):
     """The gradient of `loss` for every parameter by name, zeros where it has none."""
     names, parameters = zip(*policy.named_parameters(), strict=True)
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
     return {
         name: torch.zeros_like(parameter) if gradient is None else gradient
         for name, parameter, gradient in zip(names, parameters, found, strict=True)

@@ -1,0 +1,266 @@
+"""Differentiable scheduled sampling: its limits, its twin, finite differences, enumeration.
+
+Of the defects known of other code, here: a Gumbel flag taken for α (`test_settings_are_named`,
+`test_relaxation_is_one_of_two`), α that leaves the noise alone (`test_the_loss_is_that_of_its_twin`
+and `tests/test_relaxations.py`), fused path unlike plain path (the twin).
+"""
+
+import math
+
+import pytest
+import torch
+
+from freerun.losses import log_loss
+from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
+from freerun.randomness import gumbel
+from freerun.rolling import relaxed
+from tests.helpers import chi_square, close, gradients, single, tiny_batch, tiny_policy
+from tests.methods.checks import expected_loss, gradcheck_loss, mean_loss
+from tests.methods.test_scheduled_sampling import POLICIES
+from tests.twins import scores_after, twin_relaxed
+
+CLOCK = Clock(3, total=9, seed=1)
+KINDS = [
+    {},
+    {"top_k": 2},
+    {"straight_through": True},
+    {"relaxation": "soft_sample"},
+    {"relaxation": "soft_sample", "top_k": 2},
+    {"relaxation": "soft_sample", "straight_through": True},
+]
+
+
+@pytest.fixture(params=POLICIES, ids=str)
+def policy(request):
+    return tiny_policy(4, **request.param)
+
+
+@pytest.fixture
+def batch(policy):
+    return tiny_batch(policy, lengths=(3, 1, 5, 2, 4), targets=(5, 1, 3, 2, 4))
+
+
+def at(share, **settings):
+    return DifferentiableScheduledSampling(schedule="constant", k=share, **settings)
+
+
+def plain_relax(batch, alpha, kind):
+    """The weights of equations 3 and 4, written out."""
+
+    def relax(scores, rows, cell):
+        actions = torch.arange(scores.shape[-1])
+        if kind.get("relaxation") == "soft_sample":
+            names = (CLOCK.seed, "relaxation", CLOCK.step, batch.ids[rows, None], cell, actions)
+            scores = scores + gumbel(*names, dtype=torch.float64)
+        powers = torch.exp(alpha * (scores - scores.max(-1, keepdim=True).values))
+        kept = powers.sort(-1, descending=True).values[:, : kind.get("top_k", 99)].min(-1).values
+        powers = powers * (powers >= kept[:, None])
+        weights = powers / powers.sum(-1, keepdim=True)
+        if kind.get("straight_through"):
+            hard = torch.eye(len(actions), dtype=torch.float64)[weights.argmax(-1)]
+            weights = weights + (hard - weights).detach()
+        return weights
+
+    return relax
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_loss_is_that_of_its_twin(policy, batch, share, kind):
+    """And its gradient too."""
+    method = at(share, alpha=0.7, **kind)
+    own = method.own(batch, CLOCK)
+    scores = twin_relaxed(policy, batch, own, plain_relax(batch, 0.7, kind))
+    expected = log_loss(scores, batch.target[batch.mask])
+    outcome = method.loss(policy, batch, CLOCK)
+    close(outcome.total, expected, 1e-11)
+    close(gradients(policy, outcome.total), gradients(policy, expected), 1e-9)
+    assert int(outcome.count) == int(batch.mask.sum())
+    assert float(outcome.metrics["own_share"]) == pytest.approx(int(own.sum()) / 15)
+    assert float(outcome.metrics["alpha"]) == pytest.approx(0.7)
+    assert not any(metric.requires_grad for metric in outcome.metrics.values())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_with_reference_tokens_only_it_is_mle(policy, batch, kind):
+    outcome, mle = (m.loss(policy, batch, CLOCK) for m in (at(1.0, **kind), MLE()))
+    close(outcome.total, mle.total)
+    close(gradients(policy, outcome.total), gradients(policy, mle.total))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_large_alpha_is_greedy_scheduled_sampling(policy, batch, share):
+    """In the limit the weights are one-hot and flat: value and gradient agree."""
+    greedy = ScheduledSampling(schedule="constant", k=share).loss(policy, batch, CLOCK)
+    found = at(share, alpha=1e7).loss(policy, batch, CLOCK)
+    close(found.total, greedy.total)
+    close(gradients(policy, found.total), gradients(policy, greedy.total))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 30.0])
+def test_straight_through_feeds_the_greedy_token_at_any_alpha(policy, batch, share, alpha):
+    greedy = ScheduledSampling(schedule="constant", k=share).loss(policy, batch, CLOCK)
+    found = at(share, alpha=alpha, straight_through=True).loss(policy, batch, CLOCK)
+    close(found.total, greedy.total)
+
+
+def test_straight_through_feeds_exactly_an_embedding(policy, batch, monkeypatch):
+    fed, embed = [], policy.embed
+
+    def spy(weights):
+        found = embed(weights)
+        if weights.is_floating_point():
+            fed.append((weights, found))
+        return found
+
+    monkeypatch.setattr(policy, "embed", spy)
+    at(0.0, alpha=0.3, straight_through=True).loss(policy, batch, CLOCK)
+    assert fed
+    for weights, embedded in fed:
+        assert torch.equal(embedded, embed(weights.argmax(-1)))
+
+
+def test_the_gradient_flows_through_fed_tokens(policy, batch):
+    """It is not that of the same mixtures taken as given, as scheduled sampling would have it."""
+    method = at(0.0, alpha=0.7)
+    found = gradients(policy, method.loss(policy, batch, CLOCK).total)
+    relax = plain_relax(batch, 0.7, {})
+
+    def given(scores, rows, cell):
+        return relax(scores, rows, cell).detach()
+
+    scores = relaxed(policy, batch, method.own(batch, CLOCK), given)
+    stopped = gradients(policy, log_loss(scores, batch.target[batch.mask]))
+    assert float((found["output.bias"] - stopped["output.bias"]).abs().max()) > 1e-3
+
+
+def test_a_cell_gets_the_credit_of_those_after_it(monkeypatch):
+    """The loss of later cells has a gradient by earlier scores, and by none through references."""
+    policy = tiny_policy(4, eos=False)
+    batch = tiny_batch(policy, lengths=(4, 4))
+    seen, step = [], policy.step
+
+    def spy(state, inputs):
+        scores, state = step(state, inputs)
+        scores.retain_grad()
+        seen.append(scores)
+        return scores, state
+
+    monkeypatch.setattr(policy, "step", spy)
+    for share, flows in ((0.0, True), (1.0, False)):
+        seen.clear()
+        at(share).loss(policy, batch, CLOCK).total.backward()
+        for cell, scores in enumerate(seen):
+            local = scores.detach().softmax(-1)
+            local[torch.arange(2), batch.target[:, cell]] -= 1
+            more = (scores.grad - local).abs().amax(-1) > 1e-9
+            assert more.tolist() == [flows and cell < 3] * 2
+
+
+@pytest.mark.parametrize("kind", KINDS[:2] + KINDS[3:5], ids=str)
+def test_finite_differences(kind):
+    gradcheck_loss(at(0.3, alpha=1.5, **kind), attention="additive", input_feeding=True)
+
+
+def test_finite_differences_without_eos():
+    gradcheck_loss(at(0.0), eos=False, attention="aligned", cell="lstm", layers=2)
+
+
+def test_finite_differences_by_every_single_number():
+    gradcheck_loss(at(0.3, alpha=1.5), fast=False, attention="general", input_feeding=True)
+
+
+def test_the_mean_over_coins_and_noise_by_enumeration():
+    """Hard Gumbel samples are samples of the softmax: their mean loss is that of sampled tokens."""
+    policy = tiny_policy(3, attention="general", seed=1)
+    one = single(tiny_batch(policy, targets=(2, 4, 1, 3)), 1)
+    expected = expected_loss(policy, one, 0.6, lambda scores: scores.softmax(-1))
+    method = at(0.6, relaxation="soft_sample", straight_through=True)
+    found, error = mean_loss(method, policy, one, 4000, CLOCK)
+    assert abs(found - expected) < 3 * error
+    assert error < 0.02 * expected
+
+
+def test_noise_is_fresh(monkeypatch):
+    """For every example, cell, update and run; and the hard samples follow the policy."""
+    policy = tiny_policy(4, eos=False, scale=0.7)
+    one = single(tiny_batch(policy, lengths=(3, 1, 2, 2)), 0)
+    draws = 4000
+    many = one.select(torch.zeros(draws, dtype=torch.long))
+    many = type(many)(torch.arange(draws), many.source, many.target, many.mask)
+    fed, embed = [], policy.embed
+
+    def spy(weights):
+        if weights.is_floating_point():
+            fed.append(weights.argmax(-1))
+        return embed(weights)
+
+    monkeypatch.setattr(policy, "embed", spy)
+    method = at(0.0, relaxation="soft_sample", straight_through=True)
+    with torch.no_grad():
+        for clock in (Clock(0), Clock(1), Clock(0, seed=1)):
+            method.loss(policy, many, clock)
+    scores = scores_after(policy, one.source, torch.tensor([[policy.vocabulary.bos]])).detach()
+    chances = scores.softmax(-1)
+    first = fed[0::2]  # of two fed cells, the first follows bos
+    for tokens in first:
+        assert chi_square(tokens.bincount(minlength=4), chances * draws) > 0.01
+    agree = float(chances.square().sum())
+    for tokens in first[1:]:
+        same = float((tokens == first[0]).double().mean())
+        assert same == pytest.approx(agree, abs=3 * (agree / draws) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "alphas"),
+    [
+        ({}, {0: 1.0, 50: 1.0, 100: 1.0}),
+        ({"alpha": 3.0}, {0: 3.0, 100: 3.0}),
+        ({"alpha": 1.0, "alpha_end": 100.0}, {0: 1.0, 50: 10.0, 100: 100.0, 120: 100.0}),
+        ({"alpha": 4.0, "alpha_end": 1.0}, {0: 4.0, 50: 2.0, 100: 1.0}),
+    ],
+)
+def test_alpha_follows_its_schedule(settings, alphas):
+    method = DifferentiableScheduledSampling(**settings)
+    found = {step: method.alpha_at(Clock(step, total=100)) for step in alphas}
+    assert found == pytest.approx(alphas)
+
+
+def test_the_loss_is_at_the_alpha_of_its_update(policy, batch):
+    annealed = at(0.3, alpha=0.5, alpha_end=8.0)
+    for step in (0, 3, 9):
+        clock = Clock(step, total=9)
+        fixed = at(0.3, alpha=annealed.alpha_at(clock))
+        found = annealed.loss(policy, batch, clock)
+        close(found.total, fixed.loss(policy, batch, clock).total)
+
+
+def test_it_is_a_method():
+    assert isinstance(DifferentiableScheduledSampling(), Method)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"relaxation": "soft-argmax"},
+            "relaxation is 'soft-argmax'; it must be one of soft_argmax, soft_sample",
+        ),
+        ({"alpha": 0.0}, "alpha is 0.0; it must be finite and above 0"),
+        ({"alpha": math.nan}, "alpha is nan; it must be finite and above 0"),
+        ({"alpha": math.inf}, "alpha is inf; it must be finite and above 0"),
+        ({"alpha_end": -1.0}, "alpha_end is -1.0; it must be finite and above 0"),
+        ({"top_k": 0}, "top_k is 0; it must be at least 1"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(ValueError, match="it must") as caught:
+        DifferentiableScheduledSampling(**settings)
+    assert str(caught.value) == message
+
+
+def test_settings_are_named():
+    with pytest.raises(TypeError):
+        DifferentiableScheduledSampling("soft_sample", 2.0)
