@@ -131,7 +131,7 @@ class ProgressBar(TrainerCallback):
     def _done(self, state: TrainerState) -> tuple[float, str]:
         """How far training is, in updates or in seconds of the budget, and the same as text."""
         if self.meter.budget is None:
-            return state.global_step, f"{state.global_step}/{state.max_steps}"
+            return float(state.global_step), f"{state.global_step}/{state.max_steps}"
         return (
             self.meter.seconds,
             f"{state.global_step} ({self.meter.seconds:.0f}/{self._total:g} s)",
