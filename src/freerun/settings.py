@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 T = TypeVar("T")
 MISSING = dataclasses.MISSING
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 class SettingError(ValueError):
@@ -45,11 +46,12 @@ class Setting:
 
 
 def settings_of(cls: type) -> dict[str, Setting]:
-    """The settings of a dataclass, in the order of its fields."""
+    """The settings of a dataclass, in the order of its fields; bases describe theirs."""
     kinds = typing.get_type_hints(cls)
     summaries = {
         parameter.arg_name: " ".join((parameter.description or "").split())
-        for parameter in parse(cls.__doc__ or "").params
+        for base in reversed(cls.__mro__)
+        for parameter in parse(base.__dict__.get("__doc__") or "").params
     }
     found = {}
     for field in dataclasses.fields(cls):
@@ -132,21 +134,27 @@ def words(kind: Any) -> str:
         parts = [words(argument) for argument in arguments if argument is not type(None)]
         return " or ".join([*parts, "null"] if type(None) in arguments else parts)
     if origin in (list, tuple):
-        return f"a list, each {words(arguments[0])}"
+        return f"a list of {_PLURALS.get(arguments[0], 'values')}"
     return _WORDS.get(kind, str(kind))
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message on an unknown name: the nearest known one, else all of them."""
+def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """The end of a message on an unknown name.
+
+    Args:
+        name: the unknown name.
+        known: the known ones, of which the nearest is named; `model.cell` is near `cell`.
+        otherwise: what to say where none is near; left out, all that are known.
+    """
     known = list(known)
-    wanted = name.lower().replace("-", "_")
-    initials = {"".join(word[0] for word in k.split("_") if word): k for k in known if "_" in k}
-    last_parts = [k for k in known if k.rpartition(".")[2] == wanted.rpartition(".")[2]]
-    close = difflib.get_close_matches(wanted, known, n=1)
-    nearest = [*last_parts, *filter(None, [initials.get(wanted)]), *close]
-    if nearest:
-        return f"; did you mean {nearest[0]!r}?"
-    return f"; known are {', '.join(known)}" if known else "; there are none"
+    wanted = name.lower().replace("-", "_").lstrip("_")
+    plain = {k.lstrip("-"): k for k in known}
+    last = [k for k in plain if k.rpartition(".")[2] == wanted.rpartition(".")[2]]
+    initials = [k for k in plain if "_" in k and wanted == "".join(w[:1] for w in k.split("_"))]
+    near = [*last, *initials, *difflib.get_close_matches(wanted, plain, n=1)]
+    if near:
+        return f"; did you mean {plain[near[0]]!r}?"
+    return f"; known are {', '.join(known)}" if otherwise is None else f"; {otherwise}"
 
 
 def spelt(value: Any) -> str:

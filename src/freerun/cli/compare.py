@@ -12,6 +12,7 @@ from freerun import report
 from freerun.cli.experiment import chosen_task, first_process, options_of
 from freerun.comparison import compare, methods_of
 from freerun.policies.settings import ModelSettings
+from freerun.settings import SettingError
 from freerun.trainer import TrainingSettings
 
 SUMMARY = "Train several methods on a task alike, and show how they differ when they run freely."
@@ -58,9 +59,13 @@ def run(words: list[str]) -> None:
     options.epilog += METHODS
     options.parse(words[1:])
     own = options.build(Compare, "compare")
+    try:
+        methods = methods_of(own.methods)
+    except SettingError as error:
+        raise SettingError(f"{options.places['methods']}: {error}") from None
     comparison = compare(
         options.build(chosen, f"task {chosen.name}"),
-        methods_of(own.methods),
+        methods,
         output=own.output,
         seeds=own.seeds,
         model=options.build(ModelSettings, "model"),

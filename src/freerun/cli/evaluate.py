@@ -53,6 +53,8 @@ def run(words: list[str]) -> None:
     options.parse(words)
     own = options.build(Evaluate, "evaluate")
     decoding = options.build(Decoding, "decoding")
+    if own.json is not None and not Path(own.json).parent.is_dir():
+        raise SettingError(f"--json is {own.json!r}; there is no folder {Path(own.json).parent}")
     policy, codec = load_policy(own.checkpoint)
     task = task_of(own.checkpoint, own.data if own.split else None)
     examples, name = _examples(own, task, codec)

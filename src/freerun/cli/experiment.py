@@ -25,7 +25,7 @@ def chosen_task(command: str, words: list[str], summary: str) -> type[Task] | No
 
     Raises:
         UsageError: where the first word is no name.
-        SettingError: where there is no such task.
+        SettingError: where there is no such task, or it takes no data.
     """
     if not words or words[0].startswith("-"):
         if {"-h", "--help"} & set(words):
@@ -34,7 +34,10 @@ def chosen_task(command: str, words: list[str], summary: str) -> type[Task] | No
         raise UsageError(f"the task comes first: freerun {command} TASK …, of {', '.join(TASKS)}")
     if words[0] not in TASKS:
         raise SettingError(f"unknown task {words[0]!r}{did_you_mean(words[0], TASKS)}")
-    return TASKS[words[0]]
+    task = TASKS[words[0]]
+    if "data" not in settings_of(task) and any(word.split("=")[0] == "--data" for word in words):
+        raise SettingError(f"the task {task.name} takes no --data: its data come with it")
+    return task
 
 
 def options_of(

@@ -40,9 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"freerun {__version__}")
         return 0
     command = words[0]
+    if command.startswith("-"):
+        return _refuse("freerun", f"unknown option {command}; see freerun --help")
     if command not in COMMANDS:
-        kind = "option" if command.startswith("-") else "command"
-        return _refuse("freerun", f"unknown {kind} {command!r}{did_you_mean(command, COMMANDS)}")
+        return _refuse("freerun", f"unknown command {command!r}{did_you_mean(command, COMMANDS)}")
     return _run(command, words[1:])
 
 

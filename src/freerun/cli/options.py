@@ -54,13 +54,18 @@ class Options:
         usage: what follows it, in short.
         summary: what it does.
         epilog: what else to know, after the options.
+
+    Attributes:
+        options: the options by name.
+        given: the values of those that have one.
+        places: where a user set them, for messages: a flag, or a line of YAML.
     """
 
     def __init__(self, command: str, usage: str, summary: str, epilog: str = "") -> None:
         self.command, self.usage, self.summary, self.epilog = command, usage, summary, epilog
         self.options: dict[str, Option] = {}
         self.given: dict[str, Any] = {}
-        self.chosen: set[str] = set()
+        self.places: dict[str, str] = {}
 
     def add(
         self,
@@ -104,11 +109,13 @@ class Options:
             DataError: where the YAML file cannot be read.
         """
         found, rest = self._parser().parse_known_args(arguments)
+        see = f"see {self.command} --help"
         for argument in rest:
             if argument.startswith("-"):
                 flag = argument.partition("=")[0]
-                raise SettingError(f"unknown option {flag}{did_you_mean(flag, self._flags())}")
-            raise UsageError(f"{argument!r} is not expected here; see {self.command} --help")
+                nearest = did_you_mean(flag, self._flags(), see)
+                raise SettingError(f"unknown option {flag}{nearest}")
+            raise UsageError(f"{argument!r} is not expected here; {see}")
         flags = {name: value for name, value in vars(found).items() if value is not None}
         if "config" in flags:
             self._read_yaml(flags["config"])
@@ -116,13 +123,12 @@ class Options:
             shown = name.upper() if self.options[name].positional else f"--{name}"
             self._set(name, value, shown)
 
-    def build(self, cls: type[T], where: str, **extra: Any) -> T:
+    def build(self, cls: type[T], where: str) -> T:
         """The dataclass of what was given.
 
         Args:
             cls: the dataclass.
             where: what to call it in messages.
-            extra: fields that are no options.
 
         Raises:
             SettingError: where a setting is missing or out of range.
@@ -135,7 +141,7 @@ class Options:
                     f"{shown} is missing: {plain(option.setting.summary)}".rstrip(".")
                 )
         given = {o.setting.name: self.given[o.name] for o in own if o.name in self.given}
-        return build(cls, {**given, **extra}, where)
+        return build(cls, given, where)
 
     def _read_yaml(self, path: str) -> None:
         """Take the settings of a YAML file."""
@@ -144,13 +150,13 @@ class Options:
         for name, (value, line) in read_config(path, groups).items():
             where = f"{path}, line {line}"
             if name not in known:
-                nearest = did_you_mean(name, known)
+                nearest = did_you_mean(name, known, f"see {self.command} --help")
                 raise SettingError(f"{where}: unknown setting {name!r}{nearest}")
             self._set(name, value, f"{where}: {name}")
 
     def _set(self, name: str, value: Any, shown: str) -> None:
         kind = self.options[name].setting.kind
-        self.chosen.add(name)
+        self.places[name] = shown
         self.given[name] = value if is_free(kind) else convert(value, kind, shown)
 
     def _flags(self) -> list[str]:

@@ -47,7 +47,7 @@ def run(words: list[str]) -> None:
     own = options.build(Train, "train")
     method = method_of(own.method)
     training = options.build(TrainingSettings, "training")
-    asked = any(name.startswith("model.") for name in options.chosen)
+    asked = any(name.startswith("model.") for name in options.places)
     # A model to start from is what it is, unless asked for otherwise.
     model = options.build(ModelSettings, "model") if asked or own.init is None else None
     task = options.build(chosen, f"task {chosen.name}")

@@ -109,10 +109,13 @@ class Plan:
         """Write the plan into `output`, which is made where it is missing.
 
         Raises:
-            OSError: where it cannot be written.
+            CheckpointError: where it cannot be written.
         """
-        output.mkdir(parents=True, exist_ok=True)
-        write_text(str(output / FILE), json.dumps(self.record(), indent=1) + "\n")
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            write_text(str(output / FILE), json.dumps(self.record(), indent=1) + "\n")
+        except OSError as error:
+            raise CheckpointError(f"{output}: cannot write there ({error.strerror})") from None
 
 
 def digest(path: Path) -> str:

@@ -53,14 +53,14 @@ def methods_of(given: Given) -> dict[str, Method]:
     folders: dict[str, str] = {}
     for name, method in _entries(given):
         if name in methods:
-            raise SettingError(f"methods: {name!r} is named twice; a variant needs its own name")
+            raise SettingError(f"{name!r} is named twice; each variant needs its own name")
         folder = folder_of(name)
         if folder in folders:
             message = f"{folders[folder]!r} and {name!r} would share the folder {folder!r}"
-            raise SettingError(f"methods: {message}; choose another name")
+            raise SettingError(f"{message}; choose another name")
         methods[name], folders[folder] = method, name
     if not methods:
-        raise SettingError(f"methods: none is named; known are {', '.join(METHODS)}")
+        raise SettingError(f"no method is named; known are {', '.join(METHODS)}")
     return methods
 
 
@@ -81,7 +81,7 @@ def _entries(given: Given) -> Iterable[tuple[str, Method]]:
             for name, value in item.items():
                 yield str(name), _variant(str(name), value)
         else:
-            raise SettingError(f"methods: {item!r} is no method; name one as in {EXAMPLE!r}")
+            raise SettingError(f"{item!r} is no method; name one as in {EXAMPLE!r}")
 
 
 def _variant(name: str, value: Any) -> Method:
@@ -94,15 +94,15 @@ def _variant(name: str, value: Any) -> Method:
     if name not in METHODS and len(settings) == 1:
         ((inner, inner_value),) = settings.items()
         if inner in METHODS or isinstance(inner_value, Mapping):
-            cls = _known(str(inner), f"methods: {name}: ")
+            cls = _known(str(inner), f"{name}: ")
             return build(cls, _settings(f"{name}: {inner}", inner_value), f"method {name!r}")
-    return build(_known(name, "methods: "), settings, f"method {name!r}")
+    return build(_known(name, ""), settings, f"method {name!r}")
 
 
 def _settings(name: str, value: Any) -> dict[str, Any]:
     """A mapping of settings; nothing at all stands for none."""
     if value is not None and not isinstance(value, Mapping):
-        raise SettingError(f"methods: {name} is {spelt(value)}; it must be a mapping of settings")
+        raise SettingError(f"{name} is {spelt(value)}; it must be a mapping of settings")
     return {str(key): item for key, item in (value or {}).items()}
 
 

@@ -162,8 +162,8 @@ def _title(axes: Axes, title: str, results: Mapping[str, Any]) -> None:
     count = len(results["seeds"])
     seeds = "one seed" if count == 1 else f"mean of {count} seeds, ± one standard deviation"
     axes.set_title(f"{results['task']['name']}: {title}\n", fontsize=12)
-    style = {"ha": "center", "fontsize": 9, "color": "#555555"}
-    axes.text(0.5, 1.02, seeds, transform=axes.transAxes, **style)
+    place = axes.transAxes
+    axes.text(0.5, 1.02, seeds, ha="center", fontsize=9, color="#555555", transform=place)
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -65,9 +65,13 @@ def folded(name: str, width: int = NAME_WIDTH) -> str:
 
 
 def _title(results: Mapping[str, Any]) -> str:
-    """The task and what was spent on each method."""
-    updates = {count for entry in results["methods"].values() for count in entry["updates"]}
-    spent = f"{updates.pop():,} updates" if len(updates) == 1 else "equal time"
+    """The task, and what was spent on each method."""
+    training = results["training"]
+    spent = f"{training['updates']:,} updates"
+    if training["budget"] is not None:
+        spent = f"{training['budget']:g} s of training"
+    elif training["patience"] is not None:
+        spent = f"at most {spent}"
     return f"{results['task']['name']}, {spent} each"
 
 
