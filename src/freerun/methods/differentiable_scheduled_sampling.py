@@ -38,10 +38,6 @@ class DifferentiableScheduledSampling(Coins):
             left out.
         straight_through: feed the one-hot token of the largest weight, with the gradient of w.
         top_k: spread w over the k largest weights only; None over all.
-        schedule: how ε, the probability of the reference token, falls.
-        k: the parameter of the schedule; fitted to the run by default.
-        c: the slope of the linear schedule; fitted to the run by default.
-        floor: the least ε.
 
     Raises:
         ValueError: where a setting is out of range, missing, or has no effect on this schedule.

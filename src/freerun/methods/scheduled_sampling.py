@@ -27,10 +27,6 @@ class ScheduledSampling(Coins):
 
     Args:
         feedback: the policy's own token: its `greedy` choice, or a `sample`.
-        schedule: how ε, the probability of the reference token, falls.
-        k: the parameter of the schedule; fitted to the run by default.
-        c: the slope of the linear schedule; fitted to the run by default.
-        floor: the least ε.
 
     Raises:
         ValueError: where a setting is out of range, missing, or has no effect on this schedule.
