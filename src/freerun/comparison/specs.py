@@ -106,7 +106,7 @@ def _settings(name: str, value: Any) -> dict[str, Any]:
     return {str(key): item for key, item in (value or {}).items()}
 
 
-def _known(name: str, where: str) -> type[Method]:
+def _known(name: str, where: str) -> type[Any]:
     """The method called `name`."""
     if name not in METHODS:
         raise SettingError(f"{where}unknown method {name!r}{did_you_mean(name, METHODS)}")

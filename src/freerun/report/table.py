@@ -23,9 +23,9 @@ def table(results: Mapping[str, Any]) -> Table:
     guess scores that never looks at its source. With up to three metrics it fits 80 columns.
     """
     base, metrics = results["base"], list(results["majority"])
-    found = Table(box=box.SIMPLE_HEAD, title=_title(results), title_style="bold")
+    found = Table(box=box.SIMPLE_HEAD, title=_title(results), title_style="bold", pad_edge=False)
     found.title_justify = "left"
-    found.add_column("method", no_wrap=True)
+    found.add_column("method", overflow="fold")
     for metric in metrics:
         heading = Text(f"{label(metric)}\n{unit(metric)} {arrow(metric)}".replace("\n ", "\n"))
         found.add_column(heading, justify="right", no_wrap=True)
@@ -57,7 +57,7 @@ def legend(results: Mapping[str, Any]) -> str:
 def folded(name: str, width: int = NAME_WIDTH) -> str:
     """A name in lines of at most `width` where it has places to break: after _ : , or a space."""
     lines = [""]
-    for part in re.findall(r"[^_:,\s]*[_:,\s]?", name):
+    for part in re.findall(r"[^_:,\s]*[_:,\s]|[^_:,\s]+", name):
         if lines[-1] and len(lines[-1] + part) > width:
             lines.append("")
         lines[-1] += part

@@ -1,0 +1,118 @@
+"""The table of a comparison, letter by letter."""
+
+import math
+
+import pytest
+from rich.console import Console
+
+from freerun.report import legend, summary, table
+from freerun.report.labels import arrow, label, scale, shown, unit
+from freerun.report.table import folded
+
+
+def text(found, width=80):
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(found)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_the_deviation_is_that_of_a_sample():
+    assert summary([1.0, 2.0, 4.0]) == {
+        "mean": pytest.approx(7 / 3),
+        "std": pytest.approx(math.sqrt(7 / 3)),
+        "values": [1.0, 2.0, 4.0],
+    }
+    assert summary([3.0]) == {"mean": 3.0, "std": 0.0, "values": [3.0]}
+
+
+def test_the_table(results):
+    assert text(table(results)) == [
+        "digits, 1,200 updates each",
+        "",
+        "                       character error      exact match",
+        " method                            % ↓              % ↑     time",
+        " ───────────────────────────────────────────────────────────────",
+        " mle                      11.00 ± 1.41     75.00 ± 7.07   1.00 ×",
+        " scheduled_sampling:       9.00 ± 1.41     80.00 ± 7.07   2.00 ×",
+        " schedule=linear,        Δ-2.00 ± 0.00    Δ+5.00 ± 1.41",
+        " k=0.9",
+        " differentiable_           7.00 ± 1.41     85.00 ± 7.07   3.00 ×",
+        " scheduled_sampling      Δ-4.00 ± 0.00   Δ+10.00 ± 2.83",
+        "",
+        " majority guess                  77.60             0.10",
+        "",
+    ]
+    assert legend(results) == (
+        "Test set, free-running, greedy decoding; mean ± standard deviation over 2 seeds.\n"
+        "Δ: difference to mle of the same seed. Time: of an update, relative to mle.\n"
+        "Majority guess: the best that an output scores which never looks at its source."
+    )
+
+
+def test_one_seed_has_no_deviation(results):
+    results["seeds"] = [0]
+    for entry in results["methods"].values():
+        for group in (entry["test"], entry["difference_to_mle"]):
+            for metric, figure in group.items():
+                group[metric] = summary(figure["values"][:1])
+    lines = text(table(results))
+    assert lines[5] == " mle                             10.00         80.00   1.00 ×"
+    assert "±" not in "".join(lines)
+    assert legend(results).startswith("Test set, free-running, greedy decoding; one seed.\n")
+
+
+def test_without_mle_there_is_no_difference(results):
+    results["base"] = None
+    del results["methods"]["mle"]
+    for entry in results["methods"].values():
+        entry["difference_to_mle"] = entry["time_relative_to_mle"] = None
+    lines = text(table(results))
+    assert "Δ" not in "".join(lines)
+    assert " scheduled_sampling:       9.00 ± 1.41   80.00 ± 7.07   20.0 ms" in lines
+    assert "No method is MLE, so there is no difference or relative time" in legend(results)
+
+
+@pytest.mark.parametrize(
+    ("training", "title"),
+    [
+        ({"budget": 90.0}, "digits, 90 s of training each"),
+        ({"patience": 3}, "digits, at most 1,200 updates each"),
+    ],
+)
+def test_the_title_says_what_was_spent(results, training, title):
+    results["training"] |= training
+    assert text(table(results))[0] == title
+
+
+def test_three_metrics_fit_eighty_columns(results):
+    for entry in results["methods"].values():
+        entry["test"]["hamming_error"] = summary([0.5, 0.9])
+        entry["difference_to_mle"]["hamming_error"] = summary([-0.5, -0.1])
+    results["majority"]["hamming_error"] = 0.9
+    lines = text(table(results))
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("mle", ["mle"]),
+        ("differentiable_scheduled_sampling", ["differentiable_", "scheduled_sampling"]),
+        ("a:b=1,c=2", ["a:b=1,c=2"]),
+        ("averyveryverylongnamethatcannotbreak", ["averyveryverylongnamethatcannotbreak"]),
+    ],
+)
+def test_names_break_where_words_end(name, lines):
+    assert folded(name).split("\n") == lines
+    assert folded(name).replace("\n", "") == name
+
+
+def test_metrics_in_words():
+    assert [label(name) for name in ("f1", "bleu", "hamming_error", "exact_match")] == [
+        "F1", "BLEU", "Hamming error", "exact match",
+    ]  # fmt: skip
+    assert [arrow(name) for name in ("f1", "character_error")] == ["↑", "↓"]
+    assert (unit("bleu"), scale("bleu"), unit("f1"), scale("f1")) == ("", 1.0, "%", 100.0)
+    assert shown(summary([0.5, 0.7]), 100.0, "+") == "+60.00 ± 14.14"
