@@ -100,14 +100,6 @@ def padded(batch, pad, *, source=2, target=3):
     )
 
 
-def with_pad(policy, pad):
-    """The same policy with another padding token."""
-    twin = RecurrentPolicy(policy.config).to(policy.dtype).train(policy.training)
-    twin.load_state_dict(policy.state_dict())
-    twin.vocabulary = replace(policy.vocabulary, pad=pad)
-    return twin
-
-
 def sequences(actions, length, eos=None):
     """All sequences of `actions` tokens up to `length`: those that end in eos, and full ones."""
     for tokens in itertools.product(range(actions), repeat=length):

@@ -60,10 +60,9 @@ def uniform(*coordinates: Coordinate, dtype: torch.dtype = torch.float32) -> Flo
 
     Neither end is ever reached, so logarithms are finite: 23 bits in float32, 52 in float64.
     """
-    digits = 52 if dtype == torch.float64 else 23
+    exact, digits = (torch.float64, 52) if dtype == torch.float64 else (torch.float32, 23)
     bits = _shift(random_bits(*coordinates), 64 - digits)
-    exact = (bits.double() + 0.5) * 2.0**-digits
-    return exact.to(torch.float64 if dtype == torch.float64 else torch.float32)
+    return (bits.to(exact) + 0.5) * 2.0**-digits
 
 
 def gumbel(*coordinates: Coordinate, dtype: torch.dtype = torch.float32) -> Float[Tensor, "..."]:
