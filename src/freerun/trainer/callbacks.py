@@ -59,21 +59,23 @@ class Meter(TrainerCallback, ExportableState):
 
     Attributes:
         seconds: the seconds of training so far, those before a resumption too.
+        updates: the updates that took them.
     """
 
     def __init__(self, budget: float | None = None) -> None:
         self.budget = budget
         self.seconds = 0.0
+        self.updates = 0
         self.timed_seconds = 0.0
         self.timed_updates = 0
-        self._updates = 0
+        self._fresh = 0
         self._started: float | None = None
 
     @property
     def seconds_per_update(self) -> float:
         """The mean time of an update, without the first few of each process."""
         if self.timed_updates == 0:
-            return self.seconds / max(self._updates, 1)
+            return self.seconds / max(self.updates, 1)
         return self.timed_seconds / self.timed_updates
 
     def start(self) -> None:
@@ -83,7 +85,7 @@ class Meter(TrainerCallback, ExportableState):
 
     def fetch(self) -> None:
         """Start the watch, but not for the first batch: a resumed run skips to it."""
-        if self._updates > 0:
+        if self._fresh > 0:
             self.start()
 
     def on_step_begin(
@@ -108,8 +110,9 @@ class Meter(TrainerCallback, ExportableState):
             elapsed = time.perf_counter() - self._started
             self._started = None
             self.seconds += elapsed
-            self._updates += 1
-            if self._updates > WARM_UP:
+            self.updates += 1
+            self._fresh += 1
+            if self._fresh > WARM_UP:
                 self.timed_seconds += elapsed
                 self.timed_updates += 1
         if self.budget is not None and self._spent(args):
@@ -127,7 +130,7 @@ class Meter(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        kept = ("seconds", "timed_seconds", "timed_updates")
+        kept = ("seconds", "updates", "timed_seconds", "timed_updates")
         return {
             "args": {"budget": self.budget},
             "attributes": {name: getattr(self, name) for name in kept},

@@ -194,7 +194,7 @@ def _finished(record: Record, trainer: Trainer, training: TrainingSettings) -> R
     state, meter = trainer.state, trainer.meter
     curve = _curve(state.log_history)
     kept = state.global_step
-    if training.keep == "best" and state.best_global_step:
+    if training.keep == "best" and state.best_model_checkpoint:
         kept = state.best_global_step
     beside = ("update", "seconds", "loss")
     dev = next(point for point in curve if point["update"] == kept)

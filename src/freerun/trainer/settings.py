@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -138,7 +139,7 @@ class TrainingSettings:
         """
         if self.tensorboard:
             extra("tensorboard", "tensorboard", "tensorboard=true")
-        gpu = torch.accelerator.is_available()
+        gpu = _has_gpu()
         if self.precision == "fp16" and not gpu:
             raise ValueError("precision=fp16 needs a GPU; use bf16 or fp32 on the CPU")
         arguments = TrainingArguments(
@@ -180,3 +181,13 @@ class TrainingSettings:
         if self.lr_schedule == "constant" and self.warmup > 0:
             return "constant_with_warmup"
         return self.lr_schedule
+
+
+def _has_gpu() -> bool:
+    """Whether to use a GPU: one with double precision, in which samples are drawn (not Apple's).
+
+    A launcher may have been told to leave GPUs alone.
+    """
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        return False
+    return torch.cuda.is_available() or torch.xpu.is_available()

@@ -12,16 +12,18 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     PrinterCallback,
-    ProgressCallback,
     TrainerCallback,
     TrainerControl,
     TrainingArguments,
 )
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-from freerun.evaluate import GREEDY, Decoding, Evaluation, batches_by_length, on_device, scored
+from freerun.evaluate import GREEDY, Decoding
 from freerun.methods.base import Method
 from freerun.tasks.base import Codec, Examples, Task
 from freerun.trainer.callbacks import LogWithEvaluation, Meter, Timekeeper
+from freerun.trainer.free_run import free_run
+from freerun.trainer.garbage import left_alone
 from freerun.trainer.objective import Objective
 from freerun.trainer.progress import ProgressBar
 from freerun.trainer.resumable import ResumableTrainer
@@ -71,7 +73,7 @@ class Trainer(ResumableTrainer):
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        _check(args, task)
+        _check(args, train_dataset, eval_dataset, task)
         # One process drives one device; several are started by a launcher.
         args._n_gpu = min(args.n_gpu, 1)
         args.logging_nan_inf_filter = False
@@ -92,7 +94,7 @@ class Trainer(ResumableTrainer):
             per_update = self.get_total_train_batch_size(args)
             args.max_steps = math.ceil(args.num_train_epochs * len(train_dataset) / per_update)
         self.horizon = horizon or args.max_steps
-        self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
+        self.remove_callback(PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
         self._bars = [] if args.disable_tqdm else [ProgressBar(self.meter)]
         for callback in (
             self.meter,
@@ -108,7 +110,8 @@ class Trainer(ResumableTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train (see `ResumableTrainer.train`)."""
         try:
-            return super().train(*args, **kwargs)
+            with left_alone(self.args.device):
+                return super().train(*args, **kwargs)
         finally:
             for bar in self._bars:
                 bar.stop()
@@ -212,43 +215,17 @@ class Trainer(ResumableTrainer):
         examples = self.eval_dataset if eval_dataset is None else eval_dataset
         if examples is None or self.task is None:
             raise ValueError("evaluation needs an eval_dataset and a task")
-        evaluation, loss = self.free_run(examples, self.task)
-        figures = {**evaluation.metrics, "teacher_forced_loss": loss}
+        hypotheses, loss = free_run(
+            self.model_wrapped, self.objective.model, examples, self.decoding, self.args
+        )
+        figures = self.task.score(self.processing_class, hypotheses, examples.references)
+        figures = {**figures, "teacher_forced_loss": loss}
         metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in figures.items()}
         self.log({**metrics, "seconds": self.meter.seconds})
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-    @torch.no_grad()
-    def free_run(self, examples: Examples, task: Task) -> tuple[Evaluation, float]:
-        """Decode all examples, each process its share: their evaluation and teacher-forced loss.
-
-        It goes through the wrapped objective. Every process makes as many passes, as some wrappers
-        need all of them to take part.
-        """
-        work = batches_by_length(examples, self.args.eval_batch_size)
-        world, rank = self.args.world_size, self.args.process_index
-        found: list[tuple[list[int], list[list[int]], float, int]] = []
-        for start in range(0, len(work), world):
-            mine = start + rank < len(work)
-            numbers = work[start + rank] if mine else work[0]
-            batch = on_device(examples.batch(numbers), self.objective.model)
-            output = self.model_wrapped(**batch.tensors(), decoding=self.decoding)
-            if mine:
-                rows = output["decoded"].lists(self.objective.model.vocabulary.eos)
-                loss, count = float(output["teacher_forced"]), int(batch.mask.sum())
-                found.append((numbers, rows, loss, count))
-        found = gather_object(found)
-        by_number = {
-            number: row
-            for numbers, rows, _, _ in found
-            for number, row in zip(numbers, rows, strict=True)
-        }
-        hypotheses = [by_number[number] for number in range(len(examples))]
-        evaluation = scored(task, self.processing_class, hypotheses, examples)
-        return evaluation, sum(part[2] for part in found) / sum(part[3] for part in found)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Not here: `freerun.evaluate` decodes and scores any examples.
@@ -267,8 +244,14 @@ def _until(rate: Any, horizon: int) -> Any:
     return lambda step: rate(min(step, horizon))
 
 
-def _check(args: TrainingArguments, task: Task | None) -> None:
+def _check(
+    args: TrainingArguments, train: Examples, dev: Examples | None, task: Task | None
+) -> None:
     """Refuse what would have no effect or not work, rather than pass it over in silence."""
+    if len(train) == 0:
+        raise ValueError("there are no examples to train on")
+    if dev is not None and len(dev) == 0:
+        raise ValueError("there are no examples to evaluate on")
     if args.label_smoothing_factor:
         raise ValueError("label_smoothing_factor has no effect here; MLE has label_smoothing")
     if args.push_to_hub:
