@@ -61,8 +61,6 @@ def sampled_choice(log_probs: Float[Tensor, "n a"], *coordinates: Coordinate) ->
     `coordinates` name the numbers (see `freerun.randomness`); one of them has a value for each row.
     """
     cumulative = log_probs.double().exp().cumsum(-1)
+    # Below 1 by at least 2^-53, the number leaves the threshold below the sum, however it rounds.
     threshold = uniform(*coordinates, dtype=torch.float64) * cumulative[:, -1]
-    tokens = (cumulative <= threshold[:, None]).sum(-1)
-    # Rounding must not pick a token of no probability past the last that has some.
-    last = (cumulative < cumulative[:, -1:]).sum(-1)
-    return torch.minimum(tokens, last)
+    return (cumulative <= threshold[:, None]).sum(-1)
