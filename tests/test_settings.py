@@ -159,8 +159,10 @@ def test_the_nearest_method_is_named(name, nearest):
 def test_the_nearest_flag_is_named():
     flags = ["--model.cell", "--training.updates", "--data"]
     assert did_you_mean("--updates", flags) == "; did you mean '--training.updates'?"
+    assert did_you_mean("--dat", flags) == "; did you mean '--data'?"
     assert did_you_mean("--model.sell", flags) == "; did you mean '--model.cell'?"
     assert did_you_mean("training.data", ["data"]) == "; did you mean 'data'?"
+    assert did_you_mean("seed", ["task.seed", "seeds"]) == "; did you mean 'seeds'?"
     assert did_you_mean("--zzz", flags, "see help") == "; see help"
 
 

@@ -147,13 +147,16 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) 
         otherwise: what to say where none is near; left out, all that are known.
     """
     known = list(known)
-    wanted = name.lower().replace("-", "_").lstrip("_")
-    plain = {k.lstrip("-"): k for k in known}
-    last = [k for k in plain if k.rpartition(".")[2] == wanted.rpartition(".")[2]]
-    initials = [k for k in plain if "_" in k and wanted == "".join(w[:1] for w in k.split("_"))]
-    near = [*last, *initials, *difflib.get_close_matches(wanted, plain, n=1)]
-    if near:
-        return f"; did you mean {plain[near[0]]!r}?"
+    plain = {option.lstrip("-"): option for option in known}
+    group, _, wanted = name.lower().replace("-", "_").lstrip("_").rpartition(".")
+    near: list[str] = []
+    for candidates in ([k for k in plain if k.rpartition(".")[0] == group], list(plain)):
+        own = {k.rpartition(".")[2]: k for k in candidates}
+        initials = {"".join(word[:1] for word in k.split("_")): k for k in own if "_" in k}
+        near += [initials[wanted]] if wanted in initials else []
+        near += difflib.get_close_matches(wanted, own, n=1)
+        if near:
+            return f"; did you mean {plain[own[near[0]]]!r}?"
     return f"; known are {', '.join(known)}" if otherwise is None else f"; {otherwise}"
 
 

@@ -1,9 +1,13 @@
 """The command line in this process, and a model that is trained once."""
 
+import itertools
+
 import pytest
 
 from freerun.cli import main
-from tests.cli.tiny import TINY
+from tests.cli.tiny import MODEL, TINY, TRAINING
+
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "five", "boxing"]
 
 
 @pytest.fixture
@@ -14,8 +18,8 @@ def run(capsys):
         capsys.readouterr()
         try:
             status = main([str(word) for word in words])
-        except SystemExit as exit:
-            status = exit.code
+        except SystemExit as leaving:
+            status = leaving.code
         return status, *capsys.readouterr()
 
     return runner
@@ -37,4 +41,21 @@ def trained(tmp_path_factory):
     """The folder of a model that was trained for a few updates."""
     folder = tmp_path_factory.mktemp("trained") / "model"
     assert main(["train", "digits", "--output", str(folder), "--quiet", *TINY]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    """A text file to learn spelling from."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(" ".join(f"{one} {two}" for one, two in itertools.permutations(WORDS, 2)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def speller(tmp_path_factory, text):
+    """The folder of a model of spelling that was trained for a few updates."""
+    folder = tmp_path_factory.mktemp("speller") / "model"
+    words = ["--data", str(text), "--output", str(folder), "--quiet", *MODEL, *TRAINING]
+    assert main(["train", "spelling", *words]) == 0
     return folder

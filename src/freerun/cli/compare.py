@@ -22,7 +22,7 @@ USAGE = (
 
 METHODS = """\
 
-Variants of a method are named in YAML, where methods may be a list or a mapping:
+Variants of a method are named in YAML, where methods is a list or a mapping:
   methods:
     mle: {}
     ss_linear: {scheduled_sampling: {schedule: linear}}

@@ -13,8 +13,8 @@ from freerun.tasks import TASKS, Task
 from freerun.trainer import TrainingSettings
 
 EPILOG = """\
-Defaults are those that suit the task. A YAML file (--config) overrides them, and flags override
-both. What is --model.cell lstm as a flag is in YAML
+Defaults are those that suit the task. A YAML file (--config) overrides them,
+and flags override both. What is --model.cell lstm as a flag is in YAML
   model:
     cell: lstm
 """

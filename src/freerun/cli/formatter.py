@@ -13,11 +13,9 @@ from freerun.settings import MISSING, Setting, spelt
 
 _PLACEHOLDERS = {
     "budget": "SECONDS",
-    "checkpoint": "CHECKPOINT",
     "config": "FILE",
     "data": "PATH",
     "dev": "FILE",
-    "file": "FILE",
     "init": "CHECKPOINT",
     "json": "FILE",
     "method": "METHOD",
@@ -38,6 +36,10 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None) -> str:
         lines = textwrap.wrap(f"Usage: {usage}", width() - 2, subsequent_indent=" " * 7)
         return "\n".join(lines) + "\n\n"
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        # Of several lines, each is as it should be.
+        return text if "\n" in text else textwrap.fill(text, width)
 
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         found = super()._format_args(action, default_metavar)

@@ -45,6 +45,26 @@ class Option:
     title: str
     positional: bool
 
+    @property
+    def shown(self) -> str:
+        """What it is called on the command line."""
+        return self.name.upper() if self.positional else f"--{self.name}"
+
+    @property
+    def switch(self) -> bool:
+        """Whether to name it is to set it."""
+        return self.setting.kind is bool and "." not in self.name
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """How it is given, as argparse has it."""
+        if self.switch:
+            return {"action": "store_const", "const": "true"}
+        if self.positional:
+            return {"nargs": "?", "metavar": self.shown}
+        several = "+" if is_free(self.setting.kind) else None
+        return {"nargs": several, "metavar": metavar(self.name, self.setting.kind)}
+
 
 class Options:
     """The options of a command, which are fields of dataclasses.
@@ -120,8 +140,7 @@ class Options:
         if "config" in flags:
             self._read_yaml(flags["config"])
         for name, value in flags.items():
-            shown = name.upper() if self.options[name].positional else f"--{name}"
-            self._set(name, value, shown)
+            self._set(name, value, self.options[name].shown)
 
     def build(self, cls: type[T], where: str) -> T:
         """The dataclass of what was given.
@@ -136,10 +155,8 @@ class Options:
         own = [option for option in self.options.values() if option.owner is cls]
         for option in own:
             if option.setting.default is MISSING and option.name not in self.given:
-                shown = option.name.upper() if option.positional else f"--{option.name}"
-                raise SettingError(
-                    f"{shown} is missing: {plain(option.setting.summary)}".rstrip(".")
-                )
+                summary = plain(option.setting.summary).rstrip(".")
+                raise SettingError(f"{option.shown} is missing: {summary}")
         given = {o.setting.name: self.given[o.name] for o in own if o.name in self.given}
         return build(cls, given, where)
 
@@ -160,7 +177,7 @@ class Options:
         self.given[name] = value if is_free(kind) else convert(value, kind, shown)
 
     def _flags(self) -> list[str]:
-        return [f"--{option.name}" for option in self.options.values() if not option.positional]
+        return [option.shown for option in self.options.values() if not option.positional]
 
     def _parser(self) -> argparse.ArgumentParser:
         """The parser, which keeps all values as they are written."""
@@ -178,25 +195,10 @@ class Options:
             if option.title not in groups:
                 groups[option.title] = parser.add_argument_group(option.title)
             setting = option.setting
-            switch = setting.kind is bool and "." not in option.name
             value = self.given.get(option.name, setting.default)
-            help_text = described(setting, value, switch=switch)
-            shown = metavar(option.name, setting.kind)
-            if option.positional:
-                groups[option.title].add_argument(
-                    option.name, nargs="?", metavar=shown, help=help_text
-                )
-            elif switch:
-                groups[option.title].add_argument(
-                    f"--{option.name}", action="store_const", const="true", help=help_text
-                )
-            else:
-                groups[option.title].add_argument(
-                    f"--{option.name}",
-                    metavar=shown,
-                    nargs="+" if is_free(setting.kind) else None,
-                    help=help_text,
-                )
+            name = option.name if option.positional else option.shown
+            help_text = described(setting, value, switch=option.switch)
+            groups[option.title].add_argument(name, help=help_text, **option.form)
         first = next(iter(groups.values()))
         first.add_argument("-h", "--help", action="help", help="show this help, and exit")
         return parser

@@ -1,0 +1,154 @@
+"""`freerun compare`: the whole way from a command line to a table, and what is refused."""
+
+import json
+import sys
+
+import pytest
+
+from freerun.comparison import comparing
+from tests.cli.tiny import MODEL, TINY, TRAINING
+
+LINEAR = "scheduled_sampling:schedule=linear"
+
+
+def test_methods_on_a_file_end_in_a_table_and_the_paths_of_files(run, text, tmp_path):
+    output = tmp_path / "out"
+    words = ["spelling", "--data", text, "--methods", "mle", LINEAR, "--seeds", "2"]
+    status, printed, errors = run("compare", *words, "--output", output, *MODEL, *TRAINING)
+    assert status == 0
+    results = json.loads((output / "results.json").read_text())
+    assert list(results["methods"]) == ["mle", LINEAR]
+    assert results["seeds"] == [0, 1]
+    assert str(text) in results["command"]
+    assert results["command"].startswith("freerun compare spelling --data")
+    lines = printed.splitlines()
+    assert lines[0].rstrip() == "spelling, 4 updates each"
+    assert lines[-3:] == [
+        str(output / name)
+        for name in ("results.json", "learning_curves.png", "error_by_position.png")
+    ]
+    figure = results["methods"]["mle"]["test"]["character_error"]
+    assert f"{figure['mean'] * 100:.2f} ± {figure['std'] * 100:.2f}" in printed
+    assert max(map(len, lines[:-3])) <= 80
+    assert "Run 4 of 4: scheduled_sampling:schedule=linear, seed 1\n" in errors
+    assert (output / "scheduled_sampling-schedule=linear" / "seed-1" / "freerun.json").exists()
+
+
+def test_variants_are_named_in_yaml(run, tmp_path):
+    config = tmp_path / "compare.yaml"
+    config.write_text(
+        "methods:\n"
+        "  mle: {}\n"
+        "  ss_linear: {scheduled_sampling: {schedule: linear}}\n"
+        "seeds: [4]\n"
+        f"output: {tmp_path / 'out'}\n"
+        "quiet: true\n"
+    )
+    status, printed, errors = run("compare", "digits", "--config", config, *TINY)
+    assert (status, errors) == (0, "")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["methods"]["ss_linear"]["method"] == "scheduled_sampling"
+    assert results["methods"]["ss_linear"]["settings"]["schedule"] == "linear"
+    assert results["seeds"] == [4]
+    assert " ss_linear " in printed
+
+
+def test_an_interrupted_comparison_goes_on(run, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    words = ["compare", "digits", "--methods", "mle", LINEAR, "--seeds", "1", *TINY]
+    words += ["--output", output]
+    whole, calls = comparing.fit, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(kwargs["output"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(comparing, "fit", interrupted)
+    status, printed, errors = run(*words)
+    assert (status, printed) == (130, "")
+    assert errors.endswith(
+        "\nfreerun compare: interrupted; the same command goes on from the last checkpoint\n"
+    )
+    done = (output / "mle" / "seed-0" / "model.safetensors").stat().st_mtime_ns
+    assert run(*words)[0] == 0
+    assert (output / "mle" / "seed-0" / "model.safetensors").stat().st_mtime_ns == done
+    assert (output / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["digit"], "unknown task 'digit'; did you mean 'digits'?"),
+        (["digits"], "--output is missing: the folder for results, plots and models; an unfinished "
+         "comparison in it goes on"),
+        (["digits", "--output", "x", "--methods", "mle", "schedule_sampling"], "--methods: unknown "
+         "method 'schedule_sampling'; did you mean 'scheduled_sampling'?"),
+        (["digits", "--output", "x", "--methods", "mle", "mle"], "--methods: 'mle' is named twice; "
+         "each variant needs its own name"),
+        (["digits", "--output", "x", "--methods"], "argument --methods: expected at least one "
+         "argument"),
+        (["digits", "--output", "x", "--seeds", "0"], "seeds is 0; at least one is needed"),
+        (["digits", "--output", "x", "--seeds", "many"], "--seeds is 'many'; it must be a whole "
+         "number or a list of whole numbers"),
+        (["digits", "--output", "x", "--seed", "3"], "unknown option --seed; did you mean "
+         "'--seeds'?"),
+        (["digits", "--output", "x", "--config", "unknown.yaml"], "unknown.yaml, line 2: methods: "
+         "ss: unknown method 'scheduled_samplin'; did you mean 'scheduled_sampling'?"),
+        (["digits", "--output", "x", "--config", "setting.yaml"], "setting.yaml, line 1: methods: "
+         "method 'ss': unknown setting 'shedule'; did you mean 'schedule'?"),
+        (["digits", "--output", "x", "--config", "seed.yaml"], "seed.yaml, line 1: unknown setting "
+         "'training.sed'; did you mean 'task.seed'?"),
+        (["digits", "--output", "taken"], "taken: it holds notes.txt but no comparison; choose "
+         "another output directory"),
+        (["digits", "--output", "taken/notes.txt/x"], "taken/notes.txt/x: cannot write there (Not "
+         "a directory)"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_before_training(refuses, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "unknown.yaml": "seeds: 1\nmethods: {ss: {scheduled_samplin: {}}}\n",
+        "setting.yaml": "methods: {ss: {scheduled_sampling: {shedule: linear}}}\n",
+        "seed.yaml": "training: {sed: 3}\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    refuses(f"freerun compare: {message}", "compare", *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_another_comparison_is_left_alone(run, refuses, tmp_path):
+    words = ["compare", "digits", "--output", tmp_path / "out", "--quiet", "--methods"]
+    assert run(*words, "mle", "--seeds", "1", *TINY)[0] == 0
+    refuses(
+        f"freerun compare: {tmp_path / 'out'}: it holds another comparison: seeds is [0] there, "
+        "and [0, 1] here; choose another output directory",
+        *(*words, "mle", "--seeds", "2", *TINY),
+    )
+
+
+def test_a_missing_matplotlib_is_told_before_training(refuses, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    refuses(
+        "freerun compare: drawing plots needs matplotlib, which is missing: "
+        "pip install freerun[plots]",
+        *("compare", "digits", "--output", tmp_path / "out", *TINY),
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_names_the_methods_and_what_comes_first(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    status, output, errors = run("compare", "ocr", "--help")
+    assert (status, errors) == (0, "")
+    assert output.startswith(
+        "Usage: freerun compare ocr --data PATH [--methods METHOD …] [--seeds N]\n"
+        "       --output DIR [--budget SECONDS] [--config FILE] [SETTINGS]\n"
+    )
+    assert "A YAML file (--config) overrides them" in output
+    assert "ss_linear: {scheduled_sampling: {schedule: linear}}" in output
+    assert max(map(len, output.splitlines())) <= 80

@@ -1,0 +1,170 @@
+"""`freerun evaluate`: figures of models and data, and what is refused."""
+
+import json
+import shutil
+
+import pytest
+
+from freerun.evaluate import Decoding, evaluate, teacher_forced_loss
+from freerun.tasks import Digits
+from freerun.trainer import load_policy
+
+CHECKPOINT = "the folder of a trained model"
+
+
+@pytest.fixture
+def figures(trained):
+    """A function that evaluates the trained model by hand."""
+
+    def find(split, **decoding):
+        policy, codec = load_policy(trained)
+        task = Digits(train_size=40, dev_size=12, test_size=14)
+        examples = getattr(task.load(), split)
+        found = evaluate(policy, task, codec, examples, decoding=Decoding(**decoding))
+        return found, teacher_forced_loss(policy, examples)
+
+    return find
+
+
+def test_test_is_evaluated_freely_and_the_forced_figure_is_called_so(run, trained, figures):
+    found, loss = figures("test")
+    status, output, errors = run("evaluate", trained)
+    assert (status, errors) == (0, "")
+    assert output == (
+        "digits, test, 14 examples, free-running, greedy:\n"
+        f"  character error  {found.metrics['character_error'] * 100:6.2f} %\n"
+        f"  exact match      {found.metrics['exact_match'] * 100:6.2f} %\n"
+        f"teacher-forced, which is not how it runs: log loss {loss:.4f} a token\n"
+    )
+
+
+def test_figures_are_written_where_asked(run, trained, figures, tmp_path):
+    found, loss = figures("dev", beam=3, length_penalty=0.5)
+    path = tmp_path / "figures.json"
+    words = ["--split", "dev", "--beam", "3", "--length_penalty", "0.5", "--json", path]
+    status, output, _ = run("evaluate", trained, *words)
+    assert status == 0
+    assert output.startswith("digits, dev, 12 examples, free-running, beam 3:\n")
+    assert json.loads(path.read_text()) == {
+        "task": "digits",
+        "checkpoint": str(trained),
+        "examples_of": "dev",
+        "examples": 12,
+        "beam": 3,
+        "length_penalty": 0.5,
+        "metrics": pytest.approx(found.metrics),
+        "teacher_forced_loss": pytest.approx(loss),
+        "error_by_position": pytest.approx(found.error_by_position),
+        "count_by_position": found.count_by_position,
+    }
+
+
+def test_a_checkpoint_of_an_unfinished_run_will_do(run, trained):
+    status, output, _ = run("evaluate", trained / "checkpoint-2")
+    assert status == 0
+    assert output.startswith("digits, test, 14 examples, free-running, greedy:\n")
+
+
+def test_a_new_file_is_evaluated_as_a_whole(run, speller, tmp_path):
+    path = tmp_path / "new.txt"
+    path.write_text("five boxing wizards jump quickly")
+    status, output, errors = run("evaluate", speller, "--data", path)
+    assert (status, errors) == (0, "")
+    assert output.startswith(f"spelling, {path}, 4 examples, free-running, greedy:\n")
+
+
+def test_data_that_moved_are_split_as_before(run, speller, text, tmp_path):
+    moved = shutil.copy(text, tmp_path / "moved.txt")
+    expected = run("evaluate", speller, "--split", "test")
+    assert run("evaluate", speller, "--split", "test", "--data", moved) == expected
+    assert expected[0] == 0
+
+
+def test_what_a_model_was_trained_on_is_no_test(refuses, speller, text):
+    refuses(
+        f"freerun evaluate: {text}: the model was trained on a part of it; add --split test",
+        *("evaluate", speller, "--data", text),
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], f"CHECKPOINT is missing: {CHECKPOINT}"),
+        (["nowhere"], "nowhere: there is no such directory"),
+        (["."], "config.json: there is no such file; is . a checkpoint?"),
+        (["{trained}", "--split", "train"], "--split is 'train'; it must be one of test, dev or "
+         "null"),
+        (["{trained}", "--beam", "0"], "decoding: beam is 0; it must be at least 1"),
+        (["{trained}", "--length_penalty", "2"], "decoding: length_penalty has no effect on greedy "
+         "decoding; set beam above 1"),
+        (["{trained}", "--batch_size", "0"], "evaluate: batch_size is 0; it must be at least 1"),
+        (["{trained}", "--data", "nowhere"], "nowhere: there is no such file"),
+        (["{trained}", "--data", "x", "--split", "dev"], "--data is 'x', but the task digits needs "
+         "none"),
+        (["{trained}", "--json", "no/file.json"], "--json is 'no/file.json'; there is no folder "
+         "no"),
+    ],
+)  # fmt: skip
+def test_mistakes(refuses, trained, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    words = [word.format(trained=trained) for word in words]
+    refuses(f"freerun evaluate: {message}", "evaluate", *words)
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """The trained model, to be damaged."""
+    return shutil.copytree(trained, tmp_path / "copy", ignore=shutil.ignore_patterns("check*"))
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_truncated_weights(run, copy, command):
+    path = copy / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    status, output, errors = run(command, copy)
+    assert (status, output) == (2, "")
+    # What follows is in the words of safetensors.
+    assert errors.startswith(f"freerun {command}: {path}: truncated or damaged (")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_weights_of_another_model(refuses, copy, speller, command):
+    shutil.copy(speller / "model.safetensors", copy)
+    refuses(
+        f"freerun {command}: {copy / 'model.safetensors'}: weights of another model: "
+        "embedding.weight has shape [46, 4], not [35, 4]",
+        *(command, copy),
+    )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_model_of_another_task(refuses, copy, speller, command):
+    shutil.copy(speller / "codec.json", copy)
+    refuses(
+        f"freerun {command}: {copy}: config.json and codec.json disagree: features of the model "
+        "is 64, of the task None",
+        *(command, copy),
+    )
+
+
+def test_a_folder_that_does_not_say_its_task(refuses, copy):
+    (copy / "freerun.json").unlink()
+    path = copy.parent / "freerun.json"
+    refuses(
+        f"freerun evaluate: {path}: there is no such file; is {copy.parent} a checkpoint?",
+        *("evaluate", copy),
+    )
+
+
+def test_a_record_of_an_unknown_task(refuses, copy):
+    path = copy / "freerun.json"
+    path.write_text(path.read_text().replace('"name": "digits"', '"name": "digit"'))
+    refuses(
+        f"freerun evaluate: {path}: unknown task 'digit'; did you mean 'digits'?", "evaluate", copy
+    )
+    path.write_text(path.read_text().replace('"name": "digit"', '"name": "digits", "size": 3'))
+    refuses(
+        f"freerun evaluate: {path}: task digits: unknown setting 'size'; did you mean 'dev_size'?",
+        *("evaluate", copy),
+    )

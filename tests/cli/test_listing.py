@@ -1,0 +1,60 @@
+"""What there is to train by and to learn, as it is listed."""
+
+import pytest
+
+from freerun.methods import METHODS
+from freerun.settings import settings_of
+from freerun.tasks import TASKS
+
+
+@pytest.fixture(autouse=True)
+def columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def test_methods_have_paper_use_and_settings(run):
+    status, output, errors = run("methods")
+    assert (status, errors) == (0, "")
+    for name, method in METHODS.items():
+        assert name in output.splitlines()
+        assert words(method.summary) in words(output)
+        assert words(method.paper) in words(output)
+        for setting in settings_of(method):
+            assert f"{setting}=" in output
+    assert "k=null" in output
+    assert max(map(len, output.splitlines())) <= 100
+
+
+def test_tasks_have_data_metric_and_settings(run):
+    status, output, errors = run("tasks")
+    assert (status, errors) == (0, "")
+    for name, task in TASKS.items():
+        assert name in output.splitlines()
+        assert words(task.summary) in words(output)
+        for setting in settings_of(task):
+            assert f"{setting}=" in output or f"{setting} (required)" in output
+    assert "metric: F1 (higher is better)" in output
+    assert "metric: character error (lower is better)" in output
+    assert "needs nothing: its data come with it" in output
+
+
+@pytest.mark.parametrize(("command", "known"), [("methods", METHODS), ("tasks", TASKS)])
+def test_one_of_them_in_full(run, command, known):
+    for name, cls in known.items():
+        status, output, errors = run(command, name)
+        assert (status, errors) == (0, "")
+        assert output.startswith(f"{name}\n")
+        assert "`" not in output
+        for setting in settings_of(cls).values():
+            assert any(line.strip().startswith(setting.name) for line in output.splitlines())
+
+
+@pytest.mark.parametrize("command", ["methods", "tasks"])
+def test_help_of_the_listings(run, command):
+    status, output, errors = run(command, "--help")
+    assert (status, errors) == (0, "")
+    assert output.startswith(f"Usage: freerun {command} [{command[:-1].upper()}]\n")

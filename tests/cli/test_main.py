@@ -1,0 +1,123 @@
+"""The program as a whole: its help, its statuses, and how mistakes are told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from freerun import __version__
+from freerun.cli import main
+from freerun.cli import main as entry
+from freerun.cli.main import COMMANDS
+from tests.cli.tiny import MODEL, TASK
+
+
+def test_the_help_lists_every_command(run):
+    status, output, errors = run("--help")
+    assert (status, errors) == (0, "")
+    assert output.startswith("Usage: freerun COMMAND …\n")
+    for name, summary in COMMANDS.items():
+        assert f"  {name:8}  {summary}\n" in output
+    assert max(map(len, output.splitlines())) <= 90
+
+
+def test_without_a_command_the_help_is_an_error(run):
+    status, output, errors = run()
+    assert (status, output) == (2, "")
+    assert errors.startswith("Usage: freerun COMMAND …\n")
+
+
+def test_the_version(run):
+    assert run("--version") == (0, f"freerun {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compar"], "freerun: unknown command 'compar'; did you mean 'compare'?"),
+        (["--foo"], "freerun: unknown option --foo; see freerun --help"),
+        (["methods", "ss"], "freerun methods: unknown method 'ss'; did you mean "
+         "'scheduled_sampling'?"),
+        (["tasks", "digit"], "freerun tasks: unknown task 'digit'; did you mean 'digits'?"),
+        (["tasks", "a", "b"], "freerun tasks: 'b' is not expected here; see freerun tasks --help"),
+        (["methods", "a", "b"], "freerun methods: 'b' is not expected here; see freerun methods "
+         "--help"),
+    ],
+)  # fmt: skip
+def test_unknown_words(refuses, words, message):
+    refuses(message, *words)
+
+
+def test_a_programming_error_shows_its_traceback(monkeypatch):
+    def broken(words):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("freerun.cli.tasks.run", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        main(["tasks"])
+
+
+def test_errors_of_the_system_are_told_without_a_traceback(monkeypatch, run):
+    def full(words):
+        raise OSError(28, "No space left on device", "runs/results.json")
+
+    monkeypatch.setattr("freerun.cli.tasks.run", full)
+    message = "freerun tasks: runs/results.json: No space left on device\n"
+    assert run("tasks") == (2, "", message)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train", "interrupted; the same command goes on from the last checkpoint"),
+        ("compare", "interrupted; the same command goes on from the last checkpoint"),
+        ("predict", "interrupted"),
+    ],
+)
+def test_an_interruption_says_how_to_go_on(monkeypatch, run, command, message):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"freerun.cli.{command}.run", interrupted)
+    assert run(command) == (130, "", f"\nfreerun {command}: {message}\n")
+
+
+def test_the_help_does_not_wait_for_torch():
+    code = "import sys; import freerun.cli; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_module_is_the_program():
+    command = [sys.executable, "-m", "freerun", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"freerun {__version__}\n"
+    assert entry is main
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path):
+    output = tmp_path / "model"
+    words = ["train", "digits", "--output", str(output), *TASK, *MODEL]
+    words += ["--training.updates", "100000", "--training.evaluate_every", "5"]
+    command = [sys.executable, "-m", "freerun", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(output.glob("checkpoint-*")):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.endswith(
+        "freerun train: interrupted; the same command goes on from the last checkpoint\n"
+    )
+    assert "Traceback" not in errors

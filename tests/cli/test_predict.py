@@ -1,0 +1,115 @@
+"""`freerun predict`: from a file or standard input to lines of output."""
+
+import io
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from freerun.evaluate import Decoding, outputs
+from freerun.trainer import load_policy
+
+LINES = ["the quikc", "bronw fox", "jump", "s over the", "lazy dgo"]
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.txt"
+    path.write_text("\n".join(LINES) + "\n")
+    return path
+
+
+@pytest.fixture
+def piped(monkeypatch):
+    """A function that makes bytes the standard input."""
+
+    def pipe(raw):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
+
+    return pipe
+
+
+def expected(speller, **decoding):
+    policy, codec = load_policy(speller)
+    sources = codec.read(LINES, "lines")
+    rows = outputs(policy, sources, decoding=Decoding(**decoding))
+    written = zip(rows, sources.lines, strict=True)
+    return "".join(codec.write(row, lines) + "\n" for row, lines in written)
+
+
+@pytest.mark.parametrize("size", ["1", "2", "256"])
+def test_every_line_of_a_file_is_answered_in_order(run, speller, source, size):
+    answer = expected(speller)
+    assert len(answer.splitlines()) == len(LINES)
+    assert run("predict", speller, source, "--batch_size", size) == (0, answer, "")
+
+
+@pytest.mark.parametrize("words", [[], ["-"]])
+def test_standard_input_is_read_where_no_file_is_named(run, speller, source, piped, words):
+    piped(source.read_bytes())
+    assert run("predict", speller, *words) == (0, expected(speller), "")
+
+
+def test_beam_search(run, speller, source):
+    answer = expected(speller, beam=3, length_penalty=0.0)
+    words = ["--beam", "3", "--length_penalty", "0"]
+    assert run("predict", speller, source, *words) == (0, answer, "")
+
+
+def test_an_empty_file(refuses, speller, tmp_path, piped):
+    path = tmp_path / "empty.txt"
+    path.write_text("")
+    refuses(f"freerun predict: {path}: the file is empty", "predict", speller, path)
+    piped(b"")
+    refuses("freerun predict: standard input: the file is empty", "predict", speller)
+
+
+def test_lines_that_cannot_be_read_are_named(refuses, speller, tmp_path, piped):
+    path = tmp_path / "long.txt"
+    path.write_text("short\nfar too long for it\n")
+    refuses(
+        f"freerun predict: {path}, line 2: 19 characters; the model reads at most 10, so break "
+        "the line",
+        *("predict", speller, path),
+    )
+    piped(b"fine\n\xff\n")
+    refuses(
+        "freerun predict: standard input, line 2: byte 0xff at column 1 is not UTF-8; save the "
+        "file as UTF-8",
+        *("predict", speller),
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "CHECKPOINT is missing: the folder of a trained model"),
+        (["nowhere"], "nowhere: there is no such directory"),
+        (["{speller}", "nowhere.txt"], "nowhere.txt: there is no such file"),
+        (["{speller}", "--bean", "3"], "unknown option --bean; did you mean '--beam'?"),
+        (["{speller}", "--beam", "many"], "--beam is 'many'; it must be a whole number"),
+    ],
+)
+def test_mistakes(refuses, speller, words, message):
+    words = [word.format(speller=speller) for word in words]
+    refuses(f"freerun predict: {message}", "predict", *words)
+
+
+def test_a_reader_that_leaves_early_is_no_error(speller, tmp_path):
+    """As in `freerun predict model | head -1`."""
+    path = tmp_path / "many.txt"
+    path.write_text("the quikc\n" * 20_000)
+    command = [sys.executable, "-m", "freerun", "predict", speller, path, "--batch_size", "1000"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(timeout=60), errors) == (141, b"")

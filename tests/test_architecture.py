@@ -1,0 +1,97 @@
+"""The floors of the house: a room uses only rooms below it, and rooms are small."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import freerun
+
+ROOT = Path(freerun.__file__).parent
+FLOORS = [
+    {"batch", "costs", "errors", "losses", "randomness", "relaxations", "schedules", "settings",
+     "vocabulary"},
+    {"policy", "tasks"},
+    {"policies", "rolling"},
+    {"evaluate", "methods"},
+    {"report", "trainer"},
+    {"comparison"},
+    {"cli"},
+]  # fmt: skip
+ABOVE_ALL = {"__init__", "__main__"}
+LOWEST_ALONE = {"costs", "losses"}
+"""Pure functions, to be used in anyone's own loop: they import nothing of the project."""
+MOST_LINES = 300
+
+
+def room(path):
+    """The room that a file stands in."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def floor(name):
+    return next(i for i, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def imported(path):
+    """The rooms that a file imports from, those for type checking too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names = [node.module]
+            if node.module == "freerun":
+                names = [f"freerun.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (n.split(".")[1] for n in names if n.startswith("freerun.") and n[8] != "_")
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def test_every_room_has_a_floor():
+    rooms = {room(path) for path in FILES} - ABOVE_ALL
+    assert rooms == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_room_uses_only_rooms_below_it(path):
+    own = room(path)
+    if own in ABOVE_ALL:
+        return
+    others = set(imported(path)) - {own}
+    assert {other for other in others if floor(other) > floor(own)} == set()
+    if own in LOWEST_ALONE:
+        assert others == set()
+
+
+def test_rooms_of_one_floor_do_not_use_each_other_in_a_circle():
+    uses = {(room(path), other) for path in FILES for other in imported(path)}
+    uses = {(one, other) for one, other in uses if one != other and one not in ABOVE_ALL}
+    for rooms in FLOORS:
+        left = {(one, other) for one, other in uses if one in rooms and other in rooms}
+        while left:
+            free = {other for _, other in left} - {one for one, _ in left}
+            assert free, f"rooms of one floor use each other: {sorted(left)}"
+            left = {(one, other) for one, other in left if other not in free}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_are_small(path):
+    lines = path.read_text(encoding="utf-8").count("\n")
+    assert lines <= MOST_LINES, f"{lines} lines; split it by what it is about"
+
+
+def test_the_top_module_is_light():
+    """Losses and costs are wanted without the rest."""
+    rooms = {node.split(".")[0] for node in _eager(ROOT / "__init__.py")}
+    assert rooms == set()
+
+
+def _eager(path):
+    """What a module imports from freerun at once, not inside a function or for type checking."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("freerun"):
+            yield str(node.module)
