@@ -1,1 +1,62 @@
-"""The tests; what several of them need is in `tests.helpers`."""
+"""The tests. What several of them need is in `tests.helpers` and `tests.twins`.
+
+Defects that public code for these methods is known to have, and the tests that would catch each:
+
+- eos masked from the loss, or lost from outputs, when pad = eos:
+  methods/test_invariances.py::test_pad_may_equal_eos,
+  rolling/test_decode.py::test_pad_may_equal_eos
+- zero loss on rows without targets, in silence:
+  methods/test_invariances.py::test_an_example_without_target_is_refused
+- a loss that changes with gradient accumulation or the number of processes:
+  methods/test_invariances.py::test_parts_sum_to_the_whole,
+  trainer/test_processes.py::test_accumulation_changes_nothing,
+  trainer/test_processes.py::test_two_processes_change_nothing
+- a loss that changes with padding or the order of a batch:
+  methods/test_invariances.py::test_padding_changes_nothing,
+  methods/test_invariances.py::test_order_changes_nothing
+- a fused path that differs from the plain one:
+  policies/contract.py::test_forced_rows_score_as_steps_do,
+  rolling/test_roll_in.py::test_mixed_is_its_twin,
+  rolling/test_roll_in.py::test_relaxed_is_its_twin
+- a model's own generation settings that leak into samples:
+  rolling/test_decode.py::test_generation_settings_do_not_leak
+- one coin for a batch or a sequence instead of one per token:
+  methods/test_coins.py::test_every_token_of_every_sentence_has_its_own,
+  methods/test_coins.py::test_coins_are_independent
+- scheduled sampling without a schedule:
+  methods/test_coins.py::test_the_default_falls_from_all_to_nothing
+- a Gumbel flag mixed up with α, or settings that mean something else than they say:
+  methods/test_differentiable_scheduled_sampling.py::test_settings_are_named,
+  methods/test_differentiable_scheduled_sampling.py::test_settings_out_of_range,
+  policies/test_recurrent_config.py::test_settings_that_cannot_be_are_refused
+- α that leaves the Gumbel noise alone:
+  test_relaxations.py::test_soft_sample_by_hand
+- a gradient through tokens that were fed as given, or none through relaxed ones:
+  methods/test_scheduled_sampling.py::test_no_gradient_flows_through_fed_tokens,
+  methods/test_differentiable_scheduled_sampling.py::test_a_cell_gets_the_credit_of_those_after_it
+- log-probabilities under truncated sampling that are not the sampler's:
+  rolling/test_decode.py::test_samples_and_their_log_probs_are_those_of_the_sampler
+- own tokens and roll-outs from dropped-out states:
+  methods/test_invariances.py::test_own_tokens_come_without_dropout,
+  rolling/test_modes.py::test_decoding_is_without_dropout_and_modes_come_back,
+  policies/test_recurrent.py::test_cell_states_are_those_of_the_pass_that_dropped
+- modes of a model lost by decoding:
+  rolling/test_modes.py::test_modes_come_back_after_an_error
+- roll-outs with a zeroed input-feed vector:
+  policies/contract.py::test_a_fork_goes_on_from_any_cell,
+  policies/test_recurrent.py::test_a_fork_feeds_the_last_attentional_output
+- encoder states copied for every roll-out:
+  policies/test_recurrent.py::test_selection_copies_no_memory
+- one row of not-a-number that poisons the batch:
+  rolling/test_decode.py::test_a_row_of_not_a_number_is_alone_with_it,
+  rolling/test_beam.py::test_a_row_of_not_a_number_is_alone_with_it,
+  rolling/test_roll_in.py::test_a_row_of_not_a_number_is_alone_with_it
+- random numbers lost when a run resumes:
+  methods/test_invariances.py::test_chance_comes_from_the_clock_alone,
+  trainer/test_resume.py::test_killed_at_random_moments_and_resumed_is_the_same_to_the_bit
+- evaluation under teacher forcing reported as quality:
+  trainer/test_trainer.py::test_evaluation_runs_freely_and_names_what_does_not
+- weights that are unpickled, or missing ones left as they happen to be:
+  policies/test_recurrent_config.py::test_pickled_weights_are_not_read,
+  policies/test_recurrent_config.py::test_missing_weights_are_refused
+"""
