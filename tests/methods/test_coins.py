@@ -61,6 +61,14 @@ def test_what_is_left_out_is_fitted_to_the_run(schedule, total):
         assert coins.share(Clock(total // 2, total=total)) == pytest.approx(0.5, abs=0.15)
 
 
+@pytest.mark.parametrize("schedule", ["linear", "exponential", "inverse_sigmoid"])
+def test_past_the_run_the_share_stays(schedule):
+    coins = Coins(schedule=schedule)
+    assert coins.share(Clock(step=200, total=100)) == coins.share(Clock(step=100, total=100))
+    assert coins.share(Clock(step=100, total=100)) < coins.share(Clock(step=50, total=100))
+
+
+
 @pytest.mark.parametrize("method", [ScheduledSampling(), DifferentiableScheduledSampling()])
 def test_the_default_falls_from_all_to_nothing(method):
     batch = batch_of(200, 50)

@@ -68,8 +68,8 @@ class Coins:
             )
 
     def share(self, clock: Clock) -> float:
-        """ε, the probability of the reference token, at this update."""
-        return self._schedule(clock.total)(clock.step)
+        """ε, the probability of the reference token; past the planned updates it stays."""
+        return self._schedule(clock.total)(min(clock.step, clock.total))
 
     def own(self, batch: Batch, clock: Clock) -> Bool[Tensor, "b t"]:
         """Where a target cell reads the policy's own token; never at cell 0, which reads bos."""
