@@ -12,9 +12,10 @@ import torch
 
 from freerun.batch import Source
 from freerun.rolling import beam_search, greedy, greedy_choice, learned, relaxed, sample
-from tests.helpers import close, tiny_batch, tiny_policy
+from tests.helpers import close, single, tiny_batch, tiny_policy
 from tests.policies.contract import PolicyContract
 from tests.policies.kinds import KINDS, name, policy_of
+from tests.policies.plain import plain_scores
 
 
 @pytest.fixture(scope="module", params=range(len(KINDS)), ids=[name(kind) for kind in KINDS])
@@ -29,6 +30,17 @@ def batch(policy):
 
 class TestContract(PolicyContract):
     """The protocol, for every kind of recurrent policy."""
+
+
+def test_scores_are_those_of_the_equations(policy, batch):
+    inputs = batch.inputs(policy.vocabulary.bos)
+    trace = policy.force(batch.source, inputs)
+    expected = []
+    for row in range(len(batch.ids)):
+        one = single(batch, row)
+        tokens = inputs[row, : one.target.shape[1]].tolist()
+        expected.append(plain_scores(policy, one.source, tokens))
+    close(trace.logits(batch.mask), torch.cat(expected))
 
 
 def test_forward_is_teacher_forcing():
