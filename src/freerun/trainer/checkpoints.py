@@ -115,17 +115,16 @@ def load_weights(module: nn.Module, path: Path) -> None:
     found, own = read_tensors(path), module.state_dict()
     # Of weights that are tied, a file holds one.
     there = {value.data_ptr() for name, value in own.items() if name in found}
+    faults = []
     for name, value in own.items():
         if name not in found and value.data_ptr() not in there:
-            raise CheckpointError(f"{path}: weights of another model: {name} is missing")
-    for name, value in found.items():
-        if name not in own:
-            raise CheckpointError(f"{path}: weights of another model: {name} is not part of it")
-        if value.shape != own[name].shape:
-            raise CheckpointError(
-                f"{path}: weights of another model: {name} has shape {list(value.shape)}, "
-                f"not {list(own[name].shape)}"
-            )
+            faults.append(f"{name} is missing")
+        elif name in found and found[name].shape != value.shape:
+            shapes = list(found[name].shape), list(value.shape)
+            faults.append(f"{name} has shape {shapes[0]}, not {shapes[1]}")
+    faults += [f"{name} is not part of it" for name in sorted(found.keys() - own.keys())]
+    if faults:
+        raise CheckpointError(f"{path}: weights of another model: {faults[0]}")
     module.load_state_dict(found, strict=False)
 
 

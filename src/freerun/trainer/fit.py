@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, TrainingArguments
@@ -19,7 +18,7 @@ from freerun.trainer.checkpoints import disagreement, load_policy
 from freerun.trainer.folders import flush, newest, saving, sweep, temporary
 from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.progress import hushed
-from freerun.trainer.record import FILE, Point, Record
+from freerun.trainer.record import FILE, Point, Record, curve_of
 from freerun.trainer.settings import TrainingSettings
 from freerun.trainer.trainer import Trainer
 
@@ -192,7 +191,7 @@ def _run(
 def _finished(record: Record, trainer: Trainer, training: TrainingSettings) -> Record:
     """The record with the results of a run."""
     state, meter = trainer.state, trainer.meter
-    curve = _curve(state.log_history)
+    curve = curve_of(state.log_history)
     kept = state.global_step
     if training.keep == "best" and state.best_model_checkpoint:
         kept = state.best_global_step
@@ -209,27 +208,6 @@ def _finished(record: Record, trainer: Trainer, training: TrainingSettings) -> R
         dev={name: value for name, value in dev.items() if name not in beside},
         curve=curve,
     )
-
-
-def _curve(history: list[dict[str, Any]]) -> list[Point]:
-    """From what was logged to what is known at every evaluation."""
-    points: list[Point] = []
-    last, total, count = 0, 0.0, 0
-    for entry in history:
-        if "loss" in entry:
-            total += entry["loss"] * (entry["step"] - last)
-            count += entry["step"] - last
-            last = entry["step"]
-        elif "seconds" in entry:
-            metrics = {
-                name.removeprefix("eval_"): value
-                for name, value in entry.items()
-                if name.startswith("eval_")
-            }
-            point = {"update": entry["step"], "seconds": entry["seconds"]}
-            points.append({**point, "loss": total / max(count, 1), **metrics})
-            total, count = 0.0, 0
-    return points
 
 
 def _save(trainer: Trainer, record: Record, output: Path) -> None:

@@ -128,6 +128,27 @@ class Record:
         return found
 
 
+def curve_of(history: list[dict[str, Any]]) -> list[Point]:
+    """From what was logged to what is known at every evaluation."""
+    points: list[Point] = []
+    last, total, count = 0, 0.0, 0
+    for entry in history:
+        if "loss" in entry:
+            total += entry["loss"] * (entry["step"] - last)
+            count += entry["step"] - last
+            last = entry["step"]
+        elif "seconds" in entry:
+            metrics = {
+                name.removeprefix("eval_"): value
+                for name, value in entry.items()
+                if name.startswith("eval_")
+            }
+            point = {"update": entry["step"], "seconds": entry["seconds"]}
+            points.append({**point, "loss": total / max(count, 1), **metrics})
+            total, count = 0.0, 0
+    return points
+
+
 def _settings(thing: Task | Method) -> dict[str, Any]:
     """The name and the settings of a task or a method."""
     named = {"name": thing.name}
