@@ -8,6 +8,7 @@ import pytest
 from freerun.evaluate import Decoding, evaluate, teacher_forced_loss
 from freerun.tasks import Digits
 from freerun.trainer import load_policy
+from tests.cli.tiny import MODEL, TRAINING
 
 CHECKPOINT = "the folder of a trained model"
 
@@ -87,6 +88,23 @@ def test_what_a_model_was_trained_on_is_no_test(refuses, speller, text):
     )
 
 
+def test_nor_is_the_file_of_its_training_split(run, refuses, tmp_path):
+    files = []
+    for name in ("train", "test"):
+        path = tmp_path / f"{name}.conll"
+        rows = (f"{name}{i} O\nBerlin B-LOC\n\n" for i in range(20))
+        path.write_text("".join(rows))
+        files += [f"--task.{name}", str(path)]
+    output = tmp_path / "model"
+    status, _, errors = run("train", "tagging", *files, "--output", output, *MODEL, *TRAINING)
+    assert status == 0, errors
+    assert run("evaluate", output, "--data", files[3])[0] == 0
+    refuses(
+        f"freerun evaluate: {files[1]}: the model was trained on it; name another file",
+        *("evaluate", output, "--data", files[1]),
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -133,7 +151,7 @@ def test_weights_of_another_model(refuses, copy, speller, command):
     shutil.copy(speller / "model.safetensors", copy)
     refuses(
         f"freerun {command}: {copy / 'model.safetensors'}: weights of another model: "
-        "embedding.weight has shape [46, 4], not [35, 4]",
+        "encoder.layers.weight_ih_l0 has shape [24, 4], not [24, 64]",
         *(command, copy),
     )
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json as json_module
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from freerun.cli.checkpoint import task_of
 from freerun.cli.figures import figures
 from freerun.cli.options import Options
 from freerun.evaluate import Decoding, evaluate, teacher_forced_loss
-from freerun.settings import SettingError
+from freerun.settings import SettingError, values_of
 from freerun.tasks import Codec, Examples, Task
 from freerun.tasks.files import write_text
 from freerun.trainer import load_policy
 
 SUMMARY = "Measure how good a trained model's outputs are when it runs freely."
 USAGE = "CHECKPOINT [--split {test,dev}] [--data PATH] [--beam N] [--json FILE]"
+TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name another file"}
+"""Settings of tasks that name what a model was trained on, and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,10 @@ def run(words: list[str]) -> None:
 def _examples(own: Evaluate, task: Task, codec: Codec) -> tuple[Examples, str]:
     """What to evaluate on, and what to call it."""
     if own.data is not None and own.split is None:
-        trained_on: Any = getattr(task, "data", None)
-        if trained_on and _same(own.data, trained_on):
-            raise SettingError(
-                f"{own.data}: the model was trained on a part of it; add --split test"
-            )
+        for name, rest in TRAINED_ON.items():
+            known = values_of(task).get(name)
+            if known and _same(own.data, known):
+                raise SettingError(f"{own.data}: the model was trained on {rest}")
         return codec.evaluation(own.data), own.data
     data = task.load()
     split = own.split or "test"
