@@ -20,8 +20,11 @@ KINDS = [
 ]
 
 
-def name(settings):
-    return "-".join(str(value) for value in settings.values())
+def name(kind):
+    """What a kind is called in the report of a test run."""
+    words = [kind["cell"], str(kind["layers"]), "two-way" if kind["bidirectional"] else "one-way"]
+    words += [kind["attention"]] if "attention" in kind else []
+    return "-".join(words + (["fed"] if "input_feeding" in kind else []))
 
 
 def policy_of(turn, **settings):
