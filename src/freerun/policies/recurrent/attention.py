@@ -81,7 +81,7 @@ class Attention(nn.Module):
 
     @staticmethod
     def _at(positions: Int[Tensor, "n c"], memory: Memory) -> Float[Tensor, "n c d"]:
-        """The values at `positions`; padding past the end of the source reads the last."""
+        """The values at `positions`; cells past the end of a source read padding."""
         rows = torch.arange(len(positions), device=positions.device)
         sentence = rows if memory.sentence is None else memory.sentence
         last = memory.values.shape[1] - 1
