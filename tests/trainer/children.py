@@ -11,10 +11,13 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from torch import nn
 from transformers import TrainingArguments
 
 from freerun.methods import ScheduledSampling
@@ -27,13 +30,14 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.trainer.children", "accelerate.utils.deepspeed"])
 
 SETTINGS = {
-    "updates": 12,
+    "updates": 30,
+    "patience": 2,  # Which stops this run after 15.
     "evaluate_every": 3,
     "batch_size": 8,
-    "learning_rate": 0.01,
+    "learning_rate": 0.05,
     "lr_schedule": "linear",
     "threads": 1,
-    "seed": 3,
+    "seed": 2,
 }
 
 
@@ -56,6 +60,36 @@ def two_fits(output: str, budget: float) -> None:
     tiny_fit(f"{output}/updates", dropout=0.0)
     found = tiny_fit(f"{output}/budget", dropout=0.0, budget=budget)
     assert found.seconds >= budget
+
+
+def uneven(output: str) -> None:
+    """A run whose batches cannot be dealt evenly to two processes."""
+    message = "batch_size is 7; it must be a multiple of the 2 processes"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        tiny_fit(output, batch_size=7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spare(ScheduledSampling):
+    """Scheduled sampling with a part that no loss ever uses."""
+
+    def parts(self, policy: nn.Module) -> dict[str, nn.Module]:
+        return {"spare": nn.Linear(2, 2, dtype=torch.float64)}
+
+
+def interrupted(output: str, update: int) -> None:
+    """A run that ends in the middle of an update."""
+    step, done = torch.optim.Adam.step, 0
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == update:
+            os._exit(7)
+        return step(*args, **kwargs)
+
+    torch.optim.Adam.step = counted  # type: ignore[method-assign]
+    tiny_fit(output)
 
 
 class Fuse:
@@ -118,7 +152,7 @@ def exact(output: str, batch_size: int, accumulation: int, settings: dict[str, A
     policy = ModelSettings(hidden_size=8, embedding_size=6, attention="additive").build(data.codec)
     trainer = Trainer(
         model=policy.double(),
-        method=ScheduledSampling(feedback="sample", schedule="constant", k=0.5),
+        method=Spare(feedback="sample", schedule="constant", k=0.5),
         args=TrainingArguments(
             output,
             use_cpu=True,

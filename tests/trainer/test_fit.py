@@ -17,6 +17,7 @@ from freerun.evaluate import evaluate, teacher_forced_loss
 from freerun.methods import MLE, Outcome, ScheduledSampling
 from freerun.policies.settings import ModelSettings
 from freerun.trainer import TrainingSettings, fit, load_policy
+from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.record import curve_of
 from tests.trainer.tiny_task import Tiny, TinyCodec
 
@@ -246,6 +247,36 @@ def test_budget(tmp_path):
     horizon = json.loads((tmp_path / "freerun.json").read_text())["horizon"]
     assert found.updates / 10 < horizon < found.updates * 10
     assert found.seconds_per_update == pytest.approx(found.seconds / found.updates, rel=0.5)
+
+
+def test_the_horizon_is_estimated_beside_the_run():
+    policy, method = MODEL.build(DATA.codec), Worse()
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    horizons = [
+        estimated_horizon(policy, method, TASK, DATA, changed(budget=budget))
+        for budget in (1.0, 10.0)
+    ]
+    assert 2 < horizons[1] / horizons[0] < 50
+    assert method.updates == 0
+    assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
+    with pytest.raises(ValueError, match=r"^budget is None; there is nothing to estimate$"):
+        estimated_horizon(policy, method, TASK, DATA, TRAINING)
+
+
+def test_updates_are_timed_at_the_middle_of_the_schedule(monkeypatch):
+    clocks = []
+
+    def loss(self, policy, batch, clock):
+        clocks.append(clock)
+        return MLE().loss(policy, batch, clock)
+
+    monkeypatch.setattr(Worse, "loss", loss)
+    horizon = estimated_horizon(MODEL.build(DATA.codec), Worse(), TASK, DATA, changed(budget=0.1))
+    totals = sorted({clock.total for clock in clocks})
+    assert all(clock.step == clock.total // 2 for clock in clocks)
+    assert len(totals) == 2
+    assert 1000 in totals
+    assert horizon >= 1
 
 
 def test_the_horizon_of_a_budget_is_kept(tmp_path, monkeypatch):

@@ -8,7 +8,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.trainer.children import alone, exact, tiny_fit, together, two_fits
+from tests.trainer.children import (
+    alone,
+    exact,
+    interrupted,
+    tiny_fit,
+    together,
+    two_fits,
+    uneven,
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +59,22 @@ def test_accumulation_changes_nothing(plain, tmp_path, batch_size, accumulation)
 def test_two_processes_change_nothing(plain, tmp_path, batch_size, accumulation):
     assert together(2, exact, str(tmp_path), batch_size, accumulation, {}) == [0, 0]
     agree(plain, result(tmp_path))
+
+
+def test_two_processes_resume_to_the_bit(tmp_path):
+    for name in ("whole", "interrupted"):
+        if name == "interrupted":
+            assert together(2, interrupted, str(tmp_path / name), 8) == [7, 7]
+            assert (tmp_path / name / "checkpoint-6" / "rng_state_1.pth").exists()
+        assert together(2, tiny_fit, str(tmp_path / name)) == [0, 0]
+    weights = [
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "interrupted")
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_batches_are_dealt_evenly(tmp_path):
+    assert together(2, uneven, str(tmp_path)) == [0, 0]
 
 
 def test_fit_in_two_processes(tmp_path):

@@ -18,6 +18,8 @@ def uninterrupted(tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "run"
     count = CONTEXT.Value("i", 0)
     assert alone(fused, str(output), None, count) == 0
+    record = json.loads((output / "freerun.json").read_text())
+    assert (record["updates"], record["best_update"]) == (15, 9)
     return output, count.value
 
 

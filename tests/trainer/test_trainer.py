@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -372,12 +373,24 @@ def test_resuming_a_run_that_was_over_changes_nothing(tmp_path):
         (
             {"label_smoothing_factor": 0.1},
             {},
-            "label_smoothing_factor has no effect here; MLE has label_smoothing",
+            "label_smoothing_factor=0.1 is not supported: MLE has label_smoothing",
         ),
         (
             {"push_to_hub": True},
             {},
-            "push_to_hub is not supported; push the policy itself, once trained",
+            "push_to_hub=True is not supported: push the policy itself, once it is trained",
+        ),
+        (
+            {"train_sampling_strategy": "group_by_length"},
+            {},
+            "train_sampling_strategy=group_by_length is not supported: every epoch has a random "
+            "order of its own",
+        ),
+        (
+            {"average_tokens_across_devices": False},
+            {},
+            "average_tokens_across_devices=False is not supported: a loss is a mean over the "
+            "tokens of all processes",
         ),
         (
             {"eval_strategy": "epoch"},
@@ -391,6 +404,33 @@ def test_resuming_a_run_that_was_over_changes_nothing(tmp_path):
 def test_what_is_not_supported_is_refused(tmp_path, arguments, members, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         trainer(tmp_path, arguments=arguments, **members)
+
+
+def test_the_order_may_have_a_seed_of_its_own(tmp_path):
+    orders = []
+    for settings in ({}, {"data_seed": 2}, {"data_seed": 3}):
+        spy = Spy()
+        trainer(tmp_path, spy, settings).train()
+        orders.append(spy.ids)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_seconds_go_on_after_a_resumption(tmp_path):
+    arguments = {"save_strategy": "steps", "save_steps": 3}
+    trainer(tmp_path, arguments=arguments).train()
+    path = tmp_path / "checkpoint-3" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    meter = state["stateful_callbacks"]["Meter"]["attributes"]
+    assert meter["updates"] == 3
+    meter["seconds"] = 1000.0
+    path.write_text(json.dumps(state))
+    resumed = trainer(tmp_path, arguments=arguments)
+    resumed.train(resume_from_checkpoint=str(path.parent))
+    assert resumed.meter.updates == 6
+    assert 1000.0 < resumed.meter.seconds < 1100.0
+    spent = trainer(tmp_path, arguments=arguments, budget=1000.0)
+    spent.train(resume_from_checkpoint=str(path.parent))
+    assert spent.state.global_step == 4
 
 
 def test_evaluation_needs_something_to_evaluate_on(tmp_path):

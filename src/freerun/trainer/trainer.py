@@ -28,6 +28,7 @@ from freerun.trainer.objective import Objective
 from freerun.trainer.progress import ProgressBar
 from freerun.trainer.resumable import ResumableTrainer
 from freerun.trainer.stream import Order, Stream
+from freerun.trainer.supported import check
 
 
 class Trainer(ResumableTrainer):
@@ -73,7 +74,7 @@ class Trainer(ResumableTrainer):
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        _check(args, train_dataset, eval_dataset, task)
+        check(args, train_dataset, eval_dataset, task)
         # One process drives one device; several are started by a launcher.
         args._n_gpu = min(args.n_gpu, 1)
         args.logging_nan_inf_filter = False
@@ -134,7 +135,8 @@ class Trainer(ResumableTrainer):
 
     def _get_train_sampler(self, train_dataset: Stream | None = None) -> Order:
         items = self.args.max_steps * self.get_total_train_batch_size(self.args)
-        return Order(len(self.train_dataset), items, self.args.seed)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return Order(len(self.train_dataset), items, seed)
 
     def _get_collator_with_removed_columns(
         self, data_collator: Any, description: Any = None
@@ -242,21 +244,3 @@ def _as_it_is(batch: Any) -> Any:
 
 def _until(rate: Any, horizon: int) -> Any:
     return lambda step: rate(min(step, horizon))
-
-
-def _check(
-    args: TrainingArguments, train: Examples, dev: Examples | None, task: Task | None
-) -> None:
-    """Refuse what would have no effect or not work, rather than pass it over in silence."""
-    if len(train) == 0:
-        raise ValueError("there are no examples to train on")
-    if dev is not None and len(dev) == 0:
-        raise ValueError("there are no examples to evaluate on")
-    if args.label_smoothing_factor:
-        raise ValueError("label_smoothing_factor has no effect here; MLE has label_smoothing")
-    if args.push_to_hub:
-        raise ValueError("push_to_hub is not supported; push the policy itself, once trained")
-    if args.fsdp or args.deepspeed:
-        raise ValueError("fsdp and deepspeed are not supported: parameters are not sharded")
-    if args.eval_strategy != "no" and task is None:
-        raise ValueError("evaluation needs a task, which knows its metrics")
