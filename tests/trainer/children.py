@@ -57,8 +57,8 @@ def tiny_fit(output: str, dropout: float = 0.3, **changes: Any) -> Any:
 
 def two_fits(output: str, budget: float) -> None:
     """Two runs in a row, without dropout: of so many updates, and of so many seconds."""
-    tiny_fit(f"{output}/updates", dropout=0.0)
-    found = tiny_fit(f"{output}/budget", dropout=0.0, budget=budget)
+    tiny_fit(f"{output}/updates", dropout=0.0, patience=None)
+    found = tiny_fit(f"{output}/budget", dropout=0.0, patience=None, budget=budget)
     assert found.seconds >= budget
 
 

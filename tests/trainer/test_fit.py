@@ -14,7 +14,7 @@ import torch
 
 from freerun.errors import CheckpointError
 from freerun.evaluate import evaluate, teacher_forced_loss
-from freerun.methods import MLE, Outcome, ScheduledSampling
+from freerun.methods import MLE, DifferentiableScheduledSampling, Outcome, ScheduledSampling
 from freerun.policies.settings import ModelSettings
 from freerun.trainer import TrainingSettings, fit, load_policy
 from freerun.trainer.horizon import estimated_horizon
@@ -210,6 +210,25 @@ def test_half_precision_is_nearly_the_same(tmp_path, plain):
     for name, value in found.items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, plain[name], rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("feedback", ["soft_argmax", "soft_sample"])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_half_precision_reaches_every_module(tmp_path, cell, feedback):
+    model = ModelSettings(
+        cell=cell,
+        hidden_size=8,
+        embedding_size=6,
+        layers=2,
+        bidirectional=True,
+        attention="additive",
+        input_feeding=True,
+        dropout=0.1,
+    )
+    method = DifferentiableScheduledSampling(relaxation=feedback, schedule="constant", k=0.5)
+    training = changed(precision="bf16", updates=2)
+    found = run(tmp_path, method, model=model, training=training)
+    assert found.curve[-1]["loss"] > 0
 
 
 def test_patience(tmp_path):

@@ -79,7 +79,7 @@ def test_batches_are_dealt_evenly(tmp_path):
 
 def test_fit_in_two_processes(tmp_path):
     assert together(2, two_fits, str(tmp_path / "two"), 0.5) == [0, 0]
-    tiny_fit(str(tmp_path / "one"), dropout=0.0)
+    tiny_fit(str(tmp_path / "one"), dropout=0.0, patience=None)
     one = safetensors.torch.load_file(tmp_path / "one" / "model.safetensors")
     two = safetensors.torch.load_file(tmp_path / "two" / "updates" / "model.safetensors")
     torch.testing.assert_close(two, one, rtol=0, atol=1e-5)

@@ -15,7 +15,7 @@ from freerun.policies import RecurrentPolicy
 from freerun.policies.settings import ModelSettings
 from freerun.tasks.base import Codec, Data, Task
 from freerun.trainer.checkpoints import disagreement, load_policy
-from freerun.trainer.folders import flush, newest, saving, sweep, temporary
+from freerun.trainer.folders import flush, newest, saving, temporary
 from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.progress import hushed
 from freerun.trainer.record import FILE, Point, Record, curve_of
@@ -144,7 +144,6 @@ def _begin(output: Path, arguments: TrainingArguments) -> None:
         probe.unlink()
     except OSError as error:
         raise CheckpointError(f"{output}: cannot write there ({error.strerror})") from None
-    sweep(output)
 
 
 def _run(
