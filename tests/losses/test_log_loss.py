@@ -45,3 +45,8 @@ def test_it_is_a_sum_over_cells(smoothing):
 def test_gradcheck(smoothing):
     scores = SCORES.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda s: log_loss(s, TARGETS, smoothing=smoothing), scores)
+
+
+def test_no_target_is_passed_over():
+    with pytest.raises(RuntimeError, match="index -100 is out of bounds"):
+        log_loss(SCORES, torch.tensor([0, -100]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def log_loss(
@@ -13,11 +12,19 @@ def log_loss(
     """-Σ_i Σ_a q_i(a)·log softmax(s_i)(a), summed over cells.
 
     q puts 1-ε on the target and spreads ε = `smoothing` evenly over all tokens, the target
-    included (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+    included (Szegedy et al. 2016, arXiv 1512.00567, section 7). No target is passed over: what is
+    no token, such as a label of -100, is an error.
 
     Args:
         scores: unnormalised scores of each cell.
         targets: the reference token of each cell.
         smoothing: ε in [0, 1).
+
+    Raises:
+        RuntimeError: where a target is no token.
     """
-    return F.cross_entropy(scores, targets, reduction="sum", label_smoothing=smoothing)
+    log_probs = scores.log_softmax(-1)
+    loss = -log_probs.gather(-1, targets[:, None]).sum()
+    if smoothing:
+        loss = (1 - smoothing) * loss - smoothing * log_probs.mean(-1).sum()
+    return loss
