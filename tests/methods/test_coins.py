@@ -68,7 +68,6 @@ def test_past_the_run_the_share_stays(schedule):
     assert coins.share(Clock(step=100, total=100)) < coins.share(Clock(step=50, total=100))
 
 
-
 @pytest.mark.parametrize("method", [ScheduledSampling(), DifferentiableScheduledSampling()])
 def test_the_default_falls_from_all_to_nothing(method):
     batch = batch_of(200, 50)

@@ -121,6 +121,15 @@ def test_straight_through_feeds_exactly_an_embedding(policy, batch, monkeypatch)
         assert torch.equal(embedded, embed(weights.argmax(-1)))
 
 
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_few_tokens_need_no_product_with_the_whole_table(policy, batch, monkeypatch, hard):
+    looked_up, embed = [], policy.embed
+    monkeypatch.setattr(policy, "embed", lambda given: looked_up.append(given) or embed(given))
+    at(0.0, alpha=0.3, top_k=2, straight_through=hard).loss(policy, batch, CLOCK)
+    assert not any(given.is_floating_point() for given in looked_up)
+    assert {given.shape[-1] for given in looked_up if given.dim() == 2} == {2}
+
+
 def test_the_gradient_flows_through_fed_tokens(policy, batch):
     """It is not that of the same mixtures taken as given, as scheduled sampling would have it."""
     method = at(0.0, alpha=0.7)

@@ -17,7 +17,7 @@ from freerun.methods.coins import Coins
 from freerun.policy import Policy
 from freerun.randomness import gumbel
 from freerun.relaxations import soft_argmax, soft_sample, straight_through
-from freerun.rolling import relaxed
+from freerun.rolling import Few, relaxed
 from freerun.schedules import Geometric
 
 Relaxation = Literal["soft_argmax", "soft_sample"]
@@ -78,9 +78,7 @@ class DifferentiableScheduledSampling(Coins):
         targets, count = batch.target_tokens(), batch.mask.sum()
         own, alpha = self.own(batch, clock), self.alpha_at(clock)
 
-        def relax(
-            scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
-        ) -> Float[Tensor, "n a"]:
+        def relax(scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int) -> Tensor | Few:
             if self.relaxation == "soft_argmax":
                 weights = soft_argmax(scores, alpha, top_k=self.top_k)
             else:
@@ -95,7 +93,11 @@ class DifferentiableScheduledSampling(Coins):
                     dtype=scores.dtype,
                 )
                 weights = soft_sample(scores, noise, alpha, top_k=self.top_k)
-            return straight_through(weights) if self.straight_through else weights
+            if self.top_k is None or self.top_k >= scores.shape[-1]:
+                return straight_through(weights) if self.straight_through else weights
+            # Only these are looked up, which spares the product with the whole table.
+            few, tokens = weights.topk(self.top_k, -1)
+            return (straight_through(few) if self.straight_through else few), tokens
 
         scores = relaxed(policy, batch, own, relax)
         total = log_loss(scores, targets)

@@ -17,7 +17,13 @@ from freerun.policy import Policy
 from freerun.rolling.modes import evaluation_mode
 
 Choose = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], int], Tensor]
-"""From (scores, the rows of the batch that they are of, the cell) to tokens or weights."""
+"""From (scores, the rows of the batch that they are of, the cell) to tokens."""
+
+Few = tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]
+"""The weights of a few tokens, and which they are; all others weigh nothing."""
+
+Relax = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], int], Tensor | Few]
+"""From (scores, the rows of the batch that they are of, the cell) to weights over tokens."""
 
 
 @torch.no_grad()
@@ -55,13 +61,13 @@ def learned(policy: Policy, batch: Batch, choose: Choose) -> Int[Tensor, "b t"]:
 
 
 def relaxed(
-    policy: Policy, batch: Batch, own: Bool[Tensor, "b t"], relax: Choose
+    policy: Policy, batch: Batch, own: Bool[Tensor, "b t"], relax: Relax
 ) -> Float[Tensor, "n a"]:
     """The scores at all target cells, where cells of `own` read relaxed own tokens.
 
-    `relax(scores, rows, cell)` gives weights over the actions; the cell after reads the mixture of
-    their embeddings, and the gradient flows through it to the scores (Goyal et al. 2017, arXiv
-    1704.06970, section 3). Scores come in the order of `batch.target[batch.mask]`.
+    `relax(scores, rows, cell)` gives weights over all actions, or of a few; the cell after reads
+    the mixture of their embeddings, and the gradient flows through it to the scores (Goyal et al.
+    2017, arXiv 1704.06970, section 3). Scores come in the order of `batch.target[batch.mask]`.
     """
     reference = batch.inputs(policy.vocabulary.bos)
 
@@ -69,7 +75,7 @@ def relaxed(
         embedded = policy.embed(reference[rows, cell])
         if scores is None:
             return embedded
-        mixture = policy.embed(relax(scores, rows, cell - 1))
+        mixture = _mixture(policy, relax(scores, rows, cell - 1))
         return torch.where(own[rows, cell, None], mixture.to(embedded.dtype), embedded)
 
     length = batch.mask.shape[1]
@@ -78,6 +84,14 @@ def relaxed(
         places.append(rows * length + cell)
         scores.append(here)
     return torch.cat(scores)[torch.cat(places).argsort()]
+
+
+def _mixture(policy: Policy, weights: Tensor | Few) -> Float[Tensor, "n e"]:
+    """The mixture of embeddings; of a few tokens, only theirs are looked up."""
+    if isinstance(weights, Tensor):
+        return policy.embed(weights)
+    few, tokens = weights
+    return (few[..., None] * policy.embed(tokens)).sum(-2)
 
 
 def _walk(
