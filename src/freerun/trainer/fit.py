@@ -20,6 +20,7 @@ from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.progress import hushed
 from freerun.trainer.record import FILE, Point, Record, curve_of
 from freerun.trainer.settings import TrainingSettings
+from freerun.trainer.threads import limit_threads
 from freerun.trainer.trainer import Trainer
 
 FINAL = "final"
@@ -85,8 +86,7 @@ def fit(
     """
     output, init = Path(output), None if init is None else Path(init)
     with hushed():
-        if training.threads is not None:
-            torch.set_num_threads(training.threads)
+        limit_threads(training.threads)
         arguments = training.arguments(output, task, quiet=quiet)
         policy = _start(data.codec, model, training, init)
         record = Record.of(

@@ -54,7 +54,7 @@ class TrainingSettings:
         keep: the model that is kept at the end, the `best` on dev or the `last`.
         seed: the seed of initial weights, order, noise and coins.
         tensorboard: whether to write logs for TensorBoard, into the run's folder.
-        threads: threads on the CPU; left out, as torch has it.
+        threads: threads on the CPU; left out, as many as there are CPUs to use.
 
     Raises:
         ValueError: where a setting is out of range or has no effect.
