@@ -339,7 +339,9 @@ def test_settings_of_another_run(tmp_path):
             run(tmp_path, **members)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "checkpoint-10"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "checkpoint-10", "comparison.json"]
+)
 def test_a_folder_of_something_else(tmp_path, name):
     (tmp_path / name).write_text("mine")
     (tmp_path / "notes.txt").write_text("mine")

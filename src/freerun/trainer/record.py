@@ -20,7 +20,7 @@ from freerun.trainer.settings import TrainingSettings
 
 FILE = "freerun.json"
 _IDENTITY = ("task", "method", "model", "training", "init", "examples")
-_OF_ANOTHER = ("config.json", "model.safetensors", "checkpoint-*")
+_OF_ANOTHER = ("config.json", "model.safetensors", "checkpoint-*", "comparison.json")
 
 Point = dict[str, int | float]
 """What is known at an evaluation, by name."""
