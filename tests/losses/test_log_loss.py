@@ -50,3 +50,12 @@ def test_gradcheck(smoothing):
 def test_no_target_is_passed_over():
     with pytest.raises(RuntimeError, match="index -100 is out of bounds"):
         log_loss(SCORES, torch.tensor([0, -100]))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_half_precision_is_summed_in_single(smoothing):
+    scores = torch.randn(640, 7, generator=torch.Generator().manual_seed(0)).bfloat16()
+    targets = torch.arange(640) % 7
+    found = log_loss(scores, targets, smoothing=smoothing)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, log_loss(scores.float(), targets, smoothing=smoothing))

@@ -217,3 +217,17 @@ def test_a_row_of_not_a_number_is_alone_with_it():
         parts = relaxed(policy, poisoned, batch.mask, relax).split(batch.lengths.tolist())
         clean = relaxed(policy, batch, batch.mask, relax).split(batch.lengths.tolist())
         assert all(torch.equal(parts[row], clean[row]) for row in others)
+
+
+def test_choices_see_single_precision():
+    """A policy in half precision hands on scores that can be summed."""
+    policy, seen = tiny_policy().bfloat16(), []
+    batch = tiny_batch(policy, **LENGTHS)
+
+    def choose(scores, rows, cell):
+        seen.append(scores.dtype)
+        return scores.argmax(-1)
+
+    mixed(policy, batch, batch.mask, choose)
+    relaxed(policy, batch, batch.mask, lambda *given: choose(*given)[:, None] * 0 + given[0] * 0)
+    assert set(seen) == {torch.float32}

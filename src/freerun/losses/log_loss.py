@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -23,7 +24,8 @@ def log_loss(
     Raises:
         RuntimeError: where a target is no token.
     """
-    log_probs = scores.log_softmax(-1)
+    # Half precision has too few digits for a sum over cells.
+    log_probs = scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1)
     loss = -log_probs.gather(-1, targets[:, None]).sum()
     if smoothing:
         loss = (1 - smoothing) * loss - smoothing * log_probs.mean(-1).sum()

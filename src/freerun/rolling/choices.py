@@ -12,6 +12,11 @@ from torch.nn import functional as F
 from freerun.randomness import Coordinate, uniform
 
 
+def precise(scores: Float[Tensor, "n a"]) -> Float[Tensor, "n a"]:
+    """Scores in single precision at least: in fewer digits, probabilities cannot be summed."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
 def greedy_choice(scores: Float[Tensor, "n a"]) -> Int[Tensor, "n"]:
     """The token with the largest score; the first of those where several tie."""
     return scores.argmax(-1)

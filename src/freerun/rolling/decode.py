@@ -11,7 +11,7 @@ from torch import Tensor
 
 from freerun.batch import Source
 from freerun.policy import Policy
-from freerun.rolling.choices import greedy_choice, sampled_choice, truncated_log_probs
+from freerun.rolling.choices import greedy_choice, precise, sampled_choice, truncated_log_probs
 from freerun.rolling.modes import evaluation_mode
 
 
@@ -152,8 +152,7 @@ def _decode(
         inputs = torch.full_like(rows, vocabulary.bos)
         for cell in range(longest):
             scores, state = policy.step(state, inputs)
-            if scores.dtype in (torch.float16, torch.bfloat16):
-                scores = scores.float()  # probabilities cannot be summed in so few digits
+            scores = precise(scores)
             inputs, gained = choose(scores, rows, cell)
             tokens[rows, cell] = inputs
             log_probs[rows] += gained.float()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.policy import Policy
+from freerun.rolling.choices import precise
 from freerun.rolling.modes import evaluation_mode
 
 Choose = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], int], Tensor]
@@ -117,4 +118,5 @@ def _walk(
             rows, state, remaining = rows[first], state.select(first), remaining[:active]
             scores = None if scores is None else scores[first]
         scores, state = policy.step(state, feed(cell, rows, scores))
+        scores = precise(scores)
         yield cell, rows, scores
