@@ -190,3 +190,12 @@ def test_the_help_shows_the_defaults_of_the_task(run, task, monkeypatch):
             entry = output.partition(f"--{group}.{name} ")[2].partition("--")[0]
             assert f"(default: {shown})" in entry, name
     assert MODEL[0] in output
+
+
+def test_updates_and_seconds_are_not_both_given(run, tmp_path):
+    status, _, errors = run("train", "digits", "--output", tmp_path, "--budget", "3", *TINY)
+    assert status == 2
+    assert errors == (
+        "freerun train: --budget and --training.updates: a budget of seconds takes the place of "
+        "updates; give one\n"
+    )

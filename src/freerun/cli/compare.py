@@ -9,11 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from freerun import report
-from freerun.cli.experiment import chosen_task, first_process, options_of
+from freerun.cli.experiment import chosen_task, first_process, options_of, training_of
 from freerun.comparison import compare, methods_of
 from freerun.policies.settings import ModelSettings
 from freerun.settings import SettingError
-from freerun.trainer import TrainingSettings
 
 SUMMARY = "Train several methods on a task alike, and show how they differ when they run freely."
 USAGE = (
@@ -69,7 +68,7 @@ def run(words: list[str]) -> None:
         output=own.output,
         seeds=own.seeds,
         model=options.build(ModelSettings, "model"),
-        training=options.build(TrainingSettings, "training"),
+        training=training_of(options),
         command=shlex.join(["freerun", "compare", *words]),
         quiet=own.quiet,
     )

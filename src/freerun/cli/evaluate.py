@@ -15,6 +15,7 @@ from freerun.settings import SettingError, values_of
 from freerun.tasks import Codec, Examples, Task
 from freerun.tasks.files import write_text
 from freerun.trainer import load_policy
+from freerun.trainer.threads import limit_threads
 
 SUMMARY = "Measure how good a trained model's outputs are when it runs freely."
 USAGE = "CHECKPOINT [--split {test,dev}] [--data PATH] [--beam N] [--json FILE]"
@@ -57,6 +58,7 @@ def run(words: list[str]) -> None:
     decoding = options.build(Decoding, "decoding")
     if own.json is not None and not Path(own.json).parent.is_dir():
         raise SettingError(f"--json is {own.json!r}; there is no folder {Path(own.json).parent}")
+    limit_threads(None)
     policy, codec = load_policy(own.checkpoint)
     task = task_of(own.checkpoint, own.data if own.split else None)
     examples, name = _examples(own, task, codec)

@@ -69,6 +69,20 @@ def options_of(
     return options
 
 
+def training_of(options: Options) -> TrainingSettings:
+    """How long and how fast to train.
+
+    Raises:
+        SettingError: where a setting is wrong, or both updates and seconds are given.
+    """
+    training = options.build(TrainingSettings, "training")
+    places = options.places
+    if training.budget is not None and "training.updates" in places:
+        both = f"{places['budget']} and {places['training.updates']}"
+        raise SettingError(f"{both}: a budget of seconds takes the place of updates; give one")
+    return training
+
+
 def first_process() -> bool:
     """Whether this is the process that writes: the only one, but for under a launcher."""
     return bool(PartialState().is_main_process)

@@ -9,6 +9,7 @@ from freerun.cli.options import Options
 from freerun.evaluate import Decoding, decode, on_device
 from freerun.tasks.files import decode_lines, read_lines
 from freerun.trainer import load_policy
+from freerun.trainer.threads import limit_threads
 
 SUMMARY = "Read sources from a file or from standard input, and print what a model makes of them."
 USAGE = "CHECKPOINT [FILE] [--beam N]"
@@ -42,6 +43,7 @@ def run(words: list[str]) -> None:
     options.parse(words)
     own = options.build(Predict, "predict")
     decoding = options.build(Decoding, "decoding")
+    limit_threads(None)
     policy, codec = load_policy(own.checkpoint)
     name = "standard input" if own.file in (None, "-") else own.file
     if own.file in (None, "-"):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from freerun.cli.experiment import chosen_task, first_process, options_of
+from freerun.cli.experiment import chosen_task, first_process, options_of, training_of
 from freerun.cli.figures import figures
 from freerun.comparison import method_of, suitable
 from freerun.policies.settings import ModelSettings
-from freerun.trainer import TrainingSettings, fit
+from freerun.trainer import fit
 
 SUMMARY = "Train a model on a task by one method, and keep the one that is best on dev."
 USAGE = "--output DIR [--method METHOD] [--init CHECKPOINT] [--config FILE] [SETTINGS]"
@@ -46,7 +46,7 @@ def run(words: list[str]) -> None:
     options.parse(words[1:])
     own = options.build(Train, "train")
     method = method_of(own.method)
-    training = options.build(TrainingSettings, "training")
+    training = training_of(options)
     asked = any(name.startswith("model.") for name in options.places)
     # A model to start from is what it is, unless asked for otherwise.
     model = options.build(ModelSettings, "model") if asked or own.init is None else None
