@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from bare import Bare
@@ -21,7 +21,7 @@ from freerun.batch import Batch
 from freerun.methods import MLE, DifferentiableScheduledSampling, Method, ScheduledSampling
 from freerun.policies.settings import ModelSettings
 from freerun.rolling import greedy
-from freerun.tasks.base import Codec
+from freerun.tasks.base import Codec, Task
 from freerun.tasks.ocr import Ocr, OcrCodec
 from freerun.tasks.spelling import Spelling, SpellingCodec
 from freerun.tasks.store import Ragged, Stored
@@ -47,6 +47,11 @@ class Size:
     batch_size: int
 
 
+def plain(task: type[Task]) -> ModelSettings:
+    """The model of a task's recipe, without dropout: bare loops have none."""
+    return replace(ModelSettings(**task.recipe["model"]), dropout=0.0)
+
+
 def ocr(count: int = 4096) -> Size:
     """Words of 3 to 14 letters of 128 pixels."""
     lengths = torch.randint(3, 15, (count,))
@@ -56,7 +61,7 @@ def ocr(count: int = 4096) -> Size:
     examples = Stored(
         Ragged.stack(images, lengths.tolist()), Ragged.stack(letters, lengths.tolist()), eos=False
     )
-    return Size("ocr", OcrCodec(), ModelSettings(**Ocr.recipe["model"]), examples, 64)
+    return Size("ocr", OcrCodec(), plain(Ocr), examples, 64)
 
 
 def spelling(count: int = 8192) -> Size:
@@ -64,8 +69,7 @@ def spelling(count: int = 8192) -> Size:
     codec = SpellingCodec(length=10, noise=0.3, seed=0)
     letters = torch.randint(0, len(codec.symbols), (count, 10))
     texts = ["".join(codec.symbols[i] for i in row) for row in letters.tolist()]
-    model = ModelSettings(**Spelling.recipe["model"])
-    return Size("spelling", codec, model, codec.examples(texts, "train"), 128)
+    return Size("spelling", codec, plain(Spelling), codec.examples(texts, "train"), 128)
 
 
 def batches(size: Size, steps: int, device: torch.device) -> list[Batch]:

@@ -137,39 +137,50 @@ def _decode(
     limit: Int[Tensor, "n"] | None,
     keep_scores: bool,
 ) -> Decoded:
-    """Write until every row has ended; rows leave the batch as they end."""
+    """Write until every row has ended.
+
+    Ended rows leave the batch when they are a quarter of it: to pick rows costs as much as a step.
+    """
     vocabulary, device = policy.vocabulary, source.mask.device
     limit = checked_limit(policy, source, limit)
     count, longest = len(limit), int(limit.max())
     tokens = torch.full((count, longest), vocabulary.pad, device=device)
-    lengths = limit.clone()
+    lengths, log_probs = torch.empty_like(limit), torch.empty(count, device=device)
     ended = torch.full_like(limit, vocabulary.eos is None, dtype=torch.bool)
-    log_probs = torch.zeros(count, device=device)
     scores_kept: list[Tensor] = []
     with evaluation_mode(policy):
         rows = torch.arange(count, device=device)
         state = policy.start(source)
         inputs = torch.full_like(rows, vocabulary.bos)
+        gained = torch.zeros(count, device=device)
+        live = torch.ones_like(rows, dtype=torch.bool)
         for cell in range(longest):
             scores, state = policy.step(state, inputs)
             scores = precise(scores)
-            inputs, gained = choose(scores, rows, cell)
-            tokens[rows, cell] = inputs
-            log_probs[rows] += gained.float()
+            inputs, gain = choose(scores, rows, cell)
+            tokens[rows, cell] = inputs.where(live, vocabulary.pad)
+            gained = gained + gain
             if keep_scores:
                 scores_kept.append(scores.new_zeros(count, scores.shape[1]))
-                scores_kept[-1][rows] = scores
-            done = limit[rows] == cell + 1
+                scores_kept[-1][rows[live]] = scores[live]
+            done = limit == cell + 1
             if vocabulary.eos is not None:
                 closing = inputs == vocabulary.eos
-                ended[rows[closing]] = True
-                lengths[rows[closing]] = cell + 1
                 done = done | closing
-            if bool(done.any()):
-                stay = (~done).nonzero()[:, 0]
-                if len(stay) == 0:
-                    break
+            done = done & live
+            if not bool(done.any()):
+                continue
+            leaving = rows[done]
+            lengths[leaving], log_probs[leaving] = cell + 1, gained[done].float()
+            if vocabulary.eos is not None:
+                ended[leaving] = closing[done]
+            live = live & ~done
+            stay = live.nonzero()[:, 0]
+            if len(stay) == 0:
+                break
+            if 4 * len(stay) <= 3 * len(rows):
                 rows, inputs, state = rows[stay], inputs[stay], state.select(stay)
+                limit, gained, live = limit[stay], gained[stay], live[stay]
     width = int(lengths.max())
     kept = torch.stack(scores_kept, 1) if keep_scores else None
     return Decoded(tokens[:, :width], lengths, ended, log_probs, kept)

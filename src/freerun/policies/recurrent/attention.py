@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,9 +28,12 @@ class Memory:
         """The memory as seen by `rows`: entries are indexed, not copied."""
         return replace(self, sentence=rows if self.sentence is None else self.sentence[rows])
 
-    def of_row(self, entries: Tensor) -> Tensor:
-        """What each row sees of keys, values or mask."""
-        return entries if self.sentence is None else entries[self.sentence]
+    @cached_property
+    def seen(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys, values and mask of each row, gathered once until rows are selected again."""
+        if self.sentence is None:
+            return self.keys, self.values, self.mask
+        return self.keys[self.sentence], self.values[self.sentence], self.mask[self.sentence]
 
 
 class Attention(nn.Module):
@@ -67,14 +71,14 @@ class Attention(nn.Module):
         if self.kind == "aligned":
             context = self._at(positions, memory)
         else:
-            weights = self._scores(queries, memory).masked_fill(
-                ~memory.of_row(memory.mask)[:, None], -torch.inf
-            )
-            context = weights.softmax(-1).to(memory.values.dtype) @ memory.of_row(memory.values)
+            keys, values, mask = memory.seen
+            scores = self._scores(queries, keys).masked_fill(~mask[:, None], -torch.inf)
+            context = scores.softmax(-1).to(values.dtype) @ values
         return torch.tanh(self.combine(torch.cat([context, queries.to(context.dtype)], -1)))
 
-    def _scores(self, queries: Float[Tensor, "n c h"], memory: Memory) -> Float[Tensor, "n c p"]:
-        keys = memory.of_row(memory.keys)
+    def _scores(
+        self, queries: Float[Tensor, "n c h"], keys: Float[Tensor, "n p h"]
+    ) -> Float[Tensor, "n c p"]:
         if self.kind == "general":
             return queries.to(keys.dtype) @ keys.transpose(1, 2)
         return self.weight(torch.tanh(self.query(queries)[:, :, None] + keys[:, None]))[..., 0]
