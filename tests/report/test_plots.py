@@ -36,10 +36,64 @@ def test_learning_curves_are_means_over_seeds(results):
     assert (low, high) == (pytest.approx(20 - 200**0.5), pytest.approx(60 + 200**0.5))
 
 
-def test_learning_curves_stop_where_a_seed_does(results):
+def drawn(axes, i, seeds):
+    return [line.get_xydata().tolist() for line in axes.get_lines()[seeds * i : seeds * (i + 1)]]
+
+
+def test_seeds_that_stop_at_different_updates_have_a_line_each(results):
     results["methods"]["mle"]["learning_curves"][1].pop()
+    figure = learning_curves(results)
+    (axes,) = figure.axes
+    one, other = [50, pytest.approx(50)], [50, pytest.approx(70)]
+    assert drawn(axes, 0, 2) == [[one, [100, pytest.approx(10)]], [other]]
+    assert drawn(axes, 1, 2) == [[one, [100, pytest.approx(10)]], [other, [100, pytest.approx(30)]]]
+    assert not axes.collections
+    assert axes.get_xlabel() == "update"
+    assert axes.texts[0].get_text() == "2 seeds, one line each"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(results["methods"])
+    first, second, third, *_ = axes.get_lines()
+    assert first.get_color() == second.get_color() != third.get_color()
+
+
+def test_under_a_budget_learning_curves_are_by_seconds(results):
+    results["training"]["budget"] = 1.0
+    for entry in results["methods"].values():
+        for seed, curve in enumerate(entry["learning_curves"]):
+            for point, seconds in zip(curve, (0.25, 1.0 + seed / 8), strict=True):
+                point |= {"update": 7 + seed, "seconds": seconds}
+    figure = learning_curves(results)
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    assert drawn(axes, 2, 2) == [
+        [[0.25, pytest.approx(50)], [1.0, pytest.approx(10)]],
+        [[0.25, pytest.approx(70)], [1.125, pytest.approx(30)]],
+    ]
+    assert axes.get_xlabel() == "seconds of training"
+    assert "0.4" in [tick.get_text() for tick in axes.get_xticklabels()]
+    assert axes.texts[0].get_text() == "2 seeds, one line each"
+
+
+def test_one_seed_under_a_budget_is_one_line(results):
+    results["training"]["budget"], results["seeds"] = 1.0, [0]
+    for entry in results["methods"].values():
+        entry["learning_curves"] = [[{"update": 9, "seconds": 1.5, "character_error": 0.5}]]
     (axes,) = learning_curves(results).axes
-    assert lines(axes)["mle"] == [[50, pytest.approx(60)]]
+    assert lines(axes) == {name: [[1.5, pytest.approx(50)]] for name in results["methods"]}
+    assert all(line.get_marker() != "None" for line in axes.get_lines())
+    assert axes.texts[0].get_text() == "one seed"
+
+
+def test_a_lone_evaluation_has_an_error_bar(results):
+    for entry in results["methods"].values():
+        for curve in entry["learning_curves"]:
+            curve.pop()
+    (axes,) = learning_curves(results).axes
+    (bar,) = axes.collections[0].get_segments()
+    assert bar.tolist() == [
+        [50, pytest.approx(60 - 200**0.5)],
+        [50, pytest.approx(60 + 200**0.5)],
+    ]
 
 
 @pytest.mark.parametrize(("last", "scale"), [(0.01, "log"), (0.1, "linear"), (0.0, "linear")])

@@ -66,24 +66,33 @@ def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
 
 
 def learning_curves(results: Mapping[str, Any]) -> Figure:
-    """The headline metric of free-running outputs on dev, by update.
+    """The headline metric of free-running outputs on dev, by update; under a budget, by seconds.
 
-    Lines are means over seeds, at the updates that all seeds were evaluated at; bands reach one
-    standard deviation to either side.
+    Lines are means over seeds, and bands reach one standard deviation to either side. Where seeds
+    of a method were not all evaluated at the same points, as under a budget or with patience, every
+    seed has a line of its own.
     """
     metric = results["task"]["metric"]
     figure, (axes,) = _figure([1.0], results)
+    budget = results["training"]["budget"] is not None
+    by = "seconds" if budget else "update"
+    curves = {name: entry["learning_curves"] for name, entry in results["methods"].items()}
+    shared = all(_shared(seeds, by) for seeds in curves.values())
     values: list[float] = []
-    for i, (name, entry) in enumerate(results["methods"].items()):
-        updates, summaries = _curve(entry["learning_curves"], metric)
-        values += [point["mean"] for point in summaries]
-        _line(axes, i, name, updates, summaries, scale(metric))
-    _finish(axes, "update", f"{_named(metric)} on dev")
+    for i, (name, seeds) in enumerate(curves.items()):
+        groups = [seeds] if shared else [[curve] for curve in seeds]
+        for j, group in enumerate(groups):
+            x = [point[by] for point in group[0]]
+            y = [summary([p[metric] for p in points]) for points in zip(*group, strict=True)]
+            values += [point["mean"] for point in y]
+            _line(axes, i, "" if j else name, x, y, scale(metric), 1.6 if shared else 0.8)
+    x_label = "seconds of training" if budget else "update"
+    _finish(axes, x_label, f"{_named(metric)} on dev", whole=not budget)
     if values and min(values) > 0 and max(values) > 20 * min(values):
         _logarithmic(axes)
     elif values and min(values) >= 0:
         axes.set_ylim(bottom=0)
-    _title(axes, "learning curves, free-running", results)
+    _title(axes, "learning curves, free-running", results, shared)
     _legend(figure, axes)
     return figure
 
@@ -130,22 +139,34 @@ def _figure(heights: list[float], results: Mapping[str, Any]) -> tuple[Figure, l
 
 
 def _line(
-    axes: Axes, i: int, name: str, x: Sequence[int], y: Sequence[Summary], factor: float
+    axes: Axes,
+    i: int,
+    name: str,
+    x: Sequence[int] | Sequence[float],
+    y: Sequence[Summary],
+    factor: float,
+    width: float = 1.6,
 ) -> None:
-    """The line of a method, and a band of one standard deviation around it."""
+    """The line of a method, and a band of one standard deviation around it; a bar at a lone point.
+
+    A line without a name is left out of the legend.
+    """
     colour, means = COLOURS[i % len(COLOURS)], [point["mean"] * factor for point in y]
     spread = [point["std"] * factor for point in y]
     low = [mean - std for mean, std in zip(means, spread, strict=True)]
     high = [mean + std for mean, std in zip(means, spread, strict=True)]
     style = "-" if i < len(COLOURS) else "--"
-    marker = MARKERS[i % len(MARKERS)]
-    axes.plot(x, means, style, color=colour, marker=marker, markersize=4, linewidth=1.6, label=name)
-    if any(spread):
+    marker, size = MARKERS[i % len(MARKERS)], 2.5 * width
+    (line,) = axes.plot(x, means, style, color=colour, marker=marker, markersize=size)
+    line.set(linewidth=width, label=name or "_unnamed")
+    if any(spread) and len(y) == 1:
+        axes.errorbar(x, means, yerr=spread, fmt="none", ecolor=colour, capsize=3)
+    elif any(spread):
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _finish(axes: Axes, x: str, y: str) -> None:
-    """Labels, a faint grid, and no frame but the axes."""
+def _finish(axes: Axes, x: str, y: str, *, whole: bool = True) -> None:
+    """Labels, a faint grid, and no frame but the axes; `whole`: x has whole numbers alone."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel(x)
@@ -153,14 +174,17 @@ def _finish(axes: Axes, x: str, y: str) -> None:
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=whole))
+    axes.xaxis.set_major_formatter("{x:,.10g}")
 
 
-def _title(axes: Axes, title: str, results: Mapping[str, Any]) -> None:
-    """What is drawn, and of how many seeds."""
+def _title(axes: Axes, title: str, results: Mapping[str, Any], means: bool = True) -> None:
+    """What is drawn, and of how many seeds: their means, or each by itself."""
     count = len(results["seeds"])
-    seeds = "one seed" if count == 1 else f"mean of {count} seeds, ± one standard deviation"
+    several = f"mean of {count} seeds, ± one standard deviation"
+    if not means:
+        several = f"{count} seeds, one line each"
+    seeds = "one seed" if count == 1 else several
     axes.set_title(f"{results['task']['name']}: {title}\n", fontsize=12)
     place = axes.transAxes
     axes.text(0.5, 1.02, seeds, ha="center", fontsize=9, color="#555555", transform=place)
@@ -188,13 +212,9 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _curve(
-    curves: Sequence[Sequence[Mapping[str, Any]]], metric: str
-) -> tuple[list[int], list[Summary]]:
-    """The updates at which every seed was evaluated, and the metric there over seeds."""
-    by_seed = [{point["update"]: point[metric] for point in curve} for curve in curves]
-    updates = sorted(set.intersection(*(set(points) for points in by_seed)))
-    return updates, [summary([points[update] for points in by_seed]) for update in updates]
+def _shared(curves: Sequence[Sequence[Mapping[str, Any]]], by: str) -> bool:
+    """Whether all seeds were evaluated at the same points."""
+    return len({tuple(point[by] for point in curve) for curve in curves}) == 1
 
 
 def _named(metric: str) -> str:
