@@ -474,3 +474,16 @@ def test_path_of_a_run_may_change(tmp_path):
     longer = trainer(tmp_path / "there", arguments={**arguments, "max_steps": 6})
     longer.train(resume_from_checkpoint=True)
     assert longer.state.best_model_checkpoint == str(tmp_path / "there" / "checkpoint-2")
+
+
+def test_a_lost_process_is_not_blamed_on_the_disk(tmp_path, monkeypatch):
+    saved = trainer(tmp_path, arguments={"save_strategy": "steps", "save_steps": 3})
+
+    def lost():
+        if saved.state.global_step == 3:
+            raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(saved.accelerator, "wait_for_everyone", lost)
+    with pytest.raises(RuntimeError, match=r"^Connection closed by peer$"):
+        saved.train()
+    assert not (tmp_path / "checkpoint-3").exists()

@@ -67,8 +67,8 @@ class ResumableTrainer(transformers.Trainer):
         best = output / f"checkpoint-{self.state.best_global_step}"
         if best == folder or best.is_dir():
             self.state.best_model_checkpoint = str(best)
-        with saving(folder, f"checkpoint-{self.state.global_step}"):
-            written = temporary(folder)
+        written = temporary(folder)
+        with saving(folder, folder.name):
             written.mkdir(parents=True, exist_ok=True)
             self.save_model(str(written), _internal_call=True)
             if not self.args.save_only_model:
@@ -79,10 +79,11 @@ class ResumableTrainer(transformers.Trainer):
             if self.args.should_save:
                 self._export_callbacks()
                 self.state.save_to_json(str(written / STATE))
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                publish(written, folder)
+        # Outside, as a process that is lost says nothing of the disk.
+        self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            with saving(folder, folder.name):
+                publish(written, folder)
             rotate(output, self.args.save_total_limit, best)
         self.accelerator.wait_for_everyone()
 
