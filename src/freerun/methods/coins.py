@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Bool
@@ -79,7 +79,7 @@ class Coins:
 
     def _schedule(self, total: int) -> Schedule:
         if self.schedule == "constant":
-            return Constant(self.k if self.k is not None else 1.0)
+            return Constant(cast("float", self.k))
         if self.schedule == "linear":
             k = 1.0 if self.k is None else self.k
             c = max(k - self.floor, 0.0) / total if self.c is None else self.c
