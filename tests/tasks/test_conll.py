@@ -72,9 +72,9 @@ def test_an_entity_does_not_reach_into_the_next_sentence():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("EU B-ORG\nrejects\n", "file, line 2: 1 columns; the first sentence has 2"),
+        ("EU B-ORG\nrejects\n", "file, line 2: 1 column; the first sentence has 2"),
         ("EU B-ORG\nrejects O O\n", "file, line 2: 3 columns; the first sentence has 2"),
-        ("EU\tB-ORG\n\nrejects O\n", "file, line 3: 1 columns; the first sentence has 2"),
+        ("EU\tB-ORG\n\nrejects O\n", "file, line 3: 1 column; the first sentence has 2"),
         ("EU\n", "file, line 1: one column; a token and a tag are needed"),
         ("EU B-ORG\nthe NN\n", "file, line 2: the tag 'NN' is not O, B-TYPE or I-TYPE"),
         ("EU B-\n", "file, line 1: the tag 'B-' is not O, B-TYPE or I-TYPE"),

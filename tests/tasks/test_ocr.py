@@ -139,7 +139,7 @@ def broken(row, column, value):
         (broken(1, 3, "x"), ", line 2: word_id is 'x'; it must be a whole number"),
         (broken(1, 9, "2"), ", line 2: a pixel is neither 0 nor 1"),
         (broken(1, 9, "0\t0"), ", line 2: 135 tab-separated columns; letter.data has 134"),
-        ("one line\n", ", line 1: 1 tab-separated columns; letter.data has 134"),
+        ("one line\n", ", line 1: 1 tab-separated column; letter.data has 134"),
         (
             broken(1, 0, 7),
             ", line 2: the letter chain is broken: letter 2 should follow, but this is letter 7",

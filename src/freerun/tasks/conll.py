@@ -112,9 +112,8 @@ def _sentence(
     for number, line in group.lines:
         cells = _cells(line, separator)
         if len(cells) != width:
-            raise DataError(
-                f"{name}, line {number}: {len(cells)} columns; the first sentence has {width}"
-            )
+            columns = f"{len(cells)} column{'s' if len(cells) > 1 else ''}"
+            raise DataError(f"{name}, line {number}: {columns}; the first sentence has {width}")
         for what, index in zip(("token", "tag"), wanted, strict=False):
             if not cells[index]:
                 raise DataError(f"{name}, line {number}: the {what} is empty")

@@ -89,7 +89,8 @@ class _Row:
     def parse(cls, line: str, where: str, letters: str | None) -> _Row:
         cells = line.removesuffix("\t").split("\t")
         if len(cells) != WIDTH:
-            raise DataError(f"{where}: {len(cells)} tab-separated columns; letter.data has {WIDTH}")
+            columns = f"{len(cells)} tab-separated column{'s' if len(cells) > 1 else ''}"
+            raise DataError(f"{where}: {columns}; letter.data has {WIDTH}")
         head = dict(zip(COLUMNS, cells, strict=False))
         letter = head.pop("letter")
         if letters is not None and (len(letter) != 1 or letter not in letters):
