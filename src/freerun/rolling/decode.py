@@ -11,7 +11,7 @@ from torch import Tensor
 
 from freerun.batch import Source
 from freerun.policy import Policy
-from freerun.rolling.choices import greedy_choice, precise, sampled_choice, truncated_log_probs
+from freerun.rolling.choices import precise, sampled_choice, truncated_log_probs
 from freerun.rolling.modes import evaluation_mode
 
 
@@ -62,8 +62,7 @@ def greedy(
     def choose(
         scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        tokens = greedy_choice(scores)
-        best = scores.gather(-1, tokens[:, None])[:, 0]
+        best, tokens = scores.max(-1)  # the first of equals, as in greedy_choice
         return tokens, best - scores.logsumexp(-1)
 
     return _decode(policy, source, choose, limit, keep_scores)
