@@ -9,6 +9,7 @@ from freerun.evaluate import Decoding, evaluate, teacher_forced_loss
 from freerun.tasks import Digits
 from freerun.trainer import load_policy
 from tests.cli.tiny import MODEL, TRAINING
+from tests.full import FULL, full
 
 CHECKPOINT = "the folder of a trained model"
 
@@ -58,6 +59,14 @@ def test_figures_are_written_where_asked(run, trained, figures, tmp_path):
         "error_by_position": pytest.approx(found.error_by_position),
         "count_by_position": found.count_by_position,
     }
+
+
+def test_a_full_disk_is_named_with_the_file(run, trained, tmp_path):
+    path = tmp_path / "figures.json"
+    with full():
+        status, _, errors = run("evaluate", trained, "--json", path)
+    assert (status, errors) == (2, f"freerun evaluate: {path}: {FULL}\n")
+    assert not path.exists()
 
 
 def test_a_checkpoint_of_an_unfinished_run_will_do(run, trained):

@@ -20,6 +20,7 @@ from freerun.report import MissingPlotsError, summary
 from freerun.settings import SettingError
 from freerun.tasks import DataError, Digits, MissingExtraError, Spelling
 from freerun.trainer import TrainingSettings, load_policy
+from tests.full import FULL, full
 
 TASK = Digits(train_size=40, dev_size=12, test_size=14)
 MODEL = ModelSettings(hidden_size=8, embedding_size=4)
@@ -251,6 +252,13 @@ def test_an_output_that_cannot_be_written(refuses, tmp_path):
         f"{file / 'out'}: cannot write there (Not a directory)",
         output=file / "out",
     )
+
+
+def test_a_full_disk_is_named_with_the_plan(refuses, tmp_path):
+    output = tmp_path / "out"
+    with full():
+        refuses(CheckpointError, f"{output / 'comparison.json'}: {FULL}", output=output)
+    assert list(output.iterdir()) == []
 
 
 def test_a_broken_plan_is_named(refuses, tmp_path):

@@ -7,8 +7,10 @@ import matplotlib
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from freerun.errors import WriteError
 from freerun.report import MissingPlotsError, draw
 from freerun.report.plots import error_by_position, learning_curves
+from tests.full import FULL, full
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -162,4 +164,11 @@ def test_a_missing_matplotlib_is_named(results, tmp_path, monkeypatch):
     assert str(caught.value) == (
         "drawing plots needs matplotlib, which is missing: pip install freerun[plots]"
     )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named_with_the_picture(results, tmp_path):
+    with full(5_000), pytest.raises(WriteError) as caught:
+        draw(results, tmp_path)
+    assert str(caught.value) == f"{tmp_path / 'learning_curves.png'}: {FULL}"
     assert list(tmp_path.iterdir()) == []

@@ -5,8 +5,10 @@ import zipfile
 
 import pytest
 
+from freerun.errors import WriteError
 from freerun.tasks.extras import MissingExtraError, extra
 from freerun.tasks.files import blocks, read_archive, read_bytes, read_lines, write_text
+from tests.full import FULL, full
 
 
 def read(path):
@@ -97,6 +99,23 @@ def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path):
         write_text(str(path), "half of it, then \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    path = tmp_path / "results.json"
+    write_text(str(path), "old")
+    with full(), pytest.raises(WriteError) as caught:
+        write_text(str(path), "new" * 100)
+    assert str(caught.value) == f"{path}: {FULL}"
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    path = tmp_path / "nowhere" / "results.json"
+    with pytest.raises(WriteError) as caught:
+        write_text(str(path), "text")
+    assert str(caught.value) == f"{path}: cannot be written (No such file or directory)"
 
 
 def test_a_missing_extra_says_how_to_install_it():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from freerun.cli.options import UsageError
-from freerun.errors import CheckpointError
+from freerun.errors import CheckpointError, WriteError
 from freerun.report import MissingPlotsError
 from freerun.settings import SettingError
 from freerun.tasks import DataError
@@ -22,7 +22,7 @@ MISTAKES = (
 
 def explain(error: Exception) -> str:
     """The message of an error, for a person."""
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, WriteError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}"
     return str(error)

@@ -77,6 +77,7 @@ def compare(
         DataError: where the data cannot be used, or a library for them is missing.
         CheckpointError: where `output` holds another comparison or cannot be written.
         MissingPlotsError: where matplotlib is missing.
+        WriteError: where results or plots cannot be written.
     """
     report.require_plots()
     plan = Plan(

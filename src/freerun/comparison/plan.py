@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from freerun.comparison.specs import folder_of
-from freerun.errors import CheckpointError
+from freerun.errors import CheckpointError, WriteError
 from freerun.methods import Method
 from freerun.policies.settings import ModelSettings
 from freerun.settings import spelt, values_of
@@ -113,9 +113,12 @@ class Plan:
         """
         try:
             output.mkdir(parents=True, exist_ok=True)
-            write_text(str(output / FILE), json.dumps(self.record(), indent=1) + "\n")
         except OSError as error:
             raise CheckpointError(f"{output}: cannot write there ({error.strerror})") from None
+        try:
+            write_text(str(output / FILE), json.dumps(self.record(), indent=1) + "\n")
+        except WriteError as error:
+            raise CheckpointError(str(error)) from None
 
 
 def digest(path: Path) -> str:

@@ -78,7 +78,7 @@ def write_results(results: Mapping[str, Any], output: Path) -> Path:
     """Write results.json into `output`, as a whole or not at all.
 
     Raises:
-        OSError: where it cannot be written.
+        WriteError: where it cannot be written.
     """
     path = output / FILE
     write_text(str(path), json.dumps(results, indent=1, ensure_ascii=False) + "\n")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from freerun.report.labels import label, scale, unit
 from freerun.report.numbers import Summary, summary
+from freerun.tasks.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,15 +53,15 @@ def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
 
     Raises:
         MissingPlotsError: where matplotlib is missing.
+        WriteError: where a picture cannot be written.
     """
     require_plots()
     pictures = {"learning_curves.png": learning_curves, "error_by_position.png": error_by_position}
     paths = []
     for name, picture in pictures.items():
         path = directory / name
-        temporary = path.with_name(f".{name}.tmp")
-        picture(results).savefig(temporary, dpi=150, format="png")
-        temporary.replace(path)
+        with writing(str(path)) as temporary:
+            picture(results).savefig(temporary, dpi=150, format="png")
         paths.append(path)
     return paths
 

@@ -7,9 +7,11 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from freerun.errors import WriteError
 from freerun.tasks.base import DataError
 
 Line = tuple[int, str]
@@ -118,10 +120,27 @@ def read_archive(path: str) -> dict[str, bytes]:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write `text` to `path` as a whole: whoever reads it meets the old text or the new."""
+    """Write `text` to `path` as a whole: whoever reads it meets the old text or the new.
+
+    Raises:
+        WriteError: where it cannot be written.
+    """
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing(path: str) -> Iterator[Path]:
+    """Another name for `path` to write it under, which it takes the place of in the end.
+
+    Raises:
+        WriteError: where it cannot be written.
+    """
     temporary = Path(f"{path}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         temporary.replace(path)
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror or str(error), path) from error
     finally:
         temporary.unlink(missing_ok=True)
