@@ -169,6 +169,16 @@ def test_an_output_that_cannot_be_written(refuses, tmp_path):
     )
 
 
+def test_an_output_that_is_a_file_is_told_before_the_data_are_loaded(refuses, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    refuses(
+        f"freerun train: {file}: it is a file; choose another output directory",
+        *("train", "spelling", "--data", tmp_path / "nowhere.txt", "--output", file, *TINY),
+    )
+    assert file.read_text() == "mine"
+
+
 def test_the_overview_lists_the_tasks(run):
     status, output, errors = run("train", "--help")
     assert (status, errors) == (0, "")

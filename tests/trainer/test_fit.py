@@ -366,6 +366,9 @@ def test_a_damaged_record(tmp_path):
 
 def test_output_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
+    message = f"{tmp_path / 'file'}: it is a file; choose another output directory"
+    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+        run(tmp_path / "file")
     output = tmp_path / "file" / "run"
     message = f"{output}: cannot write there (Not a directory)"
     with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):

@@ -12,6 +12,7 @@ from freerun.cli.figures import figures
 from freerun.comparison import method_of, suitable
 from freerun.policies.settings import ModelSettings
 from freerun.trainer import fit
+from freerun.trainer.folders import no_file
 
 SUMMARY = "Train a model on a task by one method, and keep the one that is best on dev."
 USAGE = "--output DIR [--method METHOD] [--init CHECKPOINT] [--config FILE] [SETTINGS]"
@@ -51,6 +52,7 @@ def run(words: list[str]) -> None:
     # A model to start from is what it is, unless asked for otherwise.
     model = options.build(ModelSettings, "model") if asked or own.init is None else None
     task = options.build(chosen, f"task {chosen.name}")
+    no_file(Path(own.output))
     data = task.load()
     suitable(model, training, task, data, Path(own.output))
     quiet = own.quiet or not first_process()

@@ -17,6 +17,7 @@ from freerun.settings import spelt, values_of
 from freerun.tasks import Task
 from freerun.tasks.files import write_text
 from freerun.trainer import TrainingSettings
+from freerun.trainer.folders import no_file
 
 FILE = "comparison.json"
 
@@ -85,8 +86,7 @@ class Plan:
             CheckpointError: where it holds another comparison, or something else.
         """
         path = output / FILE
-        if output.is_file():
-            raise CheckpointError(f"{output}: it is a file; choose another output directory")
+        no_file(output)
         if not path.exists():
             if output.exists() and any(output.iterdir()):
                 raise CheckpointError(

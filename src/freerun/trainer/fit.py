@@ -15,7 +15,7 @@ from freerun.policies import RecurrentPolicy
 from freerun.policies.settings import ModelSettings
 from freerun.tasks.base import Codec, Data, Task
 from freerun.trainer.checkpoints import disagreement, load_policy
-from freerun.trainer.folders import flush, newest, saving, temporary
+from freerun.trainer.folders import flush, newest, no_file, saving, temporary
 from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.progress import hushed
 from freerun.trainer.record import FILE, Point, Record, curve_of
@@ -85,6 +85,7 @@ def fit(
         FloatingPointError: where the loss is no longer a number.
     """
     output, init = Path(output), None if init is None else Path(init)
+    no_file(output)
     with hushed():
         limit_threads(training.threads)
         arguments = training.arguments(output, task, quiet=quiet)

@@ -30,6 +30,16 @@ def update_of(checkpoint: Path) -> int:
     return int(match[1])
 
 
+def no_file(output: Path) -> None:
+    """See that a folder can be at `output`.
+
+    Raises:
+        CheckpointError: where it is a file.
+    """
+    if output.is_file():
+        raise CheckpointError(f"{output}: it is a file; choose another output directory")
+
+
 def newest(output: Path) -> Path | None:
     """The newest complete checkpoint in `output`, if there is one."""
     found = checkpoints(output)
