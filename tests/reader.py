@@ -18,7 +18,9 @@ from freerun.tasks import TASKS
 from tests.pages import ROOT
 
 TINY_MODEL = "--model.hidden_size 6 --model.embedding_size 5"
-SHORT = "--training.updates 2 --training.evaluate_every 1 --training.batch_size 4"
+SHORT = "--training.batch_size 4"
+FEW = "--training.updates 2 --training.evaluate_every 1"
+BRIEF = "--budget 0.1 --training.evaluate_every 99"
 SCRIPT = re.compile(r"\.(py|sh)$")
 SMALL = {
     "digits": "--task.train_size 16 --task.dev_size 4 --task.test_size 4",
@@ -81,10 +83,10 @@ class Reader:
                 return checked or (0, "")
         if not trains:
             return self.main(words)
-        extra = f"{SHORT} {SMALL.get(words[1], '')}"
+        long = BRIEF if "--budget" in words else FEW
+        extra = f"{SHORT} {long} {SMALL.get(words[1], '')}"
         extra += "" if "--init" in words else f" {TINY_MODEL}"
         extra += " --seeds 1" if words[0] == "compare" else ""
-        extra += " --budget 0.1 --training.evaluate_every 99" if "--budget" in words else ""
         return self.main([*words, *extra.split()])
 
     def checked(self, words):
