@@ -191,7 +191,7 @@ class Digits(CharacterTask):
             "attention": "general",
         },
         "training": {
-            "updates": 2_000,
+            "updates": 1_500,
             "batch_size": 64,
             "learning_rate": 2e-3,
             "evaluate_every": 250,
