@@ -154,9 +154,7 @@ def teacher_forced_loss(policy: Policy, examples: Examples, *, batch_size: int =
 def teacher_forced_total(policy: Policy, batch: Batch) -> Float[Tensor, ""]:
     """The log loss of a batch under teacher forcing, summed over target tokens."""
     trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
-    scores = trace.logits(batch.mask)
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    return log_loss(scores, batch.target[batch.mask])
+    return log_loss(trace.logits(batch.mask), batch.target[batch.mask])
 
 
 def batches_by_length(examples: Examples, batch_size: int) -> list[list[int]]:
