@@ -149,6 +149,8 @@ class Task(ABC):
         summary: one line on what is read and written.
         metric: the name of the headline metric in `score`.
         greater_is_better: whether a larger headline metric is better.
+        cost: the name of what an output costs in training that looks at costs, where the user
+            chooses none.
         recipe: the settings of model and training that suit it, where the user gives none.
     """
 
@@ -156,6 +158,7 @@ class Task(ABC):
     summary: ClassVar[str]
     metric: ClassVar[str]
     greater_is_better: ClassVar[bool] = False
+    cost: ClassVar[str]
     recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {"model": {}, "training": {}}
 
     @abstractmethod

@@ -15,6 +15,7 @@ class CellTask(Task):
     """A task whose outputs are as long as their sources, without eos."""
 
     metric: ClassVar[str] = "hamming_error"
+    cost: ClassVar[str] = "hamming"
 
     def score(
         self,
@@ -52,6 +53,7 @@ class CharacterTask(Task):
     """A task whose outputs are text and end in eos."""
 
     metric: ClassVar[str] = "character_error"
+    cost: ClassVar[str] = "edit_distance"
 
     def score(
         self,

@@ -49,6 +49,7 @@ class Tagging(CellTask):
     summary: ClassVar[str] = "words to named entities or chunks (CoNLL column files)"
     metric: ClassVar[str] = "f1"
     greater_is_better: ClassVar[bool] = True
+    cost: ClassVar[str] = "chunk_f1"
     recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "model": {
             "cell": "lstm",
