@@ -20,6 +20,16 @@ def test_fixed_length_targets_have_no_eos():
     assert (words.actions, words.size) == (2, 4)
 
 
+def test_unknown_stands_for_what_is_not_there():
+    words = Vocabulary.build(["a", "b"], eos=True, unknown=True)
+    assert words == Vocabulary(("<unk>", "a", "b", "<eos>"), bos=4, pad=5, eos=3, unknown=0)
+    assert words.encode(["b", "c", "a", "<unk>", "d"]) == [2, 0, 1, 0, 0]
+    assert words.decode([2, 0, 3, 1]) == ["b", "<unk>"]
+    assert Vocabulary.build("a", eos=False).unknown is None
+    with pytest.raises(ValueError, match=r"^the symbol '<unk>' comes more than once"):
+        Vocabulary.build(["<unk>"], eos=False, unknown=True)
+
+
 def test_pad_may_equal_eos():
     words = Vocabulary(("a", "b", "."), bos=2, pad=2, eos=2)
     assert (words.actions, words.size) == (3, 3)
@@ -55,6 +65,8 @@ def test_a_large_vocabulary_is_made_at_once():
         ({"eos": 2}, "eos is 2; it must be an action, 0 to 1"),
         ({"eos": -1}, "eos is -1; it must be an action, 0 to 1"),
         ({"backspace": 5}, "backspace is 5; it must be an action, 0 to 1"),
+        ({"unknown": 2}, "unknown is 2; it must be an action, 0 to 1"),
+        ({"unknown": -1}, "unknown is -1; it must be an action, 0 to 1"),
         ({"bos": -1}, "bos is -1; a token is at least 0"),
         ({"pad": -100}, "pad is -100; a token is at least 0"),
     ],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 EOS = "<eos>"
+UNKNOWN = "<unk>"
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,9 @@ class Vocabulary:
     `symbols[i]` is the text of token i. These are the *actions*, the tokens that may be written:
     logits have one column for each. `eos`, where the sequences have one, is among them; so may
     `backspace` be. `bos` and `pad` are only ever read, and need not be symbols. Where padding lies
-    is told by masks, never by comparing tokens with `pad`: so `pad` may equal `eos`.
+    is told by masks, never by comparing tokens with `pad`: so `pad` may equal `eos`. `unknown`,
+    where there is one, is the action that stands for all symbols that are not here; two of them
+    need not be the same symbol, so it never counts as a match.
 
     Args:
         symbols: the text of every action.
@@ -25,9 +28,10 @@ class Vocabulary:
         pad: the token that fills the rest of shorter rows.
         eos: the action that ends a sequence; None for fixed-length targets.
         backspace: the action that withdraws the last token, if there is one.
+        unknown: the action that stands for any symbol that is not here, if there is one.
 
     Raises:
-        ValueError: where eos or backspace is no action, or bos or pad no token.
+        ValueError: where eos, backspace or unknown is no action, or bos or pad no token.
     """
 
     symbols: tuple[str, ...]
@@ -35,10 +39,11 @@ class Vocabulary:
     pad: int
     eos: int | None = None
     backspace: int | None = None
+    unknown: int | None = None
 
     def __post_init__(self) -> None:
         """Check that the special tokens are tokens."""
-        for name in ("eos", "backspace"):
+        for name in ("eos", "backspace", "unknown"):
             token = getattr(self, name)
             if token is not None and not 0 <= token < self.actions:
                 raise ValueError(
@@ -49,18 +54,29 @@ class Vocabulary:
                 raise ValueError(f"{name} is {getattr(self, name)}; a token is at least 0")
 
     @classmethod
-    def build(cls, symbols: Iterable[str], *, eos: bool) -> Vocabulary:
+    def build(cls, symbols: Iterable[str], *, eos: bool, unknown: bool = False) -> Vocabulary:
         """A vocabulary of `symbols`, in their order, with eos last where wanted, then bos and pad.
+
+        Args:
+            symbols: the text of the actions.
+            eos: whether there is an eos, `EOS`.
+            unknown: whether there is a token for other symbols, `UNKNOWN`; it comes first.
 
         Raises:
             ValueError: where a symbol comes twice.
         """
-        symbols = (*symbols, EOS) if eos else tuple(symbols)
+        symbols = (*([UNKNOWN] if unknown else []), *symbols, *([EOS] if eos else []))
         repeated = sorted(symbol for symbol, times in Counter(symbols).items() if times > 1)
         if repeated:
             raise ValueError(f"the symbol {repeated[0]!r} comes more than once in the vocabulary")
         count = len(symbols)
-        return cls(symbols, bos=count, pad=count + 1, eos=count - 1 if eos else None)
+        return cls(
+            symbols,
+            bos=count,
+            pad=count + 1,
+            eos=count - 1 if eos else None,
+            unknown=0 if unknown else None,
+        )
 
     @property
     def actions(self) -> int:
@@ -78,12 +94,14 @@ class Vocabulary:
         return {symbol: i for i, symbol in enumerate(self.symbols)}
 
     def encode(self, symbols: Iterable[str]) -> list[int]:
-        """The ids of `symbols`, without eos.
+        """The ids of `symbols`, without eos; that of `unknown` for those that are not here.
 
         Raises:
-            KeyError: for a symbol that is not in the vocabulary.
+            KeyError: for a symbol that is not in the vocabulary, where there is no `unknown`.
         """
-        return [self.ids[symbol] for symbol in symbols]
+        if self.unknown is None:
+            return [self.ids[symbol] for symbol in symbols]
+        return [self.ids.get(symbol, self.unknown) for symbol in symbols]
 
     def decode(self, tokens: Sequence[int]) -> list[str]:
         """The symbols of `tokens` up to the first eos, which is left out."""

@@ -97,7 +97,7 @@ def test_a_policy_comes_back_bit_by_bit(turn, dtype, tmp_path):
 
 def test_any_symbol_comes_back(tmp_path):
     words = Vocabulary(
-        ("ü", " ", "\n", "", "\u2028", "🙂", "<eos>"), bos=9, pad=6, eos=6, backspace=2
+        ("ü", " ", "\n", "", "\u2028", "🙂", "<eos>"), bos=9, pad=6, eos=6, backspace=2, unknown=3
     )
     tiny_policy(words=words).save_pretrained(tmp_path)
     assert RecurrentPolicy.from_pretrained(tmp_path).vocabulary == words

@@ -175,6 +175,17 @@ def test_other_symbols(saved):
     )
 
 
+def test_another_unknown(saved):
+    folder, policy = saved
+    policy.config.unknown = 2
+    policy.config.save_pretrained(folder)
+    refused(
+        folder,
+        f"{folder}: config.json and codec.json disagree: unknown of the model is 2, of the task "
+        "None",
+    )
+
+
 def test_the_codec_of_a_known_task_is_found(tmp_path):
     from freerun.tasks import OcrCodec
 

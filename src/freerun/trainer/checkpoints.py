@@ -67,6 +67,7 @@ def disagreement(config: RecurrentConfig, codec: Codec) -> str | None:
         ("pad", config.pad, target.pad),
         ("eos", config.eos, target.eos),
         ("backspace", config.backspace, target.backspace),
+        ("unknown", config.unknown, target.unknown),
     ):
         if own != wanted:
             return f"{name} of the model is {own}, of the task {wanted}"

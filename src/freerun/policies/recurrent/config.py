@@ -26,6 +26,7 @@ class RecurrentConfig(PreTrainedConfig):
         pad: the token that fills shorter rows.
         eos: the action that ends a sequence; None for targets as long as their source.
         backspace: the action that withdraws a token, if there is one.
+        unknown: the action that stands for any symbol that is not among `symbols`, if there is one.
         limit: the most tokens that an output may have, eos included; None where there is no eos.
         cell: `gru` or `lstm`.
         hidden_size: the width of the recurrent states of encoder (each direction) and decoder.
@@ -49,6 +50,7 @@ class RecurrentConfig(PreTrainedConfig):
     pad: int = 0
     eos: int | None = None
     backspace: int | None = None
+    unknown: int | None = None
     limit: int | None = None
     cell: Literal["gru", "lstm"] = "gru"
     hidden_size: int = 128
@@ -93,7 +95,12 @@ class RecurrentConfig(PreTrainedConfig):
     def vocabulary(self) -> Vocabulary:
         """The tokens that the policy writes."""
         return Vocabulary(
-            tuple(self.symbols), bos=self.bos, pad=self.pad, eos=self.eos, backspace=self.backspace
+            tuple(self.symbols),
+            bos=self.bos,
+            pad=self.pad,
+            eos=self.eos,
+            backspace=self.backspace,
+            unknown=self.unknown,
         )
 
     @classmethod
@@ -129,6 +136,7 @@ class RecurrentConfig(PreTrainedConfig):
                 pad=vocabulary.pad,
                 eos=vocabulary.eos,
                 backspace=vocabulary.backspace,
+                unknown=vocabulary.unknown,
                 **settings,
             )
         except StrictDataclassFieldValidationError as error:
