@@ -79,3 +79,14 @@ class Policy(Protocol):
     ) -> Float[Tensor, "*rows e"]:
         """The embeddings of tokens, or mixtures of them, one weight for each action."""
         ...
+
+
+@runtime_checkable
+class GreedyPolicy(Protocol):
+    """What a policy may have beside: a step whose scores are never seen."""
+
+    def greedy_step(
+        self, state: State, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
+    ) -> tuple[Int[Tensor, "n"], State]:
+        """Read one input a row: the token with the largest score of `step`, and the new state."""
+        ...

@@ -1,21 +1,43 @@
 """Running a policy: roll-in for training, decoding for use."""
 
 from freerun.rolling.beam import beam_search
-from freerun.rolling.choices import greedy_choice, sampled_choice, truncated_log_probs
-from freerun.rolling.decode import Decoded, greedy, sample
+from freerun.rolling.choices import (
+    greedy_choice,
+    greedy_step,
+    sampled_choice,
+    truncated_log_probs,
+)
+from freerun.rolling.decode import Decoded, decode_by, greedy, sample
 from freerun.rolling.modes import evaluation_mode
 from freerun.rolling.roll_in import Few, learned, mixed, relaxed
+from freerun.rolling.roll_out import Outputs, Trials, complete, roll_out
+from freerun.rolling.trajectories import (
+    Trajectories,
+    learned_trajectories,
+    mixed_trajectories,
+    reference_trajectories,
+)
 
 __all__ = [
     "Decoded",
     "Few",
+    "Outputs",
+    "Trajectories",
+    "Trials",
     "beam_search",
+    "complete",
+    "decode_by",
     "evaluation_mode",
     "greedy",
     "greedy_choice",
+    "greedy_step",
     "learned",
+    "learned_trajectories",
     "mixed",
+    "mixed_trajectories",
+    "reference_trajectories",
     "relaxed",
+    "roll_out",
     "sample",
     "sampled_choice",
     "truncated_log_probs",

@@ -65,7 +65,7 @@ def greedy(
         best, tokens = scores.max(-1)  # the first of equals, as in greedy_choice
         return tokens, best - scores.logsumexp(-1)
 
-    return _decode(policy, source, choose, limit, keep_scores)
+    return decode_by(policy, source, choose, limit, keep_scores)
 
 
 def sample(
@@ -104,7 +104,7 @@ def sample(
         tokens = sampled_choice(log_probs, seed, "sample", ids[rows], cell)
         return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
 
-    return _decode(policy, source, choose, limit, keep_scores)
+    return decode_by(policy, source, choose, limit, keep_scores)
 
 
 def checked_limit(
@@ -129,16 +129,19 @@ Choose = Callable[
 
 
 @torch.no_grad()
-def _decode(
+def decode_by(
     policy: Policy,
     source: Source,
     choose: Choose,
-    limit: Int[Tensor, "n"] | None,
-    keep_scores: bool,
+    limit: Int[Tensor, "n"] | None = None,
+    keep_scores: bool = False,
 ) -> Decoded:
-    """Write until every row has ended.
+    """Write by `choose(scores, rows, cell)`, which gives tokens and log-probabilities, to the end.
 
     Ended rows leave the batch when they are a quarter of it: to pick rows costs as much as a step.
+
+    Raises:
+        ValueError: where a limit is below 1.
     """
     vocabulary, device = policy.vocabulary, source.mask.device
     limit = checked_limit(policy, source, limit)

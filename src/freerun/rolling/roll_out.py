@@ -1,0 +1,229 @@
+"""Roll-out: what becomes of a sentence when a token is tried at a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from freerun.policy import Policy, State, Trace
+from freerun.rolling.choices import greedy_step
+from freerun.rolling.modes import evaluation_mode
+from freerun.rolling.trajectories import Trajectories
+
+Draw = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], Int[Tensor, "n"]], Int[Tensor, "n"]]
+"""From (scores, which of the trials they are of, the cells to be written) to tokens."""
+
+Complete = Callable[
+    [Int[Tensor, "n p"], Int[Tensor, "n"], Int[Tensor, "n"]],
+    tuple[Int[Tensor, "n s"], Int[Tensor, "n"]],
+]
+"""From (prefixes, their lengths, the rows of the batch) to completions and their lengths."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Tokens to be tried: trial i writes `tokens[i]` at the cell numbered `place[i]`.
+
+    Attributes:
+        rows: the row of the batch of every cell.
+        cells: the cell of its row.
+        place: for each trial, which of the cells it stands at.
+        tokens: the token that it tries there.
+    """
+
+    rows: Int[Tensor, "m"]
+    cells: Int[Tensor, "m"]
+    place: Int[Tensor, "n"]
+    tokens: Int[Tensor, "n"]
+
+    def select(self, trials: Int[Tensor, "k"]) -> Trials:
+        """Some of the trials."""
+        return replace(self, place=self.place[trials], tokens=self.tokens[trials])
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What became of each trial.
+
+    Attributes:
+        tokens: the whole sequence; what stands beyond its length has no meaning.
+        lengths: the number of its tokens, eos left out.
+        open: whether it still goes on: neither ended by eos nor as long as it may be.
+        steps: how many decoder steps were run for all of them together.
+    """
+
+    tokens: Int[Tensor, "n t"]
+    lengths: Int[Tensor, "n"]
+    open: Bool[Tensor, "n"]
+    steps: int = 0
+
+
+@torch.no_grad()
+def roll_out(
+    policy: Policy,
+    trace: Trace,
+    roll_in: Trajectories,
+    trials: Trials,
+    *,
+    limit: Int[Tensor, "b"],
+    most: Int[Tensor, "b"],
+    draw: Draw | None = None,
+    at_once: int,
+) -> Outputs:
+    """Try the tokens, and let the policy continue.
+
+    All trials advance together, and leave as they end. A greedy roll-out that would only repeat
+    the roll-in is read off it.
+
+    Args:
+        policy: the model; continues in evaluation mode.
+        trace: the roll-in as the policy read it, without dropout.
+        roll_in: the prefixes.
+        trials: the tokens to try, and where.
+        limit: for each row of the batch, the most tokens, eos included.
+        most: for each row, how many tokens the policy may write after one that is tried; 0 for a
+            roll-out that is the reference policy's from the start.
+        draw: samples a token from scores; left out, roll-outs are greedy.
+        at_once: the most trials that are run together, which bounds the memory they take.
+    """
+    outputs = _begun(policy, roll_in, trials, limit)
+    rows = trials.rows[trials.place]
+    running = outputs.open & (most[rows] > 0)
+    if draw is None:
+        outputs, known = _repeated(
+            policy, roll_in, trials, outputs, running & (most >= limit)[rows]
+        )
+        running = running & ~known
+    waiting = running.nonzero()[:, 0]
+    # Those with the farthest to go first, so that those run together end together.
+    left = torch.minimum(limit[rows] - outputs.lengths, most[rows])[waiting]
+    waiting = waiting[left.argsort(descending=True, stable=True)]
+    steps = 0
+    with evaluation_mode(policy):
+        for chunk in waiting.split(at_once):
+            chunk = chunk.sort().values  # rows of a sentence side by side
+            steps += _run(policy, trace, trials, outputs, chunk, limit[rows], most[rows], draw)
+    return replace(outputs, steps=steps)
+
+
+def complete(
+    outputs: Outputs, rows: Int[Tensor, "n"], reference: Complete, limit: Int[Tensor, "n"] | None
+) -> Outputs:
+    """Let the reference policy finish all that is open.
+
+    Args:
+        outputs: what was written so far.
+        rows: the row of the batch of each.
+        reference: gives completions.
+        limit: the exact length of each row, where outputs have a fixed length.
+    """
+    going = outputs.open.nonzero()[:, 0]
+    if len(going) == 0:
+        return outputs
+    prefixes, lengths = outputs.tokens[going], outputs.lengths[going]
+    prefixes = prefixes[:, : int(lengths.max())]
+    rest, counts = reference(prefixes, lengths, rows[going])
+    if limit is not None:
+        counts = torch.minimum(counts, limit[going] - lengths)
+    ends = lengths + counts
+    tokens = outputs.tokens
+    missing = int(ends.max()) - tokens.shape[1]
+    if missing > 0:
+        tokens = torch.nn.functional.pad(tokens, (0, missing))
+    places = torch.arange(rest.shape[1], device=rest.device)
+    written = places < counts[:, None]
+    at = (going[:, None] * tokens.shape[1] + lengths[:, None] + places)[written]
+    tokens = tokens.flatten().index_put((at,), rest[written]).view(tokens.shape)
+    return Outputs(
+        tokens,
+        outputs.lengths.index_put((going,), ends),
+        torch.zeros_like(outputs.open),
+        outputs.steps,
+    )
+
+
+def _begun(
+    policy: Policy, roll_in: Trajectories, trials: Trials, limit: Int[Tensor, "b"]
+) -> Outputs:
+    """The prefix of each trial and the token it tries."""
+    rows, cells = trials.rows[trials.place], trials.cells[trials.place]
+    width = int(limit.max())
+    prefixes = roll_in.tokens.new_zeros(len(limit), width)
+    shared = min(width, roll_in.tokens.shape[1])
+    prefixes[:, :shared] = roll_in.tokens[:, :shared]
+    tokens = prefixes[rows]
+    tokens.scatter_(1, cells[:, None], trials.tokens[:, None])
+    ended = torch.zeros_like(rows, dtype=torch.bool)
+    if policy.vocabulary.eos is not None:
+        ended = trials.tokens == policy.vocabulary.eos
+    return Outputs(tokens, cells + (~ended).long(), ~ended & (cells + 1 < limit[rows]))
+
+
+def _repeated(
+    policy: Policy,
+    roll_in: Trajectories,
+    trials: Trials,
+    outputs: Outputs,
+    asked: Bool[Tensor, "n"],
+) -> tuple[Outputs, Bool[Tensor, "n"]]:
+    """Read off the roll-in what would only be written again; gives where that was done."""
+    rows, cells = trials.rows[trials.place], trials.cells[trials.place]
+    known = asked & roll_in.greedy[rows, cells] & (trials.tokens == roll_in.tokens[rows, cells])
+    lengths = roll_in.lengths
+    if policy.vocabulary.eos is not None:
+        last = roll_in.tokens.gather(1, lengths[:, None] - 1)[:, 0]
+        lengths = lengths - (last == policy.vocabulary.eos).long()
+    return (
+        replace(
+            outputs,
+            lengths=torch.where(known, lengths[rows], outputs.lengths),
+            open=outputs.open & ~known,
+        ),
+        known,
+    )
+
+
+def _run(
+    policy: Policy,
+    trace: Trace,
+    trials: Trials,
+    outputs: Outputs,
+    chunk: Int[Tensor, "k"],
+    limit: Int[Tensor, "n"],
+    most: Int[Tensor, "n"],
+    draw: Draw | None,
+) -> int:
+    """Continue the trials of `chunk`, and write into `outputs`; gives the number of steps."""
+    places, at = trials.place[chunk].unique_consecutive(return_inverse=True)
+    state: State = trace.fork(trials.rows[places], trials.cells[places]).select(at)
+    inputs, cell = trials.tokens[chunk], outputs.lengths[chunk]
+    last = torch.minimum(limit[chunk], cell + most[chunk]) - 1  # the last cell it may write
+    full = limit[chunk] - 1
+    eos, steps = policy.vocabulary.eos, 0
+    while True:
+        steps += len(chunk)
+        if draw is None:
+            inputs, state = greedy_step(policy, state, inputs)
+        else:
+            scores, state = policy.step(state, inputs)
+            inputs = draw(scores, chunk, cell)
+        outputs.tokens[chunk, cell] = inputs
+        done = cell == last
+        wrote = torch.ones_like(done)
+        if eos is not None:
+            wrote = inputs != eos
+            done = done | ~wrote
+        cell = cell + 1
+        if bool(done.any()):
+            ended = chunk[done]
+            outputs.lengths[ended] = (cell - (~wrote).long())[done]
+            outputs.open[ended] = (wrote & (cell <= full))[done]
+            stay = (~done).nonzero()[:, 0]
+            if len(stay) == 0:
+                return steps
+            chunk, inputs, cell = chunk[stay], inputs[stay], cell[stay]
+            last, full, state = last[stay], full[stay], state.select(stay)
