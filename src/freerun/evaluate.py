@@ -128,7 +128,7 @@ def scored(task: Task, codec: Codec, hypotheses: list[list[int]], examples: Exam
         [error for error in column if error is not None] for column in zip_longest(*wrong)
     ]
     return Evaluation(
-        metrics=task.score(codec, hypotheses, references),
+        metrics=task.score(codec, hypotheses, examples),
         hypotheses=hypotheses,
         references=references,
         error_by_position=[sum(column) / len(column) for column in at_position],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from freerun.tasks import DataError
+from freerun.tasks.store import Ragged, Stored
 
 
 @pytest.fixture
@@ -33,6 +34,17 @@ def refuses():
         assert str(caught.value) == message
 
     return check
+
+
+@pytest.fixture
+def given():
+    """A function that makes examples of references."""
+
+    def examples(*references):
+        rows = Ragged.of(references, 0)
+        return Stored(rows, rows, eos=False)
+
+    return examples
 
 
 @pytest.fixture

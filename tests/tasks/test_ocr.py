@@ -96,10 +96,10 @@ def test_overlaps_of_folds_are_reported(write):
     assert "1 test words have the very pixels of a word of train or dev" in data.notes
 
 
-def test_metrics_and_majority_by_hand(write):
+def test_metrics_and_majority_by_hand(write, given):
     task = Ocr(write(text(rows("aab", "abc", "aaa", "zaz", folds=[0, 1, 1, 1]))))
     data = task.load()
-    assert task.score(data.codec, [[0, 0, 1], [5]], [[0, 1, 1], [5]]) == {
+    assert task.score(data.codec, [[0, 0, 1], [5]], given([0, 1, 1], [5])) == {
         "hamming_error": 1 / 4,
         "exact_match": 1 / 2,
     }

@@ -162,9 +162,9 @@ def test_the_embedded_text_needs_nothing():
     assert sum(set(text) == {"-"} for text in texts(data.train)) < 10
 
 
-def test_metrics_by_hand():
+def test_metrics_by_hand(given):
     task = Spelling()
-    assert task.score(CODEC, [[1, 2], [3]], [[1, 2, 4], [3]]) == {
+    assert task.score(CODEC, [[1, 2], [3]], given([1, 2, 4], [3])) == {
         "character_error": 1 / 4,
         "exact_match": 1 / 2,
     }

@@ -220,22 +220,21 @@ def entities(write):
 )
 def test_f1_of_entities_by_hand(entities, hypothesis, f1, hamming):
     data = entities.load()
-    reference = data.test.references[0]
     output = data.codec.target.encode(hypothesis.split())
-    assert entities.score(data.codec, [output], [reference]) == {
+    assert entities.score(data.codec, [output], data.test) == {
         "f1": pytest.approx(f1),
         "hamming_error": pytest.approx(hamming / 7),
         "exact_match": float(hamming == 0),
     }
 
 
-def test_f1_counts_entities_of_all_sentences_together(entities):
+def test_f1_counts_entities_of_all_sentences_together(entities, given):
     codec = entities.load().codec
     rows = [["B-A", "O"], ["B-A", "B-A"]]
     references = [codec.target.encode(row) for row in rows]
     outputs = [codec.target.encode(row) for row in (["O", "O"], rows[1])]
     # Precision 2/2, recall 2/3; the mean over sentences would be 1/2.
-    assert entities.score(codec, outputs, references)["f1"] == pytest.approx(4 / 5)
+    assert entities.score(codec, outputs, given(*references))["f1"] == pytest.approx(4 / 5)
 
 
 def test_majority_finds_no_entity(entities):
@@ -250,7 +249,7 @@ def test_seqeval_is_asked_for(refuses, missing, entities):
     data = entities.load()
     missing("seqeval")
     message = "the F1 of entities needs seqeval, which is missing: pip install freerun[tagging]"
-    refuses(message, entities.score, data.codec, [[0]], [[0]])
+    refuses(message, entities.score, data.codec, [[0]], data.test)
 
 
 def rows(write, name, items):
@@ -344,8 +343,7 @@ def test_german_entities(real):
     assert sum(map(len, data.train.references)) == 59_716
     assert "34 of 1210 sentences of test also stand in train" in data.notes[0]
     assert "265 tags I-" in data.notes[3]
-    references = list(data.test.references)
-    assert task.score(data.codec, references, references)["f1"] == 1
+    assert task.score(data.codec, list(data.test.references), data.test)["f1"] == 1
     assert task.majority(data)["f1"] == 0
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from freerun.tasks import metrics
+from freerun.tasks import Data, Spelling, SpellingCodec, metrics
 
 
 def tokens(*words):
@@ -64,13 +64,20 @@ def test_the_commonest_token_and_the_smaller_of_two():
     assert metrics.commonest([[2], [1]]) == 1
 
 
-def test_the_constant_guess_is_the_better_of_two_on_dev():
+def test_constant_guesses_are_of_every_position_and_of_whole_targets():
     train = tokens("ab", "ab", "cb", "cd", "ce")
-    # At every position: "c", then "b". The commonest whole target: "ab".
-    assert metrics.constant_guess(train, tokens("cb", "cb")) == tokens("cb")[0]
-    assert metrics.constant_guess(train, tokens("ab", "ab")) == tokens("ab")[0]
+    assert metrics.constant_guesses(train) == tokens("cb", "ab")
 
 
-def test_the_constant_guess_is_as_long_as_the_median():
+@pytest.mark.parametrize("better", ["ab", "cb"])
+def test_the_better_guess_on_dev_is_scored_on_test(given, better):
+    train, dev = tokens("ab", "ab", "cb", "cd", "ce"), tokens(better)
+    data = Data(given(*train), given(*dev), given(*tokens("ab", "abc")), SpellingCodec(3, 0.0, 0))
+    right = better == "ab"
+    expected = {"character_error": (1 if right else 3) / 5, "exact_match": right / 2}
+    assert Spelling().majority(data) == expected
+
+
+def test_a_constant_guess_is_as_long_as_the_median():
     train = tokens("a", "aa", "aab", "aabbb", "aacccccc")
-    assert metrics.constant_guess(train, tokens("aab")) == tokens("aab")[0]
+    assert metrics.constant_guesses(train)[0] == tokens("aab")[0]

@@ -453,7 +453,7 @@ def test_learns_to_read_backwards(tmp_path):
     examples = data.load().train
     trainer(tmp_path, arguments=arguments, model=model, train_dataset=examples).train()
     written = outputs(model, DATA.test)
-    assert TASK.score(DATA.codec, written, DATA.test.references)["character_error"] < 0.1
+    assert TASK.score(DATA.codec, written, DATA.test)["character_error"] < 0.1
 
 
 def test_path_of_a_run_may_change(tmp_path):

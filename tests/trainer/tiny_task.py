@@ -120,7 +120,8 @@ class Tiny(Task):
             TinyCodec(self.letters, self.longest, self.eos),
         )
 
-    def score(self, codec, hypotheses, references) -> dict[str, float]:
+    def score(self, codec, hypotheses, examples) -> dict[str, float]:
+        references = examples.references
         return {
             "character_error": character_error(hypotheses, references),
             "exact_match": exact_match(hypotheses, references),

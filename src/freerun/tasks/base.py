@@ -174,9 +174,9 @@ class Task(ABC):
         self,
         codec: Codec,
         hypotheses: Sequence[Sequence[int]],
-        references: Sequence[Sequence[int]],
+        examples: Examples,
     ) -> dict[str, float]:
-        """The metrics of free-running outputs, eos left out, against their references."""
+        """The metrics of free-running outputs, eos left out, one for each of the examples."""
 
     @abstractmethod
     def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from freerun.tasks import metrics
-from freerun.tasks.base import Codec, Data, Task
+from freerun.tasks.base import Codec, Data, Examples, Task
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class CellTask(Task):
         self,
         codec: Codec,
         hypotheses: Sequence[Sequence[int]],
-        references: Sequence[Sequence[int]],
+        examples: Examples,
     ) -> dict[str, float]:
         """The share of wrong cells, and of outputs that are right throughout.
 
@@ -29,8 +29,8 @@ class CellTask(Task):
             ValueError: where an output is not as long as its reference.
         """
         return {
-            "hamming_error": metrics.hamming_error(hypotheses, references),
-            "exact_match": metrics.exact_match(hypotheses, references),
+            "hamming_error": metrics.hamming_error(hypotheses, examples.references),
+            "exact_match": metrics.exact_match(hypotheses, examples.references),
         }
 
     def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
@@ -44,8 +44,8 @@ class CellTask(Task):
     def majority(self, data: Data) -> dict[str, float]:
         """The metrics on the test set of writing the commonest token of training in every cell."""
         guess = metrics.commonest(data.train.references)
-        references = list(data.test.references)
-        return self.score(data.codec, [[guess] * len(row) for row in references], references)
+        outputs = [[guess] * len(row) for row in data.test.references]
+        return self.score(data.codec, outputs, data.test)
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class CharacterTask(Task):
         self,
         codec: Codec,
         hypotheses: Sequence[Sequence[int]],
-        references: Sequence[Sequence[int]],
+        examples: Examples,
     ) -> dict[str, float]:
         """All edits divided by all reference characters, and the share of right outputs."""
         return {
-            "character_error": metrics.character_error(hypotheses, references),
-            "exact_match": metrics.exact_match(hypotheses, references),
+            "character_error": metrics.character_error(hypotheses, examples.references),
+            "exact_match": metrics.exact_match(hypotheses, examples.references),
         }
 
     def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
@@ -76,11 +76,20 @@ class CharacterTask(Task):
         return metrics.aligned_errors(hypothesis, reference)
 
     def majority(self, data: Data) -> dict[str, float]:
-        """The metrics on the test set of one guess for every source, the better of two on dev.
+        """The metrics on the test set of one guess for every source, the better of two on dev."""
+        return constant_majority(self, data)
 
-        They are the commonest target of training, and the commonest character of training at every
-        position, up to the median length.
-        """
-        guess = metrics.constant_guess(list(data.train.references), list(data.dev.references))
-        references = list(data.test.references)
-        return self.score(data.codec, [guess] * len(references), references)
+
+def constant_majority(task: Task, data: Data) -> dict[str, float]:
+    """The metrics on the test set of one guess for every source, the better of two on dev.
+
+    They are the commonest target of training, and the commonest token of training at every
+    position, up to the median length.
+    """
+
+    def on_dev(guess: list[int]) -> float:
+        found = task.score(data.codec, [guess] * len(data.dev), data.dev)[task.metric]
+        return found if task.greater_is_better else -found
+
+    guess = max(metrics.constant_guesses(list(data.train.references)), key=on_dev)
+    return task.score(data.codec, [guess] * len(data.test), data.test)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from freerun.tasks.base import Codec, Data, DataError
+from freerun.tasks.base import Codec, Data, DataError, Examples
 from freerun.tasks.conll import Sentence, find_files, read_rows, read_sentences
 from freerun.tasks.extras import extra
 from freerun.tasks.files import decode_lines, read_bytes
@@ -153,7 +153,7 @@ class Tagging(CellTask):
         self,
         codec: Codec,
         hypotheses: Sequence[Sequence[int]],
-        references: Sequence[Sequence[int]],
+        examples: Examples,
     ) -> dict[str, float]:
         """The F1 of entities (micro, as conlleval counts them), and the errors of tags.
 
@@ -164,9 +164,9 @@ class Tagging(CellTask):
             MissingExtraError: where `seqeval` is not installed.
         """
         seqeval = extra("seqeval.metrics", "tagging", "the F1 of entities")
-        errors = super().score(codec, hypotheses, references)
+        errors = super().score(codec, hypotheses, examples)
         predicted, true = (
-            [codec.target.decode(row) for row in rows] for rows in (hypotheses, references)
+            [codec.target.decode(row) for row in rows] for rows in (hypotheses, examples.references)
         )
         return {"f1": float(seqeval.f1_score(true, predicted, zero_division=0)), **errors}
 

@@ -220,7 +220,7 @@ class Trainer(ResumableTrainer):
         hypotheses, loss = free_run(
             self.model_wrapped, self.objective.model, examples, self.decoding, self.args
         )
-        figures = self.task.score(self.processing_class, hypotheses, examples.references)
+        figures = self.task.score(self.processing_class, hypotheses, examples)
         figures = {**figures, "teacher_forced_loss": loss}
         metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in figures.items()}
         self.log({**metrics, "seconds": self.meter.seconds})
