@@ -1,0 +1,121 @@
+"""Anyone's own function of one pair as a cost."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+
+class PythonCost:
+    """A cost made of a Python function of one hypothesis and one reference.
+
+    For metrics of other packages, on lists of token ids or on texts. It is called for every pair
+    in turn, which is far slower than a batched cost: it warns of that once. Costs need no range,
+    but the parameter α of a loss is in their unit; greater must be worse.
+
+    Attributes:
+        name: what messages call it.
+
+    Args:
+        function: function(hypothesis, reference), which gives a finite number.
+        on: what it is given: `tokens`, lists of token ids without eos, or `text`.
+        write: makes a text of a list of token ids; for `text` alone.
+        name: what messages call it; the function's own name where not given.
+
+    Raises:
+        ValueError: where `on` is neither, or `write` is missing or not used.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any, Any], Any],
+        on: Literal["tokens", "text"] = "tokens",
+        write: Callable[[list[int]], str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if on not in ("tokens", "text"):
+            raise ValueError(f"on is {on!r}; a cost is computed on 'tokens' or on 'text'")
+        if on == "text" and write is None:
+            raise ValueError("a cost on text needs write, which makes a text of token ids")
+        if on == "tokens" and write is not None:
+            raise ValueError("write makes texts of token ids, but this cost is on tokens")
+        self._function = function
+        self._write = write
+        self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
+        self._warned = False
+
+    def __repr__(self) -> str:
+        return f"PythonCost({self.name!r}, on={'tokens' if self._write is None else 'text'!r})"
+
+    def __call__(
+        self,
+        hypotheses: Int[Tensor, "n h"],
+        hypothesis_lengths: Int[Tensor, "n"],
+        references: Int[Tensor, "n r"],
+        reference_lengths: Int[Tensor, "n"],
+    ) -> Float[Tensor, "n"]:
+        """The function's value for every row, in double precision.
+
+        Raises:
+            ValueError: where a value is no finite number, naming row and value.
+        """
+        ours = _rows(hypotheses, hypothesis_lengths)
+        theirs = _rows(references, reference_lengths)
+        began = time.perf_counter()
+        values = [self._value(i, *pair) for i, pair in enumerate(zip(ours, theirs, strict=True))]
+        if values and not self._warned:
+            self._warned = True
+            rate = len(values) / (time.perf_counter() - began)
+            warnings.warn(
+                f"the cost {self.name} is a Python function, called for one pair at a time: "
+                f"{rate:,.0f} pairs a second so far, where a batched cost such as "
+                "freerun.costs.bleu makes 100,000 or more",
+                stacklevel=2,
+            )
+        return torch.tensor(values, dtype=torch.float64, device=hypotheses.device)
+
+    def _value(self, row: int, hypothesis: list[int], reference: list[int]) -> float:
+        if self._write is None:
+            value = self._function(hypothesis, reference)
+        else:
+            value = self._function(self._write(hypothesis), self._write(reference))
+        if isinstance(value, Tensor) and value.numel() == 1:
+            value = value.item()
+        if not isinstance(value, Real) or not abs(float(value)) < float("inf"):
+            raise ValueError(_not_finite(self.name, row, value))
+        return float(value)
+
+
+def checked(costs: Shaped[Tensor, "n"], name: str = "the cost") -> Float[Tensor, "n"]:
+    """Costs of anyone's own batched function, in double precision.
+
+    Args:
+        costs: one for every row.
+        name: what a message calls the function.
+
+    Raises:
+        ValueError: where one is NaN or infinite, naming row and value.
+    """
+    costs = costs.double()
+    wrong = ~costs.isfinite()
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(_not_finite(name, row, costs[row].item()))
+    return costs
+
+
+def _not_finite(name: str, row: int, value: object) -> str:
+    return f"{name} gave {value!r} for row {row}; a cost is a finite number"
+
+
+def _rows(tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"]) -> list[list[int]]:
+    """Rows as lists, in one copy from the device."""
+    pairs = zip(tokens.tolist(), lengths.tolist(), strict=True)
+    return [row[:length] for row, length in pairs]

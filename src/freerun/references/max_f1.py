@@ -1,0 +1,74 @@
+"""The reference policy that is exact for the F1 of chunks."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from freerun.costs.chunks import chunks
+from freerun.references.copy import suffix
+
+
+def max_f1(
+    prefixes: Int[Tensor, "n p"],
+    prefix_lengths: Int[Tensor, "n"],
+    references: Int[Tensor, "n r"],
+    reference_lengths: Int[Tensor, "n"],
+    *,
+    tags: Int[Tensor, "a"],
+    outside: int,
+    begins: Int[Tensor, "k"],
+) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
+    """The completion to the length of the reference that maximises the F1 of chunks.
+
+    It copies the reference, but for the chunk that goes on where the prefix ends, if the prefix has
+    already got it wrong: the rest of it is written outside, as a chunk there would be one too many.
+    And a chunk that the reference begins with a continuing tag is begun with a beginning one where
+    the prefix ends in a chunk of its kind, which it would continue. Every chunk of the reference
+    that can still be right then is, and each raises F1.
+
+    Args:
+        prefixes: what was written so far; what stands beyond a row's length is not looked at.
+        prefix_lengths: the number of tokens of every prefix.
+        references: the targets, likewise.
+        reference_lengths: the number of tokens of every target.
+        tags: what every token says of chunks, as `freerun.costs.chunk_tags` gives it.
+        outside: a token that stands outside chunks.
+        begins: for every kind of chunk a token that begins one, or -1 where there is none.
+
+    Returns:
+        The tokens after every prefix, and how many they are: none where the prefix is as long as
+        its target, or longer.
+    """
+    true = chunks(references, reference_lengths, tags)
+    own = chunks(prefixes, prefix_lengths, tags)
+    at = prefix_lengths.long()
+    kind = _at(true.kinds, at)
+    same = (kind >= 0) & (kind == _at(own.kinds, at - 1))
+    right = same & (_last(own.starts, at) == _last(true.starts, at))
+    fresh = _at(true.starts.long(), at) == 1
+    begin = begins.to(at.device)[kind.clamp(min=0)]
+    broken = (kind >= 0) & torch.where(fresh, same & (begin < 0), ~right)
+
+    tokens, counts = suffix(references, reference_lengths, at)
+    cells = at[:, None] + torch.arange(tokens.shape[1], device=at.device)
+    rest = cells < _at(true.ends, at)[:, None]
+    tokens = tokens.where(~(broken[:, None] & rest), outside)
+    begun = (fresh & same & (begin >= 0))[:, None] & (cells == at[:, None])
+    return begin[:, None].to(tokens.dtype).where(begun, tokens), counts
+
+
+def _at(values: Int[Tensor, "n t"], cells: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """The value at one cell of every row, -1 where there is no such cell."""
+    outside = torch.full_like(cells, -1)[:, None]
+    cells = (cells + 1).clamp(0, values.shape[1] + 1)
+    return torch.cat([outside, values, outside], 1).gather(1, cells[:, None])[:, 0]
+
+
+def _last(starts: Bool[Tensor, "n t"], before: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """The last start before a cell of every row, -1 where there is none."""
+    cells = torch.arange(starts.shape[1], device=starts.device)
+    starts = starts & (cells < before[:, None])
+    none = torch.full_like(before, -1)[:, None]
+    return torch.cat([none, cells.where(starts, -1)], 1).amax(1)

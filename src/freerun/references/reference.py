@@ -1,0 +1,98 @@
+"""What a reference policy is, and the reference policies by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal, Protocol, get_args
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from freerun.costs import CostName, chunk_tags
+from freerun.references.best_suffix import best_suffix_bleu, best_suffix_bleu_1, best_suffix_gleu
+from freerun.references.copy import copy
+from freerun.references.edit_distance import edit_distance
+from freerun.references.max_f1 import max_f1
+
+ReferenceName = Literal[
+    "copy", "best_suffix_bleu_1", "best_suffix_bleu", "best_suffix_gleu", "max_f1", "edit_distance"
+]
+
+FITTING: dict[CostName, ReferenceName] = {
+    "hamming": "copy",
+    "hamming_total": "copy",
+    "edit_distance": "edit_distance",
+    "bleu": "best_suffix_bleu_1",
+    "bleu_1": "best_suffix_bleu_1",
+    "gleu": "best_suffix_gleu",
+    "chunk_f1": "max_f1",
+}
+"""The reference policy that suits a cost."""
+
+
+class Reference(Protocol):
+    """A reference policy: completes what was written as well as the reference target allows."""
+
+    def __call__(
+        self,
+        prefixes: Int[Tensor, "n p"],
+        prefix_lengths: Int[Tensor, "n"],
+        references: Int[Tensor, "n r"],
+        reference_lengths: Int[Tensor, "n"],
+    ) -> tuple[Int[Tensor, "n s"], Int[Tensor, "n"]]:
+        """The completion of every prefix, whatever the other rows are.
+
+        Args:
+            prefixes: what was written so far; what stands beyond a row's length is not looked at.
+            prefix_lengths: the number of tokens of every prefix.
+            references: the targets, likewise.
+            reference_lengths: the number of tokens of every target, eos left out.
+
+        Returns:
+            The tokens after every prefix, eos left out, and how many they are; what stands beyond
+            is undefined.
+        """
+        ...
+
+
+def named_reference(
+    name: ReferenceName, symbols: Sequence[str], unknown: int | None = None
+) -> Reference:
+    """The reference policy of that name for outputs written in a vocabulary.
+
+    Args:
+        name: one of `ReferenceName`.
+        symbols: the text of every token; `max_f1` reads its tags there.
+        unknown: a token that never counts as a match, such as `<unk>`; it is copied like others.
+
+    Raises:
+        ValueError: where there is none of that name, or `symbols` are no tags for `max_f1`.
+    """
+    if name == "copy":
+        return copy
+    if name == "max_f1":
+        return _max_f1(symbols, unknown)
+    if name not in _SEARCHING:
+        names = ", ".join(get_args(ReferenceName))
+        raise ValueError(f"there is no reference policy called {name!r}; they are {names}")
+    return partial(_SEARCHING[name], unknown=unknown)
+
+
+_SEARCHING = {
+    "best_suffix_bleu_1": best_suffix_bleu_1,
+    "best_suffix_bleu": best_suffix_bleu,
+    "best_suffix_gleu": best_suffix_gleu,
+    "edit_distance": edit_distance,
+}
+
+
+def _max_f1(symbols: Sequence[str], unknown: int | None) -> Reference:
+    tags = chunk_tags(symbols, unknown)
+    if "O" not in symbols:
+        raise ValueError("no symbol is 'O'; max_f1 writes it where no chunk can be right any more")
+    kinds = torch.arange((int(tags.max()) + 1) // 2)
+    found = tags == 2 * kinds[:, None] + 1
+    begins = found.byte().argmax(1).where(found.any(1), -1)
+    return partial(max_f1, tags=tags, outside=symbols.index("O"), begins=begins)
