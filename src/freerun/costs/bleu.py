@@ -8,15 +8,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from freerun.costs.ngrams import matches, possible
-from freerun.costs.rows import by_rows
+from freerun.costs.ngrams import matches, memory, possible
+from freerun.costs.rows import by_rows, unmatched
 
 
+@by_rows(partial(memory, 4))
 def bleu(
     hypotheses: Int[Tensor, "n h"],
     hypothesis_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
+    *,
+    unknown: int | None = None,
 ) -> Float[Tensor, "n"]:
     """1 - BLEU-4 of single sentences, with one added to all counts.
 
@@ -28,21 +31,26 @@ def bleu(
     Args:
         hypotheses: the outputs; what stands beyond a row's length is not looked at.
         hypothesis_lengths: the number of tokens of every output, eos left out.
-        references: the targets, likewise. Negative tokens match nothing.
+        references: the targets, likewise.
         reference_lengths: the number of tokens of every target, eos left out.
+        unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
         A cost in [0, 1] for every row, in double precision: 0 for the reference itself, 1 where no
         word matches, so also for an empty hypothesis.
     """
-    return _cost(4, hypotheses, hypothesis_lengths, references, reference_lengths)
+    pairs = (hypotheses, hypothesis_lengths, unmatched(references, unknown), reference_lengths)
+    return 1 - bleu_score(matches(*pairs, 4), hypothesis_lengths, reference_lengths)
 
 
+@by_rows(partial(memory, 1))
 def bleu_1(
     hypotheses: Int[Tensor, "n h"],
     hypothesis_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
+    *,
+    unknown: int | None = None,
 ) -> Float[Tensor, "n"]:
     """1 - BLEU-1 of single sentences: `bleu` of single words.
 
@@ -51,46 +59,31 @@ def bleu_1(
     Args:
         hypotheses: the outputs; what stands beyond a row's length is not looked at.
         hypothesis_lengths: the number of tokens of every output, eos left out.
-        references: the targets, likewise. Negative tokens match nothing.
+        references: the targets, likewise.
         reference_lengths: the number of tokens of every target, eos left out.
+        unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
         A cost in [0, 1] for every row, in double precision: 0 for the words of the reference in any
         order, 1 where no word matches, so also for an empty hypothesis.
     """
-    return _cost(1, hypotheses, hypothesis_lengths, references, reference_lengths)
+    pairs = (hypotheses, hypothesis_lengths, unmatched(references, unknown), reference_lengths)
+    return 1 - bleu_score(matches(*pairs, 1), hypothesis_lengths, reference_lengths)
 
 
 def bleu_score(
-    matched: Int[Tensor, "n orders"],
-    hypothesis_lengths: Int[Tensor, "n"],
-    reference_lengths: Int[Tensor, "n"],
-) -> Float[Tensor, "n"]:
-    """BLEU from the number of matches of every order, one order or four.
+    matched: Int[Tensor, "orders *s"],
+    hypothesis_lengths: Int[Tensor, "*s"],
+    reference_lengths: Int[Tensor, "*s"],
+) -> Float[Tensor, "*s"]:
+    """BLEU of the number of matches of every order, of one order or four.
 
-    Products of whole numbers are exact, and division and square root are rounded once: equal
-    fractions give equal scores, to the bit, on every device.
+    Products of whole numbers are exact, and division and square root are rounded once: so equal
+    fractions give equal scores, to the bit.
     """
-    orders = matched.shape[1]
-    counts = possible(hypothesis_lengths, orders)
-    precision = (matched + 1).double().prod(1) / (counts + 1).double().prod(1)
-    if orders == 4:
+    counts = possible(hypothesis_lengths, len(matched))
+    precision = (matched + 1).double().prod(0) / (counts + 1).double().prod(0)
+    if len(matched) == 4:
         precision = precision.sqrt().sqrt()
     ratio = reference_lengths / hypothesis_lengths.clamp(min=1).double()
-    return torch.exp((1 - ratio).clamp(max=0)) * precision * (matched[:, 0] > 0)
-
-
-def _cost(orders: int, *pairs: Tensor) -> Float[Tensor, "n"]:
-    width = pairs[0].shape[1]
-    return by_rows(partial(_few, orders), *pairs, row_bytes=8 * (2 * orders + 3) * max(1, width))
-
-
-def _few(
-    orders: int,
-    hypotheses: Int[Tensor, "n h"],
-    hypothesis_lengths: Int[Tensor, "n"],
-    references: Int[Tensor, "n r"],
-    reference_lengths: Int[Tensor, "n"],
-) -> Float[Tensor, "n"]:
-    matched = matches(hypotheses, hypothesis_lengths, references, reference_lengths, orders)
-    return 1 - bleu_score(matched, hypothesis_lengths, reference_lengths)
+    return torch.exp((1 - ratio).clamp(max=0)) * precision * (matched[0] > 0)

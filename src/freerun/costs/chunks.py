@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.costs.rows import within
+from freerun.costs.rows import by_rows, within
 
 _TAG = re.compile(r"(?P<place>[BI])(?:-(?P<kind>.*))?|O|<.*>", re.S)
 
@@ -45,6 +45,7 @@ def chunk_tags(symbols: Sequence[str], unknown: int | None = None) -> Int[Tensor
     return torch.tensor(tags)
 
 
+@by_rows(lambda width, other: 8 * (width + other))
 def chunk_f1(
     hypotheses: Int[Tensor, "n h"],
     hypothesis_lengths: Int[Tensor, "n"],

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, Protocol, get_args
 
@@ -42,7 +41,7 @@ class Cost(Protocol):
         ...
 
 
-_PURE: dict[str, Cost] = {
+_PURE: dict[str, Callable[..., Float[Tensor, "n"]]] = {
     "hamming": hamming,
     "hamming_total": hamming_total,
     "edit_distance": edit_distance,
@@ -68,33 +67,4 @@ def named_cost(name: CostName, symbols: Sequence[str], unknown: int | None = Non
     if name not in _PURE:
         names = ", ".join(get_args(CostName))
         raise ValueError(f"there is no cost called {name!r}; the costs are {names}")
-    return _PURE[name] if unknown is None else WithoutMatches(_PURE[name], unknown)
-
-
-@dataclass(frozen=True)
-class WithoutMatches:
-    """A cost to which a token of the reference is one that no output can write.
-
-    Attributes:
-        cost: the cost, to which negative tokens match nothing.
-        token: the token.
-    """
-
-    cost: Cost
-    token: int
-
-    def __call__(
-        self,
-        hypotheses: Int[Tensor, "n h"],
-        hypothesis_lengths: Int[Tensor, "n"],
-        references: Int[Tensor, "n r"],
-        reference_lengths: Int[Tensor, "n"],
-    ) -> Float[Tensor, "n"]:
-        """The cost of every row."""
-        references = unmatched(references, self.token)
-        return self.cost(hypotheses, hypothesis_lengths, references, reference_lengths)
-
-
-def unmatched(references: Int[Tensor, "n r"], token: int | None) -> Int[Tensor, "n r"]:
-    """References in which `token` is -1, which matches nothing."""
-    return references if token is None else references.long().where(references != token, -1)
+    return partial(_PURE[name], unknown=unknown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from freerun.costs.rows import comparable, within
+from freerun.costs.rows import by_rows, comparable, unmatched, within
 
 
 def hamming(
@@ -13,14 +13,17 @@ def hamming(
     hypothesis_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
+    *,
+    unknown: int | None = None,
 ) -> Float[Tensor, "n"]:
     """The share of cells that are wrong, 1/T Σ_t [y_t ≠ y*_t].
 
     Args:
         hypotheses: the outputs; what stands beyond a row's length is not looked at.
         hypothesis_lengths: the number of tokens of every output.
-        references: the targets, likewise. Negative tokens match nothing.
-        reference_lengths: the number of tokens of every target: those of its output.
+        references: the targets, likewise.
+        reference_lengths: the number of tokens of every target: as many as its output has.
+        unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
         A cost in [0, 1] for every row, in double precision; a row without tokens costs 0.
@@ -28,8 +31,8 @@ def hamming(
     Raises:
         ValueError: where an output is not as long as its target.
     """
-    wrong = hamming_total(hypotheses, hypothesis_lengths, references, reference_lengths)
-    return wrong / reference_lengths.clamp(min=1)
+    pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
+    return hamming_total(*pairs, unknown=unknown) / reference_lengths.clamp(min=1)
 
 
 def hamming_total(
@@ -37,14 +40,17 @@ def hamming_total(
     hypothesis_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
+    *,
+    unknown: int | None = None,
 ) -> Float[Tensor, "n"]:
     """The number of cells that are wrong, Σ_t [y_t ≠ y*_t].
 
     Args:
         hypotheses: the outputs; what stands beyond a row's length is not looked at.
         hypothesis_lengths: the number of tokens of every output.
-        references: the targets, likewise. Negative tokens match nothing.
-        reference_lengths: the number of tokens of every target: those of its output.
+        references: the targets, likewise.
+        reference_lengths: the number of tokens of every target: as many as its output has.
+        unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
         A whole number from 0 to the length for every row, in double precision.
@@ -52,17 +58,29 @@ def hamming_total(
     Raises:
         ValueError: where an output is not as long as its target.
     """
-    longer = hypothesis_lengths != reference_lengths
-    if longer.any():
-        row = int(longer.nonzero()[0])
+    unlike = hypothesis_lengths != reference_lengths
+    if unlike.any():
+        row = int(unlike.nonzero()[0])
         raise ValueError(
             f"row {row} has {int(hypothesis_lengths[row])} tokens and its reference "
             f"{int(reference_lengths[row])}; the Hamming cost compares equal lengths: take "
-            "edit_distance where lengths may differ"
+            "edit_distance where they may differ"
         )
-    hypotheses, references = comparable(
-        hypotheses, hypothesis_lengths, references, reference_lengths
-    )
-    width = min(hypotheses.shape[1], references.shape[1])
-    wrong = hypotheses[:, :width] != references[:, :width]
-    return (wrong & within(width, reference_lengths)).sum(1).double()
+    pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
+    return _wrong(*pairs, unknown=unknown)
+
+
+@by_rows(lambda width, other: 3 * (width + other))
+def _wrong(
+    hypotheses: Int[Tensor, "n h"],
+    hypothesis_lengths: Int[Tensor, "n"],
+    references: Int[Tensor, "n r"],
+    reference_lengths: Int[Tensor, "n"],
+    *,
+    unknown: int | None,
+) -> Float[Tensor, "n"]:
+    targets = unmatched(references, unknown)
+    own, true = comparable(hypotheses, hypothesis_lengths, targets, reference_lengths)
+    width = min(own.shape[1], true.shape[1])
+    wrong = (own[:, :width] != true[:, :width]) & within(width, reference_lengths)
+    return wrong.sum(1).double()

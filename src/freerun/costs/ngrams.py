@@ -1,4 +1,4 @@
-"""n-grams that a hypothesis shares with its reference."""
+"""n-grams that a hypothesis shares with its reference, as sets of positions (`costs.words`)."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from freerun.costs.words import following, matching, size
+from freerun.costs.words import count, first, matching, moved, size
 
 
-def claimed(
+def equal_ngrams(
     hypotheses: Int[Tensor, "n h"],
     hypothesis_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
     orders: int,
-) -> Int[Tensor, "{orders} w n"]:
-    """The n-grams of the reference that the hypothesis matches, of order 1 to `orders`.
+) -> Int[Tensor, "w {orders} h n"]:
+    """For the n-gram at every position of a hypothesis, where equal ones start in the reference.
 
-    Every n-gram of a hypothesis claims the first equal one of the reference that is still free. So
-    an n-gram with a occurrences in the one and b in the other claims min(a, b) of them, the first.
-
-    Returns:
-        The places where claimed n-grams start, as sets of bits (`costs.words`).
+    For n from 1 to `orders`. An n-gram is equal where its first word is, and what follows.
     """
-    single = matching(hypotheses, hypothesis_lengths, references, reference_lengths)
-    equal = single.new_zeros(orders, *single.shape)
-    equal[0] = single
+    words = matching(hypotheses, hypothesis_lengths, references, reference_lengths)
+    equal = words.new_zeros(len(words), orders, *words.shape[1:])
+    equal[:, 0] = words
     for n in range(1, orders):
-        torch.bitwise_and(equal[n - 1, :, :-n], following(single, n)[:, n:], out=equal[n, :, :-n])
-    free = torch.full_like(equal[:, :, 0], -1)
-    for i in range(equal.shape[2]):
-        open_ = equal[:, :, i] & free
-        first = open_ & -open_
-        if len(single) > 1:
-            first = first.where((open_ != 0).cumsum(1) == 1, 0)
-        free ^= first
+        rest = moved(words[:, n:], n)
+        torch.bitwise_and(equal[:, n - 1, : rest.shape[1]], rest, out=equal[:, n, : rest.shape[1]])
+    return equal
+
+
+def claimed(equal: Int[Tensor, "w o h n"]) -> Int[Tensor, "w o n"]:
+    """The n-grams of the reference that those of the hypothesis match, none of them twice.
+
+    Each claims the first of its equals that is still free. So an n-gram that stands a times in the
+    hypothesis and b times in the reference claims min(a, b) there, and the first ones.
+    """
+    free = torch.full_like(equal.sum(2), -1)
+    for here in equal.unbind(2):
+        free ^= first(here & free)
     return ~free
 
 
@@ -45,16 +47,17 @@ def matches(
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
     orders: int,
-) -> Int[Tensor, "n {orders}"]:
-    """How many n-grams match, of order 1 to `orders`, none more often than the reference has it.
-
-    The clipped counts of BLEU. Negative tokens match nothing.
-    """
-    sets = claimed(hypotheses, hypothesis_lengths, references, reference_lengths, orders)
-    return size(sets.transpose(0, 1)).T
+) -> Int[Tensor, "{orders} n"]:
+    """How many n-grams match for n from 1 to `orders`: the clipped counts of BLEU."""
+    pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
+    return size(claimed(equal_ngrams(*pairs, orders)))
 
 
-def possible(lengths: Int[Tensor, "n"], orders: int) -> Int[Tensor, "n {orders}"]:
-    """How many n-grams a sequence of a length has, of order 1 to `orders`."""
-    shorter = torch.arange(orders, device=lengths.device)
-    return (lengths.long()[:, None] - shorter).clamp(min=0)
+def possible(lengths: Int[Tensor, "*s"], orders: int) -> Int[Tensor, "{orders} *s"]:
+    """How many n-grams a sequence of a length has, for n from 1 to `orders`."""
+    return torch.stack([(lengths.long() - n).clamp(min=0) for n in range(orders)])
+
+
+def memory(orders: int, width: int, other: int) -> int:
+    """The numbers that a row's temporaries take in `matches`, by the widths of both sides."""
+    return (count(other) * (orders + 3) + 3) * (width + 1) + 3 * other

@@ -1,35 +1,60 @@
-"""What batched costs share: which tokens count, and rows taken a few at a time."""
+"""What batched costs share: which tokens count, and rows taken in blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import Any, TypeVar, cast
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-_CACHED = 2**21
-"""Bytes of temporaries on a CPU: what its caches hold, so that every step stays in them."""
-_BOUNDED = 2**26
-"""Bytes of temporaries on other devices, where few large steps are quickest."""
+_BYTES = 2**25
+"""Temporaries of a block: few enough to stay small, enough that steps are worth starting."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def by_rows(
-    function: Callable[..., Shaped[Tensor, "n ..."]],
-    *tensors: Shaped[Tensor, "n ..."],
-    row_bytes: int,
-) -> Shaped[Tensor, "n ..."]:
-    """`function` of a few rows at a time, its results one after another.
+def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
+    """Makes a function of four tensors take their rows in blocks, so that its memory is bounded.
+
+    The tensors are those of a `Cost` or a `Reference`, its first four arguments. Results, a tensor
+    or a tuple of them, have a row for each of theirs.
 
     Args:
-        function: takes rows of all tensors, and gives as many.
-        tensors: one row of each belongs together.
-        row_bytes: what the temporaries of one row take.
+        words: the numbers that a row's temporaries take, by the widths of both sides.
     """
-    most = max(1, (_CACHED if tensors[0].device.type == "cpu" else _BOUNDED) // max(1, row_bytes))
-    starts = range(0, max(1, len(tensors[0])), most)
-    parts = [function(*(tensor[i : i + most] for tensor in tensors)) for i in starts]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def decorate(function: Function) -> Function:
+        parameters = signature(function)
+        names = list(parameters.parameters)[:4]
+
+        @wraps(function)
+        def blockwise(*arguments: Any, **settings: Any) -> Any:
+            given = parameters.bind(*arguments, **settings).arguments
+            tensors: list[Tensor] = [given.pop(name) for name in names]
+            rows, (one, other) = len(tensors[0]), (tensors[0].shape[1], tensors[2].shape[1])
+            most = max(1, _BYTES // (8 * max(1, words(one, other))))
+            parts = [
+                function(*(tensor[i : i + most] for tensor in tensors), **given)
+                for i in range(0, max(1, rows), most)
+            ]
+            if len(parts) == 1:
+                return parts[0]
+            if isinstance(parts[0], tuple):
+                return tuple(torch.cat(pieces) for pieces in zip(*parts, strict=True))
+            return torch.cat(parts)
+
+        return cast(Function, blockwise)
+
+    return decorate
+
+
+def unmatched(references: Int[Tensor, "n r"], token: int | None) -> Int[Tensor, "n r"]:
+    """References in which `token` is -1, which matches nothing."""
+    return references if token is None else references.long().where(references != token, -1)
 
 
 def comparable(
@@ -39,20 +64,11 @@ def comparable(
     reference_lengths: Int[Tensor, "n"],
 ) -> tuple[Int[Tensor, "n h"], Int[Tensor, "n r"]]:
     """Both sides with negative tokens, and what stands beyond a length, made to equal nothing."""
-    return (
-        _counted(hypotheses, hypothesis_lengths, nothing=-1),
-        _counted(references, reference_lengths, nothing=-2),
-    )
+    counted = within(hypotheses.shape[1], hypothesis_lengths) & (hypotheses >= 0)
+    due = within(references.shape[1], reference_lengths) & (references >= 0)
+    return hypotheses.long().where(counted, -1), references.long().where(due, -2)
 
 
-def _counted(
-    tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"], *, nothing: int
-) -> Int[Tensor, "n t"]:
-    """Tokens as int64, `nothing` where they do not count."""
-    counts = within(tokens.shape[1], lengths) & (tokens >= 0)
-    return tokens.long().where(counts, nothing)
-
-
-def within(width: int, lengths: Int[Tensor, "n"]) -> Shaped[Tensor, "n {width}"]:
+def within(width: int, lengths: Int[Tensor, "n"]) -> Bool[Tensor, "n {width}"]:
     """True on the first `lengths` of `width` positions."""
     return torch.arange(width, device=lengths.device) < lengths[:, None]

@@ -1,16 +1,24 @@
-"""Sets of reference positions as the bits of machine words: one operation for all positions."""
+"""Sets of positions of a reference as bits of machine words: one operation for all positions.
+
+Bit j of word w is position 63·w + j; the sign stays free. Words come first and rows last, so that
+every operation runs along the rows.
+"""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from freerun.costs.rows import comparable
 
 BITS = 63
-"""Positions in a word: bit j of word w is position 63·w + j. The sign stays free."""
 _ALL = 2**BITS - 1
+
+
+def count(width: int) -> int:
+    """How many words hold sets of `width` positions."""
+    return max(1, -(-width // BITS))
 
 
 def matching(
@@ -19,49 +27,54 @@ def matching(
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
 ) -> Int[Tensor, "w h n"]:
-    """For every position of a hypothesis, the positions of the reference that hold its token.
-
-    Rows come last, so that every operation runs along them.
-    """
-    hypotheses, references = comparable(
-        hypotheses, hypothesis_lengths, references, reference_lengths
-    )
-    columns, others = hypotheses.T.contiguous(), references.T.contiguous()
-    width = len(others)
-    words = columns.new_zeros(max(1, -(-width // BITS)), *columns.shape)
-    equal = torch.empty_like(columns)
-    for i, word in enumerate(words):
-        for j in reversed(range(BITS * i, min(width, BITS * (i + 1)))):
-            torch.eq(columns, others[j], out=equal)
-            torch.add(equal, word, alpha=2, out=word)
+    """For every position of a hypothesis, the positions of the reference that hold its token."""
+    own, true = comparable(hypotheses, hypothesis_lengths, references, reference_lengths)
+    own, true = own.T.contiguous(), true.T.contiguous()
+    words = own.new_zeros(count(len(true)), *own.shape)
+    equal = torch.empty_like(own)
+    for j in reversed(range(len(true))):
+        word = words[j // BITS]
+        torch.eq(own, true[j], out=equal)
+        torch.add(equal, word, alpha=2, out=word)
     return words
 
 
-def following(words: Int[Tensor, "w *s"], count: int) -> Int[Tensor, "w *s"]:
-    """The positions that stand `count` before those in the set."""
-    moved = words >> count
+def packed(flags: Bool[Tensor, "n r"]) -> Int[Tensor, "w n"]:
+    """The set of positions where a flag is true."""
+    at = torch.arange(BITS, device=flags.device)
+    parts = [(part.long() << at[: part.shape[1]]).sum(1) for part in flags.split(BITS, 1)]
+    return torch.stack(parts)
+
+
+def unpacked(words: Int[Tensor, "w n"], width: int) -> Int[Tensor, "n {width}"]:
+    """1 at every position of the set, 0 elsewhere."""
+    at = torch.arange(width, device=words.device)
+    return (words.T[:, at // BITS] >> (at % BITS)) & 1
+
+
+def from_on(width: int, device: torch.device) -> Int[Tensor, "w {width}+1"]:
+    """All positions from 0 on, from 1 on, and so forth, until from `width` on there are none."""
+    starts = torch.arange(width + 1, device=device)
+    return packed(torch.arange(width, device=device) >= starts[:, None])
+
+
+def moved(words: Int[Tensor, "w *s"], by: int) -> Int[Tensor, "w *s"]:
+    """The positions `by` before those of the set."""
+    shifted = words >> by
     if len(words) > 1:
-        moved[:-1] |= (words[1:] << (BITS - count)) & _ALL
-    return moved
+        shifted[:-1] |= (words[1:] << (BITS - by)) & _ALL
+    return shifted
 
 
-def below(lengths: Int[Tensor, "n"], words: int) -> Int[Tensor, "{words} n"]:
-    """The positions below a length."""
-    starts = BITS * torch.arange(words, device=lengths.device)[:, None]
-    ones = torch.ones((), dtype=torch.int64, device=lengths.device)
-    counts = (lengths.long() - starts).clamp(0, BITS)
-    return (ones << counts) - 1  # 2^63 - 1 where all count: the power wraps around
+def first(words: Int[Tensor, "w *s"]) -> Int[Tensor, "w *s"]:
+    """The first position of the set alone."""
+    lowest = words & -words
+    return lowest if len(words) == 1 else lowest.where((words != 0).cumsum(0) == 1, 0)
 
 
 def size(words: Int[Tensor, "w *s"]) -> Int[Tensor, "*s"]:
-    """The number of positions in a set: bits summed in pairs, fours, and bytes."""
+    """The number of positions in the set: bits summed in pairs, in fours, in bytes, in words."""
     bits = words - ((words >> 1) & 0x5555555555555555)
     bits = (bits & 0x3333333333333333) + ((bits >> 2) & 0x3333333333333333)
     bits = (bits + (bits >> 4)) & 0x0F0F0F0F0F0F0F0F
     return ((bits * 0x0101010101010101) >> 56).sum(0)
-
-
-def positions(words: Int[Tensor, "w n"], width: int) -> Int[Tensor, "n {width}"]:
-    """1 at every position of the set, 0 elsewhere."""
-    at = torch.arange(width, device=words.device)
-    return (words.T[:, at // BITS] >> (at % BITS)) & 1

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from freerun.costs.bleu import bleu_score
-from freerun.costs.cost import unmatched
 from freerun.costs.gleu import gleu_score
-from freerun.costs.ngrams import claimed, matches
-from freerun.costs.rows import by_rows
-from freerun.costs.words import positions
+from freerun.costs.ngrams import claimed, equal_ngrams
+from freerun.costs.rows import by_rows, unmatched, within
+from freerun.costs.words import count, first, from_on, moved, packed, size
 from freerun.references.copy import suffix
 
-Score = Callable[[Int[Tensor, "m orders"], Int[Tensor, "m"], Int[Tensor, "m"]], Float[Tensor, "m"]]
-"""A score made of the number of matching n-grams of every order, and both lengths."""
+Score = Callable[
+    [Int[Tensor, "orders *s"], Int[Tensor, "*s"], Int[Tensor, "*s"]], Float[Tensor, "*s"]
+]
+"""A score of the number of n-grams that match, of every order, and of both lengths."""
 
 
+def _memory(width: int, other: int) -> int:
+    """The numbers that a row's temporaries take, by the widths of both sides."""
+    return count(other) * (8 * width + 20 * (other + 1))
+
+
+@by_rows(_memory)
 def best_suffix_bleu_1(
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
@@ -33,28 +39,24 @@ def best_suffix_bleu_1(
 
     The empty suffix is one of them; of equally good ones the shortest is taken. SEARNN (Leblond et
     al. 2018, arXiv 1706.04499) searches with BLEU-1 also where the cost is BLEU-4, as a search with
-    BLEU-4 likes to append the whole reference once more.
-
-    All suffixes are scored at once: the word y*_j adds a match to those before it unless as many of
-    its kind as stand before j in the reference, and one more, are in the prefix. These are the
-    words that the prefix claims (`freerun.costs.ngrams.claimed`).
+    BLEU-4 picks whole sentences.
 
     Args:
         prefixes: what was written so far; what stands beyond a row's length is not looked at.
         prefix_lengths: the number of tokens of every prefix.
-        references: the targets, likewise. Negative tokens match nothing.
+        references: the targets, likewise.
         reference_lengths: the number of tokens of every target, eos left out.
-        unknown: a token that matches nothing, but is appended as it stands.
+        unknown: a token that never counts as a match; negative ones in references never do. Such
+            tokens are appended as they stand.
 
     Returns:
         The tokens after every prefix, eos left out, and how many they are.
     """
-    pairs = (prefixes, prefix_lengths, unmatched(references, unknown), reference_lengths)
-    width = prefixes.shape[1] + 8 * references.shape[1]
-    starts = by_rows(_closed, *pairs, row_bytes=8 * 3 * max(1, width))
-    return suffix(references, reference_lengths, starts)
+    pairs = (prefixes, prefix_lengths, references, reference_lengths)
+    return _best(bleu_score, 1, *pairs, unknown)
 
 
+@by_rows(_memory)
 def best_suffix_bleu(
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
@@ -63,15 +65,15 @@ def best_suffix_bleu(
     *,
     unknown: int | None = None,
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """Of all suffixes of the reference, the one that gives the whole the best `bleu`.
+    """Of all suffixes of the reference, the one that gives the whole the best smoothed BLEU-4.
 
-    Arguments and result are those of `best_suffix_bleu_1`. Every suffix is tried: a few hundred
-    times the work of one cost.
+    Arguments, result and ties are those of `best_suffix_bleu_1`.
     """
     pairs = (prefixes, prefix_lengths, references, reference_lengths)
-    return _searched(bleu_score, *pairs, unknown=unknown)
+    return _best(bleu_score, 4, *pairs, unknown)
 
 
+@by_rows(_memory)
 def best_suffix_gleu(
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
@@ -80,84 +82,73 @@ def best_suffix_gleu(
     *,
     unknown: int | None = None,
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """Of all suffixes of the reference, the one that gives the whole the best `gleu`.
+    """Of all suffixes of the reference, the one that gives the whole the best GLEU.
 
-    Arguments and result are those of `best_suffix_bleu_1`. Every suffix is tried: as much work as
-    a cost of as many pairs as a reference has suffixes.
+    Arguments, result and ties are those of `best_suffix_bleu_1`.
     """
     pairs = (prefixes, prefix_lengths, references, reference_lengths)
-    return _searched(gleu_score, *pairs, unknown=unknown)
+    return _best(gleu_score, 4, *pairs, unknown)
 
 
-def _closed(
-    prefixes: Int[Tensor, "n p"],
-    prefix_lengths: Int[Tensor, "n"],
-    references: Int[Tensor, "n r"],
-    reference_lengths: Int[Tensor, "n"],
-) -> Int[Tensor, "n"]:
-    """Where the best suffix under BLEU-1 starts."""
-    width = references.shape[1]
-    words = claimed(prefixes, prefix_lengths, references, reference_lengths, 1)[0]
-    taken = positions(words, width)
-    cells = torch.arange(width, device=references.device)
-    gains = (1 - taken) * (references >= 0) * (cells < reference_lengths[:, None])
-    gained = torch.cat([gains, torch.zeros_like(reference_lengths[:, None])], 1)
-    matched = taken.sum(1, keepdim=True) + gained.flip(1).cumsum(1).flip(1)
-    return _latest(bleu_score, matched.flatten()[:, None], prefix_lengths, reference_lengths)
-
-
-def _searched(
+def _best(
     score: Score,
+    orders: int,
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
-    *,
     unknown: int | None,
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
     pairs = (prefixes, prefix_lengths, unmatched(references, unknown), reference_lengths)
-    width = prefixes.shape[1] + references.shape[1]
-    bytes_ = 8 * 12 * (references.shape[1] + 1) * max(1, width)
-    starts = by_rows(partial(_tried, score), *pairs, row_bytes=bytes_)
-    return suffix(references, reference_lengths, starts)
+    matched = _matches(*pairs, orders)
+    starts = torch.arange(matched.shape[1], device=matched.device)[:, None]
+    lengths = (prefix_lengths + reference_lengths - starts).clamp(min=0)
+    scores = score(matched, lengths, reference_lengths.expand_as(lengths))
+    scores = scores.where(starts <= reference_lengths, -1)
+    shortest = starts.where(scores == scores.amax(0), 0).amax(0)
+    return suffix(references, reference_lengths, shortest)
 
 
-def _tried(
-    score: Score,
+def _matches(
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
-) -> Int[Tensor, "n"]:
-    """Where the best suffix starts, by the score of every whole."""
-    rows, width = references.shape
-    starts = torch.arange(width + 1, device=references.device)
-    cells = torch.arange(prefixes.shape[1] + width, device=references.device)
-    after = cells - prefix_lengths[:, None]
-    # One row of both sides, from which every whole is picked; one more cell, as sides may be empty.
-    both = torch.cat([prefixes, references, references.new_zeros(rows, 1)], 1)
-    picked = (after[:, None] + starts[:, None]).clamp(max=width) + prefixes.shape[1]
-    picked = picked.where((after >= 0)[:, None], cells)
-    wholes = both[:, None].expand(-1, width + 1, -1).gather(2, picked).flatten(0, 1)
-    lengths = (prefix_lengths[:, None] + reference_lengths[:, None] - starts).clamp(min=0)
-    each = references.repeat_interleave(width + 1, 0)
-    matched = matches(
-        wholes, lengths.flatten(), each, reference_lengths.repeat_interleave(width + 1), 4
-    )
-    return _latest(score, matched, prefix_lengths, reference_lengths)
+    orders: int,
+) -> Int[Tensor, "{orders} r+1 n"]:
+    """How many n-grams match when the suffix from a position on is appended, for every position.
+
+    The n-grams of the prefix claim the first of their equals in the reference (`claimed`), those of
+    the suffix themselves, the last of their equals; so they share one only where there are no more.
+    Last, each n-gram that is part prefix and part suffix claims what is still free.
+    """
+    pairs = (prefixes, prefix_lengths, references, reference_lengths)
+    equal = equal_ngrams(*pairs, orders)
+    width = references.shape[1]
+    words = packed((references >= 0) & within(width, reference_lengths))
+    whole, counts = words, []
+    ends = [_ending(equal[:, n - 1], prefix_lengths - n) for n in range(1, orders)]
+    ahead = _following(references, reference_lengths, orders - 1) if orders > 1 else words
+    onward = from_on(width, words.device)[..., None]
+    for n, mine in enumerate(claimed(equal).unbind(1), 1):
+        taken = mine[:, None] | (whole[:, None] & onward)
+        for m in range(1, n):
+            both = ends[m - 1][:, None] & moved(ahead[:, n - m - 1], m)
+            taken |= first(both & ~taken)
+        counts.append(size(taken))
+        whole = whole & moved(words, n)
+    return torch.stack(counts)
 
 
-def _latest(
-    score: Score,
-    matched: Int[Tensor, "m orders"],
-    prefix_lengths: Int[Tensor, "n"],
-    reference_lengths: Int[Tensor, "n"],
-) -> Int[Tensor, "n"]:
-    """The start of the shortest of the best suffixes, of matches for every start of every row."""
-    rows = len(prefix_lengths)
-    starts = torch.arange(len(matched) // max(1, rows), device=matched.device)
-    lengths = (prefix_lengths[:, None] + reference_lengths[:, None] - starts).clamp(min=0)
-    each = reference_lengths[:, None].expand_as(lengths).flatten()
-    scores = score(matched, lengths.flatten(), each).reshape(lengths.shape)
-    scores = scores.where(starts <= reference_lengths[:, None], -1)
-    return starts.where(scores == scores.amax(1, keepdim=True), 0).amax(1)
+def _ending(equal: Int[Tensor, "w p n"], starts: Int[Tensor, "n"]) -> Int[Tensor, "w n"]:
+    """The equals of the n-gram that ends a prefix, none where it starts before the prefix does."""
+    here = torch.arange(equal.shape[1], device=equal.device)[:, None] == starts
+    return equal.where(here, 0).sum(1)
+
+
+def _following(
+    references: Int[Tensor, "n r"], reference_lengths: Int[Tensor, "n"], orders: int
+) -> Int[Tensor, "w {orders} r+1 n"]:
+    """The equals in a reference of the n-gram that starts at every position; none at its end."""
+    equal = equal_ngrams(references, reference_lengths, references, reference_lengths, orders)
+    return torch.cat([equal, torch.zeros_like(equal[:, :, :1])], 2)

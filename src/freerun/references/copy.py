@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from freerun.costs.rows import by_rows
 
+
+@by_rows(lambda width, other: 2 * other)
 def copy(
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
@@ -36,6 +39,5 @@ def suffix(
     """The tokens of every reference from `starts` on, and how many they are."""
     width = references.shape[1]
     cells = starts[:, None] + torch.arange(width, device=references.device)
-    return references.gather(1, cells.clamp(max=max(0, width - 1))), (
-        reference_lengths - starts
-    ).clamp(min=0)
+    counts = (reference_lengths - starts).clamp(min=0)
+    return references.gather(1, cells.clamp(max=max(0, width - 1))), counts

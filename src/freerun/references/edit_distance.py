@@ -6,11 +6,17 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from freerun.costs.cost import unmatched
 from freerun.costs.edit_distance import prefix_distances
+from freerun.costs.rows import by_rows, unmatched, within
 from freerun.references.copy import suffix
 
 
+def _memory(width: int, other: int) -> int:
+    """The numbers that a row's temporaries take, by the widths of both sides."""
+    return 4 * width + 10 * (other + 1) + 16
+
+
+@by_rows(_memory)
 def edit_distance(
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
@@ -42,6 +48,7 @@ def edit_distance(
     return suffix(references, reference_lengths, starts)
 
 
+@by_rows(_memory)
 def optimal_tokens(
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
@@ -67,17 +74,16 @@ def optimal_tokens(
         eos: the token that ends a sequence.
         unknown: a token of the target that matches nothing.
     """
-    targets = unmatched(references, unknown)
+    targets = unmatched(references, unknown).long()
     best = _best(prefixes, prefix_lengths, targets, reference_lengths)
     ends = torch.arange(best.shape[1], device=best.device) == reference_lengths[:, None]
-    after = torch.cat([targets.long(), torch.zeros_like(reference_lengths)[:, None]], 1)
-    after = after.masked_fill(ends, eos)
-    optimal = (best & (after < 0)).any(1, keepdim=True).repeat(1, actions)
-    optimal[:, eos] = False
-    # What is not best is written where something that is best will be: there always is one.
-    first = after.gather(1, (best & (after >= 0)).byte().argmax(1, keepdim=True))
+    after = torch.cat([targets, torch.zeros_like(targets[:, :1])], 1).masked_fill(ends, eos)
     serves = best & (after >= 0)
-    return optimal.scatter(1, after.where(serves, first).clamp(min=0), True)
+    free = (best & (after < 0)).any(1, keepdim=True)
+    optimal = free & (torch.arange(actions, device=best.device) != eos)
+    # There is always one that serves: it is written once more in place of those that do not.
+    one = after.gather(1, serves.byte().argmax(1, keepdim=True))
+    return optimal.scatter(1, after.where(serves, one), True)
 
 
 def _best(
@@ -88,10 +94,8 @@ def _best(
 ) -> Bool[Tensor, "n r+1"]:
     """The prefixes of every target, by length, from which the least distance can be reached."""
     distances = prefix_distances(prefixes, prefix_lengths, targets, reference_lengths)
-    cells = torch.arange(distances.shape[1], device=distances.device)
-    lost = (targets < 0) & (cells[:-1] < reference_lengths[:, None])
-    ahead = torch.cat([lost, torch.zeros_like(distances[:, :1], dtype=torch.bool)], 1)
-    distances = distances + ahead.long().flip(1).cumsum(1).flip(1)
+    lost = ((targets < 0) & within(targets.shape[1], reference_lengths)).long()
+    distances[:, :-1] += lost.flip(1).cumsum(1).flip(1)
     most = prefixes.shape[1] + 2 * targets.shape[1] + 1
-    distances = distances.where(cells <= reference_lengths[:, None], most)
+    distances = distances.where(within(distances.shape[1], reference_lengths + 1), most)
     return distances == distances.amin(1, keepdim=True)

@@ -7,9 +7,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from freerun.costs.chunks import chunks
+from freerun.costs.rows import by_rows
 from freerun.references.copy import suffix
 
 
+@by_rows(lambda width, other: 8 * (width + other))
 def max_f1(
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
