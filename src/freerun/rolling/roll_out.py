@@ -99,6 +99,8 @@ def roll_out(
         )
         running = running & ~known
     waiting = running.nonzero()[:, 0]
+    if len(waiting) == 0:
+        return outputs
     # Those with the farthest to go first, so that those run together end together.
     left = torch.minimum(limit[rows] - outputs.lengths, most[rows])[waiting]
     waiting = waiting[left.argsort(descending=True, stable=True)]
