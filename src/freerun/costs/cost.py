@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,6 +20,7 @@ CostName = Literal[
 ]
 
 
+@runtime_checkable
 class Cost(Protocol):
     """Δ(ŷ, y*): what every output of a batch loses against its reference, lower is better."""
 

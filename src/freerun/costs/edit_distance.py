@@ -121,7 +121,7 @@ def _differences(
     """
     equal = matching(hypotheses, hypothesis_lengths, references, reference_lengths)
     written = within(equal.shape[1], hypothesis_lengths).T.contiguous()
-    falls = torch.zeros_like(equal[:, :1].sum(1))
+    falls = equal.new_zeros(1, equal.shape[2])
     rises = ~falls
     for same, going_on in zip(equal.unbind(1), written, strict=True):
         drops = (((same & rises) + rises) ^ rises) | same

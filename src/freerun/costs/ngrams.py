@@ -35,7 +35,7 @@ def claimed(equal: Int[Tensor, "w o h n"]) -> Int[Tensor, "w o n"]:
     Each claims the first of its equals that is still free. So an n-gram that stands a times in the
     hypothesis and b times in the reference claims min(a, b) there, and the first ones.
     """
-    free = torch.full_like(equal.sum(2), -1)
+    free = equal.new_full((*equal.shape[:2], equal.shape[3]), -1)
     for here in equal.unbind(2):
         free ^= first(here & free)
     return ~free

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -32,6 +32,7 @@ FITTING: dict[CostName, ReferenceName] = {
 """The reference policy that suits a cost."""
 
 
+@runtime_checkable
 class Reference(Protocol):
     """A reference policy: completes what was written as well as the reference target allows."""
 

@@ -1,0 +1,113 @@
+"""What holds for every cost: the same bits whatever stands around a row."""
+
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freerun.costs import CostName, named_cost, rows
+from tests.costs.pairs import columns, pairs
+
+SYMBOLS = ["O", "B-A", "I-A", "B-B", "<unk>"]
+NAMES = get_args(CostName)
+EACH = pytest.mark.parametrize("name", NAMES)
+UNKNOWN = st.sampled_from([None, 4])
+
+
+def fitting(name, rows):
+    """Pairs that a cost takes: some take equal lengths only."""
+    if not name.startswith("hamming"):
+        return rows
+    return [tuple(side[: min(map(len, row))] for side in row) for row in rows]
+
+
+@EACH
+@given(given_rows=pairs(tokens=5), unknown=UNKNOWN)
+def test_a_row_does_not_depend_on_padding_or_on_other_rows(name, given_rows, unknown):
+    cost = named_cost(name, SYMBOLS, unknown)
+    rows_ = fitting(name, given_rows)
+    together = cost(*columns(rows_))
+    assert together.dtype == torch.float64
+    alone = torch.cat([cost(*columns([row])) for row in rows_])
+    assert torch.equal(together, alone)
+    assert torch.equal(together, cost(*columns(rows_, fills=(-3, 70_000), extra=3)))
+    assert torch.equal(together.flip(0), cost(*columns(rows_[::-1])))
+    assert torch.equal(together, cost(*(tensor.int() for tensor in columns(rows_))))
+
+
+@EACH
+def test_a_row_among_thousands_has_the_bits_that_it_has_alone(name):
+    generator = torch.Generator().manual_seed(0)
+    true = torch.randint(5, (3001, 12), generator=generator)
+    own = true.where(torch.rand(3001, 12, generator=generator) < 0.6, true.flip(0))
+    lengths = torch.randint(13, (3001,), generator=generator)
+    others = lengths if name.startswith("hamming") else lengths.flip(0)
+    cost = named_cost(name, SYMBOLS)
+    together = cost(own, lengths, true, others)
+    for i in [*range(7), 1499, *range(2995, 3001)]:
+        row = slice(i, i + 1)
+        assert torch.equal(cost(own[row], lengths[row], true[row], others[row]), together[row])
+
+
+@EACH
+@pytest.mark.parametrize("bytes_", [1, 3000])
+def test_blocks_of_rows_change_nothing(name, bytes_, monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    own, true = torch.randint(5, (2, 23, 9), generator=generator)
+    lengths = torch.randint(10, (23,), generator=generator)
+    cost = named_cost(name, SYMBOLS, 4)
+    whole = cost(own, lengths, true, lengths)
+    monkeypatch.setattr(rows, "_BYTES", bytes_)
+    assert torch.equal(cost(own, lengths, true, lengths), whole)
+
+
+@EACH
+def test_no_rows_and_no_columns(name):
+    cost = named_cost(name, SYMBOLS)
+    none = torch.zeros(0, dtype=torch.int64)
+    assert cost(none.reshape(0, 3), none, none.reshape(0, 3), none).shape == (0,)
+    wide, narrow = torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 0, dtype=torch.int64)
+    zero = torch.zeros(2, dtype=torch.int64)
+    one_side = {"edit_distance": 0.0, "chunk_f1": 0.0, "hamming": 0.0, "hamming_total": 0.0}
+    expected = [one_side.get(name, 1.0)] * 2
+    for own in (wide, narrow):
+        for true in (wide, narrow):
+            assert cost(own, zero, true, zero).tolist() == expected
+
+
+@EACH
+@settings(max_examples=20)
+@given(given_rows=pairs(tokens=5))
+def test_costs_lie_in_their_ranges(name, given_rows):
+    rows_ = fitting(name, given_rows)
+    costs = named_cost(name, SYMBOLS)(*columns(rows_)).tolist()
+    for cost, (own, true) in zip(costs, rows_, strict=True):
+        most = {
+            "hamming_total": len(true),
+            "edit_distance": max(1, len(own) / max(1, len(true))),
+        }.get(name, 1)
+        assert 0 <= cost <= most
+
+
+def test_a_name_that_no_cost_has_is_an_error(unchecked):
+    with pytest.raises(ValueError, match="rouge") as error:
+        named_cost("rouge", SYMBOLS)
+    assert str(error.value) == (
+        "there is no cost called 'rouge'; the costs are hamming, hamming_total, edit_distance, "
+        "bleu, bleu_1, gleu, chunk_f1"
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@EACH
+def test_a_gpu_gives_what_the_cpu_gives(name):
+    generator = torch.Generator().manual_seed(2)
+    own, true = torch.randint(5, (2, 500, 70), generator=generator)
+    lengths = torch.randint(71, (500,), generator=generator)
+    cost = named_cost(name, SYMBOLS, 4)
+    arguments = (own, lengths, true, lengths)
+    there = cost(*(argument.cuda() for argument in arguments))
+    assert there.is_cuda
+    torch.testing.assert_close(there.cpu(), cost(*arguments), rtol=0, atol=1e-15)
