@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 T = TypeVar("T")
 MISSING = dataclasses.MISSING
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_PLAIN = (int, float, bool, str, type(None))
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
@@ -67,7 +68,8 @@ def values_of(thing: object) -> dict[str, Any]:
     """The settings of an instance by name; none where it is no dataclass."""
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         return {}
-    return dataclasses.asdict(thing)
+    found = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
+    return {name: str(value) if callable(value) else value for name, value in found.items()}
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -110,6 +112,9 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     Raises:
         SettingError: where it is no such value.
     """
+    if callable(value) and not isinstance(value, str):
+        return value  # an object of the user's own; what takes it says whether it will do
+    kind = _written(kind)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=kind)
     try:
@@ -125,8 +130,16 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     return converted
 
 
+def _written(kind: Any) -> Any:
+    """What of a type can be written in a file or on a command line: no objects of Python."""
+    if typing.get_origin(kind) not in (Union, types.UnionType):
+        return kind
+    return Union[tuple(a for a in typing.get_args(kind) if not isinstance(a, type) or a in _PLAIN)]  # noqa: UP007
+
+
 def words(kind: Any) -> str:
     """A type in plain words."""
+    kind = _written(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"

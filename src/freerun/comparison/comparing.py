@@ -16,7 +16,7 @@ from freerun.comparison.plan import Plan
 from freerun.comparison.results import Run, results_of, write_results
 from freerun.comparison.specs import Given, methods_of
 from freerun.evaluate import evaluate
-from freerun.methods import Method
+from freerun.methods.base import Method, suited
 from freerun.policies.settings import ModelSettings
 from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
@@ -82,7 +82,7 @@ def compare(
     report.require_plots()
     plan = Plan(
         task,
-        methods_of(methods),
+        {name: suited(method, task) for name, method in methods_of(methods).items()},
         seeds_of(seeds),
         model or ModelSettings(**task.recipe.get("model", {})),
         training or TrainingSettings(**task.recipe.get("training", {})),

@@ -4,15 +4,18 @@ from freerun.methods.base import Clock, Method, Outcome
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
 from freerun.methods.mle import MLE
 from freerun.methods.scheduled_sampling import ScheduledSampling
+from freerun.methods.searnn import SEARNN
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (MLE, ScheduledSampling, DifferentiableScheduledSampling)
+    method.name: method
+    for method in (MLE, ScheduledSampling, DifferentiableScheduledSampling, SEARNN)
 }
 """The methods that the command line knows. A method of your own is passed as an object."""
 
 __all__ = [
     "METHODS",
     "MLE",
+    "SEARNN",
     "Clock",
     "DifferentiableScheduledSampling",
     "Method",

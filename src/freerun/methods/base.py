@@ -9,6 +9,7 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.policy import Policy
+from freerun.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,10 @@ def check_choice(name: str, value: str, literal: Any) -> None:
 class Method(Protocol):
     """A training method: a dataclass whose fields are its settings.
 
-    Four more members are looked for, and may be left out: `parts(policy)`, modules that are trained
+    Five more members are looked for, and may be left out: `parts(policy)`, modules that are trained
     with the model; `frozen(policy)`, modules that are not; `state_dict()` with
-    `load_state_dict(state)`, what a checkpoint must keep; `after_update(objective, clock)`.
+    `load_state_dict(state)`, what a checkpoint must keep; `after_update(objective, clock)`;
+    `for_task(task)`, the method with those settings that were left to the task.
     """
 
     name: ClassVar[str]
@@ -76,3 +78,10 @@ class Method(Protocol):
     def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
         """The loss of `batch`; its gradient is what training follows."""
         ...
+
+
+def suited(method: Method, task: Task) -> Method:
+    """The method as it is used on a task: what it left to the task is set."""
+    for_task = getattr(method, "for_task", None)
+    found: Method = method if for_task is None else for_task(task)
+    return found

@@ -10,7 +10,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from freerun.errors import CheckpointError
-from freerun.methods.base import Method
+from freerun.methods.base import Method, suited
 from freerun.policies import RecurrentPolicy
 from freerun.policies.settings import ModelSettings
 from freerun.tasks.base import Codec, Data, Task
@@ -85,6 +85,7 @@ def fit(
         FloatingPointError: where the loss is no longer a number.
     """
     output, init = Path(output), None if init is None else Path(init)
+    method = suited(method, task)
     no_file(output)
     with hushed():
         limit_threads(training.threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from freerun.errors import CheckpointError
 from freerun.methods.base import Method
 from freerun.policies.settings import ModelSettings
+from freerun.settings import values_of
 from freerun.tasks.base import Data, Task
 from freerun.tasks.files import write_text
 from freerun.trainer.checkpoints import read_json
@@ -151,8 +152,7 @@ def curve_of(history: list[dict[str, Any]]) -> list[Point]:
 
 def _settings(thing: Task | Method) -> dict[str, Any]:
     """The name and the settings of a task or a method."""
-    named = {"name": thing.name}
-    return named | asdict(thing) if is_dataclass(thing) else named
+    return {"name": thing.name} | values_of(thing)
 
 
 def _versions() -> dict[str, str]:

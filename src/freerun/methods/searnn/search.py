@@ -1,0 +1,101 @@
+"""Roll-in, trials and their costs: one batch, searched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from freerun.batch import Batch
+from freerun.costs import Cost, checked
+from freerun.policy import Policy, Trace
+from freerun.references import Reference
+from freerun.rolling import evaluation_mode
+from freerun.rolling.roll_out import Draw, Outputs, Trials, complete, roll_out
+from freerun.rolling.trajectories import Trajectories
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the costs of a batch depend on, beside the roll-in and what is tried.
+
+    Attributes:
+        policy: the model.
+        batch: the sentences and their targets.
+        cost: Δ, from outputs to costs.
+        reference: the reference policy.
+        limit: the most tokens of each sentence, eos included.
+    """
+
+    policy: Policy
+    batch: Batch
+    cost: Cost
+    reference: Reference
+    limit: Int[Tensor, "b"]
+
+    @property
+    def fixed(self) -> bool:
+        """Whether outputs have a fixed length, and no eos."""
+        return self.policy.vocabulary.eos is None
+
+    @property
+    def target_lengths(self) -> Int[Tensor, "b"]:
+        """The lengths of the targets, eos left out."""
+        return self.batch.lengths if self.fixed else self.batch.lengths - 1
+
+    def read(self, roll_in: Trajectories) -> Trace:
+        """The roll-in as the policy reads it without dropout."""
+        with torch.no_grad(), evaluation_mode(self.policy):
+            return self.policy.force(self.batch.source, roll_in.inputs(self.policy.vocabulary.bos))
+
+    def continuation(
+        self, prefixes: Int[Tensor, "n p"], lengths: Int[Tensor, "n"], rows: Int[Tensor, "n"]
+    ) -> tuple[Int[Tensor, "n s"], Int[Tensor, "n"]]:
+        """How the reference policy completes prefixes of these rows."""
+        return self.reference(prefixes, lengths, self.batch.target[rows], self.target_lengths[rows])
+
+    def next_token(
+        self, prefixes: Int[Tensor, "n p"], lengths: Int[Tensor, "n"], rows: Int[Tensor, "n"]
+    ) -> Int[Tensor, "n"]:
+        """The token that the reference policy writes after prefixes of these rows."""
+        rest, counts = self.continuation(prefixes, lengths, rows)
+        end = self.policy.vocabulary.eos
+        if end is None:
+            return rest[:, 0]
+        first = rest[:, 0] if rest.shape[1] else torch.full_like(counts, end)
+        return torch.where(counts > 0, first, end)
+
+    def outputs(
+        self,
+        trace: Trace,
+        roll_in: Trajectories,
+        trials: Trials,
+        most: Int[Tensor, "b"],
+        draw: Draw | None,
+        at_once: int,
+    ) -> Outputs:
+        """What became of the trials: the policy's roll-out, finished by the reference policy."""
+        written = roll_out(
+            self.policy,
+            trace,
+            roll_in,
+            trials,
+            limit=self.limit,
+            most=most,
+            draw=draw,
+            at_once=at_once,
+        )
+        rows = trials.rows[trials.place]
+        exact = self.limit[rows] if self.fixed else None
+        return complete(written, rows, self.continuation, exact)
+
+    def costs(self, outputs: Outputs, rows: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """What each output costs against the target of its row.
+
+        Raises:
+            ValueError: where a cost is not finite.
+        """
+        lengths = self.target_lengths[rows]
+        return checked(self.cost(outputs.tokens, outputs.lengths, self.batch.target[rows], lengths))

@@ -1,0 +1,115 @@
+"""Which tokens are tried at a cell."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from freerun.randomness import Coordinate, gumbel, uniform
+
+TokenChoice = Literal["all", "uniform", "policy", "biased", "top_k", "neighbours", "targeted"]
+
+Few = tuple[Int[Tensor, "m k"], Bool[Tensor, "m k"]]
+"""Tokens of each cell, and which of them count: no token counts twice."""
+
+
+def drawn_tokens(
+    scores: Float[Tensor, "m a"],
+    reference: Int[Tensor, "m"],
+    choice: TokenChoice,
+    count: int,
+    bias: float,
+    *coordinates: Coordinate,
+) -> Few:
+    """`count` different tokens of each cell, drawn without replacement, the reference among them.
+
+    `policy` draws by p = softmax(scores), `biased` by q ∝ p^bias, which raises the share of
+    improbable tokens, and `uniform` draws all alike: the largest of log q plus Gumbel noise.
+
+    Args:
+        scores: the policy's scores.
+        reference: the reference token, which is always tried.
+        choice: `uniform`, `policy` or `biased`.
+        count: how many tokens, the reference included.
+        bias: the exponent of `biased`.
+        coordinates: name the draw; those that are tensors have a value for each cell.
+    """
+    named = [c[:, None] if isinstance(c, Tensor) else c for c in coordinates]
+    actions = torch.arange(scores.shape[1], device=scores.device)
+    if choice == "uniform":
+        drawn = uniform(*named, actions)
+    else:
+        log_probs = scores.float() if choice == "policy" else scores.float() * bias
+        drawn = log_probs + gumbel(*named, actions)
+    return _best(drawn, reference, count)
+
+
+def best_tokens(scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int) -> Few:
+    """The `count` tokens with the largest scores, the reference among them."""
+    return _best(scores, reference, count)
+
+
+def targeted_tokens(
+    scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int, gap: float
+) -> Few:
+    """Of the best `count` tokens, those that the policy might well take, and the reference.
+
+    A token might be taken where its probability is at most `gap` below that of the best.
+    """
+    tokens, _ = _best(scores, reference, count)
+    probabilities = scores.float().softmax(-1)
+    least = probabilities.amax(-1, keepdim=True) - gap
+    likely = probabilities.gather(1, tokens) >= least
+    return tokens, likely | (tokens == reference[:, None])
+
+
+def neighbouring_tokens(
+    scores: Float[Tensor, "m a"],
+    reference: Int[Tensor, "m"],
+    targets: Int[Tensor, "m t"],
+    lengths: Int[Tensor, "m"],
+    cells: Int[Tensor, "m"],
+    count: int,
+    neighbours: int,
+) -> Few:
+    """The best tokens, and target tokens from around the cell: what skips or repeats would write.
+
+    As in translation by Leblond et al. 2018: of `count` tokens, `neighbours` are the reference
+    token and the tokens of the target nearest to the cell, the others the best by score.
+
+    Args:
+        scores: the policy's scores.
+        reference: the reference token.
+        targets: the target of each cell's sentence, eos included.
+        lengths: its length.
+        cells: where the cell stands.
+        count: how many tokens at most.
+        neighbours: how many of them are the target's.
+    """
+    steps = torch.arange(1, neighbours + 1, device=cells.device)
+    offsets = torch.stack([steps, -steps], 1).flatten()[: neighbours - 1]
+    near = cells[:, None] + offsets
+    inside = (near >= 0) & (near < lengths[:, None])
+    near = targets.gather(1, near.clamp(min=0, max=targets.shape[1] - 1))
+    near = torch.where(inside, near, reference[:, None])
+    best = scores.topk(min(count - neighbours, scores.shape[1]), -1).indices
+    tokens = torch.cat([reference[:, None], near, best], 1)
+    counts = torch.cat(
+        [torch.ones_like(tokens[:, :1]).bool(), inside, torch.ones_like(best).bool()], 1
+    )
+    return tokens, counts & ~_repeats(tokens, counts)
+
+
+def _best(scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int) -> Few:
+    raised = scores.scatter(1, reference[:, None], torch.inf)
+    tokens = raised.topk(min(count, scores.shape[1]), -1).indices
+    return tokens, torch.ones_like(tokens, dtype=torch.bool)
+
+
+def _repeats(tokens: Int[Tensor, "m k"], counts: Bool[Tensor, "m k"]) -> Bool[Tensor, "m k"]:
+    """Whether a token stands further left already, where it counts."""
+    same = (tokens[:, :, None] == tokens[:, None, :]) & counts[:, None, :]
+    return same.tril(-1).any(-1)
