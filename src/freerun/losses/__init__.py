@@ -1,5 +1,45 @@
-"""Losses: pure functions of scores and targets, usable in anyone's own loop."""
+"""Losses: pure functions of scores and targets or costs, usable in anyone's own loop."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+
+from freerun.losses.cells import target_distribution
 from freerun.losses.log_loss import log_loss
+from freerun.losses.margin_losses import consistent, l2, structured_hinge
+from freerun.losses.softmax_losses import inverse_kl, js, kl, ll, llcas
 
-__all__ = ["log_loss"]
+CellLossName = Literal[
+    "ll", "kl", "inverse_kl", "js", "llcas", "structured_hinge", "consistent", "l2"
+]
+"""The names of the losses of a cell."""
+
+CELL_LOSSES: dict[CellLossName, Callable[..., Tensor]] = {
+    "ll": ll,
+    "kl": kl,
+    "inverse_kl": inverse_kl,
+    "js": js,
+    "llcas": llcas,
+    "structured_hinge": structured_hinge,
+    "consistent": consistent,
+    "l2": l2,
+}
+"""The losses of a cell by name: each is a function of scores, costs and a mask, and its options."""
+
+__all__ = [
+    "CELL_LOSSES",
+    "CellLossName",
+    "consistent",
+    "inverse_kl",
+    "js",
+    "kl",
+    "l2",
+    "ll",
+    "llcas",
+    "log_loss",
+    "structured_hinge",
+    "target_distribution",
+]
