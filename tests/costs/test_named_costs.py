@@ -111,3 +111,15 @@ def test_a_gpu_gives_what_the_cpu_gives(name):
     there = cost(*(argument.cuda() for argument in arguments))
     assert there.is_cuda
     torch.testing.assert_close(there.cpu(), cost(*arguments), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("hamming")])
+@pytest.mark.parametrize("width", [9, 70])
+def test_every_step_is_on_the_device_of_the_rows(name, width):
+    """On the device without storage a tensor from elsewhere, or a look at a value, is an error.
+
+    The Hamming costs look whether lengths are equal.
+    """
+    tokens = torch.ones(3, width, dtype=torch.int64, device="meta")
+    lengths = torch.ones(3, dtype=torch.int64, device="meta")
+    assert named_cost(name, SYMBOLS, 4)(tokens, lengths, tokens, lengths).is_meta

@@ -151,4 +151,5 @@ def _following(
 ) -> Int[Tensor, "w {orders} r+1 n"]:
     """The equals in a reference of the n-gram that starts at every position; none at its end."""
     equal = equal_ngrams(references, reference_lengths, references, reference_lengths, orders)
-    return torch.cat([equal, torch.zeros_like(equal[:, :, :1])], 2)
+    none = equal.new_zeros(*equal.shape[:2], 1, equal.shape[3])
+    return torch.cat([equal, none], 2)

@@ -77,7 +77,7 @@ def optimal_tokens(
     targets = unmatched(references, unknown).long()
     best = _best(prefixes, prefix_lengths, targets, reference_lengths)
     ends = torch.arange(best.shape[1], device=best.device) == reference_lengths[:, None]
-    after = torch.cat([targets, torch.zeros_like(targets[:, :1])], 1).masked_fill(ends, eos)
+    after = torch.cat([targets, targets.new_full((len(targets), 1), eos)], 1).where(~ends, eos)
     serves = best & (after >= 0)
     free = (best & (after < 0)).any(1, keepdim=True)
     optimal = free & (torch.arange(actions, device=best.device) != eos)
