@@ -13,6 +13,7 @@ from freerun.batch import Batch
 from freerun.costs import named_cost
 from freerun.losses import CELL_LOSSES
 from freerun.methods.base import Clock, Outcome
+from freerun.methods.mle import MLE
 from freerun.methods.searnn.cells import choose_cells
 from freerun.methods.searnn.search import Search
 from freerun.methods.searnn.settings import USUAL_ALPHA, WITH_ALPHA, WITH_SOFTMAX, SearchSettings
@@ -85,6 +86,8 @@ class SEARNN(SearchSettings):
         Raises:
             ValueError: where an example has no target, no cost is chosen, or one is not finite.
         """
+        if clock.step < self.warm_up * clock.total:
+            return MLE().loss(policy, batch, clock)
         batch.target_tokens()
         found = self.search(policy, batch, clock)
         trace = policy.force(batch.source, found.roll_in.inputs(policy.vocabulary.bos))

@@ -61,6 +61,8 @@ class SearchSettings:
         bias: the exponent b of token_choice=biased, which draws by p^b; in [0, 1) (default 0.5).
         gap: the largest difference of probability to the best token where token_choice=targeted; in
             [0, 1] (default 0.5).
+        warm_up: the share of the updates, at the start of training, that are maximum likelihood; in
+            [0, 1).
         stretch: the longest sequence, as a multiple of the target with its eos; at least 1.
         at_once: the most roll-outs that are run together, which bounds memory.
 
@@ -90,6 +92,7 @@ class SearchSettings:
     neighbours: int | None = None
     bias: float | None = None
     gap: float | None = None
+    warm_up: float = 0.0
     stretch: float = 1.5
     at_once: int = 16_384
 
@@ -132,6 +135,8 @@ class SearchSettings:
             raise ValueError(f"alpha is {self.alpha}; it must be finite and above 0")
         if self.bias is not None and not 0 <= self.bias < 1:
             raise ValueError(f"bias is {self.bias}; it must lie in [0, 1)")
+        if not 0 <= self.warm_up < 1:
+            raise ValueError(f"warm_up is {self.warm_up}; it must lie in [0, 1)")
         self._check_needed()
         self._check_effects()
 
