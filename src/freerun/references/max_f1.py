@@ -50,8 +50,8 @@ def max_f1(
     same = (kind >= 0) & (kind == _at(own.kinds, at - 1))
     right = same & (_last(own.starts, at) == _last(true.starts, at))
     fresh = _at(true.starts.long(), at) == 1
+    broken = (kind >= 0) & ~fresh & ~right
     begin = begins.to(at.device)[kind.clamp(min=0)]
-    broken = (kind >= 0) & torch.where(fresh, same & (begin < 0), ~right)
 
     tokens, counts = suffix(references, reference_lengths, at)
     cells = at[:, None] + torch.arange(tokens.shape[1], device=at.device)
