@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from freerun.tasks.base import Codec, DataError
 from freerun.tasks.files import read_bytes, write_text
 
 FILE = "codec.json"
-_KINDS = {int: "a whole number", float: "a number", str: "text"}
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,8 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
         return tuple(_typed(item, get_args(kind)[0], where) for item in value)
     if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not kind:
-        raise DataError(f"{where} is {value!r:.40}; it must be {_KINDS[kind]}")
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if type(value) not in kinds:
+        wanted = " or ".join(_KINDS[each] for each in kinds)
+        raise DataError(f"{where} is {value!r:.40}; it must be {wanted}")
     return value

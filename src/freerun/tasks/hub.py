@@ -24,8 +24,12 @@ def is_dataset(data: str) -> bool:
     return path.is_dir() or (not path.exists() and _ID.fullmatch(data) is not None)
 
 
-def load_splits(data: str) -> dict[str, Any]:
+def load_splits(data: str, subset: str | None = None) -> dict[str, Any]:
     """The splits of a dataset, named train, dev and test; those that it does not have are left out.
+
+    Args:
+        data: an id, or a folder.
+        subset: the part of the dataset, for those that have several.
 
     Raises:
         DataError: where it cannot be loaded or has no training split.
@@ -34,8 +38,11 @@ def load_splits(data: str) -> dict[str, Any]:
     library = extra("datasets", "datasets", f"reading {data} as a dataset")
     folder = Path(data)
     saved = (folder / "dataset_dict.json").exists() or (folder / "state.json").exists()
+    if saved and subset is not None:
+        raise DataError(f"{data}: it was saved as it is, and has no subset {subset!r}")
+    names = [data] if subset is None else [data, subset]
     try:
-        loaded = library.load_from_disk(data) if saved else library.load_dataset(data)
+        loaded = library.load_from_disk(data) if saved else library.load_dataset(*names)
     except (OSError, ValueError, library.exceptions.DatasetsError) as error:
         known = "cannot be loaded as a dataset"
         unknown = "no file, no folder and no dataset that can be loaded"

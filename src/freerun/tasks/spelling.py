@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from freerun.randomness import permutation
 from freerun.tasks.base import Data, DataError
 from freerun.tasks.codec import SavedCodec
 from freerun.tasks.hub import column, is_dataset, load_splits
 from freerun.tasks.noise import SymbolNoise
 from freerun.tasks.scored import CharacterTask
-from freerun.tasks.splits import shared, split
+from freerun.tasks.splits import complete, cut, shared
 from freerun.tasks.store import Ragged, Stored
 from freerun.tasks.text import SYMBOLS, normalise, python_documentation, read_text, windows
 from freerun.vocabulary import Vocabulary
@@ -221,19 +220,10 @@ class Spelling(CharacterTask):
     def _complete(self, parts: dict[str, list[str]], notes: list[str]) -> None:
         """Take the splits that are missing out of train, and cut all to their sizes."""
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
-        train = parts["train"]
-        missing = [name for name in ("test", "dev") if name not in parts]
-        most = max(len(train) // 10, 1)
-        counts = [min(sizes[name] or most, most) for name in missing]
-        dealt = split(train, counts, self.seed, "spelling split")
-        for name, numbers in zip([*missing, "train"], dealt, strict=True):
-            parts[name] = [train[i] for i in numbers]
-        for name, size in sizes.items():
-            count = len(parts[name])
-            if not count:
-                source = self.data or "Python's documentation"
-                raise DataError(f"{source}: {len(train)} windows are too few to split")
-            if size is not None and count > size:
-                chosen = permutation(count, self.seed, f"spelling {name} size")[:size]
-                parts[name] = [parts[name][i] for i in sorted(chosen.tolist())]
-                notes.append(f"{name} was cut from {count} windows to {size}, drawn by seed")
+        total = len(parts["train"])
+        own = {"dev": self.dev_size, "test": self.test_size}
+        complete(parts, str, own, self.seed, "spelling split")
+        if not all(parts.values()):
+            source = self.data or "Python's documentation"
+            raise DataError(f"{source}: {total} windows are too few to split")
+        notes += cut(parts, sizes, self.seed, "spelling", "windows")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from freerun.randomness import Coordinate, permutation
@@ -38,6 +38,56 @@ def split(
         fitting = (part for part, count in rooms if len(part) + len(numbers) <= count)
         next(fitting, rest).extend(numbers)
     return [sorted(part) for part in (*parts, rest)]
+
+
+def complete(
+    parts: dict[str, list[T]],
+    key: Callable[[T], Hashable],
+    sizes: Mapping[str, int],
+    *coordinates: Coordinate,
+) -> None:
+    """Take test and dev out of train where they are missing; equal examples stay on one side.
+
+    Each gets a tenth of train at most. Train may be left empty, and so may they.
+
+    Args:
+        parts: the examples of train, and of dev and test where they are given.
+        key: what makes examples equal.
+        sizes: the most examples of dev and test.
+        coordinates: what names the random order: a seed and a stream.
+    """
+    train = parts["train"]
+    missing = [name for name in ("test", "dev") if name not in parts]
+    most = max(len(train) // 10, 1)
+    counts = [min(sizes[name], most) for name in missing]
+    dealt = split([key(item) for item in train], counts, *coordinates)
+    for name, numbers in zip([*missing, "train"], dealt, strict=True):
+        parts[name] = [train[i] for i in numbers]
+
+
+def cut(
+    parts: dict[str, list[T]], sizes: Mapping[str, int | None], seed: int, stream: str, what: str
+) -> list[str]:
+    """Cut parts to a random choice of so many examples, in their order.
+
+    Args:
+        parts: the examples of each part.
+        sizes: the most examples of each; None leaves it as it is.
+        seed: the seed of the choice.
+        stream: what the choice is for.
+        what: what examples are called, in the notes.
+
+    Returns:
+        Notes on the parts that were cut.
+    """
+    notes = []
+    for name, size in sizes.items():
+        count = len(parts[name])
+        if size is not None and count > size:
+            chosen = permutation(count, seed, f"{stream} {name} size")[:size]
+            parts[name] = [parts[name][i] for i in sorted(chosen.tolist())]
+            notes.append(f"{name} was cut from {count} {what} to {size}, drawn by seed")
+    return notes
 
 
 def hold_out(
