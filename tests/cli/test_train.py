@@ -121,11 +121,13 @@ def test_an_interrupted_run_goes_on(run, trained, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "the task comes first: freerun train TASK …, of digits, spelling, ocr, tagging"),
+        ([], "the task comes first: freerun train TASK …, of digits, spelling, ocr, tagging, "
+         "translation"),
         (["--output", "x", "digits"], "the task comes first: freerun train TASK …, of digits, "
-         "spelling, ocr, tagging"),
+         "spelling, ocr, tagging, translation"),
         (["digit"], "unknown task 'digit'; did you mean 'digits'?"),
-        (["chess"], "unknown task 'chess'; known are digits, spelling, ocr, tagging"),
+        (["chess"], "unknown task 'chess'; known are digits, spelling, ocr, tagging, "
+         "translation"),
         (["digits"], f"--output is missing: {OUTPUT}"),
         (["ocr", "--output", "x"], f"--data is missing: {LETTERS}"),
         (["digits", "--output", "x", "--data", "y"], "the task digits takes no --data: its data "
@@ -184,7 +186,7 @@ def test_the_overview_lists_the_tasks(run):
     assert (status, errors) == (0, "")
     assert output.startswith("Usage: freerun train TASK …\n")
     for name, task in TASKS.items():
-        assert f"  {name:8}  {task.summary}\n" in output
+        assert f"  {name:11}  {task.summary}\n" in output
 
 
 @pytest.mark.parametrize("task", TASKS.values())

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from typing import get_args
 
 import docstring_parser
 import pytest
 
+from freerun.costs.cost import CostName
 from freerun.policies.recurrent import RecurrentConfig
 from freerun.policies.settings import ModelSettings
 from freerun.tasks import (
@@ -15,17 +17,21 @@ from freerun.tasks import (
     OcrCodec,
     SpellingCodec,
     TaggingCodec,
+    TranslationCodec,
     hub,
     load_codec,
 )
 from freerun.tasks.codec import SavedCodec
 from freerun.trainer import TrainingSettings
 
+BYTE = tuple("abcĠ")
 CODECS = [
     DigitsCodec(longest=17),
     OcrCodec(),
     SpellingCodec(length=10, noise=0.3, seed=0),
     TaggingCodec(("B-LOC", "O"), (("köln", "\u2028"), ("köl",), ("öln",), ("Xx", "x")), 0, -1),
+    TranslationCodec("words", False, True, 9, 1, 0, ("ü", "\u2028"), ("a", "￭.")),
+    TranslationCodec("bpe", True, False, 9, "de", "en", BYTE, (*BYTE, "ab"), (), ("a b",)),
 ]
 
 
@@ -72,7 +78,7 @@ def edited(tmp_path, **changes):
         ({"symbols": "aa"}, "the symbol 'a' comes more than once in the vocabulary"),
         (
             {"task": "speling"},
-            "unknown task 'speling'; known are digits, spelling, ocr, tagging",
+            "unknown task 'speling'; known are digits, spelling, ocr, tagging, translation",
         ),
     ],
 )
@@ -87,7 +93,8 @@ def test_whole_numbers_are_numbers(tmp_path):
 
 
 def test_lists_must_be_lists(refuses, tmp_path):
-    CODECS[-1].save_pretrained(str(tmp_path))
+    (codec,) = (codec for codec in CODECS if codec.task == "tagging")
+    codec.save_pretrained(str(tmp_path))
     path = tmp_path / "codec.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"entries": [["a"], "b"]}))
     message = "the field 'entries' is 'b'; it must be a list"
@@ -111,8 +118,13 @@ def test_a_codec_that_is_missing_or_broken_is_named(refuses, tmp_path):
 
 
 def test_tasks_are_known_by_their_names():
-    assert list(TASKS) == ["digits", "spelling", "ocr", "tagging"]
+    assert list(TASKS) == ["digits", "spelling", "ocr", "tagging", "translation"]
     assert all(task.name == name for name, task in TASKS.items())
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_cost_of_a_task_is_known(task):
+    assert task.cost in get_args(CostName)
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

@@ -16,13 +16,21 @@ _PLACEHOLDERS = {
     "config": "FILE",
     "data": "PATH",
     "dev": "FILE",
+    "dev_source": "FILE",
+    "dev_target": "FILE",
     "init": "CHECKPOINT",
     "json": "FILE",
     "method": "METHOD",
     "methods": "METHOD",
     "output": "DIR",
+    "source_column": "COLUMN",
+    "target_column": "COLUMN",
     "test": "FILE",
+    "test_source": "FILE",
+    "test_target": "FILE",
     "train": "FILE",
+    "train_source": "FILE",
+    "train_target": "FILE",
 }
 _KINDS = {int: "N", float: "X", str: "TEXT", bool: "{true,false}"}
 

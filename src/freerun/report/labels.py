@@ -4,23 +4,36 @@ from __future__ import annotations
 
 from freerun.report.numbers import Summary
 
-_PROPER = {"bleu": "BLEU", "gleu": "GLEU", "f1": "F1", "hamming_error": "Hamming error"}
-_OF_A_HUNDRED = {"bleu", "gleu"}
+_PROPER = {
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "gleu": "GLEU",
+    "f1": "F1",
+    "hamming_error": "Hamming error",
+}
+_OF_A_HUNDRED = {"bleu", "chrf", "gleu"}
 
 
 def label(metric: str) -> str:
     """The name of a metric in words: `character_error` is "character error"."""
+    if metric.startswith("beam_"):
+        return f"beam {label(metric.removeprefix('beam_'))}"
     return _PROPER.get(metric, metric.replace("_", " "))
 
 
 def unit(metric: str) -> str:
     """The unit that a metric is shown in: per cent, or nothing where it is out of 100 anyway."""
-    return "" if metric in _OF_A_HUNDRED else "%"
+    return "" if _of_a_hundred(metric) else "%"
 
 
 def scale(metric: str) -> float:
     """What a metric is multiplied by to be shown in its unit."""
-    return 1.0 if metric in _OF_A_HUNDRED else 100.0
+    return 1.0 if _of_a_hundred(metric) else 100.0
+
+
+def _of_a_hundred(metric: str) -> bool:
+    """Whether a metric is out of a hundred anyway, of greedy outputs or of beam search."""
+    return metric.removeprefix("beam_") in _OF_A_HUNDRED
 
 
 def arrow(metric: str) -> str:

@@ -10,17 +10,21 @@ from freerun.tasks.ocr import Ocr, OcrCodec
 from freerun.tasks.spelling import Spelling, SpellingCodec
 from freerun.tasks.tagging import Tagging
 from freerun.tasks.tagging_codec import TaggingCodec
+from freerun.tasks.translation import Translation
+from freerun.tasks.translation_codec import TranslationCodec
 
 TASKS: dict[str, type[Task]] = {
     "digits": Digits,
     "spelling": Spelling,
     "ocr": Ocr,
     "tagging": Tagging,
+    "translation": Translation,
 }
 """The tasks, by name."""
 
 _CODECS: dict[str, type[SavedCodec]] = {
-    codec.task: codec for codec in (DigitsCodec, SpellingCodec, OcrCodec, TaggingCodec)
+    codec.task: codec
+    for codec in (DigitsCodec, SpellingCodec, OcrCodec, TaggingCodec, TranslationCodec)
 }
 
 
@@ -54,5 +58,7 @@ __all__ = [
     "Tagging",
     "TaggingCodec",
     "Task",
+    "Translation",
+    "TranslationCodec",
     "load_codec",
 ]

@@ -178,6 +178,13 @@ class Task(ABC):
     ) -> dict[str, float]:
         """The metrics of free-running outputs, eos left out, one for each of the examples."""
 
+    def signatures(self) -> dict[str, str]:
+        """How metrics are computed, by name, as the library says that computes them.
+
+        Only of those whose figures cannot be compared without knowing it, such as BLEU.
+        """
+        return {}
+
     @abstractmethod
     def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
         """For every position of the reference, whether the output is wrong there."""
