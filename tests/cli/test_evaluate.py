@@ -55,6 +55,7 @@ def test_figures_are_written_where_asked(run, trained, figures, tmp_path):
         "beam": 3,
         "length_penalty": 0.5,
         "metrics": pytest.approx(found.metrics),
+        "signatures": {},
         "teacher_forced_loss": pytest.approx(loss),
         "error_by_position": pytest.approx(found.error_by_position),
         "count_by_position": found.count_by_position,

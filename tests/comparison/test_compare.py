@@ -13,7 +13,7 @@ from freerun.comparison import compare
 from freerun.comparison.comparing import seeds_of
 from freerun.comparison.plan import digest
 from freerun.errors import CheckpointError
-from freerun.evaluate import evaluate
+from freerun.evaluate import Decoding, evaluate
 from freerun.methods import MLE, ScheduledSampling
 from freerun.policies.settings import ModelSettings
 from freerun.report import MissingPlotsError, summary
@@ -151,6 +151,42 @@ def test_a_second_start_loads_what_is_finished_and_trains_the_rest(finished, tmp
         "Run 3 of 4: mle, seed 1",
         "Run 4 of 4: half, seed 1",
     ]
+
+
+def test_beam_search_beside_greedy_decoding(finished, tmp_path):
+    comparison, output = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(output, copy)
+    settings = {**SMALL, "seeds": 2, "beam": 3}
+    again = compare(TASK, METHODS, output=copy, **settings)
+    assert (comparison.results["beam"], again.results["beam"]) == (None, 3)
+    assert json.loads((copy / "results.json").read_text()) == again.results
+    data, decoding = TASK.load(), Decoding(beam=3)
+    found = {}
+    for name in METHODS:
+        assert figures(again.results, name) == figures(comparison.results, name)
+        assert list(again.results["methods"][name]["test"]) == [
+            "character_error", "exact_match", "beam_character_error", "beam_exact_match",
+        ]  # fmt: skip
+        policies = [load_policy(copy / name / f"seed-{seed}")[0] for seed in (0, 1)]
+        found[name] = [
+            evaluate(policy, TASK, data.codec, data.test, decoding=decoding).metrics
+            for policy in policies
+        ]
+        for metric in ("character_error", "exact_match"):
+            expected = summary([metrics[metric] for metrics in found[name]])
+            assert figures(again.results, name, f"beam_{metric}") == expected
+    difference = again.results["methods"]["half"]["difference_to_mle"]["beam_character_error"]
+    assert difference["values"] == [
+        own["character_error"] - base["character_error"]
+        for own, base in zip(found["half"], found["mle"], strict=True)
+    ]
+    assert list(again.results["majority"]) == ["character_error", "exact_match"]
+
+
+def test_a_beam_of_one_is_refused(refuses):
+    message = "beam is 1; it must be at least 2, as greedy is always reported"
+    refuses(SettingError, message, beam=1)
 
 
 def test_a_budget_of_seconds_stops_training(tmp_path):

@@ -50,6 +50,34 @@ def test_the_table(results):
     )
 
 
+def test_beam_search_has_a_row_below(results):
+    results["beam"] = 4
+    for entry in results["methods"].values():
+        for group in (entry["test"], entry["difference_to_mle"]):
+            group |= {
+                f"beam_{metric}": summary([value / 2 for value in figure["values"]])
+                for metric, figure in list(group.items())
+            }
+    lines = text(table(results))
+    assert lines[5:11] == [
+        " mle                      11.00 ± 1.41     75.00 ± 7.07   1.00 ×",
+        "   beam 4                  5.50 ± 0.71     37.50 ± 3.54",
+        " scheduled_sampling:       9.00 ± 1.41     80.00 ± 7.07   2.00 ×",
+        " schedule=linear,        Δ-2.00 ± 0.00    Δ+5.00 ± 1.41",
+        " k=0.9",
+        "   beam 4                  4.50 ± 0.71     40.00 ± 3.54",
+    ]
+    assert lines[11] == "                         Δ-1.00 ± 0.00    Δ+2.50 ± 0.71"
+    assert legend(results).startswith(
+        "Test set, free-running, greedy decoding (beam 4: beam search with as many hypotheses); "
+    )
+
+
+def test_signatures_stand_below(results):
+    results["task"]["signatures"] = {"bleu": "BLEU|nrefs:1", "chrf": "chrF2|nrefs:1"}
+    assert legend(results).splitlines()[-2:] == ["BLEU|nrefs:1", "chrF2|nrefs:1"]
+
+
 def test_one_seed_has_no_deviation(results):
     results["seeds"] = [0]
     for entry in results["methods"].values():
@@ -110,9 +138,12 @@ def test_names_break_where_words_end(name, lines):
 
 
 def test_metrics_in_words():
-    assert [label(name) for name in ("f1", "bleu", "hamming_error", "exact_match")] == [
-        "F1", "BLEU", "Hamming error", "exact match",
+    assert [label(name) for name in ("f1", "bleu", "chrf", "hamming_error", "exact_match")] == [
+        "F1", "BLEU", "chrF", "Hamming error", "exact match",
     ]  # fmt: skip
     assert [arrow(name) for name in ("f1", "character_error")] == ["↑", "↓"]
     assert (unit("bleu"), scale("bleu"), unit("f1"), scale("f1")) == ("", 1.0, "%", 100.0)
+    assert (unit("chrf"), scale("chrf")) == ("", 1.0)
+    assert (unit("beam_bleu"), scale("beam_bleu")) == ("", 1.0)
+    assert (label("beam_bleu"), label("beam_f1"), scale("beam_f1")) == ("beam BLEU", "beam F1", 100)
     assert shown(summary([0.5, 0.7]), 100.0, "+") == "+60.00 ± 14.14"

@@ -16,7 +16,8 @@ from freerun.settings import SettingError
 
 SUMMARY = "Train several methods on a task alike, and show how they differ when they run freely."
 USAGE = (
-    "[--methods METHOD …] [--seeds N] --output DIR [--budget SECONDS] [--config FILE] [SETTINGS]"
+    "[--methods METHOD …] [--seeds N] --output DIR [--budget SECONDS] [--beam N] [--config FILE] "
+    "[SETTINGS]"
 )
 
 METHODS = """\
@@ -38,6 +39,7 @@ class Compare:
             such as scheduled_sampling:schedule=linear,k=0.9; see below for names of your own.
         seeds: how many runs of each method, with the seeds 0, 1, …; or the seeds, as in [3, 4].
         output: the folder for results, plots and models; an unfinished comparison in it goes on.
+        beam: also decode the test set by beam search, with so many hypotheses.
         config: a YAML file with settings.
         quiet: show no progress.
     """
@@ -45,6 +47,7 @@ class Compare:
     output: str
     methods: Any = ("mle", "scheduled_sampling", "differentiable_scheduled_sampling")
     seeds: int | list[int] = 3
+    beam: int | None = None
     config: str | None = None
     quiet: bool = False
 
@@ -69,6 +72,7 @@ def run(words: list[str]) -> None:
         seeds=own.seeds,
         model=options.build(ModelSettings, "model"),
         training=training_of(options),
+        beam=own.beam,
         command=shlex.join(["freerun", "compare", *words]),
         quiet=own.quiet,
     )

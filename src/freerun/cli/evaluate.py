@@ -67,6 +67,9 @@ def run(words: list[str]) -> None:
     how = "greedy" if decoding.beam == 1 else f"beam {decoding.beam}"
     print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {how}:")
     print(figures(found.metrics))
+    signatures = task.signatures()
+    if signatures:
+        print(*signatures.values(), sep="\n")
     print(f"teacher-forced, which is not how it runs: log loss {loss:.4f} a token")
     if own.json is not None:
         contents = {
@@ -77,6 +80,7 @@ def run(words: list[str]) -> None:
             "beam": decoding.beam,
             "length_penalty": decoding.length_penalty,
             "metrics": found.metrics,
+            "signatures": signatures,
             "teacher_forced_loss": loss,
             "error_by_position": found.error_by_position,
             "count_by_position": found.count_by_position,

@@ -15,7 +15,7 @@ from freerun import report
 from freerun.comparison.plan import Plan
 from freerun.comparison.results import Run, results_of, write_results
 from freerun.comparison.specs import Given, methods_of
-from freerun.evaluate import evaluate
+from freerun.evaluate import Decoding, evaluate
 from freerun.methods.base import Method, suited
 from freerun.policies.settings import ModelSettings
 from freerun.report.labels import label, scale, unit
@@ -50,6 +50,7 @@ def compare(
     seeds: int | Sequence[int] = 3,
     model: ModelSettings | None = None,
     training: TrainingSettings | None = None,
+    beam: int | None = None,
     command: str | None = None,
     quiet: bool = False,
 ) -> Comparison:
@@ -69,11 +70,13 @@ def compare(
         model: what the model is made of; left out, what suits the task.
         training: how long and how fast; left out, what suits the task. With `budget` set, all train
             for equal time instead of equal updates.
+        beam: how many hypotheses to keep where the test set is also decoded by beam search; left
+            out, it is decoded greedily alone.
         command: the command line, to be kept with the results.
         quiet: show no progress.
 
     Raises:
-        SettingError: where a method, a setting or the number of seeds is wrong.
+        SettingError: where a method, a setting, the number of seeds or the beam is wrong.
         DataError: where the data cannot be used, or a library for them is missing.
         CheckpointError: where `output` holds another comparison or cannot be written.
         MissingPlotsError: where matplotlib is missing.
@@ -87,6 +90,8 @@ def compare(
         model or ModelSettings(**task.recipe.get("model", {})),
         training or TrainingSettings(**task.recipe.get("training", {})),
     )
+    if beam is not None and beam < 2:
+        raise SettingError(f"beam is {beam}; it must be at least 2, as greedy is always reported")
     output = Path(output)
     plan.check(output)
     data = task.load()
@@ -100,8 +105,8 @@ def compare(
     console = Console(stderr=True, quiet=quiet, highlight=False)
     for note in data.notes:
         console.print(note, style="dim", markup=False)
-    runs = _runs(plan, data, output, console, quiet)
-    results = results_of(plan, data, majority, runs, command)
+    runs = _runs(plan, data, beam, output, console, quiet)
+    results = results_of(plan, data, majority, runs, command, beam)
     files = []
     if process.is_main_process:
         files = [write_results(results, output), *report.draw(results, output)]
@@ -146,7 +151,7 @@ def suitable(
 
 
 def _runs(
-    plan: Plan, data: Data, output: Path, console: Console, quiet: bool
+    plan: Plan, data: Data, beam: int | None, output: Path, console: Console, quiet: bool
 ) -> dict[str, list[Run]]:
     """Train and evaluate; runs that are finished already are only loaded."""
     planned = list(plan.runs())
@@ -164,7 +169,11 @@ def _runs(
             quiet=quiet,
         )
         test = evaluate(run.policy, plan.task, data.codec, data.test)
-        runs[name].append(Run(run, test))
+        searched = None
+        if beam is not None:
+            decoding = Decoding(beam=beam)
+            searched = evaluate(run.policy, plan.task, data.codec, data.test, decoding=decoding)
+        runs[name].append(Run(run, test, searched))
         metric = plan.task.metric
         figure = f"{test.metrics[metric] * scale(metric):.2f} {unit(metric)}".strip()
         spent = f"{run.updates:,} updates in {run.seconds:.0f} s"

@@ -30,10 +30,18 @@ class Run:
     Args:
         fit: what came of training.
         test: how its outputs on test are.
+        searched: how those of beam search are, where it was asked for.
     """
 
     fit: Fit
     test: Evaluation
+    searched: Evaluation | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics on test; those of beam search are called `beam_` and their name."""
+        beam = {} if self.searched is None else self.searched.metrics
+        return {**self.test.metrics, **{f"beam_{name}": value for name, value in beam.items()}}
 
 
 def results_of(
@@ -42,6 +50,7 @@ def results_of(
     majority: Mapping[str, float],
     runs: Mapping[str, Sequence[Run]],
     command: str | None = None,
+    beam: int | None = None,
 ) -> dict[str, Any]:
     """The contents of results.json (see docs/results.md).
 
@@ -51,6 +60,7 @@ def results_of(
         majority: the metrics on test of a guess that never looks at its source.
         runs: the runs of every variant, in the order of the seeds.
         command: the command line.
+        beam: the hypotheses of beam search, where test was also decoded so.
     """
     base = plan.base
     record = plan.record()
@@ -59,6 +69,7 @@ def results_of(
     record["task"] |= {
         "metric": task.metric,
         "greater_is_better": task.greater_is_better,
+        "signatures": task.signatures(),
         "sizes": sizes,
         "notes": list(data.notes),
     }
@@ -68,6 +79,7 @@ def results_of(
         **record,
         "base": base,
         "majority": dict(majority),
+        "beam": beam,
         "command": command,
         "versions": _versions(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -89,6 +101,7 @@ def _entry(
     runs: Sequence[Run], metrics: Mapping[str, float], base: Sequence[Run] | None
 ) -> dict[str, Any]:
     """The results of one variant."""
+    test = list(runs[0].metrics)
     dev = [name for name in runs[0].fit.dev if name in metrics]
     per_update = [run.fit.seconds_per_update for run in runs]
     errors = [run.test.error_by_position for run in runs]
@@ -99,16 +112,16 @@ def _entry(
         differences = {
             name: summary(
                 [
-                    run.test.metrics[name] - other.test.metrics[name]
+                    run.metrics[name] - other.metrics[name]
                     for run, other in zip(runs, base, strict=True)
                 ]
             )
-            for name in metrics
+            for name in test
         }
         others = [run.fit.seconds_per_update for run in base]
         relative = summary([own / other for own, other in zip(per_update, others, strict=True)])
     return {
-        "test": {name: summary([run.test.metrics[name] for run in runs]) for name in metrics},
+        "test": {name: summary([run.metrics[name] for run in runs]) for name in test},
         "dev": {name: summary([run.fit.dev[name] for run in runs]) for name in dev},
         "difference_to_mle": differences,
         "updates": [run.fit.updates for run in runs],

@@ -19,8 +19,9 @@ def table(results: Mapping[str, Any]) -> Table:
     """The table of a comparison, from the contents of its results.json.
 
     For every method it has the metrics of greedy free-running outputs on test, under each the
-    difference to MLE seed by seed, and the time of an update relative to MLE. Last comes what a
-    guess scores that never looks at its source. With up to three metrics it fits 80 columns.
+    difference to MLE seed by seed, and the time of an update relative to MLE; where test was also
+    decoded by beam search, a row more. Last comes what a guess scores that never looks at its
+    source. With up to three metrics it fits 80 columns.
     """
     base, metrics = results["base"], list(results["majority"])
     found = Table(box=box.SIMPLE_HEAD, title=_title(results), title_style="bold", pad_edge=False)
@@ -31,8 +32,12 @@ def table(results: Mapping[str, Any]) -> Table:
         found.add_column(heading, justify="right", no_wrap=True)
     found.add_column("time", justify="right", no_wrap=True)
     for name, entry in results["methods"].items():
-        cells = [_cell(entry, metric, compared=base not in (None, name)) for metric in metrics]
+        compared = base not in (None, name)
+        cells = [_cell(entry, metric, compared=compared) for metric in metrics]
         found.add_row(folded(name), *cells, _time(entry))
+        if beam := results.get("beam"):
+            cells = [_cell(entry, f"beam_{metric}", compared=compared) for metric in metrics]
+            found.add_row(f"  beam {beam}", *cells)
     found.add_section()
     guess = [f"{value * scale(metric):.2f}" for metric, value in results["majority"].items()]
     found.add_row("majority guess", *guess, "", style="italic")
@@ -43,7 +48,10 @@ def legend(results: Mapping[str, Any]) -> str:
     """What the figures of the table are, in a few lines."""
     base, count = results["base"], len(results["seeds"])
     spread = f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
-    lines = [f"Test set, free-running, greedy decoding; {spread}."]
+    how = "greedy decoding"
+    if beam := results.get("beam"):
+        how += f" (beam {beam}: beam search with as many hypotheses)"
+    lines = [f"Test set, free-running, {how}; {spread}."]
     if base is None:
         lines.append("No method is MLE, so there is no difference or relative time to show.")
     else:
@@ -51,6 +59,7 @@ def legend(results: Mapping[str, Any]) -> str:
             f"Δ: difference to {base} of the same seed. Time: of an update, relative to {base}."
         )
     lines.append("Majority guess: the best that an output scores which never looks at its source.")
+    lines += results["task"].get("signatures", {}).values()
     return "\n".join(lines)
 
 
