@@ -6,6 +6,7 @@ and scores what is written there. A *state* is what a row knows after the inputs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
@@ -81,12 +82,37 @@ class Policy(Protocol):
         ...
 
 
-@runtime_checkable
-class GreedyPolicy(Protocol):
-    """What a policy may have beside: a step whose scores are never seen."""
+Choose = Callable[[Float[Tensor, "k a"], Int[Tensor, "k"]], Int[Tensor, "k"]]
+"""From scores, and the rows that they are of, to tokens."""
 
-    def greedy_step(
-        self, state: State, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
-    ) -> tuple[Int[Tensor, "n"], State]:
-        """Read one input a row: the token with the largest score of `step`, and the new state."""
+
+@runtime_checkable
+class Writer(Protocol):
+    """Rows that write side by side, changed in place: no gradients, no dropout, no scores kept."""
+
+    def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
+        """Row i goes on from row `rows[i]` of `state`."""
+        ...
+
+    def write(self, inputs: Int[Tensor, "n"], choose: Choose | None = None) -> Int[Tensor, "n"]:
+        """Read one token a row, and give the next: what `choose` makes of its scores.
+
+        Without `choose`, the token with the largest score, the first of those where several tie.
+        """
+        ...
+
+    def keep(self, rows: Int[Tensor, "k"]) -> None:
+        """Let only `rows` go on, in this order."""
+        ...
+
+
+@runtime_checkable
+class WritingPolicy(Protocol):
+    """What a policy may have beside: a quicker way to write than step by step."""
+
+    def writer(self) -> Writer:
+        """A writer with the weights as they are now, and in the precision of autocast if it is on.
+
+        Only called in evaluation mode.
+        """
         ...

@@ -20,6 +20,7 @@ import torch
 
 from freerun.batch import Batch, Source
 from freerun.policy import Policy, State, Trace
+from freerun.rolling import writer_of
 
 
 def everywhere(tokens):
@@ -181,6 +182,62 @@ class PolicyContract:
         assert not found[2:].any()
         self.close(found[1], 7 * gradient(torch.tensor([1]), one)[1])
         self.close(found[0], 3 * gradient(torch.tensor([0]), one)[0])
+
+    # Writers
+
+    def test_a_writer_writes_what_steps_would(self, policy, batch, inputs):
+        """From forks that are repeated in any order, with and without a choice by scores."""
+        generator = torch.Generator().manual_seed(5)
+        origins, cells = batch.mask.nonzero().unbind(1)
+        rows = torch.randint(len(cells), (50,), generator=generator)
+        trace = policy.force(batch.source, inputs)
+        tokens = torch.randint(policy.vocabulary.actions, (50,), generator=generator)
+        seen = []
+
+        def choose(scores, which):
+            seen.append((scores.clone(), which))
+            return scores.argmin(1)
+
+        with torch.no_grad():
+            writer, state = writer_of(policy), trace.fork(origins, cells)
+            writer.begin(state, rows)
+            state = state.select(rows)
+            for step in range(4):
+                scores, state = policy.step(state, tokens)
+                if step % 2:
+                    tokens = writer.write(tokens, choose)
+                    self.close(torch.cat([some for some, _ in seen]), scores)
+                    assert torch.cat([which for _, which in seen]).tolist() == [*range(len(rows))]
+                    assert torch.equal(tokens, scores.argmin(1))
+                    seen.clear()
+                else:
+                    tokens = writer.write(tokens)
+                    assert torch.equal(tokens, scores.argmax(1))
+                stay = torch.arange(len(rows))[torch.rand(len(rows), generator=generator) < 0.7]
+                writer.keep(stay)
+                rows, tokens, state = rows[stay], tokens[stay], state.select(stay)
+
+    def test_a_writer_leaves_what_it_begins_from(self, policy, batch, inputs):
+        """Also for the next rows: it is used again for many that are too many at once."""
+        trace = policy.force(batch.source, inputs)
+        rows, cells = torch.tensor([0, 2, 2]), torch.tensor([1, 0, 1])
+        with torch.no_grad():
+            writer = writer_of(policy)
+
+            def written(few, again):
+                state = trace.fork(rows, cells)
+                writer.begin(state, few)
+                tokens = torch.zeros(len(few), dtype=torch.long)
+                for _ in range(again):
+                    tokens = writer.write(tokens)
+                return tokens, policy.step(state, torch.zeros(3, dtype=torch.long))[0]
+
+            few = torch.tensor([2, 0, 1])
+            first, before = written(few, 3)
+            written(torch.tensor([1, 1, 1, 0, 0]), 2)
+            again, after = written(few, 3)
+        assert torch.equal(first, again)
+        assert torch.equal(before, after)
 
     # Embeddings
 

@@ -3,7 +3,6 @@
 from freerun.rolling.beam import beam_search
 from freerun.rolling.choices import (
     greedy_choice,
-    greedy_step,
     sampled_choice,
     truncated_log_probs,
 )
@@ -17,6 +16,7 @@ from freerun.rolling.trajectories import (
     mixed_trajectories,
     reference_trajectories,
 )
+from freerun.rolling.writing import writer_of
 
 __all__ = [
     "Decoded",
@@ -30,7 +30,6 @@ __all__ = [
     "evaluation_mode",
     "greedy",
     "greedy_choice",
-    "greedy_step",
     "learned",
     "learned_trajectories",
     "mixed",
@@ -41,4 +40,5 @@ __all__ = [
     "sample",
     "sampled_choice",
     "truncated_log_probs",
+    "writer_of",
 ]

@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from freerun.policy import GreedyPolicy, Policy, State
 from freerun.randomness import Coordinate, uniform
 
 
@@ -70,16 +69,3 @@ def sampled_choice(log_probs: Float[Tensor, "n a"], *coordinates: Coordinate) ->
     # Below 1 by at least 2^-53, the number leaves the threshold below the sum, however it rounds.
     threshold = uniform(*coordinates, dtype=torch.float64) * cumulative[:, -1]
     return (cumulative <= threshold[:, None]).sum(-1)
-
-
-def greedy_step(
-    policy: Policy, state: State, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
-) -> tuple[Int[Tensor, "n"], State]:
-    """Read one input a row: the greedy choice of the next token, and the new state.
-
-    A policy that has a `greedy_step` of its own finds the choice without keeping all scores.
-    """
-    if isinstance(policy, GreedyPolicy):
-        return policy.greedy_step(state, inputs)
-    scores, state = policy.step(state, inputs)
-    return greedy_choice(scores), state

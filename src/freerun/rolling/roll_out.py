@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.policy import Policy, State, Trace
-from freerun.rolling.choices import greedy_step
+from freerun.policy import Choose, Policy, Trace, Writer
 from freerun.rolling.modes import evaluation_mode
 from freerun.rolling.trajectories import Trajectories
+from freerun.rolling.writing import writer_of
 
 Draw = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], Int[Tensor, "n"]], Int[Tensor, "n"]]
 """From (scores, which of the trials they are of, the cells to be written) to tokens."""
@@ -105,10 +105,14 @@ def roll_out(
     left = torch.minimum(limit[rows] - outputs.lengths, most[rows])[waiting]
     waiting = waiting[left.argsort(descending=True, stable=True)]
     steps = 0
+    if len(waiting) == 0:
+        return outputs
     with evaluation_mode(policy):
+        writer = writer_of(policy)
         for chunk in waiting.split(at_once):
             chunk = chunk.sort().values  # rows of a sentence side by side
-            steps += _run(policy, trace, trials, outputs, chunk, limit[rows], most[rows], draw)
+            last = torch.minimum(limit[rows], outputs.lengths + most[rows])[chunk] - 1
+            steps += _run(policy, writer, trace, trials, outputs, chunk, last, limit[rows], draw)
     return replace(outputs, steps=steps)
 
 
@@ -191,28 +195,26 @@ def _repeated(
 
 def _run(
     policy: Policy,
+    writer: Writer,
     trace: Trace,
     trials: Trials,
     outputs: Outputs,
     chunk: Int[Tensor, "k"],
+    last: Int[Tensor, "k"],
     limit: Int[Tensor, "n"],
-    most: Int[Tensor, "n"],
     draw: Draw | None,
 ) -> int:
-    """Continue the trials of `chunk`, and write into `outputs`; gives the number of steps."""
+    """Continue the trials of `chunk`, and write into `outputs`; gives the number of steps.
+
+    `last` is the last cell that each may write.
+    """
     places, at = trials.place[chunk].unique_consecutive(return_inverse=True)
-    state: State = trace.fork(trials.rows[places], trials.cells[places]).select(at)
-    inputs, cell = trials.tokens[chunk], outputs.lengths[chunk]
-    last = torch.minimum(limit[chunk], cell + most[chunk]) - 1  # the last cell it may write
-    full = limit[chunk] - 1
+    writer.begin(trace.fork(trials.rows[places], trials.cells[places]), at)
+    inputs, cell, full = trials.tokens[chunk], outputs.lengths[chunk], limit[chunk] - 1
     eos, steps = policy.vocabulary.eos, 0
     while True:
         steps += len(chunk)
-        if draw is None:
-            inputs, state = greedy_step(policy, state, inputs)
-        else:
-            scores, state = policy.step(state, inputs)
-            inputs = draw(scores, chunk, cell)
+        inputs = writer.write(inputs, _choice(draw, chunk, cell))
         outputs.tokens[chunk, cell] = inputs
         done = cell == last
         wrote = torch.ones_like(done)
@@ -228,4 +230,12 @@ def _run(
             if len(stay) == 0:
                 return steps
             chunk, inputs, cell = chunk[stay], inputs[stay], cell[stay]
-            last, full, state = last[stay], full[stay], state.select(stay)
+            last, full = last[stay], full[stay]
+            writer.keep(stay)
+
+
+def _choice(draw: Draw | None, chunk: Int[Tensor, "k"], cell: Int[Tensor, "k"]) -> Choose | None:
+    """The draw for some rows of a chunk that stands at `cell`."""
+    if draw is None:
+        return None
+    return lambda scores, rows: draw(scores, chunk[rows], cell[rows])

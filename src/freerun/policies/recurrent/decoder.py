@@ -49,10 +49,10 @@ class Decoder(nn.Module):
         for i in range(len(self.layers)):
             inputs = inputs.to(hidden[i].dtype)
             if self.has_cell:
-                new, new_cell = torch.lstm_cell(inputs, (hidden[i], cell[i]), *self._weights(i))
+                new, new_cell = torch.lstm_cell(inputs, (hidden[i], cell[i]), *self.weights(i))
                 cells.append(new_cell)
             else:
-                new = torch.gru_cell(inputs, hidden[i], *self._weights(i))
+                new = torch.gru_cell(inputs, hidden[i], *self.weights(i))
             hiddens.append(new)
             inputs = self.dropout(new)
         return inputs, tuple(hiddens), tuple(cells)
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         """
         found = []
         for i in range(len(self.layers)):
-            w_read, w_hidden, b_read, b_hidden = self._weights(i)
+            w_read, w_hidden, b_read, b_hidden = self.weights(i)
             before = torch.cat([hidden[i][:, None], states[i][:, :-1]], 1)
             gates = F.linear(reads[i], w_read, b_read) + F.linear(before, w_hidden, b_hidden)
             enter, forget, new, _ = gates.chunk(4, -1)
@@ -77,7 +77,7 @@ class Decoder(nn.Module):
             found.append(torch.stack(values, 1))
         return tuple(found)
 
-    def _weights(self, i: int) -> list[Tensor]:
+    def weights(self, i: int) -> list[Tensor]:
         """The weights and biases of a layer, as the cell functions of torch take them."""
         weights: list[Tensor] = self.layers[i].all_weights[0]  # type: ignore[index, assignment]
         return weights

@@ -18,6 +18,7 @@ from freerun.policies.recurrent.decoder import Decoder, Layered
 from freerun.policies.recurrent.encoder import Encoder
 from freerun.policies.recurrent.state import RecurrentState, RecurrentTrace
 from freerun.policies.recurrent.tree import read_tree
+from freerun.policies.recurrent.writer import RecurrentWriter
 
 
 class RecurrentPolicy(PreTrainedModel):
@@ -137,6 +138,10 @@ class RecurrentPolicy(PreTrainedModel):
         top, reads, hidden = self.decoder(embedded, state.hidden, state.cell)
         outputs = self._attend(top, cells, state)
         return RecurrentTrace(outputs, self.output, partial(self._states, state, reads, hidden))
+
+    def writer(self) -> RecurrentWriter:
+        """A writer with the weights as they are now."""
+        return RecurrentWriter(self)
 
     def _inputs(
         self, inputs: Int[Tensor, "*rows"] | Float[Tensor, "*rows e"]

@@ -1,0 +1,172 @@
+"""How rows that only write look at the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from freerun.policies.recurrent.attention import Attention, Memory
+from freerun.policies.recurrent.buffers import Buffers
+from freerun.policies.recurrent.gates import tanh_of_half_
+
+PAGE = 16
+"""Rows of one sentence that are looked up together."""
+_CACHED = 2**20
+"""Bytes of temporaries on a CPU: what its caches hold."""
+_BOUNDED = 2**28
+"""Bytes of temporaries on other devices, where few large steps are quickest."""
+
+
+@runtime_checkable
+class Look(Protocol):
+    """From the hidden states of all rows to what is projected."""
+
+    def begin(self, memory: Memory, sentence: Int[Tensor, "n"], position: Int[Tensor, "n"]) -> None:
+        """Row i looks at a sentence of the memory, and stands at a cell."""
+        ...
+
+    def keep(self, rows: Int[Tensor, "k"]) -> None:
+        """Only these rows go on."""
+        ...
+
+    def __call__(self, hidden: Float[Tensor, "n h"]) -> Float[Tensor, "n h"]:
+        """The attentional outputs; the rows move on by one cell."""
+        ...
+
+
+def look_of(attention: Attention, dtype: torch.dtype, buffers: Buffers) -> Look:
+    """The way to look that computes the same as `attention`."""
+    kind = AlignedLook if attention.kind == "aligned" else PagedLook
+    return kind(attention, dtype, buffers)
+
+
+class _Combining:
+    """tanh(W·[context; query]), its half for the context applied to the memory beforehand.
+
+    A context is a weighted sum of values, so the product may be taken of every value instead: once
+    for each position of a sentence, however many rows look at it.
+    """
+
+    def __init__(self, attention: Attention, dtype: torch.dtype, buffers: Buffers) -> None:
+        weight = 2 * attention.combine.weight.to(dtype)
+        size = len(weight)
+        self.attention, self.dtype, self.buffers = attention, dtype, buffers
+        self.of_value, self.of_query = weight[:, :-size].T, weight[:, -size:].T
+
+
+class AlignedLook(_Combining):
+    """Cell t sees position t."""
+
+    def begin(self, memory: Memory, sentence: Int[Tensor, "n"], position: Int[Tensor, "n"]) -> None:
+        """Row i looks at a sentence of the memory, and stands at a cell."""
+        width = memory.values.shape[1]
+        self.values = memory.values.to(self.dtype).flatten(0, 1) @ self.of_value
+        self.place = sentence * width + position
+        self.last = sentence * width + width - 1
+
+    def keep(self, rows: Int[Tensor, "k"]) -> None:
+        """Only these rows go on."""
+        self.place, self.last = self.place[rows], self.last[rows]
+
+    def __call__(self, hidden: Float[Tensor, "n h"]) -> Float[Tensor, "n h"]:
+        """The attentional outputs; cells past the end of a source read padding."""
+        place = torch.minimum(self.place, self.last)
+        self.place = self.place + 1
+        outputs = self.buffers.get("outputs", *hidden.shape)
+        torch.index_select(self.values, 0, place, out=outputs)
+        return tanh_of_half_(outputs.addmm_(hidden, self.of_query))
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Rows laid out so that every page of `PAGE` places holds rows of one sentence.
+
+    Attributes:
+        place: the place of each row, over all pages.
+        sentence: the sentence of each page.
+    """
+
+    place: Int[Tensor, "n"]
+    sentence: Int[Tensor, "p"]
+
+    @classmethod
+    def of(cls, sentence: Int[Tensor, "n"], sentences: int) -> Pages:
+        """The layout of rows that look at `sentence`, in any order."""
+        order = sentence.argsort(stable=True)
+        counts = torch.bincount(sentence, minlength=sentences)
+        pages = (counts + PAGE - 1) // PAGE
+        skipped = PAGE * (pages.cumsum(0) - pages) - (counts.cumsum(0) - counts)
+        place = torch.empty_like(sentence)
+        number = torch.arange(len(order), device=order.device)
+        place[order] = number + skipped[sentence[order]]
+        numbers = torch.arange(sentences, device=order.device)
+        return cls(place, numbers.repeat_interleave(pages))
+
+
+class PagedLook(_Combining):
+    """General and additive attention: all rows of a sentence share its keys and values."""
+
+    def begin(self, memory: Memory, sentence: Int[Tensor, "n"], position: Int[Tensor, "n"]) -> None:
+        """Row i looks at a sentence of the memory."""
+        attention, keys = self.attention, memory.keys.to(self.dtype)
+        self.sentence = sentence
+        self.outside = torch.zeros_like(memory.mask, dtype=self.dtype)
+        self.outside.masked_fill_(~memory.mask, -torch.inf)
+        self.values = memory.values.to(self.dtype) @ self.of_value
+        if attention.kind == "general":
+            self.keys = keys.transpose(1, 2)
+        else:
+            # w·tanh(x) is w·2σ(2x) less a sum of weights, which a softmax does not see.
+            self.weight = 2 * attention.weight.weight[0].to(self.dtype)
+            self.of_asked = 2 * attention.query.weight.to(self.dtype).T
+            self.keys = 2 * (keys + attention.query.bias.to(self.dtype))
+        self.pages = Pages.of(sentence, len(memory.mask))
+
+    def keep(self, rows: Int[Tensor, "k"]) -> None:
+        """Only these rows go on."""
+        self.sentence = self.sentence[rows]
+        self.pages = Pages.of(self.sentence, len(self.keys))
+
+    def __call__(self, hidden: Float[Tensor, "n h"]) -> Float[Tensor, "n h"]:
+        """The attentional outputs."""
+        get, pages = self.buffers.get, self.pages
+        additive = self.attention.kind == "additive"
+        asked = hidden
+        if additive:
+            asked = torch.mm(hidden, self.of_asked, out=get("asked", *hidden.shape))
+        paged = get("paged", len(pages.sentence) * PAGE, hidden.shape[1])
+        paged = paged.index_copy_(0, pages.place, asked).unflatten(0, (-1, PAGE))
+        contexts = get("contexts", *paged.shape)
+        score, many = (self._additive if additive else self._general), self._at_once()
+        for start in range(0, len(paged), many):
+            some = slice(start, start + many)
+            sentence = pages.sentence[some]
+            weights = score(paged[some], sentence).add_(self.outside[sentence, None]).softmax(-1)
+            torch.bmm(weights, self.values[sentence], out=contexts[some])
+        outputs = get("outputs", *hidden.shape)
+        torch.index_select(contexts.flatten(0, 1), 0, pages.place, out=outputs)
+        return tanh_of_half_(outputs.addmm_(hidden, self.of_query))
+
+    def _general(
+        self, queries: Float[Tensor, "p r h"], sentence: Int[Tensor, "p"]
+    ) -> Float[Tensor, "p r s"]:
+        return torch.bmm(queries, self.keys[sentence])
+
+    def _additive(
+        self, queries: Float[Tensor, "p r h"], sentence: Int[Tensor, "p"]
+    ) -> Float[Tensor, "p r s"]:
+        count, length, size = len(sentence), self.keys.shape[1], self.keys.shape[2]
+        seen = self.buffers.get("seen", count, PAGE, length, size)
+        torch.add(queries[:, :, None], self.keys[sentence, None], out=seen)
+        return (seen.sigmoid_().view(-1, size) @ self.weight).view(count, PAGE, length)
+
+    def _at_once(self) -> int:
+        """How many pages are looked up together."""
+        positions, size = self.outside.shape[1], self.values.shape[2]
+        page = (PAGE if self.attention.kind == "additive" else 2) * positions * size
+        most = _CACHED if self.values.device.type == "cpu" else _BOUNDED
+        return max(1, most // (page * self.values.element_size()))

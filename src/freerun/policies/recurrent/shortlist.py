@@ -1,0 +1,115 @@
+"""The largest of many scores, found in bfloat16 and decided in double precision."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from freerun.policies.recurrent.buffers import Buffers
+
+ROWS, GROUP = 256, 128
+MOST = 8
+"""Candidates of a row, on average, above which the plain product is the cheaper way."""
+ROUNDING = 2.0**-8 * (1 + 2.0**-7)
+"""How far a number may be from its rounding to bfloat16, relative to the latter."""
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 much faster than in single precision."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older torch
+    return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+class Shortlist:
+    """argmax_j h·w_j + b_j, exactly, mostly by a product in bfloat16.
+
+    With h̃ and w̃ rounded to bfloat16, |h·w - h̃·w̃| ≤ ‖h - h̃‖·‖w‖ + ‖h̃‖·‖w - w̃‖ (Cauchy and
+    Schwarz), to which the rounding of sum and result is added. Only tokens whose scores lie within
+    these bounds of the largest are computed in double precision; of equal ones, the first is taken.
+
+    Args:
+        weight: w, a row for each token.
+        bias: b.
+        buffers: memory to work in.
+    """
+
+    def __init__(
+        self, weight: Float[Tensor, "a h"], bias: Float[Tensor, "a"], buffers: Buffers
+    ) -> None:
+        self.weight, self.bias, self.buffers = weight, bias, buffers
+        missing = -len(bias) % GROUP
+        few = weight.bfloat16()
+        # The bias is the product of two more columns with 1: its leading digits, and the next.
+        first = bias.bfloat16()
+        second = (bias - first).bfloat16()
+        self.few = torch.cat([few, first[:, None], second[:, None]], 1)
+        if missing:
+            self.few = F.pad(self.few, (0, 0, 0, missing))
+            self.few[len(bias) :, -2] = -torch.inf
+        lost = (bias - first.float() - second.float()).abs()
+        # A sum is rounded as often as it has terms; twice that, for the rounding of these bounds.
+        summed, norm = 2.0**-23 * self.few.shape[1], weight.norm(dim=1)
+        norm_lost = (weight - few.float()).norm(dim=1) + summed * norm
+        self.norm = self._groups((1 + summed) * norm, missing)
+        self.norm_lost = self._groups((1 + summed) * norm_lost, missing)
+        self.bias_lost = self._groups(lost + summed * bias.abs(), missing)
+
+    @staticmethod
+    def _groups(values: Float[Tensor, "a"], missing: int) -> Float[Tensor, "g"]:
+        return F.pad(values, (0, missing)).view(-1, GROUP).amax(1)
+
+    def best(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
+        """The token with the largest score of each row."""
+        return torch.cat([self._best(some) for some in outputs.split(ROWS)])
+
+    def _best(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
+        few, most = outputs.bfloat16(), MOST * len(outputs)
+        scores = self.buffers.get("few", len(few), len(self.few), dtype=torch.bfloat16)
+        torch.mm(F.pad(few, (0, 2), value=1.0), self.few.T, out=scores)
+        scores = scores.view(len(few), -1, GROUP)
+        largest = scores.amax(2).float()
+        slack = self._slack(outputs, few.float())
+        least = (largest - ROUNDING * largest.abs() - slack).amax(1, keepdim=True)
+        rows, groups = (_above(largest) + slack >= least).nonzero().unbind(1)
+        if len(rows) > most:
+            return self._plainly(outputs)
+        least = least[rows] - slack[rows, groups, None]
+        which, places = (_above(scores[rows, groups].float()) >= least).nonzero().unbind(1)
+        if len(which) > most:
+            return self._plainly(outputs)
+        return self._decided(outputs, rows[which], GROUP * groups[which] + places)
+
+    def _slack(
+        self, outputs: Float[Tensor, "n h"], few: Float[Tensor, "n h"]
+    ) -> Float[Tensor, "n g"]:
+        """How far the sums of a group may be from the scores, before they are rounded."""
+        size, lost = few.norm(dim=1)[:, None], (outputs - few).norm(dim=1)[:, None]
+        return lost * self.norm + size * self.norm_lost + self.bias_lost
+
+    def _decided(
+        self, outputs: Float[Tensor, "n h"], rows: Int[Tensor, "k"], tokens: Int[Tensor, "k"]
+    ) -> Int[Tensor, "n"]:
+        """The best candidate of each row; they come with the tokens of a row in order."""
+        weights, bias = self.weight[tokens].double(), self.bias[tokens].double()
+        scores = (weights * outputs[rows].double()).sum(1) + bias
+        best = scores.new_full((len(outputs),), -torch.inf)
+        best = best.scatter_reduce(0, rows, scores, "amax")
+        none = len(rows)
+        numbers = torch.arange(none, device=rows.device).where(scores == best[rows], none)
+        first = rows.new_full((len(outputs),), none).scatter_reduce(0, rows, numbers, "amin")
+        if bool((first == none).any()):  # scores that are no numbers
+            return self._plainly(outputs)
+        return tokens[first]
+
+    def _plainly(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
+        scores = self.buffers.get("scores", len(outputs), len(self.bias))
+        return torch.addmm(self.bias, outputs, self.weight.T, out=scores).argmax(1)
+
+
+def _above(rounded: Tensor) -> Tensor:
+    """The largest number that may have been rounded to this."""
+    return rounded + ROUNDING * rounded.abs()
