@@ -90,8 +90,8 @@ def roll_out(
         draw: samples a token from scores; left out, roll-outs are greedy.
         at_once: the most trials that are run together, which bounds the memory they take.
     """
-    outputs = _begun(policy, roll_in, trials, limit)
     rows = trials.rows[trials.place]
+    outputs = _begun(policy, roll_in, trials, limit, most[rows] > 0)
     running = outputs.open & (most[rows] > 0)
     if draw is None:
         outputs, known = _repeated(
@@ -105,8 +105,6 @@ def roll_out(
     left = torch.minimum(limit[rows] - outputs.lengths, most[rows])[waiting]
     waiting = waiting[left.argsort(descending=True, stable=True)]
     steps = 0
-    if len(waiting) == 0:
-        return outputs
     with evaluation_mode(policy):
         writer = writer_of(policy)
         for chunk in waiting.split(at_once):
@@ -153,9 +151,17 @@ def complete(
 
 
 def _begun(
-    policy: Policy, roll_in: Trajectories, trials: Trials, limit: Int[Tensor, "b"]
+    policy: Policy,
+    roll_in: Trajectories,
+    trials: Trials,
+    limit: Int[Tensor, "b"],
+    learned: Bool[Tensor, "n"],
 ) -> Outputs:
-    """The prefix of each trial and the token it tries."""
+    """The prefix of each trial and the token it tries.
+
+    Of outputs that end by eos, those `learned`, which the policy continues, end at the limit too;
+    the reference policy ends by itself.
+    """
     rows, cells = trials.rows[trials.place], trials.cells[trials.place]
     width = int(limit.max())
     prefixes = roll_in.tokens.new_zeros(len(limit), width)
@@ -163,10 +169,11 @@ def _begun(
     prefixes[:, :shared] = roll_in.tokens[:, :shared]
     tokens = prefixes[rows]
     tokens.scatter_(1, cells[:, None], trials.tokens[:, None])
-    ended = torch.zeros_like(rows, dtype=torch.bool)
-    if policy.vocabulary.eos is not None:
-        ended = trials.tokens == policy.vocabulary.eos
-    return Outputs(tokens, cells + (~ended).long(), ~ended & (cells + 1 < limit[rows]))
+    full = cells + 1 >= limit[rows]
+    if policy.vocabulary.eos is None:
+        return Outputs(tokens, cells + 1, ~full)
+    ended = trials.tokens == policy.vocabulary.eos
+    return Outputs(tokens, cells + (~ended).long(), ~ended & ~(full & learned))
 
 
 def _repeated(
