@@ -11,6 +11,7 @@ ROOT = Path(freerun.__file__).parent
 FLOORS = [
     {"batch", "costs", "errors", "losses", "randomness", "relaxations", "schedules", "settings",
      "vocabulary"},
+    {"references"},
     {"policy", "tasks"},
     {"policies", "rolling"},
     {"evaluate", "methods"},
