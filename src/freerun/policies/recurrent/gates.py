@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freerun.policies.recurrent.buffers import Buffers
+from freerun.policies.recurrent.product import Product
 
 
 def tanh_of_half_(doubled: Tensor) -> Tensor:
@@ -24,19 +25,28 @@ class Gates:
         read: the weights of what is read, transposed; those under a tanh are doubled.
         bias: the biases that may be added to it.
         carry: the weights of the hidden state, likewise.
+
+    Args:
+        weights: those of the layer, as the cell functions of torch take them.
+        precision: what products are computed in.
+        buffers: memory to work in.
     """
 
-    def __init__(self, weights: list[Tensor], dtype: torch.dtype, buffers: Buffers) -> None:
-        read, carry, read_bias, carry_bias = (weight.to(dtype) for weight in weights)
-        self.size = carry.shape[1]
-        self.buffers = buffers
-        twice = torch.ones(len(read), dtype=dtype, device=read.device)
+    bias: Float[Tensor, "g"]
+
+    def __init__(self, weights: list[Tensor], precision: torch.dtype, buffers: Buffers) -> None:
+        read, carry, read_bias, carry_bias = weights
+        self.size, self.buffers = carry.shape[1], buffers
+        twice = torch.ones_like(read_bias)
         twice[2 * self.size : 3 * self.size] = 2  # the new value, in both GRU and LSTM
         self.read, self.carry = (read * twice[:, None]).T, (carry * twice[:, None]).T
-        self._biases(read_bias * twice, carry_bias * twice)
+        self._prepare(read_bias * twice, carry_bias * twice, precision)
 
-    def _biases(self, read: Float[Tensor, "g"], carry: Float[Tensor, "g"]) -> None:
-        self.bias = read + carry
+    def _prepare(
+        self, read: Float[Tensor, "g"], carry: Float[Tensor, "g"], precision: torch.dtype
+    ) -> None:
+        """Take the biases, and make the products ready."""
+        raise NotImplementedError
 
     def step(
         self,
@@ -57,10 +67,14 @@ class Gates:
 class GruGates(Gates):
     """Cho et al. 2014, arXiv 1406.1078, with the reset gate behind the product, as in torch."""
 
-    def _biases(self, read: Float[Tensor, "g"], carry: Float[Tensor, "g"]) -> None:
+    def _prepare(
+        self, read: Float[Tensor, "g"], carry: Float[Tensor, "g"], precision: torch.dtype
+    ) -> None:
         both = 2 * self.size
         self.bias, self.inside = read.clone(), carry[both:]
         self.bias[:both] += carry[:both]
+        self.of_both = Product(self.carry[:, :both], precision, self.buffers)
+        self.of_new = Product(self.carry[:, both:], precision, self.buffers)
 
     def step(
         self,
@@ -72,19 +86,24 @@ class GruGates(Gates):
         (hidden,), size = state, self.size
         both, new = gates[:, : 2 * size], gates[:, 2 * size :]
         if carried is None:
-            both.addmm_(hidden, self.carry[:, : 2 * size])
-            reset = self.buffers.get("reset", len(hidden), size)
-            torch.addmm(self.inside, hidden, self.carry[:, 2 * size :], out=reset)
+            self.of_both.add(both, hidden)
+            reset = self.of_new.put(self.buffers.get("reset", len(hidden), size), hidden)
         else:
             both.add_(carried[:, : 2 * size])
-            reset = carried[:, 2 * size :].add_(self.inside)
+            reset = carried[:, 2 * size :]
         both.sigmoid_()
-        tanh_of_half_(new.addcmul_(both[:, :size], reset))
+        tanh_of_half_(new.addcmul_(both[:, :size], reset.add_(self.inside)))
         torch.lerp(new, hidden, both[:, size:], out=hidden)
 
 
 class LstmGates(Gates):
     """Hochreiter and Schmidhuber 1997, with forget gates and without peepholes, as in torch."""
+
+    def _prepare(
+        self, read: Float[Tensor, "g"], carry: Float[Tensor, "g"], precision: torch.dtype
+    ) -> None:
+        self.bias = read + carry
+        self.of_all = Product(self.carry, precision, self.buffers)
 
     def step(
         self,
@@ -94,7 +113,7 @@ class LstmGates(Gates):
     ) -> None:
         """f·c + i·g becomes c, then o·tanh(c) h; i, f, o sigmoids, g a tanh of W·x + U·h + b."""
         hidden, cell = state
-        gates.addmm_(hidden, self.carry) if carried is None else gates.add_(carried)
+        self.of_all.add(gates, hidden) if carried is None else gates.add_(carried)
         enter, forget, new, leave = gates.sigmoid_().chunk(4, 1)
         new.mul_(2).sub_(1)
         cell.mul_(forget).addcmul_(enter, new)

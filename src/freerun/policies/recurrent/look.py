@@ -12,6 +12,7 @@ from torch import Tensor
 from freerun.policies.recurrent.attention import Attention, Memory
 from freerun.policies.recurrent.buffers import Buffers
 from freerun.policies.recurrent.gates import tanh_of_half_
+from freerun.policies.recurrent.product import Product
 
 PAGE = 16
 """Rows of one sentence that are looked up together."""
@@ -38,10 +39,10 @@ class Look(Protocol):
         ...
 
 
-def look_of(attention: Attention, dtype: torch.dtype, buffers: Buffers) -> Look:
+def look_of(attention: Attention, precision: torch.dtype, buffers: Buffers) -> Look:
     """The way to look that computes the same as `attention`."""
     kind = AlignedLook if attention.kind == "aligned" else PagedLook
-    return kind(attention, dtype, buffers)
+    return kind(attention, precision, buffers)
 
 
 class _Combining:
@@ -51,11 +52,16 @@ class _Combining:
     for each position of a sentence, however many rows look at it.
     """
 
-    def __init__(self, attention: Attention, dtype: torch.dtype, buffers: Buffers) -> None:
-        weight = 2 * attention.combine.weight.to(dtype)
-        size = len(weight)
-        self.attention, self.dtype, self.buffers = attention, dtype, buffers
-        self.of_value, self.of_query = weight[:, :-size].T, weight[:, -size:].T
+    def __init__(self, attention: Attention, precision: torch.dtype, buffers: Buffers) -> None:
+        weight = 2 * attention.combine.weight
+        size, self.dtype = len(weight), weight.dtype
+        self.attention, self.buffers = attention, buffers
+        self.of_value = weight[:, :-size].T
+        self.of_query = Product(weight[:, -size:].T, precision, buffers)
+        if attention.kind == "additive":
+            # w·tanh(x) is w·2σ(2x) less a sum of weights, which a softmax does not see.
+            self.weight = 2 * attention.weight.weight[0]
+            self.of_asked = Product(2 * attention.query.weight.T, precision, buffers)
 
 
 class AlignedLook(_Combining):
@@ -78,7 +84,7 @@ class AlignedLook(_Combining):
         self.place = self.place + 1
         outputs = self.buffers.get("outputs", *hidden.shape)
         torch.index_select(self.values, 0, place, out=outputs)
-        return tanh_of_half_(outputs.addmm_(hidden, self.of_query))
+        return tanh_of_half_(self.of_query.add(outputs, hidden))
 
 
 @dataclass(frozen=True)
@@ -120,10 +126,7 @@ class PagedLook(_Combining):
         if attention.kind == "general":
             self.keys = keys.transpose(1, 2)
         else:
-            # w·tanh(x) is w·2σ(2x) less a sum of weights, which a softmax does not see.
-            self.weight = 2 * attention.weight.weight[0].to(self.dtype)
-            self.of_asked = 2 * attention.query.weight.to(self.dtype).T
-            self.keys = 2 * (keys + attention.query.bias.to(self.dtype))
+            self.keys = 2 * (keys + attention.query.bias)
         self.pages = Pages.of(sentence, len(memory.mask))
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
@@ -137,7 +140,7 @@ class PagedLook(_Combining):
         additive = self.attention.kind == "additive"
         asked = hidden
         if additive:
-            asked = torch.mm(hidden, self.of_asked, out=get("asked", *hidden.shape))
+            asked = self.of_asked.put(get("asked", *hidden.shape), hidden)
         paged = get("paged", len(pages.sentence) * PAGE, hidden.shape[1])
         paged = paged.index_copy_(0, pages.place, asked).unflatten(0, (-1, PAGE))
         contexts = get("contexts", *paged.shape)
@@ -149,7 +152,7 @@ class PagedLook(_Combining):
             torch.bmm(weights, self.values[sentence], out=contexts[some])
         outputs = get("outputs", *hidden.shape)
         torch.index_select(contexts.flatten(0, 1), 0, pages.place, out=outputs)
-        return tanh_of_half_(outputs.addmm_(hidden, self.of_query))
+        return tanh_of_half_(self.of_query.add(outputs, hidden))
 
     def _general(
         self, queries: Float[Tensor, "p r h"], sentence: Int[Tensor, "p"]

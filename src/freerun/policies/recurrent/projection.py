@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from freerun.policies.recurrent.buffers import Buffers
+from freerun.policies.recurrent.product import Product
 from freerun.policies.recurrent.shortlist import Shortlist, has_bfloat16
 
 LARGE = 4096
@@ -22,16 +23,18 @@ class Projection:
 
     Args:
         layer: from attentional outputs to scores.
-        dtype: the precision of its product.
+        precision: what its product is computed in.
         buffers: memory to work in.
     """
 
-    def __init__(self, layer: nn.Linear, dtype: torch.dtype, buffers: Buffers) -> None:
-        self.buffers = buffers
-        self.weight, self.bias = layer.weight.to(dtype), layer.bias.to(dtype)
+    def __init__(self, layer: nn.Linear, precision: torch.dtype, buffers: Buffers) -> None:
+        self.buffers, self.bias = buffers, layer.bias
+        self.product = Product(layer.weight.T, precision, buffers)
         self.shortlist: Shortlist | None = None
-        if dtype == torch.float32 and len(self.bias) >= LARGE and has_bfloat16(self.weight.device):
-            self.shortlist = Shortlist(self.weight, self.bias, buffers)
+        large = len(self.bias) >= LARGE and has_bfloat16(self.bias.device)
+        if large and (precision == torch.bfloat16 or self.bias.dtype == torch.float32):
+            exact = precision != torch.bfloat16
+            self.shortlist = Shortlist(layer.weight, layer.bias, buffers, exact=exact)
 
     def best(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
         """The token with the largest score of each row, the first where several tie."""
@@ -48,4 +51,4 @@ class Projection:
             rows = slice(start, start + many)
             some = outputs[rows]
             scores = self.buffers.get("scores", len(some), actions)
-            yield rows, torch.addmm(self.bias, some, self.weight.T, out=scores)
+            yield rows, self.product.put(scores, some).add_(self.bias)

@@ -35,12 +35,18 @@ class Shortlist:
         weight: w, a row for each token.
         bias: b.
         buffers: memory to work in.
+        exact: left out, the product in bfloat16 has the last word.
     """
 
     def __init__(
-        self, weight: Float[Tensor, "a h"], bias: Float[Tensor, "a"], buffers: Buffers
+        self,
+        weight: Float[Tensor, "a h"],
+        bias: Float[Tensor, "a"],
+        buffers: Buffers,
+        *,
+        exact: bool = True,
     ) -> None:
-        self.weight, self.bias, self.buffers = weight, bias, buffers
+        self.weight, self.bias, self.buffers, self.exact = weight, bias, buffers, exact
         missing = -len(bias) % GROUP
         few = weight.bfloat16()
         # The bias is the product of two more columns with 1: its leading digits, and the next.
@@ -72,6 +78,10 @@ class Shortlist:
         torch.mm(F.pad(few, (0, 2), value=1.0), self.few.T, out=scores)
         scores = scores.view(len(few), -1, GROUP)
         largest = scores.amax(2).float()
+        if not self.exact:
+            groups = largest.argmax(1)
+            numbers = torch.arange(len(few), device=few.device)
+            return GROUP * groups + scores[numbers, groups].float().argmax(1)
         slack = self._slack(outputs, few.float())
         least = (largest - ROUNDING * largest.abs() - slack).amax(1, keepdim=True)
         rows, groups = (_above(largest) + slack >= least).nonzero().unbind(1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from freerun.policies.recurrent.buffers import Buffers
 from freerun.policies.recurrent.gates import GATES
 from freerun.policies.recurrent.look import look_of
+from freerun.policies.recurrent.product import Product
 from freerun.policies.recurrent.projection import Projection
 from freerun.policies.recurrent.state import RecurrentState
 from freerun.policy import Choose
@@ -29,20 +30,27 @@ class RecurrentWriter:
     """
 
     def __init__(self, policy: RecurrentPolicy) -> None:
-        weight = policy.output.weight
-        self.policy, self.dtype, self.device_type = policy, weight.dtype, weight.device.type
-        self.buffers = Buffers(weight.detach())
+        self.policy, weight = policy, policy.output.weight.detach()
+        self.dtype, self.device_type = weight.dtype, weight.device.type
+        self.buffers, precision = Buffers(weight), self.dtype
+        if torch.is_autocast_enabled(self.device_type):
+            precision = torch.get_autocast_dtype(self.device_type)
+        kind, decoder = GATES[policy.config.cell], policy.decoder
         with self._plainly():
-            kind, decoder = GATES[policy.config.cell], policy.decoder
-            numbers = range(len(decoder.layers))
-            self.layers = [kind(decoder.weights(i), self.dtype, self.buffers) for i in numbers]
-            self.projection = Projection(policy.output, self.dtype, self.buffers)
+            self.layers = [
+                kind(decoder.weights(i), precision, self.buffers)
+                for i in range(len(decoder.layers))
+            ]
+            self.projection = Projection(policy.output, precision, self.buffers)
             self.look = None
             if policy.attention is not None:
-                self.look = look_of(policy.attention, self.dtype, self.buffers)
-            width = policy.config.embedding_size
-            self.of_token = self.layers[0].read[:width]
-            self.of_feed = self.layers[0].read[width:]
+                self.look = look_of(policy.attention, precision, self.buffers)
+            width, read = policy.config.embedding_size, self.layers[0].read
+            self.of_token = Product(read[:width], precision, self.buffers)
+            self.of_feed = Product(read[width:], precision, self.buffers)
+            self.of_below = [
+                Product(layer.read, precision, self.buffers) for layer in self.layers[1:]
+            ]
         self.table: Tensor | None = None
 
     def _plainly(self) -> torch.autocast:
@@ -66,7 +74,9 @@ class RecurrentWriter:
                 self.look.begin(state.memory, sentence, state.position[rows])
             if self.table is None and self.policy.vocabulary.size <= 2 * len(rows):
                 everything = torch.arange(self.policy.vocabulary.size, device=rows.device)
-                self.table = self._read(everything)
+                first = self.layers[0]
+                weight = first.read[: self.policy.config.embedding_size]
+                self.table = torch.addmm(first.bias, self.policy.embed(everything), weight)
 
     def write(self, inputs: Int[Tensor, "n"], choose: Choose | None = None) -> Int[Tensor, "n"]:
         """Read one token a row, and give the next."""
@@ -103,14 +113,15 @@ class RecurrentWriter:
         """Read one token a row: the outputs that are projected."""
         gates = self.buffers.get("gates", len(inputs), self.layers[0].carry.shape[1])
         if self.table is None:
-            self._read(inputs, gates)
+            embedded = self.policy.embed(inputs).to(self.dtype)
+            self.of_token.put(gates, embedded).add_(self.layers[0].bias)
         else:
             torch.index_select(self.table, 0, inputs, out=gates)
         if self.feed is not None:
-            gates.addmm_(self.feed, self.of_feed)
+            self.of_feed.add(gates, self.feed)
         for i, layer in enumerate(self.layers):
             if i:
-                torch.addmm(layer.bias, self.states[i - 1][0], layer.read, out=gates)
+                self.of_below[i - 1].put(gates, self.states[i - 1][0]).add_(layer.bias)
             carried = None
             if self.origin is not None:  # rows that begin from one state share its product
                 carried = self.buffers.get("carried", *gates.shape)
@@ -123,10 +134,3 @@ class RecurrentWriter:
         if self.feed is not None:
             self.feed = outputs
         return outputs
-
-    def _read(
-        self, tokens: Int[Tensor, "n"], out: Float[Tensor, "n g"] | None = None
-    ) -> Float[Tensor, "n g"]:
-        """What the first layer makes of tokens."""
-        embedded = self.policy.embed(tokens).to(self.dtype)
-        return torch.addmm(self.layers[0].bias, embedded, self.of_token, out=out)
