@@ -37,5 +37,5 @@ def choose_cells(
     if choice == "last":
         return mask & (cells >= mask.sum(1, keepdim=True) - count)
     drawn = uniform(*coordinates, ids[:, None], cells).masked_fill(~mask, torch.inf)
-    rank = drawn.argsort(1).argsort(1)
+    rank = drawn.argsort(stable=True, dim=1).argsort(1)
     return mask & (rank < count)

@@ -256,11 +256,11 @@ class SEARNN(SearchSettings):
             rows, cells = found.chosen.nonzero().unbind(1)
             where = (batch.ids[rows, None], cells[:, None], tokens)
             options["ties"] = uniform(clock.seed, "ties", clock.step, *where)
-        return CELL_LOSSES[self.cell_loss](scores, costs.to(scores.dtype), counts, **options)
+        return CELL_LOSSES[self.cell_loss](scores, costs, counts, **options)
 
     def _weights(self, found: Searched, count: Int[Tensor, ""]) -> Float[Tensor, "m"]:
         """What each cell counts: those that were chosen stand for those that were not."""
-        searched, there = found.chosen.sum(1), found.roll_in.lengths
+        searched, there = found.chosen.sum(1).double(), found.roll_in.lengths
         weights = there / searched
         if self.normalisation == "sentences":
             weights = weights * count / (len(there) * there)
