@@ -161,14 +161,15 @@ class SEARNN(SearchSettings):
         clock: Clock,
     ) -> Few:
         """What is tried at each chosen cell."""
-        batch, actions = search.batch, search.policy.vocabulary.actions
+        batch = search.batch
         rows, cells = chosen.nonzero().unbind(1)
         if self.token_choice == "all" or self.tokens is None:
-            tokens = torch.arange(actions, device=rows.device).expand(len(rows), -1)
+            every = torch.arange(search.policy.vocabulary.actions, device=rows.device)
+            tokens = every.expand(len(rows), -1)
             return tokens, torch.ones_like(tokens, dtype=torch.bool)
         reference = search.next_token(roll_in.tokens[rows], cells, rows)
         scores = trace.logits(chosen)
-        count = min(self.tokens, actions)
+        count = self.tokens
         if self.token_choice == "top_k":
             return best_tokens(scores, reference, count)
         if self.token_choice == "targeted":
