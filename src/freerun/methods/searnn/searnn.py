@@ -16,7 +16,14 @@ from freerun.methods.base import Clock, Outcome
 from freerun.methods.mle import MLE
 from freerun.methods.searnn.cells import choose_cells
 from freerun.methods.searnn.search import Search
-from freerun.methods.searnn.settings import USUAL_ALPHA, WITH_ALPHA, WITH_SOFTMAX, SearchSettings
+from freerun.methods.searnn.settings import (
+    OF_EQUAL_LENGTHS,
+    TO_THE_LENGTH,
+    USUAL_ALPHA,
+    WITH_ALPHA,
+    WITH_SOFTMAX,
+    SearchSettings,
+)
 from freerun.methods.searnn.tokens import (
     Few,
     best_tokens,
@@ -84,9 +91,11 @@ class SEARNN(SearchSettings):
         """The losses of all cells searched, over the target tokens.
 
         Raises:
-            ValueError: where an example has no target, no cost is chosen, or one is not finite.
+            ValueError: where an example has no target, cost and reference policy do not suit each
+                other or the vocabulary, or a cost is not finite.
         """
         if clock.step < self.warm_up * clock.total:
+            self._search(policy, batch)  # what cannot be searched is refused at once
             return MLE().loss(policy, batch, clock)
         batch.target_tokens()
         found = self.search(policy, batch, clock)
@@ -102,7 +111,8 @@ class SEARNN(SearchSettings):
         """What each token would cost at each cell of the roll-in.
 
         Raises:
-            ValueError: where no cost is chosen, or one is not finite.
+            ValueError: where cost and reference policy do not suit each other or the vocabulary, or
+                a cost is not finite.
         """
         search = self._search(policy, batch)
         roll_in = self._roll_in(search, clock)
@@ -128,9 +138,21 @@ class SEARNN(SearchSettings):
         cost, reference = self.cost, self.reference
         if isinstance(cost, str):
             reference = reference or FITTING[cost]
+            if vocabulary.eos is not None and cost in OF_EQUAL_LENGTHS:
+                raise ValueError(
+                    f"cost={cost} compares equal lengths, but these outputs end in eos, at any "
+                    "length: take edit_distance"
+                )
             cost = named_cost(cost, symbols, unknown)
-        elif reference is None:
+        if not self.taught:
+            reference = "copy"  # never asked
+        if reference is None:
             raise ValueError("SEARNN.reference is None: name the policy that suits your own cost")
+        if vocabulary.eos is None and reference not in TO_THE_LENGTH:
+            raise ValueError(
+                f"reference={reference} ends at any length, but these outputs are as long as their "
+                f"sources: take {' or '.join(TO_THE_LENGTH)}"
+            )
         longest = (batch.lengths * self.stretch).ceil().long()
         limit = torch.minimum(policy.limit(batch.source), longest)
         limit = torch.maximum(limit, batch.lengths)

@@ -20,6 +20,8 @@ Normalisation = Literal["cells", "sentences"]
 
 WITH_ALPHA = ("kl", "inverse_kl", "js", "llcas", "structured_hinge", "l2")
 WITH_SOFTMAX = ("ll", "kl", "inverse_kl", "js", "llcas")
+OF_EQUAL_LENGTHS = ("hamming", "hamming_total")
+TO_THE_LENGTH = ("copy", "max_f1")
 USUAL_ALPHA = 100.0
 
 
@@ -154,7 +156,6 @@ class SearchSettings:
 
     def _check_effects(self) -> None:
         mixed = ("mixed", "mixed_cells")
-        taught = self.roll_out != "learned" or self.roll_in == "mixed_cells"
         sampled = self.writing == "sample" and self.roll_out != "reference"
         for name, works, where in (
             ("roll_in_share", self.roll_in in mixed, "a mixed roll_in"),
@@ -164,7 +165,7 @@ class SearchSettings:
             ("roll_outs", sampled, "writing=sample"),
             ("common_numbers", sampled, "writing=sample"),
             ("writing", self.roll_out != "reference", "a roll_out by the policy"),
-            ("reference", taught or self.token_choice != "all", "a reference policy in use"),
+            ("reference", self.taught, "a reference policy in use"),
             ("alpha", self.cell_loss in WITH_ALPHA, f"cell_loss {', '.join(WITH_ALPHA)}"),
             ("all_labels", self.token_choice != "all", "a choice of tokens"),
             ("all_labels", self.cell_loss in WITH_SOFTMAX, f"cell_loss {', '.join(WITH_SOFTMAX)}"),
@@ -174,6 +175,12 @@ class SearchSettings:
         ):
             if getattr(self, name) != type(self).__dataclass_fields__[name].default and not works:
                 raise ValueError(f"{name} has no effect here; it needs {where}")
+
+    @property
+    def taught(self) -> bool:
+        """Whether a reference policy is asked for anything."""
+        taught = self.roll_out != "learned" or self.roll_in == "mixed_cells"
+        return taught or self.token_choice != "all"
 
     @property
     def around(self) -> int:
