@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import pytest
 
+from freerun.costs import PythonCost
 from freerun.methods import METHODS, ScheduledSampling
 from freerun.policies.settings import ModelSettings
 from freerun.settings import (
@@ -182,3 +184,20 @@ def test_types_in_words():
 def test_values_of_an_instance():
     assert values_of(Cake("a"))["eggs"] == 2
     assert values_of(object()) == {}
+
+
+def test_what_can_be_called_is_named_without_its_address():
+    def baked(cake):
+        return cake
+
+    class Oven:
+        def __call__(self, cake):
+            return cake
+
+    plain = values_of(Cake("a", flavour=baked))["flavour"]
+    assert plain == f"<function {baked.__qualname__}>"
+    assert " at 0x" not in values_of(Cake("a", flavour=partial(baked, cake=1)))["flavour"]
+    assert values_of(Cake("a", flavour=Oven()))["flavour"].endswith("Oven object>")
+    assert values_of(Cake("a", flavour=PythonCost(baked))) == {
+        "name": "a", "eggs": 2, "flavour": "PythonCost('baked', on='tokens')", "layers": [1.0],
+    }  # fmt: skip

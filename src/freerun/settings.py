@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 T = TypeVar("T")
 MISSING = dataclasses.MISSING
+_ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _PLAIN = (int, float, bool, str, type(None))
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
@@ -65,11 +67,18 @@ def settings_of(cls: type) -> dict[str, Setting]:
 
 
 def values_of(thing: object) -> dict[str, Any]:
-    """The settings of an instance by name; none where it is no dataclass."""
+    """The settings of an instance by name; none where it is no dataclass.
+
+    What can be called, such as a function of the user's own, is given as Python shows it, without
+    its address, which is another one in every process.
+    """
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         return {}
     found = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
-    return {name: str(value) if callable(value) else value for name, value in found.items()}
+    return {
+        name: _ADDRESS.sub("", repr(value)) if callable(value) else value
+        for name, value in found.items()
+    }
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
