@@ -10,6 +10,7 @@ from rich.console import Console
 from freerun.cli.experiment import chosen_task, first_process, options_of, training_of
 from freerun.cli.figures import figures
 from freerun.comparison import method_of, suitable
+from freerun.methods.base import suited
 from freerun.policies.settings import ModelSettings
 from freerun.trainer import fit
 from freerun.trainer.folders import no_file
@@ -54,7 +55,7 @@ def run(words: list[str]) -> None:
     task = options.build(chosen, f"task {chosen.name}")
     no_file(Path(own.output))
     data = task.load()
-    suitable(model, training, task, data, Path(own.output))
+    suitable({own.method: suited(method, task)}, model, training, task, data, Path(own.output))
     quiet = own.quiet or not first_process()
     console = Console(stderr=True, quiet=quiet, highlight=False)
     for note in data.notes:

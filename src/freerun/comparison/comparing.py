@@ -16,7 +16,7 @@ from freerun.comparison.plan import Plan
 from freerun.comparison.results import Run, results_of, write_results
 from freerun.comparison.specs import Given, methods_of
 from freerun.evaluate import Decoding, evaluate
-from freerun.methods.base import Method, suited
+from freerun.methods.base import Method, check_method, suited
 from freerun.policies.settings import ModelSettings
 from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
@@ -95,7 +95,7 @@ def compare(
     output = Path(output)
     plan.check(output)
     data = task.load()
-    suitable(plan.model, plan.training, task, data, output)
+    suitable(plan.methods, plan.model, plan.training, task, data, output)
     majority = task.majority(data)
     process = PartialState()
     process.wait_for_everyone()
@@ -128,18 +128,24 @@ def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def suitable(
+    methods: Mapping[str, Method],
     model: ModelSettings | None,
     training: TrainingSettings,
     task: Task,
     data: Data,
     output: Path,
 ) -> None:
-    """See before training that the settings suit the task and the device.
+    """See before training that methods and settings suit the task and the device.
 
     Raises:
         SettingError: where they do not.
         MissingExtraError: where a library that they need is missing.
     """
+    for name, method in methods.items():
+        try:
+            check_method(method, data.codec)
+        except ValueError as error:
+            raise SettingError(f"method {name!r}: {error}") from None
     try:
         if model is not None:
             model.build(data.codec)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.policy import Policy
-from freerun.tasks.base import Task
+from freerun.tasks.base import Codec, Task
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,11 @@ def check_choice(name: str, value: str, literal: Any) -> None:
 class Method(Protocol):
     """A training method: a dataclass whose fields are its settings.
 
-    Five more members are looked for, and may be left out: `parts(policy)`, modules that are trained
+    Six more members are looked for, and may be left out: `parts(policy)`, modules that are trained
     with the model; `frozen(policy)`, modules that are not; `state_dict()` with
     `load_state_dict(state)`, what a checkpoint must keep; `after_update(objective, clock)`;
-    `for_task(task)`, the method with those settings that were left to the task.
+    `for_task(task)`, the method with those settings that were left to the task; and
+    `check(vocabulary)`, which raises a ValueError where it cannot train on such outputs.
     """
 
     name: ClassVar[str]
@@ -78,6 +79,17 @@ class Method(Protocol):
     def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
         """The loss of `batch`; its gradient is what training follows."""
         ...
+
+
+def check_method(method: Method, codec: Codec) -> None:
+    """See that a method can train on outputs of this codec.
+
+    Raises:
+        ValueError: where it cannot.
+    """
+    check = getattr(method, "check", None)
+    if check is not None:
+        check(codec.target)
 
 
 def suited(method: Method, task: Task) -> Method:

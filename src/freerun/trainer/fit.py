@@ -10,7 +10,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from freerun.errors import CheckpointError
-from freerun.methods.base import Method, suited
+from freerun.methods.base import Method, check_method, suited
 from freerun.policies import RecurrentPolicy
 from freerun.policies.settings import ModelSettings
 from freerun.tasks.base import Codec, Data, Task
@@ -86,6 +86,7 @@ def fit(
     """
     output, init = Path(output), None if init is None else Path(init)
     method = suited(method, task)
+    check_method(method, data.codec)
     no_file(output)
     with hushed():
         limit_threads(training.threads)

@@ -10,20 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.batch import Batch
-from freerun.costs import named_cost
+from freerun.costs import CostName
 from freerun.losses import CELL_LOSSES
 from freerun.methods.base import Clock, Outcome
 from freerun.methods.mle import MLE
 from freerun.methods.searnn.cells import choose_cells
+from freerun.methods.searnn.goal import goal_of
 from freerun.methods.searnn.search import Search
-from freerun.methods.searnn.settings import (
-    OF_EQUAL_LENGTHS,
-    TO_THE_LENGTH,
-    USUAL_ALPHA,
-    WITH_ALPHA,
-    WITH_SOFTMAX,
-    SearchSettings,
-)
+from freerun.methods.searnn.settings import USUAL_ALPHA, WITH_ALPHA, WITH_SOFTMAX, SearchSettings
 from freerun.methods.searnn.tokens import (
     Few,
     best_tokens,
@@ -33,7 +27,6 @@ from freerun.methods.searnn.tokens import (
 )
 from freerun.policy import Policy, Trace
 from freerun.randomness import uniform
-from freerun.references import FITTING, named_reference
 from freerun.rolling.choices import precise, sampled_choice
 from freerun.rolling.roll_out import Draw, Outputs, Trials
 from freerun.rolling.trajectories import (
@@ -43,6 +36,7 @@ from freerun.rolling.trajectories import (
     reference_trajectories,
 )
 from freerun.tasks.base import Task
+from freerun.vocabulary import Vocabulary
 
 ENDLESS = 1 << 30
 
@@ -85,7 +79,7 @@ class SEARNN(SearchSettings):
 
     def for_task(self, task: Task) -> SEARNN:
         """This method with the cost of the task, where none was chosen."""
-        return self if self.cost is not None else replace(self, cost=cast("CostName", task.cost))
+        return self if self.cost is not None else replace(self, cost=cast(CostName, task.cost))
 
     def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
         """The losses of all cells searched, over the target tokens.
@@ -95,7 +89,7 @@ class SEARNN(SearchSettings):
                 other or the vocabulary, or a cost is not finite.
         """
         if clock.step < self.warm_up * clock.total:
-            self._search(policy, batch)  # what cannot be searched is refused at once
+            self.check(policy.vocabulary)
             return MLE().loss(policy, batch, clock)
         batch.target_tokens()
         found = self.search(policy, batch, clock)
@@ -128,35 +122,20 @@ class SEARNN(SearchSettings):
         costs[counts] = found
         return Searched(roll_in, chosen, tokens, counts, costs, outputs)
 
+    def check(self, vocabulary: Vocabulary) -> None:
+        """See that cost and reference policy suit each other and outputs of this vocabulary.
+
+        Raises:
+            ValueError: where they do not.
+        """
+        goal_of(self, vocabulary)
+
     def _search(self, policy: Policy, batch: Batch) -> Search:
-        if self.cost is None:
-            raise ValueError(
-                "SEARNN.cost is None: name a cost; training by a task takes the task's"
-            )
-        vocabulary = policy.vocabulary
-        symbols, unknown = vocabulary.symbols, vocabulary.unknown
-        cost, reference = self.cost, self.reference
-        if isinstance(cost, str):
-            reference = reference or FITTING[cost]
-            if vocabulary.eos is not None and cost in OF_EQUAL_LENGTHS:
-                raise ValueError(
-                    f"cost={cost} compares equal lengths, but these outputs end in eos, at any "
-                    "length: take edit_distance"
-                )
-            cost = named_cost(cost, symbols, unknown)
-        if not self.taught:
-            reference = "copy"  # never asked
-        if reference is None:
-            raise ValueError("SEARNN.reference is None: name the policy that suits your own cost")
-        if vocabulary.eos is None and reference not in TO_THE_LENGTH:
-            raise ValueError(
-                f"reference={reference} ends at any length, but these outputs are as long as their "
-                f"sources: take {' or '.join(TO_THE_LENGTH)}"
-            )
+        cost, reference = goal_of(self, policy.vocabulary)
         longest = (batch.lengths * self.stretch).ceil().long()
         limit = torch.minimum(policy.limit(batch.source), longest)
         limit = torch.maximum(limit, batch.lengths)
-        return Search(policy, batch, cost, named_reference(reference, symbols, unknown), limit)
+        return Search(policy, batch, cost, reference, limit)
 
     def _roll_in(self, search: Search, clock: Clock) -> Trajectories:
         policy, batch = search.policy, search.batch

@@ -20,8 +20,6 @@ Normalisation = Literal["cells", "sentences"]
 
 WITH_ALPHA = ("kl", "inverse_kl", "js", "llcas", "structured_hinge", "l2")
 WITH_SOFTMAX = ("ll", "kl", "inverse_kl", "js", "llcas")
-OF_EQUAL_LENGTHS = ("hamming", "hamming_total")
-TO_THE_LENGTH = ("copy", "max_f1")
 USUAL_ALPHA = 100.0
 
 
