@@ -12,7 +12,7 @@ from torch import Tensor
 from freerun.policy import Choose, Policy, Trace, Writer
 from freerun.rolling.modes import evaluation_mode
 from freerun.rolling.trajectories import Trajectories
-from freerun.rolling.writing import writer_of
+from freerun.rolling.writing import writer_of, written
 
 Draw = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], Int[Tensor, "n"]], Int[Tensor, "n"]]
 """From (scores, which of the trials they are of, the cells to be written) to tokens."""
@@ -217,32 +217,21 @@ def _run(
     """
     places, at = trials.place[chunk].unique_consecutive(return_inverse=True)
     writer.begin(trace.fork(trials.rows[places], trials.cells[places]), at)
-    inputs, cell, full = trials.tokens[chunk], outputs.lengths[chunk], limit[chunk] - 1
-    eos, steps = policy.vocabulary.eos, 0
-    while True:
-        steps += len(chunk)
-        inputs = writer.write(inputs, _choice(draw, chunk, cell))
-        outputs.tokens[chunk, cell] = inputs
-        done = cell == last
-        wrote = torch.ones_like(done)
-        if eos is not None:
-            wrote = inputs != eos
-            done = done | ~wrote
-        cell = cell + 1
-        if bool(done.any()):
-            ended = chunk[done]
-            outputs.lengths[ended] = (cell - (~wrote).long())[done]
-            outputs.open[ended] = (wrote & (cell <= full))[done]
-            stay = (~done).nonzero()[:, 0]
-            if len(stay) == 0:
-                return steps
-            chunk, inputs, cell = chunk[stay], inputs[stay], cell[stay]
-            last, full = last[stay], full[stay]
-            writer.keep(stay)
-
-
-def _choice(draw: Draw | None, chunk: Int[Tensor, "k"], cell: Int[Tensor, "k"]) -> Choose | None:
-    """The draw for some rows of a chunk that stands at `cell`."""
-    if draw is None:
-        return None
-    return lambda scores, rows: draw(scores, chunk[rows], cell[rows])
+    cells, eos, steps = outputs.lengths[chunk], policy.vocabulary.eos, 0
+    choose: Choose | None = None
+    if draw is not None:
+        choose = lambda scores, rows: draw(scores, chunk[rows], cells[rows])  # noqa: E731
+    room = last - cells + 1
+    for rows, tokens, done in written(writer, trials.tokens[chunk], room, eos, choose):
+        steps += len(rows)
+        outputs.tokens[chunk[rows], cells[rows]] = tokens
+        cells = cells + 1
+        ended = rows[done]
+        outputs.lengths[chunk[ended]] = cells[ended]
+    lengths = outputs.lengths[chunk]
+    ended = torch.zeros_like(chunk, dtype=torch.bool)
+    if eos is not None:
+        ended = outputs.tokens[chunk, lengths - 1] == eos
+    outputs.lengths[chunk] = lengths - ended.long()
+    outputs.open[chunk] = ~ended & (lengths < limit[chunk])
+    return steps

@@ -13,6 +13,8 @@ from freerun.batch import Batch
 from freerun.policy import Policy
 from freerun.rolling.choices import greedy_choice
 from freerun.rolling.decode import decode_by
+from freerun.rolling.modes import evaluation_mode
+from freerun.rolling.writing import writer_of, written
 
 NextToken = Callable[[Int[Tensor, "n p"], Int[Tensor, "n"], Int[Tensor, "n"]], Int[Tensor, "n"]]
 """From (prefixes, their lengths, the rows of the batch that they are of) to reference tokens."""
@@ -49,6 +51,7 @@ def reference_trajectories(batch: Batch) -> Trajectories:
     return Trajectories(batch.target, batch.mask, torch.zeros_like(batch.mask))
 
 
+@torch.no_grad()
 def learned_trajectories(
     policy: Policy, batch: Batch, own: Bool[Tensor, "b"], limit: Int[Tensor, "b"]
 ) -> Trajectories:
@@ -64,18 +67,20 @@ def learned_trajectories(
     if len(rows) == 0:
         return reference_trajectories(batch)
 
-    def choose(
-        scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
-    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        return greedy_choice(scores), scores.new_zeros(len(rows))
-
-    written = decode_by(policy, batch.source.select(rows), choose, limit[rows])
-    width = max(written.tokens.shape[1], batch.target.shape[1])
+    width = max(int(limit.max()), batch.target.shape[1])
     tokens = torch.full((len(own), width), policy.vocabulary.pad, device=own.device)
-    tokens[:, : batch.target.shape[1]] = batch.target
+    taught = (~own).nonzero()[:, 0]
+    tokens[taught, : batch.target.shape[1]] = batch.target[taught]
     lengths = batch.lengths.clone()
-    tokens[rows, : written.tokens.shape[1]] = written.tokens
-    lengths[rows] = written.lengths
+    with evaluation_mode(policy):
+        writer = writer_of(policy)
+        numbers = torch.arange(len(rows), device=rows.device)
+        writer.begin(policy.start(batch.source.select(rows)), numbers)
+        inputs = torch.full_like(rows, policy.vocabulary.bos)
+        steps = written(writer, inputs, limit[rows], policy.vocabulary.eos)
+        for cell, (writing, chosen, _) in enumerate(steps):
+            tokens[rows[writing], cell] = chosen
+            lengths[rows[writing]] = cell + 1
     tokens = tokens[:, : int(lengths.max())]
     mask = torch.arange(tokens.shape[1], device=own.device) < lengths[:, None]
     return Trajectories(tokens, mask, mask & own[:, None])
