@@ -188,11 +188,16 @@ class Chain:
         raise NotImplementedError("a chain reads tokens only")
 
     def force(self, source, inputs, parents=None):
-        state, found = self.start(source), []
+        state, found, prefixes = self.start(source), [], []
         for cell in range(inputs.shape[1]):
             scores, state = self.step(state, inputs[:, cell])
             found.append(scores)
-        return SimpleNamespace(logits=lambda cells: torch.stack(found, 1)[cells])
+            prefixes.append(state.prefix)
+
+        def fork(rows, cells):
+            return Rows(state.sentence[rows], torch.stack(prefixes, 1)[rows, cells])
+
+        return SimpleNamespace(logits=lambda cells: torch.stack(found, 1)[cells], fork=fork)
 
 
 def chain(actions=3, *, sentences=2, seed=0, scale=2.0, **settings):
