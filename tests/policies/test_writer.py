@@ -1,8 +1,11 @@
 """The recurrent writer where it leaves the plain way farthest; the rest is in the contract."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from freerun.batch import Source
 from freerun.policies.recurrent import projection
 from freerun.policies.recurrent.buffers import Buffers
 from freerun.policies.recurrent.look import PAGE, Pages
@@ -99,3 +102,52 @@ def test_buffers_grow_and_are_used_again():
     assert buffers.get("b", 3, 4).data_ptr() != first.data_ptr()
     assert buffers.get("a", 3, 4, dtype=torch.float32).data_ptr() != first.data_ptr()
     assert buffers.get("a", 40, 4).shape == (40, 4)
+
+
+# Lower precision
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("turn", range(0, len(KINDS), 3))
+def test_autocast_chooses_the_precision_of_products(turn):
+    """Scores are those of single precision up to a few digits, and states are kept in it."""
+    policy = policy_of(turn).float()
+    batch = tiny_batch(policy, lengths=(3, 1, 4, 2), targets=(2, 4, 1, 3))
+    values = batch.source.values
+    source = Source(values.float() if values.is_floating_point() else values, batch.source.mask)
+    rows = torch.arange(40) % 4
+    seen = {}
+    for low in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            writer = writer_of(policy)
+            writer.begin(policy.start(source), rows)
+            tokens, seen[low] = rows % 3, []
+            for _ in range(3):
+                writer.write(tokens, partial(seeing, seen[low]))
+        assert {state.dtype for states in writer.states for state in states} == {torch.float32}
+    close(torch.stack(seen[True]), torch.stack(seen[False]), 0.3)
+    assert not torch.equal(seen[True][0], seen[False][0])
+
+
+def seeing(seen, scores, rows):
+    """A choice that does not depend on scores, and keeps them."""
+    seen.append(scores.clone())
+    return rows % 3
+
+
+@torch.no_grad()
+def test_a_large_vocabulary_in_lower_precision(monkeypatch):
+    """The best token by a product in bfloat16 is, in full precision, at least nearly the best."""
+    monkeypatch.setattr(projection, "has_bfloat16", lambda device: True)
+    policy = large(attention="general")
+    batch = tiny_batch(policy)
+    rows = torch.arange(70) % 4
+    state, tokens = policy.start(batch.source), torch.zeros_like(rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        writer = writer_of(policy)
+        writer.begin(state, rows)
+        found = writer.write(tokens)
+    assert writer.projection.shortlist is not None
+    scores, _ = policy.step(state.select(rows), tokens)
+    short = scores.amax(1) - scores.gather(1, found[:, None])[:, 0]
+    assert float(short.max()) < 0.02 * float(scores.max())

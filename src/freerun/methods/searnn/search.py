@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,7 @@ class Search:
         cost: Δ, from outputs to costs.
         reference: the reference policy.
         limit: the most tokens of each sentence, eos included.
+        precision: what roll-outs multiply in; None for whatever training does.
     """
 
     policy: Policy
@@ -34,6 +36,7 @@ class Search:
     cost: Cost
     reference: Reference
     limit: Int[Tensor, "b"]
+    precision: torch.dtype | None = None
 
     @property
     def fixed(self) -> bool:
@@ -77,16 +80,18 @@ class Search:
         at_once: int,
     ) -> Outputs:
         """What became of the trials: the policy's roll-out, finished by the reference policy."""
-        written = roll_out(
-            self.policy,
-            trace,
-            roll_in,
-            trials,
-            limit=self.limit,
-            most=most,
-            draw=draw,
-            at_once=at_once,
-        )
+        device = trials.tokens.device.type
+        with nullcontext() if self.precision is None else torch.autocast(device, self.precision):
+            written = roll_out(
+                self.policy,
+                trace,
+                roll_in,
+                trials,
+                limit=self.limit,
+                most=most,
+                draw=draw,
+                at_once=at_once,
+            )
         rows = trials.rows[trials.place]
         exact = self.limit[rows] if self.fixed else None
         return complete(written, rows, self.continuation, exact)

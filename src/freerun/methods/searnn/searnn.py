@@ -135,7 +135,8 @@ class SEARNN(SearchSettings):
         longest = (batch.lengths * self.stretch).ceil().long()
         limit = torch.minimum(policy.limit(batch.source), longest)
         limit = torch.maximum(limit, batch.lengths)
-        return Search(policy, batch, cost, reference, limit)
+        precision = torch.bfloat16 if self.roll_out_precision == "bfloat16" else None
+        return Search(policy, batch, cost, reference, limit, precision)
 
     def _roll_in(self, search: Search, clock: Clock) -> Trajectories:
         policy, batch = search.policy, search.batch

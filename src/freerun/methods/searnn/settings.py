@@ -17,6 +17,7 @@ RollIn = Literal["reference", "learned", "mixed", "mixed_cells"]
 RollOut = Literal["reference", "learned", "mixed", "focused"]
 Writing = Literal["greedy", "sample"]
 Normalisation = Literal["cells", "sentences"]
+Precision = Literal["training", "bfloat16"]
 
 WITH_ALPHA = ("kl", "inverse_kl", "js", "llcas", "structured_hinge", "l2")
 WITH_SOFTMAX = ("ll", "kl", "inverse_kl", "js", "llcas")
@@ -65,6 +66,8 @@ class SearchSettings:
             [0, 1).
         stretch: the longest sequence, as a multiple of the target with its eos; at least 1.
         at_once: the most roll-outs that are run together, which bounds memory.
+        roll_out_precision: what roll-outs multiply in: `training`, whatever training does, or
+            `bfloat16`, which is quicker and may write another token where scores are close.
 
     Raises:
         ValueError: where a setting is out of range, missing, or has no effect beside the others.
@@ -95,6 +98,7 @@ class SearchSettings:
     warm_up: float = 0.0
     stretch: float = 1.5
     at_once: int = 16_384
+    roll_out_precision: Precision = "training"
 
     CHOICES: ClassVar[dict[str, Any]] = {
         "roll_in": RollIn,
@@ -104,6 +108,7 @@ class SearchSettings:
         "normalisation": Normalisation,
         "cell_choice": CellChoice,
         "token_choice": TokenChoice,
+        "roll_out_precision": Precision,
     }
 
     def __post_init__(self) -> None:
@@ -163,6 +168,7 @@ class SearchSettings:
             ("roll_outs", sampled, "writing=sample"),
             ("common_numbers", sampled, "writing=sample"),
             ("writing", self.roll_out != "reference", "a roll_out by the policy"),
+            ("roll_out_precision", self.roll_out != "reference", "a roll_out by the policy"),
             ("reference", self.taught, "a reference policy in use"),
             ("alpha", self.cell_loss in WITH_ALPHA, f"cell_loss {', '.join(WITH_ALPHA)}"),
             ("all_labels", self.token_choice != "all", "a choice of tokens"),

@@ -1,0 +1,76 @@
+"""SEARNN with roll-outs in lower precision than the rest."""
+
+import pytest
+import torch
+
+from freerun.methods import SEARNN, Clock
+from tests.helpers import tiny_batch, tiny_policy
+
+
+class Stepping:
+    """A policy that only steps, and notes in which precision."""
+
+    def __init__(self, policy, seen):
+        self.policy, self.seen, self.vocabulary = policy, seen, policy.vocabulary
+
+    def note(self, name):
+        low = torch.is_autocast_enabled("cpu")
+        self.seen.add((name, torch.get_autocast_dtype("cpu") if low else None))
+
+    def limit(self, source):
+        return self.policy.limit(source)
+
+    def start(self, source):
+        return self.policy.start(source)
+
+    def embed(self, weights):
+        return self.policy.embed(weights)
+
+    def step(self, state, inputs):
+        self.note("step")
+        return self.policy.step(state, inputs)
+
+    def force(self, source, inputs, parents=None):
+        self.note("force")
+        return self.policy.force(source, inputs, parents)
+
+
+@pytest.mark.parametrize("low", [None, torch.bfloat16])
+def test_roll_outs_alone_are_in_lower_precision(low):
+    policy, seen = tiny_policy(), set()
+    method = SEARNN(
+        cost="edit_distance",
+        roll_in="reference",
+        roll_out="learned",
+        roll_out_precision="training" if low is None else "bfloat16",
+    )
+    method.loss(Stepping(policy, seen), tiny_batch(policy), Clock())
+    assert seen == {("force", None), ("step", low)}
+
+
+def test_training_in_lower_precision_is_left_as_it_is():
+    policy, seen = tiny_policy().float(), set()
+    method = SEARNN(cost="edit_distance", roll_in="reference", roll_out="learned")
+    with torch.autocast("cpu", torch.bfloat16):
+        method.loss(Stepping(policy, seen), tiny_batch(policy), Clock())
+    assert seen == {("force", torch.bfloat16), ("step", torch.bfloat16)}
+
+
+def test_costs_are_nearly_those_of_full_precision():
+    """Few roll-outs write other tokens for the rounding of scores."""
+    policy = tiny_policy(actions=8, limit=12).float()
+    batch = tiny_batch(policy, targets=(9, 7, 8, 5))
+    found = [
+        SEARNN(cost="edit_distance", roll_out="learned", roll_out_precision=precision)
+        .search(policy, batch, Clock())
+        .costs
+        for precision in ("training", "bfloat16")
+    ]
+    same = (found[0] == found[1]).float().mean()
+    assert float(same) > 0.8
+
+
+def test_precision_without_a_roll_out_is_refused():
+    message = "^roll_out_precision has no effect here; it needs a roll_out by the policy$"
+    with pytest.raises(ValueError, match=message):
+        SEARNN(roll_out="reference", roll_out_precision="bfloat16")
