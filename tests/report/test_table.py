@@ -68,8 +68,8 @@ def test_beam_search_has_a_row_below(results):
         "   beam 4                  4.50 ± 0.71     40.00 ± 3.54",
     ]
     assert lines[11] == "                         Δ-1.00 ± 0.00    Δ+2.50 ± 0.71"
-    assert legend(results).startswith(
-        "Test set, free-running, greedy decoding (beam 4: beam search with as many hypotheses); "
+    assert legend(results).splitlines()[1] == (
+        "Beam 4: beam search with 4 hypotheses, by the same models."
     )
 
 

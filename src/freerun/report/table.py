@@ -48,10 +48,9 @@ def legend(results: Mapping[str, Any]) -> str:
     """What the figures of the table are, in a few lines."""
     base, count = results["base"], len(results["seeds"])
     spread = f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
-    how = "greedy decoding"
+    lines = [f"Test set, free-running, greedy decoding; {spread}."]
     if beam := results.get("beam"):
-        how += f" (beam {beam}: beam search with as many hypotheses)"
-    lines = [f"Test set, free-running, {how}; {spread}."]
+        lines.append(f"Beam {beam}: beam search with {beam} hypotheses, by the same models.")
     if base is None:
         lines.append("No method is MLE, so there is no difference or relative time to show.")
     else:
