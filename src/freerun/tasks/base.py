@@ -99,6 +99,18 @@ class Codec(ABC):
             source: the lines its source was read from (`Sources.lines`).
         """
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of an output by itself, in one line, eos or not."""
+        return self.write(tokens, ())
+
+    def source_text(self, values: Tensor) -> str | None:
+        """The text of a source; None where sources are no text.
+
+        Args:
+            values: the row of `Source.values`, without padding.
+        """
+        return None
+
     @abstractmethod
     def evaluation(self, path: str) -> Examples:
         """Examples with targets from a new file of the task's format, to evaluate on.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from freerun.tasks.base import Data, DataError
 from freerun.tasks.codec import SavedCodec
 from freerun.tasks.hub import column, is_dataset, load_splits
@@ -78,6 +80,10 @@ class SpellingCodec(SavedCodec):
     def write(self, tokens: Sequence[int], source: Sequence[str]) -> str:
         """The corrected text."""
         return "".join(self.target.decode(tokens))
+
+    def source_text(self, values: Tensor) -> str:
+        """The misspelt text."""
+        return "".join(self.target.decode(values.tolist()))
 
     def evaluation(self, path: str) -> Stored:
         """The windows of another text file, misspelt as in training by noise fixed by seed.

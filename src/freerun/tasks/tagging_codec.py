@@ -12,6 +12,7 @@ from freerun.tasks.conll import Sentence, read_sentences
 from freerun.tasks.files import read_lines
 from freerun.tasks.store import Draw, Ragged, Stored
 from freerun.tasks.words import PAD, UNKNOWN, Reader
+from freerun.vocabulary import UNKNOWN as UNSEEN
 from freerun.vocabulary import Vocabulary
 
 
@@ -69,6 +70,15 @@ class TaggingCodec(SavedCodec):
         separator = "\t" if tab else " "
         pairs = zip(source, tags, strict=True)
         return "".join(f"{line}{separator}{tag}\n" for line, tag in pairs)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The tags with a space between them."""
+        return " ".join(self.target.decode(tokens))
+
+    def source_text(self, values: Tensor) -> str:
+        """The words as they were read: in lower case, and `<unk>` for those of no training."""
+        known = (UNSEEN, *self.entries[0])
+        return " ".join(known[word - UNKNOWN] for word in values[:, 0].tolist())
 
     def evaluation(self, path: str) -> Stored:
         """The tagged sentences of another column file.

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from torch import Tensor
+
 from freerun.tasks.base import DataError
 from freerun.tasks.codec import SavedCodec
 from freerun.tasks.parallel import Columns, Pair, read_table
@@ -163,6 +165,10 @@ class TranslationCodec(SavedCodec):
         if self.target.unknown is not None:
             symbols = [unknown if symbol == UNKNOWN else symbol for symbol in symbols]
         return self.target_pieces.join(symbols)
+
+    def source_text(self, values: Tensor) -> str:
+        """The text of a source as it was read, with `<unk>` for words that training never met."""
+        return self.source_pieces.join(self.source.decode(values.tolist()))
 
     def evaluation(self, path: str) -> Translations:
         """The pairs of another file with columns between tabs (see `read_table`).
