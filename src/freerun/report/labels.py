@@ -6,6 +6,8 @@ from freerun.report.numbers import Summary
 
 _PROPER = {
     "bleu": "BLEU",
+    "bleu_1": "BLEU-1",
+    "chunk_f1": "chunk F1",
     "chrf": "chrF",
     "gleu": "GLEU",
     "f1": "F1",

@@ -1,0 +1,24 @@
+"""The cost vectors of a sentence: what every token would cost at every cell, and lead to."""
+
+from freerun.report.cost_vectors.picture import picture, save_picture
+from freerun.report.cost_vectors.reading import cost_vectors
+from freerun.report.cost_vectors.terminal import (
+    HeatMap,
+    Outcomes,
+    heading,
+    outputs_of_cell,
+)
+from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
+
+__all__ = [
+    "CellCosts",
+    "CostVectors",
+    "HeatMap",
+    "Outcomes",
+    "Trial",
+    "cost_vectors",
+    "heading",
+    "outputs_of_cell",
+    "picture",
+    "save_picture",
+]

@@ -1,0 +1,208 @@
+"""Cost vectors in the terminal: blocks of colour that can also be read without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich import box
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, Group
+from rich.measure import Measurement
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from freerun.report.cost_vectors.shades import hexadecimal, is_dark, shade
+from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
+from freerun.report.cost_vectors.visible import NOTHING, cropped, short
+
+CHEAPEST, CHOSEN, WRITTEN = "*", "›", "="
+LONGEST = 12
+"""Columns that a token has in a square."""
+ENDLESS = 1_000_000
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """The cost vectors of a sentence as a heat map, in as many blocks as the width asks for.
+
+    The columns are cells; the rows are tokens, or where a row for each would be too many, the
+    cheapest tokens of every cell. The darker a square, the dearer.
+
+    Args:
+        vectors: what to show.
+    """
+
+    vectors: CostVectors
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """The blocks, and what the marks mean."""
+        cells, rows = self.vectors.cells, self.vectors.rows()
+        trials = [trial for _, row in rows for trial in row if trial is not None]
+        body = self._body(trials)
+        wide = max(cell_len(body(trial)) for trial in trials) + 2
+        names = max(cell_len(name) for name in ("roll-in", *(name for name, _ in rows))) + 1
+        most = max(1, (options.max_width - names) // wide)
+        blocks = -(-len(cells) // most)
+        each = -(-len(cells) // blocks)
+        for start in range(0, len(cells), each):
+            part = slice(start, start + each)
+            heads = (
+                ("cell", [str(cell.number) for cell in cells[part]]),
+                ("roll-in", [cell.written for cell in cells[part]]),
+                ("target", [cell.target or "" for cell in cells[part]]),
+            )
+            for name, symbols in heads:
+                line = Text(set_cell_size(name, names), style="dim")
+                line.append("".join(_centred(symbol, wide) for symbol in symbols), "not dim")
+                yield line
+            for name, row in rows:
+                line = Text(_right(name, names - 1) + " ")
+                for cell, trial in zip(cells[part], row[part], strict=True):
+                    line.append_text(self._square(cell, trial, body, wide))
+                yield line
+            yield Text()
+        yield from self._legend(rows)
+
+    def _body(self, trials: list[Trial]) -> Callable[[Trial], str]:
+        """What a square says of a trial: its cost, and its token where the row does not name it."""
+        costs = max(len(short(trial.cost)) for trial in trials)
+        if self.vectors.grid:
+            return lambda trial: short(trial.cost).rjust(costs)
+        wide = min(max(cell_len(trial.symbol) for trial in trials), LONGEST)
+        return lambda trial: f"{_left(trial.symbol, wide)} {short(trial.cost):>{costs}}"
+
+    def _square(
+        self, cell: CellCosts, trial: Trial | None, body: Callable[[Trial], str], wide: int
+    ) -> Text:
+        if trial is None:
+            return Text(" " * wide)
+        colour = shade(trial.cost, *self.vectors.limits)
+        cheapest = trial.cost == cell.least
+        left = CHOSEN if trial.chosen else WRITTEN if trial.written else " "
+        right = CHEAPEST if cheapest else " "
+        text = "#FFFFFF" if is_dark(colour) else "#000000"
+        style = Style(color=text, bgcolor=hexadecimal(colour), bold=cheapest or trial.chosen)
+        return Text(left + _right(body(trial), wide - 2) + right, style)
+
+    def _legend(self, rows: list[tuple[str, list[Trial | None]]]) -> Iterator[Text]:
+        marks = f"{CHEAPEST} cheapest of its cell   {CHOSEN} the policy's choice"
+        shown = [trial for _, row in rows for trial in row if trial is not None]
+        if any(trial.written and not trial.chosen for trial in shown):
+            marks += f"   {WRITTEN} written by the roll-in"
+        yield Text(marks, style="dim")
+        if self.vectors.order:
+            yield Text(self.vectors.order, style="dim")
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """For every cell the cheapest token, the policy's choice and the dearest, and their outputs.
+
+    A cell has one line: of an output that is too long for it, the part around the token is shown.
+
+    Args:
+        vectors: what to show.
+    """
+
+    vectors: CostVectors
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        """The table."""
+        table, endless = self._table(None), options.update(max_width=ENDLESS)
+        if Measurement.get(console, endless, table).maximum > options.max_width:
+            table = self._table((options.max_width - 14) // 3)
+        yield table
+
+    def _table(self, room: int | None) -> Table:
+        """The table, of columns that are at most so wide."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("cell", justify="right", min_width=4)
+        for name in ("cheapest", "policy's choice", "dearest"):
+            table.add_column(name, no_wrap=True)
+        for cell in self.vectors.cells:
+            best, chosen, worst = cell.cheapest, cell.chosen, cell.dearest
+            own = Text("not tried" if chosen is None else "the same", "dim")
+            if chosen is not None and chosen is not best:
+                own = _entry(chosen, room)
+            table.add_row(str(cell.number), _entry(best, room), own, _entry(worst, room))
+        return table
+
+
+def heading(vectors: CostVectors) -> Group:
+    """Which sentence it is, its texts, and how it was searched."""
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(no_wrap=True)
+    lines.add_column(overflow="fold")
+    for name, words in vectors.lines.items():
+        lines.add_row(Text(name, "dim"), Text(words))
+    return Group(Text(vectors.name, style="bold"), lines)
+
+
+def outputs_of_cell(vectors: CostVectors, number: int) -> Group:
+    """All that was tried at a cell: token, cost, probability and output, the cheapest first.
+
+    Raises:
+        ValueError: where that cell was not searched.
+    """
+    cells = {cell.number: cell for cell in vectors.cells}
+    if number not in cells:
+        every = len(cells) == max(cells)
+        numbers = f"1 to {len(cells)}" if every else ", ".join(map(str, cells))
+        raise ValueError(f"the cells that were searched are {numbers}")
+    cell = cells[number]
+    title = f"cell {number}: the roll-in wrote {cell.written}; "
+    title += "the target has ended" if cell.target is None else f"the target has {cell.target}"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("token", "cost", "probability"):
+        table.add_column(name, justify="left" if name == "token" else "right", no_wrap=True)
+    table.add_column("output", overflow="fold")
+    for trial in sorted(cell.trials, key=lambda trial: (trial.cost, -trial.probability)):
+        style = "bold" if trial.chosen else ""
+        mark = f" {CHOSEN}" if trial.chosen else f" {WRITTEN}" if trial.written else ""
+        figures = f"{trial.cost:.3f}", f"{trial.probability:.3f}"
+        table.add_row(Text(f"{trial.symbol}{mark}"), *figures, _output(trial), style=style)
+    return Group(Text(title), table)
+
+
+def _entry(trial: Trial, room: int | None) -> Text:
+    """A trial as in ".27 m → 4 may 2128", in at most so many columns."""
+    entry = Text(f"{short(trial.cost)} {cropped(trial.symbol, LONGEST)} → ")
+    output = _output(trial)
+    return entry + (output if room is None else _excerpt(output, trial, room - entry.cell_len))
+
+
+def _output(trial: Trial) -> Text:
+    """The output with what was tried underlined."""
+    if not trial.output:
+        return Text(NOTHING, "dim")
+    return Text.assemble((trial.before, "dim"), (trial.tried, "underline"), trial.after)
+
+
+def _excerpt(output: Text, trial: Trial, room: int) -> Text:
+    """The part of an output around what was tried, in at most so many columns."""
+    if output.cell_len <= room:
+        return output
+    # What followed says more than what stood before, so it has two thirds.
+    start = max(0, min(len(trial.before) - room // 3, len(output) - room))
+    excerpt = output[start:]
+    if start:
+        excerpt = Text("…", "dim") + excerpt[1:]
+    excerpt.truncate(max(room, 1), overflow="ellipsis")
+    return excerpt
+
+
+def _left(text: str, wide: int) -> str:
+    return set_cell_size(cropped(text, wide), wide)
+
+
+def _right(text: str, wide: int) -> str:
+    return " " * (wide - cell_len(text)) + text
+
+
+def _centred(symbol: str, wide: int) -> str:
+    """A symbol in the middle of so many columns, one of them free."""
+    shown = cropped(symbol, wide - 1)
+    left = (wide - cell_len(shown) + 1) // 2
+    return set_cell_size(" " * left + shown, wide)
