@@ -23,6 +23,7 @@ _PLACEHOLDERS = {
     "method": "METHOD",
     "methods": "METHOD",
     "output": "DIR",
+    "png": "FILE",
     "source_column": "COLUMN",
     "target_column": "COLUMN",
     "test": "FILE",

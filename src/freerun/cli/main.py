@@ -13,6 +13,7 @@ from freerun.settings import did_you_mean
 COMMANDS = {
     "compare": "train several methods on a task alike, and show how they differ",
     "train": "train a model on a task by one method",
+    "costs": "show what every token would cost at every cell of a sentence, and lead to",
     "evaluate": "measure what a trained model writes when it runs freely",
     "predict": "read sources, and write what a trained model makes of them",
     "tasks": "list the tasks: what they read and write, and the data they need",
