@@ -26,7 +26,7 @@ def random(count, actions, size=16, seed=0, *, spread=1.0):
 @pytest.mark.parametrize("spread", [0.0, 0.1, 1.0, 3.0])
 @pytest.mark.parametrize("actions", [1, 2, GROUP - 1, GROUP, GROUP + 1, 1000])
 def test_is_the_argmax(actions, spread):
-    weight, bias, outputs = random(ROWS + 3, actions, spread=spread)
+    weight, bias, outputs = random(ROWS["cpu"] + 3, actions, spread=spread)
     found = shortlist(weight, bias).best(outputs)
     assert torch.equal(found, plain(weight, bias, outputs))
 
@@ -70,7 +70,7 @@ def test_no_score_is_farther_from_its_product_than_assumed(spread):
     weight, bias, outputs = random(64, 3 * GROUP, 64, spread=spread)
     found = shortlist(weight, bias)
     few = outputs.bfloat16()
-    summed = torch.nn.functional.pad(few, (0, 2), value=1.0).double() @ found.few.double().T
+    summed = found._with_ones(few).double() @ found.few.double().T
     exact = outputs.double() @ weight.double().T + bias.double()
     slack = found._slack(outputs, few.float()).repeat_interleave(GROUP, 1)
     off = (summed - exact).abs()

@@ -14,7 +14,7 @@ from freerun.policies.recurrent.shortlist import Shortlist, has_bfloat16
 
 LARGE = 4096
 """The least number of tokens of a large vocabulary."""
-_SCORES = 2**22
+_SCORES = {"cpu": 2**22, "cuda": 2**28}
 """How many scores are held at once."""
 
 
@@ -46,7 +46,7 @@ class Projection:
     def scores(self, outputs: Float[Tensor, "n h"]) -> Iterator[tuple[slice, Float[Tensor, "k a"]]]:
         """The scores of some rows at a time, which stand until the next are asked for."""
         actions = len(self.bias)
-        many = max(64, _SCORES // actions)
+        many = max(64, _SCORES.get(outputs.device.type, 2**22) // actions)
         for start in range(0, len(outputs), many):
             rows = slice(start, start + many)
             some = outputs[rows]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,7 +12,10 @@ from torch.nn import functional as F
 
 from freerun.policies.recurrent.buffers import Buffers
 
-ROWS, GROUP = 256, 128
+GROUP = 128
+"""Tokens whose largest score is looked at first."""
+ROWS = {"cpu": 256, "cuda": 8192}
+"""Rows at a time: on a CPU as many as its caches hold, on a GPU as many as keep it busy."""
 MOST = 8
 """Candidates of a row, on average, above which the plain product is the cheaper way."""
 ROUNDING = 2.0**-8 * (1 + 2.0**-7)
@@ -52,10 +58,9 @@ class Shortlist:
         # The bias is the product of two more columns with 1: its leading digits, and the next.
         first = bias.bfloat16()
         second = (bias - first).bfloat16()
-        self.few = torch.cat([few, first[:, None], second[:, None]], 1)
-        if missing:
-            self.few = F.pad(self.few, (0, 0, 0, missing))
-            self.few[len(bias) :, -2] = -torch.inf
+        self.few = torch.cat([first[:, None], second[:, None], few], 1)
+        self.few = F.pad(self.few, (0, -self.few.shape[1] % 8, 0, missing))  # as products want it
+        self.few[len(bias) :, 0] = -torch.inf
         lost = (bias - first.float() - second.float()).abs()
         # A sum is rounded as often as it has terms; twice that, for the rounding of these bounds.
         summed, norm = 2.0**-23 * self.few.shape[1], weight.norm(dim=1)
@@ -70,12 +75,15 @@ class Shortlist:
 
     def best(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
         """The token with the largest score of each row."""
-        return torch.cat([self._best(some) for some in outputs.split(ROWS)])
+        return torch.cat(
+            [self._best(some) for some in outputs.split(ROWS.get(outputs.device.type, 256))]
+        )
 
     def _best(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
         few, most = outputs.bfloat16(), MOST * len(outputs)
         scores = self.buffers.get("few", len(few), len(self.few), dtype=torch.bfloat16)
-        torch.mm(F.pad(few, (0, 2), value=1.0), self.few.T, out=scores)
+        with _summed_in_single():
+            torch.mm(self._with_ones(few), self.few.T, out=scores)
         scores = scores.view(len(few), -1, GROUP)
         largest = scores.amax(2).float()
         if not self.exact:
@@ -92,6 +100,12 @@ class Shortlist:
         if len(which) > most:
             return self._plainly(outputs)
         return self._decided(outputs, rows[which], GROUP * groups[which] + places)
+
+    def _with_ones(self, few: Float[Tensor, "n h"]) -> Float[Tensor, "n k"]:
+        """Two ones, by which the columns of the bias are multiplied, then the outputs."""
+        joined = few.new_zeros(len(few), self.few.shape[1])
+        joined[:, :2], joined[:, 2 : 2 + few.shape[1]] = 1, few
+        return joined
 
     def _slack(
         self, outputs: Float[Tensor, "n h"], few: Float[Tensor, "n h"]
@@ -118,6 +132,18 @@ class Shortlist:
     def _plainly(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
         scores = self.buffers.get("scores", len(outputs), len(self.bias))
         return torch.addmm(self.bias, outputs, self.weight.T, out=scores).argmax(1)
+
+
+@contextmanager
+def _summed_in_single() -> Iterator[None]:
+    """Sums in single precision, of which the bounds are; on GPUs PyTorch may do with less."""
+    flags = torch.backends.cuda.matmul
+    allowed = flags.allow_bf16_reduced_precision_reduction
+    flags.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        flags.allow_bf16_reduced_precision_reduction = allowed
 
 
 def _above(rounded: Tensor) -> Tensor:

@@ -1,0 +1,170 @@
+"""What an update of SEARNN costs, against maximum likelihood and against what must be computed.
+
+Run `python benchmarks/searnn.py --json searnn.json`. Ratios are of times taken side by side in this
+run. Translation is timed first, in the shape of Leblond et al. 2018, so that the peak of memory is
+the process's up to there: Python and PyTorch, the model, its optimiser, one batch and its search.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+from collections.abc import Callable
+
+import torch
+from recurrent import batches, ocr
+from searched import Shape, floor, idle, product, updates, watched
+from timing import ratio, seconds, side_by_side, write
+
+from freerun.costs import bleu
+from freerun.costs.edit_distance import levenshtein
+from freerun.methods import MLE, SEARNN
+
+ROWS = 1024
+"""Decoder steps of which the output projection is timed."""
+
+
+def translation(device: torch.device, rounds: int) -> dict[str, float]:
+    """An update at the shape of translation, in both precisions of roll-outs."""
+    shape = Shape()
+    batch = shape.sentences(device)
+    policy = shape.policy().to(device)
+    model = policy, idle(policy)
+    alone = {
+        name: product(ROWS, shape.hidden, shape.words, device, dtype)
+        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+    }
+    # What must be warm is so after few sentences.
+    few = [Shape(batch=4).sentences(device)]
+    taught = updates(*model, [batch], MLE())
+    found: dict[str, list[float]] = {}
+    for precision in ("training", "bfloat16"):
+        updates(*model, few, shape.method(roll_out_precision=precision))()
+    taught()
+    for _ in range(rounds):
+        note(found, "nmt_mle_seconds", seconds(taught, device))
+        for precision, suffix in (("training", ""), ("bfloat16", "_bf16")):
+            run = updates(*model, [batch], shape.method(roll_out_precision=precision))
+            plain = "bfloat16" if suffix else "float32"
+            with watched(device) as seen:
+                before = {name: timed(run, device) for name, run in alone.items()}
+                took = seconds(run, device)
+                after = {name: timed(run, device) for name, run in alone.items()}
+            steps, rolled = sum(seen.rows), sum(seen.seconds)
+            each = {name: (before[name] + after[name]) / 2 for name in alone}
+            needed = steps / ROWS * each["float32"]
+            note(found, f"nmt_step{suffix}_seconds", took)
+            note(found, f"nmt_step{suffix}_vs_projection", took / needed)
+            rate = 2 * ROWS * shape.hidden * shape.words / each[plain]
+            source = float(batch.source.lengths.float().mean())
+            done = steps * shape.operations(source) / rolled
+            note(found, f"rollout_efficiency{suffix}", done / rate)
+            note(found, "nmt_decoder_steps", steps)
+            note(found, f"projection_{plain}_seconds", each[plain])
+    figures = {name: statistics.median(values) for name, values in found.items()}
+    figures["nmt_peak_gb"] = peak(device)
+    return figures
+
+
+def note(found: dict[str, list[float]], name: str, value: float) -> None:
+    """One round's figure."""
+    found.setdefault(name, []).append(value)
+
+
+def timed(run: Callable[[], object], device: torch.device, times: int = 5) -> float:
+    """The median seconds of a few calls."""
+    return statistics.median(seconds(run, device) for _ in range(times))
+
+
+def peak(device: torch.device) -> float:
+    """The most memory so far, in GB: the process's on a CPU, of tensors on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def letters(device: torch.device, rounds: int, steps: int = 10) -> dict[str, float]:
+    """An update at the size of the OCR task: all cells, all tokens."""
+    size = ocr()
+    policy = size.model.build(size.codec).to(device)
+    model = policy, idle(policy)
+    ready = batches(size, steps, device)
+    method = SEARNN(roll_in="learned", roll_out="mixed", cost="hamming", cell_loss="kl")
+    runs = {"mle": updates(*model, ready, MLE()), "searnn": updates(*model, ready, method)}
+    with watched(device) as seen:
+        runs["searnn"]()
+    runs["floor"] = floor(policy, seen.rows, folded=False)
+    runs["least"] = floor(policy, seen.rows, folded=True)
+    times = side_by_side(runs, rounds=rounds, device=device)
+    return {
+        "ocr_mle_seconds": statistics.median(times["mle"]) / steps,
+        "ocr_step_seconds": statistics.median(times["searnn"]) / steps,
+        "ocr_decoder_steps": sum(seen.rows) / steps,
+        "ocr_floor_vs_mle": ratio(times, "floor", "mle"),
+        "ocr_step_vs_mle": ratio(times, "searnn", "mle"),
+        "ocr_step_vs_floor": ratio(times, "searnn", "floor"),
+        "ocr_step_vs_folded_floor": ratio(times, "searnn", "least"),
+    }
+
+
+def costs(device: torch.device, count: int = 30_000, length: int = 25) -> dict[str, float]:
+    """Pairs a second of our costs, and of the libraries whose results they are tested against."""
+    targets = torch.randint(100, (count, length))
+    outputs = targets.where(torch.rand(count, length) < 0.6, torch.randint(100, (count, length)))
+    lengths = torch.randint(length - 5, length + 1, (count,)), torch.full((count,), length)
+    pair = [tensor.to(device) for tensor in (outputs, lengths[0], targets, lengths[1])]
+    ours = {"bleu": lambda: bleu(*pair), "edit": lambda: levenshtein(*pair)}
+    for run in ours.values():
+        run()
+    found = {f"{name}_pairs_per_s": count / timed(run, device) for name, run in ours.items()}
+    return found if device.type == "cuda" else found | libraries(*pair)
+
+
+def libraries(
+    outputs: torch.Tensor, lengths: torch.Tensor, targets: torch.Tensor, _: torch.Tensor
+) -> dict[str, float]:
+    """The same pairs as text, through sacrebleu and rapidfuzz."""
+    from rapidfuzz.distance import Levenshtein
+    from rapidfuzz.process import cpdist
+    from sacrebleu.metrics import BLEU
+
+    rows = zip(outputs.tolist(), lengths.tolist(), targets.tolist(), strict=True)
+    tokens = [(output[:length], target) for output, length, target in rows]
+    texts = [[" ".join(map(str, side)) for side in pair] for pair in tokens[:2000]]
+    characters = [["".join(chr(0x4E00 + i) for i in side) for side in pair] for pair in tokens]
+    scorer, sides = BLEU(effective_order=True, tokenize="none"), list(zip(*characters, strict=True))
+    cpu = torch.device("cpu")
+    runs = {
+        "sacrebleu": (len(texts), lambda: [scorer.sentence_score(a, [b]) for a, b in texts]),
+        "rapidfuzz": (
+            len(characters),
+            lambda: cpdist(*sides, scorer=Levenshtein.distance, workers=torch.get_num_threads()),
+        ),
+    }
+    return {f"{name}_pairs_per_s": n / timed(run, cpu, 3) for name, (n, run) in runs.items()}
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
+    parser.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of translation (default 3)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
+    for name in ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]:
+        device, suffix = torch.device(name), "" if name == "cpu" else f"_{name}"
+        torch.manual_seed(0)
+        for found in (
+            translation(device, options.rounds),
+            letters(device, 3 * options.rounds),
+            costs(device),
+        ):
+            figures |= {f"{key}{suffix}": float(f"{x:.4g}") for key, x in found.items()}
+    write(figures, options.json)
+
+
+if __name__ == "__main__":
+    main()
