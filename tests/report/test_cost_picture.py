@@ -46,7 +46,7 @@ def test_squares_hold_what_became_of_the_sentence():
 def test_the_token_is_bold_and_what_stood_before_is_faint():
     texts = picture(no()).axes[0].texts
     last = [text for text in texts if text.get_text() == "on"][-2:]
-    assert {text.get_alpha() for text in last} == {0.6}
+    assert {text.get_alpha() for text in last} == {0.65}
     bold = [text.get_text() for text in texts if text.get_weight() == "bold"]
     assert bold[1:] == ["o", "n", "eos", "n", "n", "n", "o", "o", "o", "token tried, "]
 

@@ -35,7 +35,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "target": {},
 }
 """What stands above the squares, and how it looks."""
-PARTS: tuple[dict[str, Any], ...] = ({"alpha": 0.6}, {"weight": "bold"}, {})
+PARTS: tuple[dict[str, Any], ...] = ({"alpha": 0.65}, {"weight": "bold"}, {})
 """How the three parts of an output look: before the token, the token, and after it."""
 
 

@@ -26,11 +26,9 @@ def shade(cost: float, low: float, high: float) -> RGB:
 
 
 def is_dark(colour: RGB) -> bool:
-    """Whether white text on this colour has more contrast than black, as WCAG 2 measures it."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
-    red, green, blue = linear
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05
+    """Whether text on this colour should be white: where its luma, of ITU-R BT.601, is below ½."""
+    red, green, blue = colour
+    return 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
 
 
 def hexadecimal(colour: Iterable[float]) -> str:
