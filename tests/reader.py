@@ -94,7 +94,7 @@ class Reader:
         with self.monkeypatch.context() as patch:
             for task in TASKS.values():
                 patch.setattr(task, "load", stop)
-            for command in ("evaluate", "predict"):
+            for command in ("costs", "evaluate", "predict"):
                 patch.setattr(f"freerun.cli.{command}.load_policy", stop)
             try:
                 return self.main(words)
