@@ -132,7 +132,7 @@ class SEARNN(SearchSettings):
 
     def _search(self, policy: Policy, batch: Batch) -> Search:
         cost, reference = goal_of(self, policy.vocabulary)
-        longest = (batch.lengths * self.stretch).ceil().long()
+        longest = (batch.lengths * self.stretch).clamp(max=ENDLESS).ceil().long()
         limit = torch.minimum(policy.limit(batch.source), longest)
         limit = torch.maximum(limit, batch.lengths)
         precision = torch.bfloat16 if self.roll_out_precision == "bfloat16" else None

@@ -159,7 +159,9 @@ class SearchSettings:
 
     def _check_effects(self) -> None:
         mixed = ("mixed", "mixed_cells")
-        sampled = self.writing == "sample" and self.roll_out != "reference"
+        written = self.roll_out != "reference"
+        sampled = self.writing == "sample" and written
+        alone = written or self.roll_in != "reference"
         for name, works, where in (
             ("roll_in_share", self.roll_in in mixed, "a mixed roll_in"),
             ("roll_out_share", self.roll_out == "mixed", "roll_out=mixed"),
@@ -167,8 +169,10 @@ class SearchSettings:
             ("focus_end", self.roll_out == "focused", "roll_out=focused"),
             ("roll_outs", sampled, "writing=sample"),
             ("common_numbers", sampled, "writing=sample"),
-            ("writing", self.roll_out != "reference", "a roll_out by the policy"),
-            ("roll_out_precision", self.roll_out != "reference", "a roll_out by the policy"),
+            ("writing", written, "a roll_out by the policy"),
+            ("roll_out_precision", written, "a roll_out by the policy"),
+            ("at_once", written, "a roll_out by the policy"),
+            ("stretch", alone, "a roll_in or roll_out by the policy"),
             ("reference", self.taught, "a reference policy in use"),
             ("alpha", self.cell_loss in WITH_ALPHA, f"cell_loss {', '.join(WITH_ALPHA)}"),
             ("all_labels", self.token_choice != "all", "a choice of tokens"),
