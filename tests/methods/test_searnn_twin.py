@@ -124,10 +124,12 @@ def any_settings(draw, costs, references):
         "normalisation": draw.choice(["cells", "sentences"]),
         "cell_choice": draw.choice(get_args(CellChoice)),
         "token_choice": draw.choice(get_args(TokenChoice)),
-        "stretch": draw.choice([1.0, 1.25, 2.0]),
-        "at_once": draw.choice([1, 3, 10_000]),
     }
     more = {}
+    if (chosen["roll_in"], chosen["roll_out"]) != ("reference", "reference"):
+        more["stretch"] = draw.choice([1.0, 1.25, 2.0])
+    if chosen["roll_out"] != "reference":
+        more["at_once"] = draw.choice([1, 3, 10_000])
     if chosen["roll_in"].startswith("mixed"):
         more["roll_in_share"] = draw.choice([0.0, 0.3, 0.7, 1.0])
     if chosen["roll_out"] == "mixed":
