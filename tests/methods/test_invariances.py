@@ -14,6 +14,7 @@ from freerun.batch import Batch
 from freerun.methods import (
     METHODS,
     MLE,
+    SEARNN,
     Clock,
     DifferentiableScheduledSampling,
     ScheduledSampling,
@@ -31,7 +32,17 @@ ALL = {
     "soft argmax": DifferentiableScheduledSampling(**HALF),
     "soft sample": DifferentiableScheduledSampling(**HALF, relaxation="soft_sample"),
     "straight-through": DifferentiableScheduledSampling(**HALF, straight_through=True, top_k=2),
-}
+    "searched": SEARNN(cost="edit_distance", reference="copy", alpha=5.0),
+    "searched in part": SEARNN(
+        roll_in="mixed_cells", roll_out="focused", focus=1, cost="gleu", reference="copy",
+        cell_loss="ll", cell_choice="uniform", cells=2, token_choice="biased", tokens=2, at_once=3,
+    ),
+    "searched by samples": SEARNN(
+        roll_in="mixed", roll_out="learned", writing="sample", roll_outs=2, cost="edit_distance",
+        reference="copy", cell_loss="js", alpha=5.0, token_choice="neighbours", tokens=3,
+        neighbours=2, all_labels=True, stretch=2.0,
+    ),
+}  # fmt: skip
 POLICIES = [
     {"attention": "additive", "input_feeding": True, "bidirectional": True},
     {"cell": "lstm", "layers": 2, "source": "factors"},
@@ -172,7 +183,9 @@ def test_an_example_without_target_is_refused(policy, batch, method):
 
 
 def test_methods_are_known_by_name():
-    assert list(METHODS) == ["mle", "scheduled_sampling", "differentiable_scheduled_sampling"]
+    assert list(METHODS) == [
+        "mle", "scheduled_sampling", "differentiable_scheduled_sampling", "searnn",
+    ]  # fmt: skip
     for name, kind in METHODS.items():
         assert kind.name == name
         assert kind.paper
