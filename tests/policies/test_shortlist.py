@@ -80,6 +80,19 @@ def test_no_score_is_farther_from_its_product_than_assumed(spread):
     assert bool(((rounded - summed).abs() <= ROUNDING * rounded.abs()).all())
 
 
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("lower", [5.0, 1000.0])
+def test_negative_scores(lower, exact):
+    """Their bits are ordered the other way."""
+    weight, bias, outputs = random(30, 400)
+    found = Shortlist(weight, bias - lower, Buffers(weight), exact=exact).best(outputs)
+    if exact:
+        assert torch.equal(found, plain(weight, bias - lower, outputs))
+    scores = outputs @ weight.T + bias - lower
+    short = scores.amax(1) - scores.gather(1, found[:, None])[:, 0]
+    assert float(short.max()) <= 0.02 * lower
+
+
 def test_only_candidates_are_decided(monkeypatch):
     """Of thousands of tokens a handful is compared in full."""
     weight, bias, outputs = random(50, 4000, 64)

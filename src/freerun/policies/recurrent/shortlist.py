@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,8 +65,8 @@ class Shortlist:
         # A sum is rounded as often as it has terms; twice that, for the rounding of these bounds.
         summed, norm = 2.0**-23 * self.few.shape[1], weight.norm(dim=1)
         norm_lost = (weight - few.float()).norm(dim=1) + summed * norm
-        self.norm = self._groups((1 + summed) * norm, missing)
-        self.norm_lost = self._groups((1 + summed) * norm_lost, missing)
+        norms = (1 + summed) * torch.stack([norm, norm_lost])
+        self.norms = torch.stack([self._groups(values, missing) for values in norms])
         self.bias_lost = self._groups(lost + summed * bias.abs(), missing)
 
     @staticmethod
@@ -85,18 +85,22 @@ class Shortlist:
         with _summed_in_single():
             torch.mm(self._with_ones(few), self.few.T, out=scores)
         scores = scores.view(len(few), -1, GROUP)
-        largest = scores.amax(2).float()
+        largest = _largest(scores)
         if not self.exact:
+            if bool((largest.amax(1) < 0).any()):
+                largest = scores.amax(2).float()
             groups = largest.argmax(1)
             numbers = torch.arange(len(few), device=few.device)
             return GROUP * groups + scores[numbers, groups].float().argmax(1)
         slack = self._slack(outputs, few.float())
-        least = (largest - ROUNDING * largest.abs() - slack).amax(1, keepdim=True)
-        rows, groups = (_above(largest) + slack >= least).nonzero().unbind(1)
+        least = (largest - slack).sub_(largest.abs(), alpha=ROUNDING).amax(1, keepdim=True)
+        most_there = largest.clamp(min=0).mul_(1 + ROUNDING).add_(slack)
+        rows, groups = (most_there >= least).nonzero().unbind(1)
         if len(rows) > most:
             return self._plainly(outputs)
         least = least[rows] - slack[rows, groups, None]
-        which, places = (_above(scores[rows, groups].float()) >= least).nonzero().unbind(1)
+        there = scores[rows, groups].float()
+        which, places = (there.add_(there.abs(), alpha=ROUNDING) >= least).nonzero().unbind(1)
         if len(which) > most:
             return self._plainly(outputs)
         return self._decided(outputs, rows[which], GROUP * groups[which] + places)
@@ -111,8 +115,8 @@ class Shortlist:
         self, outputs: Float[Tensor, "n h"], few: Float[Tensor, "n h"]
     ) -> Float[Tensor, "n g"]:
         """How far the sums of a group may be from the scores, before they are rounded."""
-        size, lost = few.norm(dim=1)[:, None], (outputs - few).norm(dim=1)[:, None]
-        return lost * self.norm + size * self.norm_lost + self.bias_lost
+        lost = torch.stack([(outputs - few).norm(dim=1), few.norm(dim=1)], 1)
+        return torch.addmm(self.bias_lost, lost, self.norms)
 
     def _decided(
         self, outputs: Float[Tensor, "n h"], rows: Int[Tensor, "k"], tokens: Int[Tensor, "k"]
@@ -146,6 +150,10 @@ def _summed_in_single() -> Iterator[None]:
         flags.allow_bf16_reduced_precision_reduction = allowed
 
 
-def _above(rounded: Tensor) -> Tensor:
-    """The largest number that may have been rounded to this."""
-    return rounded + ROUNDING * rounded.abs()
+def _largest(scores: Shaped[Tensor, "n g k"]) -> Float[Tensor, "n g"]:
+    """The largest score of every group that has one of at least 0; any negative one of the others.
+
+    Numbers that are not negative are ordered as their bits are, read as whole numbers, and those
+    are compared several times as fast. Other bits make negative whole numbers.
+    """
+    return scores.view(torch.int16).amax(2).view(torch.bfloat16).float()
