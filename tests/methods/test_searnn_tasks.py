@@ -1,0 +1,203 @@
+"""SEARNN on tasks: whose cost it takes, what is refused before training, what is written down."""
+
+import json
+from typing import get_args
+
+import pytest
+import torch
+
+from freerun.cli import main
+from freerun.comparison import compare
+from freerun.costs import CostName, PythonCost
+from freerun.errors import CheckpointError
+from freerun.methods import MLE, SEARNN
+from freerun.methods.base import check_method, suited
+from freerun.policies.settings import ModelSettings
+from freerun.settings import SettingError
+from freerun.tasks import TASKS, Digits
+from freerun.trainer import TrainingSettings, fit
+from tests.cli.tiny import TINY
+from tests.trainer.tiny_task import Tiny, TinyCodec
+
+TASK = Digits(train_size=40, dev_size=12, test_size=14)
+SMALL = {
+    "seeds": 1,
+    "model": ModelSettings(hidden_size=8, embedding_size=4),
+    "training": TrainingSettings(updates=4, evaluate_every=2, batch_size=4),
+    "quiet": True,
+}
+
+
+class Costly(Tiny):
+    cost = "gleu"
+
+
+def recorded(output, name="searnn"):
+    """The settings of a method in results.json and in the record of its run."""
+    results = json.loads((output / "results.json").read_text())
+    (folder,) = (output / name).iterdir()
+    run = json.loads((folder / "freerun.json").read_text())["method"]
+    assert run == {"name": "searnn", **results["methods"][name]["settings"]}
+    return results["methods"][name]["settings"]
+
+
+def test_the_cost_is_the_task_s_where_none_is_chosen():
+    assert suited(SEARNN(cells=3, cell_choice="first"), Costly()) == SEARNN(
+        cost="gleu", cells=3, cell_choice="first"
+    )
+    chosen = SEARNN(cost="bleu")
+    assert suited(chosen, Costly()) is chosen
+    other = MLE()
+    assert suited(other, Costly()) is other
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_every_task_names_a_cost(task):
+    assert task.cost in get_args(CostName)
+
+
+@pytest.mark.parametrize("eos", [True, False])
+def test_the_cost_of_a_task_must_suit_its_outputs(eos):
+    codec = TinyCodec(eos=eos)
+    check_method(MLE(), codec)
+    check_method(SEARNN(cost="edit_distance", reference="copy"), codec)
+    with pytest.raises(ValueError, match=r"^(cost=hamming compares|reference=edit_distance ends)"):
+        check_method(SEARNN(cost="hamming" if eos else "edit_distance"), codec)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (
+            SEARNN(cost="hamming"),
+            "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
+            "at any length: take edit_distance",
+        ),
+        (
+            SEARNN(cost="hamming", warm_up=0.9),
+            "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
+            "at any length: take edit_distance",
+        ),
+        (
+            SEARNN(cost=PythonCost(lambda own, true: 0.0)),
+            "method 'searnn': SEARNN.reference is None: name the policy that suits your own cost",
+        ),
+        (
+            SEARNN(cost="chunk_f1"),
+            "method 'searnn': the symbol ' ' is no IOB2 tag; chunks need tags such as 'O', 'B-PER' "
+            "and 'I-PER'",
+        ),
+    ],
+)
+def test_what_does_not_suit_a_task_is_refused_before_training(method, message, tmp_path):
+    with pytest.raises(SettingError) as caught:
+        compare(TASK, {"searnn": method}, output=tmp_path / "out", **SMALL)
+    assert str(caught.value) == message
+    assert not list(tmp_path.glob("**/freerun.json"))
+
+
+def test_a_comparison_with_the_cost_of_the_task(tmp_path):
+    output = tmp_path / "out"
+    methods = ["mle", "searnn:cell_loss=ll,token_choice=top_k,tokens=3"]
+    found = compare(TASK, methods, output=output, **SMALL)
+    settings = found.results["methods"][methods[1]]["settings"]
+    assert settings["cost"] == "edit_distance"
+    assert (settings["cell_loss"], settings["tokens"]) == ("ll", 3)
+    loss = found.results["methods"][methods[1]]["learning_curves"][0][0]["loss"]
+    assert loss != found.results["methods"]["mle"]["learning_curves"][0][0]["loss"]
+
+
+def test_a_function_as_cost_is_written_down_by_name_and_found_again(tmp_path):
+    output = tmp_path / "out"
+
+    def longer():
+        """A new function at every call, as in every process."""
+
+        def length(hypotheses, lengths, references, reference_lengths):
+            return (lengths - reference_lengths).abs().double()
+
+        return SEARNN(cost=length, reference="copy")
+
+    first = compare(TASK, {"searnn": longer()}, output=output, **SMALL)
+    name = recorded(output)["cost"]
+    assert name.startswith("<function ")
+    assert name.endswith("longer.<locals>.length>")
+    (model,) = output.glob("searnn/*/model.safetensors")
+    before = model.stat().st_mtime_ns
+    again = compare(TASK, {"searnn": longer()}, output=output, **SMALL)
+    assert model.stat().st_mtime_ns == before
+    assert again.results["methods"] == first.results["methods"]
+
+
+def test_a_cost_in_python_is_written_down_by_name_and_warns_once(tmp_path):
+    output = tmp_path / "out"
+
+    def wer(hypothesis, reference):
+        return float(hypothesis != reference)
+
+    codec = TASK.load().codec
+
+    def given(name=None):
+        return SEARNN(
+            cost=PythonCost(wer, on="text", write=lambda ids: codec.write(ids, []), name=name),
+            reference="edit_distance",
+            token_choice="uniform",
+            tokens=2,
+        )
+
+    with pytest.warns(UserWarning, match="the cost wer is a Python function") as warned:
+        compare(TASK, {"searnn": given()}, output=output, **SMALL)
+    assert len([w for w in warned if "Python function" in str(w.message)]) == 1
+    assert recorded(output)["cost"] == "PythonCost('wer', on='text')"
+    with pytest.raises(CheckpointError, match="it holds another comparison"):
+        compare(TASK, {"searnn": given("ter")}, output=output, **SMALL)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    """Coins, samples and warm-up are those of the update, whoever runs it."""
+    task, data = Costly(), Costly().load()
+    method = SEARNN(
+        roll_in="mixed", roll_out="learned", writing="sample", reference="best_suffix_gleu",
+        token_choice="policy", tokens=3, warm_up=0.4,
+    )  # fmt: skip
+    settings = {
+        "model": ModelSettings(hidden_size=6, embedding_size=3),
+        "training": TrainingSettings(updates=6, evaluate_every=2, batch_size=4),
+        "quiet": True,
+    }
+    whole = fit(task, data, method, output=tmp_path / "whole", **settings)
+    calls, loss = [], SEARNN.loss
+
+    def stopped(self, policy, batch, clock):
+        calls.append(clock.step)
+        if clock.step == 4 and calls.count(4) == 1:
+            raise KeyboardInterrupt
+        return loss(self, policy, batch, clock)
+
+    monkeypatch.setattr(SEARNN, "loss", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fit(task, data, method, output=tmp_path / "part", **settings)
+    part = fit(task, data, method, output=tmp_path / "part", **settings)
+    assert calls[-2:] == [4, 5]
+    weights = whole.policy.state_dict()
+    for name, weight in part.policy.state_dict().items():
+        assert torch.equal(weight, weights[name])
+
+
+def test_a_model_is_trained_from_the_command_line(tmp_path, capsys):
+    output = tmp_path / "model"
+    words = ["train", "digits", "--output", str(output), "--quiet", *TINY]
+    method = "searnn:roll_out=learned,writing=sample,token_choice=top_k,tokens=4,alpha=50"
+    assert main([*words, "--method", method]) == 0
+    record = json.loads((output / "freerun.json").read_text())
+    assert record["finished"]
+    assert record["method"]["cost"] == "edit_distance"
+    assert record["method"]["alpha"] == 50
+    capsys.readouterr()
+    other = str(tmp_path / "other")
+    assert main([*words[:3], other, *TINY, "--method", "searnn:cost=hamming"]) == 2
+    assert capsys.readouterr().err == (
+        "freerun train: method 'searnn:cost=hamming': cost=hamming compares equal lengths, but "
+        "these outputs end in eos, at any length: take edit_distance\n"
+    )
+    assert not (tmp_path / "other").exists()
