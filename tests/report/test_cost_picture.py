@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib
 import pytest
@@ -85,7 +86,10 @@ def boxes(figure):
     return [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
 
 
-@pytest.mark.parametrize("vectors", [no(), ranked(), wide(3, 4), wide(30, 20), wide(45, 30)])
+LONG = replace(no(), name="a/path/that/goes/on" * 9, cost="a cost of one's own" * 3)
+
+
+@pytest.mark.parametrize("vectors", [no(), ranked(), wide(3, 4), wide(30, 20), wide(45, 30), LONG])
 def test_nothing_overlaps_or_is_cut(vectors):
     figure = picture(vectors)
     figure.set_dpi(150)

@@ -19,7 +19,7 @@ DPI, FONT = 150, "DejaVu Sans Mono"
 # All lengths are inches, and whole numbers of dots, so that what is drawn bit by bit joins without
 # a seam. The size of the font is the one whose letters are as wide.
 LETTER, ROW, EDGE, GAP = 9 / DPI, 28 / DPI, 30 / DPI, 36 / DPI
-SIZE = 72 * LETTER / (1233 / 2048)
+SIZE, TITLE = 72 * LETTER / (1233 / 2048), 1.25
 NARROWEST, WIDEST = 6.6, 14.5
 """More cells than fit into the widest picture go on in another block, below."""
 LONGEST_OUTPUT, LONGEST_SYMBOL, MOST_OUTPUTS = 20, 14, 45
@@ -86,7 +86,7 @@ class _Picture:
         heads = max(len(head) for cell in cells for head in _heads(cell))
         within = longest if self.outputs else max(len(self.body(trial)) for trial in self.trials)
         self.square = LETTER * (3 + max(within, heads))
-        names = max(map(len, [*HEADS, *(name for name, _ in self.rows)]))
+        names = max(map(len, [*HEADS, *(_cropped(name) for name, _ in self.rows)]))
         self.left = EDGE + LETTER * (2 + names)
         blocks = -(-len(cells) // max(1, int((WIDEST - self.left - EDGE) / self.square)))
         each = -(-len(cells) // blocks)
@@ -116,7 +116,9 @@ class _Picture:
 
     def draw(self) -> Figure:
         """All of it."""
-        self.text(EDGE, EDGE + ROW / 2, self.vectors.name, weight="bold", fontsize=SIZE + 2)
+        room = int((self.width - 2 * EDGE - SCALE - GAP) / LETTER / TITLE)
+        title = cropped(self.vectors.name, room)
+        self.text(EDGE, EDGE + ROW / 2, title, weight="bold", fontsize=TITLE * SIZE)
         for i, (name, words) in enumerate(self.heading):
             y = EDGE + ROW * (2 + i)
             self.text(EDGE, y, name, color=GREY)
@@ -129,7 +131,7 @@ class _Picture:
 
     def draw_scale(self, x: float, y: float, steps: int = 60) -> None:
         """Which colour is which cost."""
-        self.text(x, y + ROW / 2, self.vectors.cost)
+        self.text(x, y + ROW / 2, cropped(self.vectors.cost, int(SCALE / LETTER)))
         for i in range(steps):
             colour = hexadecimal(shade(i / (steps - 1), 0.0, 1.0))
             place = (x + SCALE * i / steps, y + 1.3 * ROW, SCALE / steps, 0.7 * ROW)
@@ -149,7 +151,7 @@ class _Picture:
                 self.text(x, top + (i + 0.5) * ROW, head, ha="center", **style)
         for i, (name, row) in enumerate(self.rows):
             y = first + i * ROW
-            self.text(self.left - LETTER, y + ROW / 2, name, ha="right")
+            self.text(self.left - LETTER, y + ROW / 2, _cropped(name), ha="right")
             for j, (cell, trial) in enumerate(zip(cells, row[part], strict=True)):
                 if trial is not None:
                     self.draw_square(cell, trial, self.left + j * self.square, y)

@@ -19,8 +19,8 @@ class Trial:
         symbol: the text of the token.
         cost: what the output costs.
         probability: what the policy gives the token there, among all tokens.
-        before: the text of the output before the token.
-        tried: the text of the token in the output; empty for eos, or where it cannot be told.
+        before: the text of the output before the token; all of it where that cannot be told.
+        tried: the text of the token in the output; empty for eos.
         after: the text of the roll-out.
         chosen: whether it is the token that the policy would choose there.
         written: whether it is the token that the roll-in wrote there.
