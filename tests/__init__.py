@@ -37,12 +37,14 @@ Defects that public code for these methods is known to have, and the tests that 
 - log-probabilities under truncated sampling that are not the sampler's:
   rolling/test_decode.py::test_samples_and_their_log_probs_are_those_of_the_sampler
 - own tokens and roll-outs from dropped-out states:
+  methods/test_searnn.py::test_costs_are_those_of_the_policy_without_dropout,
   methods/test_invariances.py::test_own_tokens_come_without_dropout,
   rolling/test_modes.py::test_decoding_is_without_dropout_and_modes_come_back,
   policies/test_recurrent.py::test_cell_states_are_those_of_the_pass_that_dropped
 - modes of a model lost by decoding:
   rolling/test_modes.py::test_modes_come_back_after_an_error
 - roll-outs with a zeroed input-feed vector:
+  methods/test_searnn.py::test_roll_outs_are_fed_what_came_before,
   policies/contract.py::test_a_fork_goes_on_from_any_cell,
   policies/test_recurrent.py::test_a_fork_feeds_the_last_attentional_output
 - encoder states copied for every roll-out:
@@ -53,10 +55,30 @@ Defects that public code for these methods is known to have, and the tests that 
   rolling/test_roll_in.py::test_a_row_of_not_a_number_is_alone_with_it
 - random numbers lost when a run resumes:
   methods/test_invariances.py::test_chance_comes_from_the_clock_alone,
+  methods/test_searnn_tasks.py::test_an_interrupted_run_goes_on_to_the_same_end,
   trainer/test_resume.py::test_killed_at_random_moments_and_resumed_is_the_same_to_the_bit
 - evaluation under teacher forcing reported as quality:
   trainer/test_trainer.py::test_evaluation_runs_freely_and_names_what_does_not
 - weights that are unpickled, or missing ones left as they happen to be:
   policies/test_recurrent_config.py::test_pickled_weights_are_not_read,
   policies/test_recurrent_config.py::test_missing_weights_are_refused
+- a learned roll-in that lengthens each sentence to the longest of its batch, and aims at eos there:
+  rolling/test_trajectories.py::test_a_learned_roll_in_is_as_long_as_its_sentence,
+  methods/test_searnn.py::test_a_learned_roll_in_searches_the_cells_of_its_sentences,
+  methods/test_searnn.py::test_eos_is_aimed_at_where_it_is_best_alone
+- a normalisation that broadcasts [N, 1] against [N], and so sums over cells:
+  methods/test_searnn.py::test_every_cell_counts_once,
+  methods/test_invariances.py::test_parts_sum_to_the_whole
+- roll-outs that go on after eos, or are run again where their result is known:
+  rolling/test_roll_out.py::test_what_was_tried_is_written_to_its_end,
+  rolling/test_roll_out.py::test_what_the_roll_in_has_written_is_not_run_again,
+  methods/test_searnn.py::test_roll_outs_stop_at_eos
+- a search that is quick and not the one of the paper:
+  methods/test_searnn_twin.py::test_who_writes,
+  methods/test_searnn_twin.py::test_any_settings
+- the best token always the first of equals:
+  methods/test_searnn_robust.py::test_ties_are_broken_at_random_and_alike
+- costs that are not finite, and poison the batch in silence:
+  methods/test_searnn_robust.py::test_a_cost_in_python_that_is_none,
+  methods/test_searnn_robust.py::test_a_batched_cost_that_is_none
 """
