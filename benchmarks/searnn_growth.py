@@ -51,9 +51,10 @@ def drawn(figures: dict[str, float | str]) -> Figure:
     for column, (name, (text, values)) in enumerate(GROWING.items()):
         for row, (kind, label) in enumerate(rows):
             axes = figure.add_subplot(2, 4, 4 * row + column + 1)
-            found = [figures[f"{name}_{value}_{kind}"] for value in values]
+            found = [float(figures[f"{name}_{value}_{kind}"]) for value in values]
             axes.plot(values, found, "o-", color="#0072B2")
-            axes.set(xlim=(0, None), ylim=(0, None), xlabel=text if row else "")
+            axes.set(xlim=(0, 1.05 * values[-1]), ylim=(0, 1.1 * max(found)))
+            axes.set_xlabel(text if row else "")
             axes.set_ylabel("" if column else label)
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
