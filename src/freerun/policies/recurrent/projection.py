@@ -12,8 +12,8 @@ from freerun.policies.recurrent.buffers import Buffers
 from freerun.policies.recurrent.product import Product
 from freerun.policies.recurrent.shortlist import Shortlist, has_bfloat16
 
-LARGE = 4096
-"""The least number of tokens of a large vocabulary."""
+LARGE = 2048
+"""The least number of tokens of which a shortlist is made: it pays from about half as many."""
 _SCORES = {"cpu": 2**22, "cuda": 2**28}
 """How many scores are held at once."""
 
