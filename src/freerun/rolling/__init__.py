@@ -1,4 +1,4 @@
-"""Running a policy: roll-in for training, decoding for use."""
+"""Running a policy: roll-in and roll-out for training, decoding for use."""
 
 from freerun.rolling.beam import beam_search
 from freerun.rolling.choices import (
