@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -93,16 +93,23 @@ class PythonCost:
         return float(value)
 
 
-def checked(costs: Shaped[Tensor, "n"], name: str = "the cost") -> Float[Tensor, "n"]:
+def checked(costs: object, rows: int, name: str = "the cost") -> Float[Tensor, "{rows}"]:
     """Costs of anyone's own batched function, in double precision.
 
     Args:
-        costs: one for every row.
+        costs: what the function gave: a tensor with one for every row.
+        rows: how many rows there are.
         name: what a message calls the function.
 
     Raises:
-        ValueError: where one is NaN or infinite, naming row and value.
+        ValueError: where it is no such tensor; where one is NaN or infinite, naming row and value.
     """
+    if not isinstance(costs, Tensor) or costs.shape != (rows,):
+        shape = f" of shape {tuple(costs.shape)}" if isinstance(costs, Tensor) else ""
+        raise ValueError(
+            f"{name} gave a {type(costs).__name__}{shape} for {rows} rows; it must be a tensor of "
+            f"shape ({rows},), a number for each"
+        )
     costs = costs.double()
     wrong = ~costs.isfinite()
     if wrong.any():

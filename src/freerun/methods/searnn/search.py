@@ -100,7 +100,8 @@ class Search:
         """What each output costs against the target of its row.
 
         Raises:
-            ValueError: where a cost is not finite.
+            ValueError: where there is not one for each, or one is not finite.
         """
-        lengths = self.target_lengths[rows]
-        return checked(self.cost(outputs.tokens, outputs.lengths, self.batch.target[rows], lengths))
+        targets, lengths = self.batch.target[rows], self.target_lengths[rows]
+        found = self.cost(outputs.tokens, outputs.lengths, targets, lengths)
+        return checked(found, len(rows))
