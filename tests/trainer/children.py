@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
-from freerun.methods import ScheduledSampling
+from freerun.methods import SEARNN, Method, ScheduledSampling
 from freerun.policies.settings import ModelSettings
 from freerun.trainer import Trainer, TrainingSettings, fit
 from tests.trainer.tiny_task import Tiny
@@ -41,13 +41,30 @@ SETTINGS = {
 }
 
 
-def tiny_fit(output: str, dropout: float = 0.3, **changes: Any) -> Any:
+SEARCH = SEARNN(
+    roll_in="mixed_cells",
+    writing="sample",
+    roll_outs=2,
+    cost="edit_distance",
+    cell_loss="ll",
+    cell_choice="uniform",
+    cells=3,
+    token_choice="biased",
+    tokens=3,
+    warm_up=0.2,
+)
+"""A search with all the coins and samples that there are."""
+
+
+def tiny_fit(
+    output: str, dropout: float = 0.3, method: Method | None = None, **changes: Any
+) -> Any:
     """A run of a few updates, with dropout and random feedback."""
     task = Tiny()
     return fit(
         task,
         task.load(),
-        ScheduledSampling(feedback="sample"),
+        method or ScheduledSampling(feedback="sample"),
         model=ModelSettings(hidden_size=8, embedding_size=6, attention="general", dropout=dropout),
         training=TrainingSettings(**{**SETTINGS, **changes}),
         output=output,
@@ -118,9 +135,9 @@ class Fuse:
         return counted
 
 
-def fused(output: str, event: int | None, count: Any) -> None:
+def fused(output: str, event: int | None, count: Any, method: Method | None = None) -> None:
     fuse = Fuse(event)
-    tiny_fit(output)
+    tiny_fit(output, method=method)
     count.value = fuse.count
 
 

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from tests.trainer.children import CONTEXT, alone, cramped, fused
+from tests.trainer.children import CONTEXT, SEARCH, alone, cramped, fused
 
 KILLED = -signal.SIGKILL
 
@@ -43,6 +43,16 @@ def test_killed_at_random_moments_and_resumed_is_the_same_to_the_bit(uninterrupt
     assert alone(fused, str(output), None, CONTEXT.Value("i", 0)) == 0
     assert outcome(output) == outcome(whole)
     assert not list(output.glob(".*"))
+
+
+def test_a_search_is_resumed_to_the_bit(tmp_path):
+    """With dropout, mixed roll-in and roll-out, samples, and chosen cells and tokens."""
+    whole, cut, count = tmp_path / "whole", tmp_path / "cut", CONTEXT.Value("i", 0)
+    assert alone(fused, str(whole), None, count, SEARCH) == 0
+    for event in (count.value // 3, count.value // 4):
+        assert alone(fused, str(cut), event, CONTEXT.Value("i", 0), SEARCH) == KILLED
+    assert alone(fused, str(cut), None, CONTEXT.Value("i", 0), SEARCH) == 0
+    assert outcome(cut) == outcome(whole)
 
 
 @pytest.mark.slow
