@@ -51,7 +51,7 @@ class Searched:
         tokens: what was tried at each of them, row by row.
         counts: which of these count; no token counts twice.
         costs: what each of them costs, infinite where it does not count.
-        outputs: what became of each that counts.
+        outputs: what became of each that counts, in its first roll-out.
     """
 
     roll_in: Trajectories
