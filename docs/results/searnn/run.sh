@@ -34,7 +34,7 @@ search-ocr-sgd)
     ;;
 ocr) ocr --config $here/ocr.yaml --training.evaluate_every 1000 --output "$out" ;;
 ocr-long)
-    ocr --methods mle --training.updates 12000 --training.evaluate_every 1000 --output "$out"
+    ocr --methods mle --training.updates 12000 --training.evaluate_every 2000 --output "$out"
     ;;
 spelling-grid)
     spelling --task.noise 0.5 --config $here/spelling-grid.yaml --seeds 1 \
