@@ -40,7 +40,7 @@ class Twin:
     def __init__(self, method, policy, one, clock):
         self.method, self.policy, self.source = method, policy, one.source
         self.words, self.id = policy.vocabulary, int(one.ids[0])
-        self.seed, self.step, self.done = clock.seed, clock.step, clock.step / clock.total
+        self.seed, self.step, self.done = clock.seed, clock.step, min(1, clock.step / clock.total)
         self.target = one.target[0].tolist()
         self.true = [token for token in self.target if token != self.words.eos]
         self.limit = min(
