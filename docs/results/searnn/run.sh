@@ -25,6 +25,28 @@ translation() {
 out="runs/searnn/$1"
 case "$1" in
 search-ocr-sgd)
+    for rate in 0.5 1 2; do
+        sgd --methods mle --seeds 1 --training.updates 6000 --training.evaluate_every 1000 \
+            --output "$out/mle-$rate"
+    done
+    for alpha in 50 100 200; do
+        rate=0.5 sgd --methods "searnn:alpha=$alpha" --seeds 1 --training.updates 2000 \
+            --training.evaluate_every 500 --output "$out/alpha-$alpha"
+    done
+    for rate in 1 2; do
+        sgd --methods searnn --seeds 1 --training.updates 3000 --training.evaluate_every 500 \
+            --output "$out/searnn-$rate"
+    done
+    ;;
+search-spelling)
+    spelling --task.noise 0.5 --config $here/spelling-search.yaml --seeds 1 \
+        --training.updates 1500 --training.evaluate_every 500 --output "$out"
+    ;;
+ocr-grid | ocr-tokens)
+    sgd --config "$here/$1.yaml" --seeds 1 --training.updates 2000 \
+        --training.evaluate_every 500 --output "$out"
+    ;;
+ocr-sgd)
     for seed in 0 1 2; do
         for method in mle searnn; do
             schedule=linear sgd --methods $method --seeds "[$seed]" --training.updates 4000 \
