@@ -19,11 +19,12 @@ from freerun.methods.searnn.goal import goal_of
 from freerun.methods.searnn.search import Search
 from freerun.methods.searnn.settings import USUAL_ALPHA, WITH_ALPHA, WITH_SOFTMAX, SearchSettings
 from freerun.methods.searnn.tokens import (
-    Few,
+    Tried,
     best_tokens,
     drawn_tokens,
     neighbouring_tokens,
     targeted_tokens,
+    uniform_tokens,
 )
 from freerun.policy import Policy, Trace
 from freerun.randomness import uniform
@@ -161,17 +162,20 @@ class SEARNN(SearchSettings):
         trace: Trace,
         chosen: Bool[Tensor, "b t"],
         clock: Clock,
-    ) -> Few:
+    ) -> Tried:
         """What is tried at each chosen cell."""
-        batch = search.batch
+        batch, actions = search.batch, search.policy.vocabulary.actions
         rows, cells = chosen.nonzero().unbind(1)
         if self.token_choice == "all" or self.tokens is None:
-            every = torch.arange(search.policy.vocabulary.actions, device=rows.device)
+            every = torch.arange(actions, device=rows.device)
             tokens = every.expand(len(rows), -1)
             return tokens, torch.ones_like(tokens, dtype=torch.bool)
         reference = search.next_token(roll_in.tokens[rows], cells, rows)
-        scores = trace.logits(chosen)
         count = self.tokens
+        named = (clock.seed, "tokens", clock.step, batch.ids[rows], cells)
+        if self.token_choice == "uniform":
+            return uniform_tokens(actions, reference, count, *named)
+        scores = trace.logits(chosen)
         if self.token_choice == "top_k":
             return best_tokens(scores, reference, count)
         if self.token_choice == "targeted":
@@ -180,9 +184,10 @@ class SEARNN(SearchSettings):
             targets, lengths = batch.target[rows], batch.lengths[rows]
             near = self.around
             return neighbouring_tokens(scores, reference, targets, lengths, cells, count, near)
-        bias = 0.5 if self.bias is None else self.bias
-        named = (clock.seed, "tokens", clock.step, batch.ids[rows], cells)
-        return drawn_tokens(scores, reference, self.token_choice, count, bias, *named)
+        power = 1.0
+        if self.token_choice == "biased":
+            power = 0.5 if self.bias is None else self.bias
+        return drawn_tokens(scores, reference, count, power, *named)
 
     def _most(self, batch: Batch, clock: Clock) -> Int[Tensor, "b"]:
         """How many tokens the policy may write in a roll-out of each sentence."""

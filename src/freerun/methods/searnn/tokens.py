@@ -12,54 +12,64 @@ from freerun.randomness import Coordinate, gumbel, uniform
 
 TokenChoice = Literal["all", "uniform", "policy", "biased", "top_k", "neighbours", "targeted"]
 
-Few = tuple[Int[Tensor, "m k"], Bool[Tensor, "m k"]]
+Tried = tuple[Int[Tensor, "m k"], Bool[Tensor, "m k"]]
 """Tokens of each cell, and which of them count: no token counts twice."""
+
+
+def uniform_tokens(
+    actions: int, reference: Int[Tensor, "m"], count: int, *coordinates: Coordinate
+) -> Tried:
+    """`count` different tokens of each cell, all alike likely, the reference among them.
+
+    Args:
+        actions: how many tokens there are.
+        reference: the reference token, which is always tried.
+        count: how many tokens, the reference included.
+        coordinates: name the draw; those that are tensors have a value for each cell.
+    """
+    numbers = torch.arange(actions, device=reference.device)
+    return best_tokens(uniform(*_by_cell(coordinates), numbers), reference, count)
 
 
 def drawn_tokens(
     scores: Float[Tensor, "m a"],
     reference: Int[Tensor, "m"],
-    choice: TokenChoice,
     count: int,
-    bias: float,
+    power: float,
     *coordinates: Coordinate,
-) -> Few:
+) -> Tried:
     """`count` different tokens of each cell, drawn without replacement, the reference among them.
 
-    `policy` draws by p = softmax(scores), `biased` by q ∝ p^bias, which raises the share of
-    improbable tokens, and `uniform` draws all alike: the largest of log q plus Gumbel noise.
+    Drawn by q ∝ p^power, p = softmax(scores), as the largest of log q plus Gumbel noise; a power
+    below 1 raises the share of improbable tokens.
 
     Args:
         scores: the policy's scores.
         reference: the reference token, which is always tried.
-        choice: `uniform`, `policy` or `biased`.
         count: how many tokens, the reference included.
-        bias: the exponent of `biased`.
+        power: the exponent; 1 draws from the policy.
         coordinates: name the draw; those that are tensors have a value for each cell.
     """
-    named = [c[:, None] if isinstance(c, Tensor) else c for c in coordinates]
-    actions = torch.arange(scores.shape[1], device=scores.device)
-    if choice == "uniform":
-        drawn = uniform(*named, actions)
-    else:
-        log_probs = scores.float() if choice == "policy" else scores.float() * bias
-        drawn = log_probs + gumbel(*named, actions)
-    return _best(drawn, reference, count)
+    numbers = torch.arange(scores.shape[1], device=scores.device)
+    noise = gumbel(*_by_cell(coordinates), numbers)
+    return best_tokens(scores.float() * power + noise, reference, count)
 
 
-def best_tokens(scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int) -> Few:
+def best_tokens(scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int) -> Tried:
     """The `count` tokens with the largest scores, the reference among them."""
-    return _best(scores, reference, count)
+    raised = scores.scatter(1, reference[:, None], torch.inf)
+    tokens = raised.topk(min(count, scores.shape[1]), -1).indices
+    return tokens, torch.ones_like(tokens, dtype=torch.bool)
 
 
 def targeted_tokens(
     scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int, gap: float
-) -> Few:
+) -> Tried:
     """Of the best `count` tokens, those that the policy might well take, and the reference.
 
     A token might be taken where its probability is at most `gap` below that of the best.
     """
-    tokens, _ = _best(scores, reference, count)
+    tokens, _ = best_tokens(scores, reference, count)
     probabilities = scores.float().softmax(-1)
     least = probabilities.amax(-1, keepdim=True) - gap
     likely = probabilities.gather(1, tokens) >= least
@@ -74,7 +84,7 @@ def neighbouring_tokens(
     cells: Int[Tensor, "m"],
     count: int,
     neighbours: int,
-) -> Few:
+) -> Tried:
     """The best tokens, and target tokens from around the cell: what skips or repeats would write.
 
     As in translation by Leblond et al. 2018: of `count` tokens, `neighbours` are the reference
@@ -103,10 +113,9 @@ def neighbouring_tokens(
     return tokens, counts & ~_repeats(tokens, counts)
 
 
-def _best(scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int) -> Few:
-    raised = scores.scatter(1, reference[:, None], torch.inf)
-    tokens = raised.topk(min(count, scores.shape[1]), -1).indices
-    return tokens, torch.ones_like(tokens, dtype=torch.bool)
+def _by_cell(coordinates: tuple[Coordinate, ...]) -> list[Coordinate]:
+    """Coordinates that broadcast against the tokens of every cell."""
+    return [c[:, None] if isinstance(c, Tensor) else c for c in coordinates]
 
 
 def _repeats(tokens: Int[Tensor, "m k"], counts: Bool[Tensor, "m k"]) -> Bool[Tensor, "m k"]:
