@@ -88,5 +88,9 @@ class Batch:
 
     def inputs(self, bos: int) -> Int[Tensor, "b t"]:
         """What teacher forcing feeds: bos, then every target token but the last."""
-        start = torch.full_like(self.target[:, :1], bos)
-        return torch.cat([start, self.target[:, :-1]], 1)
+        return inputs_of(self.target, bos)
+
+
+def inputs_of(tokens: Int[Tensor, "b t"], bos: int) -> Int[Tensor, "b t"]:
+    """What every cell reads where `tokens` are written: bos, then the token before it."""
+    return torch.cat([torch.full_like(tokens[:, :1], bos), tokens[:, :-1]], 1)

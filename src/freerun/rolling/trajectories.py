@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.batch import Batch
+from freerun.batch import Batch, inputs_of
 from freerun.policy import Policy
 from freerun.rolling.choices import greedy_choice
 from freerun.rolling.decode import decode_by
@@ -42,8 +42,7 @@ class Trajectories:
 
     def inputs(self, bos: int) -> Int[Tensor, "b t"]:
         """What every cell reads: bos, then the token written before it."""
-        start = torch.full_like(self.tokens[:, :1], bos)
-        return torch.cat([start, self.tokens[:, :-1]], 1)
+        return inputs_of(self.tokens, bos)
 
 
 def reference_trajectories(batch: Batch) -> Trajectories:
