@@ -19,7 +19,7 @@ from transformers import TrainingArguments
 
 from freerun.batch import Batch
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.rolling import greedy
 from freerun.tasks.base import Codec, Task
 from freerun.tasks.ocr import Ocr, OcrCodec
@@ -42,14 +42,14 @@ class Size:
 
     name: str
     codec: Codec
-    model: ModelSettings
+    model: RecurrentSettings
     examples: Stored
     batch_size: int
 
 
-def plain(task: type[Task]) -> ModelSettings:
+def plain(task: type[Task]) -> RecurrentSettings:
     """The model of a task's recipe, without dropout: bare loops have none."""
-    return replace(ModelSettings(**task.recipe["model"]), dropout=0.0)
+    return replace(RecurrentSettings(**task.recipe["model"]), dropout=0.0)
 
 
 def ocr(count: int = 4096) -> Size:

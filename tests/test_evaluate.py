@@ -18,7 +18,7 @@ from freerun.evaluate import (
     outputs,
     teacher_forced_loss,
 )
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.rolling import beam_search, greedy
 from freerun.vocabulary import Vocabulary
 from tests.trainer.tiny_task import Strings, Tiny
@@ -121,7 +121,7 @@ def test_teacher_forced_loss_by_hand():
 def test_greedy_and_beam_are_those_of_rolling():
     task = Tiny(dev=30)
     data = task.load()
-    policy = ModelSettings(hidden_size=16, embedding_size=8, dropout=0.5).build(data.codec)
+    policy = RecurrentSettings(hidden_size=16, embedding_size=8, dropout=0.5).build(data.codec)
     with torch.no_grad():
         policy.output.weight.mul_(20)
     source = data.dev.batch(range(30)).source
@@ -141,7 +141,7 @@ def test_greedy_and_beam_are_those_of_rolling():
 def test_evaluation_leaves_the_policy_as_it_was():
     task = Tiny()
     data = task.load()
-    policy = ModelSettings(hidden_size=8, embedding_size=8, dropout=0.5).build(data.codec).train()
+    policy = RecurrentSettings(hidden_size=8, embedding_size=8, dropout=0.5).build(data.codec).train()
     before = torch.get_rng_state()
     one = evaluate(policy, task, data.codec, data.dev)
     assert one == evaluate(policy, task, data.codec, data.dev)
@@ -181,6 +181,6 @@ def test_nothing_to_evaluate_on():
 
 def test_batches_go_where_the_policy_is():
     data = Tiny().load()
-    policy = ModelSettings(hidden_size=8, embedding_size=8).build(data.codec).to("meta")
+    policy = RecurrentSettings(hidden_size=8, embedding_size=8).build(data.codec).to("meta")
     batch = on_device(data.dev.batch([0]), policy)
     assert {value.device.type for value in batch.tensors().values()} == {"meta"}

@@ -10,7 +10,7 @@ import pytest
 
 from freerun.costs import PythonCost
 from freerun.methods import METHODS, ScheduledSampling
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.settings import (
     MISSING,
     SettingError,
@@ -59,7 +59,7 @@ def test_settings_are_described_by_the_docstring():
 
 
 @pytest.mark.parametrize(
-    "cls", [*METHODS.values(), *TASKS.values(), ModelSettings, TrainingSettings]
+    "cls", [*METHODS.values(), *TASKS.values(), RecurrentSettings, TrainingSettings]
 )
 def test_every_setting_of_a_user_is_described(cls):
     bare = [setting.name for setting in settings_of(cls).values() if not setting.summary]

@@ -15,7 +15,7 @@ from freerun.comparison.plan import digest
 from freerun.errors import CheckpointError
 from freerun.evaluate import Decoding, evaluate
 from freerun.methods import MLE, ScheduledSampling
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.report import MissingPlotsError, summary
 from freerun.settings import SettingError
 from freerun.tasks import DataError, Digits, MissingExtraError, Spelling
@@ -23,7 +23,7 @@ from freerun.trainer import TrainingSettings, load_policy
 from tests.full import FULL, full
 
 TASK = Digits(train_size=40, dev_size=12, test_size=14)
-MODEL = ModelSettings(hidden_size=8, embedding_size=4)
+MODEL = RecurrentSettings(hidden_size=8, embedding_size=4)
 TRAINING = TrainingSettings(updates=4, evaluate_every=2, batch_size=4)
 METHODS = {"mle": MLE(), "half": ScheduledSampling(schedule="constant", k=0.5)}
 SMALL = {"seeds": 1, "model": MODEL, "training": TRAINING, "quiet": True}

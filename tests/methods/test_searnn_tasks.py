@@ -12,7 +12,7 @@ from freerun.costs import CostName, PythonCost
 from freerun.errors import CheckpointError
 from freerun.methods import MLE, SEARNN
 from freerun.methods.base import check_method, suited
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.settings import SettingError
 from freerun.tasks import TASKS, Digits
 from freerun.trainer import TrainingSettings, fit
@@ -22,7 +22,7 @@ from tests.trainer.tiny_task import Tiny, TinyCodec
 TASK = Digits(train_size=40, dev_size=12, test_size=14)
 SMALL = {
     "seeds": 1,
-    "model": ModelSettings(hidden_size=8, embedding_size=4),
+    "model": RecurrentSettings(hidden_size=8, embedding_size=4),
     "training": TrainingSettings(updates=4, evaluate_every=2, batch_size=4),
     "quiet": True,
 }
@@ -161,7 +161,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
         token_choice="policy", tokens=3, warm_up=0.4,
     )  # fmt: skip
     settings = {
-        "model": ModelSettings(hidden_size=6, embedding_size=3),
+        "model": RecurrentSettings(hidden_size=6, embedding_size=3),
         "training": TrainingSettings(updates=6, evaluate_every=2, batch_size=4),
         "quiet": True,
     }

@@ -9,7 +9,7 @@ import pytest
 
 from freerun.costs.cost import CostName
 from freerun.policies.recurrent import RecurrentConfig
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.tasks import (
     TASKS,
     DigitsCodec,
@@ -138,7 +138,7 @@ def test_every_setting_is_documented(task):
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.task)
 def test_the_recipe_of_a_task_makes_a_policy(codec):
     recipe = TASKS[codec.task].recipe
-    assert ModelSettings(**recipe["model"]).build(codec).vocabulary == codec.target
+    assert RecurrentSettings(**recipe["model"]).build(codec).vocabulary == codec.target
     assert TrainingSettings(**recipe["training"]).updates > 0
 
 

@@ -21,7 +21,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from freerun.methods import SEARNN, Method, ScheduledSampling
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.trainer import Trainer, TrainingSettings, fit
 from tests.trainer.tiny_task import Tiny
 
@@ -65,7 +65,7 @@ def tiny_fit(
         task,
         task.load(),
         method or ScheduledSampling(feedback="sample"),
-        model=ModelSettings(hidden_size=8, embedding_size=6, attention="general", dropout=dropout),
+        model=RecurrentSettings(hidden_size=8, embedding_size=6, attention="general", dropout=dropout),
         training=TrainingSettings(**{**SETTINGS, **changes}),
         output=output,
         quiet=True,
@@ -166,7 +166,7 @@ def exact(output: str, batch_size: int, accumulation: int, settings: dict[str, A
     task = Tiny()
     data = task.load()
     torch.manual_seed(1)
-    policy = ModelSettings(hidden_size=8, embedding_size=6, attention="additive").build(data.codec)
+    policy = RecurrentSettings(hidden_size=8, embedding_size=6, attention="additive").build(data.codec)
     trainer = Trainer(
         model=policy.double(),
         method=Spare(feedback="sample", schedule="constant", k=0.5),

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from freerun.errors import CheckpointError
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.trainer import load_policy
 from freerun.trainer.checkpoints import load_weights
 from freerun.trainer.folders import (
@@ -32,7 +32,7 @@ CODEC = TinyCodec()
 @pytest.fixture
 def saved(tmp_path):
     folder = tmp_path / "model"
-    policy = ModelSettings(hidden_size=8, embedding_size=6).build(CODEC)
+    policy = RecurrentSettings(hidden_size=8, embedding_size=6).build(CODEC)
     policy.save_pretrained(folder)
     CODEC.save_pretrained(str(folder))
     return folder, policy
@@ -121,7 +121,7 @@ def test_a_configuration_out_of_range(saved):
 def test_weights_of_another_model(saved, settings, fault):
     folder, _ = saved
     plain = {"hidden_size": 8, "embedding_size": 6}
-    other = ModelSettings(**{**plain, **settings}).build(CODEC)
+    other = RecurrentSettings(**{**plain, **settings}).build(CODEC)
     path = folder / "model.safetensors"
     safetensors.torch.save_file(other.state_dict(), path)
     refused(folder, f"{path}: weights of another model: {fault}")
@@ -190,12 +190,12 @@ def test_the_codec_of_a_known_task_is_found(tmp_path):
     from freerun.tasks import OcrCodec
 
     codec = OcrCodec()
-    policy = ModelSettings(hidden_size=4, embedding_size=4).build(codec)
+    policy = RecurrentSettings(hidden_size=4, embedding_size=4).build(codec)
     policy.save_pretrained(tmp_path)
     codec.save_pretrained(str(tmp_path))
     found, read = load_policy(tmp_path)
     assert read == codec
-    assert replace(ModelSettings.of(found.config), hidden_size=4) == ModelSettings.of(found.config)
+    assert replace(RecurrentSettings.of(found.config), hidden_size=4) == RecurrentSettings.of(found.config)
 
 
 def folders(output, *updates):

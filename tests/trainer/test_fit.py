@@ -15,7 +15,7 @@ import torch
 from freerun.errors import CheckpointError
 from freerun.evaluate import evaluate, teacher_forced_loss
 from freerun.methods import MLE, DifferentiableScheduledSampling, Outcome, ScheduledSampling
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.trainer import TrainingSettings, fit, load_policy
 from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.record import curve_of
@@ -23,7 +23,7 @@ from tests.trainer.tiny_task import Tiny, TinyCodec
 
 TASK = Tiny()
 DATA = TASK.load()
-MODEL = ModelSettings(hidden_size=8, embedding_size=6)
+MODEL = RecurrentSettings(hidden_size=8, embedding_size=6)
 TRAINING = TrainingSettings(
     updates=8, evaluate_every=2, batch_size=8, learning_rate=0.02, threads=1, seed=1
 )
@@ -107,7 +107,7 @@ def test_the_model_that_is_kept_is_the_best_on_dev(tmp_path):
     task = Tiny(train=200, dev=40)
     data = task.load()
     training = changed(updates=60, evaluate_every=6, learning_rate=0.03)
-    model = ModelSettings(hidden_size=16, embedding_size=8, attention="general")
+    model = RecurrentSettings(hidden_size=16, embedding_size=8, attention="general")
     for keep in ("best", "last"):
         found = run(
             tmp_path / keep,
@@ -215,7 +215,7 @@ def test_half_precision_is_nearly_the_same(tmp_path, plain):
 @pytest.mark.parametrize("feedback", ["soft_argmax", "soft_sample"])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_half_precision_reaches_every_module(tmp_path, cell, feedback):
-    model = ModelSettings(
+    model = RecurrentSettings(
         cell=cell,
         hidden_size=8,
         embedding_size=6,

@@ -11,7 +11,7 @@ from torch import nn
 
 from freerun.evaluate import Decoding, teacher_forced_total
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Outcome
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.rolling import greedy
 from freerun.trainer import Objective
 from tests.trainer.tiny_task import Strings, Tiny
@@ -20,7 +20,7 @@ DATA = Tiny().load()
 
 
 def policy(**settings):
-    return ModelSettings(hidden_size=8, embedding_size=8, **settings).build(DATA.codec)
+    return RecurrentSettings(hidden_size=8, embedding_size=8, **settings).build(DATA.codec)
 
 
 @dataclass

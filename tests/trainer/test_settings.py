@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.tasks import MissingExtraError
 from freerun.trainer import TrainingSettings
 from tests.trainer.tiny_task import Tiny, TinyCodec
@@ -142,7 +142,7 @@ def test_tensorboard_may_be_missing(tmp_path, monkeypatch):
 
 
 def test_model_settings_build_what_they_say():
-    settings = ModelSettings(
+    settings = RecurrentSettings(
         cell="lstm",
         hidden_size=12,
         embedding_size=10,
@@ -154,7 +154,7 @@ def test_model_settings_build_what_they_say():
     )
     codec = TinyCodec()
     policy = settings.build(codec)
-    assert ModelSettings.of(policy.config) == settings
+    assert RecurrentSettings.of(policy.config) == settings
     assert policy.vocabulary == codec.target
     assert policy.config.limit == codec.limit
     assert policy.config.factors == codec.factors
@@ -173,11 +173,11 @@ def test_model_settings_build_what_they_say():
 )
 def test_model_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        ModelSettings(**settings)
+        RecurrentSettings(**settings)
 
 
 def test_aligned_attention_suits_fixed_length_only():
-    settings = ModelSettings(attention="aligned")
+    settings = RecurrentSettings(attention="aligned")
     settings.build(TinyCodec(eos=False))
     with pytest.raises(ValueError, match="but this vocabulary has an eos"):
         settings.build(TinyCodec())

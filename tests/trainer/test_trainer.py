@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainingArguments
 from freerun.errors import CheckpointError
 from freerun.evaluate import Decoding, evaluate, outputs, teacher_forced_loss
 from freerun.methods import MLE, Clock, Outcome
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.trainer import Trainer
 from tests.trainer.tiny_task import Strings, Tiny
 
@@ -28,7 +28,7 @@ DATA = TASK.load()
 
 def policy(**settings):
     torch.manual_seed(0)
-    return ModelSettings(hidden_size=8, embedding_size=8, **settings).build(DATA.codec)
+    return RecurrentSettings(hidden_size=8, embedding_size=8, **settings).build(DATA.codec)
 
 
 def trainer(output, method=None, arguments=None, **members):
@@ -448,7 +448,7 @@ def test_examples_without_target_tokens_are_named(tmp_path):
 
 def test_learns_to_read_backwards(tmp_path):
     arguments = {"max_steps": 150, "per_device_train_batch_size": 32, "learning_rate": 0.02}
-    model = ModelSettings(hidden_size=24, embedding_size=8, attention="general").build(DATA.codec)
+    model = RecurrentSettings(hidden_size=24, embedding_size=8, attention="general").build(DATA.codec)
     data = Tiny(train=300)
     examples = data.load().train
     trainer(tmp_path, arguments=arguments, model=model, train_dataset=examples).train()

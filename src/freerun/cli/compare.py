@@ -11,7 +11,7 @@ from rich.console import Console
 from freerun import report
 from freerun.cli.experiment import chosen_task, first_process, options_of, training_of
 from freerun.comparison import compare, methods_of
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.settings import SettingError
 
 SUMMARY = "Train several methods on a task alike, and show how they differ when they run freely."
@@ -70,7 +70,7 @@ def run(words: list[str]) -> None:
         methods,
         output=own.output,
         seeds=own.seeds,
-        model=options.build(ModelSettings, "model"),
+        model=options.build(RecurrentSettings, "model"),
         training=training_of(options),
         beam=own.beam,
         command=shlex.join(["freerun", "compare", *words]),

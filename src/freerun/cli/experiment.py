@@ -7,7 +7,7 @@ from collections.abc import Collection
 from accelerate import PartialState
 
 from freerun.cli.options import Options, UsageError
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.settings import SettingError, did_you_mean, settings_of
 from freerun.tasks import TASKS, Task
 from freerun.trainer import TrainingSettings
@@ -63,7 +63,7 @@ def options_of(
     options.add(own, "options")
     options.add(TrainingSettings, "options", only=top, values=training)
     options.add(task, f"the task, {task.name}", prefix="task.", skip=["data"])
-    options.add(ModelSettings, "the model", prefix="model.", values=model)
+    options.add(RecurrentSettings, "the model", prefix="model.", values=model)
     skip = {"seed", "budget"}
     options.add(TrainingSettings, "its training", prefix="training.", skip=skip, values=training)
     return options

@@ -11,7 +11,7 @@ from freerun.cli.experiment import chosen_task, first_process, options_of, train
 from freerun.cli.figures import figures
 from freerun.comparison import method_of, suitable
 from freerun.methods.base import suited
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import RecurrentSettings
 from freerun.trainer import fit
 from freerun.trainer.folders import no_file
 
@@ -51,7 +51,7 @@ def run(words: list[str]) -> None:
     training = training_of(options)
     asked = any(name.startswith("model.") for name in options.places)
     # A model to start from is what it is, unless asked for otherwise.
-    model = options.build(ModelSettings, "model") if asked or own.init is None else None
+    model = options.build(RecurrentSettings, "model") if asked or own.init is None else None
     task = options.build(chosen, f"task {chosen.name}")
     no_file(Path(own.output))
     data = task.load()

@@ -17,7 +17,7 @@ from freerun.comparison.results import Run, results_of, write_results
 from freerun.comparison.specs import Given, methods_of
 from freerun.evaluate import Decoding, evaluate
 from freerun.methods.base import Method, check_method, suited
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
 from freerun.tasks import Data, DataError, Task
@@ -87,7 +87,7 @@ def compare(
         task,
         {name: suited(method, task) for name, method in methods_of(methods).items()},
         seeds_of(seeds),
-        model or ModelSettings(**task.recipe.get("model", {})),
+        model or RecurrentSettings(**task.recipe.get("model", {})),
         training or TrainingSettings(**task.recipe.get("training", {})),
     )
     if beam is not None and beam < 2:

@@ -66,7 +66,7 @@ class Plan:
                 "settings": values_of(self.task),
                 "files": self.files(),
             },
-            "model": values_of(self.model),
+            "model": self.model.record(),
             "training": training,
             "methods": methods,
             "seeds": list(self.seeds),

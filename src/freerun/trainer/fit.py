@@ -12,7 +12,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments
 from freerun.errors import CheckpointError
 from freerun.methods.base import Method, check_method, suited
 from freerun.policies import RecurrentPolicy
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.tasks.base import Codec, Data, Task
 from freerun.trainer.checkpoints import disagreement, load_policy
 from freerun.trainer.folders import flush, newest, no_file, saving, temporary
@@ -93,7 +93,7 @@ def fit(
         arguments = training.arguments(output, task, quiet=quiet)
         policy = _start(data.codec, model, training, init)
         record = Record.of(
-            task, data, method, ModelSettings.of(policy.config), training, init
+            task, data, method, RecurrentSettings.of(policy.config), training, init
         ).resumed(output)
         if not record.finished:
             _begin(output, arguments)
@@ -117,12 +117,12 @@ def _start(
     if init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
-            return (model or ModelSettings()).build(codec)
+            return (model or RecurrentSettings()).build(codec)
     policy, _ = load_policy(init, type(codec))
     difference = disagreement(policy.config, codec)
     if difference is not None:
         raise CheckpointError(f"{init}: it does not suit the task: {difference}")
-    found = ModelSettings.of(policy.config)
+    found = RecurrentSettings.of(policy.config)
     if model is not None and replace(model, dropout=found.dropout) != found:
         name = next(n for n in vars(found) if getattr(found, n) != getattr(model, n))
         raise CheckpointError(

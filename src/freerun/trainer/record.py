@@ -82,7 +82,7 @@ class Record:
         record = cls(
             task=_settings(task),
             method=_settings(method),
-            model=asdict(model),
+            model=model.record(),
             training=asdict(training),
             init=None if init is None else str(init),
             examples=examples,

@@ -1,17 +1,18 @@
-"""The settings of a recurrent policy that a user chooses; the rest follows from the task."""
+"""The settings of a recurrent model."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 from freerun.policies.recurrent import RecurrentConfig, RecurrentPolicy
+from freerun.policies.settings.base import ModelSettings
 from freerun.tasks.base import Codec
 from freerun.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class RecurrentSettings(ModelSettings):
     """What a recurrent encoder-decoder is made of.
 
     Args:
@@ -31,6 +32,8 @@ class ModelSettings:
         ValueError: where a setting is out of range, or settings contradict each other.
     """
 
+    kind: ClassVar[str] = "recurrent"
+
     cell: Literal["gru", "lstm"] = "gru"
     hidden_size: int = 128
     embedding_size: int = 128
@@ -45,7 +48,7 @@ class ModelSettings:
         RecurrentConfig.of(Vocabulary.build("a", eos=False), factors=(1,), **asdict(self))
 
     @classmethod
-    def of(cls, config: RecurrentConfig) -> ModelSettings:
+    def of(cls, config: RecurrentConfig) -> RecurrentSettings:
         """The settings that a policy was made with."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
