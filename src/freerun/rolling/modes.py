@@ -11,7 +11,7 @@ from freerun.policy import Policy
 
 
 @contextmanager
-def evaluation_mode(policy: Policy) -> Iterator[None]:
+def evaluation_mode(policy: Policy | nn.Module) -> Iterator[None]:
     """Evaluation mode inside the block; after it, every module is in the mode it was in."""
     modules = list(policy.modules()) if isinstance(policy, nn.Module) else []
     training = [module for module in modules if module.training]

@@ -1,0 +1,178 @@
+"""The settings of Transformers that are trained from scratch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from freerun.policies.huggingface import HuggingFacePolicy, adapt
+from freerun.policies.settings.base import ModelSettings
+from freerun.tasks.base import Codec
+
+POSITIONS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchSettings(ModelSettings):
+    """What Transformers of both kinds are made of.
+
+    Args:
+        hidden_size: the width of embeddings and hidden states.
+        layers: layers; of an encoder-decoder, of each of the two.
+        heads: heads of attention, which share the width evenly.
+        feed_forward: the width of the inner layer of a feed-forward block; left out, four times
+            `hidden_size`.
+        dropout: probability of dropping embeddings, attention and the outputs of blocks, in [0, 1).
+
+    Raises:
+        ValueError: where a setting is out of range, or the heads cannot share the width.
+    """
+
+    hidden_size: int = 128
+    layers: int = 4
+    heads: int = 4
+    feed_forward: int | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("hidden_size", "layers", "heads", "feed_forward"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}; it must be a multiple of the {self.heads} heads"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+
+    def build(self, codec: Codec) -> HuggingFacePolicy:
+        """A policy that reads and writes what `codec` says, its weights drawn from torch's RNG.
+
+        Where sources are not written in the tokens of targets, they have embeddings of their own.
+
+        Raises:
+            ValueError: where sources are no tokens, one at each position, or outputs have no end.
+        """
+        limit = check_text(codec, self.kind)
+        read = 0 if codec.shared else codec.factors[0]
+        model = self._model(codec, codec.target.size + read, limit)
+        return adapt(model, codec.target, limit=limit, shared=codec.shared)
+
+    @property
+    def inner(self) -> int:
+        """The width of the inner layer of a feed-forward block."""
+        return self.feed_forward or 4 * self.hidden_size
+
+    @abstractmethod
+    def _model(self, codec: Codec, rows: int, limit: int) -> PreTrainedModel:
+        """The model, which has embeddings for `rows` tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalSettings(ScratchSettings):
+    """What a causal decoder is made of, whose architecture is that of GPT-2 (Radford et al. 2019).
+
+    The defaults make one of about a million parameters.
+
+    Args:
+        positions: the most tokens that a source and its target may have together; left out, 512, or
+            twice the longest output of the task where that is more.
+
+    Raises:
+        ValueError: where a setting is out of range, or the heads cannot share the width.
+    """
+
+    kind: ClassVar[str] = "causal"
+
+    positions: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        if self.positions is not None and self.positions < 2:
+            raise ValueError(f"positions is {self.positions}; it must be at least 2")
+
+    def _model(self, codec: Codec, rows: int, limit: int) -> GPT2LMHeadModel:
+        config = GPT2Config(
+            vocab_size=rows,
+            n_positions=self.positions or max(POSITIONS, 2 * limit),
+            n_embd=self.hidden_size,
+            n_layer=self.layers,
+            n_head=self.heads,
+            n_inner=self.inner,
+            resid_pdrop=self.dropout,
+            embd_pdrop=self.dropout,
+            attn_pdrop=self.dropout,
+            **_special(codec),
+        )
+        return GPT2LMHeadModel(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seq2SeqSettings(ScratchSettings):
+    """What an encoder-decoder is made of, whose architecture is that of T5 (Raffel et al. 2020).
+
+    Positions are relative, so sources and targets may be of any length.
+
+    Raises:
+        ValueError: where a setting is out of range, or the heads cannot share the width.
+    """
+
+    kind: ClassVar[str] = "seq2seq"
+
+    def _model(self, codec: Codec, rows: int, limit: int) -> T5ForConditionalGeneration:
+        config = T5Config(
+            vocab_size=rows,
+            d_model=self.hidden_size,
+            d_kv=self.hidden_size // self.heads,
+            d_ff=self.inner,
+            num_layers=self.layers,
+            num_decoder_layers=self.layers,
+            num_heads=self.heads,
+            dropout_rate=self.dropout,
+            feed_forward_proj="relu",
+            decoder_start_token_id=codec.target.bos,
+            **_special(codec),
+        )
+        return T5ForConditionalGeneration(config)
+
+
+def check_text(codec: Codec, kind: str) -> int:
+    """See that a Transformer can read and write what a codec says: the longest output.
+
+    Raises:
+        ValueError: where it cannot; the message names the task and the kind of model.
+    """
+    task, model = f"the task {codec.task}", f"a {kind} model"
+    if codec.features is not None:
+        raise ValueError(
+            f"{task} has real-valued sources, which {model} cannot read; recurrent models can"
+        )
+    if len(codec.factors) > 1:
+        raise ValueError(
+            f"{task} has {len(codec.factors)} tokens at each position of a source, of which {model} "
+            "reads one; recurrent models read them all"
+        )
+    if codec.limit is None:
+        raise ValueError(
+            f"{task} has outputs that end with their source, not by a token, which {model} cannot "
+            "write; recurrent models can"
+        )
+    return codec.limit
+
+
+def _special(codec: Codec) -> dict[str, Any]:
+    """The special tokens, as transformers names them."""
+    target = codec.target
+    return {"bos_token_id": target.bos, "eos_token_id": target.eos, "pad_token_id": target.pad}
