@@ -62,8 +62,9 @@ class HuggingFacePolicy(nn.Module):
     @property
     def inner(self) -> PreTrainedModel:
         """The model itself, without what peft puts around it."""
-        model: Any = self.model
-        return cast("PreTrainedModel", getattr(model, "get_base_model", lambda: model)())
+        unwrap: Any = getattr(self.model, "get_base_model", None)
+        found: Any = self.model if unwrap is None else unwrap()
+        return cast("PreTrainedModel", found)
 
     @property
     def config(self) -> Any:
@@ -206,7 +207,7 @@ class HuggingFacePolicy(nn.Module):
     def keeps(self) -> bool:
         """Whether a pass keeps keys and values."""
         inner = self.inner
-        return not (getattr(inner, "is_gradient_checkpointing", False) and inner.training)
+        return not (inner.training and inner.is_gradient_checkpointing)
 
     def check_trees(self, parents: Int[Tensor, "b t"] | None) -> None:
         """See that a tree can be read, if there is one.
