@@ -207,7 +207,9 @@ class HuggingFacePolicy(nn.Module):
     def keeps(self) -> bool:
         """Whether a pass keeps keys and values."""
         inner = self.inner
-        return not (inner.training and inner.is_gradient_checkpointing)
+        if not inner.training:
+            return True
+        return not any(getattr(m, "gradient_checkpointing", False) for m in inner.modules())
 
     def check_trees(self, parents: Int[Tensor, "b t"] | None) -> None:
         """See that a tree can be read, if there is one.
