@@ -121,8 +121,9 @@ def log_prob(policy, source, tokens, **truncation):
 
 
 def gradients(policy, loss):
-    """The gradient of `loss` for every parameter by name, zeros where it has none."""
-    names, parameters = zip(*policy.named_parameters(), strict=True)
+    """The gradient of `loss` for every trained parameter by name, zeros where it has none."""
+    trained = [pair for pair in policy.named_parameters() if pair[1].requires_grad]
+    names, parameters = zip(*trained, strict=True)
     found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
     return {
         name: torch.zeros_like(parameter) if gradient is None else gradient

@@ -11,8 +11,12 @@ To run it on a policy of your own, subclass it in a test module and give it two 
         def batch(self):
             return ...  # at least three rows, sources and targets of different lengths
 
+Sources must differ in their first token, targets be of two tokens at least in all but some rows,
+and every token of a prefix within the model's reach.
+
 `tolerance` is how far scores may lie from recomputation; `trees` says whether the policy reads
-trees of prefixes: one that cannot must refuse `parents`.
+trees of prefixes: one that cannot must refuse `parents`; `reads_bos` says whether cell 0 reads what
+it is given: a causal model that has no bos reads the last token of its prompt there instead.
 """
 
 import pytest
@@ -32,6 +36,12 @@ class PolicyContract:
 
     tolerance = 1e-12
     trees = True
+    reads_bos = True
+
+    @property
+    def first(self):
+        """The first cell that reads what it is given."""
+        return 0 if self.reads_bos else 1
 
     @pytest.fixture
     def inputs(self, policy, batch):
@@ -55,6 +65,13 @@ class PolicyContract:
             scores, state = policy.step(state, inputs[:, cell])
             found.append(scores)
         return torch.stack(found, 1)
+
+    def begun(self, policy, source, inputs):
+        """The state before the first cell that reads what it is given."""
+        state = policy.start(source)
+        for cell in range(self.first):
+            _, state = policy.step(state, inputs[:, cell])
+        return state
 
     # The members of the protocol
 
@@ -98,6 +115,41 @@ class PolicyContract:
         again, _ = policy.step(state, inputs[:, 1])
         assert torch.equal(first, again)
 
+    @pytest.mark.parametrize("gradients", [True, False])
+    def test_states_live_on(self, policy, batch, inputs, gradients):
+        """They may be gone on from again, in any order, also after rows of them were picked."""
+        more = torch.cat([inputs, inputs[:, 1:2]], 1)
+        other = more.clone()
+        other[:, 2:] = (other[:, 2:] + 1) % policy.vocabulary.actions
+        rows = torch.tensor([2, 0, 2])
+        with torch.set_grad_enabled(gradients):
+            states = [policy.start(batch.source)]
+            for cell in range(more.shape[1] - 1):
+                states.append(policy.step(states[-1], more[:, cell])[1])
+            chosen = [state.select(rows) for state in states]
+            for tokens, there in ((more, len(states)), (other, 3), (more, len(states))):
+                expected = self.forced(policy, batch.source, tokens)
+                for cell in reversed(range(there)):
+                    found = self.stepped(policy, states[cell], tokens[:, cell:])
+                    self.close(found, expected[:, cell:])
+                    found = self.stepped(policy, chosen[cell], tokens[rows, cell:])
+                    self.close(found, expected[rows, cell:])
+
+    def test_cell_0_reads_what_it_is_given(self, policy, batch, inputs, scores):
+        """Or, in every row, what its source ends in, whatever it is given."""
+        changed = inputs.clone()
+        changed[:, 0] = (changed[:, 0] + 1) % policy.vocabulary.actions
+        found = self.forced(policy, batch.source, changed)
+        if self.reads_bos:
+            assert bool(((found - scores).abs().amax((1, 2)) > 0).all())
+            return
+        self.close(found, scores)
+        self.close(self.stepped(policy, policy.start(batch.source), changed), scores)
+        embedded = policy.embed(inputs)
+        noise = torch.rand(embedded.shape[::2], generator=torch.Generator().manual_seed(0))
+        changed = torch.cat([noise[:, None].to(embedded.dtype), embedded[:, 1:]], 1)
+        self.close(self.forced(policy, batch.source, changed), scores)
+
     def test_a_prefix_is_scored_without_what_follows(self, policy, batch, inputs, scores):
         actions = policy.vocabulary.actions
         for cell in range(1, inputs.shape[1]):
@@ -109,12 +161,13 @@ class PolicyContract:
     def test_every_token_of_a_prefix_matters(self, policy, batch, inputs):
         embedded = policy.embed(inputs).detach().requires_grad_()
         scores = self.forced(policy, batch.source, embedded)
-        for cell in range(inputs.shape[1]):
+        for cell in range(self.first, inputs.shape[1]):
             (gradient,) = torch.autograd.grad(
                 scores[:, cell].square().sum(), embedded, retain_graph=True
             )
             read = gradient.abs().amax(-1) > 0
-            assert bool(read[:, : cell + 1].all())
+            assert bool(read[:, self.first : cell + 1].all())
+            assert not bool(read[:, : self.first].any())
             assert not bool(read[:, cell + 1 :].any())
 
     def test_the_source_matters(self, policy, batch, inputs, scores):
@@ -154,7 +207,7 @@ class PolicyContract:
         scores, _ = policy.step(state, torch.tensor([0]))
         (gradient,) = torch.autograd.grad(scores.square().sum(), embedded)
         read = gradient.abs().amax(-1) > 0
-        assert read[0, :2].all()
+        assert read[0, self.first : 2].all()
         assert not read[0, 2:].any()
         assert not read[1:].any()
 
@@ -171,8 +224,8 @@ class PolicyContract:
         """A row that is repeated gathers the gradients of its copies."""
 
         def gradient(rows, weights):
-            embedded = policy.embed(inputs[:, 0]).detach().requires_grad_()
-            _, state = policy.step(policy.start(batch.source), embedded)
+            embedded = policy.embed(inputs[:, self.first]).detach().requires_grad_()
+            _, state = policy.step(self.begun(policy, batch.source, inputs), embedded)
             scores, _ = policy.step(state.select(rows), torch.zeros(len(rows), dtype=torch.long))
             loss = (scores.square().sum(-1) * weights).sum()
             return torch.autograd.grad(loss, embedded)[0]
@@ -258,11 +311,12 @@ class PolicyContract:
         self.close(self.forced(policy, batch.source, embedded), scores)
         self.close(self.stepped(policy, policy.start(batch.source), embedded), scores)
 
-    def test_the_gradient_of_a_mixture_reaches_its_weights(self, policy, batch):
+    def test_the_gradient_of_a_mixture_reaches_its_weights(self, policy, batch, inputs):
         count, actions = len(batch.ids), policy.vocabulary.actions
         dtype = policy.embed(torch.tensor([0])).dtype
         weights = torch.full((count, actions), 1 / actions, dtype=dtype, requires_grad=True)
-        scores, _ = policy.step(policy.start(batch.source), policy.embed(weights))
+        state = self.begun(policy, batch.source, inputs)
+        scores, _ = policy.step(state, policy.embed(weights))
         (gradient,) = torch.autograd.grad(scores.square().sum(), weights)
         assert bool((gradient.abs().sum(-1) > 0).all())
 
