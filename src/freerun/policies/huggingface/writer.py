@@ -31,15 +31,15 @@ class CacheWriter:
     def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
         """Row i goes on from row `rows[i]` of `state`."""
         self.state = cast("Rows", state).select(rows)
-        self.heard = torch.arange(len(rows), device=rows.device)
+        self.heard: Int[Tensor, "k"] | None = None  # all of them, in order
 
     def write(self, inputs: Int[Tensor, "n"], choose: Choose | None = None) -> Int[Tensor, "n"]:
         """Read one token a row, and give the next."""
-        every = len(self.state.position)
-        if len(self.heard) < every:
-            inputs = inputs.new_zeros(every).index_copy(0, self.heard, inputs)
+        if self.heard is not None:
+            every = inputs.new_zeros(len(self.state.position))
+            inputs = every.index_copy(0, self.heard, inputs)
         hidden, self.state = self.policy.advance(self.state, inputs)
-        if len(self.heard) < every:
+        if self.heard is not None:
             hidden = hidden[self.heard]
         numbers = torch.arange(len(hidden), device=hidden.device)
         at_once = max(1, SCORES // self.policy.vocabulary.actions)
@@ -48,10 +48,9 @@ class CacheWriter:
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
         """Let only `rows` go on, in this order."""
-        self.heard = self.heard[rows]
-        if 4 * len(self.heard) <= 3 * len(self.state.position):
-            self.state = self.state.select(self.heard)
-            self.heard = torch.arange(len(rows), device=rows.device)
+        self.heard = rows if self.heard is None else self.heard[rows]
+        if 4 * len(rows) <= 3 * len(self.state.position):
+            self.state, self.heard = self.state.select(self.heard), None
 
     def _chosen(
         self, hidden: Float[Tensor, "k h"], rows: Int[Tensor, "k"], choose: Choose | None
