@@ -11,7 +11,7 @@ To run it on a policy of your own, subclass it in a test module and give it two 
         def batch(self):
             return ...  # at least three rows, sources and targets of different lengths
 
-Sources must differ in their first token, targets be of two tokens at least in all but some rows,
+Sources must differ in their first token, the longest target have at least three cells,
 and every token of a prefix within the model's reach.
 
 `tolerance` is how far scores may lie from recomputation; `trees` says whether the policy reads
