@@ -25,7 +25,7 @@ def twin_mixed(policy, batch, own, choose):
             token = one.target[0, cell - 1]
             if own[row, cell]:
                 scores = scores_after(policy, one.source, torch.tensor([inputs]))
-                token = choose(scores[None], torch.tensor([row]), cell - 1)[0]
+                token = choose(scores[None], torch.tensor([row]), torch.tensor([cell - 1]))[0]
             inputs.append(int(token))
         rows.append(inputs)
     return rows
@@ -43,10 +43,33 @@ def twin_relaxed(policy, batch, own, relax):
             if cell + 1 == one.target.shape[1]:
                 break
             if own[row, cell + 1]:
-                read = policy.embed(relax(scores[None], torch.tensor([row]), cell))
+                read = policy.embed(relax(scores[None], torch.tensor([row]), torch.tensor([cell])))
             else:
                 read = policy.embed(one.target[:, cell])
             inputs = torch.cat([inputs, read[:, None]], 1)
+    return torch.stack(found)
+
+
+def twin_passes(policy, batch, own, feed, passes):
+    """The scores at all target cells in the last of so many passes, row by row.
+
+    Every pass scores whole prefixes of the inputs that the pass before it gave.
+    """
+    found = []
+    for row in range(len(batch.ids)):
+        one = single(batch, row)
+        tokens = torch.cat([torch.tensor([[policy.vocabulary.bos]]), one.target[:, :-1]], 1)
+        inputs = reference = policy.embed(tokens)
+        for _ in range(passes):
+            cells = range(1, inputs.shape[1] + 1)
+            scores = [scores_after(policy, one.source, inputs[:, :cell]) for cell in cells]
+            read = list(reference.unbind(1))
+            for cell in cells[:-1]:
+                if own[row, cell]:
+                    at = torch.tensor([row]), torch.tensor([cell - 1])
+                    read[cell] = policy.embed(feed(scores[cell - 1][None], *at))
+            inputs = torch.stack(read, 1)
+        found += scores
     return torch.stack(found)
 
 

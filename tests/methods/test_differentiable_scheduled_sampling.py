@@ -47,10 +47,17 @@ def at(share, **settings):
 def plain_relax(batch, alpha, kind):
     """The weights of equations 3 and 4, written out."""
 
-    def relax(scores, rows, cell):
+    def relax(scores, rows, cells):
         actions = torch.arange(scores.shape[-1])
         if kind.get("relaxation") == "soft_sample":
-            names = (CLOCK.seed, "relaxation", CLOCK.step, batch.ids[rows, None], cell, actions)
+            names = (
+                CLOCK.seed,
+                "relaxation",
+                CLOCK.step,
+                batch.ids[rows, None],
+                cells[:, None],
+                actions,
+            )
             scores = scores + gumbel(*names, dtype=torch.float64)
         powers = torch.exp(alpha * (scores - scores.max(-1, keepdim=True).values))
         kept = powers.sort(-1, descending=True).values[:, : kind.get("top_k", 99)].min(-1).values
@@ -82,27 +89,91 @@ def test_the_loss_is_that_of_its_twin(policy, batch, share, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_with_reference_tokens_only_it_is_mle(policy, batch, kind):
-    outcome, mle = (m.loss(policy, batch, CLOCK) for m in (at(1.0, **kind), MLE()))
+@pytest.mark.parametrize(("passes", "share"), [(5, 0.0), (6, 0.5)])
+def test_as_many_passes_as_cells_are_sequential(policy, batch, share, passes, kind):
+    """In value and gradient."""
+    sequential, parallel = (
+        at(share, alpha=0.7, passes=n, **kind).loss(policy, batch, CLOCK) for n in (None, passes)
+    )
+    close(parallel.total, sequential.total, 1e-11)
+    close(gradients(policy, parallel.total), gradients(policy, sequential.total), 1e-9)
+    close(parallel.metrics, sequential.metrics)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_two_passes_mix_what_is_scored_after_the_reference(policy, batch, kind):
+    """Written out: scores of a forced pass, mixtures of them, and a pass that reads them."""
+    method = at(0.5, alpha=0.7, passes=2, **kind)
+    own, reference = method.own(batch, CLOCK), batch.inputs(policy.vocabulary.bos)
+    every = torch.ones_like(batch.mask)
+    rows, cells = every.nonzero().unbind(1)
+    scores = policy.force(batch.source, reference).logits(every)
+    weights = plain_relax(batch, 0.7, kind)(scores, rows, cells)
+    mixtures = policy.embed(weights).view(*every.shape, -1)
+    inputs = policy.embed(reference)
+    after = torch.where(own[:, 1:, None], mixtures[:, :-1], inputs[:, 1:])
+    inputs = torch.cat([inputs[:, :1], after], 1)
+    expected = log_loss(
+        policy.force(batch.source, inputs).logits(batch.mask), batch.target[batch.mask]
+    )
+    found = method.loss(policy, batch, CLOCK)
+    close(found.total, expected, 1e-11)
+    close(gradients(policy, found.total), gradients(policy, expected), 1e-9)
+
+
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[4]], ids=str)
+@pytest.mark.parametrize("passes", [None, 3])
+def test_not_through_the_weights(policy, batch, kind, passes):
+    """Without dropout, the value is the same; the gradient is that of the weights as given."""
+    through, cut = (
+        at(0.3, alpha=0.7, passes=passes, through=through, **kind) for through in (True, False)
+    )
+    outcome, other = (method.loss(policy, batch, CLOCK) for method in (cut, through))
+    close(outcome.total, other.total, 1e-11)
+    relax = plain_relax(batch, 0.7, kind)
+
+    def given(scores, rows, cells):
+        return relax(scores, rows, cells).detach()
+
+    scores = relaxed(policy, batch, cut.own(batch, CLOCK), given, passes=passes)
+    expected = gradients(policy, log_loss(scores, batch.target[batch.mask]))
+    close(gradients(policy, outcome.total), expected, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "passes"), [(kind, None) for kind in KINDS] + [(KINDS[4], 3)], ids=str
+)
+def test_with_reference_tokens_only_it_is_mle(policy, batch, kind, passes):
+    outcome, mle = (m.loss(policy, batch, CLOCK) for m in (at(1.0, passes=passes, **kind), MLE()))
     close(outcome.total, mle.total)
     close(gradients(policy, outcome.total), gradients(policy, mle.total))
 
 
+MODES = [{}, {"passes": 3}, {"through": False}, {"passes": 2, "through": False}]
+
+
+def greedy_loss(policy, batch, share, passes):
+    method = ScheduledSampling(schedule="constant", k=share, passes=passes)
+    return method.loss(policy, batch, CLOCK)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_large_alpha_is_greedy_scheduled_sampling(policy, batch, share):
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_large_alpha_is_greedy_scheduled_sampling(policy, batch, share, mode):
     """In the limit the weights are one-hot and flat: value and gradient agree."""
-    greedy = ScheduledSampling(schedule="constant", k=share).loss(policy, batch, CLOCK)
-    found = at(share, alpha=1e7).loss(policy, batch, CLOCK)
+    greedy = greedy_loss(policy, batch, share, mode.get("passes"))
+    found = at(share, alpha=1e7, **mode).loss(policy, batch, CLOCK)
     close(found.total, greedy.total)
     close(gradients(policy, found.total), gradients(policy, greedy.total))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 30.0])
-def test_straight_through_feeds_the_greedy_token_at_any_alpha(policy, batch, share, alpha):
-    greedy = ScheduledSampling(schedule="constant", k=share).loss(policy, batch, CLOCK)
-    found = at(share, alpha=alpha, straight_through=True).loss(policy, batch, CLOCK)
-    close(found.total, greedy.total)
+@pytest.mark.parametrize("passes", [None, 2, 3])
+def test_straight_through_feeds_the_greedy_token_at_any_alpha(policy, batch, share, alpha, passes):
+    greedy = greedy_loss(policy, batch, share, passes)
+    found = at(share, alpha=alpha, straight_through=True, passes=passes)
+    close(found.loss(policy, batch, CLOCK).total, greedy.total)
 
 
 def test_straight_through_feeds_exactly_an_embedding(policy, batch, monkeypatch):
@@ -136,8 +207,8 @@ def test_the_gradient_flows_through_fed_tokens(policy, batch):
     found = gradients(policy, method.loss(policy, batch, CLOCK).total)
     relax = plain_relax(batch, 0.7, {})
 
-    def given(scores, rows, cell):
-        return relax(scores, rows, cell).detach()
+    def given(scores, rows, cells):
+        return relax(scores, rows, cells).detach()
 
     scores = relaxed(policy, batch, method.own(batch, CLOCK), given)
     stopped = gradients(policy, log_loss(scores, batch.target[batch.mask]))
@@ -168,12 +239,16 @@ def test_a_cell_gets_the_credit_of_those_after_it(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS[:2] + KINDS[3:5], ids=str)
-def test_finite_differences(kind):
-    gradcheck_loss(at(0.3, alpha=1.5, **kind), attention="additive", input_feeding=True)
+@pytest.mark.parametrize("passes", [None, 2, 3])
+def test_finite_differences(kind, passes):
+    """The longest target has four cells, so that these passes are not the sequential roll-in."""
+    method = at(0.3, alpha=1.5, passes=passes, **kind)
+    gradcheck_loss(method, attention="additive", input_feeding=True)
 
 
-def test_finite_differences_without_eos():
-    gradcheck_loss(at(0.0), eos=False, attention="aligned", cell="lstm", layers=2)
+@pytest.mark.parametrize("passes", [None, 2])
+def test_finite_differences_without_eos(passes):
+    gradcheck_loss(at(0.0, passes=passes), eos=False, attention="aligned", cell="lstm", layers=2)
 
 
 def test_finite_differences_by_every_single_number():
@@ -261,6 +336,11 @@ def test_it_is_a_method():
         ({"alpha": math.inf}, "alpha is inf; it must be finite and above 0"),
         ({"alpha_end": -1.0}, "alpha_end is -1.0; it must be finite and above 0"),
         ({"top_k": 0}, "top_k is 0; it must be at least 1"),
+        (
+            {"passes": 1},
+            "passes is 1; it must be at least 2, as the first reads no own token, or left out to "
+            "go cell by cell",
+        ),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
@@ -268,6 +348,18 @@ def test_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match="it must") as caught:
         DifferentiableScheduledSampling(**settings)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("relaxation", "feedback"), [("soft_argmax", "greedy"), ("soft_sample", "sample")]
+)
+def test_straight_through_needs_a_gradient(relaxation, feedback):
+    message = (
+        "^straight_through=True needs through=True, as it changes the gradient of the weights; "
+        f"without one it is scheduled_sampling with feedback={feedback}$"
+    )
+    with pytest.raises(ValueError, match=message):
+        DifferentiableScheduledSampling(relaxation=relaxation, straight_through=True, through=False)
 
 
 def test_settings_are_named():

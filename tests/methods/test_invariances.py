@@ -32,6 +32,14 @@ ALL = {
     "soft argmax": DifferentiableScheduledSampling(**HALF),
     "soft sample": DifferentiableScheduledSampling(**HALF, relaxation="soft_sample"),
     "straight-through": DifferentiableScheduledSampling(**HALF, straight_through=True, top_k=2),
+    "constant mixtures": DifferentiableScheduledSampling(**HALF, through=False),
+    "sample in passes": ScheduledSampling(**HALF, feedback="sample", passes=3),
+    "soft sample in passes": DifferentiableScheduledSampling(
+        **HALF, relaxation="soft_sample", top_k=2, passes=2
+    ),
+    "constant mixtures in passes": DifferentiableScheduledSampling(
+        **HALF, relaxation="soft_sample", passes=3, through=False
+    ),
     "searched": SEARNN(cost="edit_distance", reference="copy", alpha=5.0),
     "searched in part": SEARNN(
         roll_in="mixed_cells", roll_out="focused", focus=1, cost="gleu", reference="copy",
@@ -149,24 +157,27 @@ def test_chance_changes_with_update_run_and_example(name):
     assert len(losses) == 4
 
 
-@pytest.mark.parametrize("name", ["greedy", "sample"])
+@pytest.mark.parametrize("name", ["greedy", "sample", "sample in passes", "constant mixtures"])
 def test_own_tokens_come_without_dropout(name, monkeypatch):
-    """The roll-in is that of the policy as it decodes; the pass with the gradient drops out."""
+    """The roll-in is that of the policy as it decodes; what has a gradient drops out."""
     policy = tiny_policy(4, attention="general", dropout=0.5, layers=2)
     batch = tiny_batch(policy, targets=(2, 4, 1, 3))
-    fed, force = [], policy.force
+    seen, read, force = [], [], policy.force
 
     def spy(source, inputs):
-        fed.append((inputs, policy.training))
+        seen.append((inputs, policy.training))
         return force(source, inputs)
 
     monkeypatch.setattr(policy, "force", spy)
     for training in (False, True, True):
         policy.train(training)
         ALL[name].loss(policy, batch, CLOCK)
-        assert policy.training == training
-    assert [training for _, training in fed] == [False, True, True]
-    assert all(torch.equal(inputs, fed[0][0]) for inputs, _ in fed)
+        *before, (inputs, mode) = seen
+        assert mode == policy.training == training
+        assert not any(mode for _, mode in before)
+        read.append(inputs)
+        seen.clear()
+    assert all(torch.equal(inputs, read[0]) for inputs in read)
 
 
 def test_an_example_without_target_is_refused(policy, batch, method):

@@ -44,10 +44,10 @@ def at(share, **settings):
 def test_the_loss_is_that_of_its_twin(policy, batch, share, feedback):
     method = at(share, feedback=feedback)
 
-    def choose(scores, rows, cell):
+    def choose(scores, rows, cells):
         if feedback == "greedy":
             return greedy_choice(scores)
-        names = (CLOCK.seed, "feedback", CLOCK.step, batch.ids[rows], cell)
+        names = (CLOCK.seed, "feedback", CLOCK.step, batch.ids[rows], cells)
         return sampled_choice(scores.log_softmax(-1), *names)
 
     own = method.own(batch, CLOCK)
@@ -64,8 +64,46 @@ def test_the_loss_is_that_of_its_twin(policy, batch, share, feedback):
 
 
 @pytest.mark.parametrize("feedback", ["greedy", "sample"])
-def test_with_reference_tokens_only_it_is_mle(policy, batch, feedback):
-    outcome, mle = (m.loss(policy, batch, CLOCK) for m in (at(1.0, feedback=feedback), MLE()))
+@pytest.mark.parametrize(("passes", "share"), [(5, 0.0), (6, 0.5)])
+def test_as_many_passes_as_cells_are_sequential(policy, batch, share, passes, feedback):
+    """To the bit: the same tokens are read in the pass that is trained."""
+    sequential, parallel = (
+        at(share, feedback=feedback, passes=n).loss(policy, batch, CLOCK) for n in (None, passes)
+    )
+    assert torch.equal(parallel.total, sequential.total)
+    found, expected = gradients(policy, parallel.total), gradients(policy, sequential.total)
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    close(parallel.metrics, sequential.metrics)
+
+
+@pytest.mark.parametrize("feedback", ["greedy", "sample"])
+def test_two_passes_read_what_is_written_after_the_reference(policy, batch, feedback):
+    """Mihaylova and Martins: scores of a forced pass, tokens of them, and a pass on the mixture."""
+    method = at(0.5, feedback=feedback, passes=2)
+    own, reference = method.own(batch, CLOCK), batch.inputs(policy.vocabulary.bos)
+    every = torch.ones_like(batch.mask)
+    scores = policy.force(batch.source, reference).logits(every)
+    if feedback == "greedy":
+        written = scores.argmax(-1)
+    else:
+        ids, cells = batch.ids.repeat_interleave(every.shape[1]), every.nonzero()[:, 1]
+        names = CLOCK.seed, "feedback", CLOCK.step, ids, cells
+        written = sampled_choice(scores.log_softmax(-1), *names)
+    written = written.view(every.shape)
+    inputs = reference.clone()
+    inputs[:, 1:] = torch.where(own[:, 1:], written[:, :-1], inputs[:, 1:])
+    scores = policy.force(batch.source, inputs).logits(batch.mask)
+    expected = log_loss(scores, batch.target[batch.mask])
+    found = method.loss(policy, batch, CLOCK)
+    close(found.total, expected)
+    close(gradients(policy, found.total), gradients(policy, expected))
+
+
+@pytest.mark.parametrize("feedback", ["greedy", "sample"])
+@pytest.mark.parametrize("passes", [None, 3])
+def test_with_reference_tokens_only_it_is_mle(policy, batch, feedback, passes):
+    method = at(1.0, feedback=feedback, passes=passes)
+    outcome, mle = (m.loss(policy, batch, CLOCK) for m in (method, MLE()))
     assert torch.equal(outcome.total, mle.total)
     found, expected = gradients(policy, outcome.total), gradients(policy, mle.total)
     assert all(torch.equal(found[name], expected[name]) for name in found)
@@ -73,14 +111,14 @@ def test_with_reference_tokens_only_it_is_mle(policy, batch, feedback):
 
 
 def test_with_own_tokens_only_it_is_a_learned_roll_in(policy, batch):
-    inputs = learned(policy, batch, lambda scores, rows, cell: greedy_choice(scores))
+    inputs = learned(policy, batch, lambda scores, rows, cells: greedy_choice(scores))
     scores = policy.force(batch.source, inputs).logits(batch.mask)
     close(at(0.0).loss(policy, batch, CLOCK).total, log_loss(scores, batch.target[batch.mask]))
 
 
 def test_no_gradient_flows_through_fed_tokens(policy, batch):
     """The gradient is that of the loss on the inputs as they came out, taken as given."""
-    inputs = learned(policy, batch, lambda scores, rows, cell: greedy_choice(scores))
+    inputs = learned(policy, batch, lambda scores, rows, cells: greedy_choice(scores))
     scores = policy.force(batch.source, inputs.clone()).logits(batch.mask)
     expected = gradients(policy, log_loss(scores, batch.target[batch.mask]))
     close(gradients(policy, at(0.0).loss(policy, batch, CLOCK).total), expected)
@@ -137,7 +175,9 @@ def test_the_draw_is_not_the_coin():
 
 def test_finite_differences():
     """Between jumps of its own tokens the loss is smooth, and this is its gradient."""
-    gradcheck_loss(at(0.3), attention="general", input_feeding=True)
+    for passes in (None, 2):
+        method = at(0.3, passes=passes)
+        gradcheck_loss(method, attention="general", input_feeding=True)
 
 
 def test_it_is_a_method():
@@ -149,3 +189,8 @@ def test_feedback_is_one_of_two():
     message = r"^feedback is 'Greedy'; it must be one of greedy, sample$"
     with pytest.raises(ValueError, match=message):
         ScheduledSampling(feedback="Greedy")
+
+
+def test_one_pass_is_refused():
+    with pytest.raises(ValueError, match=r"^passes is 1; it must be at least 2"):
+        ScheduledSampling(passes=1)

@@ -24,7 +24,7 @@ def runs(policy, batch):
     yield greedy(policy, batch.source).tokens
     yield sample(policy, batch.source, ids=batch.ids, seed=0).tokens
     yield beam_search(policy, batch.source, size=3).tokens
-    yield learned(policy, batch, lambda scores, rows, cell: greedy_choice(scores))
+    yield learned(policy, batch, lambda scores, rows, cells: greedy_choice(scores))
 
 
 def test_decoding_is_without_dropout_and_modes_come_back(policy):
@@ -50,7 +50,7 @@ def test_modes_come_back_after_an_error(policy, monkeypatch):
             [tokens for _, tokens in zip(range(run + 1), runs(policy, batch), strict=False)]
         assert modes(policy) == before
     with pytest.raises(RuntimeError, match="out of memory"):
-        learned(policy, batch, lambda scores, rows, cell: greedy_choice(scores))
+        learned(policy, batch, lambda scores, rows, cells: greedy_choice(scores))
     assert modes(policy) == before
     assert not any(seen)
 

@@ -37,23 +37,23 @@ def coins(batch, share):
 
 
 def choosers(batch):
-    def draw(scores, rows, cell):
-        return sampled_choice(scores.log_softmax(-1), 0, "draw", batch.ids[rows], cell)
+    def draw(scores, rows, cells):
+        return sampled_choice(scores.log_softmax(-1), 0, "draw", batch.ids[rows], cells)
 
-    return [lambda scores, rows, cell: greedy_choice(scores), draw]
+    return [lambda scores, rows, cells: greedy_choice(scores), draw]
 
 
 def relaxers(batch):
-    def noise(scores, rows, cell):
+    def noise(scores, rows, cells):
         actions = torch.arange(scores.shape[-1])
-        return gumbel(0, "n", batch.ids[rows, None], cell, actions, dtype=scores.dtype)
+        return gumbel(0, "n", batch.ids[rows, None], cells[:, None], actions, dtype=scores.dtype)
 
-    def drawn(scores, rows, cell):
-        return soft_sample(scores, noise(scores, rows, cell), 0.7, top_k=2)
+    def drawn(scores, rows, cells):
+        return soft_sample(scores, noise(scores, rows, cells), 0.7, top_k=2)
 
     return [
-        lambda scores, rows, cell: soft_argmax(scores, 0.5),
-        lambda scores, rows, cell: straight_through(soft_argmax(scores, 2.0)),
+        lambda scores, rows, cells: soft_argmax(scores, 0.5),
+        lambda scores, rows, cells: straight_through(soft_argmax(scores, 2.0)),
         drawn,
     ]
 
@@ -152,7 +152,7 @@ def test_hard_weights_are_tokens(policy, batch, share):
     """With one-hot weights, relaxed scores are those of the tokens that mixed feeds."""
     own = coins(batch, share)
 
-    def relax(scores, rows, cell):
+    def relax(scores, rows, cells):
         return straight_through(soft_argmax(scores, 3.0))
 
     inputs = mixed(policy, batch, own, choosers(batch)[0])
@@ -171,7 +171,7 @@ def test_mixed_has_no_gradient_and_relaxed_has(policy, batch):
     own = torch.ones_like(batch.mask)
     seen = []
 
-    def choose(scores, rows, cell):
+    def choose(scores, rows, cells):
         seen.append(scores.requires_grad)
         return greedy_choice(scores)
 
@@ -224,7 +224,7 @@ def test_choices_see_single_precision():
     policy, seen = tiny_policy().bfloat16(), []
     batch = tiny_batch(policy, **LENGTHS)
 
-    def choose(scores, rows, cell):
+    def choose(scores, rows, cells):
         seen.append(scores.dtype)
         return scores.argmax(-1)
 

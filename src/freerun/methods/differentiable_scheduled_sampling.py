@@ -16,8 +16,8 @@ from freerun.methods.base import Clock, Outcome, check_choice
 from freerun.methods.coins import Coins
 from freerun.policy import Policy
 from freerun.randomness import gumbel
-from freerun.relaxations import soft_argmax, soft_sample, straight_through
-from freerun.rolling import Few, relaxed
+from freerun.relaxations import soft_argmax, straight_through
+from freerun.rolling import Few, check_passes, relaxed
 from freerun.schedules import Geometric
 
 Relaxation = Literal["soft_argmax", "soft_sample"]
@@ -38,6 +38,11 @@ class DifferentiableScheduledSampling(Coins):
             left out.
         straight_through: feed the one-hot token of the largest weight, with the gradient of w.
         top_k: spread w over the k largest weights only; None over all.
+        passes: how many passes over whole rows an update takes, at least 2: the first reads the
+            reference, each later one the mixtures that the one before gives (arXiv 1906.04331);
+            None to go cell by cell.
+        through: whether the gradient flows through w to the scores of earlier cells. If not, w is a
+            constant, made without dropout as the own tokens of scheduled sampling are.
 
     Raises:
         ValueError: where a setting is out of range, missing, or has no effect on this schedule.
@@ -52,6 +57,8 @@ class DifferentiableScheduledSampling(Coins):
     alpha_end: float | None = None
     straight_through: bool = False
     top_k: int | None = None
+    passes: int | None = None
+    through: bool = True
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -63,6 +70,13 @@ class DifferentiableScheduledSampling(Coins):
                 raise ValueError(f"{name} is {value}; it must be finite and above 0")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
+        check_passes(self.passes)
+        if self.straight_through and not self.through:
+            feedback = "greedy" if self.relaxation == "soft_argmax" else "sample"
+            raise ValueError(
+                "straight_through=True needs through=True, as it changes the gradient of the "
+                f"weights; without one it is scheduled_sampling with feedback={feedback}"
+            )
 
     def alpha_at(self, clock: Clock) -> float:
         """α at this update."""
@@ -78,28 +92,31 @@ class DifferentiableScheduledSampling(Coins):
         targets, count = batch.target_tokens(), batch.mask.sum()
         own, alpha = self.own(batch, clock), self.alpha_at(clock)
 
-        def relax(scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int) -> Tensor | Few:
-            if self.relaxation == "soft_argmax":
-                weights = soft_argmax(scores, alpha, top_k=self.top_k)
-            else:
-                tokens = torch.arange(scores.shape[-1], device=scores.device)
-                noise = gumbel(
-                    clock.seed,
-                    "relaxation",
-                    clock.step,
-                    batch.ids[rows, None],
-                    cell,
-                    tokens,
-                    dtype=scores.dtype,
-                )
-                weights = soft_sample(scores, noise, alpha, top_k=self.top_k)
+        def relax(
+            scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]
+        ) -> Tensor | Few:
+            if self.relaxation == "soft_sample":
+                scores = scores + _noise(scores, clock, batch.ids[rows], cells)
             if self.top_k is None or self.top_k >= scores.shape[-1]:
-                return straight_through(weights) if self.straight_through else weights
+                return self._weights(scores, alpha)
             # Only these are looked up, which spares the product with the whole table.
-            few, tokens = weights.topk(self.top_k, -1)
-            return (straight_through(few) if self.straight_through else few), tokens
+            best, tokens = scores.topk(self.top_k, -1)
+            return self._weights(best, alpha), tokens
 
-        scores = relaxed(policy, batch, own, relax)
+        scores = relaxed(policy, batch, own, relax, passes=self.passes, through=self.through)
         total = log_loss(scores, targets)
         own_share = own.sum() / count
         return Outcome(total, count, {"own_share": own_share, "alpha": torch.tensor(alpha)})
+
+    def _weights(self, scores: Float[Tensor, "n k"], alpha: float) -> Float[Tensor, "n k"]:
+        weights = soft_argmax(scores, alpha)
+        return straight_through(weights) if self.straight_through else weights
+
+
+def _noise(
+    scores: Float[Tensor, "n a"], clock: Clock, ids: Int[Tensor, "n"], cells: Int[Tensor, "n"]
+) -> Float[Tensor, "n a"]:
+    """Gumbel noise, fresh for every run, update, example, cell and token."""
+    tokens = torch.arange(scores.shape[-1], device=scores.device)
+    names = (clock.seed, "relaxation", clock.step, ids[:, None], cells[:, None], tokens)
+    return gumbel(*names, dtype=scores.dtype)

@@ -13,7 +13,7 @@ from freerun.losses import log_loss
 from freerun.methods.base import Clock, Outcome, check_choice
 from freerun.methods.coins import Coins
 from freerun.policy import Policy
-from freerun.rolling import greedy_choice, mixed, sampled_choice
+from freerun.rolling import check_passes, greedy_choice, mixed, sampled_choice
 
 Feedback = Literal["greedy", "sample"]
 
@@ -27,6 +27,9 @@ class ScheduledSampling(Coins):
 
     Args:
         feedback: the policy's own token: its `greedy` choice, or a `sample`.
+        passes: how many passes over whole rows an update takes, at least 2: the first reads the
+            reference, each later one the own tokens that the one before gives (arXiv 1906.04331);
+            None to choose own tokens cell by cell.
 
     Raises:
         ValueError: where a setting is out of range, missing, or has no effect on this schedule.
@@ -37,11 +40,13 @@ class ScheduledSampling(Coins):
     summary: ClassVar[str] = "the model reads its own tokens more and more: a cheap first remedy"
 
     feedback: Feedback = "greedy"
+    passes: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
         check_choice("feedback", self.feedback, Feedback)
+        check_passes(self.passes)
 
     def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
         """The log loss of the reference tokens on a mixed roll-in.
@@ -52,16 +57,17 @@ class ScheduledSampling(Coins):
         targets, own = batch.target_tokens(), self.own(batch, clock)
 
         def choose(
-            scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+            scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]
         ) -> Int[Tensor, "n"]:
             if self.feedback == "greedy":
                 return greedy_choice(scores)
             log_probs = scores.log_softmax(-1)
             return sampled_choice(
-                log_probs, clock.seed, "feedback", clock.step, batch.ids[rows], cell
+                log_probs, clock.seed, "feedback", clock.step, batch.ids[rows], cells
             )
 
-        trace = policy.force(batch.source, mixed(policy, batch, own, choose))
+        inputs = mixed(policy, batch, own, choose, passes=self.passes)
+        trace = policy.force(batch.source, inputs)
         total = log_loss(trace.logits(batch.mask), targets)
         count = batch.mask.sum()
         return Outcome(total, count, {"own_share": own.sum() / count})

@@ -8,7 +8,9 @@ from freerun.rolling.choices import (
 )
 from freerun.rolling.decode import Decoded, decode_by, greedy, sample
 from freerun.rolling.modes import evaluation_mode
-from freerun.rolling.roll_in import Few, learned, mixed, relaxed
+from freerun.rolling.own import Few
+from freerun.rolling.passes import check_passes
+from freerun.rolling.roll_in import learned, mixed, relaxed
 from freerun.rolling.roll_out import Outputs, Trials, complete, roll_out
 from freerun.rolling.trajectories import (
     Trajectories,
@@ -25,6 +27,7 @@ __all__ = [
     "Trajectories",
     "Trials",
     "beam_search",
+    "check_passes",
     "complete",
     "decode_by",
     "evaluation_mode",

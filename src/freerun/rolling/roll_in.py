@@ -1,12 +1,13 @@
 """Roll-in: the prefixes that a policy sees while it is trained.
 
 Cell 0 always reads bos. Cell c reads the reference token y*_{c-1}, or what the policy itself wrote
-at cell c-1: a token, or a relaxed token through which the gradient flows.
+at cell c-1: a token, or a relaxed token through which the gradient flows. What it wrote is found
+cell by cell, or by parallel passes (`freerun.rolling.passes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,107 +17,161 @@ from freerun.batch import Batch
 from freerun.policy import Policy
 from freerun.rolling.choices import precise
 from freerun.rolling.modes import evaluation_mode
-
-Choose = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], int], Tensor]
-"""From (scores, the rows of the batch that they are of, the cell) to tokens."""
-
-Few = tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]
-"""The weights of a few tokens, and which they are; all others weigh nothing."""
-
-Relax = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], int], Tensor | Few]
-"""From (scores, the rows of the batch that they are of, the cell) to weights over tokens."""
+from freerun.rolling.own import Fed, Feed, OwnInputs, joined, own_cells, put
+from freerun.rolling.passes import own_by_passes
 
 
-@torch.no_grad()
 def mixed(
-    policy: Policy, batch: Batch, own: Bool[Tensor, "b t"], choose: Choose
+    policy: Policy,
+    batch: Batch,
+    own: Bool[Tensor, "b t"],
+    choose: Feed,
+    *,
+    passes: int | None = None,
 ) -> Int[Tensor, "b t"]:
     """The inputs of every cell: reference tokens, and the policy's own where `own` is true.
 
-    Own tokens come from passes without dropout and without gradient, by `choose(scores, rows,
-    cell)`. Only what an own token depends on is run: nothing, where `own` is false throughout.
-    `own` at cell 0 and at cells past the target has no effect.
+    Own tokens come without dropout and without gradient, by `choose(scores, rows, cells)`. Only
+    what an own token depends on is run: nothing, where `own` is false throughout. `own` at cell 0
+    and at cells past the target has no effect.
+
+    Args:
+        policy: the model; writes in evaluation mode.
+        batch: the sentences.
+        own: the cells that read an own token.
+        choose: gives tokens.
+        passes: how many passes over whole rows there are, that over these inputs included; None to
+            go cell by cell.
     """
-    inputs = batch.inputs(policy.vocabulary.bos)
-    own = own & batch.mask
-    cells = torch.arange(own.shape[1], device=own.device)
-    # A row must be run up to the cell before the last that reads an own token.
-    counts = (own * cells).amax(1)
-    if not bool(counts.any()):
-        return inputs
-
-    def feed(cell: int, rows: Int[Tensor, "n"], scores: Tensor | None) -> Tensor:
-        return inputs[rows, cell]
-
-    with evaluation_mode(policy):
-        for cell, rows, scores in _walk(policy, batch, counts, feed):
-            chosen = choose(scores, rows, cell)
-            after = cell + 1
-            inputs[rows, after] = torch.where(own[rows, after], chosen, inputs[rows, after])
-    return inputs
+    reference = batch.inputs(policy.vocabulary.bos)
+    found = _without_gradient(policy, batch, reference, own, choose, passes)
+    return found.among(policy, reference)
 
 
-def learned(policy: Policy, batch: Batch, choose: Choose) -> Int[Tensor, "b t"]:
+def learned(policy: Policy, batch: Batch, choose: Feed) -> Int[Tensor, "b t"]:
     """The inputs of every cell where the policy reads only its own tokens, bos aside."""
     return mixed(policy, batch, torch.ones_like(batch.mask), choose)
 
 
 def relaxed(
-    policy: Policy, batch: Batch, own: Bool[Tensor, "b t"], relax: Relax
+    policy: Policy,
+    batch: Batch,
+    own: Bool[Tensor, "b t"],
+    relax: Feed,
+    *,
+    passes: int | None = None,
+    through: bool = True,
 ) -> Float[Tensor, "n a"]:
     """The scores at all target cells, where cells of `own` read relaxed own tokens.
 
-    `relax(scores, rows, cell)` gives weights over all actions, or of a few; the cell after reads
-    the mixture of their embeddings, and the gradient flows through it to the scores (Goyal et al.
-    2017, arXiv 1704.06970, section 3). Scores come in the order of `batch.target[batch.mask]`.
+    `relax(scores, rows, cells)` gives weights over all actions, or of a few; the cells after read
+    the mixtures of their embeddings, and the gradient flows through them to the scores (Goyal et
+    al. 2017, arXiv 1704.06970, section 3). Scores come in the order of `batch.target[batch.mask]`.
+
+    Args:
+        policy: the model.
+        batch: the sentences.
+        own: the cells that read a relaxed token.
+        relax: gives weights.
+        passes: how many passes over whole rows there are, all with gradient; None to go cell by
+            cell, all cells in one pass.
+        through: whether the gradient flows through the weights. If not, they come without dropout
+            and without gradient, as own tokens do; that of the embeddings is as ever.
     """
     reference = batch.inputs(policy.vocabulary.bos)
+    if not through:
+        found = _without_gradient(policy, batch, reference, own, relax, passes)
+    elif passes is None:
+        return _relaxed_by_steps(policy, batch, reference, own_cells(batch, own), relax)
+    else:
+        cells = own_cells(batch, own)
+        found = own_by_passes(policy, batch, reference, cells, relax, passes)
+    trace = policy.force(batch.source, found.among(policy, reference))
+    return precise(trace.logits(batch.mask))
 
-    def feed(cell: int, rows: Int[Tensor, "n"], scores: Tensor | None) -> Tensor:
-        embedded = policy.embed(reference[rows, cell])
-        if scores is None:
-            return embedded
-        mixture = _mixture(policy, relax(scores, rows, cell - 1))
-        return torch.where(own[rows, cell, None], mixture.to(embedded.dtype), embedded)
 
-    length = batch.mask.shape[1]
+@torch.no_grad()
+def _without_gradient(
+    policy: Policy,
+    batch: Batch,
+    reference: Int[Tensor, "b t"],
+    own: Bool[Tensor, "b t"],
+    feed: Feed,
+    passes: int | None,
+) -> OwnInputs:
+    """What own cells read, as a constant: from passes or steps without dropout."""
+    own = own_cells(batch, own)
+    with evaluation_mode(policy):
+        if passes is not None:
+            return own_by_passes(policy, batch, reference, own, feed, passes)
+        return _own_by_steps(policy, batch, reference, own, feed)
+
+
+def _own_by_steps(
+    policy: Policy,
+    batch: Batch,
+    reference: Int[Tensor, "b t"],
+    own: Bool[Tensor, "b t"],
+    feed: Feed,
+) -> OwnInputs:
+    """What own cells read. Each row is run up to the cell before its last own cell."""
+    cells, rows = own.T.nonzero().unbind(1)
+    if len(rows) == 0:
+        return OwnInputs(rows, cells, None)
+    counts = (own * torch.arange(own.shape[1], device=own.device)).amax(1)
+    steps = _walk(policy, batch, reference, counts, own, feed)
+    fed = [fed for *_, fed in steps if fed is not None]
+    return OwnInputs(rows, cells, joined(fed))
+
+
+def _relaxed_by_steps(
+    policy: Policy,
+    batch: Batch,
+    reference: Int[Tensor, "b t"],
+    own: Bool[Tensor, "b t"],
+    relax: Feed,
+) -> Float[Tensor, "n a"]:
+    """The scores at all target cells, of one pass that goes cell by cell."""
     places, scores = [], []
-    for cell, rows, here in _walk(policy, batch, batch.lengths, feed):
-        places.append(rows * length + cell)
+    for cell, rows, here, _ in _walk(policy, batch, reference, batch.lengths, own, relax):
+        places.append(rows * own.shape[1] + cell)
         scores.append(here)
     return torch.cat(scores)[torch.cat(places).argsort()]
 
 
-def _mixture(policy: Policy, weights: Tensor | Few) -> Float[Tensor, "n e"]:
-    """The mixture of embeddings; of a few tokens, only theirs are looked up."""
-    if isinstance(weights, Tensor):
-        return policy.embed(weights)
-    few, tokens = weights
-    return (few[..., None] * policy.embed(tokens)).sum(-2)
+Step = tuple[int, Int[Tensor, "n"], Float[Tensor, "n a"], Fed | None]
+"""A cell, the rows that were stepped through it, their scores, and what own cells after it read."""
 
 
 def _walk(
     policy: Policy,
     batch: Batch,
+    reference: Int[Tensor, "b t"],
     counts: Int[Tensor, "b"],
-    feed: Callable[[int, Int[Tensor, "n"], Tensor | None], Tensor],
-) -> Iterator[tuple[int, Int[Tensor, "n"], Float[Tensor, "n a"]]]:
+    own: Bool[Tensor, "b t"],
+    feed: Feed,
+) -> Iterator[Step]:
     """Step every row of the batch through its first `counts` cells, all rows together.
 
-    `feed(cell, rows, scores)` gives the inputs at a cell from the scores at the cell before (None
-    at cell 0). Gives (cell, rows, scores) for each cell. Rows are sorted, and leave when done.
+    Rows are sorted, and leave when done. What is fed comes in the order of the batch.
     """
+    columns = list(reference.unbind(1))
+    readers = own.T.nonzero()[:, 1].split(own.sum(0).tolist())
     rows = counts.argsort(descending=True, stable=True)
-    rows = rows[counts[rows] > 0]
+    place = rows.argsort()
+    remaining = [count for count in counts[rows].tolist() if count > 0]
+    rows = rows[: len(remaining)]
     state = policy.start(batch.source.select(rows))
-    scores: Tensor | None = None
-    remaining = counts[rows].tolist()
     for cell in range(remaining[0]):
         active = sum(count > cell for count in remaining)
         if active < len(rows):
             first = torch.arange(active, device=rows.device)
             rows, state, remaining = rows[first], state.select(first), remaining[:active]
-            scores = None if scores is None else scores[first]
-        scores, state = policy.step(state, feed(cell, rows, scores))
-        scores = precise(scores)
-        yield cell, rows, scores
+        scores, state = policy.step(state, columns[cell][rows])
+        scores, fed = precise(scores), None
+        after = cell + 1
+        if after < len(columns) and len(readers[after]):
+            at = readers[after]
+            fed = feed(scores[place[at]], at, torch.full_like(at, cell))
+            columns[after] = put(policy, columns[after], (at,), fed)
+        yield cell, rows, scores, fed
