@@ -115,6 +115,8 @@ class HuggingFacePolicy(nn.Module):
     ) -> tuple[Float[Tensor, "n a"], Rows]:
         """Read one input a row: the scores of the next token, and the new state.
 
+        Beyond the positions that the model has (see `limit`), scores are not numbers.
+
         Raises:
             ValueError: under gradient checkpointing in training mode.
         """
@@ -132,10 +134,14 @@ class HuggingFacePolicy(nn.Module):
         mask = state.mask
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        hidden, past, memory = self.read(
-            inputs[:, None], state.position[:, None], mask, state.past, state.memory
-        )
-        return hidden[:, -1], Rows(past, mask, state.position + 1, None, memory)
+        position, beyond = state.position[:, None], None
+        if self.positions is not None and state.past.used >= self.positions:
+            # Some row may be; it may also have ended, and only not have left yet.
+            beyond = position >= self.positions
+            position = position.clamp(max=self.positions - 1)
+        hidden, past, memory = self.read(inputs[:, None], position, mask, state.past, state.memory)
+        hidden = hidden[:, -1] if beyond is None else hidden[:, -1].masked_fill(beyond, torch.nan)
+        return hidden, Rows(past, mask, state.position + 1, None, memory)
 
     def scores(self, hidden: Float[Tensor, "*rows h"]) -> Float[Tensor, "*rows a"]:
         """The scores of the actions."""

@@ -109,15 +109,19 @@ class Seq2SeqPolicy(HuggingFacePolicy):
             raise ValueError("an encoder-decoder reads tokens, one at each position of the source")
         tokens = values if self.shared else values + self.vocabulary.size
         encoder = self.inner.get_encoder()
+        mask = source.mask
         if isinstance(getattr(encoder, "embed_positions", None), nn.Embedding):
-            most, row = self.config.max_position_embeddings, int(source.lengths.argmax())
-            if source.lengths[row] > most:
-                raise ValueError(
-                    f"the source of row {row} has {int(source.lengths[row])} tokens, more than the "
-                    f"{most} positions of the model; shorten it"
-                )
-        hidden = encoder(input_ids=tokens, attention_mask=source.mask).last_hidden_state
-        return Memory(hidden, source.mask, Past.empty())
+            most = self.config.max_position_embeddings
+            if mask.shape[1] > most:
+                row = int(source.lengths.argmax())
+                if source.lengths[row] > most:
+                    raise ValueError(
+                        f"the source of row {row} has {int(source.lengths[row])} tokens, more than "
+                        f"the {most} positions of the model; shorten it"
+                    )
+                tokens, mask = tokens[:, :most], mask[:, :most]
+        hidden = encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
+        return Memory(hidden, mask, Past.empty())
 
     @property
     def _table(self) -> nn.Embedding | None:
@@ -133,11 +137,15 @@ class Seq2SeqPolicy(HuggingFacePolicy):
             yield
             return
 
-        def instead(module: nn.Embedding, inputs: Any, output: Tensor) -> Tensor:
-            return F.embedding(positions + getattr(module, "offset", 0), module.weight)
+        def instead(*args: Any, **kwargs: Any) -> Tensor:
+            return F.embedding(positions + getattr(table, "offset", 0), table.weight)
 
-        handle = table.register_forward_hook(instead)
+        # Not by a hook: the table would still look up the slots, which may be more than it has.
+        before = vars(table).get("forward")
+        vars(table)["forward"] = instead
         try:
             yield
         finally:
-            handle.remove()
+            del vars(table)["forward"]
+            if before is not None:
+                vars(table)["forward"] = before
