@@ -25,6 +25,7 @@ SCRIPT = re.compile(r"\.(py|sh)$")
 SMALL = {
     "digits": "--task.train_size 16 --task.dev_size 4 --task.test_size 4",
     "spelling": "--task.train_size 16 --task.dev_size 4 --task.test_size 4",
+    "arithmetic": "--task.train_size 16 --task.dev_size 4 --task.test_size 4",
 }
 
 

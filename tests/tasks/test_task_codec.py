@@ -12,6 +12,7 @@ from freerun.policies.recurrent import RecurrentConfig
 from freerun.policies.settings import RecurrentSettings
 from freerun.tasks import (
     TASKS,
+    ArithmeticCodec,
     DigitsCodec,
     MissingExtraError,
     OcrCodec,
@@ -29,6 +30,7 @@ CODECS = [
     DigitsCodec(longest=17),
     OcrCodec(),
     SpellingCodec(length=10, noise=0.3, seed=0),
+    ArithmeticCodec(5, " +1?\u2028", "-1"),
     TaggingCodec(("B-LOC", "O"), (("köln", "\u2028"), ("köl",), ("öln",), ("Xx", "x")), 0, -1),
     TranslationCodec("words", False, True, 9, 1, 0, ("ü", "\u2028"), ("a", "￭.")),
     TranslationCodec("bpe", True, False, 9, "de", "en", BYTE, (*BYTE, "ab"), (), ("a b",)),
@@ -78,7 +80,8 @@ def edited(tmp_path, **changes):
         ({"symbols": "aa"}, "the symbol 'a' comes more than once in the vocabulary"),
         (
             {"task": "speling"},
-            "unknown task 'speling'; known are digits, spelling, ocr, tagging, translation",
+            "unknown task 'speling'; known are digits, spelling, arithmetic, ocr, "
+            "tagging, translation",
         ),
     ],
 )
@@ -118,7 +121,7 @@ def test_a_codec_that_is_missing_or_broken_is_named(refuses, tmp_path):
 
 
 def test_tasks_are_known_by_their_names():
-    assert list(TASKS) == ["digits", "spelling", "ocr", "tagging", "translation"]
+    assert list(TASKS) == ["digits", "spelling", "arithmetic", "ocr", "tagging", "translation"]
     assert all(task.name == name for name, task in TASKS.items())
 
 

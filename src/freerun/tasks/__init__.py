@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from freerun.tasks.arithmetic import Arithmetic, ArithmeticCodec
 from freerun.tasks.base import Codec, Data, DataError, Examples, Sources, Task
 from freerun.tasks.codec import SavedCodec, read_json
 from freerun.tasks.digits import Digits, DigitsCodec
@@ -16,6 +17,7 @@ from freerun.tasks.translation_codec import TranslationCodec
 TASKS: dict[str, type[Task]] = {
     "digits": Digits,
     "spelling": Spelling,
+    "arithmetic": Arithmetic,
     "ocr": Ocr,
     "tagging": Tagging,
     "translation": Translation,
@@ -24,7 +26,14 @@ TASKS: dict[str, type[Task]] = {
 
 _CODECS: dict[str, type[SavedCodec]] = {
     codec.task: codec
-    for codec in (DigitsCodec, SpellingCodec, OcrCodec, TaggingCodec, TranslationCodec)
+    for codec in (
+        DigitsCodec,
+        SpellingCodec,
+        ArithmeticCodec,
+        OcrCodec,
+        TaggingCodec,
+        TranslationCodec,
+    )
 }
 
 
@@ -43,6 +52,8 @@ def load_codec(directory: str) -> Codec:
 
 __all__ = [
     "TASKS",
+    "Arithmetic",
+    "ArithmeticCodec",
     "Codec",
     "Data",
     "DataError",
