@@ -147,7 +147,8 @@ def test_the_help_names_the_methods_and_what_comes_first(run, monkeypatch):
     assert (status, errors) == (0, "")
     assert output.startswith(
         "Usage: freerun compare ocr --data PATH [--methods METHOD …] [--seeds N]\n"
-        "       --output DIR [--budget SECONDS] [--beam N] [--config FILE] [SETTINGS]\n"
+        "       --output DIR [--model MODEL] [--budget SECONDS] [--beam N]\n"
+        "       [--config FILE] [SETTINGS]\n"
     )
     assert "A YAML file (--config) overrides them" in output
     assert "ss_linear: {scheduled_sampling: {schedule: linear}}" in output

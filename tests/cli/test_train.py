@@ -121,13 +121,11 @@ def test_an_interrupted_run_goes_on(run, trained, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "the task comes first: freerun train TASK …, of digits, spelling, ocr, tagging, "
-         "translation"),
-        (["--output", "x", "digits"], "the task comes first: freerun train TASK …, of digits, "
-         "spelling, ocr, tagging, translation"),
+        ([], f"the task comes first: freerun train TASK …, of {', '.join(TASKS)}"),
+        (["--output", "x", "digits"], "the task comes first: freerun train TASK …, of "
+         f"{', '.join(TASKS)}"),
         (["digit"], "unknown task 'digit'; did you mean 'digits'?"),
-        (["chess"], "unknown task 'chess'; known are digits, spelling, ocr, tagging, "
-         "translation"),
+        (["chess"], f"unknown task 'chess'; known are {', '.join(TASKS)}"),
         (["digits"], f"--output is missing: {OUTPUT}"),
         (["ocr", "--output", "x"], f"--data is missing: {LETTERS}"),
         (["digits", "--output", "x", "--data", "y"], "the task digits takes no --data: its data "

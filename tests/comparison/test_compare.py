@@ -108,6 +108,7 @@ def test_all_that_is_needed_to_repeat_it_is_written_down(finished):
     assert entry["method"] == "scheduled_sampling"
     assert entry["settings"] == {
         "schedule": "constant", "k": 0.5, "c": None, "floor": 0.0, "feedback": "greedy",
+        "passes": None,
     }  # fmt: skip
     assert entry["updates"] == [4, 4]
     assert [point["update"] for point in entry["learning_curves"][0]] == [2, 4]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from freerun.errors import CheckpointError
 from freerun.settings import SettingError, build, did_you_mean, settings_of
 from freerun.tasks import TASKS, Task
-from freerun.trainer.checkpoints import read_json
-from freerun.trainer.record import FILE
+from freerun.trainer.record import recorded
 
 
 def task_of(directory: str, data: str | None = None) -> Task:
@@ -22,10 +19,8 @@ def task_of(directory: str, data: str | None = None) -> Task:
         CheckpointError: where the folder does not say.
         SettingError: where the task needs no data.
     """
-    path = Path(directory) / FILE
-    if not path.exists():
-        path = Path(directory).parent / FILE
-    found = dict(read_json(path).get("task") or {})
+    path, record = recorded(directory)
+    found = dict(record.get("task") or {})
     name = found.pop("name", None)
     if name not in TASKS:
         raise CheckpointError(f"{path}: unknown task {name!r}{did_you_mean(str(name), TASKS)}")

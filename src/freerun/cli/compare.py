@@ -10,14 +10,14 @@ from rich.console import Console
 
 from freerun import report
 from freerun.cli.experiment import chosen_task, first_process, options_of, training_of
+from freerun.cli.models import chosen_model
 from freerun.comparison import compare, methods_of
-from freerun.policies.settings import RecurrentSettings
 from freerun.settings import SettingError
 
 SUMMARY = "Train several methods on a task alike, and show how they differ when they run freely."
 USAGE = (
-    "[--methods METHOD …] [--seeds N] --output DIR [--budget SECONDS] [--beam N] [--config FILE] "
-    "[SETTINGS]"
+    "[--methods METHOD …] [--seeds N] --output DIR [--model MODEL] [--budget SECONDS] [--beam N] "
+    "[--config FILE] [SETTINGS]"
 )
 
 METHODS = """\
@@ -39,6 +39,8 @@ class Compare:
             such as scheduled_sampling:schedule=linear,k=0.9; see below for names of your own.
         seeds: how many runs of each method, with the seeds 0, 1, …; or the seeds, as in [3, 4].
         output: the folder for results, plots and models; an unfinished comparison in it goes on.
+        model: what to train: `recurrent`, `causal` or `seq2seq` is drawn anew; else a trained model
+            to go on from, by its directory or its id on the Hugging Face hub.
         beam: also decode the test set by beam search, with so many hypotheses.
         config: a YAML file with settings.
         quiet: show no progress.
@@ -47,6 +49,7 @@ class Compare:
     output: str
     methods: Any = ("mle", "scheduled_sampling", "differentiable_scheduled_sampling")
     seeds: int | list[int] = 3
+    model: str = "recurrent"
     beam: int | None = None
     config: str | None = None
     quiet: bool = False
@@ -57,7 +60,8 @@ def run(words: list[str]) -> None:
     chosen = chosen_task("compare", words, SUMMARY)
     if chosen is None:
         return
-    options = options_of("compare", chosen, Compare, SUMMARY, USAGE, top=("budget",))
+    named = chosen_model(words[1:], chosen, init=False)
+    options = options_of("compare", chosen, named, Compare, SUMMARY, USAGE, top=("budget",))
     options.epilog += METHODS
     options.parse(words[1:])
     own = options.build(Compare, "compare")
@@ -70,7 +74,7 @@ def run(words: list[str]) -> None:
         methods,
         output=own.output,
         seeds=own.seeds,
-        model=options.build(RecurrentSettings, "model"),
+        model=named.build(options),
         training=training_of(options),
         beam=own.beam,
         command=shlex.join(["freerun", "compare", *words]),

@@ -13,12 +13,16 @@ from freerun.tasks.files import read_lines
 EXAMPLE = "training: {updates: 1000}"
 
 
-def read_config(path: str, groups: Collection[str]) -> dict[str, tuple[Any, int]]:
-    """The settings of a YAML file, with their lines, by names like `data` and `model.cell`.
+def read_config(
+    path: str, groups: Collection[str], kinds: Collection[str] = ()
+) -> dict[str, tuple[Any, int]]:
+    """The settings of a YAML file, with their lines, by names like `data` and `training.clip`.
 
     Args:
         path: the file.
-        groups: the keys under which settings stand, such as `model`.
+        groups: the keys under which settings stand, such as `training`.
+        kinds: those of them that are settings too, such as `model`: their value stands for the
+            group, or under `kind` in it.
 
     Raises:
         DataError: where the file cannot be read, is no YAML, is no mapping, or a key stands twice.
@@ -31,14 +35,18 @@ def read_config(path: str, groups: Collection[str]) -> dict[str, tuple[Any, int]
             raise DataError(f"{path}: it must be a mapping of settings, such as {EXAMPLE}")
         found = {}
         for key, value in _items(node, path):
-            if key.value not in groups:
+            inside = key.value in groups
+            if key.value in kinds:
+                inside = isinstance(value, yaml.MappingNode)
+            if not inside:
                 found[key.value] = (_value(loader, value, path), _line(key))
                 continue
             if not isinstance(value, yaml.MappingNode):
                 where = f"{path}, line {_line(value)}"
                 raise DataError(f"{where}: {key.value} must be a mapping, such as {EXAMPLE}")
             for inner, item in _items(value, path):
-                name = f"{key.value}.{inner.value}"
+                of_kind = key.value in kinds and inner.value == "kind"
+                name = key.value if of_kind else f"{key.value}.{inner.value}"
                 found[name] = (_value(loader, item, path), _line(inner))
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""

@@ -6,17 +6,19 @@ from collections.abc import Collection
 
 from accelerate import PartialState
 
+from freerun.cli.models import ChosenModel
 from freerun.cli.options import Options, UsageError
-from freerun.policies.settings import RecurrentSettings
 from freerun.settings import SettingError, did_you_mean, settings_of
 from freerun.tasks import TASKS, Task
 from freerun.trainer import TrainingSettings
 
 EPILOG = """\
 Defaults are those that suit the task. A YAML file (--config) overrides them,
-and flags override both. What is --model.cell lstm as a flag is in YAML
+and flags override both. What is --model.dropout 0.1 as a flag is in YAML
   model:
-    cell: lstm
+    dropout: 0.1
+A model has the settings of its kind: for others, add --model KIND to --help.
+In YAML, model: KIND names it; or kind: KIND does, above other settings of model.
 """
 
 
@@ -41,13 +43,20 @@ def chosen_task(command: str, words: list[str], summary: str) -> type[Task] | No
 
 
 def options_of(
-    command: str, task: type[Task], own: type, summary: str, usage: str, top: Collection[str]
+    command: str,
+    task: type[Task],
+    model: ChosenModel,
+    own: type,
+    summary: str,
+    usage: str,
+    top: Collection[str],
 ) -> Options:
     """The options of a command on a task.
 
     Args:
         command: its name.
         task: the task.
+        model: the model.
         own: the dataclass of the command's own options.
         summary: what it does.
         usage: how its own options are used, in short.
@@ -57,13 +66,12 @@ def options_of(
     if data is not None:
         usage = f"--data PATH {usage}" if data.required else f"[--data PATH] {usage}"
     options = Options(f"freerun {command} {task.name}", usage, summary, EPILOG)
-    recipe = {"model": {}, "training": {}, **task.recipe}
-    model, training = recipe["model"], recipe["training"]
+    training = {**task.recipe.get("training", {}), **model.kind.training}
     options.add(task, "options", only=["data"])
     options.add(own, "options")
     options.add(TrainingSettings, "options", only=top, values=training)
     options.add(task, f"the task, {task.name}", prefix="task.", skip=["data"])
-    options.add(RecurrentSettings, "the model", prefix="model.", values=model)
+    model.add(options)
     skip = {"seed", "budget"}
     options.add(TrainingSettings, "its training", prefix="training.", skip=skip, values=training)
     return options

@@ -22,6 +22,7 @@ _PLACEHOLDERS = {
     "json": "FILE",
     "method": "METHOD",
     "methods": "METHOD",
+    "model": "MODEL",
     "output": "DIR",
     "png": "FILE",
     "source_column": "COLUMN",
@@ -43,8 +44,10 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=30, width=width() - 2)
 
     def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None) -> str:
-        lines = textwrap.wrap(f"Usage: {usage}", width() - 2, subsequent_indent=" " * 7)
-        return "\n".join(lines) + "\n\n"
+        # An option and its value stay on one line.
+        whole = re.sub(r"\[[^]]*\]", lambda found: found[0].replace(" ", "\xa0"), usage)
+        lines = textwrap.wrap(f"Usage: {whole}", width() - 2, subsequent_indent=" " * 7)
+        return "\n".join(lines).replace("\xa0", " ") + "\n\n"
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         # Of several lines, each is as it should be.

@@ -79,6 +79,7 @@ class Options:
         options: the options by name.
         given: the values of those that have one.
         places: where a user set them, for messages: a flag, or a line of YAML.
+        elsewhere: of settings that cannot be given here but elsewhere, what to say.
     """
 
     def __init__(self, command: str, usage: str, summary: str, epilog: str = "") -> None:
@@ -86,6 +87,7 @@ class Options:
         self.options: dict[str, Option] = {}
         self.given: dict[str, Any] = {}
         self.places: dict[str, str] = {}
+        self.elsewhere: dict[str, str] = {}
 
     def add(
         self,
@@ -133,6 +135,8 @@ class Options:
         for argument in rest:
             if argument.startswith("-"):
                 flag = argument.partition("=")[0]
+                if flag[2:] in self.elsewhere:
+                    raise SettingError(f"{flag} {self.elsewhere[flag[2:]]}")
                 nearest = did_you_mean(flag, self._flags(), see)
                 raise SettingError(f"unknown option {flag}{nearest}")
             raise UsageError(f"{argument!r} is not expected here; {see}")
@@ -142,12 +146,13 @@ class Options:
         for name, value in flags.items():
             self._set(name, value, self.options[name].shown)
 
-    def build(self, cls: type[T], where: str) -> T:
+    def build(self, cls: type[T], where: str, **settled: Any) -> T:
         """The dataclass of what was given.
 
         Args:
             cls: the dataclass.
             where: what to call it in messages.
+            settled: the values of fields that are no options.
 
         Raises:
             SettingError: where a setting is missing or out of range.
@@ -158,14 +163,17 @@ class Options:
                 summary = plain(option.setting.summary).rstrip(".")
                 raise SettingError(f"{option.shown} is missing: {summary}")
         given = {o.setting.name: self.given[o.name] for o in own if o.name in self.given}
-        return build(cls, given, where)
+        return build(cls, {**settled, **given}, where)
 
     def _read_yaml(self, path: str) -> None:
         """Take the settings of a YAML file."""
         groups = {name.partition(".")[0] for name in self.options if "." in name}
+        kinds = groups & self.options.keys()
         known = [o.name for o in self.options.values() if not o.positional and o.name != "config"]
-        for name, (value, line) in read_config(path, groups).items():
+        for name, (value, line) in read_config(path, groups, kinds).items():
             where = f"{path}, line {line}"
+            if name in self.elsewhere:
+                raise SettingError(f"{where}: {name} {self.elsewhere[name]}")
             if name not in known:
                 nearest = did_you_mean(name, known, f"see {self.command} --help")
                 raise SettingError(f"{where}: unknown setting {name!r}{nearest}")
@@ -202,6 +210,30 @@ class Options:
         first = next(iter(groups.values()))
         first.add_argument("-h", "--help", action="help", help="show this help, and exit")
         return parser
+
+
+def peek(arguments: list[str], *names: str) -> dict[str, Any]:
+    """What some options are set to, by flags or YAML, before all options are known.
+
+    Args:
+        arguments: the words of the command.
+        names: the options, which take one value each.
+
+    Raises:
+        UsageError: where a flag has no value.
+        DataError: where the YAML file cannot be read.
+    """
+    parser = _Parser(allow_abbrev=False, add_help=False)
+    for name in ("config", *names):
+        parser.add_argument(f"--{name}")
+    given, _ = parser.parse_known_args(arguments)
+    found = {}
+    if given.config is not None:
+        found = {
+            name: value for name, (value, _) in read_config(given.config, names, names).items()
+        }
+    found |= {name: value for name, value in vars(given).items() if value is not None}
+    return {name: value for name, value in found.items() if name in names}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,14 +9,16 @@ from rich.console import Console
 
 from freerun.cli.experiment import chosen_task, first_process, options_of, training_of
 from freerun.cli.figures import figures
+from freerun.cli.models import chosen_model
 from freerun.comparison import method_of, suitable
 from freerun.methods.base import suited
-from freerun.policies.settings import RecurrentSettings
 from freerun.trainer import fit
 from freerun.trainer.folders import no_file
 
 SUMMARY = "Train a model on a task by one method, and keep the one that is best on dev."
-USAGE = "--output DIR [--method METHOD] [--init CHECKPOINT] [--config FILE] [SETTINGS]"
+USAGE = (
+    "--output DIR [--method METHOD] [--model MODEL] [--init CHECKPOINT] [--config FILE] [SETTINGS]"
+)
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,16 @@ class Train:
         output: the folder of the model and its checkpoints; an unfinished run in it goes on.
         method: how to train: a name that `freerun methods` lists, with settings after a colon, such
             as scheduled_sampling:schedule=linear,k=0.9.
-        init: the folder of a trained model to start from.
+        model: what to train: `recurrent`, `causal` or `seq2seq` is drawn anew; else a trained model
+            to go on from, by its directory or its id on the Hugging Face hub.
+        init: the folder of a trained model of this kind to take the first weights from.
         config: a YAML file with settings.
         quiet: show no progress.
     """
 
     output: str
     method: str = "mle"
+    model: str = "recurrent"
     init: str | None = None
     config: str | None = None
     quiet: bool = False
@@ -44,17 +49,16 @@ def run(words: list[str]) -> None:
     chosen = chosen_task("train", words, SUMMARY)
     if chosen is None:
         return
-    options = options_of("train", chosen, Train, SUMMARY, USAGE, top=("seed", "budget"))
+    named = chosen_model(words[1:], chosen, init=True)
+    options = options_of("train", chosen, named, Train, SUMMARY, USAGE, top=("seed", "budget"))
     options.parse(words[1:])
     own = options.build(Train, "train")
     method = method_of(own.method)
     training = training_of(options)
-    asked = any(name.startswith("model.") for name in options.places)
-    # A model to start from is what it is, unless asked for otherwise.
-    model = options.build(RecurrentSettings, "model") if asked or own.init is None else None
+    model = named.build(options)
     task = options.build(chosen, f"task {chosen.name}")
     no_file(Path(own.output))
-    data = task.load()
+    data = model.load(task)
     suitable({own.method: suited(method, task)}, model, training, task, data, Path(own.output))
     quiet = own.quiet or not first_process()
     console = Console(stderr=True, quiet=quiet, highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from freerun import report
 from freerun.comparison.plan import Plan
 from freerun.comparison.results import Run, results_of, write_results
 from freerun.comparison.specs import Given, methods_of
+from freerun.errors import CheckpointError
 from freerun.evaluate import Decoding, evaluate
 from freerun.methods.base import Method, check_method, suited
 from freerun.policies.settings import ModelSettings, RecurrentSettings
@@ -94,7 +96,7 @@ def compare(
         raise SettingError(f"beam is {beam}; it must be at least 2, as greedy is always reported")
     output = Path(output)
     plan.check(output)
-    data = task.load()
+    data = plan.model.load(task)
     suitable(plan.methods, plan.model, plan.training, task, data, output)
     majority = task.majority(data)
     process = PartialState()
@@ -129,7 +131,7 @@ def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 def suitable(
     methods: Mapping[str, Method],
-    model: ModelSettings | None,
+    model: ModelSettings,
     training: TrainingSettings,
     task: Task,
     data: Data,
@@ -147,10 +149,9 @@ def suitable(
         except ValueError as error:
             raise SettingError(f"method {name!r}: {error}") from None
     try:
-        if model is not None:
-            model.build(data.codec)
+        training.check(model.build(data.codec))
         training.arguments(output, task, quiet=True)
-    except DataError:
+    except (DataError, CheckpointError):
         raise
     except ValueError as error:
         raise SettingError(str(error)) from None
@@ -174,11 +175,16 @@ def _runs(
             output=output / folder,
             quiet=quiet,
         )
-        test = evaluate(run.policy, plan.task, data.codec, data.test)
-        searched = None
-        if beam is not None:
-            decoding = Decoding(beam=beam)
-            searched = evaluate(run.policy, plan.task, data.codec, data.test, decoding=decoding)
+        whole = partial(
+            evaluate,
+            run.policy,
+            plan.task,
+            data.codec,
+            data.test,
+            batch_size=plan.training.eval_batch_size,
+        )
+        test = whole()
+        searched = None if beam is None else whole(decoding=Decoding(beam=beam))
         runs[name].append(Run(run, test, searched))
         metric = plan.task.metric
         figure = f"{test.metrics[metric] * scale(metric):.2f} {unit(metric)}".strip()

@@ -12,7 +12,7 @@ from typing import Any
 from freerun.comparison.specs import folder_of
 from freerun.errors import CheckpointError, WriteError
 from freerun.methods import Method
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.settings import spelt, values_of
 from freerun.tasks import Task
 from freerun.tasks.files import write_text
@@ -98,6 +98,7 @@ class Plan:
             there = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise CheckpointError(f"{path}: not JSON ({error})") from None
+        there["model"] = {"kind": RecurrentSettings.kind} | there.get("model", {})
         differences = list(_differences(there, self.record()))
         if differences:
             raise CheckpointError(

@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-import torch
+from torch import nn
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from freerun.errors import CheckpointError
 from freerun.methods.base import Method, check_method, suited
-from freerun.policies import RecurrentPolicy
 from freerun.policies.settings import ModelSettings, RecurrentSettings
-from freerun.tasks.base import Codec, Data, Task
-from freerun.trainer.checkpoints import disagreement, load_policy
+from freerun.tasks.base import Data, Task
+from freerun.trainer.checkpoints import load_policy
 from freerun.trainer.folders import flush, newest, no_file, saving, temporary
 from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.progress import hushed
 from freerun.trainer.record import FILE, Point, Record, curve_of
 from freerun.trainer.settings import TrainingSettings
+from freerun.trainer.start import settings_at, start
 from freerun.trainer.threads import limit_threads
 from freerun.trainer.trainer import Trainer
 
@@ -42,7 +43,7 @@ class Fit:
         dev: the metrics of the kept model on dev.
     """
 
-    policy: RecurrentPolicy
+    policy: Any  # a module that is a Policy, for which Python has no type
     updates: int
     seconds: float
     seconds_per_update: float
@@ -62,7 +63,7 @@ def fit(
     init: str | Path | None = None,
     quiet: bool = False,
 ) -> Fit:
-    """Train a recurrent policy, or go on where an interrupted run in `output` stopped.
+    """Train a policy, or go on where an interrupted run in `output` stopped.
 
     All methods of one seed start from equal weights. The trained policy, its codec and freerun.json
     (settings and results) are left in `output`; a run that is finished already is only loaded.
@@ -70,9 +71,9 @@ def fit(
 
     Args:
         task: knows the metrics; its headline metric on dev says which model is best.
-        data: its data.
+        data: its data, as `model.load(task)` reads them.
         method: how to train.
-        model: what the policy is made of; left out with `init`, that of the checkpoint.
+        model: what the policy is made of; left out, a recurrent one, or that of `init`.
         training: how long, how fast, how precisely.
         output: the run's folder.
         init: a checkpoint to start from in place of drawn weights.
@@ -91,16 +92,16 @@ def fit(
     with hushed():
         limit_threads(training.threads)
         arguments = training.arguments(output, task, quiet=quiet)
-        policy = _start(data.codec, model, training, init)
-        record = Record.of(
-            task, data, method, RecurrentSettings.of(policy.config), training, init
-        ).resumed(output)
+        model = model or (RecurrentSettings() if init is None else settings_at(init))
+        record = Record.of(task, data, method, model, training, init).resumed(output)
         if not record.finished:
+            policy = start(data.codec, model, training.seed, init)
+            training.check(policy)
             _begin(output, arguments)
             record = _run(record, policy, method, task, data, training, arguments)
-        policy, _ = load_policy(output, type(data.codec))
+        found, _ = load_policy(output, type(data.codec))
     return Fit(
-        policy.to(arguments.device),
+        found.to(arguments.device),
         record.updates,
         record.seconds,
         record.seconds_per_update,
@@ -108,31 +109,6 @@ def fit(
         record.best_update,
         record.dev,
     )
-
-
-def _start(
-    codec: Codec, model: ModelSettings | None, training: TrainingSettings, init: Path | None
-) -> RecurrentPolicy:
-    """The policy that training starts from."""
-    if init is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(training.seed)
-            return (model or RecurrentSettings()).build(codec)
-    policy, _ = load_policy(init, type(codec))
-    difference = disagreement(policy.config, codec)
-    if difference is not None:
-        raise CheckpointError(f"{init}: it does not suit the task: {difference}")
-    found = RecurrentSettings.of(policy.config)
-    if model is not None and replace(model, dropout=found.dropout) != found:
-        name = next(n for n in vars(found) if getattr(found, n) != getattr(model, n))
-        raise CheckpointError(
-            f"{init}: {name} of the model is {getattr(found, name)}, but {getattr(model, name)} is "
-            "asked for; only dropout may differ"
-        )
-    # Anew, as dropout and the longest output may differ.
-    fresh = (model or found).build(codec)
-    fresh.load_state_dict(policy.state_dict())
-    return fresh
 
 
 def _begin(output: Path, arguments: TrainingArguments) -> None:
@@ -151,7 +127,7 @@ def _begin(output: Path, arguments: TrainingArguments) -> None:
 
 def _run(
     record: Record,
-    policy: RecurrentPolicy,
+    policy: nn.Module,
     method: Method,
     task: Task,
     data: Data,

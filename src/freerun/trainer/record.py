@@ -12,7 +12,7 @@ from typing import Any
 
 from freerun.errors import CheckpointError
 from freerun.methods.base import Method
-from freerun.policies.settings import ModelSettings
+from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.settings import values_of
 from freerun.tasks.base import Data, Task
 from freerun.tasks.files import write_text
@@ -34,7 +34,7 @@ class Record:
     Attributes:
         task: name and settings of the task.
         method: name and settings of the method.
-        model: the settings of the model.
+        model: the kind and the settings of the model.
         training: the settings of training.
         init: the checkpoint that training started from, if any.
         examples: how many there are to train on, and in dev and test.
@@ -120,6 +120,7 @@ class Record:
             fault = "is missing" if missing else "is unknown"
             raise CheckpointError(f"{output / FILE}: the field {name!r} {fault}")
         found = Record(**contents)
+        found.model = {"kind": RecurrentSettings.kind} | found.model
         for name in _IDENTITY:
             difference = _difference(name, getattr(found, name), getattr(self, name))
             if difference is not None:
@@ -127,6 +128,21 @@ class Record:
                     f"{output}: it holds another run: {difference}; choose another output directory"
                 )
         return found
+
+
+def recorded(directory: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The file that says what the run is that a model is of, and its contents.
+
+    Args:
+        directory: the folder of a run, or of a checkpoint in it.
+
+    Raises:
+        CheckpointError: where there is no such file, or it is damaged.
+    """
+    path = Path(directory, FILE)
+    if not path.exists():
+        path = Path(directory).parent / FILE
+    return path, read_json(path)
 
 
 def curve_of(history: list[dict[str, Any]]) -> list[Point]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from transformers import TrainingArguments
 
@@ -49,7 +50,10 @@ class TrainingSettings:
         warmup: updates in which the learning rate rises from zero; below 1, a share of the run.
         clip: the largest norm of a gradient, longer ones are shortened to it; 0 for no limit.
         precision: `fp32`, or mixed with `bf16`, or `fp16` (on a GPU).
+        gradient_checkpointing: whether hidden states inside layers are computed again for the
+            gradient instead of kept: less memory for more time. Recurrent models cannot.
         evaluate_every: updates between evaluations on dev; each is followed by a checkpoint.
+        eval_batch_size: examples that a process decodes together in evaluations.
         patience: stop after this many evaluations without a better one; left out, never.
         keep: the model that is kept at the end, the `best` on dev or the `last`.
         seed: the seed of initial weights, order, noise and coins.
@@ -72,7 +76,9 @@ class TrainingSettings:
     warmup: float = 0.0
     clip: float = 5.0
     precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
     evaluate_every: int = 500
+    eval_batch_size: int = 256
     patience: int | None = None
     keep: Literal["best", "last"] = "best"
     seed: int = 0
@@ -81,7 +87,13 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("updates", "batch_size", "accumulation", "evaluate_every"):
+        for name in (
+            "updates",
+            "batch_size",
+            "accumulation",
+            "evaluate_every",
+            "eval_batch_size",
+        ):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("patience", "threads"):
             self._check(
@@ -110,6 +122,19 @@ class TrainingSettings:
     def _check(self, name: str, holds: bool, required: str) -> None:
         if not holds:
             raise ValueError(f"{name} is {getattr(self, name)}; it must be {required}")
+
+    def check(self, policy: nn.Module) -> None:
+        """See that a policy can be trained so.
+
+        Raises:
+            ValueError: where it cannot.
+        """
+        able = getattr(policy, "supports_gradient_checkpointing", False)
+        if self.gradient_checkpointing and not able:
+            raise ValueError(
+                f"gradient_checkpointing=true has no effect on {type(policy).__name__}; "
+                "causal and seq2seq models have it"
+            )
 
     @property
     def optimizer_cls_and_kwargs(self) -> tuple[type[Optimizer], dict[str, Any]]:
@@ -147,7 +172,7 @@ class TrainingSettings:
             use_cpu=not gpu,
             max_steps=self.updates if self.budget is None else _ENDLESS,
             gradient_accumulation_steps=self.accumulation,
-            per_device_eval_batch_size=256,
+            per_device_eval_batch_size=self.eval_batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             lr_scheduler_type=self._schedule,
@@ -155,6 +180,7 @@ class TrainingSettings:
             max_grad_norm=self.clip,
             bf16=self.precision == "bf16",
             fp16=self.precision == "fp16",
+            **self._checkpointing,
             eval_strategy="steps",
             eval_steps=self.evaluate_every,
             save_strategy="steps",
@@ -175,6 +201,16 @@ class TrainingSettings:
             )
         arguments.per_device_train_batch_size = self.batch_size // arguments.world_size
         return arguments
+
+    @property
+    def _checkpointing(self) -> dict[str, Any]:
+        if not self.gradient_checkpointing:
+            return {}
+        # Transformers had this name first, and later the other.
+        known = {setting.name for setting in fields(TrainingArguments)}
+        names = [f"{kind}_checkpointing" for kind in ("activation", "gradient")]
+        name = next(name for name in names if name in known)
+        return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
 
     @property
     def _schedule(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from freerun.policies.huggingface import HuggingFacePolicy
 from freerun.policies.recurrent import RecurrentPolicy
 from freerun.settings import values_of
 from freerun.tasks.base import Codec, Data, Task
@@ -25,7 +26,7 @@ class ModelSettings(ABC):
     training: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
-    def build(self, codec: Codec) -> RecurrentPolicy:
+    def build(self, codec: Codec) -> RecurrentPolicy | HuggingFacePolicy:
         """A policy that reads and writes what `codec` says.
 
         Weights that are drawn are drawn from torch's RNG.
@@ -45,3 +46,27 @@ class ModelSettings(ABC):
     def record(self) -> dict[str, Any]:
         """The kind and the settings, as they are written down."""
         return {"kind": self.kind} | values_of(self)
+
+
+def disagreement(own: Codec, wanted: Codec) -> str | None:
+    """How what a model reads and writes differs from what a task does, if it does.
+
+    Args:
+        own: the codec that was kept with the model.
+        wanted: the codec of the task.
+    """
+    mine, theirs = own.target, wanted.target
+    pairs: list[tuple[str, Any, Any]] = [
+        ("features", own.features, wanted.features),
+        ("factors", list(own.factors), list(wanted.factors)),
+        ("the number of symbols", len(mine.symbols), len(theirs.symbols)),
+    ]
+    special = ("bos", "pad", "eos", "backspace", "unknown")
+    pairs += [(name, getattr(mine, name), getattr(theirs, name)) for name in special]
+    for name, there, here in pairs:
+        if there != here:
+            return f"{name} of the model is {there}, of the task {here}"
+    for i, (there, here) in enumerate(zip(mine.symbols, theirs.symbols, strict=True)):
+        if there != here:
+            return f"symbol {i} of the model is {there!r}, of the task {here!r}"
+    return None

@@ -51,7 +51,7 @@ class ScratchSettings(ModelSettings):
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         if self.hidden_size % self.heads:
             raise ValueError(
-                f"hidden_size is {self.hidden_size}; it must be a multiple of the {self.heads} heads"
+                f"hidden_size is {self.hidden_size}; it must be a multiple of heads, {self.heads}"
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
@@ -161,8 +161,8 @@ def check_text(codec: Codec, kind: str) -> int:
         )
     if len(codec.factors) > 1:
         raise ValueError(
-            f"{task} has {len(codec.factors)} tokens at each position of a source, of which {model} "
-            "reads one; recurrent models read them all"
+            f"{task} has {len(codec.factors)} tokens at each position of a source, of which "
+            f"{model} reads one; recurrent models read them all"
         )
     if codec.limit is None:
         raise ValueError(

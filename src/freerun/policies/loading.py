@@ -1,0 +1,164 @@
+"""Models that others trained: their configuration, weights, adapters and tokenizers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from freerun.errors import CheckpointError
+from freerun.policies.recurrent import RecurrentConfig
+from freerun.tasks.extras import extra
+
+_NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+
+
+def config_of(path: str) -> PreTrainedConfig:
+    """The configuration of the model at `path`; of adapters, that of the model they belong to.
+
+    Args:
+        path: a directory, or an id on the Hugging Face hub.
+
+    Raises:
+        CheckpointError: where there is no model that can be loaded without running code of its own.
+    """
+    base, _ = base_of(path)
+    file = Path(base, "config.json")
+    with explained(base):
+        if file.exists() and _model_type(file) == RecurrentConfig.model_type:
+            return RecurrentConfig.from_pretrained(base)
+        return AutoConfig.from_pretrained(base, **_NO_CODE)
+
+
+def _model_type(file: Path) -> str | None:
+    return json.loads(file.read_text(encoding="utf-8")).get("model_type")
+
+
+def base_of(path: str) -> tuple[str, bool]:
+    """Where the model itself is, and whether what is at `path` are adapters of it.
+
+    Raises:
+        CheckpointError: where there is nothing, or adapters do not say what they belong to.
+    """
+    if Path(path).is_dir():
+        own = Path(path, "adapter_config.json")
+        found = own if own.exists() else None
+        if found is None and not Path(path, "config.json").exists():
+            raise CheckpointError(
+                f"{Path(path, 'config.json')}: there is no such file; is {path} a model?"
+            )
+    elif Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise CheckpointError(f"{path}: there is no such directory")
+    else:
+        with explained(path):
+            found = find_adapter_config_file(path)
+    if found is None:
+        return path, False
+    base = json.loads(Path(found).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise CheckpointError(f"{found}: it does not say what model its adapters belong to")
+    return base, True
+
+
+def load_model(
+    path: str, *, trainable: bool = True, dtype: torch.dtype = torch.float32, **changes: Any
+) -> PreTrainedModel | nn.Module:
+    """A causal model or an encoder-decoder; adapters as a PeftModel around it.
+
+    Only safetensors are read, and all weights must be there.
+
+    Args:
+        path: a directory, or an id on the Hugging Face hub.
+        trainable: whether adapters that are there are to be trained on.
+        dtype: what the weights are kept in.
+        changes: settings of its configuration to change.
+
+    Raises:
+        CheckpointError: where there is no such model, or it cannot be read.
+        MissingExtraError: where it has adapters, and peft is not installed.
+    """
+    base, adapted = base_of(path)
+    config = config_of(base)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    if type(config) not in auto._model_mapping:
+        raise CheckpointError(
+            f"{path}: {config.model_type} is neither a causal model nor an encoder-decoder of text"
+        )
+    with explained(base):
+        model, found = auto.from_pretrained(
+            # Adapters keep where their model is, and may be read from another directory.
+            str(Path(base).resolve()) if Path(base).is_dir() else base,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_NO_CODE,
+        )
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise CheckpointError(f"{base}: weights are missing, such as {missing[0]}")
+    if adapted:
+        peft = extra("peft", "lora", f"{path}, which holds adapters,")
+        with explained(path):
+            model = peft.PeftModel.from_pretrained(model, path, is_trainable=trainable)
+    return model.eval()
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model at `path`.
+
+    Raises:
+        CheckpointError: where it has none.
+    """
+    try:
+        with explained(path):
+            return AutoTokenizer.from_pretrained(path, **_NO_CODE)
+    except CheckpointError as error:
+        base, adapted = base_of(path)
+        if adapted:
+            return load_tokenizer(base)
+        raise CheckpointError(
+            f"{path}: there is no tokenizer beside the model ({error.__cause__})"
+        ) from None
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Keep transformers quiet, and say of what goes wrong what model it is about.
+
+    Raises:
+        CheckpointError: where something did.
+    """
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "trust_remote_code" in str(error):
+            reason = "it comes with code of its own, which is never run"
+        raise CheckpointError(f"{path}: {reason}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

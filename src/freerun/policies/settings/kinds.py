@@ -1,0 +1,40 @@
+"""The kinds of models, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from freerun.policies.settings.base import ModelSettings
+from freerun.policies.settings.pretrained import PretrainedSettings
+from freerun.policies.settings.recurrent import RecurrentSettings
+from freerun.policies.settings.scratch import CausalSettings, Seq2SeqSettings
+from freerun.settings import SettingError, build, did_you_mean
+
+SCRATCH: dict[str, type[ModelSettings]] = {
+    cls.kind: cls for cls in (RecurrentSettings, CausalSettings, Seq2SeqSettings)
+}
+"""The kinds that can be trained from scratch."""
+
+KINDS: dict[str, type[ModelSettings]] = {**SCRATCH, PretrainedSettings.kind: PretrainedSettings}
+"""All kinds."""
+
+
+def kind_of(model: str) -> type[ModelSettings]:
+    """The settings of what a user calls a model: a kind to train from scratch, or where one is."""
+    return SCRATCH.get(model, PretrainedSettings)
+
+
+def settings_from(record: Mapping[str, Any]) -> ModelSettings:
+    """The settings that were written down (see `ModelSettings.record`).
+
+    Records from before there were kinds are of recurrent models.
+
+    Raises:
+        SettingError: where the kind or a setting is unknown, or a value is wrong.
+    """
+    values = dict(record)
+    kind = values.pop("kind", RecurrentSettings.kind)
+    if kind not in KINDS:
+        raise SettingError(f"unknown kind of model {kind!r}{did_you_mean(str(kind), KINDS)}")
+    return build(KINDS[kind], values, "model")

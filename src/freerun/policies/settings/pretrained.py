@@ -1,0 +1,147 @@
+"""The settings of a model that was trained before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from transformers import PreTrainedConfig
+
+from freerun.errors import CheckpointError
+from freerun.policies.huggingface import HuggingFacePolicy, adapt
+from freerun.policies.loading import base_of, config_of, load_model, load_tokenizer
+from freerun.policies.recurrent import RecurrentConfig, RecurrentPolicy
+from freerun.policies.settings.adapters import with_lora
+from freerun.policies.settings.base import ModelSettings, disagreement
+from freerun.policies.settings.scratch import check_text
+from freerun.tasks import load_codec
+from freerun.tasks.base import Codec, Data, DataError, Task
+from freerun.tasks.codec import FILE
+
+DROPOUTS = (
+    "dropout",
+    "dropout_rate",
+    "attention_dropout",
+    "activation_dropout",
+    "hidden_dropout",
+    "attn_pdrop",
+    "embd_pdrop",
+    "resid_pdrop",
+)
+"""What architectures call the probabilities of dropping."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedSettings(ModelSettings):
+    """A model to go on from: a causal model or an encoder-decoder, or a trained model of freerun's.
+
+    It reads and writes what it did before: the tokens of its tokenizer, or those of the task that
+    it was trained on. Weights are read from safetensors only, in single precision. Whatever it
+    says of how to generate is not looked at.
+
+    Args:
+        path: the model's directory, or its id on the Hugging Face hub; of adapters too.
+        lora: train adapters of this rank in all linear layers but the last, scaled by 2, and leave
+            the rest as it is (Hu et al. 2021, arXiv 2106.09685); left out, all weights are trained.
+        dropout: the probability of dropping, wherever the architecture drops; left out, as the
+            model has it.
+
+    Raises:
+        ValueError: where a setting is out of range.
+    """
+
+    kind: ClassVar[str] = "pretrained"
+    training: ClassVar[dict[str, Any]] = {"optimizer": "adamw", "learning_rate": 5e-5}
+
+    path: str
+    lora: int | None = None
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.lora is not None and self.lora < 1:
+            raise ValueError(f"lora is {self.lora}; it must be at least 1")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+
+    @property
+    def own(self) -> Codec | None:
+        """What the model reads and writes, where it was trained by freerun.
+
+        Raises:
+            CheckpointError: where that cannot be read.
+        """
+        if not Path(self.path, FILE).exists():
+            return None
+        try:
+            return load_codec(self.path)
+        except DataError as error:
+            raise CheckpointError(str(error)) from None
+
+    def load(self, task: Task) -> Data:
+        """The data of a task, in the tokens that the model reads and writes.
+
+        Raises:
+            CheckpointError: where there is no such model, or it has no tokenizer.
+            DataError: where the data cannot be used, or the task is not text.
+        """
+        from freerun.tasks.tokenized import data_of, tokenized
+
+        codec = self.own
+        if codec is not None:
+            return data_of(task, codec)
+        config = config_of(self.path)
+        start = config.decoder_start_token_id if config.is_encoder_decoder else None
+        if config.is_encoder_decoder and start is None:
+            raise CheckpointError(f"{self.path}: config.json names no decoder_start_token_id")
+        return tokenized(task, load_tokenizer(self.path), start=start)
+
+    def build(self, codec: Codec) -> HuggingFacePolicy | RecurrentPolicy:
+        """The model as a policy that reads and writes what `codec` says.
+
+        The weights of new adapters are drawn from torch's RNG.
+
+        Raises:
+            CheckpointError: where there is no such model, it cannot be read, or it reads and writes
+                other tokens than those of the codec.
+            MissingExtraError: where there are adapters, and peft is not installed.
+            ValueError: where the model cannot be a policy, or a setting has no effect on it.
+        """
+        own = self.own
+        if own is None and not codec.shared:
+            raise CheckpointError(
+                f"{self.path}: it reads and writes the tokens of its tokenizer, which the data are "
+                "not in; read them by PretrainedSettings.load"
+            )
+        difference = None if own is None else disagreement(own, codec)
+        if difference is not None:
+            raise CheckpointError(f"{self.path}: it does not suit the task: {difference}")
+        config = config_of(self.path)
+        changes = self._dropouts(config)
+        if isinstance(config, RecurrentConfig):
+            if self.lora is not None:
+                raise ValueError(f"lora has no effect on {self.path}: it is a recurrent model")
+            return RecurrentPolicy.from_pretrained(self.path, limit=codec.limit, **changes)
+        limit = check_text(codec, "seq2seq" if config.is_encoder_decoder else "causal")
+        model = load_model(self.path, **changes)
+        if self.lora is not None:
+            if base_of(self.path)[1]:
+                raise ValueError(
+                    f"{self.path} holds adapters, which are trained on; leave lora out"
+                )
+            model = with_lora(model, self.lora)
+        return adapt(model, codec.target, limit=limit, shared=codec.shared)
+
+    def _dropouts(self, config: PreTrainedConfig) -> dict[str, Any]:
+        """The settings of a configuration that are probabilities of dropping, where they change.
+
+        Raises:
+            ValueError: where one is asked for, and there is none.
+        """
+        if self.dropout is None:
+            return {}
+        names = [name for name in DROPOUTS if hasattr(config, name)]
+        if not names:
+            raise ValueError(f"dropout has no effect on {self.path}: {config.model_type} has none")
+        return dict.fromkeys(names, self.dropout)
