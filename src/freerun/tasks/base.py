@@ -51,9 +51,11 @@ class Codec(ABC):
 
     Attributes:
         task: the name of the task.
+        shared: whether sources are written in the tokens of targets, as with a tokenizer.
     """
 
     task: ClassVar[str]
+    shared: ClassVar[bool] = False
 
     @property
     @abstractmethod
