@@ -99,8 +99,8 @@ def test_truncated_configuration(saved):
 def test_another_kind_of_model(saved):
     folder, _ = saved
     path = folder / "config.json"
-    path.write_text(json.dumps({"model_type": "gpt2"}))
-    refused(folder, f"{path}: model_type is 'gpt2'; it must be 'freerun_recurrent'")
+    path.write_text(json.dumps({"model_type": "vit"}))
+    refused(folder, f"{folder}: vit is neither a causal model nor an encoder-decoder of text")
 
 
 def test_a_configuration_out_of_range(saved):

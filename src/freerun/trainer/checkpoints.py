@@ -1,29 +1,36 @@
-"""Reading checkpoints: safetensors and JSON only, and every name and shape is checked."""
+"""Reading checkpoints of every kind of model: nothing that is read is executed."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
 
 from freerun.errors import CheckpointError
-from freerun.policies import RecurrentConfig, RecurrentPolicy
+from freerun.policies import RecurrentConfig, RecurrentPolicy, adapt
+from freerun.policies.loading import load_model
 from freerun.tasks import load_codec
 from freerun.tasks.base import Codec, DataError
+from freerun.trainer.reading import (
+    ADAPTER_CONFIG,
+    ADAPTERS,
+    CONFIG,
+    WEIGHTS,
+    check_weights,
+    read_json,
+    read_tensors,
+)
+from freerun.trainer.weights import load_weights
 
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
+AnyPolicy = Any
+"""A module that is a Policy, for which Python has no type."""
 
 
-def load_policy(
-    directory: str | Path, codec: type[Codec] | None = None
-) -> tuple[RecurrentPolicy, Codec]:
+def load_policy(directory: str | Path, codec: type[Codec] | None = None) -> tuple[AnyPolicy, Codec]:
     """The policy in a checkpoint or a finished run, and what it reads and writes.
+
+    Of adapters, the model that they belong to is loaded from where it was when they were trained.
 
     Args:
         directory: the folder.
@@ -31,14 +38,28 @@ def load_policy(
 
     Raises:
         CheckpointError: where a file is missing, damaged or of another kind of model; it is named.
+        MissingExtraError: where it holds adapters, and peft is not installed.
     """
     folder = Path(directory)
-    contents = read_json(folder / CONFIG)
-    kind = contents.get("model_type")
-    if kind != RecurrentConfig.model_type:
-        raise CheckpointError(
-            f"{folder / CONFIG}: model_type is {kind!r}; it must be {RecurrentConfig.model_type!r}"
-        )
+    if not (folder / ADAPTER_CONFIG).exists():
+        contents = read_json(folder / CONFIG)
+        if contents.get("model_type") == RecurrentConfig.model_type:
+            return _recurrent(folder, contents, codec)
+    found = _codec(folder, codec)
+    if found.limit is None:
+        raise CheckpointError(f"{folder}: outputs of the task {found.task} are not text")
+    with torch.random.fork_rng(devices=[]):
+        model = load_model(str(folder), dtype=_dtype(folder))
+        try:
+            policy = adapt(model, found.target, limit=found.limit, shared=found.shared)
+        except ValueError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
+    return policy.eval(), found
+
+
+def _recurrent(
+    folder: Path, contents: dict[str, Any], codec: type[Codec] | None
+) -> tuple[RecurrentPolicy, Codec]:
     try:
         config = RecurrentConfig.from_dict(contents)
         with torch.random.fork_rng(devices=[]):
@@ -46,14 +67,32 @@ def load_policy(
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     load_weights(policy, folder / WEIGHTS)
-    try:
-        found = load_codec(str(folder)) if codec is None else codec.from_pretrained(str(folder))
-    except DataError as error:
-        raise CheckpointError(str(error)) from None
+    found = _codec(folder, codec)
     difference = disagreement(config, found)
     if difference is not None:
         raise CheckpointError(f"{folder}: config.json and codec.json disagree: {difference}")
     return policy.eval(), found
+
+
+def _codec(folder: Path, codec: type[Codec] | None) -> Codec:
+    try:
+        return load_codec(str(folder)) if codec is None else codec.from_pretrained(str(folder))
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _dtype(folder: Path) -> torch.dtype:
+    """What weights were kept in; those of adapters say nothing of the model beneath."""
+    if (folder / ADAPTER_CONFIG).exists():
+        read_tensors(folder / ADAPTERS)
+        return torch.float32
+    check_weights(folder)
+    contents = read_json(folder / CONFIG)
+    name = contents.get("dtype") or contents.get("torch_dtype") or "float32"
+    found = getattr(torch, str(name), None)
+    if not isinstance(found, torch.dtype):
+        raise CheckpointError(f"{folder / CONFIG}: unknown dtype {name!r}")
+    return found
 
 
 def disagreement(config: RecurrentConfig, codec: Codec) -> str | None:
@@ -75,62 +114,3 @@ def disagreement(config: RecurrentConfig, codec: Codec) -> str | None:
         if symbol != other:
             return f"symbol {i} of the model is {symbol!r}, of the task {other!r}"
     return None
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file.
-
-    Raises:
-        CheckpointError: where there is no such file, or it is damaged.
-    """
-    _expect(path)
-    try:
-        return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: truncated or damaged ({error})") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        CheckpointError: where there is no such file, or it holds no JSON object.
-    """
-    _expect(path)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: it must hold a JSON object")
-    return found
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load all weights of a module from a safetensors file.
-
-    Raises:
-        CheckpointError: where there is no such file, it is damaged, or its weights are those of
-            another model; the first that differs is named.
-    """
-    found, own = read_tensors(path), module.state_dict()
-    # Of weights that are tied, a file holds one.
-    there = {value.data_ptr() for name, value in own.items() if name in found}
-    faults = []
-    for name, value in own.items():
-        if name not in found and value.data_ptr() not in there:
-            faults.append(f"{name} is missing")
-        elif name in found and found[name].shape != value.shape:
-            shapes = list(found[name].shape), list(value.shape)
-            faults.append(f"{name} has shape {shapes[0]}, not {shapes[1]}")
-    faults += [f"{name} is not part of it" for name in sorted(found.keys() - own.keys())]
-    if faults:
-        raise CheckpointError(f"{path}: weights of another model: {faults[0]}")
-    module.load_state_dict(found, strict=False)
-
-
-def _expect(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise CheckpointError(f"{path.parent}: there is no such directory")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file; is {path.parent} a checkpoint?")
