@@ -96,6 +96,7 @@ def test_a_run_leaves_a_policy_and_its_record(tmp_path):
     assert sorted(
         path.name for path in (tmp_path / "deep" / "run").iterdir() if path.is_file()
     ) == [
+        "README.md",
         "codec.json",
         "config.json",
         "freerun.json",

@@ -15,6 +15,9 @@ from freerun.evaluate import Decoding, decode, teacher_forced_total
 from freerun.methods.base import Clock, Method, Outcome
 from freerun.rolling import evaluation_mode
 
+_WHOLE = ("base_model_prefix", "get_input_embeddings", "get_output_embeddings")
+"""By these accelerate finds layers to shard apart from the rest; but a policy is gathered whole."""
+
 
 class Objective(nn.Module):
     """A policy and the method it is trained by.
@@ -112,7 +115,8 @@ class Objective(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name.startswith("__") or "model" not in self.__dict__.get("_modules", {}):
+            inside = "model" in self.__dict__.get("_modules", {})
+            if name.startswith("__") or name in _WHOLE or not inside:
                 raise
             return getattr(self.model, name)
 

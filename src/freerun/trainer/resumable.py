@@ -18,25 +18,37 @@ from torch import Tensor
 from transformers.trainer_callback import ExportableState
 
 from freerun.errors import CheckpointError
-from freerun.trainer.checkpoints import WEIGHTS, load_weights, read_json, read_tensors
 from freerun.trainer.folders import newest, publish, rotate, saving, sweep, temporary
 from freerun.trainer.objective import Objective
-from freerun.trainer.progress import hushed
+from freerun.trainer.reading import read_json, read_tensors
+from freerun.trainer.sharding import (
+    is_sharded,
+    optimizer_state,
+    set_optimizer_state,
+    set_state,
+    whole_state,
+)
+from freerun.trainer.weights import save_weights, saved_weights
 
 EXTRAS = "objective.safetensors"
 STATE = "trainer_state.json"
+OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
+_MODEL = "model."
+"""What the names of the policy's weights begin with in an objective."""
 
 
 class ResumableTrainer(transformers.Trainer):
     """A Trainer that keeps its state in folders checkpoint-UPDATE of the run's folder.
 
     A folder is written under another name, brought to the disk, and renamed last. It holds the
-    policy (config.json, model.safetensors), the codec, the modules that a method trains beside the
-    policy (objective.safetensors), optimiser, learning rate and random state (read by `torch.load`
-    with `weights_only`), the method's own state, and trainer_state.json.
+    policy (config.json and model.safetensors, or adapters), its card, the codec, the modules that a
+    method trains beside the policy (objective.safetensors), optimiser, learning rate and random
+    state (read by `torch.load` with `weights_only`), the method's own state, and trainer_state.json.
     """
 
     objective: Objective
+    _kept: int | None = None
+    """The update after which the model was as it is now, where that is not the last."""
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """Train, from a checkpoint where one is given.
@@ -87,33 +99,48 @@ class ResumableTrainer(transformers.Trainer):
             rotate(output, self.args.save_total_limit, best)
         self.accelerator.wait_for_everyone()
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save policy and codec, in the form that `load_policy` reads; the first process writes.
+
+        All processes must call this where parameters are sharded.
+        """
+        state = whole_state(self.objective) if is_sharded(self.objective) else None
+        self._save(output_dir, state)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Save policy and codec, in the form that `load_policy` reads."""
+        """Save policy and codec; from `state_dict` where the objective does not have it all."""
         if not self.args.should_save:
             return
         folder = Path(output_dir or self.args.output_dir)
-        with hushed():
-            self.objective.model.save_pretrained(folder)
+        save_weights(self.objective.model, folder, _of_model(state_dict))
         self.processing_class.save_pretrained(str(folder))
-        extras = _extras(self.objective)
+        extras = _extras(self.objective.state_dict() if state_dict is None else state_dict)
         if extras:
             safetensors.torch.save_file(extras, folder / EXTRAS)
+        self._describe(folder)
+
+    def _describe(self, folder: Path) -> None:
+        """Say in the folder what the model is."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
-        load_weights(self.objective.model, folder / WEIGHTS)
-        own = _extras(self.objective)
+        self._load_policy(folder)
+        own = _extras(self.objective.state_dict())
         if own:
             found = read_tensors(folder / EXTRAS)
             if found.keys() != own.keys():
                 name = min(found.keys() ^ own.keys())
                 raise CheckpointError(f"{folder / EXTRAS}: of another method: {name} differs")
-            self.objective.load_state_dict(found, strict=False)
+            set_state(self.objective, found)
         self._load_method(folder)
 
+    def _load_policy(self, folder: Path) -> None:
+        weights = saved_weights(self.objective.model, folder)
+        set_state(self.objective, {f"{_MODEL}{name}": value for name, value in weights.items()})
+
     def _load_best_model(self) -> None:
-        folder = Path(self.args.output_dir, f"checkpoint-{self.state.best_global_step}")
-        load_weights(self.objective.model, folder / WEIGHTS)
+        self._load_policy(Path(self.args.output_dir, f"checkpoint-{self.state.best_global_step}"))
+        self._kept = self.state.best_global_step
 
     def _init_training_state(self, max_steps: int, updates: int, epochs: int, *rest: Any) -> Any:
         """Find the best checkpoint again, should the run have moved; and go on only if it may."""
@@ -163,14 +190,26 @@ class ResumableTrainer(transformers.Trainer):
         if "cuda" in state and self.args.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"], self.args.device)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        folder, optimizer = Path(output_dir), self.optimizer.optimizer
+        if is_sharded(self.objective):
+            state = optimizer_state(self.objective, optimizer)
+        else:
+            state = optimizer.state_dict()
+        if self.args.should_save:
+            torch.save(state, folder / OPTIMIZER)
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        kept = {"optimizer.pt": self.optimizer, "scheduler.pt": self.lr_scheduler}
-        for name, owner in kept.items():
-            path = Path(checkpoint, name)
-            with reading(path):
-                owner.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        path = Path(checkpoint, OPTIMIZER)
+        with reading(path):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            set_optimizer_state(self.objective, self.optimizer.optimizer, state)
+        path = Path(checkpoint, SCHEDULER)
+        with reading(path):
+            self.lr_scheduler.load_state_dict(torch.load(path, weights_only=True))
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -203,13 +242,16 @@ class ResumableTrainer(transformers.Trainer):
         return f"{Path(name).stem}_{self.args.process_index}{Path(name).suffix}"
 
 
-def _extras(objective: Objective) -> dict[str, Tensor]:
+def _of_model(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """What is of the policy in the state of an objective, by its names there."""
+    if state is None:
+        return None
+    return {k.removeprefix(_MODEL): v for k, v in state.items() if k.startswith(_MODEL)}
+
+
+def _extras(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """What is saved of an objective beside its policy."""
-    return {
-        name: value.contiguous()
-        for name, value in objective.state_dict().items()
-        if not name.startswith("model.")
-    }
+    return {k: v.contiguous() for k, v in state.items() if not k.startswith(_MODEL)}
 
 
 @contextmanager

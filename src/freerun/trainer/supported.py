@@ -6,13 +6,14 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from freerun.tasks.base import Examples, Task
+from freerun.tasks.base import Examples
 
 _NEUTRAL: dict[str, tuple[Any, str]] = {
     "label_smoothing_factor": (0.0, "MLE has label_smoothing"),
     "push_to_hub": (False, "push the policy itself, once it is trained"),
-    "fsdp": (None, "parameters are not sharded"),
-    "deepspeed": (None, "parameters are not sharded"),
+    "deepspeed": (None, "use FSDP to shard parameters"),
+    "use_liger_kernel": (False, "it replaces the loss of a model, which a method computes itself"),
+    "neftune_noise_alpha": (None, "own tokens are written without noise; use dropout"),
     "bf16_full_eval": (False, "bf16 holds for evaluations too"),
     "fp16_full_eval": (False, "fp16 holds for evaluations too"),
     "average_tokens_across_devices": (True, "a loss is a mean over the tokens of all processes"),
@@ -21,9 +22,7 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
 """The only value that is supported, and why."""
 
 
-def check(
-    args: TrainingArguments, train: Examples, dev: Examples | None, task: Task | None
-) -> None:
+def check(args: TrainingArguments, train: Examples, dev: Examples | None) -> None:
     """Refuse what would have no effect, or cannot work.
 
     Raises:
@@ -33,9 +32,12 @@ def check(
         value = getattr(args, name, neutral)
         if value != neutral and (value or neutral):
             raise ValueError(f"{name}={value} is not supported: {why}")
+    if (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
+        raise ValueError(
+            "activation_checkpointing_kwargs: use_reentrant=True is not supported, as a policy may "
+            "run several times in an update; leave it out"
+        )
     if len(train) == 0:
         raise ValueError("there are no examples to train on")
     if dev is not None and len(dev) == 0:
         raise ValueError("there are no examples to evaluate on")
-    if args.eval_strategy != "no" and task is None:
-        raise ValueError("evaluation needs a task, which knows its metrics")

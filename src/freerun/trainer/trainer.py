@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     PrinterCallback,
@@ -20,15 +21,18 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from freerun.evaluate import GREEDY, Decoding
 from freerun.methods.base import Method
-from freerun.tasks.base import Codec, Examples, Task
+from freerun.tasks.base import Examples, Task
 from freerun.trainer.callbacks import LogWithEvaluation, Meter, Timekeeper
+from freerun.trainer.card import Card
 from freerun.trainer.free_run import free_run
 from freerun.trainer.garbage import left_alone
 from freerun.trainer.objective import Objective
 from freerun.trainer.progress import ProgressBar
 from freerun.trainer.resumable import ResumableTrainer
+from freerun.trainer.sharding import prepare
 from freerun.trainer.stream import Order, Stream
 from freerun.trainer.supported import check
+from freerun.trainer.surface import Model, Processing, Rows, examples_of, given
 
 
 class Trainer(ResumableTrainer):
@@ -40,13 +44,18 @@ class Trainer(ResumableTrainer):
     had never stopped.
 
     Args:
-        model: the policy.
-        method: how it is trained.
+        model: a Hugging Face causal model or encoder-decoder, its directory or its id on the hub; a
+            PeftModel; or a policy, or the directory of one that freerun trained.
+        method: how it is trained, or the name of a method of `METHODS` with its usual settings.
         args: transformers' settings.
-        processing_class: what the policy reads and writes; saved with it.
-        train_dataset: what to train on.
-        eval_dataset: what to evaluate on.
-        task: knows the metrics of an evaluation.
+        processing_class: the tokenizer of the model, or the codec of a task; saved with the model.
+            Left out, the tokenizer or codec beside the model.
+        train_dataset: what to train on: a Dataset of the datasets library or a list of mappings,
+            with the columns that `TextExamples` knows; or Examples of a task.
+        eval_dataset: what to evaluate on, likewise.
+        peft_config: a configuration of peft: adapters are trained in place of the model's weights.
+        task: knows the metrics of an evaluation; left out, outputs are compared with references
+            (see `Outputs`).
         horizon: the updates that schedules are fitted to, after which they stay as they are; by
             default all updates.
         budget: the seconds of training after which to stop.
@@ -55,18 +64,23 @@ class Trainer(ResumableTrainer):
         callbacks: what else to call.
 
     Raises:
-        ValueError: where `args` asks for what this Trainer does not do.
+        ValueError: where `args` asks for what this Trainer does not do, something is missing, or
+            model, method and data do not suit each other.
+        DataError: where rows cannot be used.
+        CheckpointError: where a model cannot be read.
+        MissingExtraError: where `peft_config` is given and peft is not installed.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        method: Method,
+        model: Model,
+        method: Method | str,
         args: TrainingArguments,
-        processing_class: Codec,
-        train_dataset: Examples,
-        eval_dataset: Examples | None = None,
+        processing_class: Processing | None = None,
+        train_dataset: Examples | Rows | None = None,
+        eval_dataset: Examples | Rows | None = None,
         *,
+        peft_config: Any = None,
         task: Task | None = None,
         horizon: int | None = None,
         budget: float | None = None,
@@ -74,26 +88,36 @@ class Trainer(ResumableTrainer):
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        check(args, train_dataset, eval_dataset, task)
+        found = given(
+            model,
+            method,
+            processing_class,
+            train_dataset,
+            eval_dataset,
+            peft_config=peft_config,
+            task=task,
+            seed=args.seed,
+        )
+        check(args, found.train, found.dev)
         # One process drives one device; several are started by a launcher.
         args._n_gpu = min(args.n_gpu, 1)
         args.logging_nan_inf_filter = False
         args.dataloader_pin_memory &= args.device.type == "cuda"
-        self.objective = Objective(model, method)
-        self.task, self.decoding = task, decoding
+        self.objective = Objective(found.policy, found.method)
+        self.task, self.decoding = found.task, decoding
         self.meter = Meter(budget)
         super().__init__(
             model=self.objective,
             args=args,
             data_collator=_as_it_is,
-            train_dataset=Stream(train_dataset),
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
+            train_dataset=Stream(found.train),
+            eval_dataset=found.dev,
+            processing_class=found.codec,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         if args.max_steps <= 0:
             per_update = self.get_total_train_batch_size(args)
-            args.max_steps = math.ceil(args.num_train_epochs * len(train_dataset) / per_update)
+            args.max_steps = math.ceil(args.num_train_epochs * len(found.train) / per_update)
         self.horizon = horizon or args.max_steps
         self.remove_callback(PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
         self._bars = [] if args.disable_tqdm else [ProgressBar(self.meter)]
@@ -107,6 +131,12 @@ class Trainer(ResumableTrainer):
             self.add_callback(callback)
         self._checked = 0
         self.control: TrainerControl
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator, and see that it shards parameters, if at all, as a policy needs."""
+        super().create_accelerator_and_postprocess()
+        prepare(self.accelerator, self.args)
+        self.is_fsdp_enabled = getattr(self.accelerator.state, "fsdp_plugin", None) is not None
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train (see `ResumableTrainer.train`)."""
@@ -200,7 +230,7 @@ class Trainer(ResumableTrainer):
 
     def evaluate(
         self,
-        eval_dataset: Examples | None = None,
+        eval_dataset: Examples | Rows | None = None,
         ignore_keys: Any = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
@@ -212,11 +242,12 @@ class Trainer(ResumableTrainer):
             metric_key_prefix: stands before the name of each metric.
 
         Raises:
-            ValueError: where there is nothing to evaluate on, or no task to score outputs.
+            ValueError: where there is nothing to evaluate on.
         """
-        examples = self.eval_dataset if eval_dataset is None else eval_dataset
-        if examples is None or self.task is None:
-            raise ValueError("evaluation needs an eval_dataset and a task")
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        if data is None:
+            raise ValueError("evaluation needs an eval_dataset")
+        examples = examples_of(data, self.processing_class, "eval_dataset")
         hypotheses, loss = free_run(
             self.model_wrapped, self.objective.model, examples, self.decoding, self.args
         )
@@ -228,6 +259,27 @@ class Trainer(ResumableTrainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _describe(self, folder: Path) -> None:
+        """Write the card: with the metrics of the model that is saved, where it was evaluated."""
+        update = self.state.global_step if self._kept is None else self._kept
+        entries = [entry for entry in self.state.log_history if entry["step"] == update]
+        metrics = {
+            name.removeprefix("eval_"): value
+            for entry in entries
+            for name, value in entry.items()
+            if name.startswith("eval_")
+        }
+        Card(
+            Path(self.args.output_dir).absolute().name,
+            self.objective.model,
+            self.objective.method,
+            self.task,
+            self.decoding,
+            self.args.to_dict(),
+            update,
+            metrics,
+        ).write(folder)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Not here: `freerun.evaluate` decodes and scores any examples.

@@ -1,0 +1,134 @@
+"""Parameters that are sharded over processes: FSDP2, through accelerate.
+
+An `Objective` is sharded as one unit: its weights are gathered when its forward pass begins and
+let go when the backward pass ends, and between updates each process holds its share of weights,
+gradients and optimiser state. So a process may make as many passes of the policy in an update as
+its batch needs, which differ where sentences do: nothing is exchanged in between.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+from torch.optim import Optimizer
+from transformers import TrainingArguments
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether a module holds a share of its parameters only."""
+    return isinstance(module, FSDPModule)
+
+
+def prepare(accelerator: Accelerator, args: TrainingArguments) -> None:
+    """See that parameters will be sharded in the way that is done here, if they are to be.
+
+    On the CPU accelerate does not shard; here it does, as on a GPU.
+
+    Args:
+        accelerator: as it was made.
+        args: may ask for it; so may `accelerate launch`, which accelerate looks up itself.
+
+    Raises:
+        ValueError: naming the setting that is not supported, and what is.
+    """
+    state, wanted = accelerator.state, args.fsdp_plugin_args
+    plugin = getattr(state, "fsdp_plugin", None)
+    launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    on_cpu = state.distributed_type == DistributedType.MULTI_CPU
+    if plugin is None and on_cpu and (wanted is not None or launched):
+        plugin = FullyShardedDataParallelPlugin(**(wanted or {}))
+        state.fsdp_plugin, state.distributed_type = plugin, DistributedType.FSDP
+    if plugin is None:
+        return
+    if wanted is not None and "auto_wrap_policy" not in args.fsdp_config:
+        plugin.auto_wrap_policy = None
+    _check(plugin, accelerator.mixed_precision)
+    if accelerator.mixed_precision == "bf16":
+        # Losses and metrics stay in the precision they were computed in.
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32
+        )
+
+
+def _check(plugin: FullyShardedDataParallelPlugin, precision: str) -> None:
+    """Refuse what cannot work."""
+    faults = {
+        "fsdp_version=1": (plugin.fsdp_version != 2, "set fsdp_version: 2"),
+        "an auto_wrap_policy": (
+            plugin.auto_wrap_policy is not None,
+            "a method makes each process run as many passes as its batch needs, so a model is "
+            "sharded as one unit; set fsdp_auto_wrap_policy: NO_WRAP",
+        ),
+        "activation_checkpointing": (
+            plugin.activation_checkpointing,
+            "use the activation_checkpointing of TrainingArguments",
+        ),
+        "cpu_ram_efficient_loading": (
+            plugin.cpu_ram_efficient_loading,
+            "every process loads the model; set fsdp_cpu_ram_efficient_loading: false",
+        ),
+    }
+    for name, (wrong, right) in faults.items():
+        if wrong:
+            raise ValueError(f"FSDP with {name} is not supported: {right}")
+    if precision == "fp16":
+        raise ValueError("FSDP with fp16 is not supported: use bf16")
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """All weights of a sharded module, on the first process; all processes must call this.
+
+    Of weights that are tied, there is one.
+    """
+    found: dict[str, Any] = get_model_state_dict(module, options=_WHOLE)
+    once = {name for name, _ in module.named_parameters()}
+    every = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return {name: value for name, value in found.items() if name not in every - once}
+
+
+def set_state(module: nn.Module, state: dict[str, Any]) -> None:
+    """Load weights, or some of them, into a module, sharded or not; of tied ones, one is enough."""
+    if not is_sharded(module):
+        module.load_state_dict(state, strict=False)
+        return
+    options = StateDictOptions(full_state_dict=True, strict=False)
+    set_model_state_dict(module, state, options=options)
+
+
+def optimizer_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """The whole state of an optimiser of a sharded module, on the first process."""
+    found: dict[str, Any] = get_optimizer_state_dict(module, optimizer, options=_WHOLE)
+    return found
+
+
+def set_optimizer_state(module: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Load the state of an optimiser: its own, or that of `optimizer_state` where it is sharded.
+
+    Raises:
+        ValueError: where one is that of a sharded module, and the other is not.
+    """
+    names = [name for group in state["param_groups"] for name in group["params"]]
+    numbered = all(isinstance(name, int) for name in names)
+    if numbered is is_sharded(module):
+        had = "were not" if numbered else "were"
+        raise ValueError(f"parameters {had} sharded when it was written; go on in the same way")
+    if numbered:
+        optimizer.load_state_dict(state)
+    else:
+        whole = StateDictOptions(full_state_dict=True)
+        set_optimizer_state_dict(module, optimizer, state, options=whole)
