@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -31,10 +33,19 @@ class CausalPolicy(HuggingFacePolicy):
 
     @property
     def positions(self) -> int | None:
-        """The rows of a table of positions, where the model has one."""
+        """The rows of a table of positions, or as many as have angles of their own.
+
+        Angles that change with the longest row (longrope, dynamic) are kept to the rows that do not
+        change them: else a row would be scored as its batch is long.
+        """
         config = self.config.get_text_config(decoder=True)
-        rotary = getattr(config, "rope_parameters", None) or getattr(config, "rope_theta", None)
-        return None if rotary else getattr(config, "max_position_embeddings", None)
+        angles = getattr(config, "rope_parameters", None)
+        if not angles:
+            rotary = getattr(config, "rope_theta", None)
+            return None if rotary else getattr(config, "max_position_embeddings", None)
+        each = [angles] if "rope_type" in angles else angles.values()
+        bounds = (_unchanged(config, some) for some in each if some)
+        return min((bound for bound in bounds if bound is not None), default=None)
 
     @property
     def window(self) -> int | None:
@@ -58,19 +69,23 @@ class CausalPolicy(HuggingFacePolicy):
         return lengths
 
     def start(self, source: Source) -> Rows:
-        """The state of every prompt before cell 0."""
+        """The state of every prompt before cell 0.
+
+        Raises:
+            ValueError: where a prompt is empty, or leaves no position to write at.
+        """
         self.check_cache()
-        before, first = self.before(source), None
+        before, tokens, first = self.before(source), self._tokens(source), None
         if self.shared:
-            first = source.values.gather(1, before[:, None])[:, 0]
+            first = tokens.gather(1, before[:, None])[:, 0]
         longest = int(before.max())
+        if self.positions is not None and longest >= self.positions:
+            self.limit(source)  # says which row
         if longest == 0:
             return Rows(Past.empty(), None, before, first)
         positions = torch.arange(longest, device=before.device).expand(len(before), -1)
         # Padding stands behind what is read, where no token looks: so it needs no mask.
-        _, past, _ = self.read(
-            self._tokens(source)[:, :longest], positions, None, Past.empty(), None
-        )
+        _, past, _ = self.read(tokens[:, :longest], positions, None, Past.empty(), None)
         slots, kept = right_edge(before)
         if kept is not None:
             past = past.gather(torch.arange(len(before), device=before.device), slots)
@@ -157,3 +172,10 @@ class CausalPolicy(HuggingFacePolicy):
             return torch.where(ours, prompts, inputs[rows, inside])
         embedded = self.embed(prompts).to(inputs.dtype)
         return torch.where(ours[..., None], embedded, inputs[rows, inside])
+
+
+def _unchanged(config: Any, angles: dict[str, Any]) -> int | None:
+    """The longest row that leaves angles as they are; None where all do."""
+    if angles["rope_type"] == "longrope":
+        return angles["original_max_position_embeddings"]
+    return config.max_position_embeddings if angles["rope_type"] == "dynamic" else None

@@ -21,6 +21,9 @@ SOURCES = (2, 5, 1)
 CELLS = 4
 """The cells of each of its rows."""
 
+FAILURES = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError)
+"""What models raise that do not take what they are given."""
+
 Found = Iterator[tuple[str, Float[Tensor, "n a"], Float[Tensor, "n a"]]]
 """What was read, the scores that came of it, and those that should have come."""
 
@@ -30,18 +33,24 @@ def probe(policy: HuggingFacePolicy) -> None:
     """Compare rows of different lengths, steps, forks and embeddings to recomputation.
 
     Raises:
-        ValueError: where scores differ; it says of what.
+        ValueError: where scores differ, and it says of what; or where the model cannot be run so.
     """
     if policy.device.type == "meta":
         return
-    with evaluation_mode(policy):
-        for what, scores, expected in _readings(policy):
-            if not _close(scores, expected):
-                difference = float((scores - expected).abs().max())
-                raise ValueError(
-                    f"{type(policy.inner).__name__} cannot be used: of {what}, its scores differ "
-                    f"from recomputation by {difference:.2g}"
-                )
+    name = type(policy.inner).__name__
+    try:
+        with evaluation_mode(policy):
+            for what, scores, expected in _readings(policy):
+                if not _close(scores, expected):
+                    difference = float((scores - expected).abs().max())
+                    raise ValueError(
+                        f"{name} cannot be used: of {what}, its scores differ from recomputation "
+                        f"by {difference:.2g}"
+                    )
+    except FAILURES as error:
+        raise ValueError(
+            f"{name} cannot be used: it does not read rows with a cache ({error!r})"
+        ) from error
 
 
 @torch.no_grad()
@@ -56,9 +65,9 @@ def reads_trees(policy: HuggingFacePolicy) -> bool:
         everywhere = torch.ones_like(tree, dtype=torch.bool)
         try:
             trace = policy.force(source, tree, parents.expand_as(tree))
-        except ValueError:
+            scores = trace.logits(everywhere).unflatten(0, tree.shape)
+        except (ValueError, *FAILURES):
             return False
-        scores = trace.logits(everywhere).unflatten(0, tree.shape)
         for path in ([0, 1, 2, 3], [0, 4, 5, 6]):
             if not _close(scores[:, path], _recomputed(policy, source, tree[:, path])):
                 return False
