@@ -17,7 +17,7 @@ SPECIAL = ("<pad>", "<eos>", "<bos>")
 LETTERS = "abcdefghij"
 ROWS = 16
 """Of the embedding, 3 more than there are tokens: tables are often padded."""
-PLACES = 24
+PLACES = 16
 """Absolute positions, where a model has them."""
 
 
