@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from freerun.tasks.arithmetic import Arithmetic, ArithmeticCodec
-from freerun.tasks.base import Codec, Data, DataError, Examples, Sources, Task
+from freerun.tasks.arithmetic import Arithmetic
+from freerun.tasks.arithmetic_codec import ArithmeticCodec
+from freerun.tasks.base import Codec, Data, DataError, Examples, Sources, Splits, Task
 from freerun.tasks.codec import SavedCodec, read_json
 from freerun.tasks.digits import Digits, DigitsCodec
 from freerun.tasks.extras import MissingExtraError
 from freerun.tasks.ocr import Ocr, OcrCodec
-from freerun.tasks.spelling import Spelling, SpellingCodec
+from freerun.tasks.spelling import Spelling
+from freerun.tasks.spelling_codec import SpellingCodec
 from freerun.tasks.tagging import Tagging
 from freerun.tasks.tagging_codec import TaggingCodec
 from freerun.tasks.translation import Translation
@@ -66,6 +68,7 @@ __all__ = [
     "Sources",
     "Spelling",
     "SpellingCodec",
+    "Splits",
     "Tagging",
     "TaggingCodec",
     "Task",

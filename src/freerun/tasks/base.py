@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Int
 from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.vocabulary import Vocabulary
+
+T = TypeVar("T")
 
 
 class DataError(ValueError):
@@ -136,6 +138,19 @@ class Codec(ABC):
         """
 
 
+class Splits(dict[str, list[T]]):
+    """What stands in each split: `train`, `dev` and `test`.
+
+    Args:
+        parts: the splits.
+        notes: what a user should know of them.
+    """
+
+    def __init__(self, parts: Mapping[str, Iterable[T]], notes: Sequence[str] = ()) -> None:
+        super().__init__({name: list(part) for name, part in parts.items()})
+        self.notes = list(notes)
+
+
 @dataclass(frozen=True)
 class Data:
     """A task's data, read and split.
@@ -182,6 +197,17 @@ class Task(ABC):
         Raises:
             DataError: naming the file, the line and what would be right.
         """
+
+    def texts(self) -> Splits[tuple[str, str]]:
+        """The splits as pairs of texts, source and target, for models with a tokenizer.
+
+        Raises:
+            DataError: where sources or targets are no text; also as `load` does.
+        """
+        raise DataError(
+            f"the task {self.name} is not text, which is all that a tokenizer reads and writes; "
+            "take a recurrent model"
+        )
 
     @abstractmethod
     def score(

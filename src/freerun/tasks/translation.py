@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 from freerun.tasks import metrics
-from freerun.tasks.base import Codec, Data, DataError, Examples, Task
+from freerun.tasks.base import Codec, Data, DataError, Examples, Splits, Task
 from freerun.tasks.parallel import Columns, Pair
 from freerun.tasks.pieces import BYTES, Words
 from freerun.tasks.scored import constant_majority
@@ -18,6 +19,9 @@ from freerun.tasks.translation_metrics import TranslationMetrics
 
 OWN = 2_000
 """The most pairs of a dev or test set of our own, where no size is given."""
+
+OWN_TOKENS = ("tokens", "source_size", "target_size")
+"""Settings of the tokens that are learnt from the data."""
 
 UNKNOWN = 0
 """The token `<unk>`, where there is one: it comes first in a vocabulary."""
@@ -158,6 +162,42 @@ class Translation(Task):
             MissingExtraError: where a library is not installed.
         """
         self._metrics()
+        parts, notes = self._parts()
+        codec = TranslationCodec.learn(
+            parts["train"],
+            tokens=self.tokens,
+            lower=self.lower,
+            tokenised=self.tokenised,
+            sizes=(self.source_size, self.target_size),
+            columns=self.columns,
+        )
+        train, dev, test = (codec.examples(parts[name]) for name in ("train", "dev", "test"))
+        notes.append(known("source", codec.source, test.sources))
+        notes.append(known("target", codec.target, test.targets.shortened(1)))
+        return Data(train, dev, test, codec, notes)
+
+    def texts(self) -> Splits[tuple[str, str]]:
+        """The pairs of every split.
+
+        Raises:
+            DataError: naming the file, the line and what would be right; also where a setting of
+                the task's own tokens is given.
+            MissingExtraError: where a library is not installed.
+        """
+        for setting in dataclasses.fields(self):
+            if setting.name in OWN_TOKENS and getattr(self, setting.name) != setting.default:
+                raise DataError(
+                    f"translation: {setting.name} has no effect where the model has a tokenizer; "
+                    "leave it out"
+                )
+        self._metrics()
+        parts, notes = self._parts()
+        plain = str.lower if self.lower else str
+        pairs = {k: [(plain(p.source), plain(p.target)) for p in part] for k, part in parts.items()}
+        return Splits(pairs, notes)
+
+    def _parts(self) -> tuple[dict[str, list[Pair]], list[str]]:
+        """The pairs of every split, and notes on them."""
         files = {name: self._files(name) for name in ("train", "dev", "test")}
         parts = read_parts(self.data, files, self.columns, self.subset)
         where, total = self.data or self.train_source, len(parts["train"])
@@ -176,18 +216,7 @@ class Translation(Task):
         notes += cut(parts, sizes, self.seed, "translation", "pairs")
         notes += overlaps(parts)
         notes.append(", ".join(f"{name} {len(parts[name])}" for name in sizes) + " pairs")
-        codec = TranslationCodec.learn(
-            parts["train"],
-            tokens=self.tokens,
-            lower=self.lower,
-            tokenised=self.tokenised,
-            sizes=(self.source_size, self.target_size),
-            columns=self.columns,
-        )
-        train, dev, test = (codec.examples(parts[name]) for name in sizes)
-        notes.append(known("source", codec.source, test.sources))
-        notes.append(known("target", codec.target, test.targets.shortened(1)))
-        return Data(train, dev, test, codec, notes)
+        return parts, notes
 
     def _target(self, pair: Pair) -> str:
         """What makes pairs equal when they are split."""
