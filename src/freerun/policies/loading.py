@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,7 +119,7 @@ def load_model(
         raise CheckpointError(f"{base}: weights are missing, such as {missing[0]}")
     if adapted:
         peft = extra("peft", "lora", f"{path}, which holds adapters,")
-        with explained(path):
+        with explained(path), unwarned():
             model = peft.PeftModel.from_pretrained(model, path, is_trainable=trainable)
     return model.eval()
 
@@ -139,6 +140,14 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         raise CheckpointError(
             f"{path}: there is no tokenizer beside the model ({error.__cause__})"
         ) from None
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Say nothing of what peft asks for, and transformers is about to remove."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is", FutureWarning)
+        yield
 
 
 @contextmanager

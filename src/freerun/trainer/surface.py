@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from freerun.methods import METHODS
 from freerun.methods.base import Method, check_method, suited
 from freerun.policies.huggingface import HuggingFacePolicy, adapt
-from freerun.policies.loading import load_model, load_tokenizer
+from freerun.policies.loading import load_model, load_tokenizer, unwarned
 from freerun.policies.settings.base import disagreement
 from freerun.policy import Policy
 from freerun.settings import did_you_mean
@@ -160,7 +160,7 @@ def _with_adapters(policy: Any, codec: Codec, peft_config: Any, seed: int) -> Hu
             "adapters are saved without the model that they belong to, which must be found again: "
             "save it first, and give its path or name as model"
         )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), unwarned():
         torch.manual_seed(seed)
         model = peft.get_peft_model(policy.model, peft_config)
     adapted = _adapt(model, codec)

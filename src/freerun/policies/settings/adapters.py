@@ -6,6 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from freerun.policies.loading import unwarned
 from freerun.tasks.extras import extra
 
 SCALE = 2
@@ -30,4 +31,5 @@ def with_lora(model: PreTrainedModel, rank: int) -> nn.Module:
         # GPT-2 keeps its matrices the other way round.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
-    return peft.get_peft_model(model, config)
+    with unwarned():
+        return peft.get_peft_model(model, config)
