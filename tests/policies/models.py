@@ -181,59 +181,63 @@ def tiny_model(
     return model
 
 
-def words_of(name, *, shared=True, pad=None):
+def words_of(name, *, shared=True, pad=0, letters=LETTERS):
     """The vocabulary: of a tokenizer that both sides share, or of a task's own letters."""
     if not shared:
-        return Vocabulary.build(LETTERS, eos=True)
+        return Vocabulary.build(letters, eos=True)
     settings = ARCHITECTURES[name].settings
     start = settings.get("decoder_start_token_id", settings.get("bos_token_id"))
-    return Vocabulary(SPECIAL + tuple(LETTERS), bos=start, pad=0 if pad is None else pad, eos=1)
+    return Vocabulary((*SPECIAL, *letters), bos=start, pad=pad, eos=1)
 
 
-def tiny_adapted(name, *, shared=True, pad=None, limit=6, **settings):
-    """A tiny model as a policy."""
-    words = words_of(name, shared=shared, pad=pad)
+def tiny_adapted(name, *, shared=True, pad=0, letters=LETTERS, limit=6, **settings):
+    """A tiny model as a policy. Sources that are not shared have one letter more."""
+    words = words_of(name, shared=shared, pad=pad, letters=letters)
     if not shared:
-        settings = {"rows": words.size + len(LETTERS) + 1, **settings}
+        settings = {"rows": words.size + len(letters) + 1, **settings}
     return adapt(tiny_model(name, **settings), words, limit=limit, shared=shared)
 
 
-def text_source(policy, lengths=(3, 1, 4, 2), *, shared=True, seed=0):
+def letters_of(policy):
+    """The first letter among the actions, and the one after the last."""
+    words = policy.vocabulary
+    return (len(SPECIAL), words.actions) if policy.shared else (0, words.actions - 1)
+
+
+def text_source(policy, lengths=(3, 1, 4, 2), *, seed=0):
     """Sources of `lengths`; their padding holds tokens that would matter if they were read."""
     generator = torch.Generator().manual_seed(seed)
-    first = len(SPECIAL) if shared else 0
     shape = len(lengths), max(lengths)
-    values = torch.randint(first, first + len(LETTERS), shape, generator=generator)
+    values = torch.randint(*letters_of(policy), shape, generator=generator)
     return Source(values, torch.arange(shape[1]) < torch.tensor(lengths)[:, None])
 
 
-def text_batch(policy, lengths=(3, 1, 4, 2), targets=(2, 4, 1, 3), *, shared=True, seed=0):
+def text_batch(policy, lengths=(3, 1, 4, 2), targets=(2, 4, 1, 3), *, seed=0):
     """Examples whose targets have these lengths; the last token of each is eos."""
     words = policy.vocabulary
     generator = torch.Generator().manual_seed(seed + 1)
     counts = torch.tensor(targets)[:, None]
-    first = len(SPECIAL) if shared else 0
     shape = len(targets), max(targets)
-    target = torch.randint(first, first + len(LETTERS), shape, generator=generator)
+    target = torch.randint(*letters_of(policy), shape, generator=generator)
     target[torch.arange(shape[1]) == counts - 1] = words.eos
     mask = torch.arange(shape[1]) < counts
     ids = torch.randperm(1000, generator=generator)[: shape[0]]
-    source = text_source(policy, lengths, shared=shared, seed=seed)
+    source = text_source(policy, lengths, seed=seed)
     return Batch(ids, source, target.where(mask, words.pad), mask)
 
 
-def plain_scores(model, vocabulary, source, inputs, *, shared=True):
+def plain_scores(policy, source, inputs):
     """The scores after every input of one row, by the model's own forward pass without padding.
 
     Written from what the two sides are fed: see `freerun.policies.huggingface`.
     """
-    config = model.config
+    model, words, shared = policy.model, policy.vocabulary, policy.shared
     values = source.values[:, : int(source.lengths[0])]
-    values = values if shared else values + vocabulary.size
-    if config.is_encoder_decoder:
+    values = values if shared else values + words.size
+    if model.config.is_encoder_decoder:
         ones = torch.ones_like(values)
         found = model(input_ids=values, attention_mask=ones, decoder_input_ids=inputs)
-        return found.logits[0, :, : vocabulary.actions]
+        return found.logits[0, :, : words.actions]
     read = torch.cat([values, inputs[:, 1:] if shared else inputs], 1)
     found = model(input_ids=read, attention_mask=torch.ones_like(read)).logits[0]
-    return found[-inputs.shape[1] :, : vocabulary.actions]
+    return found[-inputs.shape[1] :, : words.actions]

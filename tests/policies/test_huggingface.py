@@ -58,14 +58,6 @@ def policy_of(kind, **settings):
     return tiny_adapted(name, attention=attention, shared=shared, **settings)
 
 
-def batch_of(kind, policy, **settings):
-    return text_batch(policy, shared=kind[2], **settings)
-
-
-def plain_of(kind, policy, source, inputs):
-    return plain_scores(policy.model, policy.vocabulary, source, inputs, shared=kind[2])
-
-
 class TestContract(PolicyContract):
     """The protocol."""
 
@@ -82,7 +74,7 @@ class TestContract(PolicyContract):
     @pytest.fixture(scope="class")
     @classmethod
     def batch(cls, kind, policy):
-        return batch_of(kind, policy)
+        return text_batch(policy)
 
     @pytest.fixture(autouse=True)
     def promises(self, kind):
@@ -110,11 +102,11 @@ def test_scores_are_those_of_the_model_alone(kind):
     policy, tolerance = policy_of(kind), ARCHITECTURES[kind[0]].tolerance
     assert type(policy) is (CausalPolicy if ARCHITECTURES[kind[0]].causal else Seq2SeqPolicy)
     for lengths in ((3, 1, 4, 2), (1, 1, 1, 1), (2, 2, 2, 2), (3, 7, 5, 1)):
-        batch = batch_of(kind, policy, lengths=lengths, seed=sum(lengths))
+        batch = text_batch(policy, lengths=lengths, seed=sum(lengths))
         inputs = batch.inputs(policy.vocabulary.bos)
         expected = torch.cat(
             [
-                plain_of(kind, policy, one.source, one.inputs(policy.vocabulary.bos))
+                plain_scores(policy, one.source, one.inputs(policy.vocabulary.bos))
                 for one in (single(batch, row) for row in range(len(batch.ids)))
             ]
         )
@@ -131,9 +123,9 @@ def test_scores_are_those_of_the_model_alone(kind):
 def test_one_row(kind):
     policy = policy_of(kind)
     for length in (1, 5):
-        batch = batch_of(kind, policy, lengths=(length,), targets=(3,))
+        batch = text_batch(policy, lengths=(length,), targets=(3,))
         inputs = batch.inputs(policy.vocabulary.bos)
-        expected = plain_of(kind, policy, batch.source, inputs)[None]
+        expected = plain_scores(policy, batch.source, inputs)[None]
         tolerance = ARCHITECTURES[kind[0]].tolerance
         close(stepped(policy, batch.source, inputs), expected, tolerance)
         close(policy.force(batch.source, inputs).logits(batch.mask), expected[0], tolerance)
@@ -142,8 +134,8 @@ def test_one_row(kind):
 class Wanderer:
     """A state, and beside it the prefixes that its rows have read."""
 
-    def __init__(self, kind, policy, source, seed):
-        self.kind, self.policy, self.source = kind, policy, source
+    def __init__(self, policy, source, seed):
+        self.policy, self.source = policy, source
         self.generator = torch.Generator().manual_seed(seed)
         count = len(source.lengths)
         self.state, self.rows = policy.start(source), list(range(count))
@@ -181,16 +173,16 @@ class Wanderer:
         for i, (row, prefix) in enumerate(zip(self.rows, self.read, strict=True)):
             inputs = torch.tensor([prefix])
             source = self.source.select(torch.tensor([row]))
-            expected = plain_of(self.kind, self.policy, source, inputs)[-1]
+            expected = plain_scores(self.policy, source, inputs)[-1]
             close(self.scores[i], expected, tolerance)
 
 
 def test_rows_that_go_their_own_ways(kind):
     """Steps, picks and forks in any order, rows of different lengths: all as if read anew."""
     policy = policy_of(kind)
-    source = text_source(policy, shared=kind[2])
+    source = text_source(policy)
     with torch.set_grad_enabled(kind[1] == "eager"):
-        walk = Wanderer(kind, policy, source, seed=0)
+        walk = Wanderer(policy, source, seed=0)
         for turn, count in enumerate((5, 3, 6, 4)):
             walk.step()
             walk.step()
@@ -203,13 +195,13 @@ def test_rows_that_go_their_own_ways(kind):
 def test_long_rows_see_as_far_as_the_model(kind):
     """Past a sliding window, and to the end of the positions; by steps and by a writer."""
     policy = policy_of(kind, limit=12)
-    source = text_source(policy, (4, 1, 3), shared=kind[2])
+    source = text_source(policy, (4, 1, 3))
     tokens = torch.randint(
         policy.vocabulary.actions, (3, 12), generator=torch.Generator().manual_seed(3)
     )
     expected = torch.stack(
         [
-            plain_of(kind, policy, source.select(torch.tensor([row])), tokens[row : row + 1])
+            plain_scores(policy, source.select(torch.tensor([row])), tokens[row : row + 1])
             for row in range(3)
         ]
     )
@@ -229,7 +221,7 @@ def test_long_rows_see_as_far_as_the_model(kind):
 def test_writers_drop_rows_as_steps_do(kind):
     """Rows that leave early and late, in any order; what stays writes what it would alone."""
     policy = policy_of(kind, limit=12)
-    source = text_source(policy, (4, 1, 3, 2, 5, 1, 1, 2), shared=kind[2])
+    source = text_source(policy, (4, 1, 3, 2, 5, 1, 1, 2))
     generator = torch.Generator().manual_seed(1)
     rows = torch.randperm(8, generator=generator)
     writer, state = writer_of(policy), policy.start(source).select(rows)
@@ -259,5 +251,5 @@ def test_pad_may_equal_eos(name):
         close(stepped(policy, source, inputs), found, ARCHITECTURES[name].tolerance)
         for row in range(4):
             alone = source.select(torch.tensor([row]))
-            expected = plain_scores(policy.model, policy.vocabulary, alone, inputs[:1])
+            expected = plain_scores(policy, alone, inputs[:1])
             close(found[row], expected, ARCHITECTURES[name].tolerance)

@@ -141,7 +141,7 @@ def test_angles_that_depend_on_the_longest_row_are_kept_as_they_are(kind):
     everywhere = torch.ones_like(inputs, dtype=torch.bool)
     found = [policy.force(some, inputs).logits(everywhere)[0] for some in (source, long)]
     first = source.select(torch.tensor([0]))
-    expected = plain_scores(policy.model, policy.vocabulary, first, inputs[:1])[0]
+    expected = plain_scores(policy, first, inputs[:1])[0]
     for scores in found:
         close(scores, expected, 2e-5)
     more = text_source(policy, (3, bound + 1))
@@ -216,10 +216,10 @@ def test_adapting_changes_nothing(name):
     assert all(parameter.grad is None for parameter in model.parameters())
     policy.eval()
     source, inputs = text_source(policy, (3,)), torch.tensor([[2, 5, 6]])
-    before = plain_scores(model, policy.vocabulary, source, inputs)
+    before = plain_scores(policy, source, inputs)
     policy.force(source, inputs).logits(torch.ones_like(inputs, dtype=torch.bool))
     policy.step(policy.start(source), inputs[:, 0])
-    assert torch.equal(plain_scores(model, policy.vocabulary, source, inputs), before)
+    assert torch.equal(plain_scores(policy, source, inputs), before)
 
 
 def test_an_adapted_model_may_be_adapted_again():

@@ -66,7 +66,7 @@ def test_the_limit_is_what_is_left_of_the_positions(name, shared):
     """A row may write to the last of them, and rows that do are no trouble for those that go on."""
     policy = tiny_adapted(name, shared=shared, limit=2 * PLACES)
     lengths = (PLACES - 3, 1, PLACES - 8, 2, 3, PLACES - 4)
-    source = text_source(policy, lengths, shared=shared)
+    source = text_source(policy, lengths)
     causal, eos = ARCHITECTURES[name].causal, policy.vocabulary.eos
     # Every token that is written was scored by one that was read, at a position.
     left = [PLACES - length + shared if causal else PLACES for length in lengths]
@@ -82,7 +82,7 @@ def test_the_limit_is_what_is_left_of_the_positions(name, shared):
     for row, tokens in enumerate(rows):
         inputs = torch.tensor([[policy.vocabulary.bos, *tokens[:-1]]])
         alone = source.select(torch.tensor([row]))
-        scores = plain_scores(policy.model, policy.vocabulary, alone, inputs, shared=shared)
+        scores = plain_scores(policy, alone, inputs)
         assert choose(scores, None, None)[0].tolist() == tokens
     beam_search(policy, source, size=2)
 
@@ -106,7 +106,7 @@ def test_a_source_that_is_too_long_is_refused(name, shared):
     """Its padding may be as long as it likes."""
     policy, causal = tiny_adapted(name, shared=shared), ARCHITECTURES[name].causal
     fits = PLACES if shared or not causal else PLACES - 1
-    source = text_source(policy, (3, fits), shared=shared)
+    source = text_source(policy, (3, fits))
     wide = Source(F.pad(source.values, (0, 9)), F.pad(source.mask, (0, 9)))
     inputs = torch.full((2, 1), policy.vocabulary.bos)
     everywhere = torch.ones_like(inputs, dtype=torch.bool)
@@ -114,7 +114,7 @@ def test_a_source_that_is_too_long_is_refused(name, shared):
     close(*scores, ARCHITECTURES[name].tolerance)
     close(policy.step(policy.start(wide), inputs[:, 0])[0], scores[0], 2e-5)
     assert policy.limit(wide)[1] == (1 if causal else 6)
-    source = text_source(policy, (3, fits + 1, 2), shared=shared)
+    source = text_source(policy, (3, fits + 1, 2))
     with pytest.raises(ValueError, match=rf"row 1 has {fits + 1} tokens.* {PLACES} positions"):
         greedy(policy, source)
     inputs = torch.full((3, 1), policy.vocabulary.bos)
@@ -142,7 +142,7 @@ def test_an_empty_prompt_is_refused(name):
     with pytest.raises(ValueError, match="the prompt of row 1 is empty; it needs a token"):
         policy.start(source)
     own = tiny_adapted(name, shared=False)
-    source = text_source(own, (3, 0, 2), shared=False)
+    source = text_source(own, (3, 0, 2))
     inputs = torch.tensor([[own.vocabulary.bos, 2]]).expand(3, -1)
     found = own.force(source, inputs).logits(torch.ones_like(inputs, dtype=torch.bool))
     read = torch.tensor([[own.vocabulary.bos, 2]])
@@ -178,8 +178,7 @@ def test_rows_beyond_the_vocabulary_are_never_written(name):
         for weight in {table, policy.model.get_output_embeddings().weight}:
             weight[actions:] = 100.0
         scores = plain_scores(
-            policy.model,
-            policy.vocabulary,
+            policy,
             source.select(torch.tensor([0])),
             torch.tensor([[policy.vocabulary.bos]]),
         )
@@ -347,6 +346,7 @@ def test_what_is_saved_is_the_model(name, tmp_path):
     loaded = kind.from_pretrained(tmp_path, dtype=torch.float64, attn_implementation="eager")
     source = Source(torch.tensor([[4, 5, 6]]), torch.ones(1, 3, dtype=torch.bool))
     inputs = torch.tensor([[2, 7, 9]])
-    expected = plain_scores(policy.model, policy.vocabulary, source, inputs)
-    found = plain_scores(loaded, policy.vocabulary, source, inputs)
+    expected = plain_scores(policy, source, inputs)
+    policy.model = loaded
+    found = plain_scores(policy, source, inputs)
     close(found, expected, ARCHITECTURES[name].tolerance)
