@@ -17,7 +17,7 @@ from freerun.methods.coins import Coins
 from freerun.policy import Policy
 from freerun.randomness import gumbel
 from freerun.relaxations import soft_argmax, straight_through
-from freerun.rolling import Few, check_passes, relaxed
+from freerun.rolling import Few, by_blocks, check_passes, relaxed
 from freerun.schedules import Geometric
 
 Relaxation = Literal["soft_argmax", "soft_sample"]
@@ -92,11 +92,18 @@ class DifferentiableScheduledSampling(Coins):
         targets, count = batch.target_tokens(), batch.mask.sum()
         own, alpha = self.own(batch, clock), self.alpha_at(clock)
 
+        def noise(
+            scores: Float[Tensor, "n a"], ids: Int[Tensor, "n"], cells: Int[Tensor, "n"]
+        ) -> Float[Tensor, "n a"]:
+            tokens = torch.arange(scores.shape[-1], device=scores.device)
+            names = clock.seed, "relaxation", clock.step, ids[:, None], cells[:, None], tokens
+            return gumbel(*names, dtype=scores.dtype)
+
         def relax(
             scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]
         ) -> Tensor | Few:
             if self.relaxation == "soft_sample":
-                scores = scores + _noise(scores, clock, batch.ids[rows], cells)
+                scores = scores + by_blocks(noise, scores, batch.ids[rows], cells)
             if self.top_k is None or self.top_k >= scores.shape[-1]:
                 return self._weights(scores, alpha)
             # Only these are looked up, which spares the product with the whole table.
@@ -111,12 +118,3 @@ class DifferentiableScheduledSampling(Coins):
     def _weights(self, scores: Float[Tensor, "n k"], alpha: float) -> Float[Tensor, "n k"]:
         weights = soft_argmax(scores, alpha)
         return straight_through(weights) if self.straight_through else weights
-
-
-def _noise(
-    scores: Float[Tensor, "n a"], clock: Clock, ids: Int[Tensor, "n"], cells: Int[Tensor, "n"]
-) -> Float[Tensor, "n a"]:
-    """Gumbel noise, fresh for every run, update, example, cell and token."""
-    tokens = torch.arange(scores.shape[-1], device=scores.device)
-    names = (clock.seed, "relaxation", clock.step, ids[:, None], cells[:, None], tokens)
-    return gumbel(*names, dtype=scores.dtype)

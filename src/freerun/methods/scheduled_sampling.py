@@ -13,7 +13,7 @@ from freerun.losses import log_loss
 from freerun.methods.base import Clock, Outcome, check_choice
 from freerun.methods.coins import Coins
 from freerun.policy import Policy
-from freerun.rolling import check_passes, greedy_choice, mixed, sampled_choice
+from freerun.rolling import by_blocks, check_passes, greedy_choice, mixed, sampled_choice
 
 Feedback = Literal["greedy", "sample"]
 
@@ -56,15 +56,18 @@ class ScheduledSampling(Coins):
         """
         targets, own = batch.target_tokens(), self.own(batch, clock)
 
+        def draw(
+            scores: Float[Tensor, "n a"], ids: Int[Tensor, "n"], cells: Int[Tensor, "n"]
+        ) -> Int[Tensor, "n"]:
+            names = clock.seed, "feedback", clock.step, ids, cells
+            return sampled_choice(scores.log_softmax(-1), *names)
+
         def choose(
             scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]
         ) -> Int[Tensor, "n"]:
             if self.feedback == "greedy":
                 return greedy_choice(scores)
-            log_probs = scores.log_softmax(-1)
-            return sampled_choice(
-                log_probs, clock.seed, "feedback", clock.step, batch.ids[rows], cells
-            )
+            return by_blocks(draw, scores, batch.ids[rows], cells)
 
         inputs = mixed(policy, batch, own, choose, passes=self.passes)
         trace = policy.force(batch.source, inputs)

@@ -1,6 +1,7 @@
 """Running a policy: roll-in and roll-out for training, decoding for use."""
 
 from freerun.rolling.beam import beam_search
+from freerun.rolling.blocks import by_blocks
 from freerun.rolling.choices import (
     greedy_choice,
     sampled_choice,
@@ -27,6 +28,7 @@ __all__ = [
     "Trajectories",
     "Trials",
     "beam_search",
+    "by_blocks",
     "check_passes",
     "complete",
     "decode_by",
