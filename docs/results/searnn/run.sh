@@ -54,6 +54,10 @@ ocr-sgd)
         done
     done
     ;;
+ocr-sgd-long)
+    schedule=linear sgd --methods searnn --seeds 1 --training.updates 10000 \
+        --training.evaluate_every 2000 --output "$out"
+    ;;
 ocr) ocr --config $here/ocr.yaml --training.evaluate_every 1000 --output "$out" ;;
 ocr-long)
     ocr --methods mle --training.updates 12000 --training.evaluate_every 2000 --output "$out"
