@@ -39,6 +39,15 @@ class Trace(Protocol):
 
 
 @runtime_checkable
+class BoundedTrace(Protocol):
+    """What a trace may have beside: how many of its states fit into memory."""
+
+    def most_rows(self, length: int) -> int:
+        """The most states to be forked at once, where each goes on to read `length` tokens."""
+        ...
+
+
+@runtime_checkable
 class Policy(Protocol):
     """A sequence model as a policy: from what was written to scores of what comes next.
 

@@ -84,6 +84,41 @@ def test_what_was_tried_is_written_to_its_end(at_once):
     assert max(policy.steps) <= at_once
 
 
+class Bounded:
+    """A trace of which so many states fit into memory as have `room` tokens to read together."""
+
+    def __init__(self, trace, room):
+        self.logits, self.fork, self.room, self.asked = trace.logits, trace.fork, room, []
+
+    def most_rows(self, length):
+        self.asked.append(length)
+        return self.room // length
+
+
+@pytest.mark.parametrize(
+    ("room", "at_once", "chunks"),
+    [
+        # Six trials may write five tokens, six may write four.
+        (100, 100, [(5, 12)]),
+        (15, 100, [(5, 3)] * 2 + [(4, 3)] * 2),
+        (15, 2, [(5, 2)] * 3 + [(4, 2)] * 3),
+        (4, 100, [(5, 1)] * 6 + [(4, 1)] * 6),
+    ],
+)
+def test_no_more_are_run_together_than_fit(room, at_once, chunks):
+    """A trace may know; the results are the same."""
+    roll_in, trials = trajectories([C, END], [B, END]), trials_of(*EVERY)
+    policy = policy_of()
+    trace = Bounded(policy.force(policy.source(0, 1), roll_in.inputs(BOS)), room)
+    limits = {"limit": torch.tensor([6, 6]), "most": torch.tensor([ENDLESS] * 2)}
+    policy.steps.clear()
+    outputs = roll_out(policy, trace, roll_in, trials, **limits, at_once=at_once)
+    assert whole(outputs) == WRITTEN
+    assert trace.asked == [length for length, _ in chunks]
+    assert max(policy.steps) == chunks[0][1]
+    assert sum(policy.steps) == STEPS
+
+
 def test_trials_stand_in_the_order_they_are_given_in():
     policy, roll_in = policy_of(), trajectories([C, END], [B, END])
     order = torch.randperm(len(EVERY), generator=torch.Generator().manual_seed(0))
@@ -195,7 +230,7 @@ def test_no_trials_at_all():
     assert outputs.steps == 0
 
 
-def real_search(policy, batch):
+def real_search(policy, batch, room=None):
     """Every token at every cell of the targets."""
     vocabulary = policy.vocabulary
     roll_in = Trajectories(batch.target, batch.mask, torch.zeros_like(batch.mask))
@@ -203,9 +238,19 @@ def real_search(policy, batch):
     place = torch.arange(len(rows)).repeat_interleave(vocabulary.actions)
     trials = Trials(rows, cells, place, torch.arange(vocabulary.actions).repeat(len(rows)))
     trace = policy.force(batch.source, roll_in.inputs(vocabulary.bos))
+    trace = trace if room is None else Bounded(trace, room)
     most = torch.full_like(batch.ids, ENDLESS)
     limit = batch.lengths + 2 if vocabulary.eos is not None else batch.lengths
     return roll_out(policy, trace, roll_in, trials, limit=limit, most=most, at_once=7)
+
+
+@pytest.mark.parametrize("settings", [{}, {"attention": "general", "input_feeding": True}], ids=str)
+def test_a_bound_changes_no_output_of_a_policy(settings):
+    policy = tiny_policy(4, **settings)
+    batch = tiny_batch(policy)
+    free, bound = real_search(policy, batch), real_search(policy, batch, room=4)
+    assert whole(bound) == whole(free)
+    assert bound.steps == free.steps
 
 
 @pytest.mark.parametrize("eos", [True, False])

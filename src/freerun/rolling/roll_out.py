@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.policy import Choose, Policy, Trace, Writer
+from freerun.policy import BoundedTrace, Choose, Policy, Trace, Writer
 from freerun.rolling.modes import evaluation_mode
 from freerun.rolling.trajectories import Trajectories
 from freerun.rolling.writing import writer_of, written
@@ -88,7 +88,8 @@ def roll_out(
         most: for each row, how many tokens the policy may write after one that is tried; 0 for a
             roll-out that is the reference policy's from the start.
         draw: samples a token from scores; left out, roll-outs are greedy.
-        at_once: the most trials that are run together, which bounds the memory they take.
+        at_once: the most trials that are run together, which bounds the memory they take; fewer
+            where the trace knows that they would not fit.
     """
     rows = trials.rows[trials.place]
     outputs = _begun(policy, roll_in, trials, limit, most[rows] > 0)
@@ -103,12 +104,12 @@ def roll_out(
         return outputs
     # Those with the farthest to go first, so that those run together end together.
     left = torch.minimum(limit[rows] - outputs.lengths, most[rows])[waiting]
-    waiting = waiting[left.argsort(descending=True, stable=True)]
+    order = left.argsort(descending=True, stable=True)
     steps = 0
     with evaluation_mode(policy):
         writer = writer_of(policy)
-        for chunk in waiting.split(at_once):
-            chunk = chunk.sort().values  # rows of a sentence side by side
+        for some in _chunks(trace, left[order], at_once):
+            chunk = waiting[order[some]].sort().values  # rows of a sentence side by side
             last = torch.minimum(limit[rows], outputs.lengths + most[rows])[chunk] - 1
             steps += _run(policy, writer, trace, trials, outputs, chunk, last, limit[rows], draw)
     return replace(outputs, steps=steps)
@@ -148,6 +149,17 @@ def complete(
         torch.zeros_like(outputs.open),
         outputs.steps,
     )
+
+
+def _chunks(trace: Trace, left: Int[Tensor, "n"], at_once: int) -> Iterator[slice]:
+    """Trials to be run together; they are sorted by how many tokens are left to write."""
+    start = 0
+    while start < len(left):
+        many = at_once
+        if isinstance(trace, BoundedTrace):
+            many = max(1, min(many, trace.most_rows(int(left[start]))))
+        yield slice(start, start + many)
+        start += many
 
 
 def _begun(
