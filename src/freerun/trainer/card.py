@@ -89,7 +89,7 @@ class Card:
         parts = [
             f"---\n{self._front_matter()}\n---\n",
             f"# {self.name}\n",
-            f"Trained with freerun by {words}{method.summary and ': '}{method.summary}.\n",
+            f"Trained with freerun by {words} ({method.summary}).\n",
             f"The method: {method.paper}.\n" if method.paper else "",
             self._results(),
             "## Settings\n\n" + _table("setting", "value", self._settings()),

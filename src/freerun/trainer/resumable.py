@@ -42,8 +42,8 @@ class ResumableTrainer(transformers.Trainer):
 
     A folder is written under another name, brought to the disk, and renamed last. It holds the
     policy (config.json and model.safetensors, or adapters), its card, the codec, the modules that a
-    method trains beside the policy (objective.safetensors), optimiser, learning rate and random
-    state (read by `torch.load` with `weights_only`), the method's own state, and trainer_state.json.
+    method trains beside it (objective.safetensors), optimiser, learning rate and random state
+    (read by `torch.load` with `weights_only`), the method's own state, and trainer_state.json.
     """
 
     objective: Objective
