@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 from freerun.batch import Source
 from freerun.rolling import greedy, greedy_choice, sample
+from freerun.rolling.decode import LOOK
 from freerun.vocabulary import Vocabulary
 from tests.helpers import (
     chain,
@@ -253,3 +254,18 @@ def test_few_digits_do_not_blur_log_probabilities():
     assert torch.equal(decoded.tokens, greedy(exact, exact.source(0)).tokens)
     tokens = greedy_choice(policy.table[0])
     assert tokens.dtype == torch.int64
+
+
+@pytest.mark.parametrize("cells", [2, 8])
+def test_how_often_ends_are_looked_for_changes_nothing(policy, batch, cells, monkeypatch):
+    ids = torch.arange(len(batch.ids))
+    decode = [
+        lambda: greedy(policy, batch.source, keep_scores=True),
+        lambda: sample(policy, batch.source, ids=ids, seed=0, top_k=3, keep_scores=True),
+    ]
+    every = [run() for run in decode]
+    monkeypatch.setitem(LOOK, "cpu", cells)
+    for expected, run in zip(every, decode, strict=True):
+        found = run()
+        for name in ("tokens", "lengths", "ended", "log_probs", "scores"):
+            close(getattr(found, name), getattr(expected, name))

@@ -14,6 +14,10 @@ from freerun.policy import Policy
 from freerun.rolling.choices import precise, sampled_choice, truncated_log_probs
 from freerun.rolling.modes import evaluation_mode
 
+LOOK = {"cpu": 1}
+"""After how many cells it is looked which rows have ended; elsewhere, where to look is to wait for
+the device, after 8."""
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -138,7 +142,8 @@ def decode_by(
 ) -> Decoded:
     """Write by `choose(scores, rows, cell)`, which gives tokens and log-probabilities, to the end.
 
-    Ended rows leave the batch when they are a quarter of it: to pick rows costs as much as a step.
+    Ended rows stay in the batch, unheard, until they are a quarter of it: to pick rows costs as
+    much as a step.
 
     Raises:
         ValueError: where a limit is below 1.
@@ -147,42 +152,51 @@ def decode_by(
     limit = checked_limit(policy, source, limit)
     count, longest = len(limit), int(limit.max())
     tokens = torch.full((count, longest), vocabulary.pad, device=device)
-    lengths, log_probs = torch.empty_like(limit), torch.empty(count, device=device)
-    ended = torch.full_like(limit, vocabulary.eos is None, dtype=torch.bool)
-    scores_kept: list[Tensor] = []
+    log_probs = torch.empty(count, device=device)
+    kept: list[Tensor] = []
     with evaluation_mode(policy):
         rows = torch.arange(count, device=device)
         state = policy.start(source)
         inputs = torch.full_like(rows, vocabulary.bos)
         gained = torch.zeros(count, device=device)
-        live = torch.ones_like(rows, dtype=torch.bool)
+        live, room = torch.ones_like(rows, dtype=torch.bool), limit
         for cell in range(longest):
             scores, state = policy.step(state, inputs)
             scores = precise(scores)
             inputs, gain = choose(scores, rows, cell)
-            tokens[rows, cell] = inputs.where(live, vocabulary.pad)
-            gained = gained + gain
+            tokens[rows, cell] = inputs
+            gained = gained + gain.where(live, 0.0)
             if keep_scores:
-                scores_kept.append(scores.new_zeros(count, scores.shape[1]))
-                scores_kept[-1][rows[live]] = scores[live]
-            done = limit == cell + 1
+                kept.append(scores.new_zeros(count, scores.shape[1]).index_copy(0, rows, scores))
+            live = live & (room > cell + 1)
             if vocabulary.eos is not None:
-                closing = inputs == vocabulary.eos
-                done = done | closing
-            done = done & live
-            if not bool(done.any()):
+                live = live & (inputs != vocabulary.eos)
+            if (cell + 1) % LOOK.get(device.type, 8):
                 continue
-            leaving = rows[done]
-            lengths[leaving], log_probs[leaving] = cell + 1, gained[done].float()
-            if vocabulary.eos is not None:
-                ended[leaving] = closing[done]
-            live = live & ~done
             stay = live.nonzero()[:, 0]
             if len(stay) == 0:
                 break
             if 4 * len(stay) <= 3 * len(rows):
+                log_probs[rows] = gained.float()
                 rows, inputs, state = rows[stay], inputs[stay], state.select(stay)
-                limit, gained, live = limit[stay], gained[stay], live[stay]
-    width = int(lengths.max())
-    kept = torch.stack(scores_kept, 1) if keep_scores else None
-    return Decoded(tokens[:, :width], lengths, ended, log_probs, kept)
+                room, gained, live = room[stay], gained[stay], live[stay]
+        log_probs[rows] = gained.float()
+    inside, ended = _ends(tokens, limit, vocabulary.eos)
+    lengths = inside.sum(1)
+    inside = inside[:, : int(lengths.max())]
+    tokens = tokens[:, : inside.shape[1]].where(inside, vocabulary.pad)
+    every = None
+    if keep_scores:
+        every = torch.stack(kept[: inside.shape[1]], 1).where(inside[..., None], 0.0)
+    return Decoded(tokens, lengths, ended, log_probs, every)
+
+
+def _ends(
+    tokens: Int[Tensor, "n t"], limit: Int[Tensor, "n"], eos: int | None
+) -> tuple[Bool[Tensor, "n t"], Bool[Tensor, "n"]]:
+    """Which tokens a row wrote before it was done, eos included; and whether it ended by itself."""
+    inside = torch.arange(tokens.shape[1], device=tokens.device) < limit[:, None]
+    if eos is None:
+        return inside, torch.ones_like(limit, dtype=torch.bool)
+    closing = (tokens == eos) & inside
+    return inside & (closing.cumsum(1) - closing.long() == 0), closing.any(1)
