@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from transformers import PreTrainedModel
 
 from freerun.batch import Source
 from freerun.policies.huggingface.cache import Past
-from freerun.policies.huggingface.head import scores_of
+from freerun.policies.huggingface.head import Head
 from freerun.policies.huggingface.rows import NO_CACHE, Memory, Rows, RowsTrace
 from freerun.policies.huggingface.writer import CacheWriter
 from freerun.vocabulary import Vocabulary
@@ -94,7 +95,12 @@ class HuggingFacePolicy(nn.Module):
                 raise
             return getattr(self.model, name)
 
-    @property
+    @cached_property
+    def head(self) -> Head:
+        """How scores are made. To read the configuration at every step would cost as much again."""
+        return Head.of(self.inner)
+
+    @cached_property
     def positions(self) -> int | None:
         """The most positions of a row; None where there is no bound."""
         return None
@@ -145,7 +151,7 @@ class HuggingFacePolicy(nn.Module):
 
     def scores(self, hidden: Float[Tensor, "*rows h"]) -> Float[Tensor, "*rows a"]:
         """The scores of the actions."""
-        return scores_of(self.inner, hidden, self.vocabulary.actions)
+        return self.head.scores(self.inner, hidden, self.vocabulary.actions)
 
     def writer(self) -> CacheWriter:
         """A writer that drops rows when it pays, and keeps no scores."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class CausalPolicy(HuggingFacePolicy):
         probe(self)
         self.trees = self.window is None and reads_trees(self)
 
-    @property
+    @cached_property
     def positions(self) -> int | None:
         """The rows of a table of positions, or as many as have angles of their own.
 

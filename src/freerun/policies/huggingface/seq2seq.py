@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         probe(self)
         self.trees = reads_trees(self)
 
-    @property
+    @cached_property
     def positions(self) -> int | None:
         """The rows of the decoder's table of positions, where it has one."""
         return None if self._table is None else self.config.max_position_embeddings
