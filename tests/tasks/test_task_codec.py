@@ -81,7 +81,7 @@ def edited(tmp_path, **changes):
         (
             {"task": "speling"},
             "unknown task 'speling'; known are digits, spelling, arithmetic, ocr, "
-            "tagging, translation",
+            "tagging, translation, pairs",
         ),
     ],
 )
@@ -121,7 +121,8 @@ def test_a_codec_that_is_missing_or_broken_is_named(refuses, tmp_path):
 
 
 def test_tasks_are_known_by_their_names():
-    assert list(TASKS) == ["digits", "spelling", "arithmetic", "ocr", "tagging", "translation"]
+    own = ["digits", "spelling", "arithmetic", "ocr", "tagging", "translation"]
+    assert list(TASKS) == [*own, "pairs"]
     assert all(task.name == name for name, task in TASKS.items())
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from freerun.tasks.arithmetic import Arithmetic
 from freerun.tasks.arithmetic_codec import ArithmeticCodec
 from freerun.tasks.base import Codec, Data, DataError, Examples, Sources, Splits, Task
-from freerun.tasks.codec import SavedCodec, read_json
+from freerun.tasks.codec import read_json
 from freerun.tasks.digits import Digits, DigitsCodec
 from freerun.tasks.extras import MissingExtraError
 from freerun.tasks.ocr import Ocr, OcrCodec
+from freerun.tasks.pairs import Pairs
 from freerun.tasks.spelling import Spelling
 from freerun.tasks.spelling_codec import SpellingCodec
 from freerun.tasks.tagging import Tagging
 from freerun.tasks.tagging_codec import TaggingCodec
+from freerun.tasks.tokenized import TextCodec, TextCollator, TextExamples, data_of, tokenized
 from freerun.tasks.translation import Translation
 from freerun.tasks.translation_codec import TranslationCodec
 
@@ -23,10 +25,11 @@ TASKS: dict[str, type[Task]] = {
     "ocr": Ocr,
     "tagging": Tagging,
     "translation": Translation,
+    "pairs": Pairs,
 }
 """The tasks, by name."""
 
-_CODECS: dict[str, type[SavedCodec]] = {
+_CODECS: dict[str, type[Codec]] = {
     codec.task: codec
     for codec in (
         DigitsCodec,
@@ -35,6 +38,7 @@ _CODECS: dict[str, type[SavedCodec]] = {
         OcrCodec,
         TaggingCodec,
         TranslationCodec,
+        TextCodec,
     )
 }
 
@@ -65,6 +69,7 @@ __all__ = [
     "MissingExtraError",
     "Ocr",
     "OcrCodec",
+    "Pairs",
     "Sources",
     "Spelling",
     "SpellingCodec",
@@ -72,7 +77,12 @@ __all__ = [
     "Tagging",
     "TaggingCodec",
     "Task",
+    "TextCodec",
+    "TextCollator",
+    "TextExamples",
     "Translation",
     "TranslationCodec",
+    "data_of",
     "load_codec",
+    "tokenized",
 ]

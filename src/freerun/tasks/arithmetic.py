@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from freerun.tasks.arithmetic_codec import ArithmeticCodec
-from freerun.tasks.base import Data, DataError, Splits
+from freerun.tasks.base import Codec, Data, DataError, Examples, Splits
 from freerun.tasks.questions import MOST_DIGITS, Question, generate, read_questions
 from freerun.tasks.scored import CharacterTask
 from freerun.tasks.splits import complete, cut, shared
+from freerun.tasks.tokenized import TextCodec, TextExamples
 
 GENERATED = 20_000
 """How many questions to train on are generated, where no size is given."""
@@ -106,6 +107,17 @@ class Arithmetic(CharacterTask):
         parts, notes = self._parts()
         pairs = {name: [(q.text, q.answer) for q in part] for name, part in parts.items()}
         return Splits(pairs, notes)
+
+    def evaluation(self, codec: Codec, path: str) -> Examples:
+        """The questions and answers of another file or folder.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        if not isinstance(codec, TextCodec):
+            return codec.evaluation(path)
+        pairs = [(question.text, question.answer) for question in read_questions(path)]
+        return TextExamples.of_texts(pairs, codec, path)
 
     def _parts(self) -> tuple[dict[str, list[Question]], list[str]]:
         """The questions of every split, and notes on them."""

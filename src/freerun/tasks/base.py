@@ -209,6 +209,33 @@ class Task(ABC):
             "take a recurrent model"
         )
 
+    def rows(self) -> Splits[Mapping[str, Any]]:
+        """The splits as rows with the columns that `TextExamples` reads.
+
+        Raises:
+            DataError: as `texts` does.
+        """
+        texts = self.texts()
+        return Splits(
+            {
+                name: [{"source": source, "target": target} for source, target in part]
+                for name, part in texts.items()
+            },
+            texts.notes,
+        )
+
+    def reading(self) -> dict[str, Any]:
+        """The settings of a `TextCodec` that rows are to be read with."""
+        return {}
+
+    def evaluation(self, codec: Codec, path: str) -> Examples:
+        """Examples from a new file of the task's format, as `codec` reads and writes them.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        return codec.evaluation(path)
+
     @abstractmethod
     def score(
         self,

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from freerun.tasks.base import Codec, DataError
 from freerun.tasks.files import read_bytes, write_text
 
 FILE = "codec.json"
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    NoneType: "null",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,25 +41,44 @@ class SavedCodec(Codec):
             DataError: where there is none, it is of another task, or a field is missing, unknown or
                 of the wrong type.
         """
-        path, contents = read_json(directory)
-        if contents["task"] != cls.task:
-            raise DataError(f"{path}: it is of the task {contents['task']!r}, not {cls.task!r}")
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in contents:
-            if name not in (*names, "task"):
-                raise DataError(f"{path}: unknown field {name!r}; known are {', '.join(names)}")
-        types = get_type_hints(cls)
-        settings = {}
-        for name in names:
-            if name not in contents:
-                raise DataError(f"{path}: the field {name!r} is missing")
-            settings[name] = _typed(contents[name], types[name], f"{path}: the field {name!r}")
+        path, settings = read_fields(cls, directory)
         try:
             codec = cls(**settings)
             codec.target  # noqa: B018  (symbols that come twice are refused here)
         except ValueError as error:
             raise DataError(f"{path}: {error}") from None
         return codec
+
+
+def read_fields(
+    cls: type[Codec], directory: str, skip: Sequence[str] = ()
+) -> tuple[str, dict[str, Any]]:
+    """The path of codec.json in `directory`, and what it holds: the fields of a dataclass.
+
+    Args:
+        cls: the dataclass.
+        directory: the folder.
+        skip: fields that are kept elsewhere.
+
+    Raises:
+        DataError: where there is no such file, it is of another task, or a field is missing,
+            unknown or of the wrong type.
+    """
+    path, contents = read_json(directory)
+    if contents["task"] != cls.task:
+        raise DataError(f"{path}: it is of the task {contents['task']!r}, not {cls.task!r}")
+    fields: Any = cls
+    names = [field.name for field in dataclasses.fields(fields) if field.name not in skip]
+    for name in contents:
+        if name not in (*names, "task"):
+            raise DataError(f"{path}: unknown field {name!r}; known are {', '.join(names)}")
+    types = get_type_hints(cls)
+    settings = {}
+    for name in names:
+        if name not in contents:
+            raise DataError(f"{path}: the field {name!r} is missing")
+        settings[name] = _typed(contents[name], types[name], f"{path}: the field {name!r}")
+    return path, settings
 
 
 def read_json(directory: str) -> tuple[str, dict[str, Any]]:
@@ -81,6 +107,8 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
         return tuple(_typed(item, get_args(kind)[0], where) for item in value)
     if kind is float and type(value) is int:
         return float(value)
+    if get_origin(kind) is Literal:
+        kind = str  # which texts will do, the codec says
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if type(value) not in kinds:
         wanted = " or ".join(_KINDS[each] for each in kinds)

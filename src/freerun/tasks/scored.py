@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 from freerun.tasks import metrics
 from freerun.tasks.base import Codec, Data, Examples, Task
+from freerun.tasks.tokenized import TextCodec, TextExamples
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,23 @@ class CharacterTask(Task):
         hypotheses: Sequence[Sequence[int]],
         examples: Examples,
     ) -> dict[str, float]:
-        """All edits divided by all reference characters, and the share of right outputs."""
+        """All edits divided by all reference characters, and the share of right outputs.
+
+        What was written in the tokens of a tokenizer is compared as text, without white space
+        around it.
+        """
+        written: Sequence[Any] = hypotheses
+        wanted: Sequence[Any] = examples.references
+        if isinstance(codec, TextCodec):
+            written = [codec.decode(row) for row in hypotheses]
+            wanted = [text.strip() for text in cast(TextExamples, examples).texts]
         return {
-            "character_error": metrics.character_error(hypotheses, examples.references),
-            "exact_match": metrics.exact_match(hypotheses, examples.references),
+            "character_error": metrics.character_error(written, wanted),
+            "exact_match": metrics.exact_match(written, wanted),
         }
 
     def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
-        """For every character of the reference, whether the output is wrong there.
+        """For every character (or token) of the reference, whether the output is wrong there.
 
         By an alignment with the fewest edits: a character is wrong where it was substituted or left
         out, or where something was inserted before it; the last one also for what comes after it.

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from freerun.tasks.base import Data, DataError, Splits
+from freerun.tasks.base import Codec, Data, DataError, Examples, Splits
 from freerun.tasks.hub import column, is_dataset, load_splits
 from freerun.tasks.scored import CharacterTask
 from freerun.tasks.spelling_codec import SpellingCodec
 from freerun.tasks.splits import complete, cut, shared
 from freerun.tasks.text import SYMBOLS, normalise, python_documentation, read_text, windows
+from freerun.tasks.tokenized import TextCodec, TextExamples
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,19 @@ class Spelling(CharacterTask):
             name: zip(codec.misspelt(part, name), part, strict=True) for name, part in parts.items()
         }
         return Splits(pairs, [*notes, "the noise of training is the same in every epoch"])
+
+    def evaluation(self, codec: Codec, path: str) -> Examples:
+        """The windows of another text file, misspelt as in training by noise fixed by seed.
+
+        Raises:
+            DataError: where the file is missing, empty or not UTF-8.
+        """
+        own = SpellingCodec(length=self.length, noise=self.noise, seed=self.seed)
+        if not isinstance(codec, TextCodec):
+            return codec.evaluation(path)
+        clean = own.windows_of(path)
+        pairs = list(zip(own.misspelt(clean, "evaluation"), clean, strict=True))
+        return TextExamples.of_texts(pairs, codec, path)
 
     def _parts(self) -> tuple[dict[str, list[str]], list[str]]:
         """The windows of every split, and notes on them."""

@@ -86,10 +86,18 @@ class SpellingCodec(SavedCodec):
         Raises:
             DataError: where the file is missing, empty or not UTF-8.
         """
+        return self.examples(self.windows_of(path), "evaluation")
+
+    def windows_of(self, path: str) -> list[str]:
+        """The windows of a text file.
+
+        Raises:
+            DataError: where the file is missing, empty or not UTF-8.
+        """
         text, _ = normalise(read_text(path)[0], self.symbols)
         if not text:
             raise DataError(f"{path}: no text is left in the symbols {self.symbols!r}")
-        return self.examples(windows(text, self.length), "evaluation")
+        return windows(text, self.length)
 
     def examples(self, texts: Sequence[str], stream: str) -> Stored:
         """Texts as examples, with noise that is redrawn every epoch where `stream` is train."""

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Literal, cast
 
 from freerun.tasks import metrics
 from freerun.tasks.base import Codec, Data, DataError, Examples, Splits, Task
-from freerun.tasks.parallel import Columns, Pair
+from freerun.tasks.parallel import Columns, Pair, read_table
 from freerun.tasks.pieces import BYTES, Words
 from freerun.tasks.scored import constant_majority
 from freerun.tasks.splits import complete, cut
+from freerun.tasks.tokenized import TextCodec, TextExamples
 from freerun.tasks.translation_codec import UNMATCHED, TranslationCodec, Translations
 from freerun.tasks.translation_data import known, overlaps, read_parts, short
 from freerun.tasks.translation_metrics import TranslationMetrics
@@ -196,6 +197,18 @@ class Translation(Task):
         pairs = {k: [(plain(p.source), plain(p.target)) for p in part] for k, part in parts.items()}
         return Splits(pairs, notes)
 
+    def evaluation(self, codec: Codec, path: str) -> Examples:
+        """The pairs of another file with the same columns.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        if not isinstance(codec, TextCodec):
+            return codec.evaluation(path)
+        plain = str.lower if self.lower else str
+        pairs = [(plain(one), plain(other)) for one, other in read_table(path, self.columns)]
+        return TextExamples.of_texts(pairs, codec, path)
+
     def _parts(self) -> tuple[dict[str, list[Pair]], list[str]]:
         """The pairs of every split, and notes on them."""
         files = {name: self._files(name) for name in ("train", "dev", "test")}
@@ -234,16 +247,19 @@ class Translation(Task):
         Outputs are scored against the references' text as it was read; `<unk>` matches nothing.
 
         Args:
-            codec: a `TranslationCodec`.
+            codec: a `TranslationCodec`, or a `TextCodec`.
             hypotheses: the outputs.
-            examples: `Translations`.
+            examples: `Translations`, or `TextExamples`.
 
         Raises:
             MissingExtraError: where `sacrebleu` is not installed.
         """
-        write = cast(TranslationCodec, codec).text
-        texts = [write(row, UNMATCHED) for row in hypotheses]
-        return self._metrics().score(texts, cast(Translations, examples).texts)
+        if isinstance(codec, TextCodec):
+            texts = [codec.decode(row) for row in hypotheses]
+        else:
+            write = cast(TranslationCodec, codec).text
+            texts = [write(row, UNMATCHED) for row in hypotheses]
+        return self._metrics().score(texts, cast(Translations | TextExamples, examples).texts)
 
     def signatures(self) -> dict[str, str]:
         """How sacrebleu computes BLEU and chrF, in its own words.
