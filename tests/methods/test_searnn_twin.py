@@ -58,14 +58,14 @@ def check_search(method, policy, batch, clock=CLOCK):
     return plain
 
 
-def check_loss(method, policy, batch, clock=CLOCK):
+def check_loss(method, policy, batch, clock=CLOCK, tolerance=1e-12):
     """The loss and its gradient."""
     outcome, expected = method.loss(policy, batch, clock), twin_loss(method, policy, batch, clock)
     scale = max(1.0, float(expected.detach().abs()))
-    close(outcome.total, expected, 1e-12 * scale)
+    close(outcome.total, expected, tolerance * scale)
     found, gradient = gradients(policy, outcome.total), gradients(policy, expected)
     most = max(1.0, *(float(g.abs().max()) for g in gradient.values()))
-    close(found, gradient, 1e-12 * most)
+    close(found, gradient, tolerance * most)
     assert int(outcome.count) == int(batch.mask.sum())
 
 
