@@ -18,6 +18,10 @@ Defects that public code for these methods is known to have, and the tests that 
   policies/contract.py::test_forced_rows_score_as_steps_do,
   rolling/test_roll_in.py::test_mixed_is_its_twin,
   rolling/test_roll_in.py::test_relaxed_is_its_twin
+- parallel passes that are another roll-in than the sequential one, however many there are:
+  rolling/test_passes.py::test_as_many_passes_as_cells_are_steps,
+  methods/test_scheduled_sampling.py::test_as_many_passes_as_cells_are_sequential,
+  methods/test_differentiable_scheduled_sampling.py::test_as_many_passes_as_cells_are_sequential
 - a model's own generation settings that leak into samples:
   rolling/test_decode.py::test_generation_settings_do_not_leak
 - one coin for a batch or a sequence instead of one per token:
