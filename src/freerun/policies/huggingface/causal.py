@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from freerun.batch import Source
-from freerun.policies.huggingface.base import HuggingFacePolicy, Inputs, fed
+from freerun.policies.huggingface.base import HuggingFacePolicy, Inputs
 from freerun.policies.huggingface.cache import Past
 from freerun.policies.huggingface.probe import probe, reads_trees
 from freerun.policies.huggingface.rows import Memory, Rows, RowsTrace, right_edge
@@ -134,8 +134,9 @@ class CausalPolicy(HuggingFacePolicy):
     ) -> tuple[Float[Tensor, "n q h"], Past, Memory | None]:
         """One pass over new slots."""
         cache = past.cache() if self.keeps else None
+        # Of tokens, models would warn that some are padding: where it lies, no token looks.
         found = self.inner.base_model(
-            **fed(inputs),
+            inputs_embeds=inputs if inputs.is_floating_point() else self.embed(inputs),
             attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,
