@@ -25,7 +25,7 @@ class Layer(DynamicLayer):
         self.buffers, self.used = buffers, used
         self.is_initialized = buffers is not None
         if buffers is not None:
-            self.keys, self.values = buffers[0][:, :, :used], buffers[1][:, :, :used]
+            self.keys, self.values = front(buffers[0], used), front(buffers[1], used)
             self.dtype, self.device = self.keys.dtype, self.keys.device
 
     def update(
@@ -52,8 +52,13 @@ class Layer(DynamicLayer):
             )
         self.used += key_states.shape[2]
         keys, values = self.buffers
-        self.keys, self.values = keys[:, :, : self.used], values[:, :, : self.used]
+        self.keys, self.values = front(keys, self.used), front(values, self.used)
         return self.keys, self.values
+
+
+def front(buffer: Float[Tensor, "n h c d"], used: int) -> Float[Tensor, "n h m d"]:
+    """The first `used` slots; at thousands of calls a second, views are not made for nothing."""
+    return buffer if buffer.shape[2] == used else buffer.narrow(2, 0, used)
 
 
 def written(
@@ -66,7 +71,7 @@ def written(
         larger = buffer.new_empty(rows, heads, end + max(ROOM, end // 2), width)
         larger[:, :, :used] = buffer[:, :, :used]
         buffer = larger
-    buffer[:, :, used:end] = states
+    buffer.narrow(2, used, states.shape[2]).copy_(states)
     return buffer
 
 
@@ -103,7 +108,7 @@ class Past:
     def select(self, rows: Int[Tensor, "n"]) -> Past:
         """The same of other rows: pick, repeat, reorder."""
         layers = [
-            (k[:, :, : self.used].index_select(0, rows), v[:, :, : self.used].index_select(0, rows))
+            (front(k, self.used).index_select(0, rows), front(v, self.used).index_select(0, rows))
             for k, v in self.store.layers
         ]
         return Past(Store(layers, self.used), self.used)
@@ -118,11 +123,11 @@ class Past:
         """The cache for one pass, which leaves this as it is."""
         if not self.store.layers:
             return Cache(layer_class_to_replicate=Layer)
-        # Slots that another state has written into behind ours are not free.
-        free = self.store.filled == self.used
-        end = None if free else self.used
-        layers = [Layer((k[:, :, :end], v[:, :, :end]), self.used) for k, v in self.store.layers]
-        return Cache(layers=layers)
+        layers = self.store.layers
+        if self.store.filled != self.used:
+            # Slots that another state has written into behind ours are not free.
+            layers = [(front(k, self.used), front(v, self.used)) for k, v in layers]
+        return Cache(layers=[Layer(layer, self.used) for layer in layers])
 
     def after(self, cache: Cache) -> Past:
         """What rows have read once a pass with `cache` is done."""

@@ -133,10 +133,10 @@ class Seq2SeqPolicy(HuggingFacePolicy):
     @contextmanager
     def _placed(self, positions: Int[Tensor, "n q"]) -> Iterator[None]:
         """Let rows stand at positions of their own, where a decoder counts slots, alike for all."""
-        table = self._table
-        if table is None:
+        if self.positions is None:
             yield
             return
+        table = self._table
 
         def instead(*args: Any, **kwargs: Any) -> Tensor:
             return F.embedding(positions + getattr(table, "offset", 0), table.weight)
