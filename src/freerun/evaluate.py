@@ -120,8 +120,9 @@ def scored(task: Task, codec: Codec, hypotheses: list[list[int]], examples: Exam
     if not hypotheses:
         raise ValueError("there are no examples to evaluate on")
     references = [list(reference) for reference in examples.references]
+    unknown = codec.target.unknown
     wrong = [
-        task.position_errors(hypothesis, reference)
+        task.position_errors(hypothesis, [-1 if t == unknown else t for t in reference])
         for hypothesis, reference in zip(hypotheses, references, strict=True)
     ]
     at_position = [

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from freerun.tasks import Translation
+from freerun.evaluate import scored as evaluation_of
+from freerun.tasks import Translation, TranslationCodec
 from freerun.tasks.parallel import Pair
 
 NAMES = ["Tom", "Anna", "Udo", "Ina", "Max", "Eva", "Jan", "Lea", "Ole", "Ida"]
@@ -247,11 +248,13 @@ def test_unknown_words_never_match(scored, reference, tokenised):
 
 
 def test_unknown_words_are_wrong_at_their_positions(task, files):
-    words, byte_pairs = task(), task(tokens="bpe")
-    assert words.position_errors([1, 0, 2], [1, 0, 2]) == [False, True, False]
-    assert words.position_errors([1, 2], [1, 0, 2]) == [False, True, False]
-    assert words.position_errors([0, 0], [0, 0]) == [True, True]
-    assert byte_pairs.position_errors([1, 0, 2], [1, 0, 2]) == [False] * 3
+    codec = TranslationCodec("words", False, False, 3, 0, 1, ("a", "b"), ("a", "b"))
+    examples = codec.examples([Pair("a", "a c b"), Pair("a", "c c")])
+    assert list(examples.references) == [[1, 0, 2], [0, 0]]
+    evaluated = evaluation_of(task(), codec, [[1, 0, 2], [0, 0]], examples)
+    assert evaluated.error_by_position == [1 / 2, 1, 0]
+    assert task().position_errors([1, 2], [1, -1, 2]) == [False, True, False]
+    assert task().position_errors([0, 1], [0, 1]) == [False] * 2
 
 
 def test_case_counts_but_where_all_is_lower(task, files):

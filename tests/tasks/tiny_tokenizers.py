@@ -3,7 +3,7 @@
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-WORDS = "a b c yes no user assistant : + 1 2 3 4 5 6 7 8 9 0".split()
+WORDS = [*"abc", "yes", "no", "user", "assistant", *":+1234567890"]
 CHAT = (
     "{% for m in messages %}{{ '<s>' + m.role + ' : ' + m.content + '</s>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<s>assistant : ' }}{% endif %}"

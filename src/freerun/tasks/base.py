@@ -254,7 +254,10 @@ class Task(ABC):
 
     @abstractmethod
     def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
-        """For every position of the reference, whether the output is wrong there."""
+        """For every position of the reference, whether the output is wrong there.
+
+        The unknown token is -1 in the reference: it equals none.
+        """
 
     @abstractmethod
     def majority(self, data: Data) -> dict[str, float]:

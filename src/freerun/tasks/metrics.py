@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from rapidfuzz.distance import Levenshtein
 
 Sequences = Sequence[Sequence[int]]
+Texts = Sequences | Sequence[str]
+"""Outputs as tokens, or as text."""
 
 
 def hamming_error(hypotheses: Sequences, references: Sequences) -> float:
@@ -23,14 +25,14 @@ def hamming_error(hypotheses: Sequences, references: Sequences) -> float:
     return wrong / max(total, 1)
 
 
-def character_error(hypotheses: Sequences, references: Sequences) -> float:
+def character_error(hypotheses: Texts, references: Texts) -> float:
     """All edits, divided by all characters of the references: 0 is perfect, over 1 is possible."""
     pairs = zip(hypotheses, references, strict=True)
     edits = sum(Levenshtein.distance(hypothesis, reference) for hypothesis, reference in pairs)
     return edits / max(sum(map(len, references)), 1)
 
 
-def exact_match(hypotheses: Sequences, references: Sequences) -> float:
+def exact_match(hypotheses: Texts, references: Texts) -> float:
     """The share of outputs that equal their references, in [0, 1]."""
     pairs = zip(hypotheses, references, strict=True)
     equal = sum(list(hypothesis) == list(reference) for hypothesis, reference in pairs)

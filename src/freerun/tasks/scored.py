@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from freerun.tasks import metrics
 from freerun.tasks.base import Codec, Data, Examples, Task
@@ -67,8 +67,8 @@ class CharacterTask(Task):
         What was written in the tokens of a tokenizer is compared as text, without white space
         around it.
         """
-        written: Sequence[Any] = hypotheses
-        wanted: Sequence[Any] = examples.references
+        written: metrics.Texts = hypotheses
+        wanted: metrics.Texts = examples.references
         if isinstance(codec, TextCodec):
             written = [codec.decode(row) for row in hypotheses]
             wanted = [text.strip() for text in cast(TextExamples, examples).texts]

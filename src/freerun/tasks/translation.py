@@ -24,9 +24,6 @@ OWN = 2_000
 OWN_TOKENS = ("tokens", "source_size", "target_size")
 """Settings of the tokens that are learnt from the data."""
 
-UNKNOWN = 0
-"""The token `<unk>`, where there is one: it comes first in a vocabulary."""
-
 
 @dataclass(frozen=True)
 class Translation(Task):
@@ -274,10 +271,8 @@ class Translation(Task):
 
         By an alignment with the fewest edits: a token is wrong where it was substituted or left
         out, or where something was inserted before it; the last one also for what comes after it.
-        `<unk>` is always wrong.
+        `<unk>`, which is -1 in the reference, is always wrong.
         """
-        if self.tokens == "words":
-            reference = [-1 if token == UNKNOWN else token for token in reference]
         return metrics.aligned_errors(hypothesis, reference)
 
     def majority(self, data: Data) -> dict[str, float]:

@@ -116,14 +116,18 @@ class Encoder:
         return Encoded(pair.where, prompt, completion, cast(str, pair.completion))
 
     def _conversation(self, pair: Pair) -> Encoded:
-        prompt, completion = self._prompt(pair), cast(list[Message], pair.completion)
-        both = self._templated(pair, [*cast(list[Message], pair.prompt), *completion])
-        if both[: len(prompt)] != prompt:
+        turns = [*cast(list[Message], pair.prompt), *cast(list[Message], pair.completion)]
+        opening, text = self._templated(pair, None), self._templated(pair, turns)
+        if not text.startswith(opening):
             raise DataError(
                 f"{pair.where}: with the answer, the chat template writes something else before "
                 "it, so that what is to be learnt cannot be told; take another template"
             )
-        rest = self._closed(both[len(prompt) :], pair.where)
+        prompt, both = self._bare([opening, text])
+        rest = both[len(prompt) :]
+        if both[: len(prompt)] != prompt:  # see `_texts`
+            (rest,) = self._bare([text[len(opening) :]])
+        rest = self._closed(rest, pair.where)
         return Encoded(pair.where, self._filled(prompt, pair.where), rest, self.decode(rest))
 
     def _ready(self, pair: Pair) -> Encoded:
@@ -157,21 +161,23 @@ class Encoder:
             return [*head, *tokens, *([] if self.causal else tail)]
         if _form(pair) == TOKENS:
             return cast(list[int], prompt)
-        return self._templated(pair, cast(list[Message], prompt), add_generation_prompt=True)
+        (tokens,) = self._bare([self._templated(pair, None)])
+        return tokens
 
     def continued(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of running text to be continued, which begin as in training."""
         return [[self._first, *tokens] for tokens in self._bare(texts)]
 
-    def _templated(self, pair: Pair, messages: list[Message], **settings: Any) -> list[int]:
+    def _templated(self, pair: Pair, turns: list[Message] | None) -> str:
+        """What the chat template writes of a conversation, or of its beginning up to the answer."""
         if not self.tokenizer.chat_template:
             raise DataError(
                 f"{pair.where}: messages need a chat template, which the tokenizer has not; set "
                 "tokenizer.chat_template, or give text"
             )
-        settings = {**pair.template, **settings, "tokenize": True, "return_dict": False}
+        settings = {**pair.template, "tokenize": False, "add_generation_prompt": turns is None}
         try:
-            return cast(list[int], self.tokenizer.apply_chat_template(messages, **settings))
+            return cast(str, self.tokenizer.apply_chat_template(turns or pair.prompt, **settings))
         except (TemplateError, TypeError, ValueError) as error:
             raise DataError(f"{pair.where}: the chat template refuses it ({error})") from None
 

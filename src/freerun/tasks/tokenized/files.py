@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 from freerun.tasks.base import DataError
 from freerun.tasks.extras import extra
+from freerun.tasks.files import read_lines
 from freerun.tasks.hub import is_dataset, load_splits
 
 FORMATS = {
@@ -52,11 +54,19 @@ def read_rows(path: str) -> Any:
     if not Path(path).is_file():
         raise DataError(f"{path}: there is no such file")
     library = extra("datasets", "datasets", f"reading {path}")
-    settings: dict[str, Any] = {"sep": "\t"} if name.endswith(".tsv") else {}
-    if kind == "csv":  # texts are texts, those that look like numbers too
-        settings |= {"dtype": str, "keep_default_na": False}
+    settings: dict[str, Any] = {}
+    if kind == "csv":
+        settings = _plain(path, "\t" if name.endswith(".tsv") else ",", library)
     try:
         return library.load_dataset(kind, data_files={"train": path}, split="train", **settings)
     except (OSError, ValueError, library.exceptions.DatasetsError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise DataError(f"{path}: it cannot be read as {kind} ({reason})") from None
+
+
+def _plain(path: str, separator: str, library: Any) -> dict[str, Any]:
+    """What makes texts of a table texts, those that look like numbers or nothing too."""
+    _, header = next(read_lines(path))
+    names = next(csv.reader([header], delimiter=separator))
+    features = library.Features({name: library.Value("string") for name in names})
+    return {"sep": separator, "features": features, "keep_default_na": False}

@@ -1,0 +1,182 @@
+"""The task pairs: files and datasets of rows, their splits, and what it refuses."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from freerun.evaluate import scored
+from freerun.tasks import Pairs, TextCodec, tokenized
+from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
+
+pytestmark = pytest.mark.usefixtures("local_datasets")
+
+ROWS = [{"prompt": f"{i} + 1 =", "completion": f" {i + 1}"} for i in range(40)]
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def table(rows, separator):
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), delimiter=separator)
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("rows.jsonl", lines(ROWS)),
+        ("rows.jsonl.gz", lines(ROWS)),
+        ("rows.json", json.dumps(ROWS)),
+        ("rows.csv", table(ROWS, ",")),
+        ("rows.tsv", table(ROWS, "\t")),
+    ],
+)
+def test_files_of_rows(write, name, contents):
+    splits = Pairs(write(contents, name)).rows()
+    assert {part: len(rows) for part, rows in splits.items()} == {"train": 32, "dev": 4, "test": 4}
+    found = sorted(
+        ((row["prompt"], row["completion"]) for rows in splits.values() for row in rows),
+        key=lambda pair: int(pair[0].split()[0]),
+    )
+    assert found == [(row["prompt"], row["completion"]) for row in ROWS]
+    assert splits.notes == ["train 32, dev 4, test 4 rows"]
+
+
+def test_texts_that_look_like_numbers_stay_texts(write):
+    rows = [{"source": f"{i}", "target": "NA" if i % 2 else f"0{i}"} for i in range(30)]
+    texts = Pairs(write(table(rows, ","), "rows.csv")).texts()
+    assert sorted(texts["test"] + texts["dev"] + texts["train"]) == sorted(
+        (row["source"], row["target"]) for row in rows
+    )
+
+
+def test_a_parquet_file(tmp_path, local_datasets):
+    path = str(tmp_path / "rows.parquet")
+    local_datasets.Dataset.from_list(ROWS).to_parquet(path)
+    assert len(Pairs(path).rows()["train"]) == 32
+
+
+def test_rows_with_equal_prompts_stay_on_one_side(write):
+    rows = [{**row, "completion": f" {k}"} for row in ROWS for k in range(3)]
+    splits = Pairs(write(lines(rows), "rows.jsonl"), train_size=50, dev_size=6).rows()
+    sides = [{row["prompt"] for row in splits[name]} for name in ("train", "dev", "test")]
+    assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+    assert (len(splits["train"]), len(splits["dev"]), len(splits["test"])) == (50, 6, 12)
+    assert splits.notes[0] == "train was cut from 102 rows to 50, drawn by seed"
+
+
+def test_a_folder_keeps_its_splits(write, tmp_path):
+    for name, part in (("train", ROWS[:30]), ("validation", ROWS[30:35]), ("test", ROWS[35:])):
+        write(lines(part), f"rows/{name}.jsonl")
+    splits = Pairs(str(tmp_path / "rows")).rows()
+    assert [len(splits[name]) for name in ("train", "dev", "test")] == [30, 5, 5]
+
+
+def test_the_rows_in_tokens(write):
+    task = Pairs(write(lines(ROWS), "rows.jsonl"))
+    data = tokenized(task, byte_tokenizer())
+    assert data.codec.column == "prompt"
+    right = [list(row) for row in data.test.references]
+    assert scored(task, data.codec, right, data.test).metrics == {
+        "exact_match": 1,
+        "character_error": 0,
+    }
+    prompt = data.codec.tokenizer.decode(data.test.batch([0]).source.values[0])
+    assert prompt == next(iter(task.rows()["test"]))["prompt"]
+    row = data.codec.evaluation(task.data).batch([3])
+    assert data.codec.tokenizer.decode(row.source.values[0]) == "3 + 1 ="
+
+
+def test_conversations(write, refuses):
+    turns = [
+        [{"role": "user", "content": f"{i} + 1"}, {"role": "assistant", "content": f"{i + 1}"}]
+        for i in range(20)
+    ]
+    task = Pairs(write(lines([{"messages": each} for each in turns]), "rows.jsonl"))
+    data = tokenized(task, byte_tokenizer(chat_template=CHAT))
+    assert data.codec.column == "messages"
+    assert all(text.strip().isdigit() for text in data.test.texts)
+    refuses(f"{task.data}: rows of messages are no pairs of texts", task.texts)
+
+
+def test_running_text_in_blocks(write):
+    rows = [{"text": "a b c " * (i + 1)} for i in range(20)]
+    data = tokenized(Pairs(write(lines(rows), "rows.jsonl"), block=8), word_tokenizer())
+    assert int(data.train.targets.lengths.max()) == 8
+    assert data.codec.block == 8
+
+
+def test_settings_of_length_are_those_of_the_task(write):
+    rows = [{"source": "a " * (i + 1), "target": "b " * (i + 1)} for i in range(20)]
+    path = write(lines(rows), "rows.jsonl")
+    task = Pairs(path, max_prompt=5, max_completion=6, truncation="end", separator=" c")
+    data = tokenized(task, word_tokenizer())
+    assert int(data.train.sources.lengths.max()) == 5
+    assert int(data.train.targets.lengths.max()) == 6
+    assert data.codec.limit == 9
+    assert any("prompts of 16 were cut off at the end" in note for note in data.notes)
+
+
+def test_it_needs_a_tokenizer(refuses):
+    message = (
+        "pairs needs the tokenizer of a model: freerun train pairs --model DIR, or tokenized()"
+    )
+    refuses(message, Pairs("rows.jsonl").load)
+
+
+def test_what_cannot_be_read_is_named(write, refuses, tmp_path):
+    path = f"{tmp_path}/none.jsonl"
+    refuses(f"{path}: there is no such file", Pairs(path).rows)
+    path = write("a", "rows.txt")
+    message = "files of rows end in .jsonl, .json, .csv, .tsv, .parquet, or .gz behind it"
+    refuses(f"{path}: {message}", Pairs(path).rows)
+    path = write(lines(ROWS), "rows.jsonl")
+    refuses(f"{path}: it is a file, and has no subset 'de'", Pairs(path, subset="de").rows)
+    path = write(lines(ROWS[:2]), "few.jsonl")
+    refuses(f"{path}: 2 rows are too few to split", Pairs(path).rows)
+    path = write(lines([{"question": "a"}] * 20), "other.jsonl")
+    message = (
+        "the columns are question; known are input_ids and labels; prompt and completion; "
+        "messages; source and target; text"
+    )
+    refuses(f"{path} (train): {message}", Pairs(path).rows)
+    path = write('{"prompt": "a"\n', "broken.jsonl")
+    with pytest.raises(ValueError, match="it cannot be read as json"):
+        Pairs(path).rows()
+
+
+def test_a_row_that_is_wrong_is_named(write, refuses):
+    rows = [{"prompt": "a", "completion": " " if i == 7 else "b"} for i in range(10)]
+    path = write(lines(rows), "rows.jsonl")
+    message = f"{path}, row 7: the completion is empty"
+    refuses(message, TextCodec(word_tokenizer()).evaluation, path)
+
+
+def test_datasets_must_be_installed(write, missing, refuses):
+    path = write(lines(ROWS), "rows.jsonl")
+    missing("datasets")
+    message = f"reading {path} needs datasets, which is missing: pip install freerun[datasets]"
+    refuses(message, Pairs(path).rows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_prompt": 0}, "max_prompt is 0; it must be at least 1"),
+        ({"dev_size": 0}, "dev_size is 0; it must be at least 1"),
+        (
+            {"truncation": "end"},
+            "truncation is end, which has no effect without max_prompt or max_completion",
+        ),
+    ],
+)
+def test_settings_that_are_wrong(settings, message):
+    with pytest.raises(ValueError, match="is") as caught:
+        Pairs("rows.jsonl", **settings)
+    assert str(caught.value) == message

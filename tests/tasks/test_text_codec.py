@@ -1,0 +1,378 @@
+"""The codec of a tokenizer: vocabulary, files, prompts to predict from; collating; whole tasks."""
+
+import json
+from contextlib import suppress
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from freerun.batch import Batch
+from freerun.evaluate import scored
+from freerun.tasks import (
+    Arithmetic,
+    DataError,
+    Digits,
+    Spelling,
+    SpellingCodec,
+    TextCodec,
+    TextCollator,
+    TextExamples,
+    Translation,
+    data_of,
+    load_codec,
+    tokenized,
+)
+from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
+
+PAD, BOS, EOS, UNK, A, B, C, YES, NO = range(9)
+
+
+def test_the_vocabulary_is_the_tokenizer_s():
+    tokenizer = word_tokenizer()
+    target = TextCodec(tokenizer).target
+    assert target.symbols[:6] == ("<pad>", "<s>", "</s>", "<unk>", "a", "b")
+    assert target.actions == target.size == len(tokenizer)
+    assert (target.bos, target.pad, target.eos, target.unknown) == (BOS, PAD, EOS, UNK)
+    codec = TextCodec(tokenizer, start=PAD)
+    assert codec.target.bos == PAD
+    assert codec.factors == (len(tokenizer),)
+    assert codec.shared
+    assert codec.features is None
+
+
+def test_tokens_that_are_missing_fall_back_to_eos():
+    target = TextCodec(byte_tokenizer()).target
+    assert (target.bos, target.pad, target.eos, target.unknown) == (0, 0, 0, None)
+
+
+def test_unused_tokens_are_named():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({"a": 0, "</s>": 4}, unk_token="</s>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
+    symbols = TextCodec(tokenizer).target.symbols
+    assert symbols == ("a", "<unused 1>", "<unused 2>", "<unused 3>", "</s>")
+
+
+def test_a_tokenizer_without_eos_is_refused(refuses):
+    message = "the tokenizer has no eos token, which ends outputs: set its eos_token"
+    refuses(message, TextCodec, word_tokenizer(eos_token=None))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"limit": 0}, "limit is 0; it must be at least 1"),
+        ({"block": 0}, "block is 0; it must be at least 1"),
+        ({"max_prompt": 0}, "max_prompt is 0; it must be at least 1"),
+        ({"max_completion": 0}, "max_completion is 0; it must be at least 1"),
+        ({"limit": 5, "max_completion": 6}, "max_completion is 6, over the limit of 5 tokens"),
+        (
+            {"truncation": "middle"},
+            "truncation is 'middle'; it must be one of error, start, end, drop",
+        ),
+        ({"column": "labels"}, "column is 'labels'; no line of text is that"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_settings_that_are_wrong(settings, message):
+    with pytest.raises(ValueError, match="is") as caught:
+        TextCodec(word_tokenizer(), **settings)
+    assert str(caught.value) == message
+
+
+CHANGED = {
+    "limit": 40,
+    "start": 0,
+    "column": "source",
+    "separator": " ",
+    "block": 3,
+    "max_prompt": 30,
+    "max_completion": 20,
+    "truncation": "drop",
+}
+
+
+def test_a_codec_comes_back_as_it_was_saved(tmp_path):
+    tokenizer = byte_tokenizer(bos=True, bos_token="<s>", chat_template=CHAT)
+    folder = str(tmp_path / "new" / "folder")
+    TextCodec(tokenizer, **CHANGED).save_pretrained(folder)
+    found = load_codec(folder)
+    assert type(found) is TextCodec
+    assert {name: getattr(found, name) for name in CHANGED} == CHANGED
+    assert found.target == TextCodec(tokenizer, **CHANGED).target
+    assert found.tokenizer.chat_template == CHAT
+    text = "Question: 3 + 4? Ünïcode\n"
+    assert found.tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+def test_a_codec_stands_beside_the_configuration_of_any_model(tmp_path):
+    TextCodec(word_tokenizer()).save_pretrained(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "some-model-of-tomorrow"}')
+    assert load_codec(str(tmp_path)).target == TextCodec(word_tokenizer()).target
+
+
+def test_what_is_wrong_with_a_saved_codec_is_named(refuses, tmp_path):
+    codec = TextCodec(word_tokenizer())
+    codec.save_pretrained(str(tmp_path))
+    path = tmp_path / "codec.json"
+    contents = json.loads(path.read_text())
+    for changes, message in (
+        ({"limit": None}, "the field 'limit' is None; it must be a whole number"),
+        ({"start": "a"}, "the field 'start' is 'a'; it must be a whole number or null"),
+        ({"truncation": 1}, "the field 'truncation' is 1; it must be text"),
+        ({"limit": 0}, "limit is 0; it must be at least 1"),
+        (
+            {"tokenizer": "x"},
+            "unknown field 'tokenizer'; known are limit, start, column, separator, block, "
+            "max_prompt, max_completion, truncation",
+        ),
+    ):
+        path.write_text(json.dumps(contents | changes))
+        refuses(f"{path}: {message}", load_codec, str(tmp_path))
+    path.write_text(json.dumps(contents))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).unlink()
+    message = f"{tmp_path / 'tokenizer_config.json'}: there is no such file"
+    refuses(message, load_codec, str(tmp_path))
+
+
+def test_a_tokenizer_that_comes_with_code_is_not_run(tmp_path):
+    TextCodec(word_tokenizer()).save_pretrained(str(tmp_path))
+    config = tmp_path / "tokenizer_config.json"
+    own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | own))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    with suppress(DataError):
+        load_codec(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def prompts(codec, *lines):
+    batch = codec.read(list(lines), "-").batch(range(len(lines)))
+    rows = zip(batch.source.values, batch.source.mask, strict=True)
+    return [codec.tokenizer.decode(values[mask]) for values, mask in rows]
+
+
+def test_lines_are_prompts_as_in_training():
+    plain = TextCodec(byte_tokenizer(bos=True, bos_token="<s>", chat_template=CHAT))
+    for column, found in (
+        ("prompt", "<s> 1 + 1?"),
+        ("source", "<s> 1 + 1?\n"),
+        ("messages", "<s>user :  1 + 1?</s>\n<s>assistant : "),
+        ("text", "<s> 1 + 1?"),
+    ):
+        codec = TextCodec(plain.tokenizer, column=column)
+        assert prompts(codec, " 1 + 1?") == [found]
+    assert prompts(TextCodec(plain.tokenizer, column="source", start=0), "1") == ["<s>1"]
+
+
+USER = {"role": "user", "content": "1?"}
+GIVEN = [
+    ({"prompt": "1?", "id": 3}, "<s>1?", {"prompt": "1?", "id": 3, "completion": "yes"}),
+    ({"source": "1?", "target": "no"}, "<s>1?\n", {"source": "1?", "target": "yes"}),
+    (
+        {"messages": [USER]},
+        "<s>user : 1?</s>\n<s>assistant : ",
+        {"messages": [USER, {"role": "assistant", "content": "yes"}]},
+    ),
+    (
+        {"messages": [USER, {"role": "assistant", "content": "no"}]},
+        "<s>user : 1?</s>\n<s>assistant : ",
+        {"messages": [USER, {"role": "assistant", "content": "yes"}]},
+    ),
+    (
+        {"prompt": [USER]},
+        "<s>user : 1?</s>\n<s>assistant : ",
+        {"prompt": [USER], "completion": [{"role": "assistant", "content": "yes"}]},
+    ),
+    ({"text": "1?"}, "<s>1?", {"text": "1?", "completion": "yes"}),
+    ({"input_ids": [5, 6]}, None, {"input_ids": [5, 6], "completion": "yes"}),
+]
+
+
+@pytest.mark.parametrize(("row", "prompt", "answered"), GIVEN)
+def test_lines_may_be_objects_with_columns(row, prompt, answered):
+    codec = TextCodec(byte_tokenizer(bos=True, bos_token="<s>", chat_template=CHAT))
+    line = json.dumps(row)
+    assert prompts(codec, line) == [prompt or codec.tokenizer.decode([5, 6])]
+    tokens = [*codec.tokenizer("yes", add_special_tokens=False)["input_ids"], 0]
+    assert json.loads(codec.write(tokens, [line])) == answered
+    assert codec.write(tokens, ["1?"]) == codec.text(tokens) == "yes"
+
+
+def test_outputs_are_written_in_one_line():
+    codec = TextCodec(byte_tokenizer())
+    tokens = codec.tokenizer(" one\ntwo \n")["input_ids"]
+    assert codec.text([*tokens, 0, 7, 8]) == "one\\ntwo"
+    assert codec.decode(tokens) == "one\ntwo"
+    assert codec.source_text(torch.tensor(tokens)) == "one\\ntwo"
+
+
+def test_lines_that_cannot_be_read(refuses):
+    codec = TextCodec(word_tokenizer(), max_prompt=2)
+    for lines, message in (
+        ([], "-: nothing to read"),
+        (["a", " "], "-, line 2: there is no prompt"),
+        (['{"prompt": "a"}', "b"], "-, line 2: it is no JSON object, as the first line is"),
+        (
+            ['{"prompt": "a"}', '{"prompt": 1}'],
+            "-, line 2: the prompt is 1; it must be text or messages",
+        ),
+        (
+            ['{"a": 1}'],
+            "-, line 1: the columns are a; known are input_ids; prompt; messages; source; text",
+        ),
+        (["a", "a b c"], "-, line 2: the prompt has 3 tokens, more than 2; raise max_prompt"),
+    ):
+        refuses(message, codec.read, lines, "-")
+    cut = TextCodec(word_tokenizer(), max_prompt=2, truncation="start")
+    assert prompts(cut, "a b c") == ["b c"]
+
+
+ROWS = [{"prompt": f"a {i}", "completion": "b " * (i + 1)} for i in range(6)]
+
+
+def test_rows_are_collated_as_examples_are_batched():
+    codec = TextCodec(word_tokenizer())
+    loader = DataLoader(ROWS, batch_size=3, collate_fn=TextCollator(codec))
+    examples = TextExamples.from_rows(ROWS, codec)
+    for start, tensors in zip((0, 3), loader, strict=True):
+        batch, same = Batch.of(tensors), examples.batch(range(start, start + 3))
+        for name, value in same.tensors().items():
+            assert name == "ids" or torch.equal(tensors[name], value)
+        assert batch.target_tokens().numel() == same.mask.sum()
+
+
+def test_an_example_keeps_its_name_in_whatever_batch_it_comes():
+    collate = TextCollator(TextCodec(word_tokenizer()))
+    ids = collate(ROWS)["ids"]
+    assert len(ids.unique()) == 6
+    assert int(ids.min()) >= 0
+    assert torch.equal(collate(ROWS[::-1])["ids"], ids.flip(0))
+    assert collate(ROWS[4:5])["ids"] == ids[4]
+    moved = [{"prompt": "a", "completion": "b b c"}, {"prompt": "a b", "completion": "b c"}]
+    assert len(collate(moved)["ids"].unique()) == 2
+
+
+def test_rows_that_cannot_be_collated(refuses):
+    collate = TextCollator(TextCodec(word_tokenizer()))
+    message = "the batch, row 1: the completion is empty"
+    refuses(message, collate, [*ROWS[:1], {"prompt": "a", "completion": ""}])
+
+
+def test_a_task_in_the_tokens_of_a_tokenizer():
+    task = Arithmetic(train_size=60, dev_size=5, test_size=9)
+    data, texts = tokenized(task, byte_tokenizer()), task.texts()
+    for name in ("train", "dev", "test"):
+        part = getattr(data, name)
+        assert list(part.texts) == [answer for _, answer in texts[name]]
+        assert [data.codec.decode(row) for row in part.references] == list(part.texts)
+        batch = part.batch([0])
+        assert data.codec.tokenizer.decode(batch.source.values[0]) == texts[name][0][0] + "\n"
+    longest = max(max(map(len, getattr(data, n).references)) for n in ("train", "dev", "test")) + 1
+    assert data.codec.limit == longest + longest // 2
+    assert data.notes[:2] == texts.notes
+    assert data.notes[2].startswith("the longest prompt has ")
+    assert data.notes[2].endswith(f", the longest completion {longest}")
+    assert len(data.notes) == 3
+    assert data.codec.column == "source"
+
+
+def test_outputs_are_scored_as_text(write):
+    pytest.importorskip("sacrebleu")
+    table = "".join(f"It is {i} now.\tNo, {i} it is.\n" for i in range(40))
+    tokenizer = byte_tokenizer()
+    for task in (
+        Arithmetic(train_size=20, dev_size=5, test_size=4),
+        Spelling(write(" ".join(str(i * i) for i in range(200)), "prose.txt"), length=20),
+        Translation(write(table, "pairs.tsv")),
+    ):
+        data = tokenized(task, tokenizer)
+        right = [list(row) for row in data.test.references]
+        found = scored(task, data.codec, right, data.test)
+        assert found.metrics["exact_match"] == 1
+        assert found.metrics.get("character_error", 0) == 0
+        assert found.metrics.get("bleu", 100) == pytest.approx(100)
+        assert set(found.error_by_position) == {0}
+        # White space around it does not count, nor what comes after eos.
+        spaced = [[*tokenizer(" ")["input_ids"], *row, 0, 1] for row in right]
+        assert task.score(data.codec, spaced, data.test)["exact_match"] == 1
+        wrong = task.score(data.codec, [[*row, right[0][0]] for row in right], data.test)
+        assert wrong["exact_match"] == 0
+        assert 0 <= task.majority(data)["exact_match"] < 1
+
+
+def test_errors_of_characters_are_counted_in_the_text():
+    codec = TextCodec(byte_tokenizer())
+    rows = [{"source": "a", "target": "yes"}, {"source": "b", "target": "12345"}]
+    examples = TextExamples.from_rows(rows, codec)
+    written = codec.tokenizer(["yet", " 12345 "])["input_ids"]
+    assert Arithmetic().score(codec, written, examples) == {
+        "exact_match": 1 / 2,
+        "character_error": 1 / 8,
+    }
+
+
+def test_texts_that_a_tokenizer_alters_are_noted():
+    task = Arithmetic(train_size=20, dev_size=5, test_size=9)
+    data = tokenized(task, word_tokenizer())
+    wrong = sum(len(answer) > 1 for answer in data.test.texts)
+    text = next(answer for answer in data.test.texts if len(answer) > 1)
+    assert data.notes[-1] == (
+        f"{wrong} targets of 9 of test are not what their tokens are read as, and so are never "
+        f"right: {text!r} is read as '<unk>'"
+    )
+
+
+def test_the_data_of_a_trained_model_are_in_its_tokens():
+    task = Arithmetic(train_size=60, dev_size=5, test_size=9)
+    data = tokenized(task, byte_tokenizer())
+    again = data_of(task, data.codec)
+    assert again.codec.limit == data.codec.limit
+    for name in ("train", "dev", "test"):
+        one, other = getattr(data, name), getattr(again, name)
+        assert list(one.references) == list(other.references)
+    short = Arithmetic(digits=1, train_size=60, dev_size=5, test_size=9)
+    assert data_of(short, data.codec).codec.limit == data.codec.limit
+    long = Arithmetic(digits=9, train_size=60, dev_size=5, test_size=9)
+    assert data_of(long, data.codec).codec.limit > data.codec.limit
+    own = task.load()
+    assert data_of(task, own.codec).codec == own.codec
+
+
+def test_other_files_are_read_by_the_task(write):
+    codec = TextCodec(byte_tokenizer(), column="source")
+    found = Arithmetic().evaluation(codec, write("1+1\n2\n2 + 3\n5"))
+    assert found.texts == ["2", "5"]
+    assert codec.source_text(found.batch([1]).source.values[0]) == "2 + 3"
+    task, path = Spelling(noise=0.5), write("some words to misspell, some more of them")
+    found, own = task.evaluation(codec, path), SpellingCodec(length=10, noise=0.5, seed=0)
+    same = own.evaluation(path)
+    assert list(found.texts) == [own.text(row) for row in same.references]
+    sources = [codec.source_text(found.batch([i]).source.values[0]) for i in range(len(found))]
+    assert sources == [
+        own.source_text(same.batch([i]).source.values[0]).strip() for i in range(len(same))
+    ]
+    found = Translation("pairs.tsv", lower=True).evaluation(codec, write("It IS.\tEs ist.\n"))
+    assert found.texts == ["es ist."]
+
+
+def test_settings_take_the_place_of_the_task_s(refuses):
+    task = Arithmetic(train_size=20, dev_size=5, test_size=5)
+    data = tokenized(task, byte_tokenizer(), separator=" = ", max_prompt=3, truncation="end")
+    assert data.codec.separator == " = "
+    assert int(data.train.sources.lengths.max()) == 3
+    assert "train: 20 prompts of 20 were cut off at the end" in data.notes
+    message = (
+        "separator stands between the columns source and target for causal models; it has no "
+        "effect here"
+    )
+    refuses(message, tokenized, task, byte_tokenizer(), start=0, separator=" ")
+    message = (
+        "the task digits is not text, which is all that a tokenizer reads and writes; take a "
+        "recurrent model"
+    )
+    refuses(message, tokenized, Digits(), byte_tokenizer())
