@@ -95,7 +95,7 @@ def test_weights_in_several_files(tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["truncated", "missing"])
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "codec.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_damaged_models_are_named(tmp_path, name, harm):
     trainer(tmp_path, tiny_model("gpt2")).save_model(str(tmp_path))
     path = tmp_path / name

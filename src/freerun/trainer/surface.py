@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,13 +21,17 @@ from freerun.settings import did_you_mean
 from freerun.tasks.base import Codec, Examples, Task
 from freerun.tasks.codec import FILE
 from freerun.tasks.extras import extra
+from freerun.tasks.tokenized import TextCodec, TextExamples
+from freerun.tasks.tokenized.columns import kind_of
 from freerun.trainer.checkpoints import load_policy
 from freerun.trainer.outputs import Outputs
 from freerun.trainer.weights import adapter_names
 
 Model: TypeAlias = str | Path | nn.Module
 Processing: TypeAlias = PreTrainedTokenizerBase | Codec
-Rows: TypeAlias = Sequence[Mapping[str, Any]]
+
+_ENDLESS = 2**31
+"""More tokens than any output has."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +81,59 @@ def given(
     Raises:
         ValueError: where something is missing, or does not suit the rest.
     """
-    policy, codec = _policy(model, processing)
+    model, processing = _loaded(model, processing)
+    codec = processing
+    if isinstance(codec, PreTrainedTokenizerBase):
+        codec = _codec(codec, model, {"train_dataset": train, "eval_dataset": dev})
+    examples = examples_of(train, codec, "train_dataset")
+    others = None if dev is None else examples_of(dev, codec, "eval_dataset")
     if peft_config is not None:
-        policy = _with_adapters(policy, codec, peft_config, seed)
+        model = _with_adapters(model, peft_config, seed)
+    policy = model if isinstance(model, Policy) else _adapted(model, codec)
     task = task or Outputs()
     method = suited(_method(method), task)
     check_method(method, codec)
-    rows = examples_of(train, codec, "train_dataset")
-    return Given(
-        policy,
-        method,
-        codec,
-        rows,
-        None if dev is None else examples_of(dev, codec, "eval_dataset"),
-        task,
-    )
+    return Given(policy, method, codec, examples, others, task)
+
+
+def examples_of(data: Any, codec: Codec, name: str) -> Examples:
+    """Examples as they are, or made of rows.
+
+    Args:
+        data: the one or the other.
+        codec: what is read and written.
+        name: what to call them in messages.
+
+    Raises:
+        ValueError: where they are neither, or the codec does not read rows.
+        DataError: where a row cannot be used.
+    """
+    if _are_rows(data, name):
+        if not isinstance(codec, TextCodec):
+            raise ValueError(f"{name} has rows of columns, which need a tokenizer to be read")
+        return TextExamples.from_rows(data, codec, name)
+    examples: Examples = data
+    return examples
+
+
+def _are_rows(data: Any, name: str) -> bool:
+    """Whether data are rows of columns, and not examples.
+
+    Raises:
+        ValueError: where they are neither.
+    """
+    if isinstance(data, list | tuple):
+        return True
+    if hasattr(data, "column_names") and not isinstance(data, Mapping):
+        if not hasattr(data, "__len__"):
+            raise ValueError(f"{name} is a stream; a run must know its examples beforehand")
+        return True
+    if data is None or isinstance(data, Mapping) or not hasattr(type(data), "references"):
+        raise ValueError(
+            f"{name} is {'missing' if data is None else 'a ' + type(data).__name__}; it must be a "
+            "Dataset of the datasets library, a list of rows, or Examples of a task"
+        )
+    return False
 
 
 def _method(method: Method | str) -> Method:
@@ -102,92 +144,98 @@ def _method(method: Method | str) -> Method:
     return METHODS[method]()
 
 
-def _policy(model: Model, processing: Processing | None) -> tuple[Any, Codec]:
-    """The policy, and what it reads and writes."""
+def _loaded(model: Model, processing: Processing | None) -> tuple[nn.Module, Processing]:
+    """The model, and what it reads and writes or its tokenizer.
+
+    Raises:
+        ValueError: where that is missing, or is not that of the model.
+    """
     if isinstance(model, str | Path):
         if Path(model, FILE).exists():
             return _trained(model, processing)
-        path = str(model)
-        processing = load_tokenizer(path) if processing is None else processing
-        model = load_model(path)
+        if processing is None:
+            processing = load_tokenizer(str(model))
+        model = load_model(str(model))
     if isinstance(model, Policy):
         if not isinstance(processing, Codec):
-            raise ValueError(
-                "processing_class of a policy must be a codec: what it reads and writes"
-            )
-        return model, processing
-    if not hasattr(model, "config"):
+            raise ValueError("a policy needs as processing_class the codec that it was made for")
+    elif not hasattr(model, "config"):
         raise ValueError(f"a {type(model).__name__} is neither a policy nor a Hugging Face model")
     if processing is None:
         raise ValueError("processing_class is missing: the tokenizer of the model, or a codec")
-    codec = processing if isinstance(processing, Codec) else _codec(processing, model.config)
-    if codec.limit is None:
-        raise ValueError(
-            f"outputs of the task {codec.task} are not text; they need a recurrent model"
-        )
-    return adapt(model, codec.target, limit=codec.limit, shared=codec.shared), codec
+    return model, processing
 
 
-def _trained(folder: str | Path, processing: Processing | None) -> tuple[Any, Codec]:
+def _trained(folder: str | Path, processing: Processing | None) -> tuple[nn.Module, Codec]:
     """A policy that freerun trained."""
     policy, codec = load_policy(folder)
-    if isinstance(processing, Codec):
+    if isinstance(processing, PreTrainedTokenizerBase):
+        raise ValueError(f"{folder}: it has a codec of its own; leave processing_class out")
+    if processing is not None:
         difference = disagreement(codec, processing)
         if difference is not None:
             raise ValueError(f"{folder}: processing_class does not suit it: {difference}")
         codec = processing
-    elif processing is not None:
-        raise ValueError(f"{folder}: it has a codec of its own; leave processing_class out")
-    return policy, codec
+    # Anew below, as its outputs may be longer now, or it gets adapters.
+    return policy.model if isinstance(policy, HuggingFacePolicy) else policy, codec
 
 
-def _codec(tokenizer: PreTrainedTokenizerBase, config: Any) -> Codec:
-    from freerun.tasks.tokenized import TextCodec
+def _codec(
+    tokenizer: PreTrainedTokenizerBase, model: nn.Module, parts: Mapping[str, Any]
+) -> TextCodec:
+    """What is read and written by a tokenizer; outputs may be half as long again as the longest.
 
+    Args:
+        tokenizer: the tokenizer.
+        model: the model.
+        parts: the data by their names; the last may be None.
+
+    Raises:
+        DataError: where a row cannot be used.
+        ValueError: where an encoder-decoder does not say what its decoder starts with.
+    """
+    config: Any = model.config
     start = config.decoder_start_token_id if config.is_encoder_decoder else None
-    return TextCodec(tokenizer, start=start)
+    if config.is_encoder_decoder and start is None:
+        raise ValueError("config.decoder_start_token_id of the model is missing")
+    codec, longest = TextCodec(tokenizer, limit=_ENDLESS, start=start), 1
+    for name, part in parts.items():
+        if name == "eval_dataset" and part is None:
+            continue
+        if _are_rows(part, name) and len(part):
+            kind = kind_of(part[0], name)
+            codec = replace(codec, column="prompt" if kind == "input_ids" else kind)
+            part = TextExamples.from_rows(part, codec, name)
+        if isinstance(part, TextExamples):
+            longest = max(longest, part.longest[1])
+        elif len(part):
+            raise ValueError("Examples of a task come with a codec: give it as processing_class")
+    return replace(codec, limit=longest + longest // 2)
 
 
-def _with_adapters(policy: Any, codec: Codec, peft_config: Any, seed: int) -> HuggingFacePolicy:
-    """The policy with new adapters; all else is frozen."""
+def _with_adapters(model: nn.Module, peft_config: Any, seed: int) -> nn.Module:
+    """The model with new adapters; all else is frozen."""
     peft = extra("peft", "lora", "peft_config")
-    if not isinstance(policy, HuggingFacePolicy):
-        raise ValueError("peft_config needs a Hugging Face model")
-    if not isinstance(policy.model, PreTrainedModel):
+    if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):
         raise ValueError("the model has adapters already, which are trained; leave peft_config out")
-    if not policy.inner.name_or_path:
+    if isinstance(model, Policy):
+        raise ValueError("peft_config needs a Hugging Face model, not a policy")
+    if not getattr(model, "name_or_path", ""):
         raise ValueError(
             "adapters are saved without the model that they belong to, which must be found again: "
             "save it first, and give its path or name as model"
         )
     with torch.random.fork_rng(devices=[]), unwarned():
         torch.manual_seed(seed)
-        model = peft.get_peft_model(policy.model, peft_config)
-    adapted = _adapt(model, codec)
-    adapter_names(adapted)
-    return adapted
+        found: nn.Module = peft.get_peft_model(model, peft_config)
+    return found
 
 
-def _adapt(model: nn.Module, codec: Codec) -> HuggingFacePolicy:
+def _adapted(model: nn.Module, codec: Codec) -> HuggingFacePolicy:
+    """The policy that a model is; what is saved of adapters must be theirs."""
     if codec.limit is None or codec.features is not None or len(codec.factors) != 1:
         raise ValueError(f"the task {codec.task} is not text; it needs a recurrent model")
-    return adapt(model, codec.target, limit=codec.limit, shared=codec.shared)
-
-
-def examples_of(data: Any, codec: Codec, name: str) -> Examples:
-    """Examples as they are, or made of rows."""
-    if isinstance(data, list | tuple) or hasattr(data, "column_names"):
-        from freerun.tasks.tokenized import TextCodec, TextExamples
-
-        if not isinstance(codec, TextCodec):
-            raise ValueError(f"{name} has rows of columns, which need a tokenizer to read them")
-        if not hasattr(data, "__len__"):
-            raise ValueError(f"{name} is a stream; a run must know its examples beforehand")
-        return TextExamples.from_rows(data, codec)
-    if not hasattr(type(data), "batch") or isinstance(data, Mapping):
-        raise ValueError(
-            f"{name} is a {type(data).__name__}; it must be a Dataset of the datasets library, a "
-            "list of rows, or Examples"
-        )
-    examples: Examples = data
-    return examples
+    policy = adapt(model, codec.target, limit=codec.limit, shared=codec.shared)
+    if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):
+        adapter_names(policy)
+    return policy

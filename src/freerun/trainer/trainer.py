@@ -21,7 +21,7 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from freerun.evaluate import GREEDY, Decoding
 from freerun.methods.base import Method
-from freerun.tasks.base import Examples, Task
+from freerun.tasks.base import Task
 from freerun.trainer.callbacks import LogWithEvaluation, Meter, Timekeeper
 from freerun.trainer.card import Card
 from freerun.trainer.free_run import free_run
@@ -32,7 +32,7 @@ from freerun.trainer.resumable import ResumableTrainer
 from freerun.trainer.sharding import prepare
 from freerun.trainer.stream import Order, Stream
 from freerun.trainer.supported import check
-from freerun.trainer.surface import Model, Processing, Rows, examples_of, given
+from freerun.trainer.surface import Model, Processing, examples_of, given
 
 
 class Trainer(ResumableTrainer):
@@ -77,8 +77,8 @@ class Trainer(ResumableTrainer):
         method: Method | str,
         args: TrainingArguments,
         processing_class: Processing | None = None,
-        train_dataset: Examples | Rows | None = None,
-        eval_dataset: Examples | Rows | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
         *,
         peft_config: Any = None,
         task: Task | None = None,
@@ -230,7 +230,7 @@ class Trainer(ResumableTrainer):
 
     def evaluate(
         self,
-        eval_dataset: Examples | Rows | None = None,
+        eval_dataset: Any = None,
         ignore_keys: Any = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
