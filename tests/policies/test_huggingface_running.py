@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from freerun.batch import Source
 from freerun.rolling import beam_search, decode_by, greedy, sample
+from freerun.rolling.decode import LOOK
 from tests.helpers import close, gradients
 from tests.policies.models import (
     ARCHITECTURES,
@@ -59,11 +60,12 @@ def test_the_limit_is_the_one_given(name):
     assert policy.limit(text_source(policy)).tolist() == [5, 5, 5, 5]
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("shared", "look"), [(True, 1), (False, 1), (True, 8)])
 @pytest.mark.parametrize("name", ABSOLUTE)
 @torch.no_grad()
-def test_the_limit_is_what_is_left_of_the_positions(name, shared):
+def test_the_limit_is_what_is_left_of_the_positions(name, shared, look, monkeypatch):
     """A row may write to the last of them, and rows that do are no trouble for those that go on."""
+    monkeypatch.setitem(LOOK, "cpu", look)
     policy = tiny_adapted(name, shared=shared, limit=2 * PLACES)
     lengths = (PLACES - 3, 1, PLACES - 8, 2, 3, PLACES - 4)
     source = text_source(policy, lengths)
