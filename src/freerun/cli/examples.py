@@ -7,7 +7,7 @@ from typing import Literal
 
 from freerun.cli.checkpoint import task_of
 from freerun.settings import SettingError, values_of
-from freerun.tasks import Codec, Examples, Task
+from freerun.tasks import Codec, Examples, Task, data_of
 
 Split = Literal["test", "dev"]
 TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name another file"}
@@ -36,8 +36,8 @@ def examples_of(
             known = values_of(task).get(name)
             if known and _same(data, known):
                 raise SettingError(f"{data}: the model was trained on {rest}")
-        return task, codec.evaluation(data), data
-    loaded = task.load()
+        return task, task.evaluation(codec, data), data
+    loaded = data_of(task, codec)
     return task, loaded.dev if split == "dev" else loaded.test, split or "test"
 
 

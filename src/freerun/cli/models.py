@@ -75,7 +75,9 @@ def chosen_model(words: list[str], task: type[Task], *, init: bool) -> ChosenMod
     """
     given = peek(words, "model", *(["init"] if init else []))
     name, checkpoint = given.get("model"), given.get("init")
-    kind = None if name is None else kind_of(str(name))
+    if not isinstance(name, str):
+        name = None  # what YAML may have instead is refused when all settings are read
+    kind = None if name is None else kind_of(name)
     if checkpoint is not None:
         found = settings_at(str(checkpoint))
         if kind in (None, type(found)) and not isinstance(found, PretrainedSettings):
@@ -83,4 +85,4 @@ def chosen_model(words: list[str], task: type[Task], *, init: bool) -> ChosenMod
         if kind is None:
             return ChosenModel(str(checkpoint), PretrainedSettings)
     recipe = task.recipe.get("model", {}) if kind in (None, RecurrentSettings) else {}
-    return ChosenModel(str(name or RecurrentSettings.kind), kind or RecurrentSettings, recipe)
+    return ChosenModel(name or RecurrentSettings.kind, kind or RecurrentSettings, recipe)

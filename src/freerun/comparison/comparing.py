@@ -19,11 +19,13 @@ from freerun.comparison.specs import Given, methods_of
 from freerun.errors import CheckpointError
 from freerun.evaluate import Decoding, evaluate
 from freerun.methods.base import Method, check_method, suited
+from freerun.policies.huggingface import HuggingFacePolicy
 from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
 from freerun.tasks import Data, DataError, Task
 from freerun.trainer import TrainingSettings, fit
+from freerun.trainer.rehearsal import check_data, rehearse
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,13 @@ def suitable(
         except ValueError as error:
             raise SettingError(f"method {name!r}: {error}") from None
     try:
-        training.check(model.build(data.codec))
         training.arguments(output, task, quiet=True)
+        policy = model.build(data.codec)
+        training.check(policy)
+        check_data(policy, data)
+        if isinstance(policy, HuggingFacePolicy):
+            for method in methods.values():
+                rehearse(policy, method, data, training)
     except (DataError, CheckpointError):
         raise
     except ValueError as error:

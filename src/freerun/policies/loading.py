@@ -21,13 +21,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from freerun.errors import CheckpointError
 from freerun.policies.recurrent import RecurrentConfig
 from freerun.tasks.extras import extra
 
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
 
@@ -41,7 +42,7 @@ def config_of(path: str) -> PreTrainedConfig:
         CheckpointError: where there is no model that can be loaded without running code of its own.
     """
     base, _ = base_of(path)
-    file = Path(base, "config.json")
+    file = Path(base, CONFIG)
     with explained(base):
         if file.exists() and _model_type(file) == RecurrentConfig.model_type:
             return RecurrentConfig.from_pretrained(base)
@@ -59,17 +60,18 @@ def base_of(path: str) -> tuple[str, bool]:
         CheckpointError: where there is nothing, or adapters do not say what they belong to.
     """
     if Path(path).is_dir():
-        own = Path(path, "adapter_config.json")
+        own = Path(path, ADAPTER_CONFIG)
         found = own if own.exists() else None
-        if found is None and not Path(path, "config.json").exists():
-            raise CheckpointError(
-                f"{Path(path, 'config.json')}: there is no such file; is {path} a model?"
-            )
+        config = Path(path, CONFIG)
+        if found is None and not config.exists():
+            raise CheckpointError(f"{config}: there is no such file; is {path} a model?")
     elif Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise CheckpointError(f"{path}: there is no such directory")
     else:
         with explained(path):
-            found = find_adapter_config_file(path)
+            # Adapters have no config.json; a second question is only asked where there is none.
+            there = cached_file(path, CONFIG, _raise_exceptions_for_missing_entries=False)
+            found = None if there else find_adapter_config_file(path)
     if found is None:
         return path, False
     base = json.loads(Path(found).read_text(encoding="utf-8")).get("base_model_name_or_path")
@@ -132,14 +134,17 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """
     try:
         with explained(path):
-            return AutoTokenizer.from_pretrained(path, **_NO_CODE)
+            found = AutoTokenizer.from_pretrained(path, **_NO_CODE)
+        # Where there are no files, transformers may make one of the special tokens alone.
+        if len(found) > len(found.all_special_ids):
+            return found
+        reason = "there is no tokenizer beside the model"
     except CheckpointError as error:
-        base, adapted = base_of(path)
-        if adapted:
-            return load_tokenizer(base)
-        raise CheckpointError(
-            f"{path}: there is no tokenizer beside the model ({error.__cause__})"
-        ) from None
+        reason = f"its tokenizer cannot be read ({error.__cause__})"
+    base, adapted = base_of(path)
+    if adapted:
+        return load_tokenizer(base)
+    raise CheckpointError(f"{path}: {reason}")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from freerun.trainer.folders import flush, newest, no_file, saving, temporary
 from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.progress import hushed
 from freerun.trainer.record import FILE, Point, Record, curve_of
+from freerun.trainer.rehearsal import check_data
 from freerun.trainer.settings import TrainingSettings
 from freerun.trainer.start import settings_at, start
 from freerun.trainer.threads import limit_threads
@@ -97,6 +98,7 @@ def fit(
         if not record.finished:
             policy = start(data.codec, model, training.seed, init)
             training.check(policy)
+            check_data(policy, data)
             _begin(output, arguments)
             record = _run(record, policy, method, task, data, training, arguments)
         found, _ = load_policy(output, type(data.codec))

@@ -26,6 +26,8 @@ _OPTIMIZERS: dict[str, type[Optimizer]] = {
     "rmsprop": RMSprop,
 }
 _WITH_MOMENTUM = ("sgd", "rmsprop")
+CHECKPOINTING = {"use_reentrant": False}
+"""How hidden states are computed again."""
 _ENDLESS = 10**9
 """More updates than any budget of seconds buys."""
 
@@ -210,7 +212,7 @@ class TrainingSettings:
         known = {setting.name for setting in fields(TrainingArguments)}
         names = [f"{kind}_checkpointing" for kind in ("activation", "gradient")]
         name = next(name for name in names if name in known)
-        return {name: True, f"{name}_kwargs": {"use_reentrant": False}}
+        return {name: True, f"{name}_kwargs": CHECKPOINTING}
 
     @property
     def _schedule(self) -> str:

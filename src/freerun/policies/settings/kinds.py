@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from freerun.policies.settings.base import ModelSettings
@@ -21,7 +23,14 @@ KINDS: dict[str, type[ModelSettings]] = {**SCRATCH, PretrainedSettings.kind: Pre
 
 
 def kind_of(model: str) -> type[ModelSettings]:
-    """The settings of what a user calls a model: a kind to train from scratch, or where one is."""
+    """The settings of what a user calls a model: a kind to train from scratch, or where one is.
+
+    Raises:
+        SettingError: where it is nearly the name of a kind: no model of the hub is called so.
+    """
+    near = difflib.get_close_matches(model.lower(), SCRATCH, n=1, cutoff=0.75)
+    if model not in SCRATCH and near and "/" not in model and not Path(model).exists():
+        raise SettingError(f"unknown kind of model {model!r}; did you mean {near[0]!r}?")
     return SCRATCH.get(model, PretrainedSettings)
 
 

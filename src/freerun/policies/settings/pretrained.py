@@ -15,7 +15,7 @@ from freerun.policies.recurrent import RecurrentConfig, RecurrentPolicy
 from freerun.policies.settings.adapters import with_lora
 from freerun.policies.settings.base import ModelSettings, disagreement
 from freerun.policies.settings.scratch import check_text
-from freerun.tasks import load_codec
+from freerun.tasks import data_of, load_codec, tokenized
 from freerun.tasks.base import Codec, Data, DataError, Task
 from freerun.tasks.codec import FILE
 
@@ -86,8 +86,6 @@ class PretrainedSettings(ModelSettings):
             CheckpointError: where there is no such model, or it has no tokenizer.
             DataError: where the data cannot be used, or the task is not text.
         """
-        from freerun.tasks.tokenized import data_of, tokenized
-
         codec = self.own
         if codec is not None:
             return data_of(task, codec)

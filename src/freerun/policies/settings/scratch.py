@@ -18,7 +18,8 @@ from freerun.policies.huggingface import HuggingFacePolicy, adapt
 from freerun.policies.settings.base import ModelSettings
 from freerun.tasks.base import Codec
 
-POSITIONS = 512
+POSITIONS, FEWEST = 512, 16
+"""How many positions a causal model has by default, and at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +101,8 @@ class CausalSettings(ScratchSettings):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        if self.positions is not None and self.positions < 2:
-            raise ValueError(f"positions is {self.positions}; it must be at least 2")
+        if self.positions is not None and self.positions < FEWEST:
+            raise ValueError(f"positions is {self.positions}; it must be at least {FEWEST}")
 
     def _model(self, codec: Codec, rows: int, limit: int) -> GPT2LMHeadModel:
         config = GPT2Config(

@@ -1,0 +1,66 @@
+"""What can be known before training: whether examples fit a model, and a method suits it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from freerun.evaluate import on_device
+from freerun.methods.base import Clock, Method
+from freerun.tasks.base import Data, DataError, Examples
+from freerun.trainer.settings import CHECKPOINTING, TrainingSettings
+
+AT_ONCE = 1024
+FEW = 4
+
+
+def check_data(policy: Any, data: Data) -> None:
+    """See that every example of a task fits the positions of a model (see `check_lengths`).
+
+    Raises:
+        DataError: where one does not; its split and its number are named.
+    """
+    for name in ("train", "dev", "test"):
+        check_lengths(policy, getattr(data, name), name)
+
+
+def check_lengths(policy: Any, examples: Examples, name: str) -> None:
+    """See that every example fits the positions of a model, where it has a bounded number of them.
+
+    Args:
+        policy: the model.
+        examples: sources to read, with the targets that are to be forced, if any.
+        name: what to call the examples.
+
+    Raises:
+        DataError: where one does not fit; its number, counted from 1, is named.
+    """
+    most = getattr(policy, "positions", None)
+    if most is None:
+        return
+    for first in range(0, len(examples), AT_ONCE):
+        batch = examples.batch(range(first, min(first + AT_ONCE, len(examples))))
+        taken = policy.before(batch.source) + batch.lengths.clamp(min=1)
+        number = int(taken.argmax())
+        if taken[number] > most:
+            raise DataError(
+                f"{name}, example {first + number + 1:,}: source and target take "
+                f"{int(taken[number]):,} positions together, but the model has {most:,}; shorten "
+                "them, or train a model with more (--model.positions)"
+            )
+
+
+def rehearse(policy: Any, method: Method, data: Data, training: TrainingSettings) -> None:
+    """Compute the loss of a few examples half-way through training, and throw it away.
+
+    Raises:
+        ValueError: where the method does not suit the model, or the way it is trained.
+    """
+    numbers = range(min(FEW, len(data.train)))
+    batch = on_device(data.train.batch(numbers), policy)
+    if training.gradient_checkpointing:
+        policy.gradient_checkpointing_enable(CHECKPOINTING)
+    with torch.random.fork_rng(devices=[]):
+        copy.deepcopy(method).loss(policy.train(), batch, Clock(1, 2))

@@ -1,0 +1,291 @@
+"""Models of every kind on the command line: trained by every method, compared, looked at."""
+
+import json
+
+import pytest
+
+from freerun.tasks import load_codec
+from freerun.trainer import load_policy
+from tests.cli.pretrained import save_causal, save_seq2seq
+
+METHODS = [
+    "mle",
+    "scheduled_sampling:schedule=constant,k=0.5,passes=2",
+    "differentiable_scheduled_sampling",
+    "searnn:token_choice=top_k,tokens=2,cell_choice=uniform,cells=2",
+]
+MLE = METHODS[0]
+SHORT = [
+    *("--training.updates", "2"),
+    *("--training.evaluate_every", "1"),
+    *("--training.batch_size", "4"),
+    *("--training.threads", "1"),
+]
+SCRATCH = ["--model.hidden_size", "8", "--model.layers", "1", "--model.heads", "2"]
+SIZES = ["--task.train_size", "20", "--task.dev_size", "4", "--task.test_size", "4"]
+TASK = [*SIZES, "--task.length", "4"]
+KINDS = ["causal", "seq2seq", "pretrained causal", "pretrained seq2seq"]
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """The folders of pretrained models, by their kind; `bare` has no tokenizer."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    save_causal(folder / "causal")
+    save_seq2seq(folder / "seq2seq")
+    save_causal(folder / "bare", tokenizer=False)
+    return {name: str(folder / name) for name in ("causal", "seq2seq", "bare")}
+
+
+def model(kind, pretrained):
+    """The flags that name a model."""
+    start, _, rest = kind.partition(" ")
+    return ["--model", pretrained[rest]] if rest else ["--model", start, *SCRATCH]
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def compared(request, tmp_path_factory, pretrained, text):
+    """A comparison of all methods on models of a kind: the kind, the folder and the flags."""
+    from freerun.cli import main
+
+    output = tmp_path_factory.mktemp("compared") / "out"
+    flags = model(request.param, pretrained)
+    words = ["spelling", "--data", str(text), *flags, "--methods", *METHODS]
+    words += ["--output", str(output), "--seeds", "1", "--quiet", *TASK, *SHORT]
+    assert main(["compare", *words]) == 0
+    return request.param, output, flags
+
+
+def record(folder):
+    return json.loads((folder / "freerun.json").read_text())
+
+
+def test_every_method_trains_every_kind_of_model(compared):
+    kind, output, _ = compared
+    results = json.loads((output / "results.json").read_text())
+    assert list(results["methods"]) == METHODS
+    assert results["model"]["kind"] == kind.split()[0]
+    folders = [path.parent for path in output.glob("*/seed-0/model.safetensors")]
+    weights = {(folder / "model.safetensors").read_bytes() for folder in folders}
+    assert len(weights) == len(folders) == len(METHODS), "two methods left the same weights"
+    for folder in folders:
+        assert record(folder)["finished"]
+        assert record(folder)["model"] == results["model"]
+
+
+@pytest.fixture
+def trained(compared):
+    """A model of each kind that was trained by MLE."""
+    return compared[1] / MLE / "seed-0"
+
+
+def test_trained_models_are_evaluated(compared, trained, run):
+    results = json.loads((compared[1] / "results.json").read_text())
+    status, output, errors = run("evaluate", trained)
+    assert (status, errors) == (0, "")
+    figure = results["methods"][MLE]["test"]["character_error"]["mean"]
+    assert output.startswith(
+        "spelling, test, 4 examples, free-running, greedy:\n"
+        f"  character error  {figure * 100:6.2f} %\n"
+    )
+
+
+def test_trained_models_predict(trained, run, tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_text("thw\nbrno\n")
+    status, output, errors = run("predict", trained, path)
+    assert (status, errors) == (0, "")
+    policy, codec = load_policy(trained)
+    batch = codec.read(["thw", "brno"], "lines").batch([0, 1])
+    from freerun.rolling import greedy
+
+    rows = greedy(policy, batch.source).lists(codec.target.eos)
+    assert output.splitlines() == [codec.write(row, [line]) for row, line in zip(
+        rows, ["thw", "brno"], strict=True
+    )]  # fmt: skip
+
+
+def test_the_costs_of_trained_models(trained, run):
+    status, output, errors = run("costs", trained, "--cell", "1")
+    assert (status, errors) == (0, "")
+    assert output.startswith("spelling, test, example 1 of 4\nsource   ")
+
+
+def test_a_new_file_is_evaluated_in_the_tokens_of_the_model(trained, run, tmp_path):
+    path = tmp_path / "new.txt"
+    path.write_text("five boxing wizards jump quickly")
+    status, output, errors = run("evaluate", trained, "--data", path)
+    assert (status, errors) == (0, "")
+    assert output.startswith(f"spelling, {path}, 8 examples, free-running, greedy:\n")
+
+
+def test_a_trained_model_is_gone_on_from(compared, trained, run, text, tmp_path):
+    """By --model, which takes it as it is, or by --init."""
+    kind, _, _ = compared
+    words = ["train", "spelling", "--data", text, "--quiet", *TASK, *SHORT]
+    for flag in ("--model", "--init"):
+        output = tmp_path / flag[2:]
+        status, _, errors = run(*words, flag, trained, "--output", output)
+        assert (status, errors) == (0, "")
+        drawn = flag == "--init" and not kind.startswith("pretrained")
+        assert record(output)["model"]["kind"] == (kind if drawn else "pretrained")
+        assert load_codec(str(output)).target == load_codec(str(trained)).target
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_the_model_is_named_in_yaml_either_way(run, text, tmp_path):
+    words = ["train", "spelling", "--data", text, "--quiet", *TASK, *SHORT]
+    ways = {
+        "word": "model: causal\n",
+        "kind": "model: {kind: causal, layers: 1, hidden_size: 8, heads: 2}\n",
+    }
+    small = {"word": SCRATCH, "kind": []}
+    found = []
+    for name, yaml in ways.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml)
+        flags = ["--config", tmp_path / f"{name}.yaml", *small[name]]
+        status, _, errors = run(*words, *flags, "--output", tmp_path / name)
+        assert (status, errors) == (0, "")
+        found.append((tmp_path / name / "model.safetensors").read_bytes())
+        settings = {"kind": "causal", "hidden_size": 8, "layers": 1, "heads": 2}
+        assert settings.items() <= record(tmp_path / name)["model"].items()
+    assert found[0] == found[1]
+
+
+def test_a_flag_wins_over_yaml(run, text, tmp_path):
+    (tmp_path / "run.yaml").write_text("model: {kind: causal, hidden_size: 16, heads: 2}\n")
+    words = ["train", "spelling", "--data", text, "--config", tmp_path / "run.yaml", "--quiet"]
+    flags = ["--model", "seq2seq", "--model.layers", "1", "--output", tmp_path / "out"]
+    assert run(*words, *flags, *TASK, *SHORT)[0] == 0
+    found = record(tmp_path / "out")["model"]
+    assert (found["kind"], found["hidden_size"], found["layers"]) == ("seq2seq", 16, 1)
+
+
+def test_an_interrupted_causal_run_ends_in_the_same_weights(run, text, tmp_path, monkeypatch):
+    from freerun.trainer import trainer
+
+    words = ["train", "spelling", "--data", text, "--quiet", "--model", "causal", *SCRATCH]
+    words += ["--model.dropout", "0.2", "--method", METHODS[1], *TASK, *SHORT]
+    assert run(*words, "--output", tmp_path / "whole")[0] == 0
+    whole = trainer.Trainer.evaluate
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step == 2:
+            raise KeyboardInterrupt
+        return whole(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "evaluate", interrupted)
+        assert run(*words, "--output", tmp_path / "cut")[0] == 130
+    assert (tmp_path / "cut" / "checkpoint-1").exists()
+    assert run(*words, "--output", tmp_path / "cut")[0] == 0
+    one, other = (tmp_path / name / "model.safetensors" for name in ("whole", "cut"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_adapters_are_trained_and_kept_alone(run, text, tmp_path, pretrained):
+    output = tmp_path / "out"
+    words = ["train", "spelling", "--data", text, "--quiet", "--output", output, *TASK, *SHORT]
+    status, _, errors = run(*words, "--model", pretrained["causal"], "--model.lora", "2")
+    assert (status, errors) == (0, "")
+    assert (output / "adapter_model.safetensors").exists()
+    assert not (output / "model.safetensors").exists()
+    assert record(output)["model"]["lora"] == 2
+    assert run("evaluate", output)[0] == 0
+    policy, _ = load_policy(output)
+    named = [name for name, _ in policy.named_parameters() if "lora_" in name]
+    assert {name.split(".")[-4] for name in named} == {"c_attn", "c_proj", "c_fc"}
+    # And they are gone on from.
+    status, _, errors = run(*words, "--output", tmp_path / "again", "--model", output)
+    assert (status, errors) == (0, "")
+    assert (tmp_path / "again" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["spelling", "--model", "causal", "--model.cell", "gru"], "--model.cell is a setting of "
+         "recurrent models, but the model is causal"),
+        (["spelling", "--model.heads", "2"], "--model.heads is a setting of causal and seq2seq "
+         "models, but the model is recurrent"),
+        (["spelling", "--model", "seq2seq", "--model.positions", "64"], "--model.positions is a "
+         "setting of causal models, but the model is seq2seq"),
+        (["spelling", "--model", "causal", "--model.lora", "4"], "--model.lora is a setting of "
+         "pretrained models, but the model is causal"),
+        (["spelling", "--model", "{causal}", "--model.layers", "4"], "--model.layers is a setting "
+         "of recurrent, causal and seq2seq models, but the model is {causal}"),
+        (["spelling", "--config", "cell.yaml"], "cell.yaml, line 3: model.cell is a setting of "
+         "recurrent models, but the model is causal"),
+        (["spelling", "--config", "list.yaml"], "list.yaml, line 1: model is [causal]; it must be "
+         "text"),
+        (["spelling", "--model", "causal", "--model.sice", "4"], "unknown option --model.sice; see "
+         "freerun train spelling --help"),
+        (["spelling", "--model", "casual"], "unknown kind of model 'casual'; did you mean "
+         "'causal'?"),
+        (["spelling", "--model"], "argument --model: expected one argument"),
+        (["spelling", "--model", "causal", "--model.heads", "3"], "model: hidden_size is 128; it "
+         "must be a multiple of heads, 3"),
+        (["spelling", "--model", "causal", "--model.positions", "20"], "train, example 1: source "
+         "and target take 21 positions together, but the model has 20; shorten them, or train a "
+         "model with more (--model.positions)"),
+        (["spelling", "--training.gradient_checkpointing", "true"], "gradient_checkpointing=true "
+         "has no effect on RecurrentPolicy; causal and seq2seq models have it"),
+        (["spelling", "--model", "./nowhere"], "./nowhere: there is no such directory"),
+        (["spelling", "--model", "cell.yaml"], "cell.yaml: there is no such directory"),
+        (["spelling", "--model", "."], "config.json: there is no such file; is . a model?"),
+        (["spelling", "--model", "{bare}"], "{bare}: there is no tokenizer beside the model"),
+        (["digits", *SIZES, "--model", "causal"], "the task digits has real-valued sources, which a causal "
+         "model cannot read; recurrent models can"),
+        (["digits", "--model", "{seq2seq}"], "the task digits is not text, which is all that a "
+         "tokenizer reads and writes; take a recurrent model"),
+        (["spelling", "--init", "nowhere"], "nowhere: there is no such directory"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_before_training(
+    refuses, tmp_path, monkeypatch, pretrained, text, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cell.yaml").write_text("model:\n  kind: causal\n  cell: gru\n")
+    (tmp_path / "list.yaml").write_text("model: [causal]\n")
+    words = [word.format(**pretrained) for word in words]
+    data = ["--data", text] if words[0] == "spelling" else []
+    refuses(
+        f"freerun train: {message.format(**pretrained)}",
+        *("train", words[0], "--output", "out", "--quiet", *data, *words[1:]),
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_peft_is_told_with_its_extra(refuses, pretrained, text, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "peft", None)
+    words = ["--data", text, "--output", tmp_path / "out", "--quiet"]
+    refuses(
+        "freerun train: lora needs peft, which is missing: pip install freerun[lora]",
+        *("train", "spelling", *words, "--model", pretrained["causal"], "--model.lora", "2"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "foreign"),
+    [
+        ("causal", "--model.positions N", "--model.cell"),
+        ("seq2seq", "--model.heads N", "--model.positions"),
+        ("someone/model", "--model.lora N", "--model.heads"),
+        ("recurrent", "--model.cell {gru,lstm}", "--model.heads"),
+    ],
+)
+def test_the_help_is_that_of_the_kind_that_is_named(run, name, own, foreign):
+    for command in ("train", "compare"):
+        status, output, errors = run(command, "spelling", "--model", name, "--help")
+        assert (status, errors) == (0, "")
+        assert f"the model, {name}:\n" in output
+        assert own in output
+        assert foreign not in output.partition("the model,")[2]
+
+
+def test_pretrained_models_are_trained_gently_unless_asked(run):
+    _, output, _ = run("train", "spelling", "--model", "someone/model", "--help")
+    entry = " ".join(output.partition("--training.learning_rate ")[2].split())
+    assert entry.startswith("X the peak learning rate (default: 5e-05)")
