@@ -4,7 +4,8 @@ Defects that public code for these methods is known to have, and the tests that 
 
 - eos masked from the loss, or lost from outputs, when pad = eos:
   methods/test_invariances.py::test_pad_may_equal_eos,
-  rolling/test_decode.py::test_pad_may_equal_eos
+  rolling/test_decode.py::test_pad_may_equal_eos,
+  policies/test_huggingface.py::test_pad_may_equal_eos
 - zero loss on rows without targets, in silence:
   methods/test_invariances.py::test_an_example_without_target_is_refused
 - a loss that changes with gradient accumulation or the number of processes:
@@ -23,7 +24,20 @@ Defects that public code for these methods is known to have, and the tests that 
   methods/test_scheduled_sampling.py::test_as_many_passes_as_cells_are_sequential,
   methods/test_differentiable_scheduled_sampling.py::test_as_many_passes_as_cells_are_sequential
 - a model's own generation settings that leak into samples:
-  rolling/test_decode.py::test_generation_settings_do_not_leak
+  rolling/test_decode.py::test_generation_settings_do_not_leak,
+  policies/test_huggingface_running.py::test_generation_settings_do_not_leak
+- a cache that is filled, forked or reordered wrongly, or read at wrong positions:
+  policies/test_huggingface.py::test_scores_are_those_of_the_model_alone,
+  policies/test_huggingface.py::test_rows_that_go_their_own_ways,
+  policies/contract.py::test_states_live_on
+- a cache that checkpointing switches off in silence:
+  policies/test_huggingface_running.py::test_checkpointing_leaves_decoding_its_cache,
+  policies/test_huggingface_running.py::test_steps_with_gradient_under_checkpointing_are_refused
+- rows of a padded embedding table that are written:
+  policies/test_huggingface_running.py::test_rows_beyond_the_vocabulary_are_never_written
+- a model that is used though its scores depend on its batch:
+  policies/test_huggingface_models.py::test_a_model_that_ignores_positions_is_refused,
+  policies/test_huggingface_models.py::test_angles_that_depend_on_the_longest_row_are_kept_as_they_are
 - one coin for a batch or a sequence instead of one per token:
   methods/test_coins.py::test_every_token_of_every_sentence_has_its_own,
   methods/test_coins.py::test_coins_are_independent
