@@ -86,7 +86,7 @@ class Reader:
             return self.main(words)
         long = BRIEF if "--budget" in words else FEW
         extra = f"{SHORT} {long} {SMALL.get(words[1], '')}"
-        extra += "" if "--init" in words else f" {TINY_MODEL}"
+        extra += "" if {"--init", "--model"} & set(words) else f" {TINY_MODEL}"
         extra += " --seeds 1" if words[0] == "compare" else ""
         return self.main([*words, *extra.split()])
 
@@ -94,7 +94,9 @@ class Reader:
         """What a command that is mistaken prints; None where it gets as far as its data."""
         with self.monkeypatch.context() as patch:
             for task in TASKS.values():
-                patch.setattr(task, "load", stop)
+                for reads in ("load", "rows"):
+                    patch.setattr(task, reads, stop)
+            patch.setattr("freerun.policies.settings.PretrainedSettings.load", stop)
             for command in ("costs", "evaluate", "predict"):
                 patch.setattr(f"freerun.cli.{command}.load_policy", stop)
             try:

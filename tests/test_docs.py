@@ -118,7 +118,9 @@ def test_the_keys_of_results_are_documented(reader):
 
 
 def default(setting):
-    return "required" if setting.default is MISSING else f"`{spelt(setting.default)}`"
+    if setting.default is MISSING:
+        return "required"
+    return f"`{spelt(setting.default)}`".replace("\n", "\\n")
 
 
 def paths(value, documented, path=""):
