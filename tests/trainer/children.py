@@ -27,7 +27,9 @@ from tests.trainer.tiny_task import Tiny
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # The server imports what is slow once; a child is then a matter of milliseconds.
-CONTEXT.set_forkserver_preload(["tests.trainer.children", "accelerate.utils.deepspeed"])
+CONTEXT.set_forkserver_preload(
+    ["tests.trainer.children", "tests.trainer.huggingface", "accelerate.utils.deepspeed"]
+)
 
 SETTINGS = {
     "updates": 30,
@@ -65,7 +67,9 @@ def tiny_fit(
         task,
         task.load(),
         method or ScheduledSampling(feedback="sample"),
-        model=RecurrentSettings(hidden_size=8, embedding_size=6, attention="general", dropout=dropout),
+        model=RecurrentSettings(
+            hidden_size=8, embedding_size=6, attention="general", dropout=dropout
+        ),
         training=TrainingSettings(**{**SETTINGS, **changes}),
         output=output,
         quiet=True,
@@ -166,7 +170,9 @@ def exact(output: str, batch_size: int, accumulation: int, settings: dict[str, A
     task = Tiny()
     data = task.load()
     torch.manual_seed(1)
-    policy = RecurrentSettings(hidden_size=8, embedding_size=6, attention="additive").build(data.codec)
+    policy = RecurrentSettings(hidden_size=8, embedding_size=6, attention="additive").build(
+        data.codec
+    )
     trainer = Trainer(
         model=policy.double(),
         method=Spare(feedback="sample", schedule="constant", k=0.5),

@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import LoraConfig
 from transformers import TrainingArguments
 
-from freerun.methods import ScheduledSampling
+from freerun.errors import CheckpointError
+from freerun.methods import SEARNN, DifferentiableScheduledSampling, ScheduledSampling
 from freerun.trainer import Trainer
 from tests.trainer.tiny_models import tiny_model
 from tests.trainer.tiny_task import Tiny
@@ -77,7 +79,7 @@ def resumable(output: str, base: str | None, **settings: Any) -> None:
     found.save_model(output)
 
 
-def killed(output: str, base: str | None, update: int) -> None:
+def killed(output: str, base: str | None, update: int, **settings: Any) -> None:
     """`resumable`, which ends in the middle of an update."""
     step, done = torch.optim.AdamW.step, 0
 
@@ -89,4 +91,21 @@ def killed(output: str, base: str | None, update: int) -> None:
         return step(*args, **kwargs)
 
     torch.optim.AdamW.step = counted  # type: ignore[method-assign]
-    resumable(output, base)
+    resumable(output, base, **settings)
+
+
+def exact_by(output: str, method: str, **settings: Any) -> None:
+    """As `exact`, by a method whose passes differ in number from batch to batch."""
+    methods = {
+        "relaxed": DifferentiableScheduledSampling(schedule="constant", k=0.5),
+        "searched": SEARNN(cost="edit_distance", roll_in="learned", at_once=7),
+    }
+    exact(output, "gpt2", method=methods[method], **settings)
+
+
+def sharded_from(output: str) -> None:
+    """A run that was not sharded cannot go on as one that is."""
+    found = trainer(output, tiny_model("gpt2"), fsdp=True, per_device_train_batch_size=4)
+    message = "parameters were not sharded when it was written; go on in the same way"
+    with pytest.raises(CheckpointError, match=message):
+        found.train(resume_from_checkpoint=True)

@@ -195,7 +195,9 @@ def test_the_codec_of_a_known_task_is_found(tmp_path):
     codec.save_pretrained(str(tmp_path))
     found, read = load_policy(tmp_path)
     assert read == codec
-    assert replace(RecurrentSettings.of(found.config), hidden_size=4) == RecurrentSettings.of(found.config)
+    assert replace(RecurrentSettings.of(found.config), hidden_size=4) == RecurrentSettings.of(
+        found.config
+    )
 
 
 def folders(output, *updates):

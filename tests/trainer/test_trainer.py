@@ -456,7 +456,9 @@ def test_examples_without_target_tokens_are_named(tmp_path):
 
 def test_learns_to_read_backwards(tmp_path):
     arguments = {"max_steps": 150, "per_device_train_batch_size": 32, "learning_rate": 0.02}
-    model = RecurrentSettings(hidden_size=24, embedding_size=8, attention="general").build(DATA.codec)
+    model = RecurrentSettings(hidden_size=24, embedding_size=8, attention="general").build(
+        DATA.codec
+    )
     data = Tiny(train=300)
     examples = data.load().train
     trainer(tmp_path, arguments=arguments, model=model, train_dataset=examples).train()
