@@ -107,10 +107,8 @@ class Past:
 
     def select(self, rows: Int[Tensor, "n"]) -> Past:
         """The same of other rows: pick, repeat, reorder."""
-        layers = [
-            (front(k, self.used).index_select(0, rows), front(v, self.used).index_select(0, rows))
-            for k, v in self.store.layers
-        ]
+        # With the room behind, as it would cost as much again to make room later.
+        layers = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self._own()]
         return Past(Store(layers, self.used), self.used)
 
     def gather(self, rows: Int[Tensor, "n"], slots: Int[Tensor, "n l"]) -> Past:
@@ -123,11 +121,7 @@ class Past:
         """The cache for one pass, which leaves this as it is."""
         if not self.store.layers:
             return Cache(layer_class_to_replicate=Layer)
-        layers = self.store.layers
-        if self.store.filled != self.used:
-            # Slots that another state has written into behind ours are not free.
-            layers = [(front(k, self.used), front(v, self.used)) for k, v in layers]
-        return Cache(layers=[Layer(layer, self.used) for layer in layers])
+        return Cache(layers=[Layer(layer, self.used) for layer in self._own()])
 
     def after(self, cache: Cache) -> Past:
         """What rows have read once a pass with `cache` is done."""
@@ -138,6 +132,12 @@ class Past:
             self.store.filled = max(self.store.filled, used)
             return Past(self.store, used)
         return Past(Store(layers, used), used)
+
+    def _own(self) -> list[tuple[Tensor, Tensor]]:
+        """The buffers, without slots that another state has written into behind ours."""
+        if self.store.filled == self.used:
+            return self.store.layers
+        return [(front(k, self.used), front(v, self.used)) for k, v in self.store.layers]
 
     @property
     def _start(self) -> int:
