@@ -11,7 +11,12 @@ from torch import Tensor
 
 from freerun.batch import Source
 from freerun.policy import Policy
-from freerun.rolling.choices import precise, sampled_choice, truncated_log_probs
+from freerun.rolling.choices import (
+    greedy_choice,
+    precise,
+    sampled_choice,
+    truncated_log_probs,
+)
 from freerun.rolling.modes import evaluation_mode
 
 LOOK = {"cpu": 1}
@@ -66,8 +71,8 @@ def greedy(
     def choose(
         scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        best, tokens = scores.max(-1)  # the first of equals, as in greedy_choice
-        return tokens, best - scores.logsumexp(-1)
+        tokens = greedy_choice(scores)
+        return tokens, scores.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
 
     return decode_by(policy, source, choose, limit, keep_scores)
 
