@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import behind  # noqa: F401 - before transformers is imported
 import torch
 from bare import Bare
 from timing import ratio, side_by_side, write

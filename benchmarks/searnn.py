@@ -12,6 +12,7 @@ import resource
 import statistics
 from collections.abc import Callable
 
+import behind  # noqa: F401 - before transformers is imported
 import torch
 from recurrent import batches, ocr
 from searched import Shape, floor, idle, product, updates, watched

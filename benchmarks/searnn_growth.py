@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import behind  # noqa: F401 - before transformers is imported
 import psutil
 import torch
 from matplotlib.figure import Figure

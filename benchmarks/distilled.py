@@ -1,0 +1,92 @@
+"""An update of TRL's GKD trainer (Agarwal et al. 2024, arXiv 2306.13649) on a batch of ours."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from freerun.batch import Batch
+from freerun.policies.huggingface import HuggingFacePolicy
+
+
+def distillers(
+    policy: HuggingFacePolicy, batch: Batch, optimizer: torch.optim.Optimizer
+) -> dict[str, Callable[[], None]]:
+    """One update on the targets, and one on what the model writes itself; none without trl.
+
+    The teacher is a copy of the model. Prompts are of one length, as `Toy` makes them.
+    """
+    if policy.config.is_encoder_decoder:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is experimental, and uses what is deprecated
+        try:
+            from trl.experimental.gkd import GKDConfig, GKDTrainer
+        except ImportError as error:
+            print(f"without figures of TRL's GKD trainer: {error}")
+            return {}
+        trainer = made(GKDTrainer, GKDConfig, policy)
+    trainer.current_gradient_accumulation_steps = 1  # as its own loop sets it
+
+    def run(share: float) -> None:
+        trainer.lmbda = share
+        optimizer.zero_grad()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.training_step(policy.model, taught(batch))
+        optimizer.step()
+
+    # The trainer draws random() <= lmbda, so that 0 is hardly ever on its own outputs.
+    return {"gkd": lambda: run(0.0), "gkd_on_policy": lambda: run(1.0)}
+
+
+def taught(batch: Batch) -> dict[str, Tensor]:
+    """A batch as the trainer's collator names it."""
+    prompts, mask = batch.source.values, batch.source.mask.long()
+    length = prompts.shape[1]
+    return {
+        "input_ids": torch.cat([prompts, batch.target], 1),
+        "attention_mask": torch.cat([mask, batch.mask.long()], 1),
+        "labels": pad(batch.target.where(batch.mask, -100), (length, 0), value=-100),
+        "prompts": prompts,
+        "prompt_attention_mask": mask,
+    }
+
+
+def made(trainer: type, config: type, policy: HuggingFacePolicy) -> Any:
+    """The trainer of a policy's model; its optimiser and its data are not used."""
+    from datasets import Dataset
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: token for token, word in enumerate(policy.vocabulary.symbols)}
+    end, fill = (
+        policy.vocabulary.symbols[i] for i in (policy.vocabulary.eos, policy.vocabulary.pad)
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token=fill)), eos_token=end, pad_token=fill
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        return trainer(
+            model=policy.model,
+            teacher_model=deepcopy(policy.model),
+            args=config(
+                output_dir=folder,
+                use_cpu=policy.device.type == "cpu",
+                max_new_tokens=policy.most,
+                bf16=False,
+                gradient_checkpointing=False,
+                report_to="none",
+            ),
+            data_collator=lambda rows: rows,
+            train_dataset=Dataset.from_list([{"messages": []}]),
+            processing_class=tokenizer,
+        )

@@ -1,0 +1,136 @@
+"""A toy task for Transformers, whose outputs end where their prompts say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch.optim import Adam
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from freerun.batch import Batch, Source
+from freerun.methods import MLE, Clock
+from freerun.policies.huggingface import HuggingFacePolicy, adapt
+from freerun.vocabulary import Vocabulary
+
+EOS = 0
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Prompts that repeat a number n, from which a target counts down to eos.
+
+    Tokens are eos, the numbers 1 … `most`, the padding, and others that nobody uses.
+
+    Args:
+        tokens: how many there are.
+        most: the largest n, which is the length of a target with its eos.
+        least: the smallest.
+        prompt: the tokens of a prompt.
+        rows: those of a batch.
+    """
+
+    tokens: int = 1000
+    most: int = 64
+    least: int = 1
+    prompt: int = 16
+    rows: int = 64
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens, all of which can be written."""
+        pad = self.most + 1
+        return Vocabulary(tuple(map(str, range(self.tokens))), bos=pad, pad=pad, eos=EOS)
+
+    def batch(self, device: torch.device, seed: int = 0, fixed: bool = False) -> Batch:
+        """Prompts and targets; `fixed` ones are all as long as can be."""
+        generator = torch.Generator().manual_seed(seed)
+        least = self.most if fixed else self.least
+        count = torch.randint(least, self.most + 1, (self.rows,), generator=generator)
+        prompt = count[:, None].repeat(1, self.prompt)
+        target = count[:, None] - 1 - torch.arange(self.most)
+        mask = target >= EOS
+        target = target.where(mask, self.vocabulary.pad)[:, : int(count.max())]
+        batch = Batch(
+            torch.arange(self.rows),
+            Source(prompt, torch.ones_like(prompt, dtype=torch.bool)),
+            target,
+            mask[:, : int(count.max())],
+        )
+        return Batch.of({name: tensor.to(device) for name, tensor in batch.tensors().items()})
+
+    def policy(self, kind: str, device: torch.device, updates: int = 150) -> HuggingFacePolicy:
+        """A model of 4 layers of 128, trained until it can count; in evaluation mode."""
+        model = KINDS[kind](self).to(device)
+        policy = adapt(model, self.vocabulary, limit=self.most)
+        optimizer, few = Adam(policy.parameters(), 2e-3), replace(self, rows=16)
+        for step in range(updates):
+            batch = few.batch(device, seed=step + 1)
+            optimizer.zero_grad()
+            outcome = MLE().loss(policy, batch, Clock())
+            (outcome.total / outcome.count).backward()
+            optimizer.step()
+        return policy.eval()
+
+    @property
+    def special(self) -> dict[str, int]:
+        """The special tokens, as transformers names them."""
+        pad = self.vocabulary.pad
+        return {"bos_token_id": pad, "eos_token_id": EOS, "pad_token_id": pad}
+
+
+def gpt2(toy: Toy) -> PreTrainedModel:
+    """Learnt positions; no dropout."""
+    config = GPT2Config(
+        vocab_size=toy.tokens,
+        n_positions=toy.prompt + toy.most,
+        n_embd=128,
+        n_layer=4,
+        n_head=4,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        **toy.special,
+    )
+    return GPT2LMHeadModel(config)
+
+
+def llama(toy: Toy) -> PreTrainedModel:
+    """Rotary positions; two heads of keys and values for four of queries."""
+    config = LlamaConfig(
+        vocab_size=toy.tokens,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=344,
+        **toy.special,
+    )
+    return LlamaForCausalLM(config)
+
+
+def t5(toy: Toy) -> PreTrainedModel:
+    """Relative positions, an encoder as deep as the decoder; no dropout."""
+    config = T5Config(
+        vocab_size=toy.tokens,
+        d_model=128,
+        d_kv=32,
+        d_ff=512,
+        num_layers=4,
+        num_heads=4,
+        dropout_rate=0.0,
+        decoder_start_token_id=toy.vocabulary.bos,
+        **toy.special,
+    )
+    return T5ForConditionalGeneration(config)
+
+
+KINDS = {"gpt2": gpt2, "llama": llama, "t5": t5}

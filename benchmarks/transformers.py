@@ -1,0 +1,203 @@
+"""What decoding and training of Hugging Face models cost, against `generate` and against MLE.
+
+Run `python benchmarks/transformers.py --json transformers.json`. Ratios are of figures taken side
+by side in this run, for three models of 4 layers of 128; a key without the name of a model is the
+worst of them. Decoding is told in tokens a second, eos included, training in seconds an update.
+With the package trl, an update of its GKD trainer is timed, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import behind  # noqa: F401 - before transformers is imported
+import torch
+from distilled import distillers
+from parts import PARTS, timed
+from searched import idle, updates
+from searnn import peak
+from timing import ratio, seconds, side_by_side, write
+from torch import Tensor
+from toys import EOS, KINDS, Toy
+from transformers.utils import logging
+
+from freerun.batch import Batch
+from freerun.methods import MLE, SEARNN, DifferentiableScheduledSampling, Method, ScheduledSampling
+from freerun.policies.huggingface import HuggingFacePolicy
+from freerun.rolling import greedy, sample
+
+Figures = dict[str, float]
+
+ALL_OWN: dict[str, Any] = {"schedule": "constant", "k": 0.0}
+"""Every token is the model's own, where methods cost most."""
+METHODS: dict[str, Method] = {
+    "two_pass_ss": ScheduledSampling(passes=2, **ALL_OWN),
+    "sequential_ss": ScheduledSampling(**ALL_OWN),
+    "dss_two_pass_constant": DifferentiableScheduledSampling(passes=2, through=False, **ALL_OWN),
+    "dss_two_pass": DifferentiableScheduledSampling(passes=2, **ALL_OWN),
+    "k_pass_dss": DifferentiableScheduledSampling(passes=3, **ALL_OWN),
+}
+SEARCH = SEARNN(
+    roll_in="learned",
+    roll_out="mixed",
+    cost="edit_distance",
+    token_choice="top_k",  # noqa: S106 - a token is no password
+    tokens=5,
+)
+DRAWN = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Something that writes.
+
+    Attributes:
+        run: decodes in some round.
+        count: the tokens of what `run` gave, those of each row up to its eos.
+    """
+
+    run: Callable[[int], Any]
+    count: Callable[[Any], int]
+
+
+def decoders(policy: HuggingFacePolicy, batch: Batch) -> dict[str, Decoder]:
+    """Ours and that of transformers, on the same prompts and to the same limit."""
+    source = batch.source
+    before = 1 if policy.config.is_encoder_decoder else source.values.shape[1]
+
+    def generate(step: int, **settings: object) -> Tensor:
+        torch.manual_seed(step)
+        return policy.model.generate(
+            source.values,
+            attention_mask=source.mask.long(),
+            max_new_tokens=policy.most,
+            **settings,
+        )
+
+    def theirs(found: Tensor) -> int:
+        closing = (found[:, before:] == EOS).long()
+        return int((closing.cumsum(1) - closing == 0).sum())
+
+    def ours(found: Any) -> int:
+        return int(found.lengths.sum())
+
+    return {
+        "greedy": Decoder(lambda _: greedy(policy, source), ours),
+        "greedy_generate": Decoder(lambda step: generate(step, do_sample=False), theirs),
+        "sample": Decoder(lambda step: sample(policy, source, ids=batch.ids, seed=step), ours),
+        "sample_generate": Decoder(lambda step: generate(step, **DRAWN), theirs),
+    }
+
+
+def rates(
+    decoders: dict[str, Decoder], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """The tokens a second of each in every round; one to warm up is not counted."""
+    found: dict[str, list[float]] = {name: [] for name in decoders}
+    for step in range(rounds + 1):
+        for name, decoder in decoders.items():
+            output: list[Any] = []
+            took = seconds(lambda: output.append(decoder.run(step)), device)  # noqa: B023
+            if step > 0:
+                found[name].append(decoder.count(output[0]) / took)
+    return found
+
+
+def decoding(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
+    """Decoding where rows end at varied places, and where all of them fill the limit."""
+    figures = {}
+    for fixed in (False, True):
+        batch, suffix = toy.batch(device, fixed=fixed), "_fixed" if fixed else ""
+        both = decoders(policy, batch)
+        lengths = {name: decoder.count(decoder.run(0)) for name, decoder in both.items()}
+        assert lengths["greedy"] == lengths["greedy_generate"], "the two write different tokens"
+        found = rates(both, rounds, device)
+        for name in ("greedy", "sample"):
+            figures[f"{name}_vs_generate{suffix}"] = ratio(found, name, f"{name}_generate")
+        for name, values in found.items():
+            figures[f"{name}{suffix}_tokens_per_s"] = float(round(statistics.median(values)))
+        for name, total in lengths.items():
+            figures[f"{name}{suffix}_tokens"] = float(total)
+    return figures
+
+
+def training(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
+    """An update of each method, and of TRL's GKD trainer, which reads causal models."""
+    batch, model = toy.batch(device), (policy, idle(policy))
+    runs = {name: updates(*model, [batch], method) for name, method in METHODS.items()}
+    runs["mle"] = updates(*model, [batch], MLE())
+    others = distillers(policy, batch, model[1])
+    times = side_by_side(runs | others, rounds=rounds, device=device)
+    figures = {f"{name}_vs_mle": ratio(times, name, "mle") for name in METHODS}
+    figures |= {f"{name}_vs_two_pass_ss": ratio(times, name, "two_pass_ss") for name in others}
+    return figures | {"mle_seconds": statistics.median(times["mle"])}
+
+
+def searching(kind: str, rounds: int, device: torch.device) -> Figures:
+    """An update of SEARNN at the size of arithmetic, and the shares of its parts."""
+    toy = Toy(tokens=40, least=6, most=10, prompt=20, rows=32)
+    policy = toy.policy(kind, device)
+    batch, model = toy.batch(device), (policy, idle(policy))
+    runs = {"searnn": updates(*model, [batch], SEARCH), "mle": updates(*model, [batch], MLE())}
+    times = side_by_side(runs, rounds=rounds, device=device)
+    figures = {"searnn_vs_mle": ratio(times, "searnn", "mle")}
+    figures["searnn_seconds"] = statistics.median(times["searnn"])
+    shares: dict[str, list[float]] = {name: [] for name in (*PARTS, "loss")}
+    for _ in range(rounds):
+        with timed(device) as spent:
+            whole = seconds(runs["searnn"], device)
+        spent["loss"] = whole - sum(spent.values())
+        for name, took in spent.items():
+            shares[name].append(took / whole)
+    return figures | {f"searnn_{name}_share": statistics.median(v) for name, v in shares.items()}
+
+
+def measure(kind: str, rounds: int, device: torch.device) -> Figures:
+    """All figures of one model."""
+    toy = Toy()
+    policy = toy.policy(kind, device)
+    return (
+        decoding(policy, toy, rounds, device)
+        | training(policy.train(), toy, rounds, device)
+        | searching(kind, rounds, device)
+    )
+
+
+def worst(name: str, values: list[float]) -> float:
+    """The least of a ratio to `generate`, the most of one of times."""
+    return min(values) if "_vs_generate" in name else max(values)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
+    parser.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds (default 9)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    logging.set_verbosity_error()
+    figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
+    for name in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        device, suffix = torch.device(name), "" if name == "cpu" else f"_{name}"
+        each = {}
+        for kind in KINDS:
+            torch.manual_seed(0)
+            each[kind] = measure(kind, options.rounds, device)
+        names = dict.fromkeys(key for found in each.values() for key in found)
+        for key in names:
+            values = {kind: found[key] for kind, found in each.items() if key in found}
+            if "_vs_" in key:
+                figures[f"{key}{suffix}"] = worst(key, list(values.values()))
+            for kind, value in values.items():
+                figures[f"{key}_{kind}{suffix}"] = float(f"{value:.4g}")
+        figures[f"peak_gb{suffix}"] = float(f"{peak(device):.3g}")
+    write(figures, options.json)
+
+
+if __name__ == "__main__":
+    main()
