@@ -341,3 +341,27 @@ def test_tags_are_needed_for_chunks():
     policy = tiny_policy(4, eos=False)
     with pytest.raises(ValueError, match=r"^the symbol 'a' is no IOB2 tag; chunks need tags such"):
         SEARNN(cost="chunk_f1").loss(policy, tiny_batch(policy), CLOCK)
+
+
+def test_targets_that_were_cut_off_have_no_eos_to_leave_out():
+    policy = tiny_policy(3, limit=4)
+    a, b, eos, pad = 0, 1, policy.vocabulary.eos, policy.vocabulary.pad
+    batch = tiny_batch(policy, (3, 2), (2, 3))
+    target = torch.tensor([[a, b, pad], [a, b, eos]])
+    batch = Batch(batch.ids, batch.source, target, target != pad)
+    method = SEARNN(cost="edit_distance", roll_in="reference", roll_out="reference")
+    found = method.search(policy, batch, CLOCK)
+    costs = {
+        place: dict(zip(tokens, values, strict=True))
+        for place, tokens, values in zip(
+            map(tuple, found.chosen.nonzero().tolist()),
+            found.tokens.tolist(),
+            found.costs.tolist(),
+            strict=True,
+        )
+    }
+    for row in (0, 1):
+        assert costs[row, 0] == {a: 0, b: 1 / 2, eos: 1}
+        assert costs[row, 1] == {a: 1 / 2, b: 0, eos: 1 / 2}
+    assert costs[1, 2] == {a: 1 / 2, b: 1 / 2, eos: 0}
+    assert finite(method.loss(policy, batch, CLOCK), policy)
