@@ -15,7 +15,13 @@ import torch
 from freerun.errors import CheckpointError
 from freerun.evaluate import evaluate, teacher_forced_loss
 from freerun.methods import MLE, DifferentiableScheduledSampling, Outcome, ScheduledSampling
-from freerun.policies.settings import RecurrentSettings
+from freerun.policies.settings import (
+    CausalSettings,
+    PretrainedSettings,
+    RecurrentSettings,
+    Seq2SeqSettings,
+)
+from freerun.tasks import DataError
 from freerun.trainer import TrainingSettings, fit, load_policy
 from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.record import curve_of
@@ -24,6 +30,9 @@ from tests.trainer.tiny_task import Tiny, TinyCodec
 TASK = Tiny()
 DATA = TASK.load()
 MODEL = RecurrentSettings(hidden_size=8, embedding_size=6)
+TRANSFORMERS = [
+    kind(hidden_size=8, layers=1, heads=2) for kind in (CausalSettings, Seq2SeqSettings)
+]
 TRAINING = TrainingSettings(
     updates=8, evaluate_every=2, batch_size=8, learning_rate=0.02, threads=1, seed=1
 )
@@ -407,6 +416,98 @@ def test_dropout_and_the_longest_output_may_change_with_init(tmp_path):
     )
     assert found.policy.config.limit == 10
     assert found.policy.dropout.p == 0.25
+
+
+@pytest.mark.parametrize("model", TRANSFORMERS, ids=lambda model: model.kind)
+def test_transformers_start_from_the_model_of_a_run_too(tmp_path, model):
+    first = run(tmp_path / "first", model=model)
+    task = Tiny(longest=9)
+    members = {"task": task, "data": task.load(), "init": tmp_path / "first"}
+    brief = changed(updates=1, evaluate_every=1, learning_rate=1e-9)
+    found = run(tmp_path / "as it was", model=None, training=brief, **members)
+    own = first.policy.state_dict()
+    for name, value in found.policy.state_dict().items():
+        torch.testing.assert_close(value, own[name], rtol=0, atol=1e-6)
+    assert found.policy.most == 10
+    record = json.loads((tmp_path / "as it was" / "freerun.json").read_text())
+    assert record["model"] == model.record()
+    run(tmp_path / "dropping", model=replace(model, dropout=0.5), training=brief, **members)
+    message = (
+        f"{tmp_path / 'first'}: layers of the model is 1, but 2 is asked for; only dropout may "
+        "differ"
+    )
+    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+        run(tmp_path / "deep", model=replace(model, layers=2), **members)
+    message = f"{tmp_path / 'first'}: it is a {model.kind} model, not a recurrent one"
+    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+        run(tmp_path / "recurrent", **members)
+
+
+def test_two_models_to_start_from_are_one_too_many(tmp_path):
+    run(tmp_path / "first", model=TRANSFORMERS[0])
+    # As it is left by others, without a record.
+    (tmp_path / "first" / "freerun.json").unlink()
+    message = (
+        f"{tmp_path / 'first'} and elsewhere are both named as the model to start from; name one"
+    )
+    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+        run(tmp_path / "x", model=PretrainedSettings(path="elsewhere"), init=tmp_path / "first")
+    found = run(tmp_path / "later", model=None, init=tmp_path / "first")
+    assert found.updates == 8
+    record = json.loads((tmp_path / "later" / "freerun.json").read_text())
+    assert record["model"] == PretrainedSettings(path=str(tmp_path / "first")).record()
+
+
+def test_a_trained_recurrent_model_is_gone_on_from_as_it_is(tmp_path):
+    first = run(tmp_path / "first")
+    model = PretrainedSettings(path=str(tmp_path / "first"), dropout=0.25)
+    brief = changed(updates=1, evaluate_every=1, learning_rate=1e-9)
+    found = run(tmp_path / "later", model=model, training=brief)
+    assert found.policy.config.dropout == 0.25
+    own = first.policy.state_dict()
+    for name, value in found.policy.state_dict().items():
+        torch.testing.assert_close(value, own[name], rtol=0, atol=1e-6)
+    for fault, other in (
+        (f"lora has no effect on {model.path}: it is a recurrent model", replace(model, lora=2)),
+        (f"{model.path}: it does not suit the task: factors of the model is [4], of the task [6]",
+         None),
+    ):  # fmt: skip
+        members = {} if other else {"task": Tiny(letters=6), "data": Tiny(letters=6).load()}
+        with pytest.raises(ValueError, match=f"^{re.escape(fault)}$"):
+            run(tmp_path / "refused", model=other or model, **members)
+
+
+@pytest.mark.parametrize("model", TRANSFORMERS, ids=lambda model: model.kind)
+def test_transformers_are_trained_in_half_precision_and_with_checkpoints(tmp_path, model):
+    plain = run(tmp_path / "plain", model=model)
+    saving = changed(gradient_checkpointing=True)
+    saved = run(tmp_path / "saving", model=model, training=saving)
+    assert saved.curve[-1]["loss"] == pytest.approx(plain.curve[-1]["loss"], rel=1e-5)
+    half = run(tmp_path / "half", model=model, training=changed(precision="bf16"))
+    assert half.curve[-1]["loss"] == pytest.approx(plain.curve[-1]["loss"], rel=0.05)
+    assert half.curve[-1]["loss"] != plain.curve[-1]["loss"]
+
+
+def test_examples_that_do_not_fit_the_positions_are_told_before_training(tmp_path):
+    task = Tiny(longest=12, train=200)
+    message = (
+        "train, example {}: source and target take 25 positions together, but the model has 16; "
+        "shorten them, or train a model with more (--model.positions)"
+    )
+    data = task.load()
+    longest = next(i for i, source in enumerate(data.train.sources, 1) if len(source) == 12)
+    with pytest.raises(DataError, match=f"^{re.escape(message.format(longest))}$"):
+        run(tmp_path, task=task, data=data, model=replace(TRANSFORMERS[0], positions=16))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_from_before_there_were_kinds_goes_on(tmp_path):
+    run(tmp_path)
+    path = tmp_path / "freerun.json"
+    record = json.loads(path.read_text())
+    del record["model"]["kind"], record["training"]["gradient_checkpointing"]
+    path.write_text(json.dumps({**record, "finished": False}))
+    assert run(tmp_path).updates == 8
 
 
 def test_init_that_does_not_suit(tmp_path):

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from freerun.policies.settings import RecurrentSettings
+from freerun.policies.settings import CausalSettings, RecurrentSettings
 from freerun.tasks import MissingExtraError
 from freerun.trainer import TrainingSettings
 from tests.trainer.tiny_task import Tiny, TinyCodec
@@ -21,6 +21,7 @@ from tests.trainer.tiny_task import Tiny, TinyCodec
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ({"accumulation": 0}, "accumulation is 0; it must be at least 1"),
         ({"evaluate_every": 0}, "evaluate_every is 0; it must be at least 1"),
+        ({"eval_batch_size": 0}, "eval_batch_size is 0; it must be at least 1"),
         ({"patience": 0}, "patience is 0; it must be at least 1"),
         ({"threads": 0}, "threads is 0; it must be at least 1"),
         ({"threads": -2}, "threads is -2; it must be at least 1"),
@@ -64,7 +65,9 @@ def test_every_setting_reaches_transformers(tmp_path):
         warmup=0.1,
         clip=2.5,
         precision="bf16",
+        gradient_checkpointing=True,
         evaluate_every=7,
+        eval_batch_size=11,
         keep="last",
         seed=9,
         tensorboard=True,
@@ -80,7 +83,10 @@ def test_every_setting_reaches_transformers(tmp_path):
         "warmup_steps": 0.1,
         "max_grad_norm": 2.5,
         "bf16": True,
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "eval_steps": 7,
+        "per_device_eval_batch_size": 11,
         "save_steps": 7,
         "load_best_model_at_end": False,
         "metric_for_best_model": "character_error",
@@ -95,7 +101,21 @@ def test_every_setting_reaches_transformers(tmp_path):
     assert plain.load_best_model_at_end
     assert plain.report_to == []
     assert not plain.bf16
+    assert not plain.gradient_checkpointing
     assert not plain.disable_tqdm
+
+
+def test_checkpointing_is_for_models_that_have_it():
+    checkpointed = TrainingSettings(gradient_checkpointing=True)
+    checkpointed.check(CausalSettings(hidden_size=8, layers=1, heads=2).build(TinyCodec()))
+    policy = RecurrentSettings(hidden_size=4, embedding_size=4).build(TinyCodec())
+    TrainingSettings().check(policy)
+    message = (
+        "gradient_checkpointing=true has no effect on RecurrentPolicy; "
+        "causal and seq2seq models have it"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        checkpointed.check(policy)
 
 
 def test_a_constant_rate_may_be_warmed_up(tmp_path):

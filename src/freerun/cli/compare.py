@@ -39,8 +39,9 @@ class Compare:
             such as scheduled_sampling:schedule=linear,k=0.9; see below for names of your own.
         seeds: how many runs of each method, with the seeds 0, 1, …; or the seeds, as in [3, 4].
         output: the folder for results, plots and models; an unfinished comparison in it goes on.
-        model: what to train: `recurrent`, `causal` or `seq2seq` is drawn anew; else a trained model
-            to go on from, by its directory or its id on the Hugging Face hub.
+        model: what to train: a new model, whose weights are drawn (`recurrent`, `causal` or
+            `seq2seq`); or a trained one to go on from, by its directory or its id on the Hugging
+            Face hub.
         beam: also decode the test set by beam search, with so many hypotheses.
         config: a YAML file with settings.
         quiet: show no progress.

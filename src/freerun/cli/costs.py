@@ -25,6 +25,7 @@ from freerun.report.cost_vectors import (
 from freerun.report.cost_vectors.values import FEW
 from freerun.settings import SettingError
 from freerun.trainer import load_policy
+from freerun.trainer.rehearsal import check_lengths
 from freerun.trainer.threads import limit_threads
 
 SUMMARY = "Show what every token would cost at every cell of a sentence, and what it would lead to."
@@ -104,6 +105,7 @@ def _vectors(own: Costs) -> CostVectors:
     task, examples, name = examples_of(own.checkpoint, codec, own.split, own.data)
     if not 1 <= own.example <= len(examples):
         raise SettingError(f"--example is {own.example}; {name} has 1 to {len(examples):,}")
+    check_lengths(policy, examples, name)
     usual = LEARNED if codec.target.actions <= FEW else f"{LEARNED},{SOME}"
     method = (chosen or _search(usual)).for_task(task)
     try:

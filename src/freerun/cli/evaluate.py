@@ -11,6 +11,7 @@ from freerun.cli.options import Options
 from freerun.evaluate import Decoding, evaluate, teacher_forced_loss
 from freerun.tasks.files import write_text
 from freerun.trainer import load_policy
+from freerun.trainer.rehearsal import check_lengths
 from freerun.trainer.threads import limit_threads
 
 SUMMARY = "Measure how good a trained model's outputs are when it runs freely."
@@ -54,6 +55,7 @@ def run(words: list[str]) -> None:
     limit_threads(None)
     policy, codec = load_policy(own.checkpoint)
     task, examples, name = examples_of(own.checkpoint, codec, own.split, own.data)
+    check_lengths(policy, examples, name)
     found = evaluate(policy, task, codec, examples, decoding=decoding, batch_size=own.batch_size)
     loss = teacher_forced_loss(policy, examples, batch_size=own.batch_size)
     how = "greedy" if decoding.beam == 1 else f"beam {decoding.beam}"

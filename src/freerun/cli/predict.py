@@ -9,6 +9,7 @@ from freerun.cli.options import Options
 from freerun.evaluate import Decoding, decode, on_device
 from freerun.tasks.files import decode_lines, read_lines
 from freerun.trainer import load_policy
+from freerun.trainer.rehearsal import check_lengths
 from freerun.trainer.threads import limit_threads
 
 SUMMARY = "Read sources from a file or from standard input, and print what a model makes of them."
@@ -51,6 +52,7 @@ def run(words: list[str]) -> None:
     else:
         lines = read_lines(own.file)
     sources = codec.read([line for _, line in lines], name)
+    check_lengths(policy, sources, name)
     for start in range(0, len(sources), own.batch_size):
         numbers = range(start, min(start + own.batch_size, len(sources)))
         batch = on_device(sources.batch(numbers), policy)

@@ -29,8 +29,9 @@ class Train:
         output: the folder of the model and its checkpoints; an unfinished run in it goes on.
         method: how to train: a name that `freerun methods` lists, with settings after a colon, such
             as scheduled_sampling:schedule=linear,k=0.9.
-        model: what to train: `recurrent`, `causal` or `seq2seq` is drawn anew; else a trained model
-            to go on from, by its directory or its id on the Hugging Face hub.
+        model: what to train: a new model, whose weights are drawn (`recurrent`, `causal` or
+            `seq2seq`); or a trained one to go on from, by its directory or its id on the Hugging
+            Face hub.
         init: the folder of a trained model of this kind to take the first weights from.
         config: a YAML file with settings.
         quiet: show no progress.

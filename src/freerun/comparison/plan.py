@@ -11,13 +11,14 @@ from typing import Any
 
 from freerun.comparison.specs import folder_of
 from freerun.errors import CheckpointError, WriteError
-from freerun.methods import Method
+from freerun.methods import METHODS, Method
 from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.settings import spelt, values_of
 from freerun.tasks import Task
 from freerun.tasks.files import write_text
 from freerun.trainer import TrainingSettings
 from freerun.trainer.folders import no_file
+from freerun.trainer.record import with_defaults
 
 FILE = "comparison.json"
 
@@ -98,7 +99,7 @@ class Plan:
             there = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise CheckpointError(f"{path}: not JSON ({error})") from None
-        there["model"] = {"kind": RecurrentSettings.kind} | there.get("model", {})
+        _bring_up(there)
         differences = list(_differences(there, self.record()))
         if differences:
             raise CheckpointError(
@@ -134,6 +135,16 @@ def digest(path: Path) -> str:
         while block := file.read(1 << 20):
             found.update(block)
     return found.hexdigest()
+
+
+def _bring_up(record: dict[str, Any]) -> None:
+    """Give a plan that was written down the defaults of settings that are newer."""
+    record["model"] = {"kind": RecurrentSettings.kind} | record.get("model", {})
+    training = with_defaults(TrainingSettings, record.get("training", {}))
+    record["training"] = {name: value for name, value in training.items() if name != "seed"}
+    for variant in record.get("methods", {}).values():
+        method = METHODS.get(variant.get("method"))
+        variant["settings"] = with_defaults(method, variant.get("settings", {}))
 
 
 def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:

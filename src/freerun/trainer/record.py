@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from freerun.errors import CheckpointError
+from freerun.methods import METHODS
 from freerun.methods.base import Method
 from freerun.policies.settings import ModelSettings, RecurrentSettings
-from freerun.settings import values_of
+from freerun.settings import settings_of, values_of
 from freerun.tasks.base import Data, Task
 from freerun.tasks.files import write_text
 from freerun.trainer.checkpoints import read_json
@@ -120,6 +121,9 @@ class Record:
             fault = "is missing" if missing else "is unknown"
             raise CheckpointError(f"{output / FILE}: the field {name!r} {fault}")
         found = Record(**contents)
+        method = METHODS.get(str(found.method.get("name")))
+        found.method = with_defaults(method, found.method)
+        found.training = with_defaults(TrainingSettings, found.training)
         found.model = {"kind": RecurrentSettings.kind} | found.model
         for name in _IDENTITY:
             difference = _difference(name, getattr(found, name), getattr(self, name))
@@ -128,6 +132,18 @@ class Record:
                     f"{output}: it holds another run: {difference}; choose another output directory"
                 )
         return found
+
+
+def with_defaults(cls: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that were written down, with the defaults of those that are newer.
+
+    Args:
+        cls: the dataclass that they are of; None where it is not known.
+        values: the settings.
+    """
+    settings = {} if cls is None else settings_of(cls)
+    defaults = {name: s.default for name, s in settings.items() if not s.required}
+    return {**json.loads(json.dumps(defaults)), **values}
 
 
 def recorded(directory: str | Path) -> tuple[Path, dict[str, Any]]:

@@ -44,12 +44,18 @@ def check_lengths(policy: Any, examples: Examples, name: str) -> None:
         batch = examples.batch(range(first, min(first + AT_ONCE, len(examples))))
         taken = policy.before(batch.source) + batch.lengths.clamp(min=1)
         number = int(taken.argmax())
-        if taken[number] > most:
+        if taken[number] <= most:
+            continue
+        where = f"{name}, example {first + number + 1:,}"
+        if not batch.lengths.any():
             raise DataError(
-                f"{name}, example {first + number + 1:,}: source and target take "
-                f"{int(taken[number]):,} positions together, but the model has {most:,}; shorten "
-                "them, or train a model with more (--model.positions)"
+                f"{where}: the source leaves none of the {most:,} positions of the model to write "
+                "at; shorten it"
             )
+        raise DataError(
+            f"{where}: source and target take {int(taken[number]):,} positions together, but the "
+            f"model has {most:,}; shorten them, or train a model with more (--model.positions)"
+        )
 
 
 def rehearse(policy: Any, method: Method, data: Data, training: TrainingSettings) -> None:

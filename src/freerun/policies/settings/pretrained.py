@@ -66,18 +66,9 @@ class PretrainedSettings(ModelSettings):
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
 
     @property
-    def own(self) -> Codec | None:
-        """What the model reads and writes, where it was trained by freerun.
-
-        Raises:
-            CheckpointError: where that cannot be read.
-        """
-        if not Path(self.path, FILE).exists():
-            return None
-        try:
-            return load_codec(self.path)
-        except DataError as error:
-            raise CheckpointError(str(error)) from None
+    def own(self) -> bool:
+        """Whether the model was trained by freerun: it then says what it reads and writes."""
+        return Path(self.path, FILE).exists()
 
     def load(self, task: Task) -> Data:
         """The data of a task, in the tokens that the model reads and writes.
@@ -86,8 +77,11 @@ class PretrainedSettings(ModelSettings):
             CheckpointError: where there is no such model, or it has no tokenizer.
             DataError: where the data cannot be used, or the task is not text.
         """
-        codec = self.own
-        if codec is not None:
+        if self.own:
+            try:
+                codec = load_codec(self.path)
+            except DataError:  # that of a task of the user's own; what is damaged, `build` says
+                return task.load()
             return data_of(task, codec)
         config = config_of(self.path)
         start = config.decoder_start_token_id if config.is_encoder_decoder else None
@@ -106,15 +100,13 @@ class PretrainedSettings(ModelSettings):
             MissingExtraError: where there are adapters, and peft is not installed.
             ValueError: where the model cannot be a policy, or a setting has no effect on it.
         """
-        own = self.own
-        if own is None and not codec.shared:
+        if self.own:
+            self._check(codec)
+        elif not codec.shared:
             raise CheckpointError(
                 f"{self.path}: it reads and writes the tokens of its tokenizer, which the data are "
                 "not in; read them by PretrainedSettings.load"
             )
-        difference = None if own is None else disagreement(own, codec)
-        if difference is not None:
-            raise CheckpointError(f"{self.path}: it does not suit the task: {difference}")
         config = config_of(self.path)
         changes = self._dropouts(config)
         if isinstance(config, RecurrentConfig):
@@ -130,6 +122,19 @@ class PretrainedSettings(ModelSettings):
                 )
             model = with_lora(model, self.lora)
         return adapt(model, codec.target, limit=limit, shared=codec.shared)
+
+    def _check(self, codec: Codec) -> None:
+        """See that the model reads and writes what a codec says.
+
+        Raises:
+            CheckpointError: where it does not, or does not say what it does.
+        """
+        try:
+            difference = disagreement(type(codec).from_pretrained(self.path), codec)
+        except DataError as error:
+            raise CheckpointError(str(error)) from None
+        if difference is not None:
+            raise CheckpointError(f"{self.path}: it does not suit the task: {difference}")
 
     def _dropouts(self, config: PreTrainedConfig) -> dict[str, Any]:
         """The settings of a configuration that are probabilities of dropping, where they change.
