@@ -118,22 +118,23 @@ class PolicyContract:
     @pytest.mark.parametrize("gradients", [True, False])
     def test_states_live_on(self, policy, batch, inputs, gradients):
         """They may be gone on from again, in any order, also after rows of them were picked."""
-        more = torch.cat([inputs, inputs[:, 1:2]], 1)
-        other = more.clone()
-        other[:, 2:] = (other[:, 2:] + 1) % policy.vocabulary.actions
-        rows = torch.tensor([2, 0, 2])
+        rows, actions = torch.tensor([2, 0, 2]), policy.vocabulary.actions
+        inputs = torch.cat([inputs, inputs[:, 1:2]], 1)
+        length = inputs.shape[1]
         with torch.set_grad_enabled(gradients):
             states = [policy.start(batch.source)]
-            for cell in range(more.shape[1] - 1):
-                states.append(policy.step(states[-1], more[:, cell])[1])
+            for cell in range(length - 1):
+                states.append(policy.step(states[-1], inputs[:, cell])[1])
             chosen = [state.select(rows) for state in states]
-            for tokens, there in ((more, len(states)), (other, 3), (more, len(states))):
-                expected = self.forced(policy, batch.source, tokens)
-                for cell in reversed(range(there)):
+            for turn in (0, 1, 0):
+                for cell in reversed(range(length)):
+                    tokens = inputs.clone()  # with another end, from each cell, every second turn
+                    tokens[:, cell:] = (tokens[:, cell:] + turn) % actions
+                    expected = self.forced(policy, batch.source, tokens)[:, cell:]
                     found = self.stepped(policy, states[cell], tokens[:, cell:])
-                    self.close(found, expected[:, cell:])
+                    self.close(found, expected)
                     found = self.stepped(policy, chosen[cell], tokens[rows, cell:])
-                    self.close(found, expected[rows, cell:])
+                    self.close(found, expected[rows])
 
     def test_cell_0_reads_what_it_is_given(self, policy, batch, inputs, scores):
         """Or, in every row, what its source ends in, whatever it is given."""
