@@ -125,7 +125,8 @@ def test_settings_of_length_are_those_of_the_task(write):
 
 def test_it_needs_a_tokenizer(refuses):
     message = (
-        "pairs needs the tokenizer of a model: freerun train pairs --model DIR, or tokenized()"
+        "pairs is read in the tokens of a trained model: name one, --model DIR or an id on the "
+        "Hugging Face hub; in Python, give its tokenizer to tokenized()"
     )
     refuses(message, Pairs("rows.jsonl").load)
 

@@ -83,7 +83,8 @@ class Pairs(CharacterTask):
             DataError: always.
         """
         raise DataError(
-            "pairs needs the tokenizer of a model: freerun train pairs --model DIR, or tokenized()"
+            "pairs is read in the tokens of a trained model: name one, --model DIR or an id on the "
+            "Hugging Face hub; in Python, give its tokenizer to tokenized()"
         )
 
     def texts(self) -> Splits[tuple[str, str]]:
