@@ -1,10 +1,16 @@
-"""The scripts in examples/ that draw the pictures of the documentation still draw them."""
+"""The scripts in examples/ still do what they say: draw pictures, and train models."""
 
 import runpy
+import sys
 
 import pytest
+import torch
+import yaml
 
+from freerun.trainer import load_policy
 from tests.pages import ROOT
+from tests.trainer.children import together
+from tests.trainer.huggingface import example
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -30,3 +36,66 @@ def test_the_drawing_of_roll_outs_says_what_they_cost():
     costs = [drawings["errors"]("sp" + t + rest) for t, rest in drawings["LEARNED"].items() if rest]
     assert costs == [3, 0, 3, 4, 2]
     assert [drawings["completion"](p) for p in ("spa", "spe", "spl")] == ["ll", "ll", "l"]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """A script's main, as where Python runs it: what stands beside it can be imported."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    yield lambda name, *given: runpy.run_path(str(ROOT / "examples" / f"{name}.py"))["main"](given)
+    sys.modules.pop("tiny", None)
+
+
+@pytest.fixture
+def questions(tmp_path):
+    """A file of sums."""
+    path = tmp_path / "questions.txt"
+    lines = [f"What is {a} + {b}?\n{a + b}\n" for a in range(10) for b in range(10)]
+    path.write_text("".join(lines))
+    return str(path)
+
+
+def test_a_causal_model_answers_questions(run, questions, tmp_path):
+    output = str(tmp_path / "run")
+    metrics = run("causal_arithmetic", "--data", questions, "--updates", "3", "--output", output)
+    assert metrics["eval_exact_match"] <= 1
+    policy, codec = load_policy(output)
+    assert codec.task == "pairs"
+    assert type(policy).__name__ == "CausalPolicy"
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["numbers", "a file"])
+def test_an_encoder_decoder_translates(run, tmp_path, own):
+    given = ["--updates", "2", "--output", str(tmp_path / "run")]
+    if own:
+        lines = [f"wort {i}\tword {i}" for i in range(10)]
+        (tmp_path / "pairs.tsv").write_text("\n".join(lines) + "\n")
+        given += ["--data", str(tmp_path / "pairs.tsv")]
+    assert run("translation", *given)["eval_character_error"] >= 0
+    policy, _ = load_policy(tmp_path / "run")
+    assert type(policy).__name__ == "Seq2SeqPolicy"
+
+
+def test_adapters_are_trained_and_merged(run, tmp_path):
+    run("lora", "--updates", "2", "--output", str(tmp_path))
+    assert (tmp_path / "adapters" / "adapter_model.safetensors").exists()
+    merged = load_policy(tmp_path / "adapters")[0].model.merge_and_unload()
+    from transformers import AutoModelForCausalLM
+
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    for name, value in found.state_dict().items():
+        torch.testing.assert_close(value, merged.state_dict()[name])
+
+
+@pytest.mark.parametrize("config", ["ddp", "fsdp2"])
+def test_two_processes_as_accelerate_would_start_them(questions, tmp_path, config):
+    """What the launcher makes of the shipped configurations are variables of the environment."""
+    found = yaml.safe_load((ROOT / "examples" / "accelerate" / f"{config}.yaml").read_text())
+    variables = {}
+    if found["distributed_type"] == "FSDP":
+        settings = {name.upper(): str(value) for name, value in found["fsdp_config"].items()}
+        variables = {"ACCELERATE_USE_FSDP": "true", **settings}
+    given = ["--data", questions, "--updates", "2", "--output", str(tmp_path / "run")]
+    children = together(found["num_processes"], example, "causal_arithmetic", given, variables)
+    assert children == [0, 0]
+    load_policy(tmp_path / "run")

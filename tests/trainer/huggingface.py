@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from transformers import TrainingArguments
 from freerun.errors import CheckpointError
 from freerun.methods import SEARNN, DifferentiableScheduledSampling, ScheduledSampling
 from freerun.trainer import Trainer
+from tests.pages import ROOT
 from tests.trainer.tiny_models import tiny_model
 from tests.trainer.tiny_task import Tiny
 
@@ -109,3 +112,10 @@ def sharded_from(output: str) -> None:
     message = "parameters were not sharded when it was written; go on in the same way"
     with pytest.raises(CheckpointError, match=message):
         found.train(resume_from_checkpoint=True)
+
+
+def example(name: str, given: list[str], variables: dict[str, str]) -> None:
+    """A script of examples/, with variables that a launcher sets."""
+    os.environ |= variables
+    sys.path.insert(0, str(ROOT / "examples"))
+    runpy.run_path(str(ROOT / "examples" / f"{name}.py"))["main"](given)
