@@ -3,7 +3,7 @@
 import pytest
 
 from freerun.tasks import TextCodec, TextExamples
-from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
+from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, piece_tokenizer, word_tokenizer
 
 A, B, C, YES, NO, USER, ASSISTANT, COLON, PLUS, ONE, TWO = range(4, 15)
 PAD, BOS, EOS, UNK = range(4)
@@ -70,6 +70,19 @@ def test_the_prompt_has_the_tokens_that_it_has_alone(prompt, completion, apart, 
     assert tokenizer.decode(rest[:-1]) == completion
     whole = tokenizer(prompt + completion)["input_ids"]
     assert ([*found, *rest[:-1]] != whole) is apart
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion"),
+    [("Question: 1 + 1? Answer:", " yes"), ("Question: 1 + 1? Answer: ", "yes"), ("Ans", "wer")],
+)
+def test_pieces_that_begin_with_a_space(prompt, completion):
+    codec = TextCodec(piece_tokenizer())
+    (found,), (rest,), _ = read(codec, {"prompt": prompt, "completion": completion})
+    assert found == codec.tokenizer(prompt)["input_ids"]
+    assert rest[-1] == codec.target.eos
+    assert codec.target.bos not in rest
+    assert codec.decode(rest) == completion.strip()
 
 
 def test_sources_are_set_apart_from_their_targets_for_causal_models_only():

@@ -33,6 +33,19 @@ def word_tokenizer(*, bos=False, eos=False, **special):
     return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", **special)
 
 
+def piece_tokenizer(**special):
+    """Pieces that begin with the space before a word, and bos, as Llama's; a text begins so too."""
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    inner.decoder = decoders.Metaspace(prepend_scheme="first")
+    symbols = ["<unk>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=symbols, show_progress=False)
+    inner.train_from_iterator(TEXT, trainer)
+    framed(inner, bos=True, eos=False)
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"} | special
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+
+
 def byte_tokenizer(*, bos=False, eos=False, size=300, **special):
     """Byte-pair tokens of any text; eos is also the padding, and the unknown, as GPT-2's is."""
     inner = Tokenizer(models.BPE())
