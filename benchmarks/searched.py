@@ -72,7 +72,7 @@ class Shape:
             alpha=200.0,
             cell_choice="uniform",
             cells=self.cells,
-            token_choice="neighbours",  # noqa: S106 - a token is no password
+            token_choice="neighbours",
             tokens=self.tokens,
             neighbours=min(10, self.tokens - 1),
             **settings,

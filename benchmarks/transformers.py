@@ -45,7 +45,7 @@ SEARCH = SEARNN(
     roll_in="learned",
     roll_out="mixed",
     cost="edit_distance",
-    token_choice="top_k",  # noqa: S106 - a token is no password
+    token_choice="top_k",
     tokens=5,
 )
 DRAWN = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
