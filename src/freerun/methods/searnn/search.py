@@ -47,10 +47,11 @@ class Search:
     def target_lengths(self) -> Int[Tensor, "b"]:
         """The lengths of the targets, eos left out; those that were cut off have none."""
         target, lengths = self.batch.target, self.batch.lengths
-        if self.fixed:
+        end = self.policy.vocabulary.eos
+        if end is None:
             return lengths
         last = target.gather(1, lengths.clamp(min=1)[:, None] - 1)[:, 0]
-        return lengths - (last == self.policy.vocabulary.eos).long()
+        return lengths - (last == end).long()
 
     def read(self, roll_in: Trajectories) -> Trace:
         """The roll-in as the policy reads it without dropout."""
