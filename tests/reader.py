@@ -21,7 +21,7 @@ TINY_MODEL = "--model.hidden_size 6 --model.embedding_size 5"
 SHORT = "--training.batch_size 4"
 FEW = "--training.updates 2 --training.evaluate_every 1"
 BRIEF = "--budget 0.1 --training.evaluate_every 99"
-SCRIPT = re.compile(r"\.(py|sh)$")
+SCRIPT = re.compile(r"\.(py|sh|yaml)$")
 SMALL = {
     "digits": "--task.train_size 16 --task.dev_size 4 --task.test_size 4",
     "spelling": "--task.train_size 16 --task.dev_size 4 --task.test_size 4",
@@ -65,6 +65,8 @@ class Reader:
         if words[0] == "freerun":
             return self.freerun(words[1:], run=run)
         if words[0] in ("accelerate", "torchrun"):
+            if "-m" not in words:
+                return script(words)
             start = words.index("-m")
             assert words[start + 1] == "freerun"
             return self.freerun(words[start + 2 :], run=False)
