@@ -256,6 +256,29 @@ def test_mistakes_are_told_before_training(
     assert not (tmp_path / "out").exists()
 
 
+def test_sequential_steps_under_checkpointing_are_told_before_training(run, text, tmp_path):
+    words = ["train", "spelling", "--data", text, "--output", tmp_path / "out", "--quiet"]
+    words += ["--model", "causal", *SCRATCH, "--training.gradient_checkpointing", "true"]
+    status, _, errors = run(*words, *TASK, "--method", METHODS[2])
+    assert status == 2
+    assert errors.startswith("freerun train: under gradient checkpointing ")
+    assert "passes" in errors
+    assert list(tmp_path.iterdir()) == []
+    assert run(*words, *TASK, *SHORT, "--method", f"{METHODS[2]}:passes=2")[0] == 0
+
+
+def test_sources_that_leave_no_position_are_told(run, refuses, pretrained, text, tmp_path):
+    output, path = tmp_path / "out", tmp_path / "lines.txt"
+    words = ["--data", text, "--output", output, "--quiet", "--model", pretrained["causal"]]
+    assert run("train", "spelling", *words, *TASK, *SHORT)[0] == 0
+    path.write_text("thw\n" + "x" * 65 + "\n")
+    refuses(
+        f"freerun predict: {path}, example 2: the source leaves none of the 64 positions of the "
+        "model to write at; shorten it",
+        *("predict", output, path),
+    )
+
+
 def test_a_missing_peft_is_told_with_its_extra(refuses, pretrained, text, tmp_path, monkeypatch):
     import sys
 

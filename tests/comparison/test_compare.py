@@ -271,6 +271,17 @@ def test_another_comparison_is_left_alone(finished, changed, message):
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
+def test_a_comparison_from_before_there_were_kinds_goes_on(finished, tmp_path):
+    shutil.copytree(finished[1], tmp_path / "copy")
+    path = tmp_path / "copy" / "comparison.json"
+    plan = json.loads(path.read_text())
+    del plan["model"]["kind"], plan["training"]["gradient_checkpointing"]
+    del plan["methods"]["half"]["settings"]["passes"]
+    path.write_text(json.dumps(plan))
+    again = compare(TASK, METHODS, output=tmp_path / "copy", **{**SMALL, "seeds": 2})
+    assert figures(again.results, "half") == figures(finished[0].results, "half")
+
+
 def test_other_files_are_left_alone(refuses, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     refuses(
