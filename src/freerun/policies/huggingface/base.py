@@ -53,7 +53,7 @@ class HuggingFacePolicy(nn.Module):
             raise ValueError("adapters that learn a prompt cannot be used; LoRA can")
         self.model, self.vocabulary = model, vocabulary
         self.most, self.shared, self.trees = limit, shared, True
-        rows = self.inner.get_input_embeddings().num_embeddings
+        rows = self.inner.get_input_embeddings().weight.shape[0]  # adapters have no num_embeddings
         if rows < vocabulary.size:
             raise ValueError(
                 f"the model has {rows} tokens, fewer than the {vocabulary.size} of the vocabulary; "

@@ -103,7 +103,7 @@ def _readings(policy: HuggingFacePolicy) -> Found:
 def _example(policy: HuggingFacePolicy) -> tuple[Source, Int[Tensor, "b t"]]:
     """Some sources, and inputs to read after them."""
     device, vocabulary = policy.device, policy.vocabulary
-    table = policy.inner.get_input_embeddings().num_embeddings
+    table = policy.inner.get_input_embeddings().weight.shape[0]
     sources = vocabulary.actions if policy.shared else table - vocabulary.size
     count, longest = len(SOURCES), max(SOURCES)
     cells = torch.arange(longest, device=device)
