@@ -67,6 +67,8 @@ def rehearse(policy: Any, method: Method, data: Data, training: TrainingSettings
     numbers = range(min(FEW, len(data.train)))
     batch = on_device(data.train.batch(numbers), policy)
     if training.gradient_checkpointing:
-        policy.gradient_checkpointing_enable(CHECKPOINTING)
+        # It was called otherwise before.
+        enable = getattr(policy, "activation_checkpointing_enable", None)
+        (enable or policy.gradient_checkpointing_enable)(CHECKPOINTING)
     with torch.random.fork_rng(devices=[]):
         copy.deepcopy(method).loss(policy.train(), batch, Clock(1, 2))
