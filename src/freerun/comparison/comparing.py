@@ -87,12 +87,13 @@ def compare(
         WriteError: where results or plots cannot be written.
     """
     report.require_plots()
+    model = model or RecurrentSettings(**task.recipe.get("model", {}))
     plan = Plan(
         task,
         {name: suited(method, task) for name, method in methods_of(methods).items()},
         seeds_of(seeds),
-        model or RecurrentSettings(**task.recipe.get("model", {})),
-        training or TrainingSettings(**task.recipe.get("training", {})),
+        model,
+        training or TrainingSettings(**{**task.recipe.get("training", {}), **model.training}),
     )
     if beam is not None and beam < 2:
         raise SettingError(f"beam is {beam}; it must be at least 2, as greedy is always reported")
