@@ -162,8 +162,7 @@ def _run(
     last = newest(output)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     record = _finished(record, trainer, training)
-    if arguments.should_save:
-        _save(trainer, record, output)
+    _save(trainer, record, output)
     trainer.accelerator.wait_for_everyone()
     return record
 
@@ -191,10 +190,15 @@ def _finished(record: Record, trainer: Trainer, training: TrainingSettings) -> R
 
 
 def _save(trainer: Trainer, record: Record, output: Path) -> None:
-    """Leave the model that is kept in the run's folder; freerun.json comes last."""
+    """Leave the model that is kept in the run's folder; freerun.json comes last.
+
+    The first process writes; all others give what they hold of weights that are sharded.
+    """
     with saving(output / FINAL, "the trained model"):
         written = temporary(output / FINAL)
         trainer.save_model(str(written))
+        if not trainer.args.should_save:
+            return
         record.write(written)
         flush(written)
         for path in sorted(written.iterdir(), key=lambda path: path.name == FILE):
