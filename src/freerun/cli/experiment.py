@@ -18,7 +18,7 @@ and flags override both. What is --model.dropout 0.1 as a flag is in YAML
   model:
     dropout: 0.1
 A model has the settings of its kind: for others, add --model KIND to --help.
-In YAML, model: KIND names it; or kind: KIND does, above other settings of model.
+In YAML, model: KIND names it, or kind: KIND above its other settings.
 """
 
 
