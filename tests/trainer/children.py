@@ -83,6 +83,12 @@ def two_fits(output: str, budget: float) -> None:
     assert found.seconds >= budget
 
 
+def sharded_fit(output: str) -> None:
+    """A run whose parameters a launcher asks to be sharded."""
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    tiny_fit(output, dropout=0.0, patience=None)
+
+
 def uneven(output: str) -> None:
     """A run whose batches cannot be dealt evenly to two processes."""
     message = "batch_size is 7; it must be a multiple of the 2 processes"

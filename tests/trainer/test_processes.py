@@ -14,6 +14,7 @@ from tests.trainer.children import (
     alone,
     exact,
     interrupted,
+    sharded_fit,
     tiny_fit,
     together,
     two_fits,
@@ -89,6 +90,16 @@ def test_fit_in_two_processes(tmp_path):
     tiny_fit(str(tmp_path / "one"), dropout=0.0, patience=None)
     one = safetensors.torch.load_file(tmp_path / "one" / "model.safetensors")
     two = safetensors.torch.load_file(tmp_path / "two" / "updates" / "model.safetensors")
+    torch.testing.assert_close(two, one, rtol=0, atol=1e-5)
+
+
+def test_fit_with_sharded_parameters(tmp_path):
+    assert together(2, sharded_fit, str(tmp_path / "two")) == [0, 0]
+    tiny_fit(str(tmp_path / "one"), dropout=0.0, patience=None)
+    one, two = (
+        safetensors.torch.load_file(tmp_path / name / "model.safetensors")
+        for name in ("one", "two")
+    )
     torch.testing.assert_close(two, one, rtol=0, atol=1e-5)
 
 
