@@ -269,9 +269,18 @@ def test_another_codec_is_refused(tmp_path):
     message = f"^{tmp_path / 'first'}: processing_class does not suit it: pad of the model is 0, "
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path / "again", str(tmp_path / "first"), processing_class=other)
-    message = f"^{tmp_path / 'first'}: it has a codec of its own; leave processing_class out$"
+    again = trainer(tmp_path / "again", str(tmp_path / "first"), tokenizer=tiny_tokenizer())
+    assert again.processing_class.tokenizer.get_vocab() == tiny_tokenizer().get_vocab()
+    other = tiny_tokenizer(extra_special_tokens=["<new>"])
+    message = (
+        f"^{tmp_path / 'first'}: it was trained with other tokens; leave processing_class out$"
+    )
     with pytest.raises(ValueError, match=message):
-        trainer(tmp_path / "again", str(tmp_path / "first"), tokenizer=tiny_tokenizer())
+        trainer(tmp_path / "again", str(tmp_path / "first"), tokenizer=other)
+    with pytest.raises(
+        ValueError, match="^peft_config is a dict; it must be a configuration of peft"
+    ):
+        trainer(tmp_path / "again", str(tmp_path / "first"), peft_config={"r": 2})
 
 
 def test_tasks_that_are_not_text(tmp_path):

@@ -122,6 +122,7 @@ def load_model(
     if adapted:
         peft = extra("peft", "lora", f"{path}, which holds adapters,")
         with explained(path), unwarned():
+            cached_file(path, "adapter_model.safetensors")  # else peft would read a pickled file
             model = peft.PeftModel.from_pretrained(model, path, is_trainable=trainable)
     return model.eval()
 

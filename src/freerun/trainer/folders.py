@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from freerun.errors import CheckpointError
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json")
 
 
 def checkpoints(output: Path) -> list[Path]:
@@ -84,6 +85,26 @@ def publish(written: Path, folder: Path) -> None:
         discard(folder)
     written.rename(folder)
     _flush(folder.parent)
+
+
+@contextmanager
+def renewing(folder: Path) -> Iterator[Path]:
+    """Where to write a model that takes the place of what `folder` holds of one, of any kind.
+
+    Its files are moved there once all are written; those of another kind of model go.
+    """
+    written = temporary(folder / "model")
+    shutil.rmtree(written, ignore_errors=True)
+    written.mkdir(parents=True)
+    yield written
+    flush(written)
+    for pattern in _OF_A_MODEL:
+        for path in folder.glob(pattern):
+            if not (written / path.name).exists():
+                path.unlink()
+    for path in written.iterdir():
+        path.replace(folder / path.name)
+    written.rmdir()
 
 
 def flush(folder: Path) -> None:

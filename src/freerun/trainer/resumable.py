@@ -18,7 +18,15 @@ from torch import Tensor
 from transformers.trainer_callback import ExportableState
 
 from freerun.errors import CheckpointError
-from freerun.trainer.folders import newest, publish, rotate, saving, sweep, temporary
+from freerun.trainer.folders import (
+    newest,
+    publish,
+    renewing,
+    rotate,
+    saving,
+    sweep,
+    temporary,
+)
 from freerun.trainer.objective import Objective
 from freerun.trainer.reading import read_json, read_tensors
 from freerun.trainer.sharding import (
@@ -105,7 +113,12 @@ class ResumableTrainer(transformers.Trainer):
         All processes must call this where parameters are sharded.
         """
         state = whole_state(self.objective) if is_sharded(self.objective) else None
-        self._save(output_dir, state)
+        folder = Path(output_dir or self.args.output_dir)
+        if not self.args.should_save or not folder.is_dir() or not any(folder.iterdir()):
+            self._save(output_dir, state)
+            return
+        with saving(folder / "model", "the model"), renewing(folder) as written:
+            self._save(str(written), state)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save policy and codec; from `state_dict` where the objective does not have it all."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from transformers import TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from freerun.tasks.base import Examples
 
@@ -17,6 +19,17 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
     "bf16_full_eval": (False, "bf16 holds for evaluations too"),
     "fp16_full_eval": (False, "fp16 holds for evaluations too"),
     "average_tokens_across_devices": (True, "a loss is a mean over the tokens of all processes"),
+    "torch_compile": (
+        False,
+        "roll-ins and roll-outs are loops, which compile anew at every length",
+    ),
+    "auto_find_batch_size": (False, "set the size of batches"),
+    "dataloader_drop_last": (False, "all batches are full"),
+    "prediction_loss_only": (False, "an evaluation decodes freely and reports the task's metrics"),
+    "batch_eval_metrics": (False, "metrics are those of the task"),
+    "eval_accumulation_steps": (None, "an evaluation keeps tokens only"),
+    "include_for_metrics": ([], "metrics are those of the task"),
+    "label_names": (None, "what is learnt is the target"),
     "train_sampling_strategy": ("random", "every epoch has a random order of its own"),
 }
 """The only value that is supported, and why."""
@@ -41,3 +54,16 @@ def check(args: TrainingArguments, train: Examples, dev: Examples | None) -> Non
         raise ValueError("there are no examples to train on")
     if dev is not None and len(dev) == 0:
         raise ValueError("there are no examples to evaluate on")
+
+
+def in_updates(args: TrainingArguments, epoch: float) -> None:
+    """Express in updates what is to be done every epoch: a run is one stream of examples.
+
+    Args:
+        args: changed in place.
+        epoch: the updates of an epoch.
+    """
+    for what in ("eval", "save", "logging"):
+        if getattr(args, f"{what}_strategy") == IntervalStrategy.EPOCH:
+            setattr(args, f"{what}_strategy", IntervalStrategy.STEPS)
+            setattr(args, f"{what}_steps", math.ceil(epoch))

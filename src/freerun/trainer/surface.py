@@ -170,8 +170,12 @@ def _trained(folder: str | Path, processing: Processing | None) -> tuple[nn.Modu
     """A policy that freerun trained."""
     policy, codec = load_policy(folder)
     if isinstance(processing, PreTrainedTokenizerBase):
-        raise ValueError(f"{folder}: it has a codec of its own; leave processing_class out")
-    if processing is not None:
+        known = codec.tokenizer.get_vocab() if isinstance(codec, TextCodec) else None
+        if processing.get_vocab() != known:
+            raise ValueError(
+                f"{folder}: it was trained with other tokens; leave processing_class out"
+            )
+    elif processing is not None:
         difference = disagreement(codec, processing)
         if difference is not None:
             raise ValueError(f"{folder}: processing_class does not suit it: {difference}")
@@ -225,6 +229,9 @@ def _with_adapters(model: nn.Module, peft_config: Any, seed: int) -> nn.Module:
             "adapters are saved without the model that they belong to, which must be found again: "
             "save it first, and give its path or name as model"
         )
+    if not isinstance(peft_config, peft.PeftConfig):
+        kind = type(peft_config).__name__
+        raise ValueError(f"peft_config is a {kind}; it must be a configuration of peft")
     with torch.random.fork_rng(devices=[]), unwarned():
         torch.manual_seed(seed)
         found: nn.Module = peft.get_peft_model(model, peft_config)

@@ -31,7 +31,7 @@ from freerun.trainer.progress import ProgressBar
 from freerun.trainer.resumable import ResumableTrainer
 from freerun.trainer.sharding import prepare
 from freerun.trainer.stream import Order, Stream
-from freerun.trainer.supported import check
+from freerun.trainer.supported import check, in_updates
 from freerun.trainer.surface import Model, Processing, examples_of, given
 
 
@@ -115,9 +115,10 @@ class Trainer(ResumableTrainer):
             processing_class=found.codec,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
+        epoch = len(found.train) / self.get_total_train_batch_size(args)
         if args.max_steps <= 0:
-            per_update = self.get_total_train_batch_size(args)
-            args.max_steps = math.ceil(args.num_train_epochs * len(found.train) / per_update)
+            args.max_steps = math.ceil(args.num_train_epochs * epoch)
+        in_updates(args, epoch)
         self.horizon = horizon or args.max_steps
         self.remove_callback(PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
         self._bars = [] if args.disable_tqdm else [ProgressBar(self.meter)]

@@ -84,7 +84,8 @@ class HuggingFacePolicy(nn.Module):
 
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
         """Save the model, or its adapters alone, in the form of its library."""
-        self.model.save_pretrained(str(folder), **kwargs)
+        model: Any = self.model
+        model.save_pretrained(str(folder), **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         """What else transformers asks of a model, such as checkpointing switches: the model's."""

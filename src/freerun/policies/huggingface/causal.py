@@ -31,6 +31,7 @@ class CausalPolicy(HuggingFacePolicy):
         super().__init__(model, vocabulary, limit=limit, shared=shared)
         probe(self)
         self.trees = self.window is None and reads_trees(self)
+        self.training = self.inner.training
 
     @cached_property
     def positions(self) -> int | None:

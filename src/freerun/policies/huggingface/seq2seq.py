@@ -34,6 +34,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         super().__init__(model, vocabulary, limit=limit, shared=shared)
         probe(self)
         self.trees = reads_trees(self)
+        self.training = self.inner.training
 
     @cached_property
     def positions(self) -> int | None:
@@ -133,10 +134,10 @@ class Seq2SeqPolicy(HuggingFacePolicy):
     @contextmanager
     def _placed(self, positions: Int[Tensor, "n q"]) -> Iterator[None]:
         """Let rows stand at positions of their own, where a decoder counts slots, alike for all."""
-        if self.positions is None:
+        table = self._table
+        if table is None:
             yield
             return
-        table = self._table
 
         def instead(*args: Any, **kwargs: Any) -> Tensor:
             return F.embedding(positions + getattr(table, "offset", 0), table.weight)

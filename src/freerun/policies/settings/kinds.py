@@ -28,6 +28,8 @@ def kind_of(model: str) -> type[ModelSettings]:
     Raises:
         SettingError: where it is nearly the name of a kind: no model of the hub is called so.
     """
+    if model == PretrainedSettings.kind:
+        raise SettingError("a pretrained model is named by its directory or its id on the hub")
     near = difflib.get_close_matches(model.lower(), SCRATCH, n=1, cutoff=0.75)
     if model not in SCRATCH and near and "/" not in model and not Path(model).exists():
         raise SettingError(f"unknown kind of model {model!r}; did you mean {near[0]!r}?")

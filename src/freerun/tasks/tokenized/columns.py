@@ -54,6 +54,8 @@ def kind_of(row: Row, name: str, *, learnt: bool = True) -> str:
     Raises:
         DataError: where it is none.
     """
+    if not isinstance(row, Mapping):
+        raise DataError(f"{name}: it is a {type(row).__name__}; a row is a mapping of columns")
     kinds = KINDS if learnt else {kind: columns[:1] for kind, columns in KINDS.items()}
     for kind, columns in kinds.items():
         if set(columns) <= set(row):
