@@ -141,7 +141,9 @@ def test_greedy_and_beam_are_those_of_rolling():
 def test_evaluation_leaves_the_policy_as_it_was():
     task = Tiny()
     data = task.load()
-    policy = RecurrentSettings(hidden_size=8, embedding_size=8, dropout=0.5).build(data.codec).train()
+    policy = (
+        RecurrentSettings(hidden_size=8, embedding_size=8, dropout=0.5).build(data.codec).train()
+    )
     before = torch.get_rng_state()
     one = evaluate(policy, task, data.codec, data.dev)
     assert one == evaluate(policy, task, data.codec, data.dev)

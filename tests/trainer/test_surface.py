@@ -277,9 +277,7 @@ def test_another_codec_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path / "again", str(tmp_path / "first"), tokenizer=other)
-    with pytest.raises(
-        ValueError, match="^peft_config is a dict; it must be a configuration of peft"
-    ):
+    with pytest.raises(ValueError, match="peft_config is a dict; it must be a configuration"):
         trainer(tmp_path / "again", str(tmp_path / "first"), peft_config={"r": 2})
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every run behind docs/results/arithmetic.md. The data lie in the folder data, on one thread a run:
-#   docs/results/arithmetic/run.sh SEED
+# Every run of arithmetic behind docs/results/transformers.md. The data lie in the folder data, on one thread a run:
+#   docs/results/transformers/run.sh SEED
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 export OMP_NUM_THREADS=1
