@@ -74,7 +74,11 @@ def test_missing_file(saved, name):
 def test_missing_codec(saved):
     folder, _ = saved
     (folder / "codec.json").unlink()
-    refused(folder, f"{folder / 'codec.json'}: there is no such file")
+    refused(
+        folder,
+        f"{folder / 'codec.json'}: there is no such file, so freerun did not train this "
+        f"model; go on from it first: freerun train TASK --model {folder}",
+    )
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])

@@ -10,8 +10,10 @@ import torch
 from freerun.errors import CheckpointError
 from freerun.policies import RecurrentConfig, RecurrentPolicy, adapt
 from freerun.policies.loading import load_model
+from freerun.policies.settings.base import disagreement
 from freerun.tasks import load_codec
 from freerun.tasks.base import Codec, DataError
+from freerun.tasks.codec import FILE
 from freerun.trainer.reading import (
     ADAPTER_CONFIG,
     ADAPTERS,
@@ -75,6 +77,11 @@ def _recurrent(
 
 
 def _codec(folder: Path, codec: type[Codec] | None) -> Codec:
+    if not (folder / FILE).exists():
+        raise CheckpointError(
+            f"{folder / FILE}: there is no such file, so freerun did not train this model; go on "
+            f"from it first: freerun train TASK --model {folder}"
+        )
     try:
         return load_codec(str(folder)) if codec is None else codec.from_pretrained(str(folder))
     except DataError as error:
@@ -93,24 +100,3 @@ def _dtype(folder: Path) -> torch.dtype:
     if not isinstance(found, torch.dtype):
         raise CheckpointError(f"{folder / CONFIG}: unknown dtype {name!r}")
     return found
-
-
-def disagreement(config: RecurrentConfig, codec: Codec) -> str | None:
-    """How a policy's vocabulary and inputs differ from a codec's, if they do."""
-    target = codec.target
-    for name, own, wanted in (
-        ("features", config.features, codec.features),
-        ("factors", list(config.factors), list(codec.factors)),
-        ("the number of symbols", len(config.symbols), len(target.symbols)),
-        ("bos", config.bos, target.bos),
-        ("pad", config.pad, target.pad),
-        ("eos", config.eos, target.eos),
-        ("backspace", config.backspace, target.backspace),
-        ("unknown", config.unknown, target.unknown),
-    ):
-        if own != wanted:
-            return f"{name} of the model is {own}, of the task {wanted}"
-    for i, (symbol, other) in enumerate(zip(config.symbols, target.symbols, strict=True)):
-        if symbol != other:
-            return f"symbol {i} of the model is {symbol!r}, of the task {other!r}"
-    return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from freerun.policies.huggingface import HuggingFacePolicy
-from freerun.policies.recurrent import RecurrentPolicy
+from freerun.policies.recurrent import RecurrentConfig, RecurrentPolicy
 from freerun.settings import values_of
 from freerun.tasks.base import Codec, Data, Task
 
@@ -48,14 +48,15 @@ class ModelSettings(ABC):
         return {"kind": self.kind} | values_of(self)
 
 
-def disagreement(own: Codec, wanted: Codec) -> str | None:
+def disagreement(own: Codec | RecurrentConfig, wanted: Codec) -> str | None:
     """How what a model reads and writes differs from what a task does, if it does.
 
     Args:
-        own: the codec that was kept with the model.
+        own: the codec that was kept with the model, or its configuration.
         wanted: the codec of the task.
     """
-    mine, theirs = own.target, wanted.target
+    mine = own.vocabulary if isinstance(own, RecurrentConfig) else own.target
+    theirs = wanted.target
     pairs: list[tuple[str, Any, Any]] = [
         ("features", own.features, wanted.features),
         ("factors", list(own.factors), list(wanted.factors)),
