@@ -288,3 +288,10 @@ def test_tasks_that_are_not_text(tmp_path):
     members = {"rows": DATA.train, "eval_dataset": None, "processing_class": OcrCodec()}
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, tiny_model("gpt2"), **members)
+
+
+def test_what_is_cut_is_told(tmp_path, caplog):
+    codec = TextCodec(tiny_tokenizer(), limit=8, max_prompt=2, truncation="start")
+    rows = [{"prompt": "1+1=", "completion": "2"}, {"prompt": "7", "completion": "7"}] * 4
+    trainer(tmp_path, rows=rows, processing_class=codec)
+    assert "train_dataset: 4 prompts of 8 were cut off at the start" in caplog.messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from freerun.trainer.weights import adapter_names
 Model: TypeAlias = str | Path | nn.Module
 Processing: TypeAlias = PreTrainedTokenizerBase | Codec
 
+_LOGGER = logging.getLogger(__name__)
 _ENDLESS = 2**31
 """More tokens than any output has."""
 
@@ -87,6 +89,9 @@ def given(
         codec = _codec(codec, model, {"train_dataset": train, "eval_dataset": dev})
     examples = examples_of(train, codec, "train_dataset")
     others = None if dev is None else examples_of(dev, codec, "eval_dataset")
+    for name, part in (("train_dataset", examples), ("eval_dataset", others)):
+        for note in getattr(part, "notes", ()):
+            _LOGGER.warning("%s: %s", name, note)
     if peft_config is not None:
         model = _with_adapters(model, peft_config, seed)
     policy = model if isinstance(model, Policy) else _adapted(model, codec)
