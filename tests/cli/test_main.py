@@ -103,9 +103,14 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path):
     words += ["--training.updates", "100000", "--training.evaluate_every", "5"]
     command = [sys.executable, "-m", "freerun", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    # What runs in the background of a shell may ignore the signal, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         deadline = time.monotonic() + 120
         while not list(output.glob("checkpoint-*")):
