@@ -15,7 +15,7 @@ from freerun.methods.base import Method, check_method, suited
 from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.tasks.base import Data, Task
 from freerun.trainer.checkpoints import load_policy
-from freerun.trainer.folders import flush, newest, no_file, saving, temporary
+from freerun.trainer.folders import flush, move, newest, no_file, saving, temporary
 from freerun.trainer.horizon import estimated_horizon
 from freerun.trainer.progress import hushed
 from freerun.trainer.record import FILE, Point, Record, curve_of
@@ -201,6 +201,4 @@ def _save(trainer: Trainer, record: Record, output: Path) -> None:
             return
         record.write(written)
         flush(written)
-        for path in sorted(written.iterdir(), key=lambda path: path.name == FILE):
-            path.replace(output / path.name)
-        written.rmdir()
+        move(written, output, last=FILE)

@@ -102,7 +102,12 @@ def renewing(folder: Path) -> Iterator[Path]:
         for path in folder.glob(pattern):
             if not (written / path.name).exists():
                 path.unlink()
-    for path in written.iterdir():
+    move(written, folder)
+
+
+def move(written: Path, folder: Path, last: str | None = None) -> None:
+    """Move all files of a folder to another one, that called `last` at the end."""
+    for path in sorted(written.iterdir(), key=lambda path: path.name == last):
         path.replace(folder / path.name)
     written.rmdir()
 

@@ -24,6 +24,7 @@ from freerun.tasks.codec import FILE
 from freerun.tasks.extras import extra
 from freerun.tasks.tokenized import TextCodec, TextExamples
 from freerun.tasks.tokenized.columns import kind_of
+from freerun.tasks.tokenized.data import ENDLESS
 from freerun.trainer.checkpoints import load_policy
 from freerun.trainer.outputs import Outputs
 from freerun.trainer.weights import adapter_names
@@ -32,8 +33,6 @@ Model: TypeAlias = str | Path | nn.Module
 Processing: TypeAlias = PreTrainedTokenizerBase | Codec
 
 _LOGGER = logging.getLogger(__name__)
-_ENDLESS = 2**31
-"""More tokens than any output has."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def _codec(
     start = config.decoder_start_token_id if config.is_encoder_decoder else None
     if config.is_encoder_decoder and start is None:
         raise ValueError("config.decoder_start_token_id of the model is missing")
-    codec, longest = TextCodec(tokenizer, limit=_ENDLESS, start=start), 1
+    codec, longest = TextCodec(tokenizer, limit=ENDLESS, start=start), 1
     for name, part in parts.items():
         if name == "eval_dataset" and part is None:
             continue

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from freerun.batch import Source
 from freerun.policies.huggingface.cache import Past
 from freerun.policies.huggingface.head import Head
+from freerun.policies.huggingface.probe import probe, reads_trees
 from freerun.policies.huggingface.rows import NO_CACHE, Memory, Rows, RowsTrace
 from freerun.policies.huggingface.writer import CacheWriter
 from freerun.vocabulary import Vocabulary
@@ -59,6 +60,9 @@ class HuggingFacePolicy(nn.Module):
                 f"the model has {rows} tokens, fewer than the {vocabulary.size} of the vocabulary; "
                 "see resize_token_embeddings"
             )
+        probe(self)
+        self.trees = self.window is None and reads_trees(self)
+        self.training = self.inner.training
 
     @property
     def inner(self) -> PreTrainedModel:
@@ -176,6 +180,11 @@ class HuggingFacePolicy(nn.Module):
             )
         return torch.minimum(most, left)
 
+    @property
+    def window(self) -> int | None:
+        """How far the model looks back, where it is bound."""
+        return None
+
     @abstractmethod
     def before(self, source: Source) -> Int[Tensor, "b"]:
         """How many tokens stand before the input of cell 0."""
@@ -242,8 +251,3 @@ class HuggingFacePolicy(nn.Module):
         """
         if not self.keeps:
             raise ValueError(NO_CACHE)
-
-
-def fed(inputs: Inputs) -> dict[str, Tensor]:
-    """Tokens or embeddings, as transformers names them."""
-    return {"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs}

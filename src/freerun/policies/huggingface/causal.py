@@ -7,15 +7,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from freerun.batch import Source
 from freerun.policies.huggingface.base import HuggingFacePolicy, Inputs
 from freerun.policies.huggingface.cache import Past
-from freerun.policies.huggingface.probe import probe, reads_trees
 from freerun.policies.huggingface.rows import Memory, Rows, RowsTrace, right_edge
 from freerun.policies.huggingface.tree import ancestors_of, tree_mask
-from freerun.vocabulary import Vocabulary
 
 
 class CausalPolicy(HuggingFacePolicy):
@@ -24,14 +22,6 @@ class CausalPolicy(HuggingFacePolicy):
     Where prompts are written in the tokens of targets (`shared`), there is no bos: cell 0 reads the
     last token of the prompt, whatever it is given. Else it reads bos after the prompt.
     """
-
-    def __init__(
-        self, model: nn.Module, vocabulary: Vocabulary, *, limit: int, shared: bool = True
-    ) -> None:
-        super().__init__(model, vocabulary, limit=limit, shared=shared)
-        probe(self)
-        self.trees = self.window is None and reads_trees(self)
-        self.training = self.inner.training
 
     @cached_property
     def positions(self) -> int | None:

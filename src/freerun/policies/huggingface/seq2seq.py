@@ -14,12 +14,10 @@ from torch.nn import functional as F
 from transformers.cache_utils import EncoderDecoderCache
 
 from freerun.batch import Source
-from freerun.policies.huggingface.base import HuggingFacePolicy, Inputs, fed
+from freerun.policies.huggingface.base import HuggingFacePolicy, Inputs
 from freerun.policies.huggingface.cache import Past
-from freerun.policies.huggingface.probe import probe, reads_trees
 from freerun.policies.huggingface.rows import Memory, Rows, RowsTrace
 from freerun.policies.huggingface.tree import ancestors_of, tree_mask
-from freerun.vocabulary import Vocabulary
 
 
 class Seq2SeqPolicy(HuggingFacePolicy):
@@ -27,14 +25,6 @@ class Seq2SeqPolicy(HuggingFacePolicy):
 
     `vocabulary.bos` is the token that its decoder starts with.
     """
-
-    def __init__(
-        self, model: nn.Module, vocabulary: Vocabulary, *, limit: int, shared: bool = True
-    ) -> None:
-        super().__init__(model, vocabulary, limit=limit, shared=shared)
-        probe(self)
-        self.trees = reads_trees(self)
-        self.training = self.inner.training
 
     @cached_property
     def positions(self) -> int | None:
@@ -91,7 +81,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
             cache = EncoderDecoderCache(past.cache(), memory.cross.cache())
         with self._placed(positions):
             found = self.inner.get_decoder()(
-                **fed(inputs),
+                **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs},
                 attention_mask=mask,
                 encoder_hidden_states=memory.hidden,
                 encoder_attention_mask=memory.mask,
