@@ -208,8 +208,6 @@ def test_adapters_are_trained_and_kept_alone(run, text, tmp_path, pretrained):
          "recurrent models, but the model is causal"),
         (["spelling", "--model.heads", "2"], "--model.heads is a setting of causal and seq2seq "
          "models, but the model is recurrent"),
-        (["spelling", "--model", "seq2seq", "--model.positions", "64"], "--model.positions is a "
-         "setting of causal models, but the model is seq2seq"),
         (["spelling", "--model", "causal", "--model.lora", "4"], "--model.lora is a setting of "
          "pretrained models, but the model is causal"),
         (["spelling", "--model", "{causal}", "--model.layers", "4"], "--model.layers is a setting "
@@ -228,6 +226,9 @@ def test_adapters_are_trained_and_kept_alone(run, text, tmp_path, pretrained):
         (["spelling", "--model", "causal", "--model.positions", "20"], "train, example 1: source "
          "and target take 21 positions together, but the model has 20; shorten them, or train a "
          "model with more (--model.positions)"),
+        (["arithmetic", "--model", "seq2seq", "--model.positions", "16"], "train, example 981: the "
+         "source has 38 tokens, but the model reads 16; shorten it, or train a model with more "
+         "positions (--model.positions)"),
         (["spelling", "--training.gradient_checkpointing", "true"], "gradient_checkpointing=true "
          "has no effect on RecurrentPolicy; causal and seq2seq models have it"),
         (["spelling", "--model", "./nowhere"], "./nowhere: there is no such directory"),
@@ -294,7 +295,7 @@ def test_a_missing_peft_is_told_with_its_extra(refuses, pretrained, text, tmp_pa
     ("name", "own", "foreign"),
     [
         ("causal", "--model.positions N", "--model.cell"),
-        ("seq2seq", "--model.heads N", "--model.positions"),
+        ("seq2seq", "--model.positions N", "--model.cell"),
         ("someone/model", "--model.lora N", "--model.heads"),
         ("recurrent", "--model.cell {gru,lstm}", "--model.heads"),
     ],

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from transformers import GPT2LMHeadModel, T5ForConditionalGeneration
+from transformers import BartForConditionalGeneration, GPT2LMHeadModel
 
 from freerun.policies import CausalPolicy, RecurrentPolicy, Seq2SeqPolicy
 from freerun.policies.settings import (
@@ -61,12 +61,14 @@ def test_a_causal_model_is_what_its_settings_say():
 def test_an_encoder_decoder_is_what_its_settings_say():
     policy = Seq2SeqSettings(**{**SMALL, "layers": 2}, dropout=0.25).build(CODEC)
     assert isinstance(policy, Seq2SeqPolicy)
-    assert isinstance(policy.model, T5ForConditionalGeneration)
+    assert isinstance(policy.model, BartForConditionalGeneration)
     config = policy.config
-    assert (config.d_model, config.d_kv, config.d_ff, config.num_heads) == (8, 4, 32, 2)
-    assert (config.num_layers, config.num_decoder_layers, config.dropout_rate) == (2, 2, 0.25)
+    assert (config.d_model, config.encoder_ffn_dim, config.decoder_ffn_dim) == (8, 32, 32)
+    assert (config.encoder_attention_heads, config.decoder_attention_heads) == (2, 2)
+    assert (config.encoder_layers, config.decoder_layers, config.dropout) == (2, 2, 0.25)
     assert config.decoder_start_token_id == CODEC.target.bos
-    assert policy.positions is None
+    assert config.forced_eos_token_id is None
+    assert policy.positions == 512
 
 
 @pytest.mark.parametrize(

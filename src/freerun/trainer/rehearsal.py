@@ -37,11 +37,19 @@ def check_lengths(policy: Any, examples: Examples, name: str) -> None:
     Raises:
         DataError: where one does not fit; its number, counted from 1, is named.
     """
-    most = getattr(policy, "positions", None)
+    most, readable = getattr(policy, "positions", None), getattr(policy, "readable", None)
     if most is None:
         return
     for first in range(0, len(examples), AT_ONCE):
         batch = examples.batch(range(first, min(first + AT_ONCE, len(examples))))
+        number = int(batch.source.lengths.argmax())
+        length = int(batch.source.lengths[number])
+        if readable is not None and length > readable:
+            raise DataError(
+                f"{name}, example {first + number + 1:,}: the source has {length:,} tokens, but "
+                f"the model reads {readable:,}; shorten it, or train a model with more positions "
+                "(--model.positions)"
+            )
         taken = policy.before(batch.source) + batch.lengths.clamp(min=1)
         number = int(taken.argmax())
         if taken[number] <= most:

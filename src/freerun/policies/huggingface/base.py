@@ -110,6 +110,11 @@ class HuggingFacePolicy(nn.Module):
         """The most positions of a row; None where there is no bound."""
         return None
 
+    @cached_property
+    def readable(self) -> int | None:
+        """The most tokens of a source that an encoder reads; None where there is no bound."""
+        return None
+
     def embed(
         self, weights: Int[Tensor, "*rows"] | Float[Tensor, "*rows a"]
     ) -> Float[Tensor, "*rows e"]:

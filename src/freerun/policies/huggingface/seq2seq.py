@@ -31,6 +31,12 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         """The rows of the decoder's table of positions, where it has one."""
         return None if self._table is None else self.config.max_position_embeddings
 
+    @cached_property
+    def readable(self) -> int | None:
+        """The rows of the encoder's table of positions, where it has one."""
+        table = getattr(self.inner.get_encoder(), "embed_positions", None)
+        return self.config.max_position_embeddings if isinstance(table, nn.Embedding) else None
+
     def before(self, source: Source) -> Int[Tensor, "b"]:
         """Nothing: the decoder starts with bos."""
         return torch.zeros_like(source.lengths)
@@ -101,17 +107,15 @@ class Seq2SeqPolicy(HuggingFacePolicy):
             raise ValueError("an encoder-decoder reads tokens, one at each position of the source")
         tokens = values if self.shared else values + self.vocabulary.size
         encoder = self.inner.get_encoder()
-        mask = source.mask
-        if isinstance(getattr(encoder, "embed_positions", None), nn.Embedding):
-            most = self.config.max_position_embeddings
-            if mask.shape[1] > most:
-                row = int(source.lengths.argmax())
-                if source.lengths[row] > most:
-                    raise ValueError(
-                        f"the source of row {row} has {int(source.lengths[row])} tokens, more than "
-                        f"the {most} positions of the model; shorten it"
-                    )
-                tokens, mask = tokens[:, :most], mask[:, :most]
+        mask, most = source.mask, self.readable
+        if most is not None and mask.shape[1] > most:
+            row = int(source.lengths.argmax())
+            if source.lengths[row] > most:
+                raise ValueError(
+                    f"the source of row {row} has {int(source.lengths[row])} tokens, more than the "
+                    f"{most} positions of the model; shorten it"
+                )
+            tokens, mask = tokens[:, :most], mask[:, :most]
         hidden = encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         return Memory(hidden, mask, Past.empty())
 

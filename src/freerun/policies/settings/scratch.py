@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from freerun.policies.huggingface import HuggingFacePolicy, adapt
@@ -19,7 +19,10 @@ from freerun.policies.settings.base import ModelSettings
 from freerun.tasks.base import Codec
 
 POSITIONS, FEWEST = 512, 16
-"""How many positions a causal model has by default, and at least."""
+"""How many positions a model has by default, and at least."""
+
+INIT_STD = 0.05
+"""The spread of weights as drawn: BART's own, 0.02, is that of models eight times as wide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,8 @@ class ScratchSettings(ModelSettings):
         feed_forward: the width of the inner layer of a feed-forward block; left out, four times
             `hidden_size`.
         dropout: probability of dropping embeddings, attention and the outputs of blocks, in [0, 1).
+        positions: the most tokens that a source and its target may have, a causal model's together;
+            left out, 512, or twice the longest output of the task where that is more.
 
     Raises:
         ValueError: where a setting is out of range, or the heads cannot share the width.
@@ -43,6 +48,7 @@ class ScratchSettings(ModelSettings):
     heads: int = 4
     feed_forward: int | None = None
     dropout: float = 0.0
+    positions: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -56,6 +62,8 @@ class ScratchSettings(ModelSettings):
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+        if self.positions is not None and self.positions < FEWEST:
+            raise ValueError(f"positions is {self.positions}; it must be at least {FEWEST}")
 
     def build(self, codec: Codec) -> HuggingFacePolicy:
         """A policy that reads and writes what `codec` says, its weights drawn from torch's RNG.
@@ -75,6 +83,10 @@ class ScratchSettings(ModelSettings):
         """The width of the inner layer of a feed-forward block."""
         return self.feed_forward or 4 * self.hidden_size
 
+    def most(self, limit: int) -> int:
+        """The number of positions, where outputs have so many tokens at most."""
+        return self.positions or max(POSITIONS, 2 * limit)
+
     @abstractmethod
     def _model(self, codec: Codec, rows: int, limit: int) -> PreTrainedModel:
         """The model, which has embeddings for `rows` tokens."""
@@ -86,28 +98,16 @@ class CausalSettings(ScratchSettings):
 
     The defaults make one of about a million parameters.
 
-    Args:
-        positions: the most tokens that a source and its target may have together; left out, 512, or
-            twice the longest output of the task where that is more.
-
     Raises:
         ValueError: where a setting is out of range, or the heads cannot share the width.
     """
 
     kind: ClassVar[str] = "causal"
 
-    positions: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        super().__post_init__()
-        if self.positions is not None and self.positions < FEWEST:
-            raise ValueError(f"positions is {self.positions}; it must be at least {FEWEST}")
-
     def _model(self, codec: Codec, rows: int, limit: int) -> GPT2LMHeadModel:
         config = GPT2Config(
             vocab_size=rows,
-            n_positions=self.positions or max(POSITIONS, 2 * limit),
+            n_positions=self.most(limit),
             n_embd=self.hidden_size,
             n_layer=self.layers,
             n_head=self.heads,
@@ -122,9 +122,7 @@ class CausalSettings(ScratchSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Seq2SeqSettings(ScratchSettings):
-    """What an encoder-decoder is made of, whose architecture is that of T5 (Raffel et al. 2020).
-
-    Positions are relative, so sources and targets may be of any length.
+    """What an encoder-decoder is made of: the architecture of BART (Lewis et al. 2020).
 
     Raises:
         ValueError: where a setting is out of range, or the heads cannot share the width.
@@ -132,21 +130,27 @@ class Seq2SeqSettings(ScratchSettings):
 
     kind: ClassVar[str] = "seq2seq"
 
-    def _model(self, codec: Codec, rows: int, limit: int) -> T5ForConditionalGeneration:
-        config = T5Config(
+    def _model(self, codec: Codec, rows: int, limit: int) -> BartForConditionalGeneration:
+        config = BartConfig(
             vocab_size=rows,
+            max_position_embeddings=self.most(limit),
             d_model=self.hidden_size,
-            d_kv=self.hidden_size // self.heads,
-            d_ff=self.inner,
-            num_layers=self.layers,
-            num_decoder_layers=self.layers,
-            num_heads=self.heads,
-            dropout_rate=self.dropout,
-            feed_forward_proj="relu",
+            encoder_layers=self.layers,
+            decoder_layers=self.layers,
+            encoder_attention_heads=self.heads,
+            decoder_attention_heads=self.heads,
+            encoder_ffn_dim=self.inner,
+            decoder_ffn_dim=self.inner,
+            activation_function="gelu",
+            dropout=self.dropout,
+            attention_dropout=self.dropout,
+            activation_dropout=0.0,
+            init_std=INIT_STD,
             decoder_start_token_id=codec.target.bos,
+            forced_eos_token_id=None,
             **_special(codec),
         )
-        return T5ForConditionalGeneration(config)
+        return BartForConditionalGeneration(config)
 
 
 def check_text(codec: Codec, kind: str) -> int:
