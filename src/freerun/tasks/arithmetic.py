@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from freerun.tasks.arithmetic_codec import ArithmeticCodec
 from freerun.tasks.base import Codec, Data, DataError, Examples, Splits
+from freerun.tasks.mistakes import mistaken_digits
 from freerun.tasks.questions import MOST_DIGITS, Question, generate, read_questions
 from freerun.tasks.scored import CharacterTask
 from freerun.tasks.splits import complete, cut, shared
@@ -118,6 +119,20 @@ class Arithmetic(CharacterTask):
             return codec.evaluation(path)
         pairs = [(question.text, question.answer) for question in read_questions(path)]
         return TextExamples.of_texts(pairs, codec, path)
+
+    def mistakes(self, codec: Codec) -> Mapping[int, Sequence[int]]:
+        """Every digit may be mistaken for any other digit.
+
+        Of a tokenizer these are the tokens that are one digit, those with a space before it among
+        themselves.
+
+        Args:
+            codec: an `ArithmeticCodec`, or a `TextCodec`.
+
+        Raises:
+            ValueError: where no two tokens are digits.
+        """
+        return mistaken_digits(codec.target.symbols)
 
     def _parts(self) -> tuple[dict[str, list[Question]], list[str]]:
         """The questions of every split, and notes on them."""

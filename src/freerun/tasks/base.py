@@ -252,6 +252,21 @@ class Task(ABC):
         """
         return {}
 
+    def mistakes(self, codec: Codec) -> Mapping[int, Sequence[int]]:
+        """For each token, others that are plausibly written in its place by mistake.
+
+        Tokens that are not named are never mistaken.
+
+        Args:
+            codec: what is read and written.
+
+        Raises:
+            ValueError: where the task or the codec has no such tokens.
+        """
+        raise ValueError(
+            f"the task {self.name} names no plausible mistakes; use noise_tokens=random"
+        )
+
     @abstractmethod
     def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
         """For every position of the reference, whether the output is wrong there.
