@@ -1,0 +1,140 @@
+"""Actions as a person reads them: what was written, what was withdrawn, and what replaced it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from rich.text import Text
+
+from freerun.vocabulary import Vocabulary
+
+Kind = Literal["standing", "replacing", "withdrawn", "withdrawing", "idle"]
+STYLES: dict[Kind, str] = {
+    "standing": "",
+    "replacing": "green",
+    "withdrawn": "red strike",
+    "idle": "red",
+}
+BACKSPACE = "<"
+_MARKS = re.compile(r"[\\\[\]<]")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring actions of one kind.
+
+    Attributes:
+        kind: `standing` tokens remain; so does one that is `replacing`, where another stood that
+            was withdrawn; `withdrawn` ones do not remain; `withdrawing` are backspaces, and `idle`
+            those that found nothing to withdraw.
+        text: what the tokens say; of backspaces, as many `BACKSPACE`.
+        opens: whether it begins what is withdrawn as a whole.
+        closes: whether it ends that.
+    """
+
+    kind: Kind
+    text: str
+    opens: bool = False
+    closes: bool = False
+
+
+def trace(
+    actions: Sequence[int], vocabulary: Vocabulary, text: Callable[[Sequence[int]], str]
+) -> list[Piece]:
+    """The actions of a row, piece by piece, up to eos.
+
+    Args:
+        actions: tokens and backspaces, in the order in which they were written.
+        vocabulary: knows eos and the backspace.
+        text: makes a text of tokens, such as `codec.text`.
+    """
+    pieces = []
+    for kind, group in groupby(_steps(actions, vocabulary), key=lambda step: step.kind):
+        same = list(group)
+        tokens = [step.token for step in same]
+        if kind in ("withdrawing", "idle"):
+            said = BACKSPACE * len(tokens)
+        else:
+            said = _said(same[0].before, tokens, text)
+        if kind == "withdrawn" and not said:  # white space at an end, of which a text may have none
+            said = "".join(vocabulary.symbols[token] for token in tokens)
+        pieces.append(Piece(kind, said, same[0].opens, same[-1].closes))
+    return pieces
+
+
+def plain(pieces: Sequence[Piece]) -> str:
+    r"""A trace without colours, as in `12[3<]4`: 3 was written and withdrawn, and 4 replaced it.
+
+    Brackets hold what did not remain, in the order in which it was written; in them every `<`
+    withdraws the last token that still stands. Outside of them, `<` found nothing to withdraw.
+    Where a text has these marks itself, a backslash stands before them.
+    """
+    shown = []
+    for piece in pieces:
+        body = piece.text
+        if piece.kind not in ("withdrawing", "idle"):
+            body = _MARKS.sub(r"\\\g<0>", body)
+        shown.append("[" * piece.opens + body + "]" * piece.closes)
+    return "".join(shown)
+
+
+def coloured(pieces: Sequence[Piece]) -> Text:
+    """A trace in colours: withdrawn text is struck out and red, what replaced it is green.
+
+    A backspace is shown only where it found nothing to withdraw.
+    """
+    shown = [piece for piece in pieces if piece.kind != "withdrawing"]
+    return Text.assemble(*((piece.text, STYLES[piece.kind]) for piece in shown))
+
+
+@dataclass
+class _Step:
+    """An action: `before` are the tokens that stood, the rest is as in `Piece`."""
+
+    token: int
+    before: list[int]
+    kind: Kind
+    opens: bool = False
+    closes: bool = False
+
+
+def _steps(actions: Sequence[int], vocabulary: Vocabulary) -> list[_Step]:
+    """The actions one by one, up to eos."""
+    steps: list[_Step] = []
+    stack: list[_Step] = []
+    removed: int | None = None  # the token that the action before withdrew
+    for token in actions:
+        if token == vocabulary.eos:
+            break
+        before = [step.token for step in stack]
+        if token == vocabulary.backspace:
+            steps.append(_Step(token, before, "withdrawing" if stack else "idle"))
+            removed = None
+            if stack:
+                top = stack.pop()
+                top.kind, removed = "withdrawn", top.token
+        else:
+            replaces = removed is not None and removed != token
+            steps.append(_Step(token, before, "replacing" if replaces else "standing"))
+            stack.append(steps[-1])
+            removed = None
+    depth = 0
+    for step in steps:
+        if step.kind == "withdrawn":
+            step.opens = depth == 0
+            depth += 1
+        elif step.kind == "withdrawing":
+            depth -= 1
+            step.closes = depth == 0
+    return steps
+
+
+def _said(before: list[int], tokens: list[int], text: Callable[[Sequence[int]], str]) -> str:
+    """What tokens add to the text of those before them."""
+    old, new = text(before), text(before + tokens)
+    same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), None)
+    return new[min(len(old), len(new)) if same is None else same :]
