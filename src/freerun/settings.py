@@ -49,7 +49,10 @@ class Setting:
 
 
 def settings_of(cls: type) -> dict[str, Setting]:
-    """The settings of a dataclass, in the order of its fields; bases describe theirs."""
+    """The settings of a dataclass, in the order of its fields; bases describe theirs.
+
+    Fields that are not given when it is made are no settings: what a method remembers, say.
+    """
     kinds = typing.get_type_hints(cls)
     summaries = {
         parameter.arg_name: " ".join((parameter.description or "").split())
@@ -57,7 +60,7 @@ def settings_of(cls: type) -> dict[str, Setting]:
         for parameter in parse(base.__dict__.get("__doc__") or "").params
     }
     found = {}
-    for field in dataclasses.fields(cls):
+    for field in (field for field in dataclasses.fields(cls) if field.init):
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
@@ -74,7 +77,8 @@ def values_of(thing: object) -> dict[str, Any]:
     """
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         return {}
-    found = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
+    fields = (field for field in dataclasses.fields(thing) if field.init)
+    found = {field.name: getattr(thing, field.name) for field in fields}
     return {
         name: _ADDRESS.sub("", repr(value)) if callable(value) else value
         for name, value in found.items()
