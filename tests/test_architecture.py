@@ -9,8 +9,8 @@ import freerun
 
 ROOT = Path(freerun.__file__).parent
 FLOORS = [
-    {"batch", "costs", "errors", "losses", "randomness", "relaxations", "schedules", "settings",
-     "vocabulary"},
+    {"backspaces", "batch", "costs", "errors", "losses", "randomness", "relaxations", "schedules",
+     "settings", "vocabulary"},
     {"references"},
     {"policy", "tasks"},
     {"policies", "rolling"},

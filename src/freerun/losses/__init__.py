@@ -8,9 +8,12 @@ from typing import Literal
 from torch import Tensor
 
 from freerun.losses.cells import target_distribution
+from freerun.losses.divergences import Divergence, outside, psi
 from freerun.losses.log_loss import log_loss
 from freerun.losses.margin_losses import consistent, l2, structured_hinge
+from freerun.losses.sequence_match import Walk, behaviour_cloning_loss, sequence_match_loss
 from freerun.losses.softmax_losses import inverse_kl, js, kl, ll, llcas
+from freerun.losses.unlikelihood import repeated, sequence_unlikelihood, token_unlikelihood
 
 CellLossName = Literal[
     "ll", "kl", "inverse_kl", "js", "llcas", "structured_hinge", "consistent", "l2"
@@ -32,6 +35,9 @@ CELL_LOSSES: dict[CellLossName, Callable[..., Tensor]] = {
 __all__ = [
     "CELL_LOSSES",
     "CellLossName",
+    "Divergence",
+    "Walk",
+    "behaviour_cloning_loss",
     "consistent",
     "inverse_kl",
     "js",
@@ -40,6 +46,12 @@ __all__ = [
     "ll",
     "llcas",
     "log_loss",
+    "outside",
+    "psi",
+    "repeated",
+    "sequence_match_loss",
+    "sequence_unlikelihood",
     "structured_hinge",
     "target_distribution",
+    "token_unlikelihood",
 ]

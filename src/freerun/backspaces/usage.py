@@ -1,0 +1,77 @@
+"""How backspaces were used, counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from freerun.backspaces.depths import depths, typed
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts of each row. Where nothing stood, a backspace withdraws nothing.
+
+    Args:
+        actions: all actions.
+        backspaces: those of them that are backspaces.
+        withdrawals: the backspaces that withdrew a token.
+        replaced: the withdrawals after which a token was typed in the same place, at once or later.
+        rewritten: those where the next token in that place is another than the one withdrawn.
+        right: of the rewritten, those where it is the reference's token of that place; None
+            without references.
+    """
+
+    actions: Int[Tensor, "b"]
+    backspaces: Int[Tensor, "b"]
+    withdrawals: Int[Tensor, "b"]
+    replaced: Int[Tensor, "b"]
+    rewritten: Int[Tensor, "b"]
+    right: Int[Tensor, "b"] | None = None
+
+
+def usage(
+    actions: Int[Tensor, "b t"],
+    mask: Bool[Tensor, "b t"],
+    *,
+    backspace: int,
+    references: tuple[Int[Tensor, "b r"], Bool[Tensor, "b r"]] | None = None,
+) -> Usage:
+    """Count how backspaces were used.
+
+    Args:
+        actions: tokens, eos and backspaces.
+        mask: true on actions, false on the padding that follows them, which is not looked at.
+        backspace: the action that withdraws.
+        references: the targets, eos included, and the mask that is true on them.
+    """
+    written = typed(actions, mask, backspace)
+    height = depths(written, mask)
+    undone = mask & ~written & (height[:, :-1] > 0)
+    # In one place, tokens and withdrawals take turns: sorted by place, and by time within it,
+    # the neighbours of a withdrawal are what it withdrew and what came instead.
+    place = torch.where(written | undone, torch.maximum(height[:, :-1], height[:, 1:]), 0)
+    order = place.argsort(dim=1, stable=True)
+    token, place, undone = (values.gather(1, order) for values in (actions, place, undone))
+    before, after = F.pad(token, (1, 0))[:, :-1], F.pad(token, (0, 1))[:, 1:]
+    replaced = undone & (F.pad(place, (0, 1))[:, 1:] == place)
+    rewritten = replaced & (before != after)
+    right = None
+    if references is not None:
+        known, there = references
+        wide = max(0, token.shape[1] - known.shape[1])
+        known, there = F.pad(known, (0, wide)), F.pad(there, (0, wide))
+        index = (place - 1).clamp(min=0)
+        right = (rewritten & there.gather(1, index) & (known.gather(1, index) == after)).sum(1)
+    return Usage(
+        actions=mask.sum(1),
+        backspaces=(mask & (actions == backspace)).sum(1),
+        withdrawals=undone.sum(1),
+        replaced=replaced.sum(1),
+        rewritten=rewritten.sum(1),
+        right=right,
+    )

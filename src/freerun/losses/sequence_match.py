@@ -1,0 +1,182 @@
+"""SequenceMatch: the occupancies of data and model are brought together.
+
+Cundy, Ermon 2024, *SequenceMatch: Imitation Learning for Autoregressive Sequence Modelling with
+Backtracking*, arXiv 2306.05426. The scores are read as a soft Q-function: ℓ(a|s) is the score of
+action a in state s, V(s) = log Σ_a exp ℓ(a|s), and the implied reward is
+r(s, a) = ℓ(a|s) - γ·V(s'), where s' is the state after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from freerun.losses.divergences import Divergence, check_divergence, outside, psi
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What the divergences need to know of action sequences.
+
+    A sequence that ends in eos has one state after it, which has a value too. One that does not
+    was cut short.
+
+    Args:
+        chosen: ℓ(a_t|s_t), the score of every action; only looked at where `mask` is true.
+        values: V(s_t), the value of the state before every action and of that after the last,
+            so that there is one more of them; only looked at up to that one.
+        mask: true on actions, false on the padding that follows them.
+        ended: whether the last action is eos.
+    """
+
+    chosen: Float[Tensor, "b t"]
+    values: Float[Tensor, "b u"]
+    mask: Bool[Tensor, "b t"]
+    ended: Bool[Tensor, "b"]
+
+    @classmethod
+    def of(
+        cls,
+        scores: Float[Tensor, "n a"],
+        rows: Bool[Tensor, "b r"],
+        tops: Int[Tensor, "b u"],
+        actions: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"],
+        ended: Bool[Tensor, "b"],
+    ) -> Walk:
+        """The walk of actions through states that were scored, in single precision at least.
+
+        Args:
+            scores: of the rows that are true in `rows`, row by row.
+            rows: the rows of the network that were scored.
+            tops: the row that scores each action, and the row of the state after the last.
+            actions: tokens, eos and backspaces.
+            mask: true on actions, false on the padding that follows them.
+            ended: whether the last action is eos.
+        """
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        numbers = (rows.flatten().cumsum(0) - 1).view_as(rows).gather(1, tops)
+        before = numbers[:, :-1]
+        chosen = scores.new_zeros(mask.shape).masked_scatter(
+            mask, scores[before[mask], actions[mask]]
+        )
+        return cls(chosen, scores.logsumexp(-1)[numbers], mask, ended)
+
+    @property
+    def lengths(self) -> Int[Tensor, "b"]:
+        """The number of actions of every sequence."""
+        return self.mask.sum(1)
+
+
+def behaviour_cloning_loss(walk: Walk) -> Float[Tensor, ""]:
+    """-Σ log p(a_t|s_t), the log loss of all actions, backspaces and wrong tokens included."""
+    return (walk.values[:, :-1] - walk.chosen).masked_fill(~walk.mask, 0).sum()
+
+
+def sequence_match_loss(
+    data: Walk,
+    model: Walk | None,
+    *,
+    divergence: Divergence = "chi2_mixture",
+    alpha: float = 0.01,
+    gamma: float = 0.998,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """-J, summed over data sequences, and the share of rewards where φ had to be continued.
+
+    J = E_data[ Σ_t γ^t·(1/α)·φ(α·r(s_t, a_t)) ] - ½·E_data[ Σ_t γ^t·(V(s_t) - γ·V(s_{t+1})) ]
+    - ½·E_model[ Σ_t γ^t·(V(u_t) - γ·V(u_{t+1})) ], equation 12. Eos is absorbing: a sequence that
+    ended after N actions stays in s_N for ever, with reward (1-γ)·V(s_N), and these terms are added
+    as the sums that they tend to. A sequence that was cut short adds nothing of the kind.
+
+    For chi2_mixture, φ(x) = x, and -(α/4)·(Σ_t γ^t·r² over data + Σ_t γ^t·r² over model) is added:
+    then the divergence is 2·χ²(data ‖ ½·(data + model)).
+
+    With α → 0, J is Σ_t γ^t·log p(a_t|s_t) + ½·(V(s_0) - V(u_0)) for sequences that ended: maximum
+    likelihood where γ = 1 and prompts are the same. Nothing is special at α = 0 or γ = 1.
+
+    Args:
+        data: the data sequences.
+        model: sequences that the model wrote, now or some time ago; their terms are averaged. None
+            where there are none: the values of the data stand in for theirs, and chi2_mixture,
+            whose penalty on them is missing, is chi2.
+        divergence: which φ.
+        alpha: α ≥ 0, how strongly rewards are held down.
+        gamma: γ in [0, 1], the discount.
+
+    Returns:
+        The loss: -J times the number of data sequences; and the share.
+
+    Raises:
+        ValueError: where alpha or gamma is out of range, there is no such divergence, or `model`
+            has no sequence.
+    """
+    check_divergence(divergence)
+    if not 0 <= alpha < float("inf"):
+        raise ValueError(f"alpha is {alpha}; it must be finite and at least 0")
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma is {gamma}; it must lie in [0, 1]")
+    if model is not None and not len(model.mask):
+        raise ValueError("there is no model sequence; leave model out where there are none")
+    ours = _Discounted.of(data, gamma)
+    total = (ours.rewards * psi(alpha * ours.rewards, divergence) * ours.weights).sum(1)
+    total = total - ours.start / 2 + ours.end / 2
+    # Of what is absorbed, the last ½·γ^N·V is taken again by the value terms.
+    stay = ours.end * psi(alpha * ours.stay, divergence) - ours.end / 2
+    total = total + torch.where(data.ended, stay, 0)
+    other = ours if model is None else _Discounted.of(model, gamma)
+    value = -other.start / 2 + torch.where(other.ended, 0, other.end / 2)
+    if divergence == "chi2_mixture":
+        total = total - alpha / 4 * ours.squares()
+        if model is not None:
+            value = value - alpha / 4 * other.squares()
+    objective = total.sum() + len(total) * value.mean()
+    with torch.no_grad():
+        beyond = outside(alpha * ours.rewards, divergence) & data.mask
+        beyond_end = outside(alpha * ours.stay, divergence) & data.ended
+        share = (beyond.sum() + beyond_end.sum()) / (data.mask.sum() + data.ended.sum())
+    return -objective, share
+
+
+@dataclass(frozen=True)
+class _Discounted:
+    """The rewards and values of a walk.
+
+    Args:
+        rewards: r(s_t, a_t), 0 on padding.
+        weights: γ^t, 0 on padding.
+        start: V(s_0).
+        end: γ^N·V(s_N).
+        stay: (1-γ)·V(s_N), the reward of every moment after eos.
+        ended: whether the last action is eos.
+    """
+
+    rewards: Float[Tensor, "b t"]
+    weights: Float[Tensor, "b t"]
+    start: Float[Tensor, "b"]
+    end: Float[Tensor, "b"]
+    stay: Float[Tensor, "b"]
+    ended: Bool[Tensor, "b"]
+
+    @classmethod
+    def of(cls, walk: Walk, gamma: float) -> _Discounted:
+        values = walk.values
+        last = values.gather(1, walk.lengths[:, None])[:, 0]
+        times = torch.arange(values.shape[1], device=values.device)
+        powers = torch.pow(gamma, times.double()).to(values.dtype)
+        return cls(
+            rewards=(walk.chosen - gamma * values[:, 1:]).masked_fill(~walk.mask, 0),
+            weights=powers[:-1] * walk.mask,
+            start=values[:, 0],
+            end=powers[walk.lengths] * last,
+            stay=(1 - gamma) * last,
+            ended=walk.ended,
+        )
+
+    def squares(self) -> Float[Tensor, "b"]:
+        """Σ_t γ^t·r² of each sequence, with what is absorbed: γ^N·(1-γ)·V(s_N)²."""
+        return (self.weights * self.rewards**2).sum(1) + torch.where(
+            self.ended, self.end * self.stay, 0
+        )
