@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 EOS = "<eos>"
 UNKNOWN = "<unk>"
+BACKSPACE = "<backspace>"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,27 @@ class Vocabulary:
             pad=count + 1,
             eos=count - 1 if eos else None,
             unknown=0 if unknown else None,
+        )
+
+    def with_backspace(self) -> Vocabulary:
+        """The same with one more action, the last: `BACKSPACE`.
+
+        Ids of actions stay as they are; bos and pad, where they stand behind them, move up by one.
+
+        Raises:
+            ValueError: where there is a backspace already, or no eos: an output that is as long as
+                its source has nothing to withdraw.
+        """
+        if self.backspace is not None:
+            raise ValueError("the vocabulary has a backspace already")
+        if self.eos is None:
+            raise ValueError("without eos there is no backspace: outputs are as long as sources")
+        return replace(
+            self,
+            symbols=(*self.symbols, BACKSPACE),
+            bos=self.bos + (self.bos >= self.actions),
+            pad=self.pad + (self.pad >= self.actions),
+            backspace=self.actions,
         )
 
     @property

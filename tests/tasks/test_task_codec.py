@@ -69,7 +69,7 @@ def edited(tmp_path, **changes):
     [
         (
             {"colour": 1},
-            "unknown field 'colour'; known are length, noise, seed, symbols",
+            "unknown field 'colour'; known are length, noise, seed, symbols, backspace",
         ),
         ({"noise": "left out"}, "the field 'noise' is missing"),
         ({"task": "left out"}, "the field 'task' is missing"),

@@ -65,11 +65,12 @@ def check_choice(name: str, value: str, literal: Any) -> None:
 class Method(Protocol):
     """A training method: a dataclass whose fields are its settings.
 
-    Six more members are looked for, and may be left out: `parts(policy)`, modules that are trained
-    with the model; `frozen(policy)`, modules that are not; `state_dict()` with
+    Seven more members are looked for, and may be left out: `parts(policy)`, modules that are
+    trained with the model; `frozen(policy)`, modules that are not; `state_dict()` with
     `load_state_dict(state)`, what a checkpoint must keep; `after_update(objective, clock)`;
-    `for_task(task)`, the method with those settings that were left to the task; and
-    `check(vocabulary)`, which raises a ValueError where it cannot train on such outputs.
+    `for_task(task)`, the method with those settings that were left to the task;
+    `check(vocabulary)`, which raises a ValueError where it cannot train on such outputs; and
+    `backspace`, true where outputs need an action that withdraws the last token.
     """
 
     name: ClassVar[str]
@@ -81,12 +82,27 @@ class Method(Protocol):
         ...
 
 
+def needs_backspace(method: Method) -> bool:
+    """Whether outputs need an action that withdraws the last token."""
+    return bool(getattr(method, "backspace", False))
+
+
+def codec_for(method: Method, codec: Codec) -> Codec:
+    """What a policy reads and writes that is trained by a method: with a backspace, if it needs it.
+
+    Raises:
+        ValueError: where it needs one, and outputs can have none.
+    """
+    return codec.with_backspace() if needs_backspace(method) else codec
+
+
 def check_method(method: Method, codec: Codec) -> None:
-    """See that a method can train on outputs of this codec.
+    """See that a method can train on outputs of this codec, with a backspace if it needs one.
 
     Raises:
         ValueError: where it cannot.
     """
+    codec = codec_for(method, codec)
     check = getattr(method, "check", None)
     if check is not None:
         check(codec.target)

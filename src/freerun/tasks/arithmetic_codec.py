@@ -46,7 +46,8 @@ class ArithmeticCodec(SavedCodec):
     @cached_property
     def target(self) -> Vocabulary:
         """The characters that are written, and eos."""
-        return Vocabulary.build(self.target_symbols, eos=True)
+        found = Vocabulary.build(self.target_symbols, eos=True)
+        return found.with_backspace() if self.backspace else found
 
     @property
     def factors(self) -> tuple[int, ...]:

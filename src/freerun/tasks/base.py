@@ -86,6 +86,21 @@ class Codec(ABC):
         None where every output is as long as its source.
         """
 
+    def with_backspace(self) -> Codec:
+        """The same with an action that withdraws the last token; itself, where it has one.
+
+        Examples stay valid: the ids of targets do not move, and padding is told by masks.
+
+        Raises:
+            ValueError: where outputs have no eos, or this kind of codec knows no backspace.
+        """
+        if self.target.backspace is not None:
+            return self
+        reason = f"a {type(self).__name__} knows none"
+        if self.target.eos is None:
+            reason = "its outputs end with their source, not by a token"
+        raise ValueError(f"the task {self.task} has no backspace: {reason}")
+
     @abstractmethod
     def read(self, lines: Sequence[str], name: str) -> Sources:
         """Sources without targets from the lines of a file called `name`, to predict from.

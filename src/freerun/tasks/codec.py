@@ -24,7 +24,25 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class SavedCodec(Codec):
-    """A codec whose fields are all that there is to keep: numbers, text, and lists of them."""
+    """A codec whose fields are all that there is to keep: numbers, text, and lists of them.
+
+    Args:
+        backspace: whether outputs may withdraw tokens; `target` is to have that action then.
+    """
+
+    backspace: bool = dataclasses.field(default=False, kw_only=True)
+
+    def with_backspace(self) -> Codec:
+        """The same with an action that withdraws the last token; itself, where it has one.
+
+        Raises:
+            ValueError: where outputs have no eos, or this kind of codec knows no backspace.
+        """
+        if self.target.backspace is None and self.target.eos is not None:
+            found = dataclasses.replace(self, backspace=True)
+            if found.target.backspace is not None:
+                return found
+        return super().with_backspace()
 
     def save_pretrained(self, directory: str) -> None:
         """Write codec.json into `directory`, as a whole or not at all."""
@@ -45,6 +63,8 @@ class SavedCodec(Codec):
         try:
             codec = cls(**settings)
             codec.target  # noqa: B018  (symbols that come twice are refused here)
+            if codec.backspace:
+                codec.with_backspace()  # refused where this kind has none
         except ValueError as error:
             raise DataError(f"{path}: {error}") from None
         return codec
@@ -68,7 +88,10 @@ def read_fields(
     if contents["task"] != cls.task:
         raise DataError(f"{path}: it is of the task {contents['task']!r}, not {cls.task!r}")
     fields: Any = cls
-    names = [field.name for field in dataclasses.fields(fields) if field.name not in skip]
+    kept = [field for field in dataclasses.fields(fields) if field.name not in skip]
+    kept.sort(key=lambda field: field.kw_only)
+    names = [field.name for field in kept]
+    newer = [field.name for field in kept if field.kw_only]  # than files that lack them
     for name in contents:
         if name not in (*names, "task"):
             raise DataError(f"{path}: unknown field {name!r}; known are {', '.join(names)}")
@@ -76,6 +99,8 @@ def read_fields(
     settings = {}
     for name in names:
         if name not in contents:
+            if name in newer:
+                continue
             raise DataError(f"{path}: the field {name!r} is missing")
         settings[name] = _typed(contents[name], types[name], f"{path}: the field {name!r}")
     return path, settings

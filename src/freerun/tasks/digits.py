@@ -63,7 +63,8 @@ class DigitsCodec(SavedCodec):
     @cached_property
     def target(self) -> Vocabulary:
         """The symbols and eos."""
-        return Vocabulary.build(self.symbols, eos=True)
+        found = Vocabulary.build(self.symbols, eos=True)
+        return found.with_backspace() if self.backspace else found
 
     @property
     def limit(self) -> int:

@@ -13,7 +13,7 @@ from freerun.tasks.codec import SavedCodec
 from freerun.tasks.noise import SymbolNoise
 from freerun.tasks.store import Ragged, Stored
 from freerun.tasks.text import SYMBOLS, normalise, read_text, windows
-from freerun.vocabulary import Vocabulary
+from freerun.vocabulary import EOS, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,19 @@ class SpellingCodec(SavedCodec):
     symbols: str = SYMBOLS
 
     @cached_property
+    def source(self) -> Vocabulary:
+        """The symbols and eos, which no source has."""
+        return Vocabulary.build(self.symbols, eos=True)
+
+    @cached_property
     def target(self) -> Vocabulary:
         """The symbols and eos."""
-        return Vocabulary.build(self.symbols, eos=True)
+        return self.source.with_backspace() if self.backspace else self.source
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """Sources are read in the vocabulary of the targets."""
-        return (self.target.size,)
+        """A position of the source has one character."""
+        return (self.source.size,)
 
     @property
     def limit(self) -> int:
@@ -68,9 +73,9 @@ class SpellingCodec(SavedCodec):
                     f"{name}, line {number}: {len(source)} characters; the model reads at most "
                     f"{self.length}, so break the line"
                 )
-        rows = self._rows(sources)
+        rows = Ragged.of([self.source.encode(source) for source in sources], self.source.pad)
         empty = Ragged.of([[] for _ in lines], self.target.pad)
-        return Stored(rows.shortened(1), empty, eos=False, lines=[[line] for line in lines])
+        return Stored(rows, empty, eos=False, lines=[[line] for line in lines])
 
     def write(self, tokens: Sequence[int], source: Sequence[str]) -> str:
         """The corrected text."""
@@ -78,7 +83,7 @@ class SpellingCodec(SavedCodec):
 
     def source_text(self, values: Tensor) -> str:
         """The misspelt text."""
-        return "".join(self.target.decode(values.tolist()))
+        return "".join(self.source.decode(values.tolist()))
 
     def evaluation(self, path: str) -> Stored:
         """The windows of another text file, misspelt as in training by noise fixed by seed.
@@ -108,16 +113,13 @@ class SpellingCodec(SavedCodec):
             stream=f"spelling {stream}",
             redrawn=stream == "train",
         )
-        targets = self._rows(texts)
-        return Stored(targets.shortened(1), targets, eos=True, draw=noise)
+        end = [self.source.ids[EOS]]
+        rows = [self.source.encode(text) + end for text in texts]
+        sources, targets = (Ragged.of(rows, side.pad) for side in (self.source, self.target))
+        return Stored(sources.shortened(1), targets, eos=True, draw=noise)
 
     def misspelt(self, texts: Sequence[str], stream: str) -> list[str]:
         """Texts as sources, with the noise of the first epoch of `examples`."""
         batch = self.examples(texts, stream).batch(range(len(texts)))
         rows = zip(batch.source.values, batch.source.mask, strict=True)
         return [self.source_text(values[mask]) for values, mask in rows]
-
-    def _rows(self, texts: Sequence[str]) -> Ragged:
-        """Texts as tokens, eos behind each."""
-        end = [len(self.symbols)]
-        return Ragged.of([self.target.encode(text) + end for text in texts], self.target.pad)

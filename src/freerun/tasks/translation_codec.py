@@ -119,7 +119,8 @@ class TranslationCodec(SavedCodec):
     @cached_property
     def target(self) -> Vocabulary:
         """The tokens that are written; words have `<unk>` for what is none of them."""
-        return Vocabulary.build(self.target_symbols, eos=True, unknown=self.tokens == "words")
+        found = Vocabulary.build(self.target_symbols, eos=True, unknown=self.tokens == "words")
+        return found.with_backspace() if self.backspace else found
 
     @cached_property
     def source_pieces(self) -> Pieces:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from freerun.errors import CheckpointError
-from freerun.methods.base import Method, check_method, suited
+from freerun.methods.base import Method, check_method, codec_for, suited
 from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.tasks.base import Data, Task
 from freerun.trainer.checkpoints import load_policy
@@ -89,6 +89,7 @@ def fit(
     output, init = Path(output), None if init is None else Path(init)
     method = suited(method, task)
     check_method(method, data.codec)
+    data = replace(data, codec=codec_for(method, data.codec))
     no_file(output)
     with hushed():
         limit_threads(training.threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from freerun.tasks.tokenized.backspace import add_backspace_token
 from freerun.tasks.tokenized.bounds import Truncation
 from freerun.tasks.tokenized.codec import TextCodec
 from freerun.tasks.tokenized.collator import TextCollator
@@ -16,6 +17,7 @@ __all__ = [
     "TextCollator",
     "TextExamples",
     "Truncation",
+    "add_backspace_token",
     "data_of",
     "tokenized",
 ]

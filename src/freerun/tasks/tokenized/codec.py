@@ -16,6 +16,7 @@ from freerun.tasks.base import Codec, DataError
 from freerun.tasks.codec import FILE, read_fields
 from freerun.tasks.files import write_text
 from freerun.tasks.store import Ragged, Stored
+from freerun.tasks.tokenized.backspace import add_backspace_token
 from freerun.tasks.tokenized.bounds import Bounds, Truncation
 from freerun.tasks.tokenized.columns import KINDS
 from freerun.tasks.tokenized.encoder import Encoder
@@ -110,6 +111,7 @@ class TextCodec(Codec):
             bos=first if self.start is None else self.start,
             pad=pad,
             eos=eos,
+            backspace=getattr(own, "backspace_token_id", None),
             unknown=cast(int, own.unk_token_id) if named else None,
         )
 
@@ -117,6 +119,16 @@ class TextCodec(Codec):
     def factors(self) -> tuple[int, ...]:
         """A position of the source has one token, of those of the targets."""
         return (self.target.actions,)
+
+    def with_backspace(self) -> TextCodec:
+        """The same with a tokenizer that has a backspace; itself, where it has one.
+
+        Raises:
+            ValueError: where the tokenizer has a token of that name for something else.
+        """
+        if self.target.backspace is not None:
+            return self
+        return dataclasses.replace(self, tokenizer=add_backspace_token(self.tokenizer))
 
     def read(self, lines: Sequence[str], name: str) -> Stored:
         """Prompts to complete: one a line, or a JSON object a line with the columns of `KINDS`.
