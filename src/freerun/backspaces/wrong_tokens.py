@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+@runtime_checkable
 class WrongTokens(Protocol):
     """For every action, the tokens that may stand wrongly in its place."""
 
@@ -117,7 +118,7 @@ def any_token(actions: int, leave_out: Sequence[int] = ()) -> AnyToken:
             may still be replaced.
 
     Raises:
-        ValueError: where fewer than two are left, or one that is left out is no action.
+        ValueError: where none is left, or one that is left out is no action.
     """
     for token in leave_out:
         if not 0 <= token < actions:
@@ -125,7 +126,7 @@ def any_token(actions: int, leave_out: Sequence[int] = ()) -> AnyToken:
     kept = torch.ones(actions, dtype=torch.bool)
     kept[list(leave_out)] = False
     allowed = kept.nonzero()[:, 0]
-    if len(allowed) < 2:
-        raise ValueError(f"{len(allowed)} of {actions} actions may be written wrongly; two must")
+    if not len(allowed):
+        raise ValueError("all actions are left out; one at least must be written wrongly")
     places = torch.where(kept, kept.long().cumsum(0) - 1, len(allowed))
     return AnyToken(allowed, places)

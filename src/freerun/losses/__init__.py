@@ -13,7 +13,7 @@ from freerun.losses.log_loss import log_loss
 from freerun.losses.margin_losses import consistent, l2, structured_hinge
 from freerun.losses.sequence_match import Walk, behaviour_cloning_loss, sequence_match_loss
 from freerun.losses.softmax_losses import inverse_kl, js, kl, ll, llcas
-from freerun.losses.unlikelihood import repeated, sequence_unlikelihood, token_unlikelihood
+from freerun.losses.unlikelihood import repeated_ngrams, sequence_unlikelihood, token_unlikelihood
 
 CellLossName = Literal[
     "ll", "kl", "inverse_kl", "js", "llcas", "structured_hinge", "consistent", "l2"
@@ -48,7 +48,7 @@ __all__ = [
     "log_loss",
     "outside",
     "psi",
-    "repeated",
+    "repeated_ngrams",
     "sequence_match_loss",
     "sequence_unlikelihood",
     "structured_hinge",

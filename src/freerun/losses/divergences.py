@@ -1,9 +1,8 @@
 """Divergences between occupancies, by the function φ that each puts on implied rewards.
 
 Cundy, Ermon 2024, *SequenceMatch*, arXiv 2306.05426, section 3; Garg et al. 2021, *IQ-Learn*, arXiv
-2106.12142. The divergence of data p and model q is sup_x E_p[φ(x)] - E_q[x]. Every φ is concave,
-and is shifted so that φ(0) = 0 and φ'(0) = 1, with which the limit of small rewards is the same for
-all. Where φ ends or grows too steep, it goes on along a line.
+2106.12142. With data p and model q, the divergence is sup_x E_p[φ(x)] - E_q[x]. Every φ is concave,
+and is shifted so that φ(0) = 0 and φ'(0) = 1: for small rewards all are the same.
 """
 
 from __future__ import annotations
@@ -23,64 +22,83 @@ Divergence = Literal[
 """The names of the divergences."""
 
 STEEPEST = 100.0
-"""The slope of the line along which a φ goes on: how much more than data a state may be visited."""
-_NEAR = 0.05
-"""Up to here, φ(x)/x is found without a quotient, which loses digits."""
-# Nodes and weights of Gauss and Legendre on [0, 1].
-_NODES = tuple(0.5 + sign * x for x, sign in (
-    (0.0, 1), (math.sqrt(5 - 2 * math.sqrt(10 / 7)) / 6, 1),
-    (math.sqrt(5 - 2 * math.sqrt(10 / 7)) / 6, -1),
-    (math.sqrt(5 + 2 * math.sqrt(10 / 7)) / 6, 1), (math.sqrt(5 + 2 * math.sqrt(10 / 7)) / 6, -1),
-))  # fmt: skip
-_WEIGHTS = (64 / 225, *2 * [(322 + 13 * math.sqrt(70)) / 1800],
-            *2 * [(322 - 13 * math.sqrt(70)) / 1800])  # fmt: skip
+"""The slope of the line along which a φ goes on where it ends or grows steeper.
+
+At the optimum φ' is q/p: no action is held to be more than so many times too frequent.
+"""
+
+TV_BOUND = 0.5
+"""Up to where the φ of total variation is the identity, on both sides."""
+
+NEAR = 0.05
+"""Closer to 0 than this, φ(x)/x is not found as a quotient, whose gradient would lose digits."""
+
+_INNER, _OUTER = (math.sqrt(5 + sign * 2 * math.sqrt(10 / 7)) / 3 for sign in (-1, 1))
+_NODES = [(1 + node) / 2 for node in (0.0, _INNER, -_INNER, _OUTER, -_OUTER)]
+_HEAVY, _LIGHT = ((322 + sign * 13 * math.sqrt(70)) / 1800 for sign in (1, -1))
+_WEIGHTS = [64 / 225, _HEAVY, _HEAVY, _LIGHT, _LIGHT]
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """A φ that is not a polynomial.
+    """A φ whose slope grows without bound to the left.
 
     Args:
         value: φ.
         slope: φ'.
-        edge: where the slope reaches `STEEPEST`.
+        edge: where the slope is `STEEPEST`.
+        at_edge: φ there.
     """
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
     edge: float
+    at_edge: float
 
 
 _CURVES = {
     "kl_model_data": _Curve(
-        lambda x: -torch.expm1(-x), lambda x: torch.exp(-x), -math.log(STEEPEST)
+        lambda x: -torch.expm1(-x),
+        lambda x: torch.exp(-x),
+        edge=-math.log(STEEPEST),
+        at_edge=1 - STEEPEST,
     ),
-    "kl_data_model": _Curve(torch.log1p, lambda x: 1 / (1 + x), 1 / STEEPEST - 1),
+    "kl_data_model": _Curve(
+        torch.log1p,
+        lambda x: 1 / (1 + x),
+        edge=1 / STEEPEST - 1,
+        at_edge=-math.log(STEEPEST),
+    ),
     "js": _Curve(
         lambda x: torch.log1p(-torch.expm1(-x)),
-        # Divided by the exponential, which would overflow on the other side.
-        lambda x: torch.exp(-x) / (2 - torch.exp(-x)),
-        math.log((1 + 1 / STEEPEST) / 2),
+        lambda x: 1 / (2 * torch.exp(x) - 1),
+        edge=math.log((1 + 1 / STEEPEST) / 2),
+        at_edge=math.log(2 / (STEEPEST + 1)),
     ),
-    "hellinger": _Curve(lambda x: x / (1 + x), lambda x: (1 + x) ** -2, STEEPEST**-0.5 - 1),
+    "hellinger": _Curve(
+        lambda x: x / (1 + x),
+        lambda x: (1 + x) ** -2,
+        edge=STEEPEST**-0.5 - 1,
+        at_edge=1 - STEEPEST**0.5,
+    ),
 }
 
 
 def psi(x: Float[Tensor, "*n"], divergence: Divergence) -> Float[Tensor, "*n"]:
-    """ψ(x) = φ(x)/x, which is 1 at 0 and smooth there: (1/α)·φ(α·r) = r·ψ(α·r) for any α ≥ 0.
+    """ψ(x) = φ(x)/x, which is 1 at 0 and smooth there: (1/α)·φ(α·r) is r·ψ(α·r) for any α ≥ 0.
 
-    | divergence | φ(x) | of data p and model q |
+    | divergence | φ(x) | with data p and model q |
     |---|---|---|
-    | chi2_mixture | x | with its penalty, 2·χ²(p ‖ (p+q)/2): see `sequence_match_loss` |
+    | chi2_mixture | x | with the penalty of `sequence_match_loss`, 2·χ²(p ‖ ½(p+q)) |
     | chi2 | x - x²/4 | Σ (p-q)²/p |
     | kl_model_data | 1 - exp(-x) | Σ q·log(q/p) |
     | kl_data_model | log(1+x), x > -1 | Σ p·log(p/q) |
     | js | log(2 - exp(-x)), x > -log 2 | twice the Jensen-Shannon divergence |
     | hellinger | x/(1+x), x > -1 | Σ (√p - √q)² |
-    | tv | x, -½ ≤ x ≤ ½; ½ beyond | ½·Σ abs(p-q) |
+    | tv | x from -½ to ½, then ½ | half the sum of all differences of p and q |
 
-    Below the point where its slope reaches 100, φ is continued by its tangent; that of tv, whose
-    slope jumps there, by a line of that slope from -½ on.
+    Left of the point where its slope is 100, φ goes on as its tangent there. That of tv has a
+    corner at -½, and goes on from it with slope 100. To the right, φ is its own.
 
     Args:
         x: rewards times α.
@@ -95,28 +113,29 @@ def psi(x: Float[Tensor, "*n"], divergence: Divergence) -> Float[Tensor, "*n"]:
     if divergence == "chi2":
         return 1 - x / 4
     if divergence == "tv":
-        far = torch.where(x.abs() > 0.5, x, 1)
-        below = STEEPEST + (STEEPEST - 1) / 2 / far
-        return torch.where(
-            far == 1, torch.where(x == 1, 0.5, 1), torch.where(x > 0, 0.5 / far, below)
-        )
+        return _psi_of_tv(x)
     curve = _CURVES[divergence]
-    edge = torch.tensor(curve.edge, dtype=x.dtype, device=x.device)
-    near, line = x.abs() < _NEAR, x < edge
-    # What is not chosen must be finite, or its gradient would be no number.
+    near, line = x.abs() < NEAR, x < curve.edge
+    # ψ(x) = ∫ φ'(s·x) ds over [0, 1], by five points of Gauss and Legendre. What is not chosen must
+    # be finite all the same, or gradients would be no numbers.
     small = x.masked_fill(~near, 0)
-    integral = sum(
-        weight * curve.slope(small * node) for node, weight in zip(_NODES, _WEIGHTS, strict=True)
-    )
-    inside = torch.where(near | line, 1, x)
-    quotient = curve.value(inside) / inside
-    steep = torch.where(line, x, -1)
-    tangent = STEEPEST + (curve.value(edge) - STEEPEST * edge) / steep
+    integral = sum(w * curve.slope(s * small) for s, w in zip(_NODES, _WEIGHTS, strict=True))
+    regular = x.masked_fill(near | line, 1)
+    quotient = curve.value(regular) / regular
+    steep = x.masked_fill(~line, -1)
+    tangent = STEEPEST + (curve.at_edge - STEEPEST * curve.edge) / steep
     return torch.where(near, integral, torch.where(line, tangent, quotient))
 
 
+def _psi_of_tv(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    far = x.abs() > TV_BOUND
+    regular = x.masked_fill(~far, 1)
+    below = STEEPEST + (STEEPEST - 1) * TV_BOUND / regular
+    return torch.where(far, torch.where(x > 0, TV_BOUND / regular, below), 1)
+
+
 def outside(x: Float[Tensor, "*n"], divergence: Divergence) -> Bool[Tensor, "*n"]:
-    """Where φ is continued: it is not defined at x, or steeper than 100.
+    """Where φ is not its formula: beyond its domain, or where it would be steeper than 100.
 
     Args:
         x: rewards times α.
@@ -127,7 +146,7 @@ def outside(x: Float[Tensor, "*n"], divergence: Divergence) -> Bool[Tensor, "*n"
     """
     check_divergence(divergence)
     if divergence == "tv":
-        return x.abs() > 0.5
+        return x.abs() > TV_BOUND
     if divergence in _CURVES:
         return x < _CURVES[divergence].edge
     return torch.zeros_like(x, dtype=torch.bool)

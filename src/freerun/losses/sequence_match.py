@@ -51,13 +51,13 @@ class Walk:
 
         Args:
             scores: of the rows that are true in `rows`, row by row.
-            rows: the rows of the network that were scored.
+            rows: the rows of the network that were scored; every top must be among them.
             tops: the row that scores each action, and the row of the state after the last.
             actions: tokens, eos and backspaces.
             mask: true on actions, false on the padding that follows them.
             ended: whether the last action is eos.
         """
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        scores = _single(scores)
         numbers = (rows.flatten().cumsum(0) - 1).view_as(rows).gather(1, tops)
         before = numbers[:, :-1]
         chosen = scores.new_zeros(mask.shape).masked_scatter(
@@ -73,7 +73,8 @@ class Walk:
 
 def behaviour_cloning_loss(walk: Walk) -> Float[Tensor, ""]:
     """-Σ log p(a_t|s_t), the log loss of all actions, backspaces and wrong tokens included."""
-    return (walk.values[:, :-1] - walk.chosen).masked_fill(~walk.mask, 0).sum()
+    losses = _single(walk.values[:, :-1]) - _single(walk.chosen)
+    return losses.masked_fill(~walk.mask, 0).sum()
 
 
 def sequence_match_loss(
@@ -162,12 +163,12 @@ class _Discounted:
 
     @classmethod
     def of(cls, walk: Walk, gamma: float) -> _Discounted:
-        values = walk.values
+        chosen, values = _single(walk.chosen), _single(walk.values)
         last = values.gather(1, walk.lengths[:, None])[:, 0]
         times = torch.arange(values.shape[1], device=values.device)
         powers = torch.pow(gamma, times.double()).to(values.dtype)
         return cls(
-            rewards=(walk.chosen - gamma * values[:, 1:]).masked_fill(~walk.mask, 0),
+            rewards=(chosen - gamma * values[:, 1:]).masked_fill(~walk.mask, 0),
             weights=powers[:-1] * walk.mask,
             start=values[:, 0],
             end=powers[walk.lengths] * last,
@@ -180,3 +181,8 @@ class _Discounted:
         return (self.weights * self.rewards**2).sum(1) + torch.where(
             self.ended, self.end * self.stay, 0
         )
+
+
+def _single(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """In single precision at least: half precision has too few digits for sums."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -41,7 +41,7 @@ def sequence_unlikelihood(
 ) -> Float[Tensor, ""]:
     """-Σ_i log(1 - p_i(x_i)) over tokens that should not have been written; equation 8.
 
-    In the paper these are the tokens of the model's own continuations that `repeated` names.
+    In the paper these are the tokens of the model's own continuations that `repeated_ngrams` names.
 
     Args:
         scores: unnormalised scores of the cells where they were written.
@@ -51,7 +51,7 @@ def sequence_unlikelihood(
     return -_log_without(scores, torch.arange(len(tokens), device=tokens.device), tokens).sum()
 
 
-def repeated(
+def repeated_ngrams(
     tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], *, size: int = 4
 ) -> Bool[Tensor, "b t"]:
     """Which tokens are part of an n-gram that its sequence has had before; equation 9.
