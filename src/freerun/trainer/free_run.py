@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from transformers import TrainingArguments
 
-from freerun.evaluate import Decoding, batches_by_length, on_device
+from freerun.evaluate import Decoding, Written, batches_by_length, on_device
 from freerun.policy import Policy
 from freerun.tasks.base import Examples
 
@@ -21,7 +21,7 @@ def free_run(
     examples: Examples,
     decoding: Decoding,
     args: TrainingArguments,
-) -> tuple[list[list[int]], float]:
+) -> tuple[Written, float]:
     """Decode all examples, each process its share.
 
     It goes through the wrapped objective. Every process makes as many passes, as some wrappers need
@@ -35,20 +35,19 @@ def free_run(
         args: the size of batches, and which process this is.
 
     Returns:
-        What was written for every example, without eos, and the mean teacher-forced log loss of
-        their target tokens.
+        What was written for every example, and the mean teacher-forced log loss of their target
+        tokens.
     """
     work = batches_by_length(examples, args.eval_batch_size)
-    found: list[tuple[list[int], list[list[int]], float, int]] = []
+    found: list[tuple[list[int], Written, float, int]] = []
     for start in range(0, len(work), args.world_size):
         mine = start + args.process_index
         numbers = work[mine] if mine < len(work) else work[0]
         batch = on_device(examples.batch(numbers), policy)
         output: dict[str, Any] = objective(**batch.tensors(), decoding=decoding)
         if mine < len(work):
-            rows = output["decoded"].lists(policy.vocabulary.eos)
-            found.append((numbers, rows, float(output["teacher_forced"]), int(batch.mask.sum())))
+            written = Written.of(policy.vocabulary, batch, output["decoded"], output["planted"])
+            found.append((numbers, written, float(output["teacher_forced"]), int(batch.mask.sum())))
     found = gather_object(found)
-    written = {number: row for part in found for number, row in zip(part[0], part[1], strict=True)}
-    outputs = [written[number] for number in range(len(examples))]
-    return outputs, sum(part[2] for part in found) / sum(part[3] for part in found)
+    loss = sum(part[2] for part in found) / sum(part[3] for part in found)
+    return Written.joined((part[0], part[1]) for part in found), loss

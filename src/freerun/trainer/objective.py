@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from freerun.batch import Batch, Source
-from freerun.evaluate import Decoding, decode, teacher_forced_total
+from freerun.evaluate import Decoding, attempt, teacher_forced_total
 from freerun.methods.base import Clock, Method, Outcome
 from freerun.rolling import evaluation_mode
 
@@ -72,7 +72,8 @@ class Objective(nn.Module):
 
         Returns:
             `loss`, the loss summed over the batch's target tokens, divided by `num_items_in_batch`;
-            or `decoded`, with `teacher_forced`, the log loss under teacher forcing as a sum.
+            or `decoded`, with `planted`, which of the actions are planted errors, if any are to be,
+            and `teacher_forced`, the log loss under teacher forcing as a sum.
 
         Raises:
             ValueError: where an example has no target tokens to learn from.
@@ -80,8 +81,10 @@ class Objective(nn.Module):
         batch = Batch(ids, Source(source, source_mask), target, target_mask)
         if decoding is not None:
             with torch.no_grad(), evaluation_mode(self.model):
+                decoded, planted = attempt(self.model, batch.source, decoding, ids=ids)
                 return {
-                    "decoded": decode(self.model, batch.source, decoding),
+                    "decoded": decoded,
+                    "planted": planted,
                     "teacher_forced": teacher_forced_total(self.model, batch),
                 }
         empty = ~target_mask.any(1)

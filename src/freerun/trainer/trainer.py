@@ -249,11 +249,11 @@ class Trainer(ResumableTrainer):
         if data is None:
             raise ValueError("evaluation needs an eval_dataset")
         examples = examples_of(data, self.processing_class, "eval_dataset")
-        hypotheses, loss = free_run(
+        written, loss = free_run(
             self.model_wrapped, self.objective.model, examples, self.decoding, self.args
         )
-        figures = self.task.score(self.processing_class, hypotheses, examples)
-        figures = {**figures, "teacher_forced_loss": loss}
+        figures = self.task.score(self.processing_class, written.hypotheses, examples)
+        figures = {**figures, **written.metrics, "teacher_forced_loss": loss}
         metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in figures.items()}
         self.log({**metrics, "seconds": self.meter.seconds})
         self.control = self.callback_handler.on_evaluate(

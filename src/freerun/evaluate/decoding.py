@@ -1,0 +1,116 @@
+"""How outputs are decoded when a policy runs freely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from freerun.rolling import truncated_log_probs
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How outputs are decoded: greedily, where nothing else is asked for.
+
+    Args:
+        beam: hypotheses kept for each sentence; 1 is no beam search.
+        length_penalty: a hypothesis y of a beam scores log p(y) / |y|^length_penalty: 0 compares
+            log-probabilities, 1 their means per token.
+        sample: draw every token from the model's distribution.
+        temperature: divides the scores that samples are drawn by.
+        top_k: sample, or search contrastively, among the k best tokens only.
+        top_p: sample from the smallest set of best tokens with at least this probability.
+        contrastive: contrastive search among the `top_k` best tokens, in which a token loses this
+            share of its score, in [0, 1], to the largest similarity with what stands before it.
+        noise: the probability that a token is replaced by a wrong one, to see how the model goes
+            on from there.
+        seed: names the draws of samples and of noise; examples of a data set draw their own,
+            whatever else is decoded with them.
+
+    Raises:
+        ValueError: where a setting is out of range or has no effect, or two exclude each other.
+    """
+
+    beam: int = 1
+    length_penalty: float = 1.0
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    contrastive: float | None = None
+    noise: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges, and what goes together."""
+        if self.beam < 1:
+            raise ValueError(f"beam is {self.beam}; it must be at least 1")
+        if self.length_penalty < 0:
+            raise ValueError(f"length_penalty is {self.length_penalty}; it must be at least 0")
+        if self.contrastive is not None and not 0 <= self.contrastive <= 1:
+            raise ValueError(f"contrastive is {self.contrastive}; it must lie in [0, 1]")
+        if not 0 <= self.noise <= 1:
+            raise ValueError(f"noise is {self.noise}; it must lie in [0, 1]")
+        # It says what is wrong with a temperature or a truncation.
+        truncated_log_probs(torch.zeros(1, 1), **self.truncation)
+        ways = {
+            "beam": self.beam > 1,
+            "sample": self.sample,
+            "contrastive": self.contrastive is not None,
+        }
+        chosen = [name for name, asked in ways.items() if asked]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} exclude each other; choose one")
+        if self.contrastive is not None and self.top_k is None:
+            raise ValueError("contrastive needs top_k, the number of tokens to choose among")
+        if self.noise and chosen not in ([], ["sample"]):
+            raise ValueError(
+                f"noise and {chosen[0]} exclude each other; errors are planted where tokens are "
+                "chosen one by one: greedily, or by sample"
+            )
+        self._check_effects()
+
+    def _check_effects(self) -> None:
+        """See that no setting is without effect."""
+        if self.beam == 1 and self.length_penalty != 1.0:
+            raise ValueError("length_penalty has no effect on greedy decoding; set beam above 1")
+        for name, effective, instead in (
+            ("temperature", self.sample, "sample"),
+            ("top_k", self.sample or self.contrastive is not None, "sample or contrastive"),
+            ("top_p", self.sample, "sample"),
+            ("seed", self.draws, "sample or noise"),
+        ):
+            if not effective and getattr(self, name) != getattr(type(self), name):
+                raise ValueError(f"{name} has no effect on its own; set {instead}")
+
+    @property
+    def truncation(self) -> dict[str, Any]:
+        """What is left of the distribution that samples are drawn from."""
+        return {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn."""
+        return self.sample or self.noise > 0
+
+    @property
+    def how(self) -> str:
+        """What it is in words."""
+        said, details = "greedy", []
+        if self.beam > 1:
+            said = f"beam {self.beam}"
+        if self.contrastive is not None:
+            said, details = "contrastive search", [f"penalty {self.contrastive:g}"]
+        if self.sample:
+            said = "sampling"
+            details = [f"temperature {self.temperature:g}"] if self.temperature != 1 else []
+        details += [] if self.top_k is None else [f"top-k {self.top_k}"]
+        details += [] if self.top_p == 1 else [f"top-p {self.top_p:g}"]
+        details += [f"errors planted at a rate of {self.noise:g}"] if self.noise else []
+        details += [f"seed {self.seed}"] if self.draws else []
+        return f"{said} ({', '.join(details)})" if details else said
+
+
+GREEDY = Decoding()
