@@ -1,14 +1,25 @@
 """Training methods, one file each."""
 
 from freerun.methods.base import Clock, Method, Outcome
+from freerun.methods.behaviour_cloning import BehaviourCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
 from freerun.methods.mle import MLE
 from freerun.methods.scheduled_sampling import ScheduledSampling
 from freerun.methods.searnn import SEARNN
+from freerun.methods.sequence_match import SequenceMatch
+from freerun.methods.unlikelihood import Unlikelihood
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
-    for method in (MLE, ScheduledSampling, DifferentiableScheduledSampling, SEARNN)
+    for method in (
+        MLE,
+        ScheduledSampling,
+        DifferentiableScheduledSampling,
+        SEARNN,
+        BehaviourCloning,
+        SequenceMatch,
+        Unlikelihood,
+    )
 }
 """The methods that the command line knows. A method of your own is passed as an object."""
 
@@ -16,9 +27,12 @@ __all__ = [
     "METHODS",
     "MLE",
     "SEARNN",
+    "BehaviourCloning",
     "Clock",
     "DifferentiableScheduledSampling",
     "Method",
     "Outcome",
     "ScheduledSampling",
+    "SequenceMatch",
+    "Unlikelihood",
 ]

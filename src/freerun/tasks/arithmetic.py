@@ -13,6 +13,7 @@ from freerun.tasks.questions import MOST_DIGITS, Question, generate, read_questi
 from freerun.tasks.scored import CharacterTask
 from freerun.tasks.splits import complete, cut, shared
 from freerun.tasks.tokenized import TextCodec, TextExamples
+from freerun.vocabulary import Vocabulary
 
 GENERATED = 20_000
 """How many questions to train on are generated, where no size is given."""
@@ -120,19 +121,19 @@ class Arithmetic(CharacterTask):
         pairs = [(question.text, question.answer) for question in read_questions(path)]
         return TextExamples.of_texts(pairs, codec, path)
 
-    def mistakes(self, codec: Codec) -> Mapping[int, Sequence[int]]:
+    def mistakes(self, vocabulary: Vocabulary) -> Mapping[int, Sequence[int]]:
         """Every digit may be mistaken for any other digit.
 
         Of a tokenizer these are the tokens that are one digit, those with a space before it among
         themselves.
 
         Args:
-            codec: an `ArithmeticCodec`, or a `TextCodec`.
+            vocabulary: the tokens that are written.
 
         Raises:
             ValueError: where no two tokens are digits.
         """
-        return mistaken_digits(codec.target.symbols)
+        return mistaken_digits(vocabulary.symbols)
 
     def _parts(self) -> tuple[dict[str, list[Question]], list[str]]:
         """The questions of every split, and notes on them."""

@@ -267,16 +267,16 @@ class Task(ABC):
         """
         return {}
 
-    def mistakes(self, codec: Codec) -> Mapping[int, Sequence[int]]:
+    def mistakes(self, vocabulary: Vocabulary) -> Mapping[int, Sequence[int]]:
         """For each token, others that are plausibly written in its place by mistake.
 
         Tokens that are not named are never mistaken.
 
         Args:
-            codec: what is read and written.
+            vocabulary: the tokens that are written.
 
         Raises:
-            ValueError: where the task or the codec has no such tokens.
+            ValueError: where the task or the vocabulary has no such tokens.
         """
         raise ValueError(
             f"the task {self.name} names no plausible mistakes; use noise_tokens=random"

@@ -1,0 +1,95 @@
+"""Mistakes that are planted into targets, and withdrawn again: data that hold backspaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from freerun.backspaces import Alternatives, Noised, WrongTokens, any_token, noised
+from freerun.batch import Batch
+from freerun.methods.base import Clock, check_choice
+from freerun.tasks.base import Task
+from freerun.vocabulary import Vocabulary
+
+NoiseTokens = Literal["random", "plausible"]
+
+USUAL = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Before some tokens of a target stand wrong ones, each withdrawn by a backspace.
+
+    Cundy and Ermon 2024, arXiv 2306.05426, section 3.1: targets by themselves hold no backspaces.
+
+    Args:
+        noise: η, the probability that wrong tokens stand before a token, in [0, 1) (default 0.001).
+        noise_tokens: which tokens: any that are wrong (`random`, the default), or those that the
+            task names as mistakes (`plausible`, such as another digit).
+        noise_run: the most wrong tokens in a row, which are then withdrawn in a row (default 1).
+
+    Raises:
+        ValueError: where a setting is out of range.
+    """
+
+    noise: float | None = None
+    noise_tokens: NoiseTokens | None = None
+    noise_run: int | None = None
+    task: Task | None = field(init=False, default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.noise is not None and not 0 <= self.noise < 1:
+            raise ValueError(f"noise is {self.noise}; it must lie in [0, 1)")
+        if self.noise_tokens is not None:
+            check_choice("noise_tokens", self.noise_tokens, NoiseTokens)
+        if self.noise_run is not None and self.noise_run < 1:
+            raise ValueError(f"noise_run is {self.noise_run}; it must be at least 1")
+
+    def for_task(self, task: Task) -> Noise:
+        """This method, anew, where mistakes are those that the task names."""
+        found = replace(self)
+        object.__setattr__(found, "task", task)
+        return found
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """See that mistakes can be planted and withdrawn.
+
+        Raises:
+            ValueError: where the vocabulary has no backspace, or nobody names mistakes.
+        """
+        if vocabulary.backspace is None:
+            raise ValueError("the vocabulary has no backspace, which this method needs")
+        self.alternatives(vocabulary)
+
+    def alternatives(self, vocabulary: Vocabulary) -> WrongTokens:
+        """What may stand wrongly in the place of each token.
+
+        Raises:
+            ValueError: where nobody names mistakes.
+        """
+        if self.noise_tokens == "plausible":
+            if self.task is None:
+                raise ValueError("noise_tokens=plausible needs a task that names mistakes")
+            return Alternatives.of(self.task.mistakes(vocabulary), vocabulary.actions)
+        special = vocabulary.eos, vocabulary.backspace, vocabulary.unknown
+        return any_token(vocabulary.actions, [token for token in special if token is not None])
+
+    def planted(self, vocabulary: Vocabulary, batch: Batch, clock: Clock) -> Noised:
+        """The targets of a batch as actions, with mistakes and what withdraws them.
+
+        Raises:
+            ValueError: as `check` does.
+        """
+        self.check(vocabulary)
+        return noised(
+            batch.target,
+            batch.mask,
+            self.alternatives(vocabulary),
+            rate=USUAL if self.noise is None else self.noise,
+            most=self.noise_run or 1,
+            backspace=vocabulary.backspace,
+            pad=vocabulary.pad,
+            names=(clock.seed, clock.step),
+            ids=batch.ids,
+        )

@@ -1,0 +1,187 @@
+"""SequenceMatch: data and own sequences, matched by a divergence of occupancies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from freerun.batch import Batch
+from freerun.losses import Divergence, Walk, behaviour_cloning_loss, sequence_match_loss
+from freerun.methods.base import Clock, Outcome, check_choice
+from freerun.methods.noise import Noise
+from freerun.methods.sequence_match.buffer import ReplayBuffer, Replayed
+from freerun.methods.walks import walked
+from freerun.policy import Policy
+from freerun.randomness import below, random_bits
+from freerun.rolling import sample
+from freerun.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceMatch(Noise):
+    """-J of data and own sequences: the states that a policy visits become those of the data.
+
+    Cundy and Ermon 2024, *SequenceMatch: Imitation Learning for Autoregressive Sequence Modelling
+    with Backtracking*, arXiv 2306.05426; J is that of `freerun.losses.sequence_match_loss`. First
+    comes behaviour cloning; then β·(behaviour cloning) + (1-β)·(-J), where β falls linearly from 1.
+    Own sequences are sampled now and then, and stay in a buffer.
+
+    Args:
+        divergence: between the occupancies of data and model: `chi2_mixture` (the paper's: χ² to
+            the mean of both), `chi2`, `kl_model_data`, `kl_data_model`, `js`, `hellinger` or `tv`.
+        alpha: α, how much the divergence counts beside the likelihood; at least 0.
+        gamma: γ, by which each later action counts less; in (0, 1].
+        backspace: whether the policy may withdraw tokens; without it, targets are learnt as they
+            are, and there is no noise.
+        warm_up: the share of the updates, at the start of training, that are behaviour cloning; in
+            [0, 1).
+        anneal: the share of the updates after which β has fallen to `floor`, counted from the end
+            of the warm-up; in [0, 1].
+        floor: the least β, in [0, 1).
+        period: the updates from one sampling to the next; the sequences of one update are sampled.
+        samplings: how many samplings the buffer holds.
+        length: the most actions of an own sequence; left out, as many as an output may have.
+
+    Raises:
+        ValueError: where a setting is out of range, or has no effect beside the others.
+    """
+
+    name: ClassVar[str] = "sequence_match"
+    paper: ClassVar[str] = "Cundy and Ermon 2024, arXiv 2306.05426"
+    summary: ClassVar[str] = "matches what the model writes to the data, and may take tokens back"
+
+    divergence: Divergence = "chi2_mixture"
+    alpha: float = 0.01
+    gamma: float = 0.998
+    backspace: bool = True
+    warm_up: float = 0.5
+    anneal: float = 0.25
+    floor: float = 0.2
+    period: int = 10
+    samplings: int = 10
+    length: int | None = None
+    buffer: ReplayBuffer = field(
+        init=False, default_factory=ReplayBuffer, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        check_choice("divergence", self.divergence, Divergence)
+        if not 0 <= self.alpha < math.inf:
+            raise ValueError(f"alpha is {self.alpha}; it must be finite and at least 0")
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"gamma is {self.gamma}; it must lie in (0, 1]")
+        for name in ("warm_up", "floor"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        if not 0 <= self.anneal <= 1:
+            raise ValueError(f"anneal is {self.anneal}; it must lie in [0, 1]")
+        for name in ("period", "samplings", "length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if not self.backspace:
+            for name in ("noise", "noise_tokens", "noise_run"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} has no effect without a backspace; leave it out")
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """See that the method can train on outputs of this vocabulary.
+
+        Raises:
+            ValueError: where mistakes can be neither planted nor withdrawn, but should be.
+        """
+        if self.backspace:
+            super().check(vocabulary)
+
+    def cloning(self, clock: Clock) -> float:
+        """β, what behaviour cloning counts."""
+        past = clock.step - self._start(clock)
+        if past < 0:
+            return 1.0
+        fall = self.anneal * clock.total
+        return self.floor if past >= fall else 1 - (1 - self.floor) * past / fall
+
+    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+        """β times the log loss of the actions, and 1-β times -J, over the target tokens.
+
+        Raises:
+            ValueError: where an example has no target, or mistakes cannot be planted.
+        """
+        batch.target_tokens()
+        if self._due(clock):
+            self._sample(policy, batch, clock)
+        count = batch.mask.sum()
+        actions, mask = batch.target, batch.mask
+        if self.backspace:
+            data = self.planted(policy.vocabulary, batch, clock)
+            actions, mask = data.actions, data.mask
+        walk = walked(policy, batch.source, actions, mask)
+        beta = self.cloning(clock)
+        total = behaviour_cloning_loss(walk)
+        metrics = {"behaviour_cloning": total.detach() / mask.sum(), "beta": torch.tensor(beta)}
+        if beta < 1 and len(self.buffer):
+            own = self.buffer.draw(self._numbers(batch, clock), policy.vocabulary.pad)
+            theirs = walked(policy, own.source, own.actions, own.mask)
+            matched, outside = sequence_match_loss(
+                walk, theirs, divergence=self.divergence, alpha=self.alpha, gamma=self.gamma
+            )
+            total = beta * total + (1 - beta) * matched
+            metrics["sequence_match"] = matched.detach() / mask.sum()
+            metrics["outside_domain"] = outside
+            metrics |= self._of_own(policy.vocabulary, own, theirs, clock)
+        return Outcome(total, count, metrics)
+
+    def after_update(self, objective: Any, clock: Clock) -> None:
+        """Put what was sampled in this update into the buffer."""
+        self.buffer.commit(self.samplings)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The buffer."""
+        return self.buffer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a buffer."""
+        self.buffer.load_state_dict(state)
+
+    def _start(self, clock: Clock) -> int:
+        """The first update that is not behaviour cloning alone: the buffer needs one before it."""
+        return max(1, math.ceil(self.warm_up * clock.total))
+
+    def _due(self, clock: Clock) -> bool:
+        """Whether sequences are sampled in this update."""
+        past = clock.step - (self._start(clock) - 1)
+        return past >= 0 and past % self.period == 0
+
+    def _numbers(self, batch: Batch, clock: Clock) -> Int[Tensor, "b"]:
+        """Which own sequence each example meets."""
+        return below(len(self.buffer), clock.seed, "buffer", clock.step, batch.ids)
+
+    @torch.no_grad()
+    def _sample(self, policy: Policy, batch: Batch, clock: Clock) -> None:
+        limit = policy.limit(batch.source)
+        if self.length is not None:
+            limit = limit.clamp(max=self.length)
+        seed = int(random_bits(clock.seed, "own sequences", clock.step))
+        found = sample(policy, batch.source, ids=batch.ids, seed=seed, limit=limit)
+        self.buffer.add(batch.ids, batch.source, *found.taken, clock.step)
+
+    @staticmethod
+    def _of_own(
+        vocabulary: Vocabulary, own: Replayed, walk: Walk, clock: Clock
+    ) -> dict[str, Tensor]:
+        """How own sequences are: their age in updates, their ends, and what they take back."""
+        found = {
+            "staleness": (clock.step - own.steps).double().mean(),
+            "own_ended": walk.ended.double().mean(),
+        }
+        if vocabulary.backspace is not None:
+            back = (own.actions == vocabulary.backspace) & own.mask
+            found["own_backspaces"] = back.sum() / own.mask.sum()
+        return found

@@ -1,0 +1,103 @@
+"""Unlikelihood training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from freerun.batch import Batch, inputs_of
+from freerun.losses import log_loss, repeated_ngrams, sequence_unlikelihood, token_unlikelihood
+from freerun.methods.base import Clock, Outcome, check_choice
+from freerun.policy import Policy
+from freerun.randomness import uniform
+from freerun.rolling import greedy
+
+Level = Literal["token", "sequence"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlikelihood:
+    """Log loss of the reference, and of what should not be written: log(1 - p) of repetitions.
+
+    Welleck, Kulikov, Roller, Dinan, Cho, Weston 2020, *Neural Text Generation with Unlikelihood
+    Training*, arXiv 1908.04319.
+
+    Args:
+        level: `token` makes earlier tokens of the target less likely at each of its cells, but for
+            the right one; `sequence` makes tokens less likely that the policy itself wrote, where
+            they repeat an n-gram of its output.
+        weight: λ, what the unlikelihood counts; above 0.
+        ngram: n, for level=sequence only (default 4).
+        share: for level=sequence only, the probability that an example is learnt by what the policy
+            writes for it; else by its target. In (0, 1] (default 0.5).
+
+    Raises:
+        ValueError: where a setting is out of range, or has no effect beside the others.
+    """
+
+    name: ClassVar[str] = "unlikelihood"
+    paper: ClassVar[str] = "Welleck et al. 2020, arXiv 1908.04319"
+    summary: ClassVar[str] = "makes repetitions less likely: for text that goes round in circles"
+
+    level: Level = "token"
+    weight: float = 1.0
+    ngram: int | None = None
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_choice("level", self.level, Level)
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"weight is {self.weight}; it must be finite and above 0")
+        for name in ("ngram", "share"):
+            if self.level == "token" and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect on level=token; leave it out")
+        if self.ngram is not None and self.ngram < 1:
+            raise ValueError(f"ngram is {self.ngram}; it must be at least 1")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share}; it must lie in (0, 1]")
+
+    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+        """The log loss and the weighted unlikelihood, over the target tokens.
+
+        Raises:
+            ValueError: where an example has no target.
+        """
+        batch.target_tokens()
+        count = batch.mask.sum()
+        if self.level == "token":
+            likely, scores = self._learnt(policy, batch)
+            unlikely = token_unlikelihood(scores, batch.target, batch.mask)
+            share = unlikely.detach() / count
+            return Outcome(likely + self.weight * unlikely, count, {"unlikelihood": share})
+        share = 0.5 if self.share is None else self.share
+        own = uniform(clock.seed, "unlikelihood", clock.step, batch.ids) < share
+        total, found = torch.zeros((), device=count.device), torch.zeros((), device=count.device)
+        if not bool(own.all()):
+            total = total + self._learnt(policy, batch.select((~own).nonzero()[:, 0]))[0]
+        if bool(own.any()):
+            unlikely, found = self._own(policy, batch.select(own.nonzero()[:, 0]))
+            total = total + self.weight * unlikely
+        return Outcome(total, count, {"repeated": found})
+
+    @staticmethod
+    def _learnt(policy: Policy, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "n a"]]:
+        """The log loss of the targets, and the scores at their cells."""
+        trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
+        scores = trace.logits(batch.mask)
+        return log_loss(scores, batch.target[batch.mask]), scores
+
+    def _own(self, policy: Policy, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """The unlikelihood of what the policy repeats, and its share of what it writes."""
+        found = greedy(policy, batch.source)
+        tokens, lengths = found.tokens, found.lengths
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        again: Bool[Tensor, "b t"] = repeated_ngrams(tokens, mask, size=self.ngram or 4)
+        trace = policy.force(batch.source, inputs_of(tokens, policy.vocabulary.bos))
+        total = sequence_unlikelihood(trace.logits(again), tokens[again])
+        return total, again.sum() / mask.sum()
