@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from freerun.comparison.results import Run, results_of, write_results
 from freerun.comparison.specs import Given, methods_of
 from freerun.errors import CheckpointError
 from freerun.evaluate import Decoding, evaluate
-from freerun.methods.base import Method, check_method, suited
+from freerun.methods.base import Method, check_method, codec_for, needs_backspace, suited
 from freerun.policies.huggingface import HuggingFacePolicy
 from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
@@ -153,12 +154,14 @@ def suitable(
             raise SettingError(f"method {name!r}: {error}") from None
     try:
         training.arguments(output, task, quiet=True)
-        policy = model.build(data.codec)
-        training.check(policy)
-        check_data(policy, data)
-        if isinstance(policy, HuggingFacePolicy):
-            for method in methods.values():
-                rehearse(policy, method, data, training)
+        for _, same in groupby(sorted(methods.values(), key=needs_backspace), needs_backspace):
+            group = list(same)
+            policy = model.build(codec_for(group[0], data.codec))
+            training.check(policy)
+            check_data(policy, data)
+            if isinstance(policy, HuggingFacePolicy):
+                for method in group:
+                    rehearse(policy, method, data, training)
     except (DataError, CheckpointError):
         raise
     except ValueError as error:
