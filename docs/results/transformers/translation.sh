@@ -20,14 +20,19 @@ train() {
     freerun evaluate "$out/$name" --json "$out/$name.json"
     freerun evaluate "$out/$name" --beam 5 --json "$out/$name-beam.json"
 }
+# go_on NAME METHOD UPDATES: from the model of maximum likelihood.
 go_on() {
-    train "$@" --init "$out/base-$seed" --training.learning_rate 5e-4 --training.updates 500 \
-        --training.evaluate_every 250
+    train "$1" "$2" --init "$out/base-$seed" --training.learning_rate 5e-4 \
+        --training.updates "$3" --training.evaluate_every $(($3 / 2))
 }
 
 ss=scheduled_sampling:passes=2,schedule=linear,floor=0.5
-train base mle --training.learning_rate 2e-3 --training.updates 2500 --training.evaluate_every 1250
-go_on mle mle
-go_on ss $ss
-go_on dss differentiable_$ss
-go_on searnn searnn:roll_in=reference,alpha=200,token_choice=neighbours,tokens=12,neighbours=6,cell_choice=uniform,cells=4
+train base mle --training.learning_rate 1e-3 --training.updates 2500 --training.evaluate_every 1250
+go_on mle mle 500
+go_on ss $ss 500
+go_on dss differentiable_$ss 500
+go_on searnn searnn:roll_in=reference,alpha=200,token_choice=neighbours,tokens=12,neighbours=6,cell_choice=uniform,cells=4 500
+# As long as SEARNN takes, by the time of an update of each.
+go_on mle-long mle 1900
+go_on ss-long $ss 1730
+go_on dss-long differentiable_$ss 1190
