@@ -100,6 +100,25 @@ class Vocabulary:
             backspace=self.actions,
         )
 
+    def without_backspace(self) -> Vocabulary:
+        """The same without its last action, the backspace; itself, where there is none.
+
+        Raises:
+            ValueError: where the backspace is another action than the last.
+        """
+        if self.backspace is None:
+            return self
+        last = self.actions - 1
+        if self.backspace != last:
+            raise ValueError(f"backspace is {self.backspace}, but the last action is {last}")
+        return replace(
+            self,
+            symbols=self.symbols[:-1],
+            bos=self.bos - (self.bos > last),
+            pad=self.pad - (self.pad > last),
+            backspace=None,
+        )
+
     @property
     def actions(self) -> int:
         """How many tokens can be written: ids 0 … actions-1."""

@@ -52,11 +52,8 @@ def test_a_method_by_name(tmp_path, name):
     found = trainer(tmp_path, method=name)
     assert type(found.objective.method) is METHODS[name]
     found.train()
-    assert set(found.evaluate()) == {
-        "eval_exact_match",
-        "eval_character_error",
-        "eval_teacher_forced_loss",
-    }
+    expected = {"eval_exact_match", "eval_character_error", "eval_teacher_forced_loss"}
+    assert set(found.evaluate()) >= expected
 
 
 def test_the_cost_is_that_of_outputs_as_text(tmp_path):

@@ -19,7 +19,7 @@ from freerun.comparison.results import Run, results_of, write_results
 from freerun.comparison.specs import Given, methods_of
 from freerun.errors import CheckpointError
 from freerun.evaluate import Decoding, evaluate
-from freerun.methods.base import Method, check_method, codec_for, needs_backspace, suited
+from freerun.methods.base import Method, check_method, needs_backspace, suited
 from freerun.policies.huggingface import HuggingFacePolicy
 from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
@@ -27,6 +27,7 @@ from freerun.settings import SettingError
 from freerun.tasks import Data, DataError, Task
 from freerun.trainer import TrainingSettings, fit
 from freerun.trainer.rehearsal import check_data, rehearse
+from freerun.trainer.start import data_for
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def suitable(
         training.arguments(output, task, quiet=True)
         for _, same in groupby(sorted(methods.values(), key=needs_backspace), needs_backspace):
             group = list(same)
-            policy = model.build(codec_for(group[0], data.codec))
+            policy = model.build(data_for(data, group[0], model).codec)
             training.check(policy)
             check_data(policy, data)
             if isinstance(policy, HuggingFacePolicy):
@@ -190,7 +191,7 @@ def _runs(
             evaluate,
             run.policy,
             plan.task,
-            data.codec,
+            run.codec,
             data.test,
             batch_size=plan.training.eval_batch_size,
         )

@@ -25,7 +25,9 @@ from transformers.utils import cached_file, logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from freerun.errors import CheckpointError
+from freerun.policies.huggingface.tables import add_backspace_row, moves, rows_of
 from freerun.policies.recurrent import RecurrentConfig
+from freerun.tasks.base import Codec
 from freerun.tasks.extras import extra
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
@@ -81,7 +83,12 @@ def base_of(path: str) -> tuple[str, bool]:
 
 
 def load_model(
-    path: str, *, trainable: bool = True, dtype: torch.dtype = torch.float32, **changes: Any
+    path: str,
+    *,
+    codec: Codec | None = None,
+    trainable: bool = True,
+    dtype: torch.dtype = torch.float32,
+    **changes: Any,
 ) -> PreTrainedModel | nn.Module:
     """A causal model or an encoder-decoder; adapters as a PeftModel around it.
 
@@ -89,6 +96,8 @@ def load_model(
 
     Args:
         path: a directory, or an id on the Hugging Face hub.
+        codec: what it reads and writes, where that is known. Adapters may have been trained with a
+            backspace that the model beneath lacks; it is given one, then.
         trainable: whether adapters that are there are to be trained on.
         dtype: what the weights are kept in.
         changes: settings of its configuration to change.
@@ -123,8 +132,25 @@ def load_model(
         peft = extra("peft", "lora", f"{path}, which holds adapters,")
         with explained(path), unwarned():
             cached_file(path, "adapter_model.safetensors")  # else peft would read a pickled file
+            if codec is not None:
+                _complete(model, codec, peft.PeftConfig.from_pretrained(path))
             model = peft.PeftModel.from_pretrained(model, path, is_trainable=trainable)
     return model.eval()
+
+
+def _complete(model: PreTrainedModel, codec: Codec, config: Any) -> None:
+    """Give a model the backspace that its adapters were trained with, as it was given then."""
+    words, rows = codec.target, rows_of(model)
+    if words.backspace is None:
+        return
+    if moves(words, shared=codec.shared):
+        lacking = rows < words.size + (0 if codec.shared else codec.factors[0])
+    else:
+        trained = getattr(config, "trainable_token_indices", None) or {}
+        kept = trained.values() if isinstance(trained, dict) else [trained]
+        lacking = rows <= words.backspace or any(words.backspace in tokens for tokens in kept)
+    if lacking:
+        add_backspace_row(model, words, shared=codec.shared)
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:

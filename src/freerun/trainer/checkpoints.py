@@ -51,7 +51,7 @@ def load_policy(directory: str | Path, codec: type[Codec] | None = None) -> tupl
     if found.limit is None:
         raise CheckpointError(f"{folder}: outputs of the task {found.task} are not text")
     with torch.random.fork_rng(devices=[]):
-        model = load_model(str(folder), dtype=_dtype(folder))
+        model = load_model(str(folder), codec=found, dtype=_dtype(folder))
         try:
             policy = adapt(model, found.target, limit=found.limit, shared=found.shared)
         except ValueError as error:

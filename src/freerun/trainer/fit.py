@@ -11,9 +11,9 @@ from torch import nn
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from freerun.errors import CheckpointError
-from freerun.methods.base import Method, check_method, codec_for, suited
+from freerun.methods.base import Method, check_method, suited
 from freerun.policies.settings import ModelSettings, RecurrentSettings
-from freerun.tasks.base import Data, Task
+from freerun.tasks.base import Codec, Data, Task
 from freerun.trainer.checkpoints import load_policy
 from freerun.trainer.folders import flush, move, newest, no_file, saving, temporary
 from freerun.trainer.horizon import estimated_horizon
@@ -21,7 +21,7 @@ from freerun.trainer.progress import hushed
 from freerun.trainer.record import FILE, Point, Record, curve_of
 from freerun.trainer.rehearsal import check_data
 from freerun.trainer.settings import TrainingSettings
-from freerun.trainer.start import settings_at, start
+from freerun.trainer.start import data_for, settings_at, start
 from freerun.trainer.threads import limit_threads
 from freerun.trainer.trainer import Trainer
 
@@ -35,6 +35,7 @@ class Fit:
 
     Attributes:
         policy: the model that was kept, in evaluation mode.
+        codec: what it reads and writes: as in the data, but with a backspace where it has one.
         updates: updates done.
         seconds: seconds of training; evaluating and saving do not count.
         seconds_per_update: the mean time of an update, without the first few.
@@ -45,6 +46,7 @@ class Fit:
     """
 
     policy: Any  # a module that is a Policy, for which Python has no type
+    codec: Codec
     updates: int
     seconds: float
     seconds_per_update: float
@@ -89,12 +91,12 @@ def fit(
     output, init = Path(output), None if init is None else Path(init)
     method = suited(method, task)
     check_method(method, data.codec)
-    data = replace(data, codec=codec_for(method, data.codec))
     no_file(output)
     with hushed():
         limit_threads(training.threads)
         arguments = training.arguments(output, task, quiet=quiet)
         model = model or (RecurrentSettings() if init is None else settings_at(init))
+        data = data_for(data, method, model, init)
         record = Record.of(task, data, method, model, training, init).resumed(output)
         if not record.finished:
             policy = start(data.codec, model, training.seed, init)
@@ -102,9 +104,10 @@ def fit(
             check_data(policy, data)
             _begin(output, arguments)
             record = _run(record, policy, method, task, data, training, arguments)
-        found, _ = load_policy(output, type(data.codec))
+        found, codec = load_policy(output, type(data.codec))
     return Fit(
         found.to(arguments.device),
+        codec,
         record.updates,
         record.seconds,
         record.seconds_per_update,

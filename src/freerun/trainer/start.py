@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from freerun.errors import CheckpointError
+from freerun.methods.base import Method, codec_for
 from freerun.policies import RecurrentConfig
+from freerun.policies.backspace import with_backspace
 from freerun.policies.settings import (
     SCRATCH,
     ModelSettings,
     PretrainedSettings,
     RecurrentSettings,
+    agreeing,
     disagreement,
     settings_from,
 )
-from freerun.tasks.base import Codec
+from freerun.tasks.base import Codec, Data, DataError
 from freerun.trainer.checkpoints import CONFIG, load_policy, read_json
 from freerun.trainer.record import FILE, recorded
 
@@ -49,6 +54,29 @@ def settings_at(directory: str | Path) -> ModelSettings:
     return pretrained
 
 
+def data_for(data: Data, method: Method, model: ModelSettings, init: Path | None = None) -> Data:
+    """The data, with what a policy reads and writes that a method trains from here.
+
+    That has a backspace where the method needs one, or the model has one already.
+
+    Args:
+        data: the data of the task.
+        method: the method.
+        model: what the policy is made of.
+        init: a checkpoint to start from, if there is one.
+
+    Raises:
+        ValueError: where the method needs a backspace, and outputs can have none.
+    """
+    codec = codec_for(method, data.codec)
+    if init is None and isinstance(model, PretrainedSettings) and model.own:
+        init = Path(model.path)
+    if init is not None and codec.target.backspace is None:
+        with suppress(DataError):  # what is wrong there, `start` says
+            codec = agreeing(codec, type(codec).from_pretrained(str(init)))
+    return replace(data, codec=codec)
+
+
 def start(codec: Codec, model: ModelSettings, seed: int, init: Path | None) -> nn.Module:
     """The policy that training starts from: weights that are drawn are drawn by `seed`.
 
@@ -56,7 +84,8 @@ def start(codec: Codec, model: ModelSettings, seed: int, init: Path | None) -> n
         codec: what it reads and writes.
         model: what it is made of.
         seed: of the weights.
-        init: a checkpoint to take them from; then only dropout may differ from it.
+        init: a checkpoint to take them from; then only dropout may differ from it, and a backspace
+            be new.
 
     Raises:
         CheckpointError: where `init` cannot be read, is another model, or does not suit the task.
@@ -71,9 +100,11 @@ def start(codec: Codec, model: ModelSettings, seed: int, init: Path | None) -> n
     if init is None or isinstance(model, PretrainedSettings):
         return fresh
     policy, found = load_policy(init, type(codec))
-    difference = disagreement(found, codec)
+    difference = disagreement(agreeing(found, codec), codec)
     if difference is not None:
         raise CheckpointError(f"{init}: it does not suit the task: {difference}")
+    if codec.target.backspace is not None:
+        policy = with_backspace(policy, codec)
     fresh.load_state_dict(policy.state_dict())
     return fresh
 

@@ -13,10 +13,13 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from freerun.methods import METHODS
-from freerun.methods.base import Method, check_method, suited
+from freerun.methods.base import Method, check_method, codec_for, suited
+from freerun.policies.adapters import training_rows
+from freerun.policies.backspace import extended, with_backspace
 from freerun.policies.huggingface import HuggingFacePolicy, adapt
+from freerun.policies.huggingface.tables import rows_of
 from freerun.policies.loading import load_model, load_tokenizer, unwarned
-from freerun.policies.settings.base import disagreement
+from freerun.policies.settings.base import agreeing, disagreement
 from freerun.policy import Policy
 from freerun.settings import did_you_mean
 from freerun.tasks.base import Codec, Examples, Task
@@ -91,12 +94,15 @@ def given(
     for name, part in (("train_dataset", examples), ("eval_dataset", others)):
         for note in getattr(part, "notes", ()):
             _LOGGER.warning("%s: %s", name, note)
-    if peft_config is not None:
-        model = _with_adapters(model, peft_config, seed)
-    policy = model if isinstance(model, Policy) else _adapted(model, codec)
     task = task or Outputs()
     method = suited(_method(method), task)
     check_method(method, codec)
+    codec, new = _with_backspace(model, codec, method)
+    if new is not None:
+        model = _extended(model, codec)
+    if peft_config is not None:
+        model = _with_adapters(model, peft_config, seed, new)
+    policy = model if isinstance(model, Policy) else _adapted(model, codec)
     return Given(policy, method, codec, examples, others, task)
 
 
@@ -180,9 +186,12 @@ def _trained(folder: str | Path, processing: Processing | None) -> tuple[nn.Modu
                 f"{folder}: it was trained with other tokens; leave processing_class out"
             )
     elif processing is not None:
-        difference = disagreement(codec, processing)
+        processing = agreeing(processing, codec)
+        difference = disagreement(agreeing(codec, processing), processing)
         if difference is not None:
             raise ValueError(f"{folder}: processing_class does not suit it: {difference}")
+        if processing.target.backspace is not None:
+            policy = with_backspace(policy, processing)
         codec = processing
     # Anew below, as its outputs may be longer now, or it gets adapters.
     return policy.model if isinstance(policy, HuggingFacePolicy) else policy, codec
@@ -221,8 +230,33 @@ def _codec(
     return replace(codec, limit=longest + longest // 2)
 
 
-def _with_adapters(model: nn.Module, peft_config: Any, seed: int) -> nn.Module:
-    """The model with new adapters; all else is frozen."""
+def _with_backspace(model: nn.Module, codec: Codec, method: Method) -> tuple[Codec, int | None]:
+    """What is read and written: with a backspace, where the method needs it or the model has it.
+
+    Returns:
+        The codec, and its backspace where the model has none yet.
+    """
+    if isinstance(model, Policy):
+        there = model.vocabulary.backspace is not None
+    else:
+        beneath: Any = model
+        beneath = beneath.get_base_model() if hasattr(model, "get_base_model") else model
+        more = 0 if codec.shared else codec.factors[0]
+        there = codec.target.backspace is not None and rows_of(beneath) >= codec.target.size + more
+    codec = codec.with_backspace() if there else codec_for(method, codec)
+    return codec, None if there else codec.target.backspace
+
+
+def _extended(model: nn.Module, codec: Codec) -> nn.Module:
+    """The model with the backspace of a codec."""
+    if isinstance(model, Policy):
+        return with_backspace(model, codec)
+    found: nn.Module = extended(model, codec.target, shared=codec.shared)
+    return found
+
+
+def _with_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None) -> nn.Module:
+    """The model with new adapters; all else is frozen but for the rows of a new token."""
     peft = extra("peft", "lora", "peft_config")
     if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):
         raise ValueError("the model has adapters already, which are trained; leave peft_config out")
@@ -236,6 +270,8 @@ def _with_adapters(model: nn.Module, peft_config: Any, seed: int) -> nn.Module:
     if not isinstance(peft_config, peft.PeftConfig):
         kind = type(peft_config).__name__
         raise ValueError(f"peft_config is a {kind}; it must be a configuration of peft")
+    if new is not None:
+        peft_config = training_rows(peft_config, model, new)
     with torch.random.fork_rng(devices=[]), unwarned():
         torch.manual_seed(seed)
         found: nn.Module = peft.get_peft_model(model, peft_config)

@@ -49,7 +49,8 @@ class Trainer(ResumableTrainer):
         method: how it is trained, or the name of a method of `METHODS` with its usual settings.
         args: transformers' settings.
         processing_class: the tokenizer of the model, or the codec of a task; saved with the model.
-            Left out, the tokenizer or codec beside the model.
+            Left out, the tokenizer or codec beside the model. Where the method needs a backspace
+            that it lacks, a copy of it has one, and the model gets it, too (see `add_backspace`).
         train_dataset: what to train on: a Dataset of the datasets library or a list of mappings,
             with the columns that `TextExamples` knows; or Examples of a task.
         eval_dataset: what to evaluate on, likewise.

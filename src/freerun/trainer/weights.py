@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from freerun.errors import CheckpointError
 from freerun.policies.huggingface import HuggingFacePolicy
+from freerun.policies.huggingface.tables import of_rows
 from freerun.policies.loading import load_model
 from freerun.trainer.progress import hushed
 from freerun.trainer.reading import ADAPTERS, WEIGHTS, check_weights, read_tensors
@@ -83,7 +84,7 @@ def adapter_names(policy: HuggingFacePolicy) -> dict[str, str]:
 
     state = policy.model.state_dict()
     names = {id(value): name for name, value in state.items()}
-    found = get_peft_model_state_dict(policy.model, state_dict=state)
+    found = get_peft_model_state_dict(policy.model, state_dict=state, **of_rows(policy.model))
     strange = [name for name, value in found.items() if id(value) not in names]
     if strange:
         raise ValueError(f"adapters of this kind cannot be saved: {strange[0]} is made when saved")

@@ -17,6 +17,7 @@ from freerun.policies.huggingface.cache import Past
 from freerun.policies.huggingface.head import Head
 from freerun.policies.huggingface.probe import probe, reads_trees
 from freerun.policies.huggingface.rows import NO_CACHE, Memory, Rows, RowsTrace
+from freerun.policies.huggingface.tables import of_rows
 from freerun.policies.huggingface.writer import CacheWriter
 from freerun.vocabulary import Vocabulary
 
@@ -89,7 +90,7 @@ class HuggingFacePolicy(nn.Module):
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
         """Save the model, or its adapters alone, in the form of its library."""
         model: Any = self.model
-        model.save_pretrained(str(folder), **kwargs)
+        model.save_pretrained(str(folder), **of_rows(model), **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         """What else transformers asks of a model, such as checkpointing switches: the model's."""

@@ -48,6 +48,11 @@ class ModelSettings(ABC):
         return {"kind": self.kind} | values_of(self)
 
 
+def agreeing(own: Codec, wanted: Codec) -> Codec:
+    """What a model reads and writes, with a backspace where a task has one: it can be added."""
+    return own if wanted.target.backspace is None else own.with_backspace()
+
+
 def disagreement(own: Codec | RecurrentConfig, wanted: Codec) -> str | None:
     """How what a model reads and writes differs from what a task does, if it does.
 
@@ -57,6 +62,9 @@ def disagreement(own: Codec | RecurrentConfig, wanted: Codec) -> str | None:
     """
     mine = own.vocabulary if isinstance(own, RecurrentConfig) else own.target
     theirs = wanted.target
+    if (mine.backspace is None) != (theirs.backspace is None):
+        one, other = ("task", "model") if mine.backspace is None else ("model", "task")
+        return f"the {one} has a backspace, and the {other} has none (see with_backspace)"
     pairs: list[tuple[str, Any, Any]] = [
         ("features", own.features, wanted.features),
         ("factors", list(own.factors), list(wanted.factors)),

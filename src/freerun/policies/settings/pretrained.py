@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 from transformers import PreTrainedConfig
 
 from freerun.errors import CheckpointError
+from freerun.policies.backspace import extended, with_backspace
 from freerun.policies.huggingface import HuggingFacePolicy, adapt
 from freerun.policies.loading import base_of, config_of, load_model, load_tokenizer
 from freerun.policies.recurrent import RecurrentConfig, RecurrentPolicy
 from freerun.policies.settings.adapters import with_lora
-from freerun.policies.settings.base import ModelSettings, disagreement
+from freerun.policies.settings.base import ModelSettings, agreeing, disagreement
 from freerun.policies.settings.scratch import check_text
 from freerun.tasks import data_of, load_codec, tokenized
 from freerun.tasks.base import Codec, Data, DataError, Task
@@ -92,7 +93,8 @@ class PretrainedSettings(ModelSettings):
     def build(self, codec: Codec) -> HuggingFacePolicy | RecurrentPolicy:
         """The model as a policy that reads and writes what `codec` says.
 
-        The weights of new adapters are drawn from torch's RNG.
+        The weights of new adapters are drawn from torch's RNG. A backspace that the model lacks is
+        added (see `add_backspace`).
 
         Raises:
             CheckpointError: where there is no such model, it cannot be read, or it reads and writes
@@ -100,8 +102,9 @@ class PretrainedSettings(ModelSettings):
             MissingExtraError: where there are adapters, and peft is not installed.
             ValueError: where the model cannot be a policy, or a setting has no effect on it.
         """
+        target, known = codec.target, None
         if self.own:
-            self._check(codec)
+            known = self._known(codec)
         elif not codec.shared:
             raise CheckpointError(
                 f"{self.path}: it reads and writes the tokens of its tokenizer, which the data are "
@@ -112,29 +115,43 @@ class PretrainedSettings(ModelSettings):
         if isinstance(config, RecurrentConfig):
             if self.lora is not None:
                 raise ValueError(f"lora has no effect on {self.path}: it is a recurrent model")
-            return RecurrentPolicy.from_pretrained(self.path, limit=codec.limit, **changes)
+            policy = RecurrentPolicy.from_pretrained(self.path, limit=codec.limit, **changes)
+            return with_backspace(policy, codec) if target.backspace is not None else policy
         limit = check_text(codec, "seq2seq" if config.is_encoder_decoder else "causal")
-        model = load_model(self.path, **changes)
+        model = load_model(self.path, codec=known, **changes)
+        new = self._new(codec, known)
+        if new is not None:
+            model = extended(model, target, shared=codec.shared)
         if self.lora is not None:
             if base_of(self.path)[1]:
                 raise ValueError(
                     f"{self.path} holds adapters, which are trained on; leave lora out"
                 )
-            model = with_lora(model, self.lora)
-        return adapt(model, codec.target, limit=limit, shared=codec.shared)
+            model = with_lora(model, self.lora, new)
+        return adapt(model, target, limit=limit, shared=codec.shared)
 
-    def _check(self, codec: Codec) -> None:
-        """See that the model reads and writes what a codec says.
+    def _known(self, codec: Codec) -> Codec:
+        """What the model reads and writes: what a codec says, but maybe for a backspace.
 
         Raises:
-            CheckpointError: where it does not, or does not say what it does.
+            CheckpointError: where it is something else, or the model does not say.
         """
         try:
-            difference = disagreement(type(codec).from_pretrained(self.path), codec)
+            found = type(codec).from_pretrained(self.path)
         except DataError as error:
             raise CheckpointError(str(error)) from None
+        difference = disagreement(agreeing(found, codec), codec)
         if difference is not None:
             raise CheckpointError(f"{self.path}: it does not suit the task: {difference}")
+        return found
+
+    def _new(self, codec: Codec, known: Codec | None) -> int | None:
+        """The backspace of a codec, where the model has none."""
+        if known is not None:
+            there = known.target.backspace
+        else:
+            there = getattr(load_tokenizer(self.path), "backspace_token_id", None)
+        return codec.target.backspace if there is None else None
 
     def _dropouts(self, config: PreTrainedConfig) -> dict[str, Any]:
         """The settings of a configuration that are probabilities of dropping, where they change.

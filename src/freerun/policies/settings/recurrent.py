@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import ClassVar, Literal
 
+from freerun.policies.backspace import with_backspace
 from freerun.policies.recurrent import RecurrentConfig, RecurrentPolicy
 from freerun.policies.settings.base import ModelSettings
 from freerun.tasks.base import Codec
@@ -55,14 +56,17 @@ class RecurrentSettings(ModelSettings):
     def build(self, codec: Codec) -> RecurrentPolicy:
         """A policy that reads and writes what `codec` says, its weights drawn from torch's RNG.
 
+        A backspace takes part in no draw (see `with_backspace`): all others are the same without.
+
         Raises:
             ValueError: where a setting does not suit the task.
         """
         config = RecurrentConfig.of(
-            codec.target,
+            codec.target.without_backspace(),
             features=codec.features,
             factors=codec.factors,
             limit=codec.limit,
             **asdict(self),
         )
-        return RecurrentPolicy(config)
+        policy = RecurrentPolicy(config)
+        return policy if codec.target.backspace is None else with_backspace(policy, codec)

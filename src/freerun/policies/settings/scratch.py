@@ -14,9 +14,11 @@ from transformers import (
     PreTrainedModel,
 )
 
+from freerun.policies.backspace import with_backspace
 from freerun.policies.huggingface import HuggingFacePolicy, adapt
 from freerun.policies.settings.base import ModelSettings
 from freerun.tasks.base import Codec
+from freerun.vocabulary import Vocabulary
 
 POSITIONS, FEWEST = 512, 16
 """How many positions a model has by default, and at least."""
@@ -68,15 +70,17 @@ class ScratchSettings(ModelSettings):
     def build(self, codec: Codec) -> HuggingFacePolicy:
         """A policy that reads and writes what `codec` says, its weights drawn from torch's RNG.
 
-        Where sources are not written in the tokens of targets, they have embeddings of their own.
+        Where sources are not written in the tokens of targets, they have embeddings of their own. A
+        backspace takes part in no draw (see `with_backspace`): all weights are the same without.
 
         Raises:
             ValueError: where sources are no tokens, one at each position, or outputs have no end.
         """
         limit = check_text(codec, self.kind)
-        read = 0 if codec.shared else codec.factors[0]
-        model = self._model(codec, codec.target.size + read, limit)
-        return adapt(model, codec.target, limit=limit, shared=codec.shared)
+        target, read = codec.target.without_backspace(), 0 if codec.shared else codec.factors[0]
+        model = self._model(target, target.size + read, limit)
+        policy = adapt(model, target, limit=limit, shared=codec.shared)
+        return policy if codec.target.backspace is None else with_backspace(policy, codec)
 
     @property
     def inner(self) -> int:
@@ -88,8 +92,8 @@ class ScratchSettings(ModelSettings):
         return self.positions or max(POSITIONS, 2 * limit)
 
     @abstractmethod
-    def _model(self, codec: Codec, rows: int, limit: int) -> PreTrainedModel:
-        """The model, which has embeddings for `rows` tokens."""
+    def _model(self, target: Vocabulary, rows: int, limit: int) -> PreTrainedModel:
+        """The model, which writes `target` and has embeddings for `rows` tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +108,7 @@ class CausalSettings(ScratchSettings):
 
     kind: ClassVar[str] = "causal"
 
-    def _model(self, codec: Codec, rows: int, limit: int) -> GPT2LMHeadModel:
+    def _model(self, target: Vocabulary, rows: int, limit: int) -> GPT2LMHeadModel:
         config = GPT2Config(
             vocab_size=rows,
             n_positions=self.most(limit),
@@ -115,7 +119,7 @@ class CausalSettings(ScratchSettings):
             resid_pdrop=self.dropout,
             embd_pdrop=self.dropout,
             attn_pdrop=self.dropout,
-            **_special(codec),
+            **_special(target),
         )
         return GPT2LMHeadModel(config)
 
@@ -130,7 +134,7 @@ class Seq2SeqSettings(ScratchSettings):
 
     kind: ClassVar[str] = "seq2seq"
 
-    def _model(self, codec: Codec, rows: int, limit: int) -> BartForConditionalGeneration:
+    def _model(self, target: Vocabulary, rows: int, limit: int) -> BartForConditionalGeneration:
         config = BartConfig(
             vocab_size=rows,
             max_position_embeddings=self.most(limit),
@@ -146,9 +150,9 @@ class Seq2SeqSettings(ScratchSettings):
             attention_dropout=self.dropout,
             activation_dropout=0.0,
             init_std=INIT_STD,
-            decoder_start_token_id=codec.target.bos,
+            decoder_start_token_id=target.bos,
             forced_eos_token_id=None,
-            **_special(codec),
+            **_special(target),
         )
         return BartForConditionalGeneration(config)
 
@@ -177,7 +181,6 @@ def check_text(codec: Codec, kind: str) -> int:
     return codec.limit
 
 
-def _special(codec: Codec) -> dict[str, Any]:
+def _special(target: Vocabulary) -> dict[str, Any]:
     """The special tokens, as transformers names them."""
-    target = codec.target
     return {"bos_token_id": target.bos, "eos_token_id": target.eos, "pad_token_id": target.pad}
