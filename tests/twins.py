@@ -103,3 +103,24 @@ def twin_beam(policy, source, size, penalty, limit):
         if ended >= size or (found is not None and best <= found[0]):
             break
     return found[1:] if found else live[0]
+
+
+def twin_backtrack(policy, source, choose, limit, *, once=False):
+    """Actions of one sentence, and what remains: `choose(scores, cell)`, to eos or the limit.
+
+    `once` rules out what was withdrawn, by a stack of sets that grows and shrinks with the text.
+    """
+    words, text, actions, gone = policy.vocabulary, [], [], [set()]
+    while len(actions) < limit and (not actions or actions[-1] != words.eos):
+        scores = scores_after(policy, source, torch.tensor([[words.bos, *text]])).clone()
+        if once:
+            scores[sorted(gone[-1])] = -torch.inf
+            scores[words.backspace] = scores[words.backspace] if text else -torch.inf
+        actions.append(int(choose(scores, len(actions))))
+        if actions[-1] != words.backspace:
+            text.append(actions[-1])
+            gone.append(set())
+        elif text:
+            gone.pop()
+            gone[-1].add(text.pop())
+    return actions, text

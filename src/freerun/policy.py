@@ -125,3 +125,33 @@ class WritingPolicy(Protocol):
         Only called in evaluation mode.
         """
         ...
+
+
+@runtime_checkable
+class Eraser(Protocol):
+    """Rows that write and withdraw side by side, changed in place: no gradients, no dropout."""
+
+    def read(self, tokens: Int[Tensor, "n"], withdraw: Bool[Tensor, "n"]) -> Float[Tensor, "n a"]:
+        """Each row reads its token, or withdraws its last one; the scores of what comes next.
+
+        The first call reads bos in every row. A row that withdraws where there is nothing stays as
+        it is.
+        """
+        ...
+
+    def keep(self, rows: Int[Tensor, "k"]) -> None:
+        """Let only `rows` go on, in this order."""
+        ...
+
+
+@runtime_checkable
+class ErasingPolicy(Protocol):
+    """What a policy needs beside where its vocabulary has a backspace: to withdraw tokens."""
+
+    def eraser(self, source: Source) -> Eraser:
+        """The rows of every sentence before bos. Only called in evaluation mode.
+
+        Raises:
+            ValueError: where tokens cannot be withdrawn (relative positions, sliding windows).
+        """
+        ...

@@ -1,5 +1,6 @@
 """Running a policy: roll-in and roll-out for training, decoding for use."""
 
+from freerun.rolling.backtrack import backtrack
 from freerun.rolling.beam import beam_search
 from freerun.rolling.blocks import by_blocks
 from freerun.rolling.choices import (
@@ -27,6 +28,7 @@ __all__ = [
     "Outputs",
     "Trajectories",
     "Trials",
+    "backtrack",
     "beam_search",
     "by_blocks",
     "check_passes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,13 @@ from freerun.randomness import Coordinate, uniform
 def precise(scores: Float[Tensor, "n a"]) -> Float[Tensor, "n a"]:
     """Scores in single precision at least: in fewer digits, probabilities cannot be summed."""
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+Choose = Callable[
+    [Float[Tensor, "n a"], Int[Tensor, "n"], int],
+    tuple[Int[Tensor, "n"], Float[Tensor, "n"]],
+]
+"""From scores, the rows that they are of, and the cell, to actions and their log-probabilities."""
 
 
 def greedy_choice(scores: Float[Tensor, "n a"]) -> Int[Tensor, "n"]:
@@ -69,3 +77,39 @@ def sampled_choice(log_probs: Float[Tensor, "n a"], *coordinates: Coordinate) ->
     # Below 1 by at least 2^-53, the number leaves the threshold below the sum, however it rounds.
     threshold = uniform(*coordinates, dtype=torch.float64) * cumulative[:, -1]
     return (cumulative <= threshold[:, None]).sum(-1)
+
+
+def greedily(
+    scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+    """The most likely token of each row, and its log-probability."""
+    tokens = greedy_choice(scores)
+    return tokens, scores.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+
+
+def sampling(
+    ids: Int[Tensor, "n"],
+    seed: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+) -> Choose:
+    """Draws tokens; log-probabilities are those of the truncated distribution.
+
+    Args:
+        ids: names each row: equal ids of one seed draw the same numbers.
+        seed: names the draw.
+        temperature: as in `truncated_log_probs`, likewise `top_k` and `top_p`.
+        top_k: see there.
+        top_p: see there.
+    """
+
+    def choose(
+        scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+        log_probs = truncated_log_probs(scores, temperature=temperature, top_k=top_k, top_p=top_p)
+        tokens = sampled_choice(log_probs, seed, "sample", ids[rows], cell)
+        return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
+
+    return choose

@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from freerun.batch import Source
-from freerun.policy import Policy
-from freerun.rolling.choices import (
-    greedy_choice,
-    precise,
-    sampled_choice,
-    truncated_log_probs,
-)
+from freerun.policy import Policy, State
+from freerun.rolling.backtrack import backtrack
+from freerun.rolling.choices import Choose, greedily, sampling
+from freerun.rolling.decoded import LOOK, Decoded, checked_limit, run
 from freerun.rolling.modes import evaluation_mode
 
-LOOK = {"cpu": 1}
-"""After how many cells it is looked which rows have ended; elsewhere, where to look is to wait for
-the device, after 8."""
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What was written.
-
-    Attributes:
-        tokens: the tokens of every row, eos included; `pad` after the end.
-        lengths: how many tokens each row wrote, eos included.
-        ended: whether a row ended by itself: by eos or, without one, at its exact length.
-        log_probs: the log-probability of each row under the distribution it was drawn from.
-        scores: the scores at every cell, zero after the end; only where asked for.
-    """
-
-    tokens: Int[Tensor, "n t"]
-    lengths: Int[Tensor, "n"]
-    ended: Bool[Tensor, "n"]
-    log_probs: Float[Tensor, "n"]
-    scores: Float[Tensor, "n t a"] | None = None
-
-    def lists(self, eos: int | None) -> list[list[int]]:
-        """The tokens of every row, without its closing eos."""
-        rows = zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)
-        written = [tokens[:length] for tokens, length in rows]
-        return [row[:-1] if eos is not None and row[-1:] == [eos] else row for row in written]
+__all__ = ["LOOK", "Decoded", "checked_limit", "decode_by", "greedy", "sample"]
 
 
 def greedy(
@@ -67,14 +34,7 @@ def greedy(
     Raises:
         ValueError: where a limit is below 1.
     """
-
-    def choose(
-        scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
-    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        tokens = greedy_choice(scores)
-        return tokens, scores.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
-
-    return decode_by(policy, source, choose, limit, keep_scores)
+    return decode_by(policy, source, greedily, limit, keep_scores, once=True)
 
 
 def sample(
@@ -105,36 +65,8 @@ def sample(
     Raises:
         ValueError: where a setting of truncation is out of range, or a limit below 1.
     """
-
-    def choose(
-        scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
-    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        log_probs = truncated_log_probs(scores, temperature=temperature, top_k=top_k, top_p=top_p)
-        tokens = sampled_choice(log_probs, seed, "sample", ids[rows], cell)
-        return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
-
+    choose = sampling(ids, seed, temperature=temperature, top_k=top_k, top_p=top_p)
     return decode_by(policy, source, choose, limit, keep_scores)
-
-
-def checked_limit(
-    policy: Policy, source: Source, limit: Int[Tensor, "n"] | None
-) -> Int[Tensor, "n"]:
-    """The most tokens of each row: `limit`, or the policy's own.
-
-    Raises:
-        ValueError: where a limit is below 1.
-    """
-    limit = policy.limit(source) if limit is None else limit
-    row = int(limit.argmin())
-    if limit[row] < 1:
-        raise ValueError(f"the limit of row {row} is {int(limit[row])}; it must be at least 1")
-    return limit
-
-
-Choose = Callable[
-    [Float[Tensor, "n a"], Int[Tensor, "n"], int],
-    tuple[Int[Tensor, "n"], Float[Tensor, "n"]],
-]
 
 
 @torch.no_grad()
@@ -144,64 +76,41 @@ def decode_by(
     choose: Choose,
     limit: Int[Tensor, "n"] | None = None,
     keep_scores: bool = False,
+    *,
+    once: bool = False,
 ) -> Decoded:
     """Write by `choose(scores, rows, cell)`, which gives tokens and log-probabilities, to the end.
 
-    Ended rows stay in the batch, unheard, until they are a quarter of it: to pick rows costs as
-    much as a step.
+    With a backspace in the vocabulary, tokens may be withdrawn (see `backtrack`, and there `once`).
 
     Raises:
-        ValueError: where a limit is below 1.
+        ValueError: where a limit is below 1, or scores are to be kept of tokens that may be
+            withdrawn.
     """
-    vocabulary, device = policy.vocabulary, source.mask.device
+    if policy.vocabulary.backspace is not None:
+        if keep_scores:
+            raise ValueError(
+                "keep_scores is for policies without backspace: scores of withdrawn cells belong "
+                "to no token of the result"
+            )
+        return backtrack(policy, source, choose, limit, once=once)
     limit = checked_limit(policy, source, limit)
-    count, longest = len(limit), int(limit.max())
-    tokens = torch.full((count, longest), vocabulary.pad, device=device)
-    log_probs = torch.empty(count, device=device)
-    kept: list[Tensor] = []
     with evaluation_mode(policy):
-        rows = torch.arange(count, device=device)
-        state = policy.start(source)
-        inputs = torch.full_like(rows, vocabulary.bos)
-        gained = torch.zeros(count, device=device)
-        live, room = torch.ones_like(rows, dtype=torch.bool), limit
-        for cell in range(longest):
-            scores, state = policy.step(state, inputs)
-            scores = precise(scores)
-            inputs, gain = choose(scores, rows, cell)
-            tokens[rows, cell] = inputs
-            gained = gained + gain.where(live, 0.0)
-            if keep_scores:
-                kept.append(scores.new_zeros(count, scores.shape[1]).index_copy(0, rows, scores))
-            live = live & (room > cell + 1)
-            if vocabulary.eos is not None:
-                live = live & (inputs != vocabulary.eos)
-            if (cell + 1) % LOOK.get(device.type, 8):
-                continue
-            stay = live.nonzero()[:, 0]
-            if len(stay) == 0:
-                break
-            if 4 * len(stay) <= 3 * len(rows):
-                log_probs[rows] = gained.float()
-                rows, inputs, state = rows[stay], inputs[stay], state.select(stay)
-                room, gained, live = room[stay], gained[stay], live[stay]
-        log_probs[rows] = gained.float()
-    inside, ended = _ends(tokens, limit, vocabulary.eos)
-    lengths = inside.sum(1)
-    inside = inside[:, : int(lengths.max())]
-    tokens = tokens[:, : inside.shape[1]].where(inside, vocabulary.pad)
-    every = None
-    if keep_scores:
-        every = torch.stack(kept[: inside.shape[1]], 1).where(inside[..., None], 0.0)
-    return Decoded(tokens, lengths, ended, log_probs, every)
+        reader = _Reader(policy, policy.start(source))
+        return run(reader, policy.vocabulary, choose, limit, keep_scores=keep_scores)
 
 
-def _ends(
-    tokens: Int[Tensor, "n t"], limit: Int[Tensor, "n"], eos: int | None
-) -> tuple[Bool[Tensor, "n t"], Bool[Tensor, "n"]]:
-    """Which tokens a row wrote before it was done, eos included; and whether it ended by itself."""
-    inside = torch.arange(tokens.shape[1], device=tokens.device) < limit[:, None]
-    if eos is None:
-        return inside, torch.ones_like(limit, dtype=torch.bool)
-    closing = (tokens == eos) & inside
-    return inside & (closing.cumsum(1) - closing.long() == 0), closing.any(1)
+class _Reader:
+    """Steps the policy."""
+
+    def __init__(self, policy: Policy, state: State) -> None:
+        self.policy, self.state = policy, state
+
+    def read(self, inputs: Int[Tensor, "n"]) -> Float[Tensor, "n a"]:
+        """Each row reads what it wrote last."""
+        scores, self.state = self.policy.step(self.state, inputs)
+        return scores
+
+    def keep(self, rows: Int[Tensor, "k"]) -> None:
+        """Let only `rows` go on."""
+        self.state = self.state.select(rows)

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from freerun.batch import Source
 from freerun.policies.huggingface.cache import Past
+from freerun.policies.huggingface.eraser import CacheEraser
 from freerun.policies.huggingface.head import Head
 from freerun.policies.huggingface.probe import probe, reads_trees
 from freerun.policies.huggingface.rows import NO_CACHE, Memory, Rows, RowsTrace
@@ -167,6 +168,20 @@ class HuggingFacePolicy(nn.Module):
     def writer(self) -> CacheWriter:
         """A writer that drops rows when it pays, and keeps no scores."""
         return CacheWriter(self)
+
+    def eraser(self, source: Source) -> CacheEraser:
+        """Rows that write and withdraw, before cell 0.
+
+        Raises:
+            ValueError: where the model would misplace tokens once some were withdrawn.
+        """
+        if not self.trees:
+            name = type(self.inner).__name__
+            raise ValueError(
+                f"{name} cannot withdraw tokens: it knows positions by the distance of slots, or "
+                "looks back a bounded way, and would misplace those that remain"
+            )
+        return CacheEraser(self, self.start(source))
 
     def limit(self, source: Source) -> Int[Tensor, "b"]:
         """The limit given, or what is left of the model's positions.

@@ -16,6 +16,7 @@ from freerun.policies.recurrent.attention import Attention
 from freerun.policies.recurrent.config import RecurrentConfig
 from freerun.policies.recurrent.decoder import Decoder, Layered
 from freerun.policies.recurrent.encoder import Encoder
+from freerun.policies.recurrent.eraser import StackEraser
 from freerun.policies.recurrent.state import RecurrentState, RecurrentTrace
 from freerun.policies.recurrent.tree import read_tree
 from freerun.policies.recurrent.writer import RecurrentWriter
@@ -142,6 +143,10 @@ class RecurrentPolicy(PreTrainedModel):
     def writer(self) -> RecurrentWriter:
         """A writer with the weights as they are now."""
         return RecurrentWriter(self)
+
+    def eraser(self, source: Source) -> StackEraser:
+        """Rows that write and withdraw, before bos."""
+        return StackEraser(self, self.start(source))
 
     def _inputs(
         self, inputs: Int[Tensor, "*rows"] | Float[Tensor, "*rows e"]
