@@ -28,3 +28,5 @@ go_on searnn searnn:token_choice=top_k,tokens=5,cell_choice=uniform,cells=4,alph
     --training.updates 750
 # As long as SEARNN takes, by the time of an update of each.
 go_on mle-long mle --training.updates 1930
+go_on ss-long $ss --training.updates 1610
+go_on dss-long differentiable_$ss --training.updates 1016
