@@ -61,6 +61,21 @@ def test_a_token_that_is_written_again_replaces_nothing():
     assert kinds == ["standing", "withdrawn", "withdrawing", "standing"]
 
 
+@pytest.mark.parametrize(
+    ("written", "replacing"),
+    [
+        ("123←4.", "4"),
+        ("1234←←56.", "56"),
+        ("1234←←35.", "5"),
+        ("12←←←34←5.", "35"),
+        ("123←.", ""),
+    ],
+)
+def test_what_replaced_something_is_another_token_in_its_place(written, replacing):
+    found = [piece.text for piece in traced(written) if piece.kind == "replacing"]
+    assert "".join(found) == replacing
+
+
 def test_colours():
     shown = coloured(traced("←123←4567←←8."))
     assert shown.plain == "<12345678"

@@ -5,7 +5,7 @@ from freerun.evaluate.batches import batches_by_length, on_device
 from freerun.evaluate.decoding import GREEDY, Decoding
 from freerun.evaluate.evaluation import Evaluation, evaluate, scored
 from freerun.evaluate.forced import teacher_forced_loss, teacher_forced_total
-from freerun.evaluate.running import attempt, decode
+from freerun.evaluate.running import attempt, check_decoding, decode
 from freerun.evaluate.written import Written, outputs, write
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Written",
     "attempt",
     "batches_by_length",
+    "check_decoding",
     "decode",
     "evaluate",
     "on_device",

@@ -98,7 +98,8 @@ class Decoding:
     @property
     def how(self) -> str:
         """What it is in words."""
-        said, details = "greedy", []
+        said: str = "greedy"
+        details: list[str] = []
         if self.beam > 1:
             said = f"beam {self.beam}"
         if self.contrastive is not None:
@@ -110,7 +111,10 @@ class Decoding:
         details += [] if self.top_p == 1 else [f"top-p {self.top_p:g}"]
         details += [f"errors planted at a rate of {self.noise:g}"] if self.noise else []
         details += [f"seed {self.seed}"] if self.draws else []
-        return f"{said} ({', '.join(details)})" if details else said
+        if not details:
+            return said
+        said = "greedy decoding" if said == "greedy" else said
+        return f"{said} ({', '.join(details)})"
 
 
 GREEDY = Decoding()

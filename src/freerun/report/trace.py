@@ -28,9 +28,9 @@ class Piece:
     """Neighbouring actions of one kind.
 
     Attributes:
-        kind: `standing` tokens remain; so does one that is `replacing`, where another stood that
-            was withdrawn; `withdrawn` ones do not remain; `withdrawing` are backspaces, and `idle`
-            those that found nothing to withdraw.
+        kind: `standing` tokens remain; so do those that are `replacing`, in whose place another one
+            was withdrawn last; `withdrawn` ones do not remain; `withdrawing` are backspaces, and
+            `idle` those that found nothing to withdraw.
         text: what the tokens say; of backspaces, as many `BACKSPACE`.
         opens: whether it begins what is withdrawn as a whole.
         closes: whether it ends that.
@@ -106,22 +106,21 @@ def _steps(actions: Sequence[int], vocabulary: Vocabulary) -> list[_Step]:
     """The actions one by one, up to eos."""
     steps: list[_Step] = []
     stack: list[_Step] = []
-    removed: int | None = None  # the token that the action before withdrew
+    removed: dict[int, int] = {}  # by place, the token that was withdrawn there last
     for token in actions:
         if token == vocabulary.eos:
             break
         before = [step.token for step in stack]
-        if token == vocabulary.backspace:
-            steps.append(_Step(token, before, "withdrawing" if stack else "idle"))
-            removed = None
-            if stack:
-                top = stack.pop()
-                top.kind, removed = "withdrawn", top.token
-        else:
-            replaces = removed is not None and removed != token
+        if token != vocabulary.backspace:
+            replaces = removed.pop(len(stack), token) != token
             steps.append(_Step(token, before, "replacing" if replaces else "standing"))
             stack.append(steps[-1])
-            removed = None
+        elif stack:
+            steps.append(_Step(token, before, "withdrawing"))
+            top = stack.pop()
+            top.kind, removed[len(stack)] = "withdrawn", top.token
+        else:
+            steps.append(_Step(token, before, "idle"))
     depth = 0
     for step in steps:
         if step.kind == "withdrawn":
