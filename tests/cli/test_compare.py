@@ -99,7 +99,7 @@ def test_an_interrupted_comparison_goes_on(run, tmp_path, monkeypatch):
         (["digits", "--output", "x", "--config", "setting.yaml"], "setting.yaml, line 1: methods: "
          "method 'ss': unknown setting 'shedule'; did you mean 'schedule'?"),
         (["digits", "--output", "x", "--config", "seed.yaml"], "seed.yaml, line 1: unknown setting "
-         "'training.sed'; did you mean 'task.seed'?"),
+         "'training.sed'; did you mean 'decoding.seed'?"),
         (["digits", "--output", "taken"], "taken: it holds notes.txt but no comparison; choose "
          "another output directory"),
         (["digits", "--output", "taken/notes.txt/x"], "taken/notes.txt/x: cannot write there (Not "

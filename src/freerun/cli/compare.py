@@ -12,6 +12,7 @@ from freerun import report
 from freerun.cli.experiment import chosen_task, first_process, options_of, training_of
 from freerun.cli.models import chosen_model
 from freerun.comparison import compare, methods_of
+from freerun.evaluate import Decoding
 from freerun.settings import SettingError
 
 SUMMARY = "Train several methods on a task alike, and show how they differ when they run freely."
@@ -63,6 +64,9 @@ def run(words: list[str]) -> None:
         return
     named = chosen_model(words[1:], chosen, init=False)
     options = options_of("compare", chosen, named, Compare, SUMMARY, USAGE, top=("budget",))
+    options.add(
+        Decoding, "how the test set is decoded", prefix="decoding.", skip=["beam", "length_penalty"]
+    )
     options.epilog += METHODS
     options.parse(words[1:])
     own = options.build(Compare, "compare")
@@ -78,6 +82,7 @@ def run(words: list[str]) -> None:
         model=named.build(options),
         training=training_of(options),
         beam=own.beam,
+        decoding=options.build(Decoding, "decoding"),
         command=shlex.join(["freerun", "compare", *words]),
         quiet=own.quiet,
     )

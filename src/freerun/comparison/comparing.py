@@ -18,7 +18,7 @@ from freerun.comparison.plan import Plan
 from freerun.comparison.results import Run, results_of, write_results
 from freerun.comparison.specs import Given, methods_of
 from freerun.errors import CheckpointError
-from freerun.evaluate import Decoding, evaluate
+from freerun.evaluate import GREEDY, Decoding, check_decoding, evaluate
 from freerun.methods.base import Method, check_method, needs_backspace, suited
 from freerun.policies.huggingface import HuggingFacePolicy
 from freerun.policies.settings import ModelSettings, RecurrentSettings
@@ -57,6 +57,7 @@ def compare(
     model: ModelSettings | None = None,
     training: TrainingSettings | None = None,
     beam: int | None = None,
+    decoding: Decoding = GREEDY,
     command: str | None = None,
     quiet: bool = False,
 ) -> Comparison:
@@ -77,7 +78,8 @@ def compare(
         training: how long and how fast; left out, what suits the task. With `budget` set, all train
             for equal time instead of equal updates.
         beam: how many hypotheses to keep where the test set is also decoded by beam search; left
-            out, it is decoded greedily alone.
+            out, it is not.
+        decoding: how the test set is decoded in any case.
         command: the command line, to be kept with the results.
         quiet: show no progress.
 
@@ -102,7 +104,8 @@ def compare(
     output = Path(output)
     plan.check(output)
     data = plan.model.load(task)
-    suitable(plan.methods, plan.model, plan.training, task, data, output)
+    decodings = [decoding, *([] if beam is None else [Decoding(beam=beam)])]
+    suitable(plan.methods, plan.model, plan.training, task, data, output, decodings=decodings)
     majority = task.majority(data)
     process = PartialState()
     process.wait_for_everyone()
@@ -112,8 +115,8 @@ def compare(
     console = Console(stderr=True, quiet=quiet, highlight=False)
     for note in data.notes:
         console.print(note, style="dim", markup=False)
-    runs = _runs(plan, data, beam, output, console, quiet)
-    results = results_of(plan, data, majority, runs, command, beam)
+    runs = _runs(plan, data, decodings, output, console, quiet)
+    results = results_of(plan, data, majority, runs, command, beam, decoding)
     files = []
     if process.is_main_process:
         files = [write_results(results, output), *report.draw(results, output)]
@@ -141,6 +144,8 @@ def suitable(
     task: Task,
     data: Data,
     output: Path,
+    *,
+    decodings: Sequence[Decoding] = (),
 ) -> None:
     """See before training that methods and settings suit the task and the device.
 
@@ -157,9 +162,11 @@ def suitable(
         training.arguments(output, task, quiet=True)
         for _, same in groupby(sorted(methods.values(), key=needs_backspace), needs_backspace):
             group = list(same)
-            policy = model.build(data_for(data, group[0], model).codec)
+            policy: Any = model.build(data_for(data, group[0], model).codec)
             training.check(policy)
             check_data(policy, data)
+            for decoding in decodings:
+                check_decoding(policy, data.test, decoding)
             if isinstance(policy, HuggingFacePolicy):
                 for method in group:
                     rehearse(policy, method, data, training)
@@ -170,7 +177,12 @@ def suitable(
 
 
 def _runs(
-    plan: Plan, data: Data, beam: int | None, output: Path, console: Console, quiet: bool
+    plan: Plan,
+    data: Data,
+    decodings: Sequence[Decoding],
+    output: Path,
+    console: Console,
+    quiet: bool,
 ) -> dict[str, list[Run]]:
     """Train and evaluate; runs that are finished already are only loaded."""
     planned = list(plan.runs())
@@ -195,9 +207,8 @@ def _runs(
             data.test,
             batch_size=plan.training.eval_batch_size,
         )
-        test = whole()
-        searched = None if beam is None else whole(decoding=Decoding(beam=beam))
-        runs[name].append(Run(run, test, searched))
+        test, *searched = (whole(decoding=decoding) for decoding in decodings)
+        runs[name].append(Run(run, test, *searched))
         metric = plan.task.metric
         figure = f"{test.metrics[metric] * scale(metric):.2f} {unit(metric)}".strip()
         spent = f"{run.updates:,} updates in {run.seconds:.0f} s"

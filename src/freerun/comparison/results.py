@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from freerun.comparison.plan import Plan
-from freerun.evaluate import Evaluation
+from freerun.evaluate import GREEDY, Decoding, Evaluation
 from freerun.report import Summary, summary
+from freerun.settings import values_of
 from freerun.tasks import Data
 from freerun.tasks.files import write_text
 from freerun.trainer import Fit
@@ -51,6 +52,7 @@ def results_of(
     runs: Mapping[str, Sequence[Run]],
     command: str | None = None,
     beam: int | None = None,
+    decoding: Decoding = GREEDY,
 ) -> dict[str, Any]:
     """The contents of results.json (see docs/results.md).
 
@@ -61,6 +63,7 @@ def results_of(
         runs: the runs of every variant, in the order of the seeds.
         command: the command line.
         beam: the hypotheses of beam search, where test was also decoded so.
+        decoding: how test was decoded in any case.
     """
     base = plan.base
     record = plan.record()
@@ -79,6 +82,7 @@ def results_of(
         **record,
         "base": base,
         "majority": dict(majority),
+        "decoding": values_of(decoding),
         "beam": beam,
         "command": command,
         "versions": _versions(),
@@ -101,7 +105,7 @@ def _entry(
     runs: Sequence[Run], metrics: Mapping[str, float], base: Sequence[Run] | None
 ) -> dict[str, Any]:
     """The results of one variant."""
-    test = list(runs[0].metrics)
+    test = _names(runs)
     dev = [name for name in runs[0].fit.dev if name in metrics]
     per_update = [run.fit.seconds_per_update for run in runs]
     errors = [run.test.error_by_position for run in runs]
@@ -116,7 +120,7 @@ def _entry(
                     for run, other in zip(runs, base, strict=True)
                 ]
             )
-            for name in test
+            for name in _names([*runs, *base])
         }
         others = [run.fit.seconds_per_update for run in base]
         relative = summary([own / other for own, other in zip(per_update, others, strict=True)])
@@ -137,6 +141,11 @@ def _entry(
             "count": runs[0].test.count_by_position,
         },
     }
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The metrics on test that all runs have: shares of nothing are left out of a run's."""
+    return [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
 
 
 def _versions() -> dict[str, Any]:

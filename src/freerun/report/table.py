@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from freerun.evaluate import Decoding
 from freerun.report.labels import arrow, label, scale, shown, unit
 
 NAME_WIDTH = 19
@@ -18,10 +19,10 @@ NAME_WIDTH = 19
 def table(results: Mapping[str, Any]) -> Table:
     """The table of a comparison, from the contents of its results.json.
 
-    For every method it has the metrics of greedy free-running outputs on test, under each the
-    difference to MLE seed by seed, and the time of an update relative to MLE; where test was also
-    decoded by beam search, a row more. Last comes what a guess scores that never looks at its
-    source. With up to three metrics it fits 80 columns.
+    For every method it has the metrics of free-running outputs on test, under each the difference
+    to MLE seed by seed, and the time of an update relative to MLE; where test was also decoded by
+    beam search, a row more. Last comes what a guess scores that never looks at its source. With up
+    to three metrics it fits 80 columns.
     """
     base, metrics = results["base"], list(results["majority"])
     found = Table(box=box.SIMPLE_HEAD, title=_title(results), title_style="bold", pad_edge=False)
@@ -48,7 +49,9 @@ def legend(results: Mapping[str, Any]) -> str:
     """What the figures of the table are, in a few lines."""
     base, count = results["base"], len(results["seeds"])
     spread = f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
-    lines = [f"Test set, free-running, greedy decoding; {spread}."]
+    how = Decoding(**results.get("decoding", {})).how
+    how = "greedy decoding" if how == "greedy" else how
+    lines = [f"Test set, free-running, {how}; {spread}."]
     if beam := results.get("beam"):
         lines.append(f"Beam {beam}: beam search with {beam} hypotheses, by the same models.")
     if base is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from freerun.evaluate import Decoding
+from freerun.evaluate import GREEDY, Decoding
 from freerun.methods.base import Method
 from freerun.policies.huggingface import CausalPolicy, HuggingFacePolicy, Seq2SeqPolicy
 from freerun.settings import values_of
@@ -132,7 +132,8 @@ class Card:
         if not self.metrics:
             return ""
         beam = self.decoding.beam
-        how = "greedily" if beam == 1 else f"by a beam search of size {beam}"
+        how = f"by a beam search of size {beam}" if beam > 1 else f"by {self.decoding.how}"
+        how = "greedily" if self.decoding == GREEDY else how
         figures = {_words(name): f"{value:.4g}" for name, value in self.metrics.items()}
         return (
             f"## Results\n\nOf outputs that the model wrote by itself, {how}, for the evaluation "
