@@ -5,17 +5,19 @@ from __future__ import annotations
 import json as json_module
 from dataclasses import dataclass
 
+from freerun.cli.decoding import check_decodable
 from freerun.cli.examples import Split, check_folder, examples_of
-from freerun.cli.figures import figures
+from freerun.cli.figures import counts, figures
 from freerun.cli.options import Options
 from freerun.evaluate import Decoding, evaluate, teacher_forced_loss
+from freerun.settings import values_of
 from freerun.tasks.files import write_text
 from freerun.trainer import load_policy
 from freerun.trainer.rehearsal import check_lengths
 from freerun.trainer.threads import limit_threads
 
 SUMMARY = "Measure how good a trained model's outputs are when it runs freely."
-USAGE = "CHECKPOINT [--split {test,dev}] [--data PATH] [--beam N] [--json FILE]"
+USAGE = "CHECKPOINT [--split {test,dev}] [--data PATH] [--beam N] [--sample] [--json FILE]"
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,13 @@ def run(words: list[str]) -> None:
     policy, codec = load_policy(own.checkpoint)
     task, examples, name = examples_of(own.checkpoint, codec, own.split, own.data)
     check_lengths(policy, examples, name)
+    check_decodable(policy, examples, decoding)
     found = evaluate(policy, task, codec, examples, decoding=decoding, batch_size=own.batch_size)
     loss = teacher_forced_loss(policy, examples, batch_size=own.batch_size)
-    how = "greedy" if decoding.beam == 1 else f"beam {decoding.beam}"
-    print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {how}:")
+    print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {decoding.how}:")
     print(figures(found.metrics))
+    if found.backspaces is not None:
+        print(*counts(found.backspaces), sep="\n")
     signatures = task.signatures()
     if signatures:
         print(*signatures.values(), sep="\n")
@@ -71,9 +75,9 @@ def run(words: list[str]) -> None:
             "checkpoint": own.checkpoint,
             "examples_of": name,
             "examples": len(examples),
-            "beam": decoding.beam,
-            "length_penalty": decoding.length_penalty,
+            "decoding": values_of(decoding),
             "metrics": found.metrics,
+            "backspaces": values_of(found.backspaces) or None,
             "signatures": signatures,
             "teacher_forced_loss": loss,
             "error_by_position": found.error_by_position,
