@@ -3,7 +3,7 @@
 import torch
 
 
-def padded(rows, pad, *, more=0):
+def padded(rows, pad=0, *, more=0):
     """Rows as a tensor and its mask, with `more` columns than the longest needs."""
     width = max(map(len, rows), default=0) + more
     values = torch.full((len(rows), width), pad)
