@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from freerun.evaluate import Decoding, evaluate, teacher_forced_loss
+from freerun.settings import values_of
 from freerun.tasks import Digits
 from freerun.trainer import load_policy
 from tests.cli.tiny import MODEL, TRAINING
@@ -52,9 +53,9 @@ def test_figures_are_written_where_asked(run, trained, figures, tmp_path):
         "checkpoint": str(trained),
         "examples_of": "dev",
         "examples": 12,
-        "beam": 3,
-        "length_penalty": 0.5,
+        "decoding": values_of(Decoding(beam=3, length_penalty=0.5)),
         "metrics": pytest.approx(found.metrics),
+        "backspaces": None,
         "signatures": {},
         "teacher_forced_loss": pytest.approx(loss),
         "error_by_position": pytest.approx(found.error_by_position),

@@ -73,6 +73,16 @@ def yaml(tmp_path):
     return write
 
 
+@pytest.mark.parametrize("words", [["--in-ner.size", "3"], ["--in-ner.size=3"]])
+def test_dashes_are_as_good_as_underscores(words):
+    found = Options("tool", "[SETTINGS]", "Does it.")
+    found.add(Inner, "the inner", prefix="in_ner.")
+    found.parse([*words, "--in_ner.kind", "y"])
+    assert found.build(Inner, "inner") == Inner(size=3, kind="y")
+    with pytest.raises(SettingError, match=r"^unknown option --in-ner\.sice; did you mean"):
+        found.parse(["--in-ner.sice", "3"])
+
+
 def test_defaults(options):
     options.parse(["here"])
     assert options.build(Own, "own") == Own("here")

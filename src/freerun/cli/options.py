@@ -123,6 +123,8 @@ class Options:
     def parse(self, arguments: list[str]) -> None:
         """Read flags, and the YAML file that `--config` names; flags win.
 
+        Dashes in the name of a flag are as good as underscores.
+
         Prints the help and exits where it is asked for.
 
         Raises:
@@ -130,6 +132,8 @@ class Options:
             SettingError: where a setting is unknown, or a value is wrong.
             DataError: where the YAML file cannot be read.
         """
+        known = self._flags()
+        arguments = [underscored(word, known) for word in arguments]
         found, rest = self._parser().parse_known_args(arguments)
         see = f"see {self.command} --help"
         for argument in rest:
@@ -137,7 +141,7 @@ class Options:
                 flag = argument.partition("=")[0]
                 if flag[2:] in self.elsewhere:
                     raise SettingError(f"{flag} {self.elsewhere[flag[2:]]}")
-                nearest = did_you_mean(flag, self._flags(), see)
+                nearest = did_you_mean(flag, known, see)
                 raise SettingError(f"unknown option {flag}{nearest}")
             raise UsageError(f"{argument!r} is not expected here; {see}")
         flags = {name: value for name, value in vars(found).items() if value is not None}
@@ -241,6 +245,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
+
+
+def underscored(word: str, flags: Collection[str]) -> str:
+    """A flag with underscores where it was written with dashes; other words as they are."""
+    flag, equals, value = word.partition("=")
+    named = f"--{flag[2:].replace('-', '_')}"
+    return named + equals + value if flag.startswith("--") and named in flags else word
 
 
 def is_free(kind: Any) -> bool:
