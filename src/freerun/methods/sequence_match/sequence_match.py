@@ -125,7 +125,7 @@ class SequenceMatch(Noise):
         walk = walked(policy, batch.source, actions, mask)
         beta = self.cloning(clock)
         total = behaviour_cloning_loss(walk)
-        metrics = {"behaviour_cloning": total.detach() / mask.sum(), "beta": torch.tensor(beta)}
+        metrics = {"behaviour_cloning": total.detach() / count, "beta": torch.tensor(beta)}
         if beta < 1 and len(self.buffer):
             own = self.buffer.draw(self._numbers(batch, clock), policy.vocabulary.pad)
             theirs = walked(policy, own.source, own.actions, own.mask)
@@ -133,7 +133,7 @@ class SequenceMatch(Noise):
                 walk, theirs, divergence=self.divergence, alpha=self.alpha, gamma=self.gamma
             )
             total = beta * total + (1 - beta) * matched
-            metrics["sequence_match"] = matched.detach() / mask.sum()
+            metrics["sequence_match"] = matched.detach() / count
             metrics["outside_domain"] = outside
             metrics |= self._of_own(policy.vocabulary, own, theirs, clock)
         return Outcome(total, count, metrics)
