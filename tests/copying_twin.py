@@ -1,9 +1,9 @@
 """Action sequences as the paper's copying scheme reads them: the twin of trees of prefixes.
 
-Cundy, Ermon 2024, arXiv 2306.05426, section 4.3: a network is fed one token for every action. A
-token that is written is fed at the next position. After a backspace, what is then on top is fed
-once more, at its own position, and both what was withdrawn and the older copy are hidden from all
-that follows. So the output at each place scores the next action.
+Cundy, Ermon 2024, arXiv 2306.05426: a network is fed one token for every action. A token that is
+written is fed at the next position. After a backspace, what is then on top is fed once more, at its
+own position, and both what was withdrawn and the older copy are hidden from all that follows. So
+the output at each place scores the next action.
 """
 
 import torch

@@ -41,8 +41,8 @@ def noised(
 ) -> Noised:
     """Plant errors before target tokens, eos too, each followed by its withdrawal.
 
-    Cundy, Ermon 2024, arXiv 2306.05426, section 3.2. With probability `rate`, before a token come
-    1 … `most` wrong ones, their number uniform, and as many backspaces. Each wrong one is drawn
+    Cundy, Ermon 2024, arXiv 2306.05426. With probability `rate`, before a token come 1 … `most`
+    wrong ones, their number uniform, and as many backspaces. Each wrong one is drawn
     from the alternatives of the token that they stand before; where it has none, no error is
     planted. What remains is the target.
 
@@ -83,4 +83,4 @@ def noised(
         planted.scatter_(1, place, True)
     lengths = ends[:, -1:] if target.shape[1] else ends.new_zeros(len(ends), 1)
     there = torch.arange(width, device=target.device) < lengths
-    return Noised(actions[:, :width].masked_fill(~there, pad), there, planted[:, :width] & there)
+    return Noised(actions[:, :width].masked_fill(~there, pad), there, planted[:, :width])

@@ -1,6 +1,6 @@
 """Divergences between occupancies, by the function φ that each puts on implied rewards.
 
-Cundy, Ermon 2024, *SequenceMatch*, arXiv 2306.05426, section 3; Garg et al. 2021, *IQ-Learn*, arXiv
+Cundy, Ermon 2024, *SequenceMatch*, arXiv 2306.05426; Garg et al. 2021, *IQ-Learn*, arXiv
 2106.12142. With data p and model q, the divergence is sup_x E_p[φ(x)] - E_q[x]. Every φ is concave,
 and is shifted so that φ(0) = 0 and φ'(0) = 1: for small rewards all are the same.
 """

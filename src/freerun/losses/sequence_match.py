@@ -88,9 +88,13 @@ def sequence_match_loss(
     """-J, summed over data sequences, and the share of rewards where φ had to be continued.
 
     J = E_data[ Σ_t γ^t·(1/α)·φ(α·r(s_t, a_t)) ] - ½·E_data[ Σ_t γ^t·(V(s_t) - γ·V(s_{t+1})) ]
-    - ½·E_model[ Σ_t γ^t·(V(u_t) - γ·V(u_{t+1})) ], equation 12. Eos is absorbing: a sequence that
-    ended after N actions stays in s_N for ever, with reward (1-γ)·V(s_N), and these terms are added
-    as the sums that they tend to. A sequence that was cut short adds nothing of the kind.
+    - ½·E_model[ Σ_t γ^t·(V(u_t) - γ·V(u_{t+1})) ]. Eos is absorbing: a sequence that ended after N
+    actions stays in s_N for ever, with reward (1-γ)·V(s_N), and these terms are added as the sums
+    that they tend to. A sequence that was cut short adds nothing of the kind.
+
+    The sums of values telescope. So the half of a model sequence that ended is -½·V(u_0): what was
+    written in it counts through the penalty of chi2_mixture alone, and of one that was cut short,
+    through its last state too.
 
     For chi2_mixture, φ(x) = x, and -(α/4)·(Σ_t γ^t·r² over data + Σ_t γ^t·r² over model) is added:
     then the divergence is 2·χ²(data ‖ ½·(data + model)).

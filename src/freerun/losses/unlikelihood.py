@@ -18,7 +18,7 @@ def token_unlikelihood(
 ) -> Float[Tensor, ""]:
     """-Σ_t Σ_{c∈C_t} log(1 - p_t(c)), where C_t are the tokens before y_t of its sequence but y_t.
 
-    Equation 4; each token of C_t counts once, and what precedes the targets is not looked at.
+    Each token of C_t counts once, and what precedes the targets is not looked at.
 
     Args:
         scores: unnormalised scores of the cells that are true in `mask`, row by row.
@@ -39,7 +39,7 @@ def token_unlikelihood(
 def sequence_unlikelihood(
     scores: Float[Tensor, "n a"], tokens: Int[Tensor, "n"]
 ) -> Float[Tensor, ""]:
-    """-Σ_i log(1 - p_i(x_i)) over tokens that should not have been written; equation 8.
+    """-Σ_i log(1 - p_i(x_i)) over tokens that should not have been written.
 
     In the paper these are the tokens of the model's own continuations that `repeated_ngrams` names.
 
@@ -54,7 +54,7 @@ def sequence_unlikelihood(
 def repeated_ngrams(
     tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], *, size: int = 4
 ) -> Bool[Tensor, "b t"]:
-    """Which tokens are part of an n-gram that its sequence has had before; equation 9.
+    """Which tokens are part of an n-gram that its sequence has had before.
 
     As in the authors' code, the two may overlap.
 
@@ -89,9 +89,9 @@ def _log_without(
     Only the best token of a row can have more than one half. For it, what the others have is
     summed; for the rest, 1 - p loses no digits.
     """
-    best = scores.argmax(-1, keepdim=True)
-    whole = scores.logsumexp(-1)
-    rest = scores.scatter(-1, best, -math.inf).logsumexp(-1) - whole
-    is_best = best[rows, 0] == tokens
-    log_probs = scores[rows, tokens] - whole[rows]
-    return torch.where(is_best, rest[rows], torch.log1p(-log_probs.masked_fill(is_best, -1).exp()))
+    is_best = scores.argmax(-1)[rows] == tokens
+    whole = scores.logsumexp(-1)[rows]
+    log_probs = (scores[rows, tokens] - whole).masked_fill(is_best, -1)
+    others = scores[rows[is_best]].scatter(-1, tokens[is_best, None], -math.inf).logsumexp(-1)
+    found = torch.log1p(-log_probs.exp())
+    return found.masked_scatter(is_best, others - whole[is_best])
