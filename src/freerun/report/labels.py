@@ -12,8 +12,14 @@ _PROPER = {
     "gleu": "GLEU",
     "f1": "F1",
     "hamming_error": "Hamming error",
+    "mauve": "MAUVE",
+    "ms_jaccard": "MS-Jaccard",
 }
-_OF_A_HUNDRED = {"bleu", "chrf", "gleu"}
+_NO_SHARES = {"bleu", "chrf", "gleu", "entropy"}
+"""Metrics that are shown as they are: out of a hundred, or in nats."""
+_LOWER = {"repetition"}
+_LIKE_PEOPLE = {"entropy"}
+"""Metrics of which neither more nor less is better, but what people's texts have."""
 
 
 def label(metric: str) -> str:
@@ -24,23 +30,25 @@ def label(metric: str) -> str:
 
 
 def unit(metric: str) -> str:
-    """The unit that a metric is shown in: per cent, or nothing where it is out of 100 anyway."""
-    return "" if _of_a_hundred(metric) else "%"
+    """The unit that a metric is shown in: per cent, or nothing where it is no share."""
+    return "" if _plain(metric) in _NO_SHARES else "%"
 
 
 def scale(metric: str) -> float:
     """What a metric is multiplied by to be shown in its unit."""
-    return 1.0 if _of_a_hundred(metric) else 100.0
-
-
-def _of_a_hundred(metric: str) -> bool:
-    """Whether a metric is out of a hundred anyway, of greedy outputs or of beam search."""
-    return metric.removeprefix("beam_") in _OF_A_HUNDRED
+    return 1.0 if _plain(metric) in _NO_SHARES else 100.0
 
 
 def arrow(metric: str) -> str:
-    """The direction of better: ↓ for errors, ↑ for all else."""
-    return "↓" if metric.endswith("_error") else "↑"
+    """The direction of better: ↓ for errors and repetition, none for entropy, ↑ for all else."""
+    if _plain(metric) in _LIKE_PEOPLE:
+        return ""
+    return "↓" if metric.endswith("_error") or _plain(metric) in _LOWER else "↑"
+
+
+def _plain(metric: str) -> str:
+    """The name of a metric, of greedy outputs or of beam search."""
+    return metric.removeprefix("beam_")
 
 
 def shown(figure: Summary, factor: float, sign: str = "") -> str:

@@ -6,6 +6,8 @@ from freerun.tasks.arithmetic import Arithmetic
 from freerun.tasks.arithmetic_codec import ArithmeticCodec
 from freerun.tasks.base import Codec, Data, DataError, Examples, Sources, Splits, Task
 from freerun.tasks.codec import read_json
+from freerun.tasks.continuation import Continuation
+from freerun.tasks.continuation_codec import ContinuationCodec
 from freerun.tasks.digits import Digits, DigitsCodec
 from freerun.tasks.extras import MissingExtraError
 from freerun.tasks.ocr import Ocr, OcrCodec
@@ -26,6 +28,7 @@ TASKS: dict[str, type[Task]] = {
     "tagging": Tagging,
     "translation": Translation,
     "pairs": Pairs,
+    "text": Continuation,
 }
 """The tasks, by name."""
 
@@ -39,6 +42,7 @@ _CODECS: dict[str, type[Codec]] = {
         TaggingCodec,
         TranslationCodec,
         TextCodec,
+        ContinuationCodec,
     )
 }
 
@@ -61,6 +65,8 @@ __all__ = [
     "Arithmetic",
     "ArithmeticCodec",
     "Codec",
+    "Continuation",
+    "ContinuationCodec",
     "Data",
     "DataError",
     "Digits",

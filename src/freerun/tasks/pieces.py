@@ -137,7 +137,14 @@ class BytePairs:
 
     def join(self, symbols: Iterable[str]) -> str:
         """The text of tokens; bytes that are no UTF-8 become U+FFFD."""
-        return " ".join(self._decoder.decode(list(symbols)).split())
+        return " ".join(self.decode(symbols).split())
+
+    def decode(self, symbols: Iterable[str]) -> str:
+        """The text of tokens as it stands, with the space before the first word where it has one.
+
+        White space of other kinds is a space, so that it is one line.
+        """
+        return re.sub(r"\s", " ", str(self._decoder.decode(list(symbols))))
 
 
 def _library() -> Any:
