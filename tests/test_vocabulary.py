@@ -75,3 +75,32 @@ def test_special_tokens_are_tokens(special, message):
     with pytest.raises(ValueError, match=r" is -?\d+; ") as caught:
         Vocabulary(("a", "b"), **{"bos": 2, "pad": 3, **special})
     assert str(caught.value) == message
+
+
+def test_a_backspace_is_the_last_action():
+    words = Vocabulary.build(["a", "b"], eos=True, unknown=True)
+    found = words.with_backspace()
+    symbols = ("<unk>", "a", "b", "<eos>", "<backspace>")
+    assert found == Vocabulary(symbols, bos=5, pad=6, eos=3, backspace=4, unknown=0)
+    assert (found.actions, found.size) == (5, 7)
+    assert found.without_backspace() == words
+    assert words.without_backspace() is words
+
+
+def test_special_tokens_among_the_actions_stay_where_they_are():
+    words = Vocabulary(("<s>", "</s>", "a"), bos=0, pad=1, eos=1)
+    symbols = ("<s>", "</s>", "a", "<backspace>")
+    assert words.with_backspace() == Vocabulary(symbols, bos=0, pad=1, eos=1, backspace=3)
+    assert words.with_backspace().without_backspace() == words
+
+
+def test_a_backspace_that_cannot_be():
+    words = Vocabulary.build("ab", eos=True).with_backspace()
+    with pytest.raises(ValueError, match=r"^the vocabulary has a backspace already$"):
+        words.with_backspace()
+    message = r"^without eos there is no backspace: outputs are as long as sources$"
+    with pytest.raises(ValueError, match=message):
+        Vocabulary.build("ab", eos=False).with_backspace()
+    odd = Vocabulary(("a", "<back>", "."), bos=3, pad=3, eos=2, backspace=1)
+    with pytest.raises(ValueError, match=r"^backspace is 1, but the last action is 2$"):
+        odd.without_backspace()

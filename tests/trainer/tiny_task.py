@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,12 +56,17 @@ class TinyCodec(Codec):
     letters: int = 4
     longest: int = 5
     eos: bool = True
+    backspace: bool = False
 
     features = None
 
     @property
     def target(self) -> Vocabulary:
-        return Vocabulary.build([chr(97 + i) for i in range(self.letters)], eos=self.eos)
+        found = Vocabulary.build([chr(97 + i) for i in range(self.letters)], eos=self.eos)
+        return found.with_backspace() if self.backspace else found
+
+    def with_backspace(self) -> Codec:
+        return replace(self, backspace=True) if self.eos else super().with_backspace()
 
     @property
     def factors(self) -> tuple[int, ...]:

@@ -22,8 +22,7 @@ def training_rows(config: Any, model: PreTrainedModel, token: int) -> Any:
         token: the token: its embedding, and where that is not tied to it, its row of the output.
 
     Raises:
-        ValueError: where adapters of this kind cannot train single rows, or only one of several
-            tables that an encoder-decoder reads.
+        ValueError: where adapters of this kind, or of this model, cannot train single rows.
     """
     if not hasattr(config, "trainable_token_indices"):
         raise ValueError(
@@ -88,18 +87,22 @@ def _names(model: PreTrainedModel) -> tuple[str, str | None]:
     """What the table of embeddings is called, and that of the output, unless they are one.
 
     Raises:
-        ValueError: where an encoder-decoder reads other tables than that of the output.
+        ValueError: where peft would not train all that reads the rows, or leave something out.
     """
     embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
-    names = {id(module): name for name, module in model.named_modules(remove_duplicate=False)}
-    if output.weight is embedding.weight:
-        return names[id(embedding)], None
-    if model.config.is_encoder_decoder:
+    names = {id(module): name for name, module in model.named_modules()}
+    tied = output.weight is embedding.weight
+    fault = None
+    if getattr(output, "bias", None) is not None:
+        fault = "its output has a bias, which peft would leave out"
+    elif model.config.is_encoder_decoder and not tied:
+        fault = "its output is not tied to its embeddings"
+    if fault is not None:
         raise ValueError(
             f"adapters of {type(model).__name__} cannot train the row of a new token, the "
-            "backspace: its output is not tied to its embeddings"
+            f"backspace: {fault}"
         )
-    return names[id(embedding)], names[id(output)]
+    return names[id(embedding)], None if tied else names[id(output)]
 
 
 def _whole(config: Any, name: str) -> bool:

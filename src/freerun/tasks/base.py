@@ -96,7 +96,7 @@ class Codec(ABC):
         """
         if self.target.backspace is not None:
             return self
-        reason = f"a {type(self).__name__} knows none"
+        reason = f"{type(self).__name__} knows none"
         if self.target.eos is None:
             reason = "its outputs end with their source, not by a token"
         raise ValueError(f"the task {self.task} has no backspace: {reason}")
