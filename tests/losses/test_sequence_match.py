@@ -376,6 +376,25 @@ def test_rows_that_were_not_asked_for_have_no_scores():
     close(found.values, whole.values)
 
 
+def test_what_was_not_scored_is_no_number():
+    """Cloning does without the last states; a loss that needs what is missing shows it."""
+    scores, rows, tops, actions, mask, ended = scored()
+    scores.requires_grad_()
+    without = rows.clone()
+    without[0, 2] = without[1, 1] = False  # the states after the last actions
+    found = Walk.of(scores[[0, 1, 3]], without, tops, actions, mask, ended)
+    assert found.values.isnan().int().tolist() == [[0, 0, 0, 1], [0, 1, 1, 1]]
+    whole = Walk.of(scores, rows, tops, actions, mask, ended)
+    losses = behaviour_cloning_loss(found), behaviour_cloning_loss(whole)
+    close(*losses)
+    close(*[torch.autograd.grad(loss, scores, retain_graph=True)[0] for loss in losses])
+    assert bool(sequence_match_loss(found, whole)[0].isnan())
+    without[0, 1] = False
+    found = Walk.of(scores[[0, 3]], without, tops, actions, mask, ended)
+    assert found.chosen.isnan().int().tolist() == [[0, 1, 0], [0, 0, 0]]
+    assert bool(behaviour_cloning_loss(found).isnan())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_scores_in_half_precision_are_summed_in_single(dtype):
     scores, *rest = scored(dtype)

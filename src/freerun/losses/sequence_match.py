@@ -51,19 +51,24 @@ class Walk:
 
         Args:
             scores: of the rows that are true in `rows`, row by row.
-            rows: the rows of the network that were scored; every top must be among them.
+            rows: the rows of the network that were scored. What another row would tell is NaN, such
+                as the value of the last state, which behaviour cloning can do without.
             tops: the row that scores each action, and the row of the state after the last.
             actions: tokens, eos and backspaces.
             mask: true on actions, false on the padding that follows them.
             ended: whether the last action is eos.
         """
-        scores = _single(scores)
+        scores, known = _single(scores), rows.gather(1, tops)
         numbers = (rows.flatten().cumsum(0) - 1).view_as(rows).gather(1, tops)
-        before = numbers[:, :-1]
-        chosen = scores.new_zeros(mask.shape).masked_scatter(
-            mask, scores[before[mask], actions[mask]]
+        taken = scores[numbers[:, :-1][mask], actions[mask]]
+        chosen = scores.new_zeros(mask.shape).masked_scatter(mask, taken)
+        values = scores.logsumexp(-1)[numbers]
+        return cls(
+            chosen.masked_fill(mask & ~known[:, :-1], torch.nan),
+            values.masked_fill(~known, torch.nan),
+            mask,
+            ended,
         )
-        return cls(chosen, scores.logsumexp(-1)[numbers], mask, ended)
 
     @property
     def lengths(self) -> Int[Tensor, "b"]:
