@@ -14,10 +14,10 @@ from freerun.comparison.comparing import seeds_of
 from freerun.comparison.plan import digest
 from freerun.errors import CheckpointError
 from freerun.evaluate import Decoding, evaluate
-from freerun.methods import MLE, ScheduledSampling
+from freerun.methods import MLE, BehaviourCloning, ScheduledSampling
 from freerun.policies.settings import RecurrentSettings
-from freerun.report import MissingPlotsError, summary
-from freerun.settings import SettingError
+from freerun.report import MissingPlotsError, legend, summary
+from freerun.settings import SettingError, values_of
 from freerun.tasks import DataError, Digits, MissingExtraError, Spelling
 from freerun.trainer import TrainingSettings, load_policy
 from tests.full import FULL, full
@@ -183,6 +183,44 @@ def test_beam_search_beside_greedy_decoding(finished, tmp_path):
         for own, base in zip(found["half"], found["mle"], strict=True)
     ]
     assert list(again.results["majority"]) == ["character_error", "exact_match"]
+
+
+def test_another_decoding_trains_nothing_anew_and_is_kept(finished, tmp_path):
+    comparison, output = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(output, copy)
+    times = {path: path.stat().st_mtime_ns for path in copy.glob("*/*/model.safetensors")}
+    decoding = Decoding(sample=True, temperature=2.0, seed=5)
+    again = compare(TASK, METHODS, output=copy, **{**SMALL, "seeds": 2, "decoding": decoding})
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert comparison.results["decoding"] == values_of(Decoding())
+    assert again.results["decoding"] == values_of(decoding)
+    data = TASK.load()
+    for name in METHODS:
+        policies = [load_policy(copy / name / f"seed-{seed}")[0] for seed in (0, 1)]
+        runs = [
+            evaluate(policy, TASK, data.codec, data.test, decoding=decoding) for policy in policies
+        ]
+        expected = summary([run.metrics["character_error"] for run in runs])
+        assert figures(again.results, name) == expected
+        assert again.results["methods"][name]["dev"] == comparison.results["methods"][name]["dev"]
+    assert legend(again.results).startswith(
+        "Test set, free-running, sampling (temperature 2, seed 5); mean"
+    )
+    assert legend(comparison.results).startswith("Test set, free-running, greedy decoding; mean")
+
+
+def test_methods_with_a_backspace_have_figures_that_mle_has_not(tmp_path):
+    methods = {"mle": MLE(), "cloning": BehaviourCloning(noise=0.3)}
+    training = replace(TRAINING, updates=30, evaluate_every=30, learning_rate=0.02)
+    settings = {**SMALL, "seeds": 2, "training": training, "decoding": Decoding(sample=True)}
+    results = compare(TASK, methods, output=tmp_path / "out", **settings).results
+    mle, cloning = results["methods"]["mle"], results["methods"]["cloning"]
+    assert list(mle["test"]) == ["character_error", "exact_match"]
+    assert list(cloning["test"])[:3] == ["character_error", "exact_match", "backspace_rate"]
+    assert all(rate > 0 for rate in cloning["test"]["backspace_rate"]["values"])
+    assert list(cloning["difference_to_mle"]) == ["character_error", "exact_match"]
+    assert "backspace_rate" in cloning["learning_curves"][0][-1]
 
 
 def test_a_beam_of_one_is_refused(refuses):

@@ -163,7 +163,9 @@ def test_the_logged_loss_is_the_mean_per_token(tmp_path):
     assert found.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("decoding", [Decoding(), Decoding(beam=3)])
+@pytest.mark.parametrize(
+    "decoding", [Decoding(), Decoding(beam=3), Decoding(sample=True, temperature=2.0, seed=3)]
+)
 def test_evaluation_runs_freely_and_names_what_does_not(tmp_path, decoding):
     found = trainer(
         tmp_path, arguments={"per_device_eval_batch_size": 5}, decoding=decoding, model=policy()
