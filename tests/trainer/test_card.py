@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from transformers import TrainingArguments
 
+from freerun.evaluate import Decoding
 from freerun.methods import MLE, ScheduledSampling
 from freerun.policies.settings import RecurrentSettings
+from freerun.trainer.card import Card
+from tests.helpers import tiny_policy
 from tests.trainer.huggingface import DATA, lora, trainer
 from tests.trainer.tiny_models import tiny_model
+from tests.trainer.tiny_task import Tiny
 
 
 def card_of(folder):
@@ -89,3 +94,23 @@ def test_the_card_of_a_recurrent_policy(tmp_path):
     assert front["library_name"] == "freerun"
     assert "pipeline_tag" not in front
     assert "Plain transformers" not in body
+
+
+@pytest.mark.parametrize(
+    ("decoding", "how"),
+    [
+        (Decoding(), "greedily"),
+        (Decoding(beam=4), "by a beam search of size 4"),
+        (Decoding(sample=True, top_k=5), "by sampling (top-k 5, seed 0)"),
+        (
+            Decoding(noise=0.1),
+            "by greedy decoding (errors planted at a rate of 0.1, seed 0)",
+        ),
+    ],
+)
+def test_a_card_says_how_outputs_were_decoded(decoding, how):
+    training = TrainingArguments("unused", use_cpu=True).to_dict()
+    metrics = {"exact_match": 0.5, "backspace_rate": 0.25}
+    text = Card("sums", tiny_policy(), MLE(), Tiny(), decoding, training, 3, metrics).text()
+    assert f"Of outputs that the model wrote by itself, {how}, for the evaluation data" in text
+    assert "| backspace rate | 0.25 |\n" in text
