@@ -36,6 +36,7 @@ class Toy:
         least: the smallest.
         prompt: the tokens of a prompt.
         rows: those of a batch.
+        backspace: whether the last token of all withdraws the one before.
     """
 
     tokens: int = 1000
@@ -43,12 +44,14 @@ class Toy:
     least: int = 1
     prompt: int = 16
     rows: int = 64
+    backspace: bool = False
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The tokens, all of which can be written."""
-        pad = self.most + 1
-        return Vocabulary(tuple(map(str, range(self.tokens))), bos=pad, pad=pad, eos=EOS)
+        pad, last = self.most + 1, self.tokens - 1 if self.backspace else None
+        symbols = tuple(map(str, range(self.tokens)))
+        return Vocabulary(symbols, bos=pad, pad=pad, eos=EOS, backspace=last)
 
     def batch(self, device: torch.device, seed: int = 0, fixed: bool = False) -> Batch:
         """Prompts and targets; `fixed` ones are all as long as can be."""

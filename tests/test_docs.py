@@ -15,6 +15,7 @@ import torch
 
 from freerun.methods import METHODS, Clock
 from freerun.settings import settings_of, spelt
+from freerun.vocabulary import Vocabulary
 from tests.helpers import tiny_batch, tiny_policy
 from tests.pages import PAGES, ROOT, anchors, blocks, commands, links, name_of, sessions, tables
 from tests.reader import Reader, sample_data
@@ -93,10 +94,21 @@ def test_the_settings_on_a_page_are_those_of_the_class(page):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_page_of_a_method_names_what_is_logged(name):
-    policy = tiny_policy()
-    own = {"mle": {}, "searnn": {"cost": "edit_distance"}}
-    needed = own.get(name, {"schedule": "constant", "k": 0.5})
-    outcome = METHODS[name](**needed).loss(policy, tiny_batch(policy), Clock())
+    words = Vocabulary.build("ab", eos=True).with_backspace()
+    policy = tiny_policy(words=words)
+    coins = {"schedule": "constant", "k": 0.5}
+    needed = {
+        "scheduled_sampling": coins,
+        "differentiable_scheduled_sampling": coins,
+        "searnn": {"cost": "edit_distance"},
+        "sequence_match": {"warm_up": 0.0, "anneal": 0.0},
+    }
+    if name == "searnn":
+        policy = tiny_policy()
+    method, batch = METHODS[name](**needed.get(name, {})), tiny_batch(policy)
+    for step in range(2):
+        outcome = method.loss(policy, batch, Clock(step, 10))
+        getattr(method, "after_update", lambda *_: None)(None, Clock(step, 10))
     ((_, rows),) = tables(ROOT / "docs" / "methods" / f"{name}.md", "metrics")
     assert [row[0] for row in rows] == [f"`{metric}`" for metric in ("loss", *outcome.metrics)]
 

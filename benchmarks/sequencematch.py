@@ -1,0 +1,197 @@
+"""What SequenceMatch costs: against MLE, against copied rows, and to sample with backspaces.
+
+Run `python benchmarks/sequencematch.py --json sequencematch.json`. Ratios are of figures taken side
+by side in this run, for two models of 4 layers of 128; a key without the name of a model is the
+worst of them. Sampling is told in actions a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+
+import behind  # noqa: F401 - before transformers is imported
+import torch
+from copied import copied
+from searched import idle
+from searnn import peak
+from timing import ratio, seconds, side_by_side, write
+from torch import Tensor
+from toys import EOS, Toy
+from transformers.utils import logging
+
+from freerun.backspaces import any_token, noised, tree_of
+from freerun.batch import Batch
+from freerun.methods import MLE, Clock, Method, SequenceMatch
+from freerun.policies.huggingface import HuggingFacePolicy, adapt
+from freerun.randomness import uniform
+from freerun.rolling import decode_by, sample
+from freerun.rolling.choices import sampled_choice
+
+Figures = dict[str, float]
+KINDS = ("gpt2", "llama")
+FORCED = 0.05
+"""The share of actions that are made backspaces where sampling is timed."""
+EVERY = 10
+"""An update of these samples, and so many samplings are kept."""
+ALWAYS = {"warm_up": 0.0, "anneal": 0.0, "floor": 0.2}
+
+
+def updates(
+    policy: HuggingFacePolicy, batch: Batch, method: Method, steps: range
+) -> Callable[[], None]:
+    """So many updates of a method, with what it does after each."""
+    optimizer, total = idle(policy), 10**6
+
+    def run() -> None:
+        for step in steps:
+            optimizer.zero_grad()
+            clock = Clock(step, total)
+            outcome = method.loss(policy, batch, clock)
+            (outcome.total / outcome.count).backward()
+            optimizer.step()
+            if isinstance(method, SequenceMatch):
+                method.after_update(None, clock)
+
+    return run
+
+
+def matched(policy: HuggingFacePolicy, batch: Batch, **settings: object) -> SequenceMatch:
+    """The method, with a buffer that is full."""
+    method = SequenceMatch(**ALWAYS, samplings=EVERY, **settings)
+    for number in range(EVERY):
+        found = sample(policy, batch.source, ids=batch.ids, seed=number)
+        method.buffer.add(batch.ids, batch.source, *found.taken, number)
+        method.buffer.commit(EVERY)
+    return method
+
+
+def training(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
+    """An update without sampling, and several in which one samples, each against MLE."""
+    batch, never = toy.batch(device), 10**9
+    plain = adapt(policy.model, replace(toy, backspace=False).vocabulary, limit=toy.most).train()
+    several = range(1, 1 + EVERY)
+    runs = {
+        "mle": updates(plain, batch, MLE(), range(1, 2)),
+        "step": updates(policy, batch, matched(policy, batch, period=never), range(1, 2)),
+        "noisy_step": updates(
+            policy, batch, matched(policy, batch, period=never, noise=FORCED), range(1, 2)
+        ),
+        "several_mle": updates(plain, batch, MLE(), several),
+        "amortised": updates(policy, batch, matched(policy, batch, period=EVERY), several),
+    }
+    times = side_by_side(runs, rounds=rounds, device=device)
+    return {
+        "step_vs_mle": ratio(times, "step", "mle"),
+        "noisy_step_vs_mle": ratio(times, "noisy_step", "mle"),
+        "amortised_vs_mle": ratio(times, "amortised", "several_mle"),
+        "mle_seconds": statistics.median(times["mle"]),
+    }
+
+
+def rows(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
+    """One row for each prefix against one for each action, where many tokens are withdrawn."""
+    batch, words, figures = toy.batch(device), toy.vocabulary, {}
+    for rate in (FORCED, 0.5):
+        data = noised(
+            batch.target,
+            batch.mask,
+            any_token(words.actions, [EOS, words.backspace]),
+            rate=rate,
+            backspace=words.backspace,
+            pad=words.pad,
+            names=(0,),
+            ids=batch.ids,
+        )
+        named = {"bos": words.bos, "pad": words.pad, "backspace": words.backspace}
+        tree = tree_of(data.actions, data.mask, **named)
+        copies = copied(tree, data.actions, data.mask, words.backspace)
+
+        def passed(tokens: Tensor, parents: Tensor, cells: Tensor) -> None:
+            policy.zero_grad()
+            policy.force(batch.source, tokens, parents).logits(cells).logsumexp(-1).sum().backward()
+
+        runs = {
+            "tree": lambda: passed(tree.tokens, tree.parents, tree.mask),  # noqa: B023
+            "copy": lambda: passed(*copies),  # noqa: B023
+        }
+        times = side_by_side(runs, rounds=rounds, device=device)
+        suffix = "" if rate == FORCED else f"_at_{rate}"
+        figures[f"tree_vs_copy{suffix}"] = ratio(times, "tree", "copy")
+    return figures
+
+
+def sampling(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
+    """As many actions of every row, with and without backspaces among them."""
+    batch, back = toy.batch(device, fixed=True), toy.vocabulary.backspace
+    plain = adapt(policy.model, replace(toy, backspace=False).vocabulary, limit=toy.most)
+
+    def choose(scores: Tensor, ids: Tensor, cell: int, share: float) -> tuple[Tensor, Tensor]:
+        scores = scores.clone()
+        scores[:, [EOS, back]] = -torch.inf
+        log_probs = scores.log_softmax(-1)
+        tokens = sampled_choice(log_probs, 0, "sample", batch.ids[ids], cell)
+        forced = uniform(0, "forced", batch.ids[ids], cell) < share
+        tokens = torch.where(forced, back, tokens)
+        return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
+
+    runs = {
+        "plain": lambda: decode_by(plain, batch.source, lambda *a: choose(*a, 0.0)),
+        "backspaces": lambda: decode_by(policy, batch.source, lambda *a: choose(*a, FORCED)),
+    }
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name, run in runs.items():
+            took = seconds(run, device)
+            if turn:
+                times[name].append(took)
+    actions = toy.rows * toy.most
+    return {
+        "sampling_vs_plain": ratio(times, "plain", "backspaces"),
+        "sampling_actions_per_s": round(actions / statistics.median(times["backspaces"])),
+        "plain_actions_per_s": round(actions / statistics.median(times["plain"])),
+    }
+
+
+def measure(kind: str, rounds: int, device: torch.device) -> Figures:
+    """All figures of one model."""
+    toy = Toy(backspace=True)
+    policy = toy.policy(kind, device)
+    return (
+        sampling(policy, toy, rounds, device)
+        | training(policy.train(), toy, rounds, device)
+        | rows(policy, toy, rounds, device)
+    )
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
+    parser.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds (default 9)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    logging.set_verbosity_error()
+    figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
+    for name in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        device, suffix = torch.device(name), "" if name == "cpu" else f"_{name}"
+        each = {}
+        for kind in KINDS:
+            torch.manual_seed(0)
+            each[kind] = measure(kind, options.rounds, device)
+        for key in dict.fromkeys(key for found in each.values() for key in found):
+            values = {kind: found[key] for kind, found in each.items()}
+            if "_vs_" in key:
+                worst = min if key == "sampling_vs_plain" else max
+                figures[f"{key}{suffix}"] = worst(values.values())
+            for kind, value in values.items():
+                figures[f"{key}_{kind}{suffix}"] = float(f"{value:.4g}")
+        figures[f"peak_gb{suffix}"] = float(f"{peak(device):.3g}")
+    write(figures, options.json)
+
+
+if __name__ == "__main__":
+    main()
