@@ -1,0 +1,83 @@
+"""Whether a model finds back after one wrong token.
+
+Every test example is begun for the model: its target up to a cell drawn at random, and there a
+wrong token of the same kind (a digit for a digit) or, with `--tokens random`, any wrong one. Then
+it goes on greedily. Counted are the examples where the wrong token is withdrawn, and those whose
+output is right in the end. Run `python examples/planted_errors.py CHECKPOINT …` with folders that
+`freerun train` left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from freerun.backspaces import Alternatives, any_token
+from freerun.batch import Batch
+from freerun.cli.examples import examples_of
+from freerun.evaluate import on_device
+from freerun.policy import Policy
+from freerun.randomness import uniform
+from freerun.rolling import decode_by, forcing
+from freerun.rolling.choices import greedily
+from freerun.tasks import Task
+from freerun.trainer import load_policy
+
+
+def begun(batch: Batch, wrong: Any, seed: int) -> tuple[Tensor, Tensor]:
+    """The tokens that are given, the wrong one last; and their number, 0 where there is none."""
+    cells = torch.arange(batch.target.shape[1])
+    possible = batch.mask & wrong.exist(batch.target.masked_fill(~batch.mask, 0))
+    draws = uniform(seed, "cell", batch.ids[:, None], cells).masked_fill(~possible, -1)
+    at = draws.argmax(1)
+    right = batch.target.gather(1, at[:, None])[:, 0]
+    token = wrong.choose(right, uniform(seed, "error", batch.ids, dtype=torch.float64))
+    tokens = batch.target.scatter(1, at[:, None], token[:, None])
+    return tokens, (at + 1) * possible.any(1)
+
+
+def recovery(policy: Policy, task: Task, batch: Batch, tokens: str, seed: int) -> tuple[int, ...]:
+    """How many examples were led astray, and of those, found back, and were right in the end."""
+    words = policy.vocabulary
+    if tokens == "plausible":
+        wrong: Any = Alternatives.of(task.mistakes(words), words.actions)
+    else:
+        special = (words.eos, words.backspace, words.unknown)
+        wrong = any_token(words.actions, [token for token in special if token is not None])
+    given, lengths = begun(batch, wrong, seed)
+    limit = torch.maximum(policy.limit(batch.source), lengths + 1)
+    choose = forcing(greedily, given, lengths)
+    found = decode_by(policy, batch.source, choose, limit, once=True)
+    rows = (lengths > 0).nonzero()[:, 0]
+    width = max(found.tokens.shape[1], given.shape[1])
+    written = torch.nn.functional.pad(found.tokens, (0, width - found.tokens.shape[1]), value=-1)
+    last = (lengths - 1).clamp(min=0)[:, None]
+    stands = (written.gather(1, last) == given.gather(1, last))[:, 0] & (found.lengths >= lengths)
+    outputs = found.lists(words.eos)
+    right = [outputs[row] == batch.target[row][batch.mask[row]].tolist()[:-1] for row in rows]
+    return len(rows), int((~stands[rows]).sum()), sum(right)
+
+
+def main(given: list[str] | None = None) -> None:
+    """Print what was counted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoints", nargs="+")
+    parser.add_argument("--tokens", choices=["plausible", "random"], default="plausible")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(given)
+    for checkpoint in options.checkpoints:
+        policy, codec = load_policy(checkpoint)
+        task, examples, _ = examples_of(checkpoint, codec, None, None)
+        batch = on_device(examples.batch(range(len(examples))), policy)
+        count, back, right = recovery(policy, task, batch, options.tokens, options.seed)
+        print(
+            f"{checkpoint}: of {count} led astray, {back} took it back ({100 * back / count:.1f} "
+            f"%), {right} were right in the end ({100 * right / count:.1f} %)"
+        )
+
+
+if __name__ == "__main__":
+    main()
