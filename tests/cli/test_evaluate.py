@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from math import exp
 
 import pytest
 
@@ -37,7 +38,8 @@ def test_test_is_evaluated_freely_and_the_forced_figure_is_called_so(run, traine
         "digits, test, 14 examples, free-running, greedy:\n"
         f"  character error  {found.metrics['character_error'] * 100:6.2f} %\n"
         f"  exact match      {found.metrics['exact_match'] * 100:6.2f} %\n"
-        f"teacher-forced, which is not how it runs: log loss {loss:.4f} a token\n"
+        "teacher-forced, which is not how it runs: "
+        f"log loss {loss:.4f} a token, perplexity {exp(loss):.2f}\n"
     )
 
 
@@ -58,6 +60,7 @@ def test_figures_are_written_where_asked(run, trained, figures, tmp_path):
         "backspaces": None,
         "signatures": {},
         "teacher_forced_loss": pytest.approx(loss),
+        "teacher_forced_perplexity": pytest.approx(exp(loss)),
         "error_by_position": pytest.approx(found.error_by_position),
         "count_by_position": found.count_by_position,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from dataclasses import dataclass
+from math import exp
 
 from freerun.cli.decoding import check_decodable
 from freerun.cli.examples import Split, check_folder, examples_of
@@ -68,7 +69,8 @@ def run(words: list[str]) -> None:
     signatures = task.signatures()
     if signatures:
         print(*signatures.values(), sep="\n")
-    print(f"teacher-forced, which is not how it runs: log loss {loss:.4f} a token")
+    forced = f"log loss {loss:.4f} a token, perplexity {exp(loss):.2f}"
+    print(f"teacher-forced, which is not how it runs: {forced}")
     if own.json is not None:
         contents = {
             "task": task.name,
@@ -80,6 +82,7 @@ def run(words: list[str]) -> None:
             "backspaces": values_of(found.backspaces) or None,
             "signatures": signatures,
             "teacher_forced_loss": loss,
+            "teacher_forced_perplexity": exp(loss),
             "error_by_position": found.error_by_position,
             "count_by_position": found.count_by_position,
         }

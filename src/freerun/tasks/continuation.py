@@ -71,7 +71,7 @@ class Continuation(Task):
     recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "model": {"cell": "gru", "hidden_size": 256, "embedding_size": 64},
         "training": {
-            "updates": 2_000,
+            "updates": 1_500,
             "batch_size": 32,
             "learning_rate": 2e-3,
             "lr_schedule": "linear",
