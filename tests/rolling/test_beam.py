@@ -171,3 +171,14 @@ def test_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match="it must be") as caught:
         beam_search(policy, policy.source(0, 1), **{"size": 2, **settings})
     assert str(caught.value) == message
+
+
+def test_a_vocabulary_with_a_backspace_is_refused():
+    policy = chain(3)
+    policy.vocabulary = policy.vocabulary.with_backspace()
+    message = (
+        r"^beam search cannot withdraw tokens, and this vocabulary has a backspace: decode "
+        r"greedily or sample$"
+    )
+    with pytest.raises(ValueError, match=message):
+        beam_search(policy, policy.source(0), size=2)

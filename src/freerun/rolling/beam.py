@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from freerun.batch import Source
 from freerun.policy import Policy
-from freerun.rolling.decode import Decoded, checked_limit
+from freerun.rolling.decoded import Decoded, checked_limit
 from freerun.rolling.modes import evaluation_mode
 
 
@@ -39,12 +39,18 @@ def beam_search(
         limit: the most tokens of each row; by default the policy's own limit.
 
     Raises:
-        ValueError: where `size` or a limit is below 1, or the penalty below 0.
+        ValueError: where `size` or a limit is below 1, the penalty below 0, or the vocabulary has a
+            backspace.
     """
     if size < 1:
         raise ValueError(f"beam size is {size}; it must be at least 1")
     if not 0 <= length_penalty < math.inf:
         raise ValueError(f"length_penalty is {length_penalty}; it must be finite and at least 0")
+    if policy.vocabulary.backspace is not None:
+        raise ValueError(
+            "beam search cannot withdraw tokens, and this vocabulary has a backspace: "
+            "decode greedily or sample"
+        )
     limit = checked_limit(policy, source, limit)
     with evaluation_mode(policy):
         return _Beam(policy, source, size, length_penalty, limit).run()
