@@ -127,6 +127,19 @@ def test_a_model_without_backspace_is_refused(refuses, speller, source):
     )
 
 
+def test_planted_errors_are_counted(run, eraser, text, tmp_path):
+    path = tmp_path / "figures.json"
+    words = ["evaluate", eraser, "--split", "test", "--data", text, "--noise", "0.2"]
+    status, printed, errors = run(*words, "--json", path)
+    assert (status, errors) == (0, "")
+    figures = json.loads(path.read_text())
+    planted, gone = (figures["backspaces"][name] for name in ("planted", "withdrawn"))
+    assert planted > gone > 0
+    assert figures["metrics"]["withdrawn"] == gone / planted
+    assert f"planted errors: {planted:,}, of which {gone:,} withdrawn\n" in printed
+    assert "free-running, greedy decoding (errors planted at a rate of 0.2, seed 0):\n" in printed
+
+
 def test_evaluate_counts(run, eraser, text, tmp_path):
     path = tmp_path / "figures.json"
     words = ["evaluate", eraser, "--split", "dev", "--data", text, *SAMPLE, "--json", path]
@@ -154,6 +167,10 @@ def test_evaluate_counts(run, eraser, text, tmp_path):
     [
         (["--sample", "--beam", "2"], "decoding: beam and sample exclude each other; choose one"),
         (["--top_k", "3"], "decoding: top_k has no effect on its own; set sample or contrastive"),
+        (["--beam", "2"], "decoding: beam search cannot withdraw tokens, and this vocabulary has a "
+         "backspace: decode greedily or sample"),
+        (["--contrastive", "0.6", "--top_k", "3"], "decoding: contrastive search needs hidden "
+         "states, and RecurrentPolicy tells none; Hugging Face models do"),
         (["--temperature", "0", "--sample"], "decoding: temperature is 0.0; it must be above 0 "
          "(greedy decodes at 0)"),
     ],

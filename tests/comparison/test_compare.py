@@ -223,6 +223,15 @@ def test_methods_with_a_backspace_have_figures_that_mle_has_not(tmp_path):
     assert "backspace_rate" in cloning["learning_curves"][0][-1]
 
 
+def test_a_decoding_that_a_method_cannot_have_is_found_before_training(refuses):
+    methods = {"mle": MLE(), "cloning": BehaviourCloning()}
+    message = (
+        "beam search cannot withdraw tokens, and this vocabulary has a backspace: decode greedily "
+        "or sample"
+    )
+    refuses(SettingError, message, methods=methods, beam=3)
+
+
 def test_a_beam_of_one_is_refused(refuses):
     message = "beam is 1; it must be at least 2, as greedy is always reported"
     refuses(SettingError, message, beam=1)

@@ -11,6 +11,7 @@ from freerun.evaluate import (
     Backspaces,
     Decoding,
     Written,
+    attempt,
     evaluate,
     teacher_forced_loss,
     write,
@@ -85,7 +86,31 @@ def test_actions_are_kept_and_counted(policy, decoding):
     assert used.withdrawals > used.rewritten > used.right > 0
 
 
-@pytest.mark.parametrize("decoding", [GREEDY, SAMPLE])
+def test_planted_errors_and_those_that_are_withdrawn_are_counted(policy):
+    decoding = Decoding(noise=0.3, seed=1)
+    written = write(policy, EXAMPLES, decoding=decoding)
+    assert written != write(policy, EXAMPLES)
+    errors = gone = 0
+    for number, row in enumerate(written.actions):
+        batch = EXAMPLES.batch([number])
+        found, planted = attempt(policy, batch.source, decoding, ids=batch.ids)
+        assert found.taken[0].tolist() == [row]
+        stack = []
+        for place, (action, wrong) in enumerate(zip(row, planted[0].tolist(), strict=True)):
+            if action != WORDS.backspace:
+                assert not (wrong and action == WORDS.eos)
+                stack.append(place)
+            elif stack:
+                gone += planted[0, stack.pop()].item()
+            errors += wrong
+    used = written.backspaces
+    assert (used.planted, used.withdrawn) == (errors, gone)
+    assert errors > gone > 0
+    assert written.metrics["withdrawn"] == gone / errors
+    assert 0.2 < errors / used.actions < 0.4
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLE, Decoding(noise=0.3, seed=1)])
 def test_batching_changes_nothing(policy, decoding):
     one = write(policy, EXAMPLES, decoding=decoding, batch_size=40)
     for size in (1, 9):
@@ -151,7 +176,7 @@ def test_parts_are_joined_in_the_order_of_examples():
     assert Written.joined([([1], Written([[5]])), ([0], Written([[6]]))]) == Written([[6], [5]])
 
 
-@pytest.mark.parametrize("decoding", [GREEDY, SAMPLE])
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLE, Decoding(noise=0.3, seed=1)])
 def test_the_trainer_finds_the_same(policy, tmp_path, decoding):
 
     args = TrainingArguments(str(tmp_path), per_device_eval_batch_size=6, report_to=[])

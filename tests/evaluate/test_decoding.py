@@ -7,9 +7,20 @@ import re
 import pytest
 import torch
 
-from freerun.evaluate import GREEDY, Decoding, attempt, decode, evaluate, outputs, write
+from freerun.batch import inputs_of
+from freerun.evaluate import (
+    GREEDY,
+    Decoding,
+    attempt,
+    check_decoding,
+    decode,
+    evaluate,
+    outputs,
+    write,
+)
 from freerun.policies.settings import RecurrentSettings
-from freerun.rolling import sample
+from freerun.rolling import contrastive_search, sample
+from tests.policies.models import text_source, tiny_adapted
 from tests.trainer.tiny_task import Strings, Tiny
 
 SAMPLE = Decoding(sample=True, temperature=0.8, top_k=3, top_p=0.9, seed=5)
@@ -85,6 +96,53 @@ def test_whoever_watches_sees_all_that_is_written(policy, data, decoding):
         assert seen[row][:length] == found.tokens[row, :length].tolist()
     with pytest.raises(ValueError, match=r"^nothing can be watched of beam 2$"):
         decode(policy, batch.source, Decoding(beam=2), watch=watch)
+
+
+def test_errors_are_planted_and_the_policy_goes_on_from_them(policy, data):
+    batch = data.dev.batch(range(30))
+    decoding = Decoding(noise=0.2, seed=4)
+    found, planted = attempt(policy, batch.source, decoding, ids=batch.ids)
+    assert planted.shape == found.tokens.shape
+    assert 0.1 < planted.sum() / found.lengths.sum() < 0.3
+    trace = policy.force(batch.source, inputs_of(found.tokens, policy.vocabulary.bos))
+    mask = found.taken[1]
+    choices = trace.logits(mask).argmax(-1)
+    assert torch.equal(choices != found.tokens[mask], planted[mask])
+    rows = found.lists(4)
+    assert outputs(policy, data.dev, decoding=decoding, batch_size=4) == rows
+    assert outputs(policy, data.dev, decoding=Decoding(noise=0.2, seed=5)) != rows
+
+
+def test_contrastive_search_is_that_of_rolling():
+    found = tiny_adapted("gpt2")
+    source = text_source(found)
+    expected = contrastive_search(found, source, top_k=3, penalty=1.0)
+    tokens = decode(found, source, Decoding(contrastive=1.0, top_k=3)).tokens
+    assert torch.equal(tokens, expected.tokens)
+    assert tokens.tolist() != decode(found, source).tokens.tolist()
+
+
+@pytest.mark.parametrize(
+    ("decoding", "message"),
+    [
+        (
+            Decoding(contrastive=0.6, top_k=3),
+            "contrastive search needs hidden states, and RecurrentPolicy tells none; Hugging Face "
+            "models do",
+        ),
+        (
+            Decoding(beam=3),
+            "beam search cannot withdraw tokens, and this vocabulary has a backspace: decode "
+            "greedily or sample",
+        ),
+    ],
+)
+def test_what_a_policy_cannot_do_is_told_before(data, decoding, message):
+    found = RecurrentSettings(hidden_size=8, embedding_size=8).build(data.codec.with_backspace())
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_decoding(found, data.dev, decoding)
+    check_decoding(found, data.dev, GREEDY)
+    check_decoding(found, Strings((), 4, []), decoding)
 
 
 def test_a_limit_may_be_given(policy):

@@ -185,6 +185,11 @@ def test_evaluation_runs_freely_and_names_what_does_not(tmp_path, decoding):
     )
 
 
+def test_a_decoding_that_cannot_be_is_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match=r"^contrastive search needs hidden states, and Recurrent"):
+        trainer(tmp_path, model=policy(), decoding=Decoding(contrastive=0.5, top_k=2))
+
+
 def test_evaluation_does_not_disturb_training(tmp_path):
     weights = []
     for every in (1, 100):

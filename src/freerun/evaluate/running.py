@@ -12,8 +12,9 @@ from freerun.batch import Source
 from freerun.evaluate.batches import on_device
 from freerun.evaluate.decoding import GREEDY, Decoding
 from freerun.policy import Policy
-from freerun.rolling import Decoded, beam_search, decode_by
+from freerun.rolling import Decoded, beam_search, contrastive_search, decode_by
 from freerun.rolling.choices import Choose, greedily, sampling
+from freerun.rolling.planted import Planting, planting
 from freerun.tasks.base import Examples
 
 Watch = Callable[[Int[Tensor, "n"], Int[Tensor, "n"]], None]
@@ -66,12 +67,20 @@ def attempt(
     if decoding.beam > 1:
         size, penalty = decoding.beam, decoding.length_penalty
         return beam_search(policy, source, size=size, length_penalty=penalty, limit=limit), None
+    if decoding.contrastive is not None and decoding.top_k is not None:
+        k, penalty = decoding.top_k, decoding.contrastive
+        return contrastive_search(policy, source, top_k=k, penalty=penalty, limit=limit), None
     choose: Choose = greedily
     if decoding.sample:
         choose = sampling(ids, decoding.seed, **decoding.truncation)
+    planted: Planting | None = None
+    if decoding.noise:
+        words, seed = policy.vocabulary, decoding.seed
+        choose = planted = planting(choose, words, rate=decoding.noise, ids=ids, seed=seed)
     if watch is not None:
         choose = _watched(choose, watch)
-    return decode_by(policy, source, choose, limit, once=not decoding.sample), None
+    found = decode_by(policy, source, choose, limit, once=not decoding.sample)
+    return found, None if planted is None else planted.planted(found)
 
 
 def _watched(choose: Choose, watch: Watch) -> Choose:

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from freerun.evaluate import GREEDY, Decoding, check_decoding
 from freerun.tasks.base import Examples
 
 _NEUTRAL: dict[str, tuple[Any, str]] = {
@@ -35,7 +36,13 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
 """The only value that is supported, and why."""
 
 
-def check(args: TrainingArguments, train: Examples, dev: Examples | None) -> None:
+def check(
+    args: TrainingArguments,
+    train: Examples,
+    dev: Examples | None,
+    policy: Any,
+    decoding: Decoding,
+) -> None:
     """Refuse what would have no effect, or cannot work.
 
     Raises:
@@ -54,6 +61,8 @@ def check(args: TrainingArguments, train: Examples, dev: Examples | None) -> Non
         raise ValueError("there are no examples to train on")
     if dev is not None and len(dev) == 0:
         raise ValueError("there are no examples to evaluate on")
+    if dev is not None and (decoding != GREEDY or policy.vocabulary.backspace is not None):
+        check_decoding(policy, dev, decoding)
 
 
 def in_updates(args: TrainingArguments, epoch: float) -> None:

@@ -99,7 +99,7 @@ class Trainer(ResumableTrainer):
             task=task,
             seed=args.seed,
         )
-        check(args, found.train, found.dev)
+        check(args, found.train, found.dev, found.policy, decoding)
         # One process drives one device; several are started by a launcher.
         args._n_gpu = min(args.n_gpu, 1)
         args.logging_nan_inf_filter = False
