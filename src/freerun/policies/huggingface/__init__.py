@@ -8,6 +8,7 @@ from torch import nn
 
 from freerun.policies.huggingface.base import HuggingFacePolicy
 from freerun.policies.huggingface.causal import CausalPolicy
+from freerun.policies.huggingface.generate import BackspaceOutput, generate_with_backspace
 from freerun.policies.huggingface.seq2seq import Seq2SeqPolicy
 from freerun.vocabulary import Vocabulary
 
@@ -24,4 +25,11 @@ def adapt(
     return kind(model, vocabulary, limit=limit, shared=shared)
 
 
-__all__ = ["CausalPolicy", "HuggingFacePolicy", "Seq2SeqPolicy", "adapt"]
+__all__ = [
+    "BackspaceOutput",
+    "CausalPolicy",
+    "HuggingFacePolicy",
+    "Seq2SeqPolicy",
+    "adapt",
+    "generate_with_backspace",
+]
