@@ -48,7 +48,7 @@ class Continuation(Task):
         data: a text file, plain or gzipped; or a `datasets` folder or id with a column `text`.
         tokens: characters, or byte-pair tokens that are learnt from the text (bpe).
         size: the most byte-pair tokens; left out, 1000.
-        prompt: the tokens of a prompt. For models with a tokenizer, the last so many of that many
+        prompt: the tokens of a prompt; for models with a tokenizer, at most, at the end of as many
             words.
         length: the most tokens of a target, eos included; outputs are compared with it up to there.
         whole: whether all of a paragraph is trained on, in pieces that begin every `length` tokens;
