@@ -241,8 +241,8 @@ def _with_backspace(model: nn.Module, codec: Codec, method: Method) -> tuple[Cod
     else:
         beneath: Any = model
         beneath = beneath.get_base_model() if hasattr(model, "get_base_model") else model
-        more = 0 if codec.shared else codec.factors[0]
-        there = codec.target.backspace is not None and rows_of(beneath) >= codec.target.size + more
+        rows = codec.target.size + (0 if codec.shared else sum(codec.factors))
+        there = codec.target.backspace is not None and rows_of(beneath) >= rows
     codec = codec.with_backspace() if there else codec_for(method, codec)
     return codec, None if there else codec.target.backspace
 
