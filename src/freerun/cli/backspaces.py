@@ -20,10 +20,10 @@ from freerun.tasks import Codec
 NOTATION = """\
 With --show_backspaces, withdrawn text is struck out and red, and what replaced
 it is green. Where the output is no terminal, it is as in 12[3<]4: 3 was written
-and withdrawn, and 4 replaced it. Brackets hold what did not remain, in the order
-in which it was written; in them, every < withdraws the last token that still
-stands, and outside of them, < found nothing to withdraw. Where a text has one of
-these marks itself, a backslash stands before it.
+and withdrawn, and 4 replaced it. Brackets hold what did not remain, in the
+order in which it was written; in them, every < withdraws the last token that
+still stands, and outside of them, < found nothing to withdraw. Where a text has
+one of these marks itself, a backslash stands before it.
 """
 A_SECOND = 12
 """How often a live trace is drawn."""

@@ -22,8 +22,9 @@ class Decoding:
         temperature: divides the scores that samples are drawn by.
         top_k: sample, or search contrastively, among the k best tokens only.
         top_p: sample from the smallest set of best tokens with at least this probability.
-        contrastive: contrastive search among the `top_k` best tokens, in which a token loses this
-            share of its score, in [0, 1], to the largest similarity with what stands before it.
+        contrastive: contrastive search among the `top_k` best tokens: what counts is a token's
+            probability, times 1 less this, and against it the largest similarity with what stands
+            before it, times this; in [0, 1] (Su et al. 2022, arXiv 2202.06417).
         noise: the probability that a token is replaced by a wrong one, to see how the model goes
             on from there.
         seed: names the draws of samples and of noise; examples of a data set draw their own,
