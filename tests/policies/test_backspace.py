@@ -26,6 +26,8 @@ from freerun.policies.backspace import add_backspace, with_backspace
 from freerun.policies.huggingface import adapt
 from freerun.policies.settings import CausalSettings, RecurrentSettings, Seq2SeqSettings
 from freerun.tasks.arithmetic_codec import ArithmeticCodec
+from freerun.tasks.continuation_codec import ContinuationCodec
+from freerun.tasks.tokenized import TextCodec
 from tests.tasks.tiny_tokenizers import word_tokenizer
 
 TOKENIZER = word_tokenizer()
@@ -350,9 +352,21 @@ def test_adapters_that_cannot_train_a_row_are_refused():
         add_backspace(adapters(model), TOKENIZER)
 
 
-def test_a_policy_of_a_tokenizer_and_its_model():
-    from freerun.tasks.tokenized import TextCodec
+def test_prompts_in_the_tokens_of_targets():
+    codec = ContinuationCodec("characters", 6, 8, tuple("abcdef"))
+    policies = []
+    for each in (codec, codec.with_backspace()):
+        torch.manual_seed(5)
+        policies.append(CAUSAL.build(each))
+    plain, policy = policies
+    assert policy.vocabulary == codec.with_backspace().target
+    assert policy.most == codec.with_backspace().limit
+    after = batch_of(policy, codec)
+    torch.testing.assert_close(after[:, :-1], batch_of(plain, codec))
+    torch.testing.assert_close(after[:, -1], after[:, :-1].mean(1))
 
+
+def test_a_policy_of_a_tokenizer_and_its_model():
     codec = TextCodec(TOKENIZER, limit=9)
     policy = adapt(made("gpt2"), codec.target, limit=9)
     found = with_backspace(policy, codec)
