@@ -89,7 +89,7 @@ def read_fields(
         raise DataError(f"{path}: it is of the task {contents['task']!r}, not {cls.task!r}")
     fields: Any = cls
     kept = [field for field in dataclasses.fields(fields) if field.name not in skip]
-    kept.sort(key=lambda field: field.kw_only)
+    kept.sort(key=lambda field: field.kw_only is True)
     names = [field.name for field in kept]
     newer = [field.name for field in kept if field.kw_only]  # than files that lack them
     for name in contents:
