@@ -11,10 +11,12 @@ import re
 import pytest
 import safetensors.torch
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from freerun.batch import Source
+from freerun.batch import Batch, Source
 from freerun.methods import MLE, BehaviourCloning, Clock, SequenceMatch
 from freerun.methods.sequence_match.buffer import ReplayBuffer
+from freerun.policies.huggingface import adapt
 from freerun.vocabulary import Vocabulary
 from tests.helpers import close, gradients, padded, single, tiny_batch, tiny_policy
 from tests.methods.checks import gradcheck_loss
@@ -334,3 +336,35 @@ def test_a_vocabulary_without_backspace_is_refused():
 def test_plausible_mistakes_need_a_task():
     with pytest.raises(ValueError, match=r"^noise_tokens=plausible needs a task that names"):
         BehaviourCloning(noise_tokens="plausible").check(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("method", "extra"),
+    [
+        (BehaviourCloning(noise=0.0), 0),
+        (BehaviourCloning(noise_run=3), 3),
+        (SequenceMatch(backspace=False), 1),
+        (SequenceMatch(noise=0.0), 1),
+        (SequenceMatch(noise_run=3), 3),
+    ],
+)
+def test_no_more_positions_are_read_than_told(method, extra):
+    assert method.extra_positions == extra
+
+
+@pytest.mark.parametrize("fitting", [True, False])
+def test_targets_that_fill_all_positions(fitting):
+    """Cloning reads as many as the target has, and own sequences leave room for what follows."""
+    words = WORDS
+    config = GPT2Config(vocab_size=words.size + 5, n_positions=9, n_embd=8, n_layer=1, n_head=2)
+    policy = adapt(GPT2LMHeadModel(config).double().eval(), words, limit=8, shared=False)
+    source = Source(torch.zeros(1, 3).long(), torch.ones(1, 3).bool())
+    target = torch.tensor([[0, 1, 0, 1, *([] if fitting else [0]), WORDS.eos]])
+    batch = Batch(torch.tensor([7]), source, target, torch.ones_like(target).bool())
+    BehaviourCloning(noise=0.0).loss(policy, batch, Clock(1, 9))
+    method = filled(SequenceMatch(noise=0.0, **ALWAYS), policy, batch)
+    if fitting:
+        method.loss(policy, batch, Clock(2, 9))
+    else:
+        with pytest.raises(ValueError, match="row 0 is longer than the 9 positions of the model"):
+            method.loss(policy, batch, Clock(2, 9))

@@ -164,7 +164,7 @@ def suitable(
             group = list(same)
             policy: Any = model.build(data_for(data, group[0], model).codec)
             training.check(policy)
-            check_data(policy, data)
+            check_data(policy, data, group)
             for decoding in decodings:
                 check_decoding(policy, data.test, decoding)
             if isinstance(policy, HuggingFacePolicy):

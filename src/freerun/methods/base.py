@@ -65,12 +65,13 @@ def check_choice(name: str, value: str, literal: Any) -> None:
 class Method(Protocol):
     """A training method: a dataclass whose fields are its settings.
 
-    Seven more members are looked for, and may be left out: `parts(policy)`, modules that are
+    Eight more members are looked for, and may be left out: `parts(policy)`, modules that are
     trained with the model; `frozen(policy)`, modules that are not; `state_dict()` with
     `load_state_dict(state)`, what a checkpoint must keep; `after_update(objective, clock)`;
     `for_task(task)`, the method with those settings that were left to the task;
-    `check(vocabulary)`, which raises a ValueError where it cannot train on such outputs; and
-    `backspace`, true where outputs need an action that withdraws the last token.
+    `check(vocabulary)`, which raises a ValueError where it cannot train on such outputs;
+    `backspace`, true where outputs need an action that withdraws the last token; and
+    `extra_positions`, how many more positions of a model are read than a target has.
     """
 
     name: ClassVar[str]

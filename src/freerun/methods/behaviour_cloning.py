@@ -17,7 +17,7 @@ from freerun.policy import Policy
 class BehaviourCloning(Noise):
     """-Σ_t log p(a_t | s_t) over targets with planted mistakes, each withdrawn by a backspace.
 
-    Cundy and Ermon 2024, arXiv 2306.05426, section 3: maximum likelihood for actions, of which
+    Cundy and Ermon 2024, arXiv 2306.05426: maximum likelihood for actions, of which
     backspace is one. The wrong tokens themselves are learnt too, as in the paper.
 
     Raises:
@@ -37,7 +37,7 @@ class BehaviourCloning(Noise):
         """
         batch.target_tokens()
         data = self.planted(policy.vocabulary, batch, clock)
-        walk = walked(policy, batch.source, data.actions, data.mask)
+        walk = walked(policy, batch.source, data.actions, data.mask, last=False)
         count = batch.mask.sum()
         share = data.planted.sum() / data.mask.sum()
         return Outcome(behaviour_cloning_loss(walk), count, {"planted": share})

@@ -14,13 +14,15 @@ from freerun.vocabulary import Vocabulary
 NoiseTokens = Literal["random", "plausible"]
 
 USUAL = 0.001
+"""The η of the paper."""
+NO_BACKSPACE = "the vocabulary has no backspace, which this method needs"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
     """Before some tokens of a target stand wrong ones, each withdrawn by a backspace.
 
-    Cundy and Ermon 2024, arXiv 2306.05426, section 3.1: targets by themselves hold no backspaces.
+    Cundy and Ermon 2024, arXiv 2306.05426: targets by themselves hold no backspaces.
 
     Args:
         noise: η, the probability that wrong tokens stand before a token, in [0, 1) (default 0.001).
@@ -46,6 +48,16 @@ class Noise:
         if self.noise_run is not None and self.noise_run < 1:
             raise ValueError(f"noise_run is {self.noise_run}; it must be at least 1")
 
+    @property
+    def rate(self) -> float:
+        """η."""
+        return USUAL if self.noise is None else self.noise
+
+    @property
+    def extra_positions(self) -> int:
+        """How many more positions are read than a target has: planted mistakes may deepen it."""
+        return (self.noise_run or 1) if self.rate else 0
+
     def for_task(self, task: Task) -> Noise:
         """This method, anew, where mistakes are those that the task names."""
         found = replace(self)
@@ -59,7 +71,7 @@ class Noise:
             ValueError: where the vocabulary has no backspace, or nobody names mistakes.
         """
         if vocabulary.backspace is None:
-            raise ValueError("the vocabulary has no backspace, which this method needs")
+            raise ValueError(NO_BACKSPACE)
         self.alternatives(vocabulary)
 
     def alternatives(self, vocabulary: Vocabulary) -> WrongTokens:
@@ -81,12 +93,13 @@ class Noise:
         Raises:
             ValueError: as `check` does.
         """
-        self.check(vocabulary)
+        if vocabulary.backspace is None:
+            raise ValueError(NO_BACKSPACE)
         return noised(
             batch.target,
             batch.mask,
             self.alternatives(vocabulary),
-            rate=USUAL if self.noise is None else self.noise,
+            rate=self.rate,
             most=self.noise_run or 1,
             backspace=vocabulary.backspace,
             pad=vocabulary.pad,

@@ -73,8 +73,8 @@ class Unlikelihood:
         if self.level == "token":
             likely, scores = self._learnt(policy, batch)
             unlikely = token_unlikelihood(scores, batch.target, batch.mask)
-            share = unlikely.detach() / count
-            return Outcome(likely + self.weight * unlikely, count, {"unlikelihood": share})
+            metrics = {"unlikelihood": unlikely.detach() / count}
+            return Outcome(likely + self.weight * unlikely, count, metrics)
         share = 0.5 if self.share is None else self.share
         own = uniform(clock.seed, "unlikelihood", clock.step, batch.ids) < share
         total, found = torch.zeros((), device=count.device), torch.zeros((), device=count.device)

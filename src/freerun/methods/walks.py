@@ -13,7 +13,12 @@ from freerun.policy import Policy
 
 
 def walked(
-    policy: Policy, source: Source, actions: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
+    policy: Policy,
+    source: Source,
+    actions: Int[Tensor, "b t"],
+    mask: Bool[Tensor, "b t"],
+    *,
+    last: bool = True,
 ) -> Walk:
     """The scores of actions and the values of states, in one pass, each prefix read once.
 
@@ -22,6 +27,8 @@ def walked(
         source: what the actions were taken for.
         actions: tokens, eos and backspaces.
         mask: true on them, and false on the padding that follows.
+        last: whether the state after the last action is scored, which takes a position more; its
+            value is no number otherwise.
     """
     vocabulary = policy.vocabulary
     backspace = vocabulary.backspace
@@ -31,4 +38,7 @@ def walked(
     ended = torch.zeros_like(mask[:, 0])
     if vocabulary.eos is not None:
         ended = ((actions == vocabulary.eos) & mask).any(1)
-    return Walk.of(trace.logits(tree.mask), tree.mask, tree.tops, actions, mask, ended)
+    rows = tree.mask
+    if not last:
+        rows = torch.zeros_like(tree.tokens).scatter_add(1, tree.tops[:, :-1], mask.long()) > 0
+    return Walk.of(trace.logits(rows), rows, tree.tops, actions, mask, ended)

@@ -101,7 +101,7 @@ def fit(
         if not record.finished:
             policy = start(data.codec, model, training.seed, init)
             training.check(policy)
-            check_data(policy, data)
+            check_data(policy, data, [method])
             _begin(output, arguments)
             record = _run(record, policy, method, task, data, training, arguments)
         found, codec = load_policy(output, type(data.codec))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,23 +17,27 @@ AT_ONCE = 1024
 FEW = 4
 
 
-def check_data(policy: Any, data: Data) -> None:
+def check_data(policy: Any, data: Data, methods: Iterable[Method]) -> None:
     """See that every example of a task fits the positions of a model (see `check_lengths`).
+
+    Some methods read more of examples to train on than their targets have.
 
     Raises:
         DataError: where one does not; its split and its number are named.
     """
-    for name in ("train", "dev", "test"):
-        check_lengths(policy, getattr(data, name), name)
+    more = max(getattr(method, "extra_positions", 0) for method in methods)
+    for name, extra in (("train", more), ("dev", 0), ("test", 0)):
+        check_lengths(policy, getattr(data, name), name, extra)
 
 
-def check_lengths(policy: Any, examples: Examples, name: str) -> None:
+def check_lengths(policy: Any, examples: Examples, name: str, extra: int = 0) -> None:
     """See that every example fits the positions of a model, where it has a bounded number of them.
 
     Args:
         policy: the model.
         examples: sources to read, with the targets that are to be forced, if any.
         name: what to call the examples.
+        extra: how many more positions than its target an example takes.
 
     Raises:
         DataError: where one does not fit; its number, counted from 1, is named.
@@ -50,7 +55,7 @@ def check_lengths(policy: Any, examples: Examples, name: str) -> None:
                 f"the model reads {readable:,}; shorten it, or train a model with more positions "
                 "(--model.positions)"
             )
-        taken = policy.before(batch.source) + batch.lengths.clamp(min=1)
+        taken = policy.before(batch.source) + batch.lengths.clamp(min=1) + extra
         number = int(taken.argmax())
         if taken[number] <= most:
             continue

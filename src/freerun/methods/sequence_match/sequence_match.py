@@ -45,7 +45,7 @@ class SequenceMatch(Noise):
         floor: the least β, in [0, 1).
         period: the updates from one sampling to the next; the sequences of one update are sampled.
         samplings: how many samplings the buffer holds.
-        length: the most actions of an own sequence; left out, as many as an output may have.
+        length: the most actions of an own sequence; left out, one less than an output may have.
 
     Raises:
         ValueError: where a setting is out of range, or has no effect beside the others.
@@ -100,6 +100,11 @@ class SequenceMatch(Noise):
         if self.backspace:
             super().check(vocabulary)
 
+    @property
+    def extra_positions(self) -> int:
+        """How many more positions are read than a target has: what follows it has a value, too."""
+        return max(1, super().extra_positions if self.backspace else 0)
+
     def cloning(self, clock: Clock) -> float:
         """β, what behaviour cloning counts."""
         past = clock.step - self._start(clock)
@@ -122,11 +127,12 @@ class SequenceMatch(Noise):
         if self.backspace:
             data = self.planted(policy.vocabulary, batch, clock)
             actions, mask = data.actions, data.mask
-        walk = walked(policy, batch.source, actions, mask)
         beta = self.cloning(clock)
+        matching = beta < 1 and len(self.buffer) > 0
+        walk = walked(policy, batch.source, actions, mask, last=matching)
         total = behaviour_cloning_loss(walk)
         metrics = {"behaviour_cloning": total.detach() / count, "beta": torch.tensor(beta)}
-        if beta < 1 and len(self.buffer):
+        if matching:
             own = self.buffer.draw(self._numbers(batch, clock), policy.vocabulary.pad)
             theirs = walked(policy, own.source, own.actions, own.mask)
             matched, outside = sequence_match_loss(
@@ -165,7 +171,8 @@ class SequenceMatch(Noise):
 
     @torch.no_grad()
     def _sample(self, policy: Policy, batch: Batch, clock: Clock) -> None:
-        limit = policy.limit(batch.source)
+        # One less than an output may have, as the state after the last action is read, too.
+        limit = (policy.limit(batch.source) - 1).clamp(min=1)
         if self.length is not None:
             limit = limit.clamp(max=self.length)
         seed = int(random_bits(clock.seed, "own sequences", clock.step))
