@@ -81,7 +81,7 @@ def edited(tmp_path, **changes):
         (
             {"task": "speling"},
             "unknown task 'speling'; known are digits, spelling, arithmetic, ocr, "
-            "tagging, translation, pairs",
+            "tagging, translation, pairs, text",
         ),
     ],
 )
@@ -122,7 +122,7 @@ def test_a_codec_that_is_missing_or_broken_is_named(refuses, tmp_path):
 
 def test_tasks_are_known_by_their_names():
     own = ["digits", "spelling", "arithmetic", "ocr", "tagging", "translation"]
-    assert list(TASKS) == [*own, "pairs"]
+    assert list(TASKS) == [*own, "pairs", "text"]
     assert all(task.name == name for name, task in TASKS.items())
 
 
