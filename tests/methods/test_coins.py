@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from freerun.batch import Batch, Source
-from freerun.methods import Clock, DifferentiableScheduledSampling, ScheduledSampling
+from freerun.methods import SEARNN, Clock, DifferentiableScheduledSampling, ScheduledSampling
 from freerun.methods.coins import Coins
+from freerun.vocabulary import Vocabulary
 from tests.helpers import chi_square
 
 
@@ -204,3 +205,14 @@ def test_settings_are_named():
         ScheduledSampling("linear", 1.0)
     with pytest.raises(TypeError):
         DifferentiableScheduledSampling("linear", 1.0)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [ScheduledSampling(), DifferentiableScheduledSampling(), SEARNN(cost="edit_distance")],
+    ids=lambda method: method.name,
+)
+def test_own_tokens_may_not_be_backspaces(method):
+    method.check(Vocabulary.build("ab", eos=True))
+    with pytest.raises(ValueError, match="withdraws nothing; this model has a backspace: train it"):
+        method.check(Vocabulary.build("ab", eos=True).with_backspace())

@@ -10,6 +10,7 @@ from torch import Tensor
 from freerun.batch import Batch
 from freerun.policy import Policy
 from freerun.tasks.base import Codec, Task
+from freerun.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,19 @@ class Method(Protocol):
 def needs_backspace(method: Method) -> bool:
     """Whether outputs need an action that withdraws the last token."""
     return bool(getattr(method, "backspace", False))
+
+
+def no_backspace(vocabulary: Vocabulary, name: str) -> None:
+    """See that there is no action that withdraws tokens, which a roll-in or roll-out would read.
+
+    Raises:
+        ValueError: where there is one.
+    """
+    if vocabulary.backspace is not None:
+        raise ValueError(
+            f"{name} lets the model read what it writes, and withdraws nothing; this model has a "
+            "backspace: train it by behaviour_cloning, sequence_match, mle or unlikelihood"
+        )
 
 
 def codec_for(method: Method, codec: Codec) -> Codec:

@@ -11,10 +11,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from freerun.batch import Batch
-from freerun.methods.base import Clock, check_choice
+from freerun.methods.base import Clock, check_choice, no_backspace
 from freerun.randomness import uniform
 from freerun.schedules import Constant, Exponential, InverseSigmoid, Linear, Schedule
 from freerun.schedules import inverse_sigmoid_rate as rate_of_half
+from freerun.vocabulary import Vocabulary
 
 ScheduleName = Literal["linear", "exponential", "inverse_sigmoid", "constant"]
 
@@ -66,6 +67,14 @@ class Coins:
             raise ValueError(
                 f"k is {self.k}, where schedule=linear starts, below floor {self.floor}"
             )
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """See that own tokens are tokens.
+
+        Raises:
+            ValueError: where they may be backspaces.
+        """
+        no_backspace(vocabulary, "scheduled sampling")
 
     def share(self, clock: Clock) -> float:
         """ε, the probability of the reference token; past the planned updates it stays."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from freerun.batch import Batch
 from freerun.costs import CostName
 from freerun.losses import CELL_LOSSES
-from freerun.methods.base import Clock, Outcome
+from freerun.methods.base import Clock, Outcome, no_backspace
 from freerun.methods.mle import MLE
 from freerun.methods.searnn.cells import choose_cells
 from freerun.methods.searnn.goal import goal_of
@@ -126,9 +126,12 @@ class SEARNN(SearchSettings):
     def check(self, vocabulary: Vocabulary) -> None:
         """See that cost and reference policy suit each other and outputs of this vocabulary.
 
+        Nothing is withdrawn in a search, so there may be no backspace.
+
         Raises:
             ValueError: where they do not.
         """
+        no_backspace(vocabulary, self.name)
         goal_of(self, vocabulary)
 
     def _search(self, policy: Policy, batch: Batch) -> Search:
