@@ -125,6 +125,13 @@ class Vocabulary:
         return len(self.symbols)
 
     @property
+    def special(self) -> list[int]:
+        """The actions that stand for no text: eos, backspace, unknown; bos and pad, if actions."""
+        names = ("eos", "backspace", "unknown", "bos", "pad")
+        found = {getattr(self, name) for name in names} - {None}
+        return sorted(token for token in found if token < self.actions)
+
+    @property
     def size(self) -> int:
         """How many tokens can be read: the rows of an embedding."""
         return max(self.actions, self.bos + 1, self.pad + 1)

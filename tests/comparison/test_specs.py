@@ -7,7 +7,10 @@ from freerun.comparison.specs import folder_of
 from freerun.methods import MLE, DifferentiableScheduledSampling, ScheduledSampling
 from freerun.settings import SettingError
 
-KNOWN = "mle, scheduled_sampling, differentiable_scheduled_sampling, searnn"
+KNOWN = (
+    "mle, scheduled_sampling, differentiable_scheduled_sampling, searnn, behaviour_cloning, "
+    "sequence_match, unlikelihood"
+)
 LINEAR = ScheduledSampling(schedule="linear", k=0.9)
 
 

@@ -273,10 +273,16 @@ def test_adapters_of_a_model_in_our_own_letters(tmp_path):
 
 def test_tiny_models_given_as_objects(tmp_path):
     arguments = TrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, report_to="none")
-    for kind in ("gpt2", "llama", "t5"):
+    for kind in ("gpt2", "llama"):
         model = tiny_model(kind)
         rows = model.config.vocab_size
         found = Trainer(model, Erasing(), arguments, CODEC, DATA.train, DATA.dev, task=TASK)
         assert found.processing_class == CODEC.with_backspace()
         assert model.config.vocab_size == rows + 1
         assert model.config.pad_token_id == CODEC.with_backspace().target.pad
+
+
+def test_models_that_know_distances_alone_are_refused(tmp_path):
+    arguments = TrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, report_to="none")
+    with pytest.raises(ValueError, match="^T5ForConditionalGeneration cannot withdraw tokens: it"):
+        Trainer(tiny_model("t5"), Erasing(), arguments, CODEC, DATA.train, DATA.dev, task=TASK)

@@ -31,7 +31,7 @@ class Noise:
         noise_run: the most wrong tokens in a row, which are then withdrawn in a row (default 1).
 
     Raises:
-        ValueError: where a setting is out of range.
+        ValueError: where a setting is out of range, or has no effect beside the others.
     """
 
     noise: float | None = None
@@ -40,13 +40,16 @@ class Noise:
     task: Task | None = field(init=False, default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the ranges, and that every setting has an effect."""
         if self.noise is not None and not 0 <= self.noise < 1:
             raise ValueError(f"noise is {self.noise}; it must lie in [0, 1)")
         if self.noise_tokens is not None:
             check_choice("noise_tokens", self.noise_tokens, NoiseTokens)
         if self.noise_run is not None and self.noise_run < 1:
             raise ValueError(f"noise_run is {self.noise_run}; it must be at least 1")
+        for name in ("noise_tokens", "noise_run"):
+            if self.noise == 0 and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect where noise is 0; leave it out")
 
     @property
     def rate(self) -> float:
@@ -84,8 +87,7 @@ class Noise:
             if self.task is None:
                 raise ValueError("noise_tokens=plausible needs a task that names mistakes")
             return Alternatives.of(self.task.mistakes(vocabulary), vocabulary.actions)
-        special = vocabulary.eos, vocabulary.backspace, vocabulary.unknown
-        return any_token(vocabulary.actions, [token for token in special if token is not None])
+        return any_token(vocabulary.actions, vocabulary.special)
 
     def planted(self, vocabulary: Vocabulary, batch: Batch, clock: Clock) -> Noised:
         """The targets of a batch as actions, with mistakes and what withdraws them.

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.backspaces import any_token
 from freerun.randomness import uniform
 from freerun.rolling.choices import Choose
 from freerun.rolling.decoded import Decoded
@@ -81,29 +82,23 @@ class Planting:
     ) -> None:
         if not 0 <= rate <= 1:
             raise ValueError(f"rate is {rate}; it must lie in [0, 1]")
-        names = ("eos", "backspace", "unknown", "bos", "pad")
-        special = {getattr(vocabulary, name) for name in names}
-        tokens = [token for token in range(vocabulary.actions) if token not in special]
-        if len(tokens) < 2:
+        special = vocabulary.special
+        count = vocabulary.actions - len(special)
+        if count < 2:
             raise ValueError(
-                f"the vocabulary has {len(tokens)} tokens beside special ones; an error needs 2"
+                f"the vocabulary has {count} tokens beside special ones; an error needs 2"
             )
         self.choose, self.rate, self.ids, self.seed = choose, rate, ids, seed
-        self.tokens = torch.tensor(tokens, device=ids.device)
-        # The place of every action among the wrong tokens; behind them all where it is none.
-        self.places = torch.full((vocabulary.actions,), len(tokens), device=ids.device)
-        self.places[self.tokens] = torch.arange(len(tokens), device=ids.device)
+        self.wrong = any_token(vocabulary.actions, special)
 
     def __call__(
         self, scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
         """The actions of some rows, and their log-probabilities."""
         chosen, gained = self.choose(scores, rows, cell)
-        ids, place = self.ids[rows], self.places[chosen]
-        others = len(self.tokens) - (place < len(self.tokens)).long()
+        ids = self.ids[rows]
         draw = uniform(self.seed, "wrong token", ids, cell, dtype=torch.float64)
-        drawn = (draw * others).long()
-        wrong = self.tokens[drawn + (drawn >= place).long()]
+        wrong = self.wrong.choose(chosen, draw)
         planted = self._coins(ids, torch.full_like(ids, cell))
         return wrong.where(planted, chosen), gained.masked_fill(planted, 0.0)
 
