@@ -284,5 +284,5 @@ def test_tiny_models_given_as_objects(tmp_path):
 
 def test_models_that_know_distances_alone_are_refused(tmp_path):
     arguments = TrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, report_to="none")
-    with pytest.raises(ValueError, match="^T5ForConditionalGeneration cannot withdraw tokens: it"):
+    with pytest.raises(ValueError, match=r"^T5ForConditionalGeneration cannot withdraw tokens: it"):
         Trainer(tiny_model("t5"), Erasing(), arguments, CODEC, DATA.train, DATA.dev, task=TASK)
