@@ -313,3 +313,32 @@ def test_pretrained_models_are_trained_gently_unless_asked(run):
     _, output, _ = run("train", "spelling", "--model", "someone/model", "--help")
     entry = " ".join(output.partition("--training.learning_rate ")[2].split())
     assert entry.startswith("X the peak learning rate (default: 5e-05)")
+
+
+def test_a_model_that_misplaces_withdrawn_tokens_is_refused_before_training(
+    refuses, pretrained, text, tmp_path
+):
+    words = ["spelling", "--data", str(text), "--model", pretrained["seq2seq"], *TASK, *SHORT]
+    refuses(
+        "freerun train: T5ForConditionalGeneration cannot withdraw tokens: it knows positions by "
+        "the distance of slots, or looks back a bounded way, and would misplace those that remain",
+        *("train", *words, "--method", "behaviour_cloning", "--output", str(tmp_path / "out")),
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flag", ["--model", "--init"])
+def test_a_method_that_withdraws_nothing_is_refused_on_a_model_with_a_backspace(
+    run, refuses, text, tmp_path, flag
+):
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    task = ["train", "spelling", "--data", str(text), *TASK, *SHORT, "--quiet"]
+    scratch = ["--model", "causal", *SCRATCH]
+    assert run(*task, *scratch, "--method", "behaviour_cloning", "--output", first)[0] == 0
+    start = [flag, first, *(scratch if flag == "--init" else [])]
+    refuses(
+        "freerun train: method 'searnn': searnn lets the model read what it writes, and withdraws "
+        "nothing; this model has a backspace: train it by behaviour_cloning, sequence_match, mle "
+        "or unlikelihood",
+        *(*task, *start, "--method", "searnn", "--output", second),
+    )

@@ -60,7 +60,15 @@ def run(words: list[str]) -> None:
     task = options.build(chosen, f"task {chosen.name}")
     no_file(Path(own.output))
     data = model.load(task)
-    suitable({own.method: suited(method, task)}, model, training, task, data, Path(own.output))
+    suitable(
+        {own.method: suited(method, task)},
+        model,
+        training,
+        task,
+        data,
+        Path(own.output),
+        init=None if own.init is None else Path(own.init),
+    )
     quiet = own.quiet or not first_process()
     console = Console(stderr=True, quiet=quiet, highlight=False)
     for note in data.notes:

@@ -24,7 +24,7 @@ from freerun.policies.huggingface import HuggingFacePolicy
 from freerun.policies.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
-from freerun.tasks import Data, DataError, Task
+from freerun.tasks import Codec, Data, DataError, Task
 from freerun.trainer import TrainingSettings, fit
 from freerun.trainer.rehearsal import check_data, rehearse
 from freerun.trainer.start import data_for
@@ -145,24 +145,34 @@ def suitable(
     data: Data,
     output: Path,
     *,
-    decodings: Sequence[Decoding] = (),
+    decodings: Sequence[Decoding] = (GREEDY,),
+    init: Path | None = None,
 ) -> None:
-    """See before training that methods and settings suit the task and the device.
+    """See before training that methods and settings suit the task, the model and the device.
+
+    Args:
+        methods: by their names.
+        model: what it is made of.
+        training: how it is trained.
+        task: the task.
+        data: its data.
+        output: the folder of what comes of it.
+        decodings: how the model is to be decoded.
+        init: a checkpoint to start from, if there is one.
 
     Raises:
         SettingError: where they do not.
         MissingExtraError: where a library that they need is missing.
     """
-    for name, method in methods.items():
-        try:
-            check_method(method, data.codec)
-        except ValueError as error:
-            raise SettingError(f"method {name!r}: {error}") from None
+    _check_methods(methods, data.codec)
     try:
         training.arguments(output, task, quiet=True)
         for _, same in groupby(sorted(methods.values(), key=needs_backspace), needs_backspace):
             group = list(same)
-            policy: Any = model.build(data_for(data, group[0], model).codec)
+            codec = data_for(data, group[0], model, init).codec
+            # A model to go on from may have a backspace that no method asks for.
+            _check_methods({name: m for name, m in methods.items() if m in group}, codec)
+            policy: Any = model.build(codec)
             training.check(policy)
             check_data(policy, data, group)
             for decoding in decodings:
@@ -170,10 +180,23 @@ def suitable(
             if isinstance(policy, HuggingFacePolicy):
                 for method in group:
                     rehearse(policy, method, data, training)
-    except (DataError, CheckpointError):
+    except (DataError, CheckpointError, SettingError):
         raise
     except ValueError as error:
         raise SettingError(str(error)) from None
+
+
+def _check_methods(methods: Mapping[str, Method], codec: Codec) -> None:
+    """See that methods can train on outputs of a codec.
+
+    Raises:
+        SettingError: naming the method that cannot.
+    """
+    for name, method in methods.items():
+        try:
+            check_method(method, codec)
+        except ValueError as error:
+            raise SettingError(f"method {name!r}: {error}") from None
 
 
 def _runs(
