@@ -87,6 +87,14 @@ def test_a_backspace_is_the_last_action():
     assert words.without_backspace() is words
 
 
+def test_what_stands_for_no_text():
+    words = Vocabulary.build(["a", "b"], eos=True, unknown=True)
+    assert words.special == [0, 3]
+    assert words.with_backspace().special == [0, 3, 4]
+    assert Vocabulary.build("ab", eos=False).special == []
+    assert Vocabulary(("<s>", "</s>", "a"), bos=0, pad=1, eos=1).special == [0, 1]
+
+
 def test_special_tokens_among_the_actions_stay_where_they_are():
     words = Vocabulary(("<s>", "</s>", "a"), bos=0, pad=1, eos=1)
     symbols = ("<s>", "</s>", "a", "<backspace>")

@@ -321,6 +321,11 @@ def test_own_sequences_may_be_cut(policy):
             {"backspace": False, "noise": 0.1},
             "noise has no effect without a backspace; leave it out",
         ),
+        ({"noise": 0.0, "noise_run": 2}, "noise_run has no effect where noise is 0; leave it out"),
+        (
+            {"noise": 0.0, "noise_tokens": "random"},
+            "noise_tokens has no effect where noise is 0; leave it out",
+        ),
     ],
 )
 def test_wrong_settings_are_told(settings, message):
@@ -331,6 +336,14 @@ def test_wrong_settings_are_told(settings, message):
 def test_a_vocabulary_without_backspace_is_refused():
     with pytest.raises(ValueError, match=r"^the vocabulary has no backspace, which this method"):
         BehaviourCloning().check(tiny_policy().vocabulary)
+
+
+def test_no_special_token_is_planted():
+    words = Vocabulary(
+        ("<s>", "a", "<pad>", "</s>", "b", "<backspace>"), bos=0, pad=2, eos=3, backspace=5
+    )
+    wrong = BehaviourCloning().alternatives(words)
+    assert wrong.allowed.tolist() == [1, 4]
 
 
 def test_plausible_mistakes_need_a_task():
