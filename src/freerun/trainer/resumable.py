@@ -114,7 +114,9 @@ class ResumableTrainer(transformers.Trainer):
         """
         state = whole_state(self.objective) if is_sharded(self.objective) else None
         folder = Path(output_dir or self.args.output_dir)
-        if not self.args.should_save or not folder.is_dir() or not any(folder.iterdir()):
+        # A checkpoint is a new folder, in which other processes may have written their files.
+        new = _internal_call or not folder.is_dir() or not any(folder.iterdir())
+        if new or not self.args.should_save:
             self._save(output_dir, state)
             return
         with saving(folder / "model", "the model"), renewing(folder) as written:
