@@ -343,6 +343,13 @@ def test_the_data_of_a_trained_model_are_in_its_tokens():
     assert data_of(task, own.codec).codec == own.codec
 
 
+def test_what_was_cut_off_is_told_once():
+    task = Arithmetic(train_size=20, dev_size=5, test_size=5)
+    data = tokenized(task, byte_tokenizer(), max_completion=1, truncation="end")
+    assert "test: 5 completions of 5 were cut off at the end" in data.notes
+    assert not [note for note in data.notes if "are read as" in note]
+
+
 def test_other_files_are_read_by_the_task(write):
     codec = TextCodec(byte_tokenizer(), column="source")
     found = Arithmetic().evaluation(codec, write("1+1\n2\n2 + 3\n5"))
