@@ -291,4 +291,10 @@ def test_what_is_cut_is_told(tmp_path, caplog):
     codec = TextCodec(tiny_tokenizer(), limit=8, max_prompt=2, truncation="start")
     rows = [{"prompt": "1+1=", "completion": "2"}, {"prompt": "7", "completion": "7"}] * 4
     trainer(tmp_path, rows=rows, processing_class=codec)
-    assert "train_dataset: 4 prompts of 8 were cut off at the start" in caplog.messages
+    told = "train_dataset: 4 prompts of 8 were cut off at the start"
+    assert told in caplog.messages
+    caplog.clear()
+    made = TextExamples.from_rows(rows, codec)  # which told its notes to whoever made it
+    trainer(tmp_path, rows=made, processing_class=codec)
+    assert made.notes == [told.removeprefix("train_dataset: ")]
+    assert told not in caplog.messages

@@ -91,8 +91,8 @@ def given(
         codec = _codec(codec, model, {"train_dataset": train, "eval_dataset": dev})
     examples = examples_of(train, codec, "train_dataset")
     others = None if dev is None else examples_of(dev, codec, "eval_dataset")
-    for name, part in (("train_dataset", examples), ("eval_dataset", others)):
-        for note in getattr(part, "notes", ()):
+    for name, part, of in (("train_dataset", examples, train), ("eval_dataset", others, dev)):
+        for note in getattr(part, "notes", ()) if part is not of else ():  # whoever made it knows
             _LOGGER.warning("%s: %s", name, note)
     task = task or Outputs()
     method = suited(_method(method), task)
