@@ -18,6 +18,7 @@ from freerun.methods import (
     Clock,
     DifferentiableScheduledSampling,
     ScheduledSampling,
+    Unlikelihood,
 )
 from freerun.vocabulary import Vocabulary
 from tests.helpers import close, gradients, padded, single, tiny_batch, tiny_policy
@@ -50,6 +51,8 @@ ALL = {
         reference="copy", cell_loss="js", alpha=5.0, token_choice="neighbours", tokens=3,
         neighbours=2, all_labels=True, stretch=2.0,
     ),
+    "unlikely tokens": Unlikelihood(weight=0.5),
+    "unlikely sequences": Unlikelihood(level="sequence", ngram=1, share=0.6),
 }  # fmt: skip
 POLICIES = [
     {"attention": "additive", "input_feeding": True, "bidirectional": True},
