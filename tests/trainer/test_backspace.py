@@ -282,7 +282,8 @@ def test_tiny_models_given_as_objects(tmp_path):
         assert model.config.pad_token_id == CODEC.with_backspace().target.pad
 
 
-def test_models_that_know_distances_alone_are_refused(tmp_path):
+@pytest.mark.parametrize("dev", [DATA.dev, None])
+def test_models_that_know_distances_alone_are_refused(tmp_path, dev):
     arguments = TrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, report_to="none")
     with pytest.raises(ValueError, match=r"^T5ForConditionalGeneration cannot withdraw tokens: it"):
-        Trainer(tiny_model("t5"), Erasing(), arguments, CODEC, DATA.train, DATA.dev, task=TASK)
+        Trainer(tiny_model("t5"), Erasing(), arguments, CODEC, DATA.train, dev, task=TASK)

@@ -61,7 +61,9 @@ def check(
         raise ValueError("there are no examples to train on")
     if dev is not None and len(dev) == 0:
         raise ValueError("there are no examples to evaluate on")
-    if dev is not None and (decoding != GREEDY or policy.vocabulary.backspace is not None):
+    if policy.vocabulary.backspace is not None:  # whatever withdraws, in training too, needs this
+        check_decoding(policy, train, GREEDY)
+    if dev is not None and decoding != GREEDY:
         check_decoding(policy, dev, decoding)
 
 
