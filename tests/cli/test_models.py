@@ -321,7 +321,8 @@ def test_a_model_that_misplaces_withdrawn_tokens_is_refused_before_training(
     words = ["spelling", "--data", str(text), "--model", pretrained["seq2seq"], *TASK, *SHORT]
     refuses(
         "freerun train: T5ForConditionalGeneration cannot withdraw tokens: it knows positions by "
-        "the distance of slots, or looks back a bounded way, and would misplace those that remain",
+        "the distance of slots, or looks back a bounded way, and would misplace those that remain; "
+        "take one with absolute or rotary positions and no sliding window",
         *("train", *words, "--method", "behaviour_cloning", "--output", str(tmp_path / "out")),
     )
     assert not (tmp_path / "out").exists()

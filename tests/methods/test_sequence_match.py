@@ -381,3 +381,8 @@ def test_targets_that_fill_all_positions(fitting):
     else:
         with pytest.raises(ValueError, match="row 0 is longer than the 9 positions of the model"):
             method.loss(policy, batch, Clock(2, 9))
+
+
+def test_outputs_without_eos_are_refused():
+    with pytest.raises(ValueError, match="^sequence_match needs outputs that end in eos, not with"):
+        SequenceMatch(backspace=False).check(Vocabulary.build("ab", eos=False))

@@ -16,7 +16,8 @@ train() {
         --training.threads 1 "$@"
 }
 go_on() {
-    train "$1" "$seed" "$2" --init "$out/base-100" --task.features "$out/base-100" --training.learning_rate 1e-3 \
+    train "$1" "$seed" "$2" --init "$out/base-100" --task.features "$out/base-100" \
+        --training.learning_rate 1e-3 \
         --training.updates 300 --training.evaluate_every 300
     freerun evaluate "$out/$1-$seed" --sample --json "$out/$1-$seed.json"
 }

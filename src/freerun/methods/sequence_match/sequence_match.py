@@ -95,8 +95,14 @@ class SequenceMatch(Noise):
         """See that the method can train on outputs of this vocabulary.
 
         Raises:
-            ValueError: where mistakes can be neither planted nor withdrawn, but should be.
+            ValueError: where outputs have no eos, or mistakes can be neither planted nor withdrawn,
+                but should be.
         """
+        if vocabulary.eos is None:
+            raise ValueError(
+                "sequence_match needs outputs that end in eos, not with their source: what follows "
+                "the last token has a value, too"
+            )
         if self.backspace:
             super().check(vocabulary)
 

@@ -179,7 +179,8 @@ class HuggingFacePolicy(nn.Module):
             name = type(self.inner).__name__
             raise ValueError(
                 f"{name} cannot withdraw tokens: it knows positions by the distance of slots, or "
-                "looks back a bounded way, and would misplace those that remain"
+                "looks back a bounded way, and would misplace those that remain; take one with "
+                "absolute or rotary positions and no sliding window"
             )
         return CacheEraser(self, self.start(source))
 
