@@ -167,8 +167,8 @@ def test_models_that_would_misplace_what_remains_are_refused(name):
         policy = tiny_adapted(name)
     message = (
         f"{type(policy.model).__name__} cannot withdraw tokens: it knows positions by the distance "
-        "of slots, or looks back a bounded way, and would misplace those that remain; take one with "
-        "absolute or rotary positions and no sliding window"
+        "of slots, or looks back a bounded way, and would misplace those that remain; take one "
+        "with absolute or rotary positions and no sliding window"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         policy.eraser(text_source(policy))
