@@ -147,3 +147,12 @@ def test_metrics_in_words():
     assert (unit("beam_bleu"), scale("beam_bleu")) == ("", 1.0)
     assert (label("beam_bleu"), label("beam_f1"), scale("beam_f1")) == ("beam BLEU", "beam F1", 100)
     assert shown(summary([0.5, 0.7]), 100.0, "+") == "+60.00 ± 14.14"
+
+
+def test_the_use_of_backspaces_is_told_of_the_methods_that_have_them(results):
+    entry = results["methods"]["mle"]["test"]
+    entry["backspace_rate"] = summary([0.01, 0.03])
+    entry["withdrawn"] = summary([0.5, 0.5])
+    assert legend(results).splitlines()[-1] == (
+        "mle: backspace rate 2.00 ± 1.41 %, withdrawn 50.00 ± 0.00 %."
+    )

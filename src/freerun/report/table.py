@@ -14,6 +14,8 @@ from freerun.evaluate import Decoding
 from freerun.report.labels import arrow, label, scale, shown, unit
 
 NAME_WIDTH = 19
+BACKSPACES = ("backspace_rate", "rewritten", "right_after", "withdrawn")
+"""What is known only of models that can take tokens back."""
 
 
 def table(results: Mapping[str, Any]) -> Table:
@@ -61,8 +63,22 @@ def legend(results: Mapping[str, Any]) -> str:
             f"Δ: difference to {base} of the same seed. Time: of an update, relative to {base}."
         )
     lines.append("Majority guess: the best that an output scores which never looks at its source.")
+    lines += [
+        f"{name}: {', '.join(used)}."
+        for name, entry in results["methods"].items()
+        if (used := _used(entry["test"]))
+    ]
     lines += results["task"].get("signatures", {}).values()
     return "\n".join(lines)
+
+
+def _used(figures: Mapping[str, Any]) -> list[str]:
+    """How a method used backspaces, figure by figure; nothing where it has none."""
+    return [
+        f"{label(metric)} {shown(figures[metric], scale(metric))} {unit(metric)}".rstrip()
+        for metric in BACKSPACES
+        if metric in figures
+    ]
 
 
 def folded(name: str, width: int = NAME_WIDTH) -> str:
