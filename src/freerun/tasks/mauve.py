@@ -148,6 +148,8 @@ def reader_of(path: str) -> Reader:
         if isinstance(error, DataError):
             raise
         reason = str(error).strip().splitlines()[0]
+        if "freerun_recurrent" in reason:
+            reason = "it is a recurrent model"
         raise DataError(f"{path}: no causal model to read texts with ({reason})") from None
     finally:
         logging.set_verbosity(verbosity)
