@@ -64,9 +64,9 @@ def generate_with_backspace(
     The settings of `generate` hold: `do_sample`, and what truncates or divides scores;
     `max_new_tokens` counts backspaces; several eos tokens end a row. Prompts of a causal model are
     padded on the left, sources of an encoder-decoder on the right. A prompt is never withdrawn. A
-    row also ends where the model has no more positions. A streamer sees the prompt alone, and
-    an assistant model nothing, as `generate` hands them to no function of others. Greedily, what was withdrawn is not written
-    there again (see `freerun.rolling.backtrack`).
+    row also ends where the model has no more positions. A streamer sees the prompt alone, and an
+    assistant model nothing, as `generate` hands them to no function of others. Greedily, what was
+    withdrawn is not written there again (see `freerun.rolling.backtrack`).
 
     Args:
         model: a causal model or an encoder-decoder.
