@@ -388,3 +388,21 @@ def test_outputs_without_eos_are_refused():
         ValueError, match=r"^sequence_match needs outputs that end in eos, not with"
     ):
         SequenceMatch(backspace=False).check(Vocabulary.build("ab", eos=False))
+
+
+def test_cloning_is_the_same_in_any_batch(policy):
+    """Split, reordered and padded: mistakes are named by example and cell."""
+    batch, clock, method = batch_of(policy), Clock(3, 9, seed=2), BehaviourCloning(noise=0.4)
+    whole = method.loss(policy, batch, clock).total
+    parts = [method.loss(policy, batch.select(torch.tensor(r)), clock) for r in ([4, 1], [0, 3, 2])]
+    close(sum(part.total for part in parts), whole, 1e-9)
+    close(method.loss(policy, padded(batch, WORDS.eos), clock).total, whole, 1e-9)
+
+
+def test_own_sequences_come_without_dropout():
+    policy = tiny_policy(words=WORDS, limit=8, dropout=0.5)
+    batch = batch_of(policy)
+    evaluated = filled(SequenceMatch(**ALWAYS), policy, batch)
+    trained = filled(SequenceMatch(**ALWAYS), policy.train(), batch)
+    assert policy.training
+    close(tensors(trained.buffer), tensors(evaluated.buffer), 0)
