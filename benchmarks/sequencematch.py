@@ -7,7 +7,6 @@ worst of them. Sampling is told in actions a second.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +14,11 @@ from dataclasses import replace
 import behind  # noqa: F401 - before transformers is imported
 import torch
 from copied import copied
+from models import Figures, benchmark
 from searched import idle
-from searnn import peak
-from timing import ratio, seconds, side_by_side, write
+from timing import ratio, side_by_side
 from torch import Tensor
 from toys import EOS, Toy
-from transformers.utils import logging
 
 from freerun.backspaces import any_token, noised, tree_of
 from freerun.batch import Batch
@@ -30,7 +28,6 @@ from freerun.randomness import uniform
 from freerun.rolling import decode_by, sample
 from freerun.rolling.choices import sampled_choice
 
-Figures = dict[str, float]
 KINDS = ("gpt2", "llama")
 FORCED = 0.05
 """The share of actions that are made backspaces where sampling is timed."""
@@ -141,12 +138,7 @@ def sampling(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.dev
         "plain": lambda: decode_by(plain, batch.source, lambda *a: choose(*a, 0.0)),
         "backspaces": lambda: decode_by(policy, batch.source, lambda *a: choose(*a, FORCED)),
     }
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds + 1):
-        for name, run in runs.items():
-            took = seconds(run, device)
-            if turn:
-                times[name].append(took)
+    times = side_by_side(runs, rounds=rounds, device=device)
     actions = toy.rows * toy.most
     return {
         "sampling_vs_plain": ratio(times, "plain", "backspaces"),
@@ -166,32 +158,5 @@ def measure(kind: str, rounds: int, device: torch.device) -> Figures:
     )
 
 
-def main() -> None:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
-    parser.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds (default 9)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    logging.set_verbosity_error()
-    figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
-    for name in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        device, suffix = torch.device(name), "" if name == "cpu" else f"_{name}"
-        each = {}
-        for kind in KINDS:
-            torch.manual_seed(0)
-            each[kind] = measure(kind, options.rounds, device)
-        for key in dict.fromkeys(key for found in each.values() for key in found):
-            values = {kind: found[key] for kind, found in each.items()}
-            if "_vs_" in key:
-                worst = min if key == "sampling_vs_plain" else max
-                figures[f"{key}{suffix}"] = worst(values.values())
-            for kind, value in values.items():
-                figures[f"{key}_{kind}{suffix}"] = float(f"{value:.4g}")
-        figures[f"peak_gb{suffix}"] = float(f"{peak(device):.3g}")
-    write(figures, options.json)
-
-
 if __name__ == "__main__":
-    main()
+    benchmark(__doc__.splitlines()[0], KINDS, measure, lambda key: key == "sampling_vs_plain")

@@ -8,7 +8,6 @@ With the package trl, an update of its GKD trainer is timed, too.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,20 +16,17 @@ from typing import Any
 import behind  # noqa: F401 - before transformers is imported
 import torch
 from distilled import distillers
+from models import Figures, benchmark
 from parts import PARTS, timed
 from searched import idle, updates
-from searnn import peak
-from timing import ratio, seconds, side_by_side, write
+from timing import ratio, seconds, side_by_side
 from torch import Tensor
 from toys import EOS, KINDS, Toy
-from transformers.utils import logging
 
 from freerun.batch import Batch
 from freerun.methods import MLE, SEARNN, DifferentiableScheduledSampling, Method, ScheduledSampling
 from freerun.policies.huggingface import HuggingFacePolicy
 from freerun.rolling import greedy, sample
-
-Figures = dict[str, float]
 
 ALL_OWN: dict[str, Any] = {"schedule": "constant", "k": 0.0}
 """Every token is the model's own, where methods cost most."""
@@ -167,37 +163,5 @@ def measure(kind: str, rounds: int, device: torch.device) -> Figures:
     )
 
 
-def worst(name: str, values: list[float]) -> float:
-    """The least of a ratio to `generate`, the most of one of times."""
-    return min(values) if "_vs_generate" in name else max(values)
-
-
-def main() -> None:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
-    parser.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds (default 9)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    logging.set_verbosity_error()
-    figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
-    for name in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        device, suffix = torch.device(name), "" if name == "cpu" else f"_{name}"
-        each = {}
-        for kind in KINDS:
-            torch.manual_seed(0)
-            each[kind] = measure(kind, options.rounds, device)
-        names = dict.fromkeys(key for found in each.values() for key in found)
-        for key in names:
-            values = {kind: found[key] for kind, found in each.items() if key in found}
-            if "_vs_" in key:
-                figures[f"{key}{suffix}"] = worst(key, list(values.values()))
-            for kind, value in values.items():
-                figures[f"{key}_{kind}{suffix}"] = float(f"{value:.4g}")
-        figures[f"peak_gb{suffix}"] = float(f"{peak(device):.3g}")
-    write(figures, options.json)
-
-
 if __name__ == "__main__":
-    main()
+    benchmark(__doc__.splitlines()[0], KINDS, measure, lambda key: "_vs_generate" in key)

@@ -1,0 +1,52 @@
+"""A benchmark of several models, on every device there is."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+
+import torch
+from searnn import peak
+from timing import write
+from transformers.utils import logging
+
+Figures = dict[str, float]
+
+
+def benchmark(
+    summary: str,
+    kinds: Iterable[str],
+    measure: Callable[[str, int, torch.device], Figures],
+    greater: Callable[[str], bool],
+) -> None:
+    """Measure each model, print and write; of ratios also the worst of all models.
+
+    Args:
+        summary: one line on what is measured.
+        kinds: the models.
+        measure: the figures of one, from its kind, the rounds and the device.
+        greater: whether a ratio of this name is better where it is greater.
+    """
+    parser = argparse.ArgumentParser(description=summary)
+    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
+    parser.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds (default 9)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    logging.set_verbosity_error()
+    figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
+    for name in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        device, suffix = torch.device(name), "" if name == "cpu" else f"_{name}"
+        each = {}
+        for kind in kinds:
+            torch.manual_seed(0)
+            each[kind] = measure(kind, options.rounds, device)
+        for key in dict.fromkeys(key for found in each.values() for key in found):
+            values = {kind: found[key] for kind, found in each.items() if key in found}
+            if "_vs_" in key:
+                worst = min if greater(key) else max
+                figures[f"{key}{suffix}"] = worst(values.values())
+            for kind, value in values.items():
+                figures[f"{key}_{kind}{suffix}"] = float(f"{value:.4g}")
+        figures[f"peak_gb{suffix}"] = float(f"{peak(device):.3g}")
+    write(figures, options.json)
