@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
@@ -18,7 +17,7 @@ from freerun.tasks.continuation_data import (
     read_paragraphs,
 )
 from freerun.tasks.mauve import Mauve, States
-from freerun.tasks.pieces import BYTES
+from freerun.tasks.pieces import BYTES, check_left_out
 from freerun.tasks.splits import cut
 from freerun.tasks.store import Stored, Tokens
 from freerun.tasks.text import read_text
@@ -140,12 +139,7 @@ class Continuation(Task):
                 own tokens is given.
             MissingExtraError: where a library is not installed.
         """
-        for setting in dataclasses.fields(self):
-            if setting.name in OWN_TOKENS and getattr(self, setting.name) != setting.default:
-                raise DataError(
-                    f"text: {setting.name} has no effect where the model has a tokenizer; leave it "
-                    "out"
-                )
+        check_left_out(self, OWN_TOKENS)
         self._mauve()
         texts, notes = self._texts()
         parts = {name: [text.split() for text in part] for name, part in texts.items()}

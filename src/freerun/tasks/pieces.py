@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from freerun.tasks.base import DataError, Task
 from freerun.tasks.extras import extra
 from freerun.vocabulary import EOS, UNKNOWN
 
@@ -156,3 +158,22 @@ def _tokenizer(library: Any, model: Any) -> Any:
     tokenizer = library.Tokenizer(model)
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
     return tokenizer
+
+
+def check_left_out(task: Task, names: Sequence[str]) -> None:
+    """See that no setting of a task's own tokens is given, where the model has a tokenizer.
+
+    Args:
+        task: a task that is a dataclass.
+        names: the settings.
+
+    Raises:
+        DataError: where one is.
+    """
+    fields: Any = task
+    for field in dataclasses.fields(fields):
+        if field.name in names and getattr(task, field.name) != field.default:
+            raise DataError(
+                f"{task.name}: {field.name} has no effect where the model has a tokenizer; leave "
+                "it out"
+            )

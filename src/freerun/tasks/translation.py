@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Literal, cast
 from freerun.tasks import metrics
 from freerun.tasks.base import Codec, Data, DataError, Examples, Splits, Task
 from freerun.tasks.parallel import Columns, Pair, read_table
-from freerun.tasks.pieces import BYTES, Words
+from freerun.tasks.pieces import BYTES, Words, check_left_out
 from freerun.tasks.scored import constant_majority
 from freerun.tasks.splits import complete, cut
 from freerun.tasks.tokenized import TextCodec, TextExamples
@@ -182,12 +181,7 @@ class Translation(Task):
                 the task's own tokens is given.
             MissingExtraError: where a library is not installed.
         """
-        for setting in dataclasses.fields(self):
-            if setting.name in OWN_TOKENS and getattr(self, setting.name) != setting.default:
-                raise DataError(
-                    f"translation: {setting.name} has no effect where the model has a tokenizer; "
-                    "leave it out"
-                )
+        check_left_out(self, OWN_TOKENS)
         self._metrics()
         parts, notes = self._parts()
         plain = str.lower if self.lower else str

@@ -117,9 +117,8 @@ class ReplayBuffer:
         if every:
             state["examples"] = torch.tensor([entry.example for entry in every])
             state["steps"] = torch.tensor([entry.step for entry in every])
-            for name, rows in zip(
-                _PARTS, ([e.source for e in every], [e.actions for e in every]), strict=True
-            ):
+            parts = [entry.source for entry in every], [entry.actions for entry in every]
+            for name, rows in zip(_PARTS, parts, strict=True):
                 state[name] = torch.cat(rows)
                 state[f"{name}_lengths"] = torch.tensor([len(row) for row in rows])
         return state
@@ -130,12 +129,8 @@ class ReplayBuffer:
         if not state["sizes"]:
             return
         parts = (state[name].split(state[f"{name}_lengths"].tolist()) for name in _PARTS)
-        numbers = (state[name].tolist() for name in ("examples", "steps"))
-        examples, steps = numbers
-        entries = [
-            Entry(example, source, actions, step)
-            for example, source, actions, step in zip(examples, *parts, steps, strict=True)
-        ]
+        examples, steps = state["examples"].tolist(), state["steps"].tolist()
+        entries = [Entry(*entry) for entry in zip(examples, *parts, steps, strict=True)]
         for size in state["sizes"]:
             self.samplings.append(entries[:size])
             entries = entries[size:]
