@@ -10,15 +10,15 @@ output is right in the end. Run `python examples/planted_errors.py CHECKPOINT â€
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from freerun.backspaces import Alternatives, any_token
+from freerun.backspaces import WrongTokens
 from freerun.batch import Batch
 from freerun.cli.examples import examples_of
 from freerun.evaluate import on_device
+from freerun.methods import BehaviourCloning
 from freerun.policy import Policy
 from freerun.randomness import uniform
 from freerun.rolling import decode_by, forcing
@@ -27,7 +27,7 @@ from freerun.tasks import Task
 from freerun.trainer import load_policy
 
 
-def begun(batch: Batch, wrong: Any, seed: int) -> tuple[Tensor, Tensor]:
+def begun(batch: Batch, wrong: WrongTokens, seed: int) -> tuple[Tensor, Tensor]:
     """The tokens that are given, the wrong one last; and their number, 0 where there is none."""
     cells = torch.arange(batch.target.shape[1])
     possible = batch.mask & wrong.exist(batch.target.masked_fill(~batch.mask, 0))
@@ -42,11 +42,7 @@ def begun(batch: Batch, wrong: Any, seed: int) -> tuple[Tensor, Tensor]:
 def recovery(policy: Policy, task: Task, batch: Batch, tokens: str, seed: int) -> tuple[int, ...]:
     """How many examples were led astray, and of those, found back, and were right in the end."""
     words = policy.vocabulary
-    if tokens == "plausible":
-        wrong: Any = Alternatives.of(task.mistakes(words), words.actions)
-    else:
-        special = (words.eos, words.backspace, words.unknown)
-        wrong = any_token(words.actions, [token for token in special if token is not None])
+    wrong = BehaviourCloning(noise_tokens=tokens).for_task(task).alternatives(words)
     given, lengths = begun(batch, wrong, seed)
     limit = torch.maximum(policy.limit(batch.source), lengths + 1)
     choose = forcing(greedily, given, lengths)

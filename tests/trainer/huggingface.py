@@ -82,8 +82,8 @@ def resumable(output: str, base: str | None, **settings: Any) -> None:
     found.save_model(output)
 
 
-def killed(output: str, base: str | None, update: int, **settings: Any) -> None:
-    """`resumable`, which ends in the middle of an update."""
+def end_in(update: int) -> None:
+    """Let this process end in the middle of an update."""
     step, done = torch.optim.AdamW.step, 0
 
     def counted(*args: Any, **kwargs: Any) -> Any:
@@ -94,6 +94,11 @@ def killed(output: str, base: str | None, update: int, **settings: Any) -> None:
         return step(*args, **kwargs)
 
     torch.optim.AdamW.step = counted  # type: ignore[method-assign]
+
+
+def killed(output: str, base: str | None, update: int, **settings: Any) -> None:
+    """`resumable`, which ends in the middle of an update."""
+    end_in(update)
     resumable(output, base, **settings)
 
 

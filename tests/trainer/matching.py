@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from freerun.methods import SequenceMatch
-from tests.trainer.huggingface import lora, trainer
+from tests.trainer.huggingface import end_in, lora, trainer
 from tests.trainer.tiny_models import tiny_model
 
 MATCH = SequenceMatch(
@@ -36,7 +35,7 @@ def matched(output: str, base: str | None = None, **settings: Any) -> None:
     if base is not None:
         model = type(model).from_pretrained(base, dtype=dtype)
         settings["peft_config"] = lora(lora_dropout=0.0)
-    found = trainer(output, model, SequenceMatch(**vars_of(MATCH)), **settings)
+    found = trainer(output, model, MATCH, **settings)
     found.train(resume_from_checkpoint=any(Path(output).glob("checkpoint-*")) or None)
     found.save_model(output)
     if found.args.should_save:
@@ -45,19 +44,5 @@ def matched(output: str, base: str | None = None, **settings: Any) -> None:
 
 def cut(output: str, update: int, **settings: Any) -> None:
     """`matched`, saved after every update, which ends in the middle of one."""
-    step, done = torch.optim.AdamW.step, 0
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        nonlocal done
-        done += 1
-        if done == update:
-            os._exit(7)
-        return step(*args, **kwargs)
-
-    torch.optim.AdamW.step = counted  # type: ignore[method-assign]
+    end_in(update)
     matched(output, **settings)
-
-
-def vars_of(method: SequenceMatch) -> dict[str, Any]:
-    """The settings of a method: its buffer is of one run."""
-    return {name: value for name, value in vars(method).items() if name not in ("buffer", "task")}
