@@ -1,4 +1,4 @@
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-avx2 test-slow lint clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -8,6 +8,7 @@ PYTHON ?= python3
 help:
 	@echo "make demo       set up, then compare three ways of training on handwritten dates"
 	@echo "make test       set up, then run all tests but the slow ones"
+	@echo "make test-avx2  set up, then run the tests of precision and kernels as if without AVX-512"
 	@echo "make test-slow  set up, then run the slow tests"
 	@echo "make lint       set up, then check style and types"
 
@@ -22,6 +23,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/pytest -n auto
+
+test-avx2: $(VENV)/installed
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest -n auto -m 'kernels and not slow'
 
 test-slow: $(VENV)/installed
 	$(BIN)/pytest -m slow

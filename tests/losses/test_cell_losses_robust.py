@@ -123,6 +123,7 @@ def test_large_scores_and_costs_stay_finite(name):
     assert bool(gradient.isfinite().all())
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", CELL_LOSSES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_raised_to_single(name, dtype):

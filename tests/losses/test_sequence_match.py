@@ -314,6 +314,7 @@ def test_a_number_that_is_none_is_not_hidden(where):
     assert bool(loss.isnan())
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_raised_to_single(dtype):
     data, model = (
@@ -395,6 +396,7 @@ def test_what_was_not_scored_is_no_number():
     assert bool(behaviour_cloning_loss(found).isnan())
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_scores_in_half_precision_are_summed_in_single(dtype):
     scores, *rest = scored(dtype)

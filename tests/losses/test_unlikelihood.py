@@ -181,6 +181,7 @@ def test_of_two_that_are_best_both_are_halves():
     close(gradient, torch.tensor([[0.5, -0.5], [-0.5, 0.5]], dtype=torch.float64))
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_raised_to_single(name, dtype):

@@ -6,6 +6,8 @@ import torch
 from freerun.methods import SEARNN, Clock
 from tests.helpers import tiny_batch, tiny_policy
 
+pytestmark = pytest.mark.kernels
+
 
 class Stepping:
     """A policy that only steps, and notes in which precision."""

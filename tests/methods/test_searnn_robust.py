@@ -244,6 +244,7 @@ def test_a_cost_of_ones_own_needs_no_reference_policy_where_none_is_asked():
 # Precision and size
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("low", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", CELL_LOSSES)
 def test_half_precision(low, name):

@@ -290,6 +290,7 @@ def test_steps_with_gradient_under_checkpointing_are_refused(name):
 # Precision
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_bfloat16(name, attention):
     """Every path runs, and scores as in double precision up to a few digits."""
@@ -317,6 +318,7 @@ def test_bfloat16(name, attention):
         assert tree.logits(batch.mask).isfinite().all()
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", NAMES)
 def test_autocast(name):
     exact, policy = tiny_adapted(name), tiny_adapted(name, dtype=torch.float32)

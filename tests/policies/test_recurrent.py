@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from freerun.batch import Source
+from freerun.policies.recurrent import lstm
 from freerun.rolling import beam_search, greedy, greedy_choice, learned, relaxed, sample
 from tests.helpers import close, single, tiny_batch, tiny_policy
 from tests.policies.contract import PolicyContract
@@ -151,6 +152,7 @@ def test_dropout_is_on_while_training_only():
     assert not torch.equal(scores(), scores())
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("turn", range(0, len(KINDS), 3))
 def test_mixed_precision_runs_everywhere(turn):
     """Under autocast every path runs, and scores as without it up to a few digits."""
@@ -175,3 +177,61 @@ def test_mixed_precision_runs_everywhere(turn):
         beam_search(policy, batch.source, size=2)
     rolled.float().sum().backward()
     close(scores.float(), plain, 0.3)
+
+
+def lstm_gradients(layer, inputs, state):
+    """Outputs and last states of an LSTM, and the gradients of its weights and of what it reads."""
+    outputs, last = layer(inputs, tuple(state))
+    gradients = torch.autograd.grad(outputs.square().sum(), [inputs, *layer.parameters()])
+    return [outputs, *last, *gradients]
+
+
+@pytest.mark.kernels
+def test_lstm_leaves_autocast_where_the_processor_has_no_kernel(monkeypatch):
+    layer = lstm.LSTM(3, 4, batch_first=True)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2, 5, 3, generator=generator, requires_grad=True)
+    # Under autocast, what comes from other layers is in half precision.
+    state = [torch.randn(1, 2, 4, generator=generator).bfloat16() for _ in range(2)]
+    expected = lstm_gradients(layer, inputs, [part.float() for part in state])
+    asked = []
+    monkeypatch.setattr(lstm, "has_lstm_kernel", asked.append)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = lstm_gradients(layer, inputs, state)
+        packed, _ = layer(torch.nn.utils.rnn.pack_sequence(list(inputs)))
+    assert asked == [torch.bfloat16] * 2
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        assert torch.equal(one, other)
+    plain, _ = layer(torch.nn.utils.rnn.pack_sequence(list(inputs)))
+    assert torch.equal(packed.data, plain.data)
+
+
+@pytest.mark.kernels
+def test_a_missing_lstm_kernel_is_found_once_and_told(monkeypatch, caplog):
+    def refuse(*args):
+        raise RuntimeError("could not create a primitive descriptor")
+
+    lstm.has_lstm_kernel.cache_clear()
+    before = torch.get_rng_state()
+    with monkeypatch.context() as patch, torch.inference_mode():
+        patch.setattr(torch, "lstm", refuse)
+        assert not lstm.has_lstm_kernel(torch.bfloat16)
+    assert not lstm.has_lstm_kernel(torch.bfloat16)
+    assert caplog.messages == [
+        "This CPU has no LSTM kernel for bfloat16: LSTM layers compute in single precision."
+    ]
+    lstm.has_lstm_kernel.cache_clear()
+    with torch.inference_mode():
+        here = lstm.has_lstm_kernel(torch.bfloat16)
+    assert len(caplog.messages) == (1 if here else 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.kernels
+def test_lstm_keeps_to_autocast_where_the_processor_has_a_kernel():
+    layer = lstm.LSTM(3, 4, batch_first=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, _ = layer(torch.ones(2, 5, 3))
+    low = lstm.has_lstm_kernel(torch.bfloat16)
+    assert outputs.dtype == (torch.bfloat16 if low else torch.float32)

@@ -6,6 +6,8 @@ import torch
 from freerun.policies.recurrent.buffers import Buffers
 from freerun.policies.recurrent.shortlist import GROUP, ROUNDING, ROWS, Shortlist
 
+pytestmark = pytest.mark.kernels
+
 
 def shortlist(weight, bias):
     return Shortlist(weight, bias, Buffers(weight))

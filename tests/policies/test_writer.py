@@ -15,6 +15,8 @@ from freerun.vocabulary import Vocabulary
 from tests.helpers import close, tiny_batch, tiny_policy
 from tests.policies.kinds import KINDS, name, policy_of
 
+pytestmark = pytest.mark.kernels
+
 
 def large(**settings):
     """A policy in single precision with more words than are projected at once."""

@@ -215,6 +215,7 @@ def plain(tmp_path_factory):
     return run(tmp_path_factory.mktemp("plain"), training=changed(keep="last")).policy.state_dict()
 
 
+@pytest.mark.kernels
 def test_half_precision_is_nearly_the_same(tmp_path, plain):
     found = run(tmp_path, training=changed(keep="last", precision="bf16")).policy.state_dict()
     for name, value in found.items():
@@ -222,6 +223,7 @@ def test_half_precision_is_nearly_the_same(tmp_path, plain):
         torch.testing.assert_close(value, plain[name], rtol=0, atol=0.1)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("feedback", ["soft_argmax", "soft_sample"])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_half_precision_reaches_every_module(tmp_path, cell, feedback):
@@ -477,6 +479,7 @@ def test_a_trained_recurrent_model_is_gone_on_from_as_it_is(tmp_path):
             run(tmp_path / "refused", model=other or model, **members)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("model", TRANSFORMERS, ids=lambda model: model.kind)
 def test_transformers_are_trained_in_half_precision_and_with_checkpoints(tmp_path, model):
     plain = run(tmp_path / "plain", model=model)

@@ -193,6 +193,7 @@ def test_the_best_model_is_loaded(tmp_path, base, adapters):
     assert teacher_forced_loss(found.objective.model, DATA.dev) == pytest.approx(losses[best])
 
 
+@pytest.mark.kernels
 def test_mixed_precision_keeps_weights_in_single(tmp_path):
     found = trainer(tmp_path, tiny_model("llama"), MLE(), bf16=True, max_steps=20)
     before = teacher_forced_loss(found.objective.model, DATA.dev)

@@ -9,8 +9,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from freerun.batch import Source
 from freerun.policies.recurrent.config import RecurrentConfig
+from freerun.policies.recurrent.lstm import LSTM
 
-KINDS = {"gru": nn.GRU, "lstm": nn.LSTM}
+KINDS = {"gru": nn.GRU, "lstm": LSTM}
 
 
 class Encoder(nn.Module):
