@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from freerun.batch import Batch
-from freerun.policies import RecurrentPolicy
+from freerun.models import RecurrentPolicy
 
 
 class Bare(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from freerun.batch import Batch
-from freerun.policies.huggingface import HuggingFacePolicy
+from freerun.models.huggingface import HuggingFacePolicy
 
 
 def distillers(

@@ -19,14 +19,13 @@ from timing import ratio, side_by_side, write
 from transformers import TrainingArguments
 
 from freerun.batch import Batch
+from freerun.data import Codec, Task
+from freerun.data.store import Ragged, Stored
+from freerun.decoding import greedy
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
-from freerun.policies.settings import RecurrentSettings
-from freerun.rolling import greedy
-from freerun.tasks.base import Codec, Task
-from freerun.tasks.ocr import Ocr, OcrCodec
-from freerun.tasks.spelling import Spelling, SpellingCodec
-from freerun.tasks.store import Ragged, Stored
-from freerun.trainer import Trainer
+from freerun.models.settings import RecurrentSettings
+from freerun.tasks import Ocr, OcrCodec, Spelling, SpellingCodec
+from freerun.training import Trainer
 
 ALL_OWN = {"schedule": "constant", "k": 0.0}
 METHODS: dict[str, Method] = {

@@ -15,8 +15,8 @@ from torch import Tensor
 from freerun.batch import Batch, Source
 from freerun.methods import SEARNN, Clock, Method
 from freerun.methods.searnn import search
-from freerun.policies import RecurrentConfig, RecurrentPolicy
-from freerun.policies.recurrent.writer import RecurrentWriter
+from freerun.models import RecurrentConfig, RecurrentPolicy
+from freerun.models.recurrent.writer import RecurrentWriter
 from freerun.vocabulary import Vocabulary
 
 

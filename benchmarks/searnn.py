@@ -18,8 +18,7 @@ from recurrent import batches, ocr
 from searched import Shape, floor, idle, product, updates, watched
 from timing import ratio, seconds, side_by_side, write
 
-from freerun.costs import bleu
-from freerun.costs.edit_distance import levenshtein
+from freerun.costs import bleu, levenshtein
 from freerun.methods import MLE, SEARNN
 
 ROWS = 1024

@@ -22,11 +22,10 @@ from toys import EOS, Toy
 
 from freerun.backspaces import any_token, noised, tree_of
 from freerun.batch import Batch
+from freerun.decoding import decode_by, sample, sampled_choice
 from freerun.methods import MLE, Clock, Method, SequenceMatch
-from freerun.policies.huggingface import HuggingFacePolicy, adapt
+from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.randomness import uniform
-from freerun.rolling import decode_by, sample
-from freerun.rolling.choices import sampled_choice
 
 KINDS = ("gpt2", "llama")
 FORCED = 0.05

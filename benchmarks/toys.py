@@ -18,7 +18,7 @@ from transformers import (
 
 from freerun.batch import Batch, Source
 from freerun.methods import MLE, Clock
-from freerun.policies.huggingface import HuggingFacePolicy, adapt
+from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.vocabulary import Vocabulary
 
 EOS = 0

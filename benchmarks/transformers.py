@@ -24,9 +24,9 @@ from torch import Tensor
 from toys import EOS, KINDS, Toy
 
 from freerun.batch import Batch
+from freerun.decoding import greedy, sample
 from freerun.methods import MLE, SEARNN, DifferentiableScheduledSampling, Method, ScheduledSampling
-from freerun.policies.huggingface import HuggingFacePolicy
-from freerun.rolling import greedy, sample
+from freerun.models.huggingface import HuggingFacePolicy
 
 ALL_OWN: dict[str, Any] = {"schedule": "constant", "k": 0.0}
 """Every token is the model's own, where methods cost most."""

@@ -20,10 +20,10 @@ import torch
 from tiny import causal_model, character_tokenizer
 from transformers import TrainingArguments
 
+from freerun.data.text import tokenized
 from freerun.methods import ScheduledSampling
 from freerun.tasks import Arithmetic
-from freerun.tasks.tokenized import tokenized
-from freerun.trainer import Trainer
+from freerun.training import Trainer
 
 
 def main(given: Sequence[str] | None = None) -> dict[str, float]:

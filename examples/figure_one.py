@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from freerun.batch import Batch, Source
 from freerun.methods import Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
-from freerun.policies import RecurrentConfig, RecurrentPolicy
+from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.vocabulary import Vocabulary
 
 ALWAYS_OWN = {"schedule": "constant", "k": 0.0}

@@ -17,10 +17,10 @@ import torch
 
 from freerun.batch import Batch
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
-from freerun.policies import RecurrentPolicy
+from freerun.models import RecurrentPolicy
 from freerun.randomness import permutation
 from freerun.tasks import TASKS
-from freerun.trainer import load_policy
+from freerun.training import load_policy
 
 HALF = {"schedule": "constant", "k": 0.5}
 METHODS: dict[str, Method] = {

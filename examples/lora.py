@@ -19,7 +19,7 @@ from tiny import causal_model, character_tokenizer
 from transformers import TrainingArguments
 
 from freerun.methods import DifferentiableScheduledSampling
-from freerun.trainer import Trainer, load_policy
+from freerun.training import Trainer, load_policy
 
 ROWS = [
     {"prompt": f"backwards: {word} =", "completion": f" {word[::-1]}"}

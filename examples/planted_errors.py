@@ -17,14 +17,14 @@ from torch import Tensor
 from freerun.backspaces import WrongTokens
 from freerun.batch import Batch
 from freerun.cli.examples import examples_of
-from freerun.evaluate import on_device
+from freerun.data import Task
+from freerun.decoding import decode_by, forcing
+from freerun.decoding.choices import greedily
+from freerun.evaluation import on_device
 from freerun.methods import BehaviourCloning
 from freerun.policy import Policy
 from freerun.randomness import uniform
-from freerun.rolling import decode_by, forcing
-from freerun.rolling.choices import greedily
-from freerun.tasks import Task
-from freerun.trainer import load_policy
+from freerun.training import load_policy
 
 
 def begun(batch: Batch, wrong: WrongTokens, seed: int) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from tiny import character_tokenizer, seq2seq_model
 from transformers import TrainingArguments
 
 from freerun.methods import SEARNN
-from freerun.trainer import Trainer
+from freerun.training import Trainer
 
 ONES = {"zwei": "two", "drei": "three", "vier": "four", "sechs": "six", "acht": "eight"}
 TENS = {"zwanzig": "twenty", "dreißig": "thirty", "vierzig": "forty", "sechzig": "sixty"}

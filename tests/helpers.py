@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from freerun.batch import Batch, Source
-from freerun.policies import RecurrentConfig, RecurrentPolicy
-from freerun.rolling import truncated_log_probs
+from freerun.decoding import truncated_log_probs
+from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.vocabulary import Vocabulary
 
 SOURCES = {"tokens": {"factors": (5,)}, "factors": {"factors": (5, 3, 4)}, "real": {"features": 3}}

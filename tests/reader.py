@@ -98,7 +98,7 @@ class Reader:
             for task in TASKS.values():
                 for reads in ("load", "rows"):
                     patch.setattr(task, reads, stop)
-            patch.setattr("freerun.policies.settings.PretrainedSettings.load", stop)
+            patch.setattr("freerun.models.settings.PretrainedSettings.load", stop)
             for command in ("costs", "evaluate", "predict"):
                 patch.setattr(f"freerun.cli.{command}.load_policy", stop)
             try:

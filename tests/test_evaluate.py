@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from freerun.evaluate import (
+from freerun.decoding import beam_search, greedy
+from freerun.evaluation import (
     Decoding,
     batches_by_length,
     decode,
@@ -18,10 +19,9 @@ from freerun.evaluate import (
     outputs,
     teacher_forced_loss,
 )
-from freerun.policies.settings import RecurrentSettings
-from freerun.rolling import beam_search, greedy
+from freerun.models.settings import RecurrentSettings
 from freerun.vocabulary import Vocabulary
-from tests.trainer.tiny_task import Strings, Tiny
+from tests.training.tiny_task import Strings, Tiny
 
 
 @dataclass

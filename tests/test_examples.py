@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from freerun.trainer import load_policy
+from freerun.training import load_policy
 from tests.pages import ROOT
-from tests.trainer.children import together
-from tests.trainer.huggingface import example
+from tests.training.children import together
+from tests.training.huggingface import example
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

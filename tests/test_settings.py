@@ -10,7 +10,7 @@ import pytest
 
 from freerun.costs import PythonCost
 from freerun.methods import METHODS, ScheduledSampling
-from freerun.policies.settings import RecurrentSettings
+from freerun.models.settings import RecurrentSettings
 from freerun.settings import (
     MISSING,
     SettingError,
@@ -23,7 +23,7 @@ from freerun.settings import (
     words,
 )
 from freerun.tasks import TASKS
-from freerun.trainer import TrainingSettings
+from freerun.training import TrainingSettings
 
 FLAVOUR = Literal["sweet", "sour"]
 

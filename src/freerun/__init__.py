@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from freerun.comparison import compare
+    from freerun.study import compare
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "compare"]
@@ -14,7 +14,7 @@ __all__ = ["__version__", "compare"]
 def __getattr__(name: str) -> Any:
     """`compare`, imported where it is used: losses and costs alone are quick to import."""
     if name == "compare":
-        from freerun.comparison import compare
+        from freerun.study import compare
 
         return compare
     raise AttributeError(f"module 'freerun' has no attribute {name!r}")

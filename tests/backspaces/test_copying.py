@@ -8,7 +8,7 @@ from freerun.losses import Walk, behaviour_cloning_loss
 from tests.backspaces.padding import padded
 from tests.copying_twin import causal_scores, copies, recurrent_scores
 from tests.helpers import close, gradients, tiny_policy, tiny_source
-from tests.policies.models import ARCHITECTURES, letters_of, text_source, tiny_adapted
+from tests.models.models import ARCHITECTURES, letters_of, text_source, tiny_adapted
 
 BACKSPACE = 999
 """No token of the models, and so never fed."""

@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 
 from freerun.cli.backspaces import Traces
-from freerun.evaluate import Decoding, write
-from freerun.policies.backspace import with_backspace
+from freerun.evaluation import Decoding, write
+from freerun.models.backspace import with_backspace
 from freerun.report.trace import coloured, plain, trace
-from freerun.trainer import load_policy
+from freerun.training import load_policy
 
 LINES = ["the quikc", "bronw fox", "jump", "s over the", "lazy dgo"]
 SAMPLE = ["--sample", "--seed", "2"]

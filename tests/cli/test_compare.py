@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from freerun.comparison import comparing
+from freerun.study import comparison as comparing
 from tests.cli.tiny import MODEL, TINY, TRAINING
 
 LINEAR = "scheduled_sampling:schedule=linear"

@@ -9,7 +9,7 @@ import pytest
 from freerun.methods import SEARNN, Clock
 from freerun.report.cost_vectors import cost_vectors
 from freerun.tasks import Digits
-from freerun.trainer import load_policy
+from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TRAINING
 from tests.full import FULL, full
 

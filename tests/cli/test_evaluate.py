@@ -6,10 +6,10 @@ from math import exp
 
 import pytest
 
-from freerun.evaluate import Decoding, evaluate, teacher_forced_loss
+from freerun.evaluation import Decoding, evaluate, teacher_forced_loss
 from freerun.settings import values_of
 from freerun.tasks import Digits
-from freerun.trainer import load_policy
+from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TRAINING
 from tests.full import FULL, full
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from freerun.tasks import load_codec
-from freerun.trainer import load_policy
+from freerun.training import load_policy
 from tests.cli.pretrained import save_causal, save_seq2seq
 
 METHODS = [
@@ -97,7 +97,7 @@ def test_trained_models_predict(trained, run, tmp_path):
     assert (status, errors) == (0, "")
     policy, codec = load_policy(trained)
     batch = codec.read(["thw", "brno"], "lines").batch([0, 1])
-    from freerun.rolling import greedy
+    from freerun.decoding import greedy
 
     rows = greedy(policy, batch.source).lists(codec.target.eos)
     assert output.splitlines() == [codec.write(row, [line]) for row, line in zip(
@@ -162,7 +162,7 @@ def test_a_flag_wins_over_yaml(run, text, tmp_path):
 
 
 def test_an_interrupted_causal_run_ends_in_the_same_weights(run, text, tmp_path, monkeypatch):
-    from freerun.trainer import trainer
+    from freerun.training import trainer
 
     words = ["train", "spelling", "--data", text, "--quiet", "--model", "causal", *SCRATCH]
     words += ["--model.dropout", "0.2", "--method", METHODS[1], *TASK, *SHORT]

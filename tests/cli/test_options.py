@@ -8,8 +8,8 @@ from typing import Any, Literal
 import pytest
 
 from freerun.cli.options import Options, UsageError
+from freerun.data import DataError
 from freerun.settings import SettingError
-from freerun.tasks import DataError
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from freerun.evaluate import Decoding, outputs
-from freerun.trainer import load_policy
+from freerun.evaluation import Decoding, outputs
+from freerun.training import load_policy
 
 LINES = ["the quikc", "bronw fox", "jump", "s over the", "lazy dgo"]
 

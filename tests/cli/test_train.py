@@ -6,7 +6,7 @@ import re
 import pytest
 
 from freerun.tasks import TASKS, Digits
-from freerun.trainer import load_policy
+from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TASK, TINY, TRAINING
 
 SEE = "see freerun train digits --help"
@@ -96,7 +96,7 @@ def test_init_with_another_model_is_refused(refuses, trained, tmp_path):
 def test_an_interrupted_run_goes_on(run, trained, tmp_path, monkeypatch):
     output = tmp_path / "model"
     words = ["train", "digits", "--output", output, "--quiet", *TINY]
-    from freerun.trainer import trainer
+    from freerun.training import trainer
 
     whole = trainer.Trainer.evaluate
 

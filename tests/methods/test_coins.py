@@ -13,7 +13,7 @@ import torch
 
 from freerun.batch import Batch, Source
 from freerun.methods import SEARNN, Clock, DifferentiableScheduledSampling, ScheduledSampling
-from freerun.methods.coins import Coins
+from freerun.methods.scheduled_sampling import Coins
 from freerun.vocabulary import Vocabulary
 from tests.helpers import chi_square
 

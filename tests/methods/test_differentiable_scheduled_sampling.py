@@ -13,7 +13,7 @@ import torch
 from freerun.losses import log_loss
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
 from freerun.randomness import gumbel
-from freerun.rolling import relaxed
+from freerun.roll_in import relaxed
 from tests.helpers import chi_square, close, gradients, single, tiny_batch, tiny_policy
 from tests.methods.checks import expected_loss, gradcheck_loss, mean_loss
 from tests.methods.test_scheduled_sampling import POLICIES

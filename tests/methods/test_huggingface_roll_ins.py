@@ -15,7 +15,7 @@ from freerun.losses import log_loss
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, ScheduledSampling
 from tests.helpers import close, gradients, padded, single
 from tests.methods.checks import Loss
-from tests.policies.models import ARCHITECTURES, plain_scores, text_batch, tiny_adapted
+from tests.models.models import ARCHITECTURES, plain_scores, text_batch, tiny_adapted
 from tests.twins import twin_mixed, twin_relaxed
 
 CLOCK = Clock(3, total=9, seed=1)

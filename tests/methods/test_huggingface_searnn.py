@@ -18,7 +18,7 @@ from tests.methods.test_searnn_twin import (
     check_loss,
     check_search,
 )
-from tests.policies.models import text_batch, tiny_adapted
+from tests.models.models import text_batch, tiny_adapted
 
 POLICIES = [("gpt2", True), ("gpt2", False), ("bart", False)]
 REFERENCES = ("copy", *(FITTING[cost] for cost in FREE), "best_suffix_bleu")

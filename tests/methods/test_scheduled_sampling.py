@@ -8,10 +8,11 @@ Of the defects known of other code, here: gradient through the fed token
 import pytest
 import torch
 
+from freerun.decoding import greedy_choice, sampled_choice
 from freerun.losses import log_loss
 from freerun.methods import MLE, Clock, Method, ScheduledSampling
 from freerun.randomness import uniform
-from freerun.rolling import greedy_choice, learned, sampled_choice
+from freerun.roll_in import learned
 from tests.helpers import chi_square, close, gradients, single, tiny_batch, tiny_policy
 from tests.methods.checks import expected_loss, gradcheck_loss, mean_loss
 from tests.twins import scores_after, twin_mixed

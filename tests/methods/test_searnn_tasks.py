@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from freerun.cli import main
-from freerun.comparison import compare
 from freerun.costs import CostName, PythonCost
 from freerun.errors import CheckpointError
 from freerun.methods import MLE, SEARNN
 from freerun.methods.base import check_method, suited
-from freerun.policies.settings import RecurrentSettings
+from freerun.models.settings import RecurrentSettings
 from freerun.settings import SettingError
+from freerun.study import compare
 from freerun.tasks import TASKS, Digits
-from freerun.trainer import TrainingSettings, fit
+from freerun.training import TrainingSettings, fit
 from tests.cli.tiny import TINY
-from tests.trainer.tiny_task import Tiny, TinyCodec
+from tests.training.tiny_task import Tiny, TinyCodec
 
 TASK = Digits(train_size=40, dev_size=12, test_size=14)
 SMALL = {

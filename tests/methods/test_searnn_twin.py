@@ -8,13 +8,12 @@ import pytest
 
 from freerun.losses import CELL_LOSSES
 from freerun.methods import SEARNN, Clock
-from freerun.methods.searnn.cells import CellChoice
+from freerun.methods.searnn.candidates import CellChoice, TokenChoice
 from freerun.methods.searnn.settings import WITH_ALPHA, WITH_SOFTMAX
-from freerun.methods.searnn.tokens import TokenChoice
 from freerun.references import FITTING
 from freerun.vocabulary import Vocabulary
 from tests.helpers import close, gradients, tiny_batch, tiny_policy
-from tests.policies.kinds import KINDS, policy_of
+from tests.models.kinds import KINDS, policy_of
 from tests.searnn_twin import twin_loss, twins
 
 CLOCK = Clock(3, total=9, seed=1)

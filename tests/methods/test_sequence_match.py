@@ -15,8 +15,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from freerun.batch import Batch, Source
 from freerun.methods import MLE, BehaviourCloning, Clock, SequenceMatch
-from freerun.methods.sequence_match.buffer import ReplayBuffer
-from freerun.policies.huggingface import adapt
+from freerun.methods.sequence_match.replay_buffer import ReplayBuffer
+from freerun.models.huggingface import adapt
 from freerun.vocabulary import Vocabulary
 from tests.helpers import close, gradients, padded, single, tiny_batch, tiny_policy
 from tests.methods.checks import gradcheck_loss

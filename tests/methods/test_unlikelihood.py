@@ -6,9 +6,9 @@ import re
 import pytest
 import torch
 
+from freerun.decoding import greedy
 from freerun.methods import MLE, Clock, Unlikelihood
 from freerun.randomness import uniform
-from freerun.rolling import greedy
 from tests.helpers import close, padded, single, tiny_batch, tiny_policy
 from tests.methods.checks import gradcheck_loss
 from tests.twins import scores_after

@@ -14,7 +14,7 @@ from freerun.errors import WriteError
 from freerun.report import MissingPlotsError
 from freerun.report.cost_vectors import picture, save_picture
 from freerun.report.cost_vectors.picture import BEST, WIDEST
-from freerun.report.cost_vectors.shades import STOPS, hexadecimal
+from freerun.report.cost_vectors.text import STOPS, hexadecimal
 from tests.full import FULL, full
 from tests.report.cost_examples import no, ranked, wide
 

@@ -4,8 +4,16 @@ import pytest
 from rich.console import Console
 
 from freerun.report.cost_vectors import HeatMap, Outcomes, heading, outputs_of_cell
-from freerun.report.cost_vectors.shades import STOPS, hexadecimal, is_dark, shade
-from freerun.report.cost_vectors.visible import cropped, short, visible, visible_parts
+from freerun.report.cost_vectors.text import (
+    STOPS,
+    cropped,
+    hexadecimal,
+    is_dark,
+    shade,
+    short,
+    visible,
+    visible_parts,
+)
 from tests.report.cost_examples import no, ranked, wide
 
 

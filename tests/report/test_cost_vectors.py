@@ -5,10 +5,10 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from freerun.methods import SEARNN, Clock
-from freerun.policies import RecurrentConfig, RecurrentPolicy
+from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.report.cost_vectors import cost_vectors
 from freerun.report.cost_vectors.values import MOST_RANKS
-from freerun.tasks.spelling import SpellingCodec
+from freerun.tasks import SpellingCodec
 
 TEXTS = ["ab b", " a", "bba"]
 LEARNED = {"cost": "edit_distance", "roll_in": "learned", "roll_out": "learned"}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from freerun.tasks import DataError
-from freerun.tasks.store import Ragged, Stored
+from freerun.data import DataError
+from freerun.data.store import Ragged, Stored
 
 
 @pytest.fixture

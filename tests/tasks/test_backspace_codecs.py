@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from freerun.tasks.arithmetic_codec import ArithmeticCodec
-from freerun.tasks.base import DataError
-from freerun.tasks.codec import SavedCodec
-from freerun.tasks.digits import DigitsCodec
-from freerun.tasks.ocr import OcrCodec
-from freerun.tasks.spelling_codec import SpellingCodec
-from freerun.tasks.tagging_codec import TaggingCodec
-from freerun.tasks.tokenized import TextCodec, TextExamples, add_backspace_token
-from freerun.tasks.translation_codec import TranslationCodec
+from freerun.data import DataError
+from freerun.data.codec import SavedCodec
+from freerun.data.text import TextCodec, TextExamples, add_backspace_token
+from freerun.tasks import (
+    ArithmeticCodec,
+    DigitsCodec,
+    OcrCodec,
+    SpellingCodec,
+    TaggingCodec,
+    TranslationCodec,
+)
 from freerun.vocabulary import Vocabulary
 from tests.tasks.tiny_tokenizers import byte_tokenizer, piece_tokenizer, word_tokenizer
 

@@ -1,9 +1,7 @@
 """Texts of outputs and sources, as they are shown beside costs."""
 
-from freerun.tasks import Digits, Tagging
-from freerun.tasks.parallel import Columns, Pair
-from freerun.tasks.spelling import SpellingCodec
-from freerun.tasks.translation_codec import TranslationCodec
+from freerun.data.parallel import Columns, Pair
+from freerun.tasks import Digits, SpellingCodec, Tagging, TranslationCodec
 
 
 def sources(codec, examples):

@@ -5,9 +5,9 @@ import zipfile
 import pytest
 import torch
 
-from freerun.tasks import DataError
-from freerun.tasks.conll import Sentence, find_files, read_sentences
-from freerun.tasks.words import UNKNOWN, Lexicon, Reader, UnknownNoise, forms
+from freerun.data import DataError
+from freerun.data.words import UNKNOWN, Lexicon, Reader, UnknownNoise, forms
+from freerun.tasks.tagging import Sentence, find_files, read_sentences
 
 
 def read(text, token_column=0, tag_column=-1):

@@ -5,7 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from freerun.tasks import TASKS, Continuation, DataError, TextCodec, load_codec, tokenized
+from freerun.data import DataError
+from freerun.data.text import TextCodec, tokenized
+from freerun.tasks import TASKS, Continuation, load_codec
 from freerun.tasks.continuation_data import paragraphs, pieces
 from tests.tasks.tiny_tokenizers import byte_tokenizer
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers import BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
 
-from freerun.tasks import Continuation, MissingExtraError, Spelling, tokenized
-from freerun.tasks.mauve import Mauve, reader_of
+from freerun.data import MissingExtraError
+from freerun.data.text import tokenized
+from freerun.tasks import Continuation, Spelling
+from freerun.tasks.text_metrics import Mauve, reader_of
 from tests.tasks.tiny_tokenizers import byte_tokenizer
 
 STORY = "\n\n".join(f"It was the {i}th of May, and {i * i} bells rang in town." for i in range(99))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from freerun.tasks import TASKS, Arithmetic, Digits, Spelling, TextCodec
+from freerun.data.text import TextCodec
+from freerun.tasks import TASKS, Arithmetic, Digits, Spelling
 from tests.tasks.tiny_tokenizers import byte_tokenizer, piece_tokenizer, word_tokenizer
 
 

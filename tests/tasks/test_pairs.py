@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from freerun.evaluate import scored
-from freerun.tasks import Pairs, TextCodec, tokenized
+from freerun.data.text import TextCodec, tokenized
+from freerun.evaluation import scored
+from freerun.tasks import Pairs
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
 pytestmark = pytest.mark.usefixtures("local_datasets")

@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 import torch
 
+from freerun.data.noise import SymbolNoise
 from freerun.tasks import Spelling, SpellingCodec
-from freerun.tasks.noise import SymbolNoise
-from freerun.tasks.text import SYMBOLS, normalise, windows
+from freerun.tasks.spelling import SYMBOLS, normalise, windows
 
 CODEC = SpellingCodec(length=10, noise=0.3, seed=0)
 

@@ -6,8 +6,8 @@ import zipfile
 import pytest
 import torch
 
+from freerun.data.words import UNKNOWN
 from freerun.tasks import Tagging
-from freerun.tasks.words import UNKNOWN
 
 PLACES = ["Bonn", "Köln", "Ulm", "Rom", "Paris", "Kiel", "Jena", "Trier", "Genf", "Linz"]
 

@@ -7,23 +7,23 @@ from typing import get_args
 import docstring_parser
 import pytest
 
-from freerun.costs.cost import CostName
-from freerun.policies.recurrent import RecurrentConfig
-from freerun.policies.settings import RecurrentSettings
+from freerun.costs import CostName
+from freerun.data import MissingExtraError
+from freerun.data import files as hub
+from freerun.data.codec import SavedCodec
+from freerun.models import RecurrentConfig
+from freerun.models.settings import RecurrentSettings
 from freerun.tasks import (
     TASKS,
     ArithmeticCodec,
     DigitsCodec,
-    MissingExtraError,
     OcrCodec,
     SpellingCodec,
     TaggingCodec,
     TranslationCodec,
-    hub,
     load_codec,
 )
-from freerun.tasks.codec import SavedCodec
-from freerun.trainer import TrainingSettings
+from freerun.training import TrainingSettings
 
 BYTE = tuple("abcĠ")
 CODECS = [

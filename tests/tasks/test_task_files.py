@@ -5,9 +5,10 @@ import zipfile
 
 import pytest
 
+from freerun.data import MissingExtraError
+from freerun.data.extras import extra
+from freerun.data.files import blocks, read_archive, read_bytes, read_lines, write_text
 from freerun.errors import WriteError
-from freerun.tasks.extras import MissingExtraError, extra
-from freerun.tasks.files import blocks, read_archive, read_bytes, read_lines, write_text
 from tests.full import FULL, full
 
 

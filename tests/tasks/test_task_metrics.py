@@ -2,7 +2,8 @@
 
 import pytest
 
-from freerun.tasks import Data, Spelling, SpellingCodec, metrics
+from freerun.data import Data
+from freerun.tasks import Spelling, SpellingCodec, metrics
 
 
 def tokens(*words):

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freerun.tasks import DataError
-from freerun.tasks.splits import hold_out, shared, split
-from freerun.tasks.store import Ragged, Stored, Tokens
+from freerun.data import DataError
+from freerun.data.splits import hold_out, shared, split
+from freerun.data.store import Ragged, Stored, Tokens
 
 ROWS = [[1, 2, 3], [4], [], [5, 6]]
 

@@ -8,21 +8,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from freerun.batch import Batch
-from freerun.evaluate import scored
-from freerun.tasks import (
-    Arithmetic,
-    DataError,
-    Digits,
-    Spelling,
-    SpellingCodec,
-    TextCodec,
-    TextCollator,
-    TextExamples,
-    Translation,
-    data_of,
-    load_codec,
-    tokenized,
-)
+from freerun.data import DataError
+from freerun.data.text import TextCodec, TextCollator, TextExamples, data_of, tokenized
+from freerun.evaluation import scored
+from freerun.tasks import Arithmetic, Digits, Spelling, SpellingCodec, Translation, load_codec
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
 PAD, BOS, EOS, UNK, A, B, C, YES, NO = range(9)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from freerun.tasks import TASKS, Arithmetic, DataError, Digits, Spelling, Translation
+from freerun.data import DataError
+from freerun.tasks import TASKS, Arithmetic, Digits, Spelling, Translation
 
 PROSE = " ".join(f"word {i * i}" for i in range(90))
 PAIRS = "".join(f"This is {i}.\tDas ist {i}.\n" for i in range(40))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from freerun.tasks import TextCodec, TextExamples
+from freerun.data.text import TextCodec, TextExamples
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, piece_tokenizer, word_tokenizer
 
 A, B, C, YES, NO, USER, ASSISTANT, COLON, PLUS, ONE, TWO = range(4, 15)

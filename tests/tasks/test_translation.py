@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from freerun.evaluate import scored as evaluation_of
+from freerun.data.parallel import Pair
+from freerun.evaluation import scored as evaluation_of
 from freerun.tasks import Translation, TranslationCodec
-from freerun.tasks.parallel import Pair
 
 NAMES = ["Tom", "Anna", "Udo", "Ina", "Max", "Eva", "Jan", "Lea", "Ole", "Ida"]
 VERBS = [("kommt", "comes"), ("geht", "goes"), ("ruht", "rests"), ("lacht", "laughs")]

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from freerun.data.parallel import Columns, Pair
 from freerun.tasks import TranslationCodec, load_codec
-from freerun.tasks.parallel import Columns, Pair
 
 PAIRS = [
     Pair("Tom kommt.", "Tom comes."),

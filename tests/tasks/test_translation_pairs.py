@@ -5,8 +5,8 @@ import zipfile
 
 import pytest
 
-from freerun.tasks.hub import load_splits
-from freerun.tasks.parallel import Columns, Pair, read_aligned, read_rows, read_table
+from freerun.data.files import load_splits
+from freerun.data.parallel import Columns, Pair, read_aligned, read_rows, read_table
 
 FIRST_TWO = Columns(0, 1)
 NAMED = Columns("de", "en")

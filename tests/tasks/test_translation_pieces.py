@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freerun.tasks import MissingExtraError
-from freerun.tasks.pieces import JOINER, BytePairs, Words, commonest_words
+from freerun.data import MissingExtraError
+from freerun.data.pieces import JOINER, BytePairs, Words, commonest_words
 
 TEXTS = ["low lower lowest", "new newer newest", "wide wider widest", "“Grüße!” 🙂"] * 3
 SOME = st.text(st.sampled_from("aB1_é'’-.,(\"  \t\u00a0ß🙂")) | st.text()

@@ -5,11 +5,9 @@ Backtracking*, arXiv 2306.05426. An action is a token, eos, or the backspace; th
 stands after it. A backspace where nothing stands changes nothing: the prompt is never withdrawn.
 """
 
-from freerun.backspaces.noise import Noised, noised
-from freerun.backspaces.remains import remaining, withdrawn
-from freerun.backspaces.tree import Tree, tree_of
+from freerun.backspaces.noise import Alternatives, AnyToken, Noised, WrongTokens, any_token, noised
+from freerun.backspaces.trees import Tree, remaining, tree_of, withdrawn
 from freerun.backspaces.usage import Usage, usage
-from freerun.backspaces.wrong_tokens import Alternatives, AnyToken, WrongTokens, any_token
 
 __all__ = [
     "Alternatives",

@@ -2,14 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.backspaces.wrong_tokens import WrongTokens
 from freerun.randomness import Coordinate, uniform
+
+
+@runtime_checkable
+class WrongTokens(Protocol):
+    """For every action, the tokens that may stand wrongly in its place."""
+
+    def exist(self, tokens: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+        """Whether there is any for each of `tokens`."""
+        ...
+
+    def choose(self, tokens: Int[Tensor, "*n"], draws: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+        """One of those for each of `tokens`, never the token itself, by draws in (0, 1).
+
+        Of those that have none, no meaning is to be seen in what comes.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """Wrong tokens as a table: few for each, such as the digits that a digit may be taken for.
+
+    Args:
+        tokens: for every action, those that may stand in its place; only the first `counts` count.
+        counts: how many there are for every action.
+    """
+
+    tokens: Int[Tensor, "a k"]
+    counts: Int[Tensor, "a"]
+
+    @classmethod
+    def of(cls, mistakes: Mapping[int, Sequence[int]], actions: int) -> Alternatives:
+        """The table of `mistakes`; actions that are not named have none.
+
+        Args:
+            mistakes: for a token, those that are written in its place.
+            actions: how many actions there are.
+
+        Raises:
+            ValueError: where a token is no action, named twice, or its own mistake, or where no
+                token has any.
+        """
+        for token, wrong in mistakes.items():
+            for other in (token, *wrong):
+                if not 0 <= other < actions:
+                    raise ValueError(
+                        f"mistakes of token {token}: {other} is no action; they are 0 to "
+                        f"{actions - 1}"
+                    )
+            if token in wrong:
+                raise ValueError(f"token {token} is named as a mistake for itself")
+            if len(set(wrong)) < len(wrong):
+                raise ValueError(f"a mistake for token {token} is named twice")
+        most = max(map(len, mistakes.values()), default=0)
+        if not most:
+            raise ValueError("no token has a mistake that may stand in its place")
+        tokens = torch.zeros(actions, most, dtype=torch.long)
+        counts = torch.zeros(actions, dtype=torch.long)
+        for token, wrong in mistakes.items():
+            tokens[token, : len(wrong)] = torch.tensor(wrong, dtype=torch.long)
+            counts[token] = len(wrong)
+        return cls(tokens, counts)
+
+    def exist(self, tokens: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+        """Whether there is any wrong token for each of `tokens`."""
+        return self.counts.to(tokens.device)[tokens] > 0
+
+    def choose(self, tokens: Int[Tensor, "*n"], draws: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+        """A wrong token for each of `tokens`, uniformly, by draws in (0, 1)."""
+        which = (draws * self.counts.to(tokens.device)[tokens]).long()
+        return self.tokens.to(tokens.device)[tokens, which]
+
+
+@dataclass(frozen=True)
+class AnyToken:
+    """Wrong tokens at random: all of some but the right one. No table of pairs is made.
+
+    Args:
+        allowed: the tokens, in rising order.
+        places: where each action stands among them; their number for those that do not.
+    """
+
+    allowed: Int[Tensor, "k"]
+    places: Int[Tensor, "a"]
+
+    def exist(self, tokens: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+        """Whether there is any wrong token for each of `tokens`."""
+        return self._counts(self.places.to(tokens.device)[tokens]) > 0
+
+    def choose(self, tokens: Int[Tensor, "*n"], draws: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+        """A wrong token for each of `tokens`, uniformly, by draws in (0, 1)."""
+        right = self.places.to(tokens.device)[tokens]
+        which = (draws * self._counts(right)).long()
+        which = which + (which >= right).long()  # the right one is stepped over
+        return self.allowed.to(tokens.device)[which.clamp(max=len(self.allowed) - 1)]
+
+    def _counts(self, places: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+        return len(self.allowed) - (places < len(self.allowed)).long()
+
+
+def any_token(actions: int, leave_out: Sequence[int] = ()) -> AnyToken:
+    """Any action as a wrong token in the place of any other.
+
+    Args:
+        actions: how many there are.
+        leave_out: those that are never written wrongly, such as eos, backspace and unknown. They
+            may still be replaced.
+
+    Raises:
+        ValueError: where none is left, or one that is left out is no action.
+    """
+    for token in leave_out:
+        if not 0 <= token < actions:
+            raise ValueError(f"{token} is no action; they are 0 to {actions - 1}")
+    kept = torch.ones(actions, dtype=torch.bool)
+    kept[list(leave_out)] = False
+    allowed = kept.nonzero()[:, 0]
+    if not len(allowed):
+        raise ValueError("all actions are left out; one at least must be written wrongly")
+    places = torch.where(kept, kept.long().cumsum(0) - 1, len(allowed))
+    return AnyToken(allowed, places)
 
 
 @dataclass(frozen=True)

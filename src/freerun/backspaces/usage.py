@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from freerun.backspaces.depths import depths, typed
+from freerun.backspaces.trees import depths, typed
 
 
 @dataclass(frozen=True)

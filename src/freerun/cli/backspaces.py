@@ -11,11 +11,11 @@ from rich.text import Text
 from torch import Tensor
 
 from freerun.batch import Batch
-from freerun.evaluate import Decoding, decode
+from freerun.data import Codec
+from freerun.evaluation import Decoding, decode
 from freerun.policy import Policy
 from freerun.report.trace import coloured, plain, trace
 from freerun.settings import SettingError
-from freerun.tasks import Codec
 
 NOTATION = """\
 With --show_backspaces, withdrawn text is struck out and red, and what replaced

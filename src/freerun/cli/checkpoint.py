@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from freerun.data import Task
 from freerun.errors import CheckpointError
 from freerun.settings import SettingError, build, did_you_mean, settings_of
-from freerun.tasks import TASKS, Task
-from freerun.trainer.record import recorded
+from freerun.tasks import TASKS
+from freerun.training.record import recorded
 
 
 def task_of(directory: str, data: str | None = None) -> Task:

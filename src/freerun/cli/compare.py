@@ -11,9 +11,9 @@ from rich.console import Console
 from freerun import report
 from freerun.cli.experiment import chosen_task, first_process, options_of, training_of
 from freerun.cli.models import chosen_model
-from freerun.comparison import compare, methods_of
-from freerun.evaluate import Decoding
+from freerun.evaluation import Decoding
 from freerun.settings import SettingError
+from freerun.study import compare, methods_of
 
 SUMMARY = "Train several methods on a task alike, and show how they differ when they run freely."
 USAGE = (

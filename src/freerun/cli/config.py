@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from freerun.tasks import DataError
-from freerun.tasks.files import read_lines
+from freerun.data import DataError
+from freerun.data.files import read_lines
 
 EXAMPLE = "training: {updates: 1000}"
 

@@ -9,8 +9,7 @@ from rich.console import Console, RenderableType
 
 from freerun.cli.examples import Split, check_folder, examples_of
 from freerun.cli.options import Options
-from freerun.comparison import method_of
-from freerun.evaluate import on_device
+from freerun.evaluation import on_device
 from freerun.methods import SEARNN, Clock
 from freerun.report import require_plots
 from freerun.report.cost_vectors import (
@@ -24,9 +23,10 @@ from freerun.report.cost_vectors import (
 )
 from freerun.report.cost_vectors.values import FEW
 from freerun.settings import SettingError
-from freerun.trainer import load_policy
-from freerun.trainer.rehearsal import check_lengths
-from freerun.trainer.threads import limit_threads
+from freerun.study import method_of
+from freerun.training import load_policy
+from freerun.training.checks import check_lengths
+from freerun.training.processes import limit_threads
 
 SUMMARY = "Show what every token would cost at every cell of a sentence, and what it would lead to."
 USAGE = (

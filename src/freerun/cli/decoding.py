@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from freerun.evaluate import Decoding, check_decoding
+from freerun.data import Examples
+from freerun.evaluation import Decoding, check_decoding
 from freerun.policy import Policy
 from freerun.settings import SettingError
-from freerun.tasks import Examples
 
 
 def check_decodable(policy: Policy, examples: Examples, decoding: Decoding) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from freerun.cli.options import UsageError
+from freerun.data import DataError
 from freerun.errors import CheckpointError, WriteError
 from freerun.report import MissingPlotsError
 from freerun.settings import SettingError
-from freerun.tasks import DataError
 
 MISTAKES = (
     UsageError,

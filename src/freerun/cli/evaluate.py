@@ -10,12 +10,12 @@ from freerun.cli.decoding import check_decodable
 from freerun.cli.examples import Split, check_folder, examples_of
 from freerun.cli.figures import counts, figures
 from freerun.cli.options import Options
-from freerun.evaluate import Decoding, evaluate, teacher_forced_loss
+from freerun.data.files import write_text
+from freerun.evaluation import Decoding, evaluate, teacher_forced_loss
 from freerun.settings import values_of
-from freerun.tasks.files import write_text
-from freerun.trainer import load_policy
-from freerun.trainer.rehearsal import check_lengths
-from freerun.trainer.threads import limit_threads
+from freerun.training import load_policy
+from freerun.training.checks import check_lengths
+from freerun.training.processes import limit_threads
 
 SUMMARY = "Measure how good a trained model's outputs are when it runs freely."
 USAGE = "CHECKPOINT [--split {test,dev}] [--data PATH] [--beam N] [--sample] [--json FILE]"

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from freerun.cli.checkpoint import task_of
+from freerun.data import Codec, Examples, Task
+from freerun.data.text import data_of
 from freerun.settings import SettingError, values_of
-from freerun.tasks import Codec, Examples, Task, data_of
 
 Split = Literal["test", "dev"]
 TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name another file"}

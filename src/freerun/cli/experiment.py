@@ -8,9 +8,10 @@ from accelerate import PartialState
 
 from freerun.cli.models import ChosenModel
 from freerun.cli.options import Options, UsageError
+from freerun.data import Task
 from freerun.settings import SettingError, did_you_mean, settings_of
-from freerun.tasks import TASKS, Task
-from freerun.trainer import TrainingSettings
+from freerun.tasks import TASKS
+from freerun.training import TrainingSettings
 
 EPILOG = """\
 Defaults are those that suit the task. A YAML file (--config) overrides them,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from freerun.evaluate import Backspaces
+from freerun.evaluation import Backspaces
 from freerun.report.labels import label, scale, unit
 
 

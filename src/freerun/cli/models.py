@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from freerun.cli.options import Options, peek
-from freerun.policies.settings import (
+from freerun.data import Task
+from freerun.models.settings import (
     KINDS,
     ModelSettings,
     PretrainedSettings,
@@ -15,8 +16,7 @@ from freerun.policies.settings import (
     kind_of,
 )
 from freerun.settings import settings_of, values_of
-from freerun.tasks import Task
-from freerun.trainer.start import settings_at
+from freerun.training.resolve import settings_at
 
 PREFIX = "model."
 PLACE = "path"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from freerun.cli.backspaces import NOTATION, Traces
 from freerun.cli.decoding import check_decodable
 from freerun.cli.options import Options
-from freerun.evaluate import Decoding, decode, on_device
-from freerun.tasks.files import decode_lines, read_lines
-from freerun.trainer import load_policy
-from freerun.trainer.rehearsal import check_lengths
-from freerun.trainer.threads import limit_threads
+from freerun.data.files import decode_lines, read_lines
+from freerun.evaluation import Decoding, decode, on_device
+from freerun.training import load_policy
+from freerun.training.checks import check_lengths
+from freerun.training.processes import limit_threads
 
 SUMMARY = "Read sources from a file or from standard input, and print what a model makes of them."
 USAGE = "CHECKPOINT [FILE] [--beam N] [--sample] [--show_backspaces]"

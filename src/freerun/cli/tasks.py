@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from freerun.cli.listing import brief, console, full
 from freerun.cli.options import UsageError
+from freerun.data import Task
 from freerun.report.labels import label
 from freerun.settings import SettingError, did_you_mean, settings_of
-from freerun.tasks import TASKS, Task
+from freerun.tasks import TASKS
 
 HELP = """\
 Usage: freerun tasks [TASK]

@@ -10,10 +10,10 @@ from rich.console import Console
 from freerun.cli.experiment import chosen_task, first_process, options_of, training_of
 from freerun.cli.figures import figures
 from freerun.cli.models import chosen_model
-from freerun.comparison import method_of, suitable
 from freerun.methods.base import suited
-from freerun.trainer import fit
-from freerun.trainer.folders import no_file
+from freerun.study import method_of, suitable
+from freerun.training import fit
+from freerun.training.folders import no_file
 
 SUMMARY = "Train a model on a task by one method, and keep the one that is best on dev."
 USAGE = (

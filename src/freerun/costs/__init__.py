@@ -1,12 +1,10 @@
 """Costs: what an output loses against its reference, as pure batched functions on any device."""
 
-from freerun.costs.bleu import bleu, bleu_1
 from freerun.costs.chunks import chunk_f1, chunk_tags
-from freerun.costs.cost import Cost, CostName, named_cost
 from freerun.costs.edit_distance import edit_distance, levenshtein, prefix_distances
-from freerun.costs.gleu import gleu
 from freerun.costs.hamming import hamming, hamming_total
-from freerun.costs.python_cost import PythonCost, checked
+from freerun.costs.named import Cost, CostName, PythonCost, checked, named_cost
+from freerun.costs.ngrams import bleu, bleu_1, gleu
 
 __all__ = [
     "Cost",

@@ -7,13 +7,25 @@ from typing import Literal
 
 from torch import Tensor
 
-from freerun.losses.cells import target_distribution
+from freerun.losses.cell_losses import (
+    consistent,
+    inverse_kl,
+    js,
+    kl,
+    l2,
+    ll,
+    llcas,
+    structured_hinge,
+    target_distribution,
+)
 from freerun.losses.divergences import Divergence, outside, psi
-from freerun.losses.log_loss import log_loss
-from freerun.losses.margin_losses import consistent, l2, structured_hinge
+from freerun.losses.likelihood import (
+    log_loss,
+    repeated_ngrams,
+    sequence_unlikelihood,
+    token_unlikelihood,
+)
 from freerun.losses.sequence_match import Walk, behaviour_cloning_loss, sequence_match_loss
-from freerun.losses.softmax_losses import inverse_kl, js, kl, ll, llcas
-from freerun.losses.unlikelihood import repeated_ngrams, sequence_unlikelihood, token_unlikelihood
 
 CellLossName = Literal[
     "ll", "kl", "inverse_kl", "js", "llcas", "structured_hinge", "consistent", "l2"

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 from torch import Tensor
 
 from freerun.batch import Batch
+from freerun.data import Codec, Task
 from freerun.policy import Policy
-from freerun.tasks.base import Codec, Task
 from freerun.vocabulary import Vocabulary
 
 

@@ -2,15 +2,151 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
-from freerun.batch import Batch
-from freerun.losses import behaviour_cloning_loss
-from freerun.methods.base import Clock, Outcome
-from freerun.methods.noise import Noise
-from freerun.methods.walks import walked
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from freerun.backspaces import Alternatives, Noised, WrongTokens, any_token, noised, tree_of
+from freerun.batch import Batch, Source
+from freerun.data import Task
+from freerun.losses import Walk, behaviour_cloning_loss
+from freerun.methods.base import Clock, Outcome, check_choice
 from freerun.policy import Policy
+from freerun.vocabulary import Vocabulary
+
+
+def walked(
+    policy: Policy,
+    source: Source,
+    actions: Int[Tensor, "b t"],
+    mask: Bool[Tensor, "b t"],
+    *,
+    last: bool = True,
+) -> Walk:
+    """The scores of actions and the values of states, in one pass, each prefix read once.
+
+    Args:
+        policy: the model.
+        source: what the actions were taken for.
+        actions: tokens, eos and backspaces.
+        mask: true on them, and false on the padding that follows.
+        last: whether the state after the last action is scored, which takes a position more; its
+            value is no number otherwise.
+    """
+    vocabulary = policy.vocabulary
+    backspace = vocabulary.backspace
+    tree = tree_of(actions, mask, bos=vocabulary.bos, pad=vocabulary.pad, backspace=backspace)
+    withdraws = backspace is not None and bool(((actions == backspace) & mask).any())
+    trace = policy.force(source, tree.tokens, tree.parents if withdraws else None)
+    ended = torch.zeros_like(mask[:, 0])
+    if vocabulary.eos is not None:
+        ended = ((actions == vocabulary.eos) & mask).any(1)
+    rows = tree.mask
+    if not last:
+        rows = torch.zeros_like(tree.tokens).scatter_add(1, tree.tops[:, :-1], mask.long()) > 0
+    return Walk.of(trace.logits(rows), rows, tree.tops, actions, mask, ended)
+
+
+NoiseTokens = Literal["random", "plausible"]
+
+USUAL = 0.001
+"""The η of the paper."""
+NO_BACKSPACE = "the vocabulary has no backspace, which this method needs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Before some tokens of a target stand wrong ones, each withdrawn by a backspace.
+
+    Cundy and Ermon 2024, arXiv 2306.05426: targets by themselves hold no backspaces.
+
+    Args:
+        noise: η, the probability that wrong tokens stand before a token, in [0, 1) (default 0.001).
+        noise_tokens: which tokens: any that are wrong (`random`, the default), or those that the
+            task names as mistakes (`plausible`, such as another digit).
+        noise_run: the most wrong tokens in a row, which are then withdrawn in a row (default 1).
+
+    Raises:
+        ValueError: where a setting is out of range, or has no effect beside the others.
+    """
+
+    noise: float | None = None
+    noise_tokens: NoiseTokens | None = None
+    noise_run: int | None = None
+    task: Task | None = field(init=False, default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the ranges, and that every setting has an effect."""
+        if self.noise is not None and not 0 <= self.noise < 1:
+            raise ValueError(f"noise is {self.noise}; it must lie in [0, 1)")
+        if self.noise_tokens is not None:
+            check_choice("noise_tokens", self.noise_tokens, NoiseTokens)
+        if self.noise_run is not None and self.noise_run < 1:
+            raise ValueError(f"noise_run is {self.noise_run}; it must be at least 1")
+        for name in ("noise_tokens", "noise_run"):
+            if self.noise == 0 and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect where noise is 0; leave it out")
+
+    @property
+    def rate(self) -> float:
+        """η."""
+        return USUAL if self.noise is None else self.noise
+
+    @property
+    def extra_positions(self) -> int:
+        """How many more positions are read than a target has: planted mistakes may deepen it."""
+        return (self.noise_run or 1) if self.rate else 0
+
+    def for_task(self, task: Task) -> Noise:
+        """This method, anew, where mistakes are those that the task names."""
+        found = replace(self)
+        object.__setattr__(found, "task", task)
+        return found
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """See that mistakes can be planted and withdrawn.
+
+        Raises:
+            ValueError: where the vocabulary has no backspace, or nobody names mistakes.
+        """
+        if vocabulary.backspace is None:
+            raise ValueError(NO_BACKSPACE)
+        self.alternatives(vocabulary)
+
+    def alternatives(self, vocabulary: Vocabulary) -> WrongTokens:
+        """What may stand wrongly in the place of each token.
+
+        Raises:
+            ValueError: where nobody names mistakes.
+        """
+        if self.noise_tokens == "plausible":
+            if self.task is None:
+                raise ValueError("noise_tokens=plausible needs a task that names mistakes")
+            return Alternatives.of(self.task.mistakes(vocabulary), vocabulary.actions)
+        return any_token(vocabulary.actions, vocabulary.special)
+
+    def planted(self, vocabulary: Vocabulary, batch: Batch, clock: Clock) -> Noised:
+        """The targets of a batch as actions, with mistakes and what withdraws them.
+
+        Raises:
+            ValueError: as `check` does.
+        """
+        if vocabulary.backspace is None:
+            raise ValueError(NO_BACKSPACE)
+        return noised(
+            batch.target,
+            batch.mask,
+            self.alternatives(vocabulary),
+            rate=self.rate,
+            most=self.noise_run or 1,
+            backspace=vocabulary.backspace,
+            pad=vocabulary.pad,
+            names=(clock.seed, clock.step),
+            ids=batch.ids,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from freerun.batch import Batch
+from freerun.decoding import by_blocks
 from freerun.losses import log_loss
 from freerun.methods.base import Clock, Outcome, check_choice
-from freerun.methods.coins import Coins
+from freerun.methods.scheduled_sampling import Coins
 from freerun.policy import Policy
 from freerun.randomness import gumbel
 from freerun.relaxations import soft_argmax, straight_through
-from freerun.rolling import Few, by_blocks, check_passes, relaxed
+from freerun.roll_in import Few, check_passes, relaxed
 from freerun.schedules import Geometric
 
 Relaxation = Literal["soft_argmax", "soft_sample"]

@@ -2,18 +2,105 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.batch import Batch
+from freerun.decoding import by_blocks, greedy_choice, sampled_choice
 from freerun.losses import log_loss
-from freerun.methods.base import Clock, Outcome, check_choice
-from freerun.methods.coins import Coins
+from freerun.methods.base import Clock, Outcome, check_choice, no_backspace
 from freerun.policy import Policy
-from freerun.rolling import by_blocks, check_passes, greedy_choice, mixed, sampled_choice
+from freerun.randomness import uniform
+from freerun.roll_in import check_passes, mixed
+from freerun.schedules import Constant, Exponential, InverseSigmoid, Linear, Schedule
+from freerun.schedules import inverse_sigmoid_rate as rate_of_half
+from freerun.vocabulary import Vocabulary
+
+ScheduleName = Literal["linear", "exponential", "inverse_sigmoid", "constant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coins:
+    """One coin per token and sentence, under a schedule (Bengio et al. 2015, section 2.4).
+
+    The reference token is read with probability ε, which falls during training from about 1
+    towards `floor`; else the policy's own. A setting left out is fitted to the length of the run.
+
+    Args:
+        schedule: how ε falls: `linear` max(floor, k - c·i), `exponential` k^i, `inverse_sigmoid`
+            k/(k + exp(i/k)), or `constant` k, for update i.
+        k: linear: ε at the start (default 1). exponential: in [0, 1] (default: ε is 0.01 at the
+            end). inverse_sigmoid: at least 1 (default: ε is one half at half of the run).
+            constant: ε itself (required).
+        c: linear only: the fall per update (default: `floor` is reached at the end).
+        floor: the least ε, in [0, 1].
+
+    Raises:
+        ValueError: where a setting is out of range, missing, or has no effect on this schedule.
+    """
+
+    schedule: ScheduleName = "inverse_sigmoid"
+    k: float | None = None
+    c: float | None = None
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_choice("schedule", self.schedule, ScheduleName)
+        if self.c is not None and self.schedule != "linear":
+            raise ValueError(f"c is the slope of schedule=linear; {self.schedule} has none")
+        if self.c is not None and not 0 <= self.c < math.inf:
+            raise ValueError(f"c is {self.c}; it must be finite and at least 0")
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"floor is {self.floor}; it must lie in [0, 1]")
+        if self.schedule == "constant" and self.k is None:
+            raise ValueError("schedule=constant needs k, the share of reference tokens")
+        if self.schedule == "constant" and self.floor > 0:
+            raise ValueError("floor has no effect on schedule=constant; set k")
+        low, high = (1.0, math.inf) if self.schedule == "inverse_sigmoid" else (0.0, 1.0)
+        if self.k is not None and not low <= self.k <= high:
+            raise ValueError(
+                f"k is {self.k}; for schedule={self.schedule} it must lie in [{low:g}, {high:g}]"
+            )
+        if self.schedule == "linear" and self.k is not None and self.k < self.floor:
+            raise ValueError(
+                f"k is {self.k}, where schedule=linear starts, below floor {self.floor}"
+            )
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """See that own tokens are tokens.
+
+        Raises:
+            ValueError: where they may be backspaces.
+        """
+        no_backspace(vocabulary, "scheduled sampling")
+
+    def share(self, clock: Clock) -> float:
+        """ε, the probability of the reference token; past the planned updates it stays."""
+        return self._schedule(clock.total)(min(clock.step, clock.total))
+
+    def own(self, batch: Batch, clock: Clock) -> Bool[Tensor, "b t"]:
+        """Where a target cell reads the policy's own token; never at cell 0, which reads bos."""
+        cells = torch.arange(batch.mask.shape[1], device=batch.mask.device)
+        coins = uniform(clock.seed, "reference or own", clock.step, batch.ids[:, None], cells)
+        return (coins >= self.share(clock)) & batch.mask & (cells > 0)
+
+    def _schedule(self, total: int) -> Schedule:
+        if self.schedule == "constant":
+            return Constant(cast("float", self.k))
+        if self.schedule == "linear":
+            k = 1.0 if self.k is None else self.k
+            c = max(k - self.floor, 0.0) / total if self.c is None else self.c
+            return Linear(k, c, self.floor)
+        if self.schedule == "exponential":
+            return Exponential(0.01 ** (1 / total) if self.k is None else self.k, self.floor)
+        return InverseSigmoid(rate_of_half(total / 2) if self.k is None else self.k, self.floor)
+
 
 Feedback = Literal["greedy", "sample"]
 

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from freerun.batch import Batch, inputs_of
+from freerun.decoding import greedy
 from freerun.losses import log_loss, repeated_ngrams, sequence_unlikelihood, token_unlikelihood
 from freerun.methods.base import Clock, Outcome, check_choice
 from freerun.policy import Policy
 from freerun.randomness import uniform
-from freerun.rolling import greedy
 
 Level = Literal["token", "sequence"]
 

@@ -4,7 +4,7 @@ from freerun.references.best_suffix import best_suffix_bleu, best_suffix_bleu_1,
 from freerun.references.copy import copy
 from freerun.references.edit_distance import edit_distance, optimal_tokens
 from freerun.references.max_f1 import max_f1
-from freerun.references.reference import FITTING, Reference, ReferenceName, named_reference
+from freerun.references.named import FITTING, Reference, ReferenceName, named_reference
 
 __all__ = [
     "FITTING",

@@ -8,11 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from freerun.costs.bleu import bleu_score
-from freerun.costs.gleu import gleu_score
-from freerun.costs.ngrams import claimed, equal_ngrams
+from freerun.costs.edit_distance import count, first, from_on, moved, packed, size
+from freerun.costs.ngrams import bleu_score, claimed, equal_ngrams, gleu_score
 from freerun.costs.rows import by_rows, unmatched, within
-from freerun.costs.words import count, first, from_on, moved, packed, size
 from freerun.references.copy import suffix
 
 Score = Callable[

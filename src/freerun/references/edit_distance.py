@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from freerun.costs.edit_distance import prefix_distances
+from freerun.costs import prefix_distances
 from freerun.costs.rows import by_rows, unmatched, within
 from freerun.references.copy import suffix
 

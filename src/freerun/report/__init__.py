@@ -1,6 +1,6 @@
 """What a person sees: tables and pictures of comparisons, and the cost vectors of sentences."""
 
-from freerun.report.numbers import Summary, summary
+from freerun.report.labels import Summary, summary
 from freerun.report.plots import MissingPlotsError, draw, require_plots
 from freerun.report.table import legend, table
 

@@ -7,9 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerun.report.labels import label, scale, unit
-from freerun.report.numbers import Summary, summary
-from freerun.tasks.files import writing
+from freerun.data.files import writing
+from freerun.report.labels import Summary, label, scale, summary, unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from freerun.evaluate import Decoding
+from freerun.evaluation import Decoding
 from freerun.report.labels import arrow, label, scale, shown, unit
 
 NAME_WIDTH = 19

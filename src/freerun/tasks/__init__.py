@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from freerun.tasks.arithmetic import Arithmetic
-from freerun.tasks.arithmetic_codec import ArithmeticCodec
-from freerun.tasks.base import Codec, Data, DataError, Examples, Sources, Splits, Task
-from freerun.tasks.codec import read_json
+from freerun.data import (
+    Codec,
+    Data,
+    DataError,
+    Examples,
+    MissingExtraError,
+    Sources,
+    Splits,
+    Task,
+    read_json,
+)
+from freerun.data.text import TextCodec, TextCollator, TextExamples, data_of, tokenized
+from freerun.tasks.arithmetic import Arithmetic, ArithmeticCodec
 from freerun.tasks.continuation import Continuation
 from freerun.tasks.continuation_codec import ContinuationCodec
 from freerun.tasks.digits import Digits, DigitsCodec
-from freerun.tasks.extras import MissingExtraError
 from freerun.tasks.ocr import Ocr, OcrCodec
 from freerun.tasks.pairs import Pairs
-from freerun.tasks.spelling import Spelling
-from freerun.tasks.spelling_codec import SpellingCodec
-from freerun.tasks.tagging import Tagging
-from freerun.tasks.tagging_codec import TaggingCodec
-from freerun.tasks.tokenized import TextCodec, TextCollator, TextExamples, data_of, tokenized
+from freerun.tasks.spelling import Spelling, SpellingCodec
+from freerun.tasks.tagging import Tagging, TaggingCodec
 from freerun.tasks.translation import Translation
 from freerun.tasks.translation_codec import TranslationCodec
 

@@ -6,23 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
+from freerun.data import Codec, Data, DataError, Examples, Splits, Task
+from freerun.data.pieces import BYTES, check_left_out
+from freerun.data.splits import cut
+from freerun.data.store import Stored, Tokens
+from freerun.data.text import TextCodec, TextExamples
 from freerun.randomness import permutation
-from freerun.tasks.base import Codec, Data, DataError, Examples, Splits, Task
 from freerun.tasks.continuation_codec import ContinuationCodec
-from freerun.tasks.continuation_data import (
-    divide,
-    long_enough,
-    paragraphs,
-    pieces,
-    read_paragraphs,
-)
-from freerun.tasks.mauve import Mauve, States
-from freerun.tasks.pieces import BYTES, check_left_out
-from freerun.tasks.splits import cut
-from freerun.tasks.store import Stored, Tokens
-from freerun.tasks.text import read_text
-from freerun.tasks.text_metrics import ms_jaccard, own_metrics
-from freerun.tasks.tokenized import TextCodec, TextExamples
+from freerun.tasks.continuation_data import divide, long_enough, paragraphs, pieces, read_paragraphs
+from freerun.tasks.spelling import read_text
+from freerun.tasks.text_metrics import Mauve, States, ms_jaccard, own_metrics
 
 SIZE = 1_000
 """How many byte-pair tokens there are at most, where no size is given."""

@@ -10,12 +10,12 @@ from typing import cast
 
 from torch import Tensor
 
-from freerun.tasks.base import DataError
-from freerun.tasks.codec import SavedCodec
+from freerun.data import DataError
+from freerun.data.codec import SavedCodec
+from freerun.data.pieces import BytePairs
+from freerun.data.store import Ragged, Stored, Tokens
 from freerun.tasks.continuation_data import paragraphs, pieces
-from freerun.tasks.pieces import BytePairs
-from freerun.tasks.store import Ragged, Stored, Tokens
-from freerun.tasks.text import read_text
+from freerun.tasks.spelling import read_text
 from freerun.vocabulary import EOS, Vocabulary
 
 KINDS = ("characters", "bpe")

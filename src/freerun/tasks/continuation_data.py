@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from freerun.tasks.base import DataError
-from freerun.tasks.hub import column, is_dataset, load_splits
-from freerun.tasks.splits import shared
-from freerun.tasks.text import read_text
+from freerun.data import DataError
+from freerun.data.files import column, is_dataset, load_splits
+from freerun.data.splits import shared
+from freerun.tasks.spelling import read_text
 
 T = TypeVar("T")
 

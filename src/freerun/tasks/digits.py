@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.data import Data, DataError
+from freerun.data.codec import SavedCodec
+from freerun.data.extras import extra
+from freerun.data.files import blocks, read_lines
+from freerun.data.images import pixels, stacked, unlabelled
+from freerun.data.splits import split
+from freerun.data.store import Ragged, Stored
 from freerun.randomness import permutation, uniform
-from freerun.tasks.base import Data, DataError
-from freerun.tasks.codec import SavedCodec
-from freerun.tasks.extras import extra
-from freerun.tasks.files import blocks, read_lines
-from freerun.tasks.images import pixels, stacked, unlabelled
 from freerun.tasks.scored import CharacterTask
-from freerun.tasks.splits import split
-from freerun.tasks.store import Ragged, Stored
 from freerun.vocabulary import Vocabulary
 
 PIXELS = 64

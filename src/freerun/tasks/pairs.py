@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from freerun.tasks.base import Data, DataError, Splits
+from freerun.data import Data, DataError, Splits
+from freerun.data.files import read_splits
+from freerun.data.splits import complete, cut
+from freerun.data.text import KINDS, Truncation
+from freerun.data.text.columns import kind_of
 from freerun.tasks.scored import CharacterTask
-from freerun.tasks.splits import complete, cut
-from freerun.tasks.tokenized.bounds import Truncation
-from freerun.tasks.tokenized.columns import KINDS, kind_of
-from freerun.tasks.tokenized.files import read_splits
 
 OWN = 1_000
 """The most rows of a dev or test set of our own, where no size is given."""

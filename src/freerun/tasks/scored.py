@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
+from freerun.data import Codec, Data, Examples, Task
+from freerun.data.text import TextCodec, TextExamples
 from freerun.tasks import metrics
-from freerun.tasks.base import Codec, Data, Examples, Task
-from freerun.tasks.tokenized import TextCodec, TextExamples
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,194 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
-from freerun.tasks.base import Codec, Data, DataError, Examples, Splits
-from freerun.tasks.hub import column, is_dataset, load_splits
+from torch import Tensor
+
+from freerun.data import Codec, Data, DataError, Examples, Splits
+from freerun.data.codec import SavedCodec
+from freerun.data.files import column, is_dataset, load_splits, read_lines
+from freerun.data.noise import SymbolNoise
+from freerun.data.splits import complete, cut, shared
+from freerun.data.store import Ragged, Stored
+from freerun.data.text import TextCodec, TextExamples
 from freerun.tasks.scored import CharacterTask
-from freerun.tasks.spelling_codec import SpellingCodec
-from freerun.tasks.splits import complete, cut, shared
-from freerun.tasks.text import SYMBOLS, normalise, python_documentation, read_text, windows
-from freerun.tasks.tokenized import TextCodec, TextExamples
+from freerun.vocabulary import EOS, Vocabulary
+
+SYMBOLS = string.ascii_lowercase + string.digits + " .,'\"-?"
+"""The 43 symbols: letters, digits, the space and six punctuation marks."""
+
+_PLAIN = dict.fromkeys("‘’‛`´", "'") | dict.fromkeys("“”„«»", '"') | dict.fromkeys("‐‑–—―", "-")
+_START = re.compile(r"^\*\*\* ?START OF TH(E|IS) PROJECT GUTENBERG EBOOK.*$", re.MULTILINE)
+_END = re.compile(r"^\*\*\* ?END OF TH(E|IS) PROJECT GUTENBERG EBOOK", re.MULTILINE)
+
+
+def normalise(text: str, symbols: str) -> tuple[str, Counter[str]]:
+    """Text in `symbols` only, and how often each character had to be given up.
+
+    Lower-cased; accents are dropped, and typographic quotes and dashes made plain. Any other
+    character outside `symbols` becomes a space. Runs of spaces and line breaks become one space.
+    """
+    text = unicodedata.normalize("NFKD", text.lower())
+    lost: Counter[str] = Counter()
+    table = {}
+    for character, count in Counter(text).items():
+        plain = _PLAIN.get(character, character)
+        if unicodedata.combining(character):
+            plain = ""
+        elif plain not in symbols:
+            if not plain.isspace():
+                lost[character] = count
+            plain = " "
+        table[ord(character)] = plain
+    return " ".join(text.translate(table).split()), lost
+
+
+def windows(text: str, length: int) -> list[str]:
+    """Consecutive pieces of `length` characters; the last may be shorter."""
+    return [text[start : start + length] for start in range(0, len(text), length)]
+
+
+def read_text(path: str) -> tuple[str, list[str]]:
+    """The text of a file, and notes on it.
+
+    What Project Gutenberg puts around a book is left out, where its markers are there.
+
+    Raises:
+        DataError: where the file is missing, empty or not UTF-8, or nothing is between the markers.
+    """
+    text = "\n".join(line for _, line in read_lines(path))
+    start, end = _START.search(text), _END.search(text)
+    if not (start and end):
+        return text, []
+    if not text[start.end() : end.start()].strip():
+        raise DataError(f"{path}: nothing stands between the markers of Project Gutenberg")
+    note = "the header and the licence of Project Gutenberg were left out"
+    return text[start.end() : end.start()], [note]
+
+
+def python_documentation() -> str:
+    """The topics of Python's own `help()`, without lines that hold no letter or digit (rulings)."""
+    from pydoc_data.topics import topics
+
+    lines = "\n".join(topics.values()).split("\n")
+    return "\n".join(line for line in lines if any(map(str.isalnum, line)))
+
+
+@dataclass(frozen=True)
+class SpellingCodec(SavedCodec):
+    """Characters in, characters and eos out.
+
+    Args:
+        length: the most characters of a source.
+        noise: the probability that a symbol is replaced, in files to evaluate on.
+        seed: the seed of that noise.
+        symbols: the characters that are read and written.
+    """
+
+    task = "spelling"
+    features = None
+    length: int
+    noise: float
+    seed: int
+    symbols: str = SYMBOLS
+
+    @cached_property
+    def source(self) -> Vocabulary:
+        """The symbols and eos, which no source has."""
+        return Vocabulary.build(self.symbols, eos=True)
+
+    @cached_property
+    def target(self) -> Vocabulary:
+        """The symbols and eos."""
+        return self.source.with_backspace() if self.backspace else self.source
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """A position of the source has one character."""
+        return (self.source.size,)
+
+    @property
+    def limit(self) -> int:
+        """Half as many characters again as the longest target, and eos."""
+        return self.length + self.length // 2 + 1
+
+    def read(self, lines: Sequence[str], name: str) -> Stored:
+        """Misspelt text to correct: every line is a source, of at most `length` characters.
+
+        It is normalised like the text of training: see `Spelling`.
+
+        Raises:
+            DataError: where a line is too long, or empty.
+        """
+        if not lines:
+            raise DataError(f"{name}: nothing to read")
+        sources = [normalise(line, self.symbols)[0] for line in lines]
+        for number, source in enumerate(sources, 1):
+            if not source:
+                raise DataError(f"{name}, line {number}: there is nothing to correct")
+            if len(source) > self.length:
+                raise DataError(
+                    f"{name}, line {number}: {len(source)} characters; the model reads at most "
+                    f"{self.length}, so break the line"
+                )
+        rows = Ragged.of([self.source.encode(source) for source in sources], self.source.pad)
+        empty = Ragged.of([[] for _ in lines], self.target.pad)
+        return Stored(rows, empty, eos=False, lines=[[line] for line in lines])
+
+    def write(self, tokens: Sequence[int], source: Sequence[str]) -> str:
+        """The corrected text."""
+        return "".join(self.target.decode(tokens))
+
+    def source_text(self, values: Tensor) -> str:
+        """The misspelt text."""
+        return "".join(self.source.decode(values.tolist()))
+
+    def evaluation(self, path: str) -> Stored:
+        """The windows of another text file, misspelt as in training by noise fixed by seed.
+
+        Raises:
+            DataError: where the file is missing, empty or not UTF-8.
+        """
+        return self.examples(self.windows_of(path), "evaluation")
+
+    def windows_of(self, path: str) -> list[str]:
+        """The windows of a text file.
+
+        Raises:
+            DataError: where the file is missing, empty or not UTF-8.
+        """
+        text, _ = normalise(read_text(path)[0], self.symbols)
+        if not text:
+            raise DataError(f"{path}: no text is left in the symbols {self.symbols!r}")
+        return windows(text, self.length)
+
+    def examples(self, texts: Sequence[str], stream: str) -> Stored:
+        """Texts as examples, with noise that is redrawn every epoch where `stream` is train."""
+        noise = SymbolNoise(
+            rate=self.noise,
+            symbols=len(self.symbols),
+            seed=self.seed,
+            stream=f"spelling {stream}",
+            redrawn=stream == "train",
+        )
+        end = [self.source.ids[EOS]]
+        rows = [self.source.encode(text) + end for text in texts]
+        sources, targets = (Ragged.of(rows, side.pad) for side in (self.source, self.target))
+        return Stored(sources.shortened(1), targets, eos=True, draw=noise)
+
+    def misspelt(self, texts: Sequence[str], stream: str) -> list[str]:
+        """Texts as sources, with the noise of the first epoch of `examples`."""
+        batch = self.examples(texts, stream).batch(range(len(texts)))
+        rows = zip(batch.source.values, batch.source.mask, strict=True)
+        return [self.source_text(values[mask]) for values, mask in rows]
 
 
 @dataclass(frozen=True)

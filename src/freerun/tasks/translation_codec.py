@@ -8,11 +8,11 @@ from functools import cached_property
 
 from torch import Tensor
 
-from freerun.tasks.base import DataError
-from freerun.tasks.codec import SavedCodec
-from freerun.tasks.parallel import Columns, Pair, read_table
-from freerun.tasks.pieces import BytePairs, Pieces, Words, commonest_words
-from freerun.tasks.store import Ragged, Stored
+from freerun.data import DataError
+from freerun.data.codec import SavedCodec
+from freerun.data.parallel import Columns, Pair, read_table
+from freerun.data.pieces import BytePairs, Pieces, Words, commonest_words
+from freerun.data.store import Ragged, Stored
 from freerun.vocabulary import EOS, UNKNOWN, Vocabulary
 
 UNMATCHED = "\ue000"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from freerun.tasks.base import DataError
-from freerun.tasks.hub import is_dataset, load_splits
-from freerun.tasks.parallel import Columns, Pair, read_aligned, read_rows, read_table
-from freerun.tasks.pieces import Words
-from freerun.tasks.splits import shared
-from freerun.tasks.store import Ragged, Tokens
+from freerun.data import DataError
+from freerun.data.files import is_dataset, load_splits
+from freerun.data.parallel import Columns, Pair, read_aligned, read_rows, read_table
+from freerun.data.pieces import Words
+from freerun.data.splits import shared
+from freerun.data.store import Ragged, Tokens
 from freerun.vocabulary import Vocabulary
 
 Files = Mapping[str, tuple[str | None, str | None]]

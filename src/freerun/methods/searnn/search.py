@@ -11,11 +11,10 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.costs import Cost, checked
+from freerun.decoding import evaluation_mode
 from freerun.policy import Policy, Trace
 from freerun.references import Reference
-from freerun.rolling import evaluation_mode
-from freerun.rolling.roll_out import Draw, Outputs, Trials, complete, roll_out
-from freerun.rolling.trajectories import Trajectories
+from freerun.roll_out import Draw, Outputs, Trajectories, Trials, complete, roll_out
 
 
 @dataclass(frozen=True)

@@ -11,32 +11,40 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.costs import CostName
+from freerun.data import Task
+from freerun.decoding import sampled_choice
+from freerun.decoding.choices import precise
 from freerun.losses import CELL_LOSSES
 from freerun.methods.base import Clock, Outcome, no_backspace
 from freerun.methods.mle import MLE
-from freerun.methods.searnn.cells import choose_cells
-from freerun.methods.searnn.goal import goal_of
-from freerun.methods.searnn.search import Search
-from freerun.methods.searnn.settings import USUAL_ALPHA, WITH_ALPHA, WITH_SOFTMAX, SearchSettings
-from freerun.methods.searnn.tokens import (
+from freerun.methods.searnn.candidates import (
     Tried,
     best_tokens,
+    choose_cells,
     drawn_tokens,
     neighbouring_tokens,
     targeted_tokens,
     uniform_tokens,
 )
+from freerun.methods.searnn.search import Search
+from freerun.methods.searnn.settings import (
+    USUAL_ALPHA,
+    WITH_ALPHA,
+    WITH_SOFTMAX,
+    SearchSettings,
+    goal_of,
+)
 from freerun.policy import Policy, Trace
 from freerun.randomness import uniform
-from freerun.rolling.choices import precise, sampled_choice
-from freerun.rolling.roll_out import Draw, Outputs, Trials
-from freerun.rolling.trajectories import (
+from freerun.roll_out import (
+    Draw,
+    Outputs,
     Trajectories,
+    Trials,
     learned_trajectories,
     mixed_trajectories,
     reference_trajectories,
 )
-from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
 
 ENDLESS = 1 << 30

@@ -11,14 +11,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from freerun.batch import Batch
+from freerun.decoding import sample
 from freerun.losses import Divergence, Walk, behaviour_cloning_loss, sequence_match_loss
 from freerun.methods.base import Clock, Outcome, check_choice
-from freerun.methods.noise import Noise
-from freerun.methods.sequence_match.buffer import ReplayBuffer, Replayed
-from freerun.methods.walks import walked
+from freerun.methods.behaviour_cloning import Noise, walked
+from freerun.methods.sequence_match.replay_buffer import ReplayBuffer, Replayed
 from freerun.policy import Policy
 from freerun.randomness import below, random_bits
-from freerun.rolling import sample
 from freerun.vocabulary import Vocabulary
 
 

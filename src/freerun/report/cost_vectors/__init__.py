@@ -1,14 +1,8 @@
 """The cost vectors of a sentence: what every token would cost at every cell, and lead to."""
 
 from freerun.report.cost_vectors.picture import picture, save_picture
-from freerun.report.cost_vectors.reading import cost_vectors
-from freerun.report.cost_vectors.terminal import (
-    HeatMap,
-    Outcomes,
-    heading,
-    outputs_of_cell,
-)
-from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
+from freerun.report.cost_vectors.terminal import HeatMap, Outcomes, heading, outputs_of_cell
+from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial, cost_vectors
 
 __all__ = [
     "CellCosts",

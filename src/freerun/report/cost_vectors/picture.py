@@ -6,11 +6,10 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerun.report.cost_vectors.shades import hexadecimal, is_dark, shade
+from freerun.data.files import writing
+from freerun.report.cost_vectors.text import NOTHING, cropped, hexadecimal, is_dark, shade, short
 from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
-from freerun.report.cost_vectors.visible import NOTHING, cropped, short
 from freerun.report.plots import require_plots
-from freerun.tasks.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

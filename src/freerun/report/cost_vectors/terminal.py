@@ -13,9 +13,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from freerun.report.cost_vectors.shades import hexadecimal, is_dark, shade
+from freerun.report.cost_vectors.text import NOTHING, cropped, hexadecimal, is_dark, shade, short
 from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
-from freerun.report.cost_vectors.visible import NOTHING, cropped, short
 
 CHEAPEST, CHOSEN, WRITTEN = "*", "›", "="
 LONGEST = 12

@@ -1,0 +1,190 @@
+"""What a cost is, and the costs by name."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from numbers import Real
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from freerun.costs.chunks import chunk_f1, chunk_tags
+from freerun.costs.edit_distance import edit_distance
+from freerun.costs.hamming import hamming, hamming_total
+from freerun.costs.ngrams import bleu, bleu_1, gleu
+
+
+class PythonCost:
+    """A cost made of a Python function of one hypothesis and one reference.
+
+    For metrics of other packages, on lists of token ids or on texts. It is called for every pair
+    in turn, which is far slower than a batched cost: it warns of that once. Costs need no range,
+    but the parameter α of a loss is in their unit; greater must be worse.
+
+    Attributes:
+        name: what messages call it.
+
+    Args:
+        function: function(hypothesis, reference), which gives a finite number.
+        on: what it is given: `tokens`, lists of token ids without eos, or `text`.
+        write: makes a text of a list of token ids; for `text` alone.
+        name: what messages call it; the function's own name where not given.
+
+    Raises:
+        ValueError: where `on` is neither, or `write` is missing or not used.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any, Any], Any],
+        on: Literal["tokens", "text"] = "tokens",
+        write: Callable[[list[int]], str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if on not in ("tokens", "text"):
+            raise ValueError(f"on is {on!r}; a cost is computed on 'tokens' or on 'text'")
+        if on == "text" and write is None:
+            raise ValueError("a cost on text needs write, which makes a text of token ids")
+        if on == "tokens" and write is not None:
+            raise ValueError("write makes texts of token ids, but this cost is on tokens")
+        self._function = function
+        self._write = write
+        self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
+        self._warned = False
+
+    def __repr__(self) -> str:
+        return f"PythonCost({self.name!r}, on={'tokens' if self._write is None else 'text'!r})"
+
+    def __call__(
+        self,
+        hypotheses: Int[Tensor, "n h"],
+        hypothesis_lengths: Int[Tensor, "n"],
+        references: Int[Tensor, "n r"],
+        reference_lengths: Int[Tensor, "n"],
+    ) -> Float[Tensor, "n"]:
+        """The function's value for every row, in double precision.
+
+        Raises:
+            ValueError: where a value is no finite number, naming row and value.
+        """
+        ours = _rows(hypotheses, hypothesis_lengths)
+        theirs = _rows(references, reference_lengths)
+        began = time.perf_counter()
+        values = [self._value(i, *pair) for i, pair in enumerate(zip(ours, theirs, strict=True))]
+        if values and not self._warned:
+            self._warned = True
+            rate = len(values) / (time.perf_counter() - began)
+            warnings.warn(
+                f"the cost {self.name} is a Python function, called for one pair at a time: "
+                f"{rate:,.0f} pairs a second so far, where a batched cost such as "
+                "freerun.costs.ngrams makes 100,000 or more",
+                stacklevel=2,
+            )
+        return torch.tensor(values, dtype=torch.float64, device=hypotheses.device)
+
+    def _value(self, row: int, hypothesis: list[int], reference: list[int]) -> float:
+        if self._write is None:
+            value = self._function(hypothesis, reference)
+        else:
+            value = self._function(self._write(hypothesis), self._write(reference))
+        if isinstance(value, Tensor) and value.numel() == 1:
+            value = value.item()
+        if not isinstance(value, Real) or not abs(float(value)) < float("inf"):
+            raise ValueError(_not_finite(self.name, row, value))
+        return float(value)
+
+
+def checked(costs: object, rows: int, name: str = "the cost") -> Float[Tensor, "{rows}"]:
+    """Costs of anyone's own batched function, in double precision.
+
+    Args:
+        costs: what the function gave: a tensor with one for every row.
+        rows: how many rows there are.
+        name: what a message calls the function.
+
+    Raises:
+        ValueError: where it is no such tensor; where one is NaN or infinite, naming row and value.
+    """
+    if not isinstance(costs, Tensor) or costs.shape != (rows,):
+        shape = f" of shape {tuple(costs.shape)}" if isinstance(costs, Tensor) else ""
+        raise ValueError(
+            f"{name} gave a {type(costs).__name__}{shape} for {rows} rows; it must be a tensor of "
+            f"shape ({rows},), a number for each"
+        )
+    costs = costs.double()
+    wrong = ~costs.isfinite()
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(_not_finite(name, row, costs[row].item()))
+    return costs
+
+
+def _not_finite(name: str, row: int, value: object) -> str:
+    return f"{name} gave {value!r} for row {row}; a cost is a finite number"
+
+
+def _rows(tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"]) -> list[list[int]]:
+    """Rows as lists, in one copy from the device."""
+    pairs = zip(tokens.tolist(), lengths.tolist(), strict=True)
+    return [row[:length] for row, length in pairs]
+
+
+CostName = Literal[
+    "hamming", "hamming_total", "edit_distance", "bleu", "bleu_1", "gleu", "chunk_f1"
+]
+
+
+@runtime_checkable
+class Cost(Protocol):
+    """Δ(ŷ, y*): what every output of a batch loses against its reference, lower is better."""
+
+    def __call__(
+        self,
+        hypotheses: Int[Tensor, "n h"],
+        hypothesis_lengths: Int[Tensor, "n"],
+        references: Int[Tensor, "n r"],
+        reference_lengths: Int[Tensor, "n"],
+    ) -> Float[Tensor, "n"]:
+        """The cost of every row, in double precision, whatever the other rows are.
+
+        Args:
+            hypotheses: the outputs; what stands beyond a row's length is not looked at.
+            hypothesis_lengths: the number of tokens of every output, eos left out.
+            references: the targets, likewise.
+            reference_lengths: the number of tokens of every target, eos left out.
+        """
+        ...
+
+
+_PURE: dict[str, Callable[..., Float[Tensor, "n"]]] = {
+    "hamming": hamming,
+    "hamming_total": hamming_total,
+    "edit_distance": edit_distance,
+    "bleu": bleu,
+    "bleu_1": bleu_1,
+    "gleu": gleu,
+}
+
+
+def named_cost(name: CostName, symbols: Sequence[str], unknown: int | None = None) -> Cost:
+    """The cost of that name for outputs written in a vocabulary.
+
+    Args:
+        name: one of `CostName`.
+        symbols: the text of every token; `chunk_f1` reads its tags there.
+        unknown: a token that never counts as a match, such as `<unk>`.
+
+    Raises:
+        ValueError: where there is no cost of that name, or `symbols` are no tags for `chunk_f1`.
+    """
+    if name == "chunk_f1":
+        return partial(chunk_f1, tags=chunk_tags(symbols, unknown))
+    if name not in _PURE:
+        names = ", ".join(get_args(CostName))
+        raise ValueError(f"there is no cost called {name!r}; the costs are {names}")
+    return partial(_PURE[name], unknown=unknown)

@@ -1,0 +1,154 @@
+"""Parallel text: sentences and their translations, from files or the `datasets` library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+from freerun.data.base import DataError
+from freerun.data.files import Line, decode_lines, read_archive, read_bytes, read_lines, unpacked
+
+SIDES = ("source", "target")
+_TEXT = ("", ".tsv", ".txt", ".gz")
+
+
+class Pair(NamedTuple):
+    """A sentence and its translation."""
+
+    source: str
+    target: str
+
+
+class Columns(NamedTuple):
+    """Where the two sides stand: by numbers from 0, or by names."""
+
+    source: int | str
+    target: int | str
+
+
+def read_table(path: str, columns: Columns) -> list[Pair]:
+    """The pairs of a file with a pair a line, in columns between tabs.
+
+    The file is plain or gzipped, or the only text file of a zip archive, whose files with names
+    that begin with a dot or an underscore are passed over. There are no quotes: a tab always
+    separates. Where columns are named, the first line holds their names.
+
+    Raises:
+        DataError: naming the file and the line, where a column is missing or empty.
+    """
+    name, raw = _contents(path)
+    lines = list(decode_lines(raw, name))
+    numbers = columns
+    if any(isinstance(column, str) for column in columns):
+        (first, header), *lines = lines
+        there = header.split("\t")
+        numbers = Columns(*(_named(column, there, f"{name}, line {first}") for column in columns))
+        if not lines:
+            raise DataError(f"{name}: nothing follows the names of the columns")
+    return [_pair(line, numbers, name) for line in lines]
+
+
+def read_aligned(source: str, target: str) -> list[Pair]:
+    """The pairs of two files, plain or gzipped, of which each line translates that of the other.
+
+    Raises:
+        DataError: where one has more lines than the other, or a line is empty.
+    """
+    files = {path: list(read_lines(path)) for path in (source, target)}
+    counts = [len(lines) for lines in files.values()]
+    if len(set(counts)) > 1:
+        raise DataError(
+            f"{source} has {counts[0]} lines, and {target} has {counts[1]}; each line of one must "
+            "translate the same line of the other"
+        )
+    for path, lines in files.items():
+        for number, text in lines:
+            if not text.strip():
+                raise DataError(
+                    f"{path}, line {number}: there is no text; leave the line out of both files"
+                )
+    texts = ([text for _, text in lines] for lines in files.values())
+    return [Pair(*sides) for sides in zip(*texts, strict=True)]
+
+
+def read_rows(split: Any, name: str, columns: Columns) -> list[Pair]:
+    """The pairs of a dataset's split.
+
+    A column is one of the languages of a column `translation`, or where there is none, one of the
+    dataset's columns.
+
+    Raises:
+        DataError: naming the column or the row, where it is not right.
+    """
+    languages = languages_of(split)
+    wanted = [_named(column, languages, name) for column in columns]
+    if "translation" in split.column_names:
+        rows: Any = ([row[languages[i]] for i in wanted] for row in split["translation"])
+    else:
+        rows = zip(*(split[languages[i]] for i in wanted), strict=True)
+    pairs = []
+    for number, row in enumerate(rows):
+        for side, text in zip(SIDES, row, strict=True):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(
+                    f"{name}, row {number}: the {side} is {text!r:.40}; it must be text"
+                )
+        pairs.append(Pair(*row))
+    return pairs
+
+
+def languages_of(split: Any) -> list[str]:
+    """The languages of a dataset's column `translation`, or its columns where there is none."""
+    if "translation" not in split.column_names:
+        return list(split.column_names)
+    feature = split.features["translation"]
+    return list(getattr(feature, "languages", None) or feature)
+
+
+def _contents(path: str) -> tuple[str, bytes]:
+    """What to call a file, and what it holds; of a zip archive, its only text file."""
+    if Path(path).suffix != ".zip":
+        return path, read_bytes(path)
+    archive = read_archive(path)
+    names = [
+        name
+        for name in map(PurePath, archive)
+        if not name.name.startswith((".", "_"))
+        and "__MACOSX" not in name.parts
+        and name.suffix in _TEXT
+    ]
+    if len(names) != 1:
+        found = ", ".join(map(str, sorted(names))) or "none"
+        raise DataError(f"{path}: one text file is needed in it; there is {found}")
+    name = str(Path(path, names[0]))
+    return name, unpacked(archive[str(names[0])], name)
+
+
+def _pair(line: Line, columns: Columns, name: str) -> Pair:
+    """The pair of a line."""
+    number, text = line
+    cells = text.split("\t")
+    sides = []
+    for side, column in zip(SIDES, columns, strict=True):
+        i = int(column)
+        if i >= len(cells):
+            count = f"{len(cells)} column{'s' if len(cells) > 1 else ''} between tabs"
+            raise DataError(
+                f"{name}, line {number}: {count}; the {side} is in column {i}, counted from 0"
+            )
+        if not cells[i].strip():
+            raise DataError(f"{name}, line {number}: the {side}, in column {i}, is empty")
+        sides.append(cells[i])
+    return Pair(*sides)
+
+
+def _named(column: int | str, names: Sequence[str], where: str) -> int:
+    """The number of a column among these."""
+    if isinstance(column, int):
+        if column < len(names):
+            return column
+        raise DataError(f"{where}: no column {column}; there are {len(names)}, counted from 0")
+    if column in names:
+        return names.index(column)
+    raise DataError(f"{where}: no column {column!r}; it has {', '.join(names)}")

@@ -1,0 +1,119 @@
+"""Splitting examples so that equal ones stay on one side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from freerun.data.base import DataError
+from freerun.randomness import Coordinate, permutation
+
+T = TypeVar("T")
+
+
+def split(
+    keys: Sequence[Hashable], counts: Sequence[int], *coordinates: Coordinate
+) -> list[list[int]]:
+    """Examples dealt to parts at random, all of one key to the same part.
+
+    Keys are dealt in a random order, each whole to the first part that still has room for it.
+
+    Args:
+        keys: what makes examples equal.
+        counts: the most examples of each part.
+        coordinates: what names the random order: a seed and a stream.
+
+    Returns:
+        The numbers of the examples in each part, in order; last those that no part had room for.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for number, key in enumerate(keys):
+        groups.setdefault(key, []).append(number)
+    members = list(groups.values())
+    parts: list[list[int]] = [[] for _ in counts]
+    rest: list[int] = []
+    for group in permutation(len(members), *coordinates).tolist():
+        numbers = members[group]
+        rooms = zip(parts, counts, strict=True)
+        fitting = (part for part, count in rooms if len(part) + len(numbers) <= count)
+        next(fitting, rest).extend(numbers)
+    return [sorted(part) for part in (*parts, rest)]
+
+
+def complete(
+    parts: dict[str, list[T]],
+    key: Callable[[T], Hashable],
+    sizes: Mapping[str, int],
+    *coordinates: Coordinate,
+) -> None:
+    """Take test and dev out of train where they are missing; equal examples stay on one side.
+
+    Each gets a tenth of train at most. Train may be left empty, and so may they.
+
+    Args:
+        parts: the examples of train, and of dev and test where they are given.
+        key: what makes examples equal.
+        sizes: the most examples of dev and test.
+        coordinates: what names the random order: a seed and a stream.
+    """
+    train = parts["train"]
+    missing = [name for name in ("test", "dev") if name not in parts]
+    most = max(len(train) // 10, 1)
+    counts = [min(sizes[name], most) for name in missing]
+    dealt = split([key(item) for item in train], counts, *coordinates)
+    for name, numbers in zip([*missing, "train"], dealt, strict=True):
+        parts[name] = [train[i] for i in numbers]
+
+
+def cut(
+    parts: dict[str, list[T]], sizes: Mapping[str, int | None], seed: int, stream: str, what: str
+) -> list[str]:
+    """Cut parts to a random choice of so many examples, in their order.
+
+    Args:
+        parts: the examples of each part.
+        sizes: the most examples of each; None leaves it as it is.
+        seed: the seed of the choice.
+        stream: what the choice is for.
+        what: what examples are called, in the notes.
+
+    Returns:
+        Notes on the parts that were cut.
+    """
+    notes = []
+    for name, size in sizes.items():
+        count = len(parts[name])
+        if size is not None and count > size:
+            chosen = permutation(count, seed, f"{stream} {name} size")[:size]
+            parts[name] = [parts[name][i] for i in sorted(chosen.tolist())]
+            notes.append(f"{name} was cut from {count} {what} to {size}, drawn by seed")
+    return notes
+
+
+def hold_out(
+    items: Sequence[T], key: Callable[[T], Hashable], name: str, *coordinates: Coordinate
+) -> tuple[list[T], list[T]]:
+    """What is left of `items`, and a random tenth of them; equal ones stay on one side.
+
+    Args:
+        items: the examples.
+        key: what makes them equal.
+        name: where they come from, for the message.
+        coordinates: what names the random order: a seed and a stream.
+
+    Raises:
+        DataError: where there are too few different ones.
+    """
+    keys = [key(item) for item in items]
+    held, rest = split(keys, [max(len(keys) // 10, 1)], *coordinates)
+    if not held or not rest:
+        raise DataError(
+            f"{name}: {len(set(keys))} different examples are too few to set some apart"
+        )
+    return [items[i] for i in rest], [items[i] for i in held]
+
+
+def shared(keys: Iterable[Hashable], others: Iterable[Hashable]) -> int:
+    """How many of `keys` also stand among `others`."""
+    among = set(others)
+    return sum(key in among for key in keys)

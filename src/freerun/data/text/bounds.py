@@ -1,0 +1,124 @@
+"""What becomes of prompts and completions that are too long."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from freerun.data.base import DataError
+from freerun.data.text.encoder import Encoded
+
+Truncation = Literal["error", "start", "end", "drop"]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The most tokens of either side, and what becomes of rows with more.
+
+    Args:
+        prompt: the most tokens of a prompt; None for any number.
+        completion: the most tokens of a completion, eos included.
+        truncation: `error` refuses a longer row; `start` cuts off the beginning of its prompt, and
+            `end` the end; both cut off the end of its completion, with its eos; `drop` leaves the
+            row out.
+    """
+
+    prompt: int | None
+    completion: int
+    truncation: Truncation
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: naming the setting that is wrong.
+        """
+        for name, most in (("max_prompt", self.prompt), ("max_completion", self.completion)):
+            if most is not None and most < 1:
+                raise ValueError(f"{name} is {most}; it must be at least 1")
+        if self.truncation not in get_args(Truncation):
+            choices = ", ".join(get_args(Truncation))
+            raise ValueError(f"truncation is {self.truncation!r}; it must be one of {choices}")
+
+    def within(self, rows: Sequence[Encoded], special: frozenset[int]) -> list[Encoded]:
+        """The rows that are kept, cut where they are too long.
+
+        Args:
+            rows: the rows.
+            special: tokens that stay at either end of a prompt that is cut, such as bos.
+
+        Raises:
+            DataError: naming the row that is too long, or that nothing is left.
+        """
+        kept = []
+        for row in rows:
+            long = self._long(row)
+            if not long:
+                kept.append(row)
+            elif self.truncation == "error":
+                raise DataError(f"{row.where}: {long}, or choose truncation: start, end or drop")
+            elif self.truncation != "drop":
+                prompt = self.cut(row.prompt, row.where, special)
+                completion = row.completion[: self.completion]
+                kept.append(replace(row, prompt=prompt, completion=completion))
+        if rows and not kept:
+            raise DataError(
+                f"{rows[0].where} and all others are too long; raise max_prompt or max_completion"
+            )
+        return kept
+
+    def notes(self, rows: Sequence[Encoded]) -> list[str]:
+        """How many of these rows are cut or left out."""
+        counts: Counter[str] = Counter()
+        for row in rows:
+            if self.truncation == "drop":
+                counts["left out"] += bool(self._long(row))
+            else:
+                counts["prompts"] += self.prompt is not None and len(row.prompt) > self.prompt
+                counts["completions"] += len(row.completion) > self.completion
+        said = {
+            "left out": f"rows of {len(rows)} were left out: they are too long",
+            "prompts": f"prompts of {len(rows)} were cut off at the {self.truncation}",
+            "completions": f"completions of {len(rows)} were cut off at the end",
+        }
+        return [f"{counts[what]} {words}" for what, words in said.items() if counts[what]]
+
+    def cut(self, prompt: list[int], where: str, special: frozenset[int]) -> list[int]:
+        """A prompt that has at most so many tokens.
+
+        Raises:
+            DataError: where it is too long and may not be cut, or nothing but special tokens would
+                be left.
+        """
+        if self.prompt is None or len(prompt) <= self.prompt:
+            return prompt
+        if self.truncation not in ("start", "end"):
+            raise DataError(f"{where}: {self._too_long(prompt)}")
+        head = next((i for i, token in enumerate(prompt) if token not in special), len(prompt))
+        tail = next((i for i, t in enumerate(prompt[::-1]) if t not in special), 0)
+        room = self.prompt - head - tail
+        if room < 1:
+            raise DataError(
+                f"{where}: {self.prompt} tokens are too few for the special ones of the prompt and "
+                "one more; raise max_prompt"
+            )
+        end = len(prompt) - tail
+        inner = prompt[head:end]
+        inner = inner[-room:] if self.truncation == "start" else inner[:room]
+        return [*prompt[:head], *inner, *prompt[end:]]
+
+    def _long(self, row: Encoded) -> str | None:
+        """What is too long of a row, if something is."""
+        if self.prompt is not None and len(row.prompt) > self.prompt:
+            return self._too_long(row.prompt)
+        if len(row.completion) > self.completion:
+            return (
+                f"the completion has {len(row.completion)} tokens, more than {self.completion}; "
+                "raise max_completion or limit"
+            )
+        return None
+
+    def _too_long(self, prompt: Sequence[int]) -> str:
+        return f"the prompt has {len(prompt)} tokens, more than {self.prompt}; raise max_prompt"

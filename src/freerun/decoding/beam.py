@@ -1,0 +1,165 @@
+"""Beam search."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from freerun.batch import Source
+from freerun.decoding.choices import evaluation_mode
+from freerun.decoding.loop import Decoded, checked_limit
+from freerun.policy import Policy
+
+
+@torch.no_grad()
+def beam_search(
+    policy: Policy,
+    source: Source,
+    *,
+    size: int,
+    length_penalty: float = 1.0,
+    limit: Int[Tensor, "n"] | None = None,
+) -> Decoded:
+    """The best sequence found with `size` hypotheses kept for each row.
+
+    A hypothesis y scores log p(y) / |y|^penalty, |y| with eos. Those that write eos among the
+    `size` best continuations of a cell compete for the result; the `size` best that go on stay
+    live. A row stops when `size` hypotheses have ended, when no live one can still overtake the
+    best of them, or at its limit; only a row without any ended hypothesis gives an unfinished one.
+
+    Args:
+        policy: the model; decodes in evaluation mode.
+        source: what to decode from.
+        size: hypotheses kept for each row; 1 is greedy decoding.
+        length_penalty: 0 compares log-probabilities, 1 their means per token.
+        limit: the most tokens of each row; by default the policy's own limit.
+
+    Raises:
+        ValueError: where `size` or a limit is below 1, the penalty below 0, or the vocabulary has a
+            backspace.
+    """
+    if size < 1:
+        raise ValueError(f"beam size is {size}; it must be at least 1")
+    if not 0 <= length_penalty < math.inf:
+        raise ValueError(f"length_penalty is {length_penalty}; it must be finite and at least 0")
+    if policy.vocabulary.backspace is not None:
+        raise ValueError(
+            "beam search cannot withdraw tokens, and this vocabulary has a backspace: "
+            "decode greedily or sample"
+        )
+    limit = checked_limit(policy, source, limit)
+    with evaluation_mode(policy):
+        return _Beam(policy, source, size, length_penalty, limit).run()
+
+
+class _Beam:
+    """The hypotheses of a batch: `rows` are the sentences still searched, `size` beams each."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        source: Source,
+        size: int,
+        penalty: float,
+        limit: Int[Tensor, "n"],
+    ) -> None:
+        self.policy, self.size, self.penalty, self.limit = policy, size, penalty, limit
+        count, longest, device = len(limit), int(limit.max()), limit.device
+        self.rows = torch.arange(count, device=device)
+        self.state = policy.start(source).select(self.rows.repeat_interleave(size))
+        self.written = torch.full(
+            (count, size, longest), policy.vocabulary.pad, dtype=torch.long, device=device
+        )
+        self.inputs = torch.full((count * size,), policy.vocabulary.bos, device=device)
+        # One beam is live at first: equal ones would only copy each other.
+        self.live = torch.full((count, size), -torch.inf, device=device)
+        self.live[:, 0] = 0.0
+        self.best = torch.full((count,), -torch.inf, device=device)
+        self.best_log_prob = torch.full((count,), torch.nan, device=device)
+        self.best_tokens = self.written[:, 0].clone()
+        self.best_length = torch.zeros_like(limit)
+        self.ended = torch.zeros_like(limit, dtype=torch.bool)
+        self.count = torch.zeros_like(limit)
+
+    def run(self) -> Decoded:
+        """Search all rows to their ends."""
+        for cell in range(int(self.limit.max())):
+            self._extend(cell)
+            if len(self.rows) == 0:
+                break
+        width = int(self.best_length.max())
+        return Decoded(
+            self.best_tokens[:, :width], self.best_length, self.ended, self.best_log_prob
+        )
+
+    def _extend(self, cell: int) -> None:
+        """Write one more token on every hypothesis."""
+        scores, self.state = self.policy.step(self.state, self.inputs)
+        actions = scores.shape[-1]
+        log_probs = scores.float().log_softmax(-1).view(len(self.rows), self.size, actions)
+        total = (self.live[..., None] + log_probs).flatten(1)
+        # Twice the size, as up to `size` of them may end.
+        values, chosen = total.topk(min(2 * self.size, total.shape[1]), -1)
+        if len(values[0]) < self.size:
+            missing = (0, self.size - values.shape[1])
+            values = F.pad(values, missing, value=-torch.inf)
+            chosen = F.pad(chosen, missing)
+        beam, token = chosen // actions, chosen % actions
+        eos = self.policy.vocabulary.eos
+        if eos is not None:
+            closing = token == eos
+            best = closing[:, : self.size]
+            self._offer(values[:, : self.size].masked_fill(~best, -torch.inf), beam, cell, eos)
+            self.count[self.rows] += (best & values[:, : self.size].isfinite()).sum(1)
+            values = values.masked_fill(closing, -torch.inf)
+        self.live, kept = values.topk(self.size, -1)
+        beam, token = beam.gather(1, kept), token.gather(1, kept)
+        index = torch.arange(len(self.rows), device=beam.device)[:, None]
+        self.written = self.written[index, beam]
+        self.written[:, :, cell] = token
+        self.inputs = token.flatten()
+        self.state = self.state.select((index * self.size + beam).flatten())
+        self._leave(cell)
+
+    def _offer(
+        self, log_prob: Float[Tensor, "r k"], beam: Int[Tensor, "r m"], cell: int, token: int | None
+    ) -> None:
+        """Let hypotheses that end at `cell` compete for the result, those that write `token`.
+
+        With no token, they stand at the limit with all they have written.
+        """
+        value, candidate = (log_prob / (cell + 1) ** self.penalty).max(1)
+        better = value > self.best[self.rows]
+        if token is None and self.policy.vocabulary.eos is not None:
+            better &= (self.limit[self.rows] == cell + 1) & ~self.ended[self.rows]
+        elif token is None:
+            better &= self.limit[self.rows] == cell + 1
+        here = better.nonzero()[:, 0]
+        rows, candidate = self.rows[here], candidate[here]
+        self.best[rows] = value[here]
+        self.best_log_prob[rows] = log_prob[here, candidate]
+        self.best_tokens[rows] = self.written[here, beam[here, candidate]]
+        if token is not None:
+            self.best_tokens[rows, cell] = token
+        self.best_length[rows] = cell + 1
+        self.ended[rows] = token is not None or self.policy.vocabulary.eos is None
+
+    def _leave(self, cell: int) -> None:
+        """Rows end at their limit, with enough hypotheses, or when nothing live can win."""
+        beams = torch.arange(self.size, device=self.live.device)
+        self._offer(self.live, beams.expand_as(self.live), cell, None)
+        limit = self.limit[self.rows]
+        # Log-probabilities only fall, and the largest divisor helps them most.
+        bound = self.live.amax(1) / limit**self.penalty
+        going = (limit > cell + 1) & (bound > self.best[self.rows])
+        going &= self.count[self.rows] < self.size
+        stay = going.nonzero()[:, 0]
+        if len(stay) < len(self.rows):
+            flat = (stay[:, None] * self.size + beams).flatten()
+            self.rows, self.live = self.rows[stay], self.live[stay]
+            self.written, self.inputs = self.written[stay], self.inputs[flat]
+            self.state = self.state.select(flat)

@@ -1,0 +1,239 @@
+"""One batch of outputs, written freely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from freerun.batch import Batch, Source
+from freerun.data import Examples
+from freerun.decoding import (
+    Decoded,
+    Planting,
+    beam_search,
+    contrastive_search,
+    decode_by,
+    planting,
+    truncated_log_probs,
+)
+from freerun.decoding.choices import Choose, greedily, sampling
+from freerun.policy import Policy
+
+
+def batches_by_length(examples: Examples, batch_size: int) -> list[list[int]]:
+    """The numbers of all examples in batches of similar length: fewer steps to decode them all."""
+    lengths = [len(reference) for reference in examples.references]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def on_device(batch: Batch, policy: Policy) -> Batch:
+    """The batch where the policy is."""
+    device = getattr(policy, "device", batch.ids.device)
+    return Batch.of({name: value.to(device) for name, value in batch.tensors().items()})
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How outputs are decoded: greedily, where nothing else is asked for.
+
+    Args:
+        beam: hypotheses kept for each sentence; 1 is no beam search.
+        length_penalty: a hypothesis y of a beam scores log p(y) / |y|^length_penalty: 0 compares
+            log-probabilities, 1 their means per token.
+        sample: draw every token from the model's distribution.
+        temperature: divides the scores that samples are drawn by.
+        top_k: sample, or search contrastively, among the k best tokens only.
+        top_p: sample from the smallest set of best tokens with at least this probability.
+        contrastive: contrastive search among the `top_k` best tokens: what counts is a token's
+            probability, times 1 less this, and against it the largest similarity with what stands
+            before it, times this; in [0, 1] (Su et al. 2022, arXiv 2202.06417).
+        noise: the probability that a token is replaced by a wrong one, to see how the model goes
+            on from there.
+        seed: names the draws of samples and of noise; examples of a data set draw their own,
+            whatever else is decoded with them.
+
+    Raises:
+        ValueError: where a setting is out of range or has no effect, or two exclude each other.
+    """
+
+    beam: int = 1
+    length_penalty: float = 1.0
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    contrastive: float | None = None
+    noise: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges, and what goes together."""
+        if self.beam < 1:
+            raise ValueError(f"beam is {self.beam}; it must be at least 1")
+        if self.length_penalty < 0:
+            raise ValueError(f"length_penalty is {self.length_penalty}; it must be at least 0")
+        if self.contrastive is not None and not 0 <= self.contrastive <= 1:
+            raise ValueError(f"contrastive is {self.contrastive}; it must lie in [0, 1]")
+        if not 0 <= self.noise <= 1:
+            raise ValueError(f"noise is {self.noise}; it must lie in [0, 1]")
+        # It says what is wrong with a temperature or a truncation.
+        truncated_log_probs(torch.zeros(1, 1), **self.truncation)
+        ways = {
+            "beam": self.beam > 1,
+            "sample": self.sample,
+            "contrastive": self.contrastive is not None,
+        }
+        chosen = [name for name, asked in ways.items() if asked]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} exclude each other; choose one")
+        if self.contrastive is not None and self.top_k is None:
+            raise ValueError("contrastive needs top_k, the number of tokens to choose among")
+        if self.noise and chosen not in ([], ["sample"]):
+            raise ValueError(
+                f"noise and {chosen[0]} exclude each other; errors are planted where tokens are "
+                "chosen one by one: greedily, or by sample"
+            )
+        self._check_effects()
+
+    def _check_effects(self) -> None:
+        """See that no setting is without effect."""
+        if self.beam == 1 and self.length_penalty != 1.0:
+            raise ValueError("length_penalty has no effect on greedy decoding; set beam above 1")
+        for name, effective, instead in (
+            ("temperature", self.sample, "sample"),
+            ("top_k", self.sample or self.contrastive is not None, "sample or contrastive"),
+            ("top_p", self.sample, "sample"),
+            ("seed", self.draws, "sample or noise"),
+        ):
+            if not effective and getattr(self, name) != getattr(type(self), name):
+                raise ValueError(f"{name} has no effect on its own; set {instead}")
+
+    @property
+    def truncation(self) -> dict[str, Any]:
+        """What is left of the distribution that samples are drawn from."""
+        return {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn."""
+        return self.sample or self.noise > 0
+
+    @property
+    def how(self) -> str:
+        """What it is in words."""
+        said: str = "greedy"
+        details: list[str] = []
+        if self.beam > 1:
+            said = f"beam {self.beam}"
+        if self.contrastive is not None:
+            said, details = "contrastive search", [f"penalty {self.contrastive:g}"]
+        if self.sample:
+            said = "sampling"
+            details = [f"temperature {self.temperature:g}"] if self.temperature != 1 else []
+        details += [] if self.top_k is None else [f"top-k {self.top_k}"]
+        details += [] if self.top_p == 1 else [f"top-p {self.top_p:g}"]
+        details += [f"errors planted at a rate of {self.noise:g}"] if self.noise else []
+        details += [f"seed {self.seed}"] if self.draws else []
+        if not details:
+            return said
+        said = "greedy decoding" if said == "greedy" else said
+        return f"{said} ({', '.join(details)})"
+
+
+GREEDY = Decoding()
+
+
+Watch = Callable[[Int[Tensor, "n"], Int[Tensor, "n"]], None]
+"""What is called with rows and their actions, as these are written. Rows that have ended may still
+come, with actions that do not count."""
+
+
+def decode(
+    policy: Policy,
+    source: Source,
+    decoding: Decoding = GREEDY,
+    *,
+    ids: Int[Tensor, "n"] | None = None,
+    limit: Int[Tensor, "n"] | None = None,
+    watch: Watch | None = None,
+) -> Decoded:
+    """What the policy writes for a batch of sources when it runs freely.
+
+    Args:
+        policy: the model; decodes in evaluation mode.
+        source: what to decode from.
+        decoding: how.
+        ids: names each row, where anything is drawn: a row draws the same numbers in any batch.
+        limit: the most actions of each row; by default the policy's own limit.
+        watch: sees actions as they are written.
+
+    Raises:
+        ValueError: where something is drawn for rows that have no ids, tokens are not written one
+            by one that are to be watched, or the policy cannot be decoded so.
+    """
+    return attempt(policy, source, decoding, ids=ids, limit=limit, watch=watch)[0]
+
+
+def attempt(
+    policy: Policy,
+    source: Source,
+    decoding: Decoding = GREEDY,
+    *,
+    ids: Int[Tensor, "n"] | None = None,
+    limit: Int[Tensor, "n"] | None = None,
+    watch: Watch | None = None,
+) -> tuple[Decoded, Bool[Tensor, "n u"] | None]:
+    """What `decode` gives, and which of the actions are planted errors; None without noise."""
+    if ids is None:
+        if decoding.draws:
+            raise ValueError("tokens are drawn by the ids of rows; give ids")
+        ids = torch.arange(len(source.mask), device=source.mask.device)
+    if watch is not None and (decoding.beam > 1 or decoding.contrastive is not None):
+        raise ValueError(f"nothing can be watched of {decoding.how}")
+    if decoding.beam > 1:
+        size, penalty = decoding.beam, decoding.length_penalty
+        return beam_search(policy, source, size=size, length_penalty=penalty, limit=limit), None
+    if decoding.contrastive is not None and decoding.top_k is not None:
+        k, penalty = decoding.top_k, decoding.contrastive
+        return contrastive_search(policy, source, top_k=k, penalty=penalty, limit=limit), None
+    choose: Choose = greedily
+    if decoding.sample:
+        choose = sampling(ids, decoding.seed, **decoding.truncation)
+    planted: Planting | None = None
+    if decoding.noise:
+        words, seed = policy.vocabulary, decoding.seed
+        choose = planted = planting(choose, words, rate=decoding.noise, ids=ids, seed=seed)
+    if watch is not None:
+        choose = _watched(choose, watch)
+    found = decode_by(policy, source, choose, limit, once=not decoding.sample)
+    return found, None if planted is None else planted.planted(found)
+
+
+def _watched(choose: Choose, watch: Watch) -> Choose:
+    """The same choice, which is told to `watch`."""
+
+    def watched(
+        scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+        tokens, log_probs = choose(scores, rows, cell)
+        watch(rows, tokens)
+        return tokens, log_probs
+
+    return watched
+
+
+def check_decoding(policy: Policy, examples: Examples, decoding: Decoding) -> None:
+    """See that a policy can be decoded so, by the first token of the first example.
+
+    Raises:
+        ValueError: where it cannot.
+    """
+    if len(examples):
+        batch = on_device(examples.batch([0]), policy)
+        decode(policy, batch.source, decoding, ids=batch.ids, limit=torch.ones_like(batch.ids))

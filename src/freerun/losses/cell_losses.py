@@ -1,0 +1,353 @@
+"""Losses of a cell that compare scores with costs directly, without a softmax.
+
+Leblond, Alayrac, Osokin, Lacoste-Julien 2018, *SEARNN: Training RNNs with Global-Local Losses*,
+arXiv 1706.04499. Arguments are those of the losses by softmax; only tokens that were tried have a
+part in them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NoReturn
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def target_distribution(
+    costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], alpha: float
+) -> Float[Tensor, "n k"]:
+    """P_C(a) = exp(-α·c(a)) / Σ_b exp(-α·c(b)) over the tokens of a cell that were tried.
+
+    Leblond et al. 2018, arXiv 1706.04499. With α → ∞ it is uniform over the tokens of
+    least cost, with α → 0 over all that were tried.
+
+    Args:
+        costs: what each token costs; finite where it was tried, and not looked at elsewhere.
+        mask: the tokens that were tried, at least one in each row.
+        alpha: how much costs count; finite and above 0.
+
+    Returns:
+        Probabilities, in single precision at least; 0 where a token was not tried.
+
+    Raises:
+        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+    """
+    return log_target(above_least(costs, mask, torch.float32), mask, alpha).exp()
+
+
+def log_target(
+    costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], alpha: float
+) -> Float[Tensor, "n k"]:
+    """The logarithm of P_C, -∞ where a token was not tried, of costs that are finite everywhere."""
+    check_alpha(alpha)
+    return (-alpha * costs).masked_fill(~mask, -math.inf).log_softmax(-1)
+
+
+def check_alpha(alpha: float) -> None:
+    """Check the range of α.
+
+    Raises:
+        ValueError: where it is not finite and above 0.
+    """
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"alpha is {alpha}; it must be finite and above 0")
+
+
+def above_least(
+    costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], dtype: torch.dtype
+) -> Float[Tensor, "n k"]:
+    """c(a) - min_b c(b) without gradient, 0 where a token was not tried.
+
+    Args:
+        costs: what each token costs; not looked at where it was not tried.
+        mask: the tokens that were tried.
+        dtype: the precision wanted, at least; the difference is taken in the finer of the two.
+
+    Raises:
+        ValueError: where nothing was tried in a row, or a cost is not finite.
+    """
+    right = mask.any(-1) & (costs.isfinite() | ~mask).all(-1)
+    if not bool(right.all()):
+        _refuse(costs, mask, int(right.int().argmin()))
+    costs = costs.detach().to(torch.promote_types(costs.dtype, dtype))
+    least = costs.masked_fill(~mask, math.inf).amin(-1, keepdim=True)
+    return (costs - least).masked_fill(~mask, 0)
+
+
+def _refuse(costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], row: int) -> NoReturn:
+    if not bool(mask[row].any()):
+        raise ValueError(f"row {row} has no token that was tried; each needs one at least")
+    column = int((costs[row].isfinite() | ~mask[row]).int().argmin())
+    cost = float(costs[row, column])
+    raise ValueError(f"row {row}, column {column}: the cost is {cost}; it must be finite")
+
+
+def best(
+    costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], ties: Float[Tensor, "n k"] | None
+) -> Int[Tensor, "n 1"]:
+    """The column of a*, of costs above the least of their cell."""
+    least = (costs == 0) & mask
+    if ties is None:
+        return least.int().argmax(-1, keepdim=True)
+    return ties.masked_fill(~least, -math.inf).argmax(-1, keepdim=True)
+
+
+def prepared(
+    scores: Float[Tensor, "n k"],
+    costs: Float[Tensor, "n k"],
+    mask: Bool[Tensor, "n k"],
+    fill: float,
+    *,
+    all_labels: bool = False,
+) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
+    """Scores and costs above the least of their cell, in single precision at least.
+
+    Scores are `fill` where a token was not tried, unless all labels count; costs are 0 there.
+    """
+    # Half precision has too few digits for a sum over tokens.
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    costs = above_least(costs, mask, scores.dtype).to(scores.dtype)
+    return (scores if all_labels else scores.masked_fill(~mask, fill)), costs
+
+
+def expected(probs: Float[Tensor, "n k"], values: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:
+    """Σ_a p(a)·v(a), where what cannot be counts nothing, be its value infinite: 0·log 0 = 0."""
+    return (probs * values.masked_fill(probs == 0, 0)).sum(-1)
+
+
+UNTRIED = math.log(1e-12)
+"""log P_C of tokens that were not tried, where 0 would make a loss infinite."""
+
+
+def ll(
+    scores: Float[Tensor, "n k"],
+    costs: Float[Tensor, "n k"],
+    mask: Bool[Tensor, "n k"],
+    *,
+    ties: Float[Tensor, "n k"] | None = None,
+    all_labels: bool = False,
+) -> Float[Tensor, "n"]:
+    """The log loss of the best token: -log p(a*), a* = argmin_a c(a).
+
+    With costs [a ≠ y*] it is the log loss of y*. At least 0; 0 where one token alone was tried.
+
+    Args:
+        scores: unnormalised scores.
+        costs: what each token costs.
+        mask: the tokens that were tried.
+        ties: what decides between tokens of least cost.
+        all_labels: take the softmax over all tokens.
+
+    Raises:
+        ValueError: where a cost is not finite, or nothing was tried in a row.
+    """
+    scores, costs = prepared(scores, costs, mask, -math.inf, all_labels=all_labels)
+    return -scores.log_softmax(-1).gather(-1, best(costs, mask, ties))[:, 0]
+
+
+def kl(
+    scores: Float[Tensor, "n k"],
+    costs: Float[Tensor, "n k"],
+    mask: Bool[Tensor, "n k"],
+    *,
+    alpha: float,
+    all_labels: bool = False,
+) -> Float[Tensor, "n"]:
+    """The cross entropy -Σ_a P_C(a)·log p(a), where P_C(a) ∝ exp(-α·c(a)) over the tried tokens.
+
+    KL(P_C ‖ p) but for the entropy of P_C, which is a constant and the least value of this loss.
+    With costs [a ≠ y*]/T of all V tokens it is the log loss of y* with label smoothing
+    ε = V·exp(-α/T) / (1 + (V-1)·exp(-α/T)).
+
+    Args:
+        scores: unnormalised scores.
+        costs: what each token costs.
+        mask: the tokens that were tried.
+        alpha: how much costs count.
+        all_labels: take the softmax over all tokens; P_C is 0 where they were not tried.
+
+    Raises:
+        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+    """
+    scores, costs = prepared(scores, costs, mask, -math.inf, all_labels=all_labels)
+    target = log_target(costs, mask, alpha).exp()
+    return -expected(target, scores.log_softmax(-1))
+
+
+def inverse_kl(
+    scores: Float[Tensor, "n k"],
+    costs: Float[Tensor, "n k"],
+    mask: Bool[Tensor, "n k"],
+    *,
+    alpha: float,
+    all_labels: bool = False,
+) -> Float[Tensor, "n"]:
+    """KL(p ‖ P_C) = Σ_a p(a)·(log p(a) - log P_C(a)), where P_C(a) ∝ exp(-α·c(a)).
+
+    From the code of the paper's authors. At least 0. As the costs stand in it without an
+    exponential, its gradient grows with α.
+
+    Args:
+        scores: unnormalised scores.
+        costs: what each token costs.
+        mask: the tokens that were tried.
+        alpha: how much costs count.
+        all_labels: take the softmax over all tokens. Where they were not tried, P_C is taken to be
+            1e-12, as with 0 there every loss would be infinite.
+
+    Raises:
+        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+    """
+    scores, costs = prepared(scores, costs, mask, -math.inf, all_labels=all_labels)
+    log_probs = scores.log_softmax(-1)
+    target = log_target(costs, mask, alpha).masked_fill(~mask, UNTRIED)
+    return expected(log_probs.exp(), log_probs - target)
+
+
+def js(
+    scores: Float[Tensor, "n k"],
+    costs: Float[Tensor, "n k"],
+    mask: Bool[Tensor, "n k"],
+    *,
+    alpha: float,
+    all_labels: bool = False,
+) -> Float[Tensor, "n"]:
+    """The Jensen-Shannon divergence ½·KL(P_C ‖ M) + ½·KL(p ‖ M), with M = ½·(P_C + p).
+
+    From the code of the paper's authors, which leaves out the entropy of P_C, a constant. In
+    [0, log 2].
+
+    Args:
+        scores: unnormalised scores.
+        costs: what each token costs.
+        mask: the tokens that were tried.
+        alpha: how much costs count.
+        all_labels: take the softmax over all tokens; P_C is 0 where they were not tried.
+
+    Raises:
+        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+    """
+    scores, costs = prepared(scores, costs, mask, -math.inf, all_labels=all_labels)
+    log_probs, log_targets = scores.log_softmax(-1), log_target(costs, mask, alpha)
+    probs, targets = log_probs.exp(), log_targets.exp()
+    # The logarithm of a sum of nothing has no gradient.
+    neither = (probs == 0) & (targets == 0)
+    log_probs, log_targets = log_probs.masked_fill(neither, 0), log_targets.masked_fill(neither, 0)
+    log_mean = torch.logaddexp(log_probs, log_targets) - math.log(2)
+    ours, theirs = expected(probs, log_probs - log_mean), expected(targets, log_targets - log_mean)
+    return (ours + theirs) / 2
+
+
+def llcas(
+    scores: Float[Tensor, "n k"],
+    costs: Float[Tensor, "n k"],
+    mask: Bool[Tensor, "n k"],
+    *,
+    alpha: float,
+    ties: Float[Tensor, "n k"] | None = None,
+    all_labels: bool = False,
+) -> Float[Tensor, "n"]:
+    """The log loss of cost-augmented scores: -log softmax(s + α·c)(a*), a* = argmin_a c(a).
+
+    Dear tokens must lie the further below a*. At least 0, and at least the structured hinge loss.
+
+    Args:
+        scores: unnormalised scores.
+        costs: what each token costs.
+        mask: the tokens that were tried.
+        alpha: how much costs count.
+        ties: what decides between tokens of least cost.
+        all_labels: take the softmax over all tokens; nothing is added to the scores of those that
+            were not tried.
+
+    Raises:
+        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+    """
+    check_alpha(alpha)
+    scores, costs = prepared(scores, costs, mask, -math.inf, all_labels=all_labels)
+    log_probs = (scores + alpha * costs).log_softmax(-1)
+    return -log_probs.gather(-1, best(costs, mask, ties))[:, 0]
+
+
+def structured_hinge(
+    scores: Float[Tensor, "n k"],
+    costs: Float[Tensor, "n k"],
+    mask: Bool[Tensor, "n k"],
+    *,
+    alpha: float,
+    ties: Float[Tensor, "n k"] | None = None,
+) -> Float[Tensor, "n"]:
+    """max_a (s(a) + α·c(a)) - s(a*) - α·c(a*), a* = argmin_a c(a).
+
+    At least 0, and 0 once every token lies below a* by α times what it costs more. Where several
+    tokens attain the maximum, they share its gradient.
+
+    Args:
+        scores: unnormalised scores; finite where a token was tried.
+        costs: what each token costs; finite where it was tried.
+        mask: the tokens that were tried, at least one in each row; others are not looked at.
+        alpha: how much costs count; finite and above 0.
+        ties: of several tokens of least cost, a* is the one with the largest value here; finite.
+            None for the first.
+
+    Raises:
+        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+    """
+    check_alpha(alpha)
+    scores, costs = prepared(scores, costs, mask, -math.inf)
+    augmented = scores + alpha * costs
+    return augmented.amax(-1) - augmented.gather(-1, best(costs, mask, ties))[:, 0]
+
+
+def consistent(
+    scores: Float[Tensor, "n k"],
+    costs: Float[Tensor, "n k"],
+    mask: Bool[Tensor, "n k"],
+) -> Float[Tensor, "n"]:
+    """Σ_a c(a)·log(1 + exp s̃(a)), where s̃(a) = s(a) - mean_b s(b).
+
+    Lee, Lin, Wahba 2004, *Multicategory Support Vector Machines*, with the logistic loss in place
+    of the hinge: with enough data and capacity its minimiser chooses the token of least expected
+    cost. At least 0; sum and mean are over the tokens that were tried.
+
+    Args:
+        scores: unnormalised scores; finite where a token was tried.
+        costs: what each token costs; finite where it was tried.
+        mask: the tokens that were tried, at least one in each row; others are not looked at.
+
+    Raises:
+        ValueError: where a cost is not finite, or nothing was tried in a row.
+    """
+    scores, costs = prepared(scores, costs, mask, 0.0)
+    centred = scores - scores.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True)
+    return (costs * torch.logaddexp(centred, torch.zeros_like(centred))).sum(-1)
+
+
+def l2(
+    scores: Float[Tensor, "n k"],
+    costs: Float[Tensor, "n k"],
+    mask: Bool[Tensor, "n k"],
+    *,
+    alpha: float,
+) -> Float[Tensor, "n"]:
+    """Σ_a (s(a) + α·(c(a) - c_max/2))²: scores regress on negative costs.
+
+    From the code of the paper's authors. c_max is the largest cost once the least has been taken
+    off, so that scores are to lie in [-α·c_max/2, α·c_max/2]; their code takes it before. At
+    least 0; the sum is over the tokens that were tried.
+
+    Args:
+        scores: unnormalised scores; finite where a token was tried.
+        costs: what each token costs; finite where it was tried.
+        mask: the tokens that were tried, at least one in each row; others are not looked at.
+        alpha: the scale of the scores; finite and above 0.
+
+    Raises:
+        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+    """
+    check_alpha(alpha)
+    scores, costs = prepared(scores, costs, mask, 0.0)
+    middle = costs.amax(-1, keepdim=True) / 2
+    return (scores + alpha * (costs - middle)).masked_fill(~mask, 0).square().sum(-1)

@@ -1,0 +1,145 @@
+"""Adapters that also train the rows of a new token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from freerun.data.extras import extra
+from freerun.models.loading import unwarned
+
+SCALE = 2
+"""What adapters add is scaled by: alpha is twice the rank."""
+
+
+def with_lora(model: PreTrainedModel, rank: int, token: int | None = None) -> nn.Module:
+    """The model, its weights frozen, with LoRA in all linear layers but the last.
+
+    Hu et al. 2021 (arXiv 2106.09685): W x becomes W x + 2 B A x, where A and B have `rank` rows and
+    columns. A is drawn from torch's RNG, and B is zero, so that nothing changes at first.
+
+    Args:
+        model: the model.
+        rank: of the adapters.
+        token: a new token, whose rows are trained, too.
+
+    Raises:
+        MissingExtraError: where peft is not installed.
+        ValueError: where rows of the new token cannot be trained.
+    """
+    peft = extra("peft", "lora", "lora")
+    config = peft.LoraConfig(
+        task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
+        r=rank,
+        lora_alpha=SCALE * rank,
+        target_modules="all-linear",
+        # GPT-2 keeps its matrices the other way round.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+    )
+    if token is not None:
+        config = training_rows(config, model, token)
+    with unwarned():
+        return peft.get_peft_model(model, config)
+
+
+def training_rows(config: Any, model: PreTrainedModel, token: int) -> Any:
+    """A configuration of new adapters that train the rows of a token, too, and keep them.
+
+    Args:
+        config: the configuration of peft.
+        model: what they are for. It has the rows already.
+        token: the token: its embedding, and where that is not tied to it, its row of the output.
+
+    Raises:
+        ValueError: where adapters of this kind, or of this model, cannot train single rows.
+    """
+    if not hasattr(config, "trainable_token_indices"):
+        raise ValueError(
+            f"adapters of the kind {config.peft_type.value} cannot train the row of a new token, "
+            "the backspace; LoRA can"
+        )
+    own = config.trainable_token_indices or {}
+    embedding, output = _names(model)
+    rows = {name: list(kept) for name, kept in own.items()} if isinstance(own, dict) else {}
+    if not isinstance(own, dict):
+        rows[embedding] = list(own)
+    names = [embedding, *([output] if output is not None else [])]
+    for name in names:
+        if not _whole(config, name):
+            same = next((key for key in rows if name.endswith(key)), name)
+            rows[same] = sorted({*rows.get(same, []), token})
+    return replace(config, trainable_token_indices=rows or None)
+
+
+def readapted(model: Any, token: int, change: Callable[[PreTrainedModel], None]) -> Any:
+    """Adapters, as trained, around a model that was changed, which train the rows of a token, too.
+
+    Args:
+        model: a PeftModel, which is taken apart.
+        token: the new token.
+        change: gives the model beneath its rows.
+
+    Raises:
+        ValueError: where there are several sets of adapters, or they cannot train single rows.
+    """
+    peft = extra("peft", "lora", "a model with adapters")
+    if len(model.peft_config) != 1:
+        raise ValueError(
+            f"the model has {len(model.peft_config)} sets of adapters; with a new token, the "
+            "backspace, only one can go on"
+        )
+    ((name, config),) = model.peft_config.items()
+    base = model.get_base_model()
+    training_rows(config, base, token)  # refused before anything is changed
+    tables = [table for table in _names(base) if table is not None]
+    if getattr(config, "trainable_token_indices", None) or any(_whole(config, t) for t in tables):
+        raise ValueError(
+            "the adapters hold rows of tokens (trainable_token_indices, modules_to_save), and "
+            "cannot be given those of another token, the backspace"
+        )
+    training = any(weight.requires_grad for weight in model.parameters())
+    state = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    mode = model.training
+    base = model.unload()
+    change(base)
+    config = training_rows(config, base, token)
+    with torch.random.fork_rng(devices=[]), unwarned():
+        found = peft.get_peft_model(base, config, adapter_name=name)
+        new = peft.get_peft_model_state_dict(found, adapter_name=name, save_embedding_layers=False)
+        peft.set_peft_model_state_dict(found, {**new, **state}, adapter_name=name)
+    if not training:
+        found.requires_grad_(False)
+    return found.train(mode)
+
+
+def _names(model: PreTrainedModel) -> tuple[str, str | None]:
+    """What the table of embeddings is called, and that of the output, unless they are one.
+
+    Raises:
+        ValueError: where peft would not train all that reads the rows, or leave something out.
+    """
+    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+    names = {id(module): name for name, module in model.named_modules()}
+    tied = output.weight is embedding.weight
+    fault = None
+    if getattr(output, "bias", None) is not None:
+        fault = "its output has a bias, which peft would leave out"
+    elif model.config.is_encoder_decoder and not tied:
+        fault = "its output is not tied to its embeddings"
+    if fault is not None:
+        raise ValueError(
+            f"adapters of {type(model).__name__} cannot train the row of a new token, the "
+            f"backspace: {fault}"
+        )
+    return names[id(embedding)], None if tied else names[id(output)]
+
+
+def _whole(config: Any, name: str) -> bool:
+    """Whether adapters hold a table as a whole."""
+    return any(name.endswith(module) for module in config.modules_to_save or ())

@@ -1,0 +1,134 @@
+"""Models that lack a backspace, the action that withdraws the last token, are given one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from freerun.data import Codec
+from freerun.data.text import TextCodec, add_backspace_token
+from freerun.models.adapters import readapted
+from freerun.models.huggingface import HuggingFacePolicy
+from freerun.models.huggingface.embeddings import add_backspace_row, rows_of
+from freerun.models.recurrent import RecurrentPolicy
+from freerun.vocabulary import Vocabulary
+
+P = TypeVar("P")
+
+
+def add_backspace(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """A Hugging Face model and its tokenizer, with a backspace.
+
+    The token is a special one, the tokenizer's `backspace_token`; both are saved and loaded by
+    transformers as any others. Its embedding and its row of the output are the means of those of
+    all other tokens, so that its probability is at most one in their number, at every state. Other
+    scores stay as they are.
+
+    Cundy and Ermon 2024, arXiv 2306.05426, section 4.
+
+    Args:
+        model: a causal model or an encoder-decoder, which is changed in place; or a PeftModel,
+            whose adapters are put around the changed model anew, and train the new rows, too.
+        tokenizer: its tokenizer, which is left as it is.
+
+    Returns:
+        The model, and a copy of the tokenizer; both as given, where they have a backspace.
+
+    Raises:
+        ValueError: where the tokenizer has a token of that name for something else, or the model
+            cannot be given one; it says why.
+    """
+    found = add_backspace_token(tokenizer)
+    if found is tokenizer and rows_of(_beneath(model)) > found.backspace_token_id:
+        return model, tokenizer
+    return extended(model, TextCodec(found).target, shared=True), found
+
+
+def with_backspace(policy: P, codec: Codec | None = None) -> P:
+    """A policy with a backspace; it is changed in place.
+
+    The rows of the new action are the means of those of all others (see `add_backspace`).
+
+    Args:
+        policy: a recurrent policy, or one of a Hugging Face model. One that has a backspace is
+            given back as it is.
+        codec: what it is to read and write; its limit counts, too. Left out, the policy's own
+            vocabulary with one more action.
+
+    Raises:
+        ValueError: where outputs have no eos, the codec has other tokens than the policy, or a
+            policy of this kind cannot be given one.
+    """
+    if not isinstance(policy, RecurrentPolicy | HuggingFacePolicy):
+        raise ValueError(f"a {type(policy).__name__} cannot be given a backspace; make it with one")
+    old = policy.vocabulary
+    if old.backspace is not None:
+        return policy
+    new = old.with_backspace() if codec is None else codec.with_backspace().target
+    # Of a tokenizer with ids to spare, the new token may have one of them.
+    if _others(new) != _others(old, but=new.backspace):
+        raise ValueError("the codec has other tokens than the policy")
+    if isinstance(policy, RecurrentPolicy):
+        _extend_recurrent(policy, new)
+    else:
+        policy.model = extended(policy.model, new, shared=policy.shared)
+        policy.vocabulary = new
+    if codec is not None and codec.limit is not None:
+        if isinstance(policy, RecurrentPolicy):
+            policy.config.limit = codec.limit
+        else:
+            policy.most = codec.limit
+    return policy
+
+
+def extended(model: Any, vocabulary: Vocabulary, *, shared: bool) -> Any:
+    """A Hugging Face model with the rows of the backspace of a vocabulary.
+
+    Args:
+        model: the model, which is changed in place, or a PeftModel.
+        vocabulary: what it is to write.
+        shared: whether sources are written in the tokens of targets.
+
+    Raises:
+        ValueError: where it cannot be given them; it says why.
+    """
+    add = partial(add_backspace_row, vocabulary=vocabulary, shared=shared)
+    if _beneath(model) is not model:
+        return readapted(model, vocabulary.backspace or 0, add)
+    add(model)
+    return model
+
+
+def _beneath(model: Any) -> PreTrainedModel:
+    """The model itself, without adapters around it."""
+    unwrap = getattr(model, "get_base_model", None)
+    beneath: PreTrainedModel = model if unwrap is None else unwrap()
+    return beneath
+
+
+def _others(vocabulary: Vocabulary, but: int | None = None) -> list[str]:
+    """The symbols of all actions but the backspace."""
+    but = vocabulary.backspace if but is None else but
+    return [symbol for i, symbol in enumerate(vocabulary.symbols) if i != but]
+
+
+@torch.no_grad()
+def _extend_recurrent(policy: RecurrentPolicy, new: Vocabulary) -> None:
+    """Give a recurrent policy the rows of one more action, the last."""
+    old = policy.vocabulary.actions
+    embedding, output = policy.embedding, policy.output
+    for module, name in ((embedding, "weight"), (output, "weight"), (output, "bias")):
+        table = getattr(module, name)
+        mean = table[:old].mean(0, keepdim=True)
+        rows = torch.cat([table[:old], mean, table[old:]])
+        setattr(module, name, nn.Parameter(rows, requires_grad=table.requires_grad))
+    embedding.num_embeddings, output.out_features = new.size, new.actions
+    for name in ("symbols", "bos", "pad", "eos", "backspace", "unknown"):
+        setattr(policy.config, name, getattr(new, name))
+    policy.vocabulary = policy.config.vocabulary

@@ -1,0 +1,305 @@
+"""Generation with a backspace for plain `model.generate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers.generation import (
+    EosTokenCriteria,
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
+    InfNanRemoveLogitsProcessor,
+    LogitNormalization,
+    MaxLengthCriteria,
+    MinPLogitsWarper,
+    StoppingCriteriaList,
+    SuppressTokensLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
+from transformers.utils import ModelOutput
+
+from freerun.backspaces.trees import depths, typed
+from freerun.batch import Source
+from freerun.decoding import backtrack, sampled_choice
+from freerun.decoding.choices import Choose, greedily
+from freerun.models.huggingface.causal import CausalPolicy
+from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
+from freerun.policy import Policy
+from freerun.vocabulary import Vocabulary
+
+OF_SCORES_ALONE = (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
+    InfNanRemoveLogitsProcessor,
+    LogitNormalization,
+    MinPLogitsWarper,
+    SuppressTokensLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
+"""What makes scores of scores, whatever was written before."""
+
+TAKEN = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
+"""The keywords of models that `generate` makes by itself, beside what an encoder gave."""
+
+KEPT = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+"""What else `generate` can return."""
+
+
+def check(
+    model: PreTrainedModel,
+    config: GenerationConfig,
+    processors: LogitsProcessorList,
+    given: dict[str, Any],
+) -> None:
+    """See that nothing was asked for that cannot be done."""
+    if config.num_beams and config.num_beams > 1:
+        raise ValueError(
+            f"num_beams is {config.num_beams}; generate_with_backspace is greedy or samples, and "
+            "cannot search with beams"
+        )
+    asked = (
+        [name for name in KEPT if getattr(config, name)] if config.return_dict_in_generate else []
+    )
+    if asked:
+        raise ValueError(f"generate_with_backspace returns actions, and cannot return {asked[0]}")
+    for processor in processors:
+        if not isinstance(processor, OF_SCORES_ALONE):
+            raise ValueError(
+                f"generate_with_backspace cannot apply {type(processor).__name__}: it may look at "
+                "tokens that were withdrawn"
+            )
+    past = given.get("past_key_values")
+    if past is not None and past.get_seq_length() > 0:
+        raise ValueError("generate_with_backspace begins with no past_key_values; give the prompt")
+    own = TAKEN | ({"encoder_outputs"} if model.config.is_encoder_decoder else set())
+    for name, value in given.items():
+        if value is not None and name not in own:
+            raise ValueError(f"generate_with_backspace cannot give {name} to the model")
+
+
+def ends(criteria: StoppingCriteriaList) -> tuple[list[int], int]:
+    """The tokens that end a row, and the most tokens of a row with its prompt."""
+    eos: list[int] = []
+    longest = None
+    for criterion in criteria:
+        if isinstance(criterion, EosTokenCriteria):
+            eos += criterion.eos_token_id.flatten().tolist()
+        elif isinstance(criterion, MaxLengthCriteria):
+            most = criterion.max_length
+            longest = most if longest is None else min(longest, most)
+        else:
+            raise ValueError(f"generate_with_backspace cannot stop by {type(criterion).__name__}")
+    if longest is None:
+        raise ValueError("generate_with_backspace needs max_new_tokens, the most actions of a row")
+    return eos, longest
+
+
+def vocabulary_of(
+    model: PreTrainedModel,
+    prompts: Int[Tensor, "n p"],
+    config: GenerationConfig,
+    backspace: int | None,
+    eos: list[int],
+) -> Vocabulary:
+    """All tokens of the model."""
+    tables = (model.get_output_embeddings(), model.get_input_embeddings())
+    actions = min(table.weight.shape[0] for table in tables)
+    if backspace is None:
+        raise ValueError("name the token that withdraws the last one: backspace_token_id=…")
+    if not 0 <= backspace < actions:
+        raise ValueError(
+            f"backspace_token_id is {backspace}; it must be a token of the model, "
+            f"0 to {actions - 1}"
+        )
+    if backspace in eos:
+        raise ValueError(f"backspace_token_id is {backspace}, which is an eos token")
+    pad = config._pad_token_tensor  # what `generate` itself fills rows with
+    if pad is None:
+        raise ValueError("rows end at different lengths: give pad_token_id")
+    # A causal model reads its prompt, and no bos.
+    bos = int(prompts[0, 0]) if model.config.is_encoder_decoder else int(pad)
+    symbols = tuple(map(str, range(actions)))
+    first = eos[0] if eos else None
+    return Vocabulary(symbols, bos=bos, pad=int(pad), eos=first, backspace=backspace)
+
+
+def prompts_of(
+    prompts: Int[Tensor, "n p"], mask: Tensor | None, positions: Tensor | None
+) -> Source:
+    """Prompts that are padded on the left, padded behind."""
+    there = torch.ones_like(prompts) if mask is None else mask.to(prompts.device).long()
+    expected = there.cumsum(1) - 1
+    if positions is not None and bool(
+        ((positions.to(prompts.device) != expected) & (there > 0)).any()
+    ):
+        raise ValueError("generate_with_backspace counts positions itself; leave out position_ids")
+    order = (1 - there).argsort(dim=1, stable=True)
+    return Source(prompts.gather(1, order), there.gather(1, order).bool())
+
+
+def sources_of(starts: Int[Tensor, "n p"], inputs: Tensor | None, mask: Tensor | None) -> Source:
+    """What an encoder reads for every row."""
+    if inputs is None or inputs.is_floating_point() or inputs.dim() != 2:
+        raise ValueError("generate_with_backspace needs the tokens of the encoder, input_ids")
+    if starts.shape[1] != 1 or bool((starts != starts[0]).any()):
+        raise ValueError(
+            "generate_with_backspace starts decoders with one token, the same for every row; "
+            "decoder_input_ids cannot be given"
+        )
+    inputs = inputs.to(starts.device).repeat_interleave(len(starts) // len(inputs), 0)
+    there = (
+        torch.ones_like(inputs, dtype=torch.bool) if mask is None else mask.to(inputs.device).bool()
+    )
+    if bool((there[:, 1:] & ~there[:, :-1]).any()):
+        raise ValueError("generate_with_backspace needs sources that are padded on the right")
+    return Source(inputs, there)
+
+
+@dataclass
+class BackspaceOutput(ModelOutput):
+    """What `generate_with_backspace` returns where `return_dict_in_generate` is true.
+
+    Args:
+        sequences: the prompts, as they were given, and the tokens that remain, eos included.
+        actions: all that was done for each row: tokens, backspaces and eos.
+        action_mask: true on actions, false on the padding that follows them.
+        backtracked: true on the actions that withdrew a token.
+    """
+
+    sequences: Int[Tensor, "n s"] | None = None
+    actions: Int[Tensor, "n u"] | None = None
+    action_mask: Bool[Tensor, "n u"] | None = None
+    backtracked: Bool[Tensor, "n u"] | None = None
+
+
+def generate_with_backspace(
+    model: PreTrainedModel,
+    input_ids: Int[Tensor, "n p"],
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    inputs_tensor: Tensor | None = None,
+    backspace_token_id: int | None = None,
+    seed: int | None = None,
+    **model_kwargs: Any,
+) -> Int[Tensor, "n s"] | BackspaceOutput:
+    """Greedy generation or sampling in which a token withdraws the last one.
+
+    To be given to `generate`, which calls it with all but the first two of these:
+
+        model.generate(**inputs, custom_generate=generate_with_backspace, backspace_token_id=7)
+
+    The settings of `generate` hold: `do_sample`, and what truncates or divides scores;
+    `max_new_tokens` counts backspaces; several eos tokens end a row. Prompts of a causal model are
+    padded on the left, sources of an encoder-decoder on the right. A prompt is never withdrawn. A
+    row also ends where the model has no more positions. A streamer sees the prompt alone, and an
+    assistant model nothing, as `generate` hands them to no function of others. Greedily, what was
+    withdrawn is not written there again (see `freerun.decoding.backtracking`).
+
+    Args:
+        model: a causal model or an encoder-decoder.
+        input_ids: the prompts, or the token that a decoder starts with.
+        logits_processor: of `generate`.
+        stopping_criteria: of `generate`.
+        generation_config: of `generate`.
+        inputs_tensor: what the encoder reads.
+        backspace_token_id: the token that withdraws the last one.
+        seed: names the samples; by default it is drawn from torch's generator, so that `set_seed`
+            holds as it does for `generate`.
+        model_kwargs: what `generate` would give the model.
+
+    Returns:
+        The prompts and what remains, padded on the right; or `BackspaceOutput`.
+
+    Raises:
+        ValueError: where a setting cannot be honoured or tokens cannot be withdrawn, and it says
+            which; or where no backspace is named.
+    """
+    check(model, generation_config, logits_processor, model_kwargs)
+    device, (eos, longest) = model.device, ends(stopping_criteria)
+    prompts, most = input_ids.to(device), longest - input_ids.shape[1]
+    words = vocabulary_of(model, prompts, generation_config, backspace_token_id, eos)
+    mask = model_kwargs.get("attention_mask")
+    policy: CausalPolicy | Seq2SeqPolicy
+    if model.config.is_encoder_decoder:
+        source = sources_of(prompts, inputs_tensor, mask)
+        policy = Seq2SeqPolicy(model, words, limit=most)
+    else:
+        source = prompts_of(prompts, mask, model_kwargs.get("position_ids"))
+        policy = CausalPolicy(model, words, limit=most)
+    sampled = bool(generation_config.do_sample)
+    if seed is not None and not sampled:
+        raise ValueError("seed has no effect on greedy generation; set do_sample")
+    if seed is None and sampled:
+        seed = int(torch.randint(2**62, ()))
+    choose = _Ending(_choose(logits_processor, prompts, seed), eos, prompts)
+    decoded = backtrack(cast("Policy", policy), source, choose, once=not sampled)
+    actions, taken = decoded.taken
+    choose.put(decoded.tokens, decoded.lengths, decoded.ended)
+    choose.put(actions, taken.sum(1), decoded.ended)
+    sequences = torch.cat([prompts, decoded.tokens], 1).to(input_ids.device)
+    if not generation_config.return_dict_in_generate:
+        return sequences
+    writes = typed(actions, taken, words.backspace)
+    back = taken & ~writes & (depths(writes, taken)[:, :-1] > 0)
+    return BackspaceOutput(
+        sequences, *(part.to(input_ids.device) for part in (actions, taken, back))
+    )
+
+
+def _choose(
+    processors: LogitsProcessorList, prompts: Int[Tensor, "n p"], seed: int | None
+) -> Choose:
+    """As `generate` chooses; samples are drawn by our own generator, greedy without a seed."""
+    numbers = torch.arange(len(prompts), device=prompts.device)
+
+    def choose(
+        scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+        scores = processors(prompts[rows], scores)
+        if seed is None:
+            return greedily(scores, rows, cell)
+        log_probs = scores.log_softmax(-1)
+        tokens = sampled_choice(log_probs, seed, "generate", numbers[rows], cell)
+        return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
+
+    return choose
+
+
+class _Ending:
+    """A choice in which several tokens end a row: they are taken for the first of them."""
+
+    def __init__(self, choose: Choose, eos: list[int], prompts: Int[Tensor, "n p"]) -> None:
+        self.choose, self.eos = choose, torch.tensor(eos, dtype=torch.long, device=prompts.device)
+        self.last = prompts.new_full((len(prompts),), -1)
+
+    def __call__(
+        self, scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+        """The actions of some rows."""
+        tokens, gained = self.choose(scores, rows, cell)
+        if len(self.eos) < 2:
+            return tokens, gained
+        closes = torch.isin(tokens, self.eos)
+        # A row that has ended may still be asked.
+        self.last[rows] = tokens.where(closes & (self.last[rows] < 0), self.last[rows])
+        return self.eos[0].where(closes, tokens), gained
+
+    def put(
+        self, tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"], ended: Bool[Tensor, "n"]
+    ) -> None:
+        """Let rows that ended have the token by which they did, in place."""
+        if len(self.eos) > 1:
+            rows = ended.nonzero()[:, 0]
+            tokens[rows, lengths[rows] - 1] = self.last[rows]

@@ -1,0 +1,205 @@
+"""Models that others trained: their configuration, weights, adapters and tokenizers."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import cached_file, logging
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from freerun.data import Codec
+from freerun.data.extras import extra
+from freerun.errors import CheckpointError
+from freerun.models.huggingface.embeddings import add_backspace_row, moves, rows_of
+from freerun.models.recurrent import RecurrentConfig
+
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+_NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+
+
+def config_of(path: str) -> PreTrainedConfig:
+    """The configuration of the model at `path`; of adapters, that of the model they belong to.
+
+    Args:
+        path: a directory, or an id on the Hugging Face hub.
+
+    Raises:
+        CheckpointError: where there is no model that can be loaded without running code of its own.
+    """
+    base, _ = base_of(path)
+    file = Path(base, CONFIG)
+    with explained(base):
+        if file.exists() and _model_type(file) == RecurrentConfig.model_type:
+            return RecurrentConfig.from_pretrained(base)
+        return AutoConfig.from_pretrained(base, **_NO_CODE)
+
+
+def _model_type(file: Path) -> str | None:
+    return json.loads(file.read_text(encoding="utf-8")).get("model_type")
+
+
+def base_of(path: str) -> tuple[str, bool]:
+    """Where the model itself is, and whether what is at `path` are adapters of it.
+
+    Raises:
+        CheckpointError: where there is nothing, or adapters do not say what they belong to.
+    """
+    if Path(path).is_dir():
+        own = Path(path, ADAPTER_CONFIG)
+        found = own if own.exists() else None
+        config = Path(path, CONFIG)
+        if found is None and not config.exists():
+            raise CheckpointError(f"{config}: there is no such file; is {path} a model?")
+    elif Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise CheckpointError(f"{path}: there is no such directory")
+    else:
+        with explained(path):
+            # Adapters have no config.json; a second question is only asked where there is none.
+            there = cached_file(path, CONFIG, _raise_exceptions_for_missing_entries=False)
+            found = None if there else find_adapter_config_file(path)
+    if found is None:
+        return path, False
+    base = json.loads(Path(found).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise CheckpointError(f"{found}: it does not say what model its adapters belong to")
+    return base, True
+
+
+def load_model(
+    path: str,
+    *,
+    codec: Codec | None = None,
+    trainable: bool = True,
+    dtype: torch.dtype = torch.float32,
+    **changes: Any,
+) -> PreTrainedModel | nn.Module:
+    """A causal model or an encoder-decoder; adapters as a PeftModel around it.
+
+    Only safetensors are read, and all weights must be there.
+
+    Args:
+        path: a directory, or an id on the Hugging Face hub.
+        codec: what it reads and writes, where that is known. Adapters may have been trained with a
+            backspace that the model beneath lacks; it is given one, then.
+        trainable: whether adapters that are there are to be trained on.
+        dtype: what the weights are kept in.
+        changes: settings of its configuration to change.
+
+    Raises:
+        CheckpointError: where there is no such model, or it cannot be read.
+        MissingExtraError: where it has adapters, and peft is not installed.
+    """
+    base, adapted = base_of(path)
+    config = config_of(base)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    if type(config) not in auto._model_mapping:
+        raise CheckpointError(
+            f"{path}: {config.model_type} is neither a causal model nor an encoder-decoder of text"
+        )
+    with explained(base):
+        model, found = auto.from_pretrained(
+            # Adapters keep where their model is, and may be read from another directory.
+            str(Path(base).resolve()) if Path(base).is_dir() else base,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_NO_CODE,
+        )
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise CheckpointError(f"{base}: weights are missing, such as {missing[0]}")
+    if adapted:
+        peft = extra("peft", "lora", f"{path}, which holds adapters,")
+        with explained(path), unwarned():
+            cached_file(path, "adapter_model.safetensors")  # else peft would read a pickled file
+            if codec is not None:
+                _complete(model, codec, peft.PeftConfig.from_pretrained(path))
+            model = peft.PeftModel.from_pretrained(model, path, is_trainable=trainable)
+    return model.eval()
+
+
+def _complete(model: PreTrainedModel, codec: Codec, config: Any) -> None:
+    """Give a model the backspace that its adapters were trained with, as it was given then."""
+    words, rows = codec.target, rows_of(model)
+    if words.backspace is None:
+        return
+    if moves(words, shared=codec.shared):
+        lacking = rows < words.size + (0 if codec.shared else codec.factors[0])
+    else:
+        trained = getattr(config, "trainable_token_indices", None) or {}
+        kept = trained.values() if isinstance(trained, dict) else [trained]
+        lacking = rows <= words.backspace or any(words.backspace in tokens for tokens in kept)
+    if lacking:
+        add_backspace_row(model, words, shared=codec.shared)
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model at `path`.
+
+    Raises:
+        CheckpointError: where it has none.
+    """
+    try:
+        with explained(path):
+            found = AutoTokenizer.from_pretrained(path, **_NO_CODE)
+        # Where there are no files, transformers may make one of the special tokens alone.
+        if len(found) > len(found.all_special_ids):
+            return found
+        reason = "there is no tokenizer beside the model"
+    except CheckpointError as error:
+        reason = f"its tokenizer cannot be read ({error.__cause__})"
+    base, adapted = base_of(path)
+    if adapted:
+        return load_tokenizer(base)
+    raise CheckpointError(f"{path}: {reason}")
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Say nothing of what peft asks for, and transformers is about to remove."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is", FutureWarning)
+        yield
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Keep transformers quiet, and say of what goes wrong what model it is about.
+
+    Raises:
+        CheckpointError: where something did.
+    """
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "trust_remote_code" in str(error):
+            reason = "it comes with code of its own, which is never run"
+        raise CheckpointError(f"{path}: {reason}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,189 @@
+"""The recurrent encoder-decoder as a policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from freerun.batch import Source
+from freerun.models.recurrent.attention import Attention
+from freerun.models.recurrent.config import RecurrentConfig
+from freerun.models.recurrent.decoder import Decoder, Layered
+from freerun.models.recurrent.encoder import Encoder
+from freerun.models.recurrent.state import RecurrentState, RecurrentTrace, read_tree
+from freerun.models.recurrent.writer import RecurrentWriter, StackEraser
+
+
+class RecurrentPolicy(PreTrainedModel):
+    """A GRU or LSTM encoder-decoder (see `RecurrentConfig`) behind the policy protocol.
+
+    Raises:
+        ValueError: where the configuration names no symbols to write.
+    """
+
+    config_class = RecurrentConfig
+    base_model_prefix = "recurrent"
+    main_input_name = "source"
+    supports_gradient_checkpointing = False
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__(config)
+        if not config.symbols:
+            raise ValueError("RecurrentConfig.symbols is empty: name the tokens to be written")
+        self.vocabulary = config.vocabulary
+        self.encoder = Encoder(config)
+        self.embedding = nn.Embedding(self.vocabulary.size, config.embedding_size)
+        self.decoder = Decoder(config)
+        self.attention = None if config.attention == "none" else Attention(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.hidden_size, self.vocabulary.actions)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keep the initialisation of torch's own modules."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> RecurrentPolicy:
+        """The policy that `save_pretrained` wrote; only safetensors are read (see transformers).
+
+        Raises:
+            OSError: where there is no file of safetensors.
+            ValueError: where its weights are not exactly those of this model.
+        """
+        kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True}
+        model, found = super().from_pretrained(*args, **kwargs, output_loading_info=True)
+        faults = [f"{name} is missing" for name in sorted(found["missing_keys"])]
+        faults += [f"{name} is unknown" for name in sorted(found["unexpected_keys"])]
+        faults += [
+            f"{name} has shape {list(stored)} instead of {list(wanted)}"
+            for name, stored, wanted in sorted(found["mismatched_keys"])
+        ]
+        if faults:
+            raise ValueError(f"the weights are not those of this model: {faults[0]}")
+        return model
+
+    def forward(
+        self,
+        source: Tensor,
+        source_mask: Bool[Tensor, "b s"],
+        tokens: Int[Tensor, "b t"],
+    ) -> Float[Tensor, "b t a"]:
+        """The scores after every prefix of `tokens`, whose first is bos (teacher forcing)."""
+        trace = self.force(Source(source, source_mask), tokens)
+        return self.output(trace.outputs)
+
+    def limit(self, source: Source) -> Int[Tensor, "b"]:
+        """The length of the source where the vocabulary has no eos, else the configured limit."""
+        if self.vocabulary.eos is None:
+            return source.lengths
+        return torch.full_like(source.lengths, self.config.limit)
+
+    def embed(
+        self, weights: Int[Tensor, "*rows"] | Float[Tensor, "*rows a"]
+    ) -> Float[Tensor, "*rows e"]:
+        """The embeddings of tokens, or mixtures of the actions' embeddings."""
+        if not weights.is_floating_point():
+            return self.embedding(weights)
+        # Through the module, whose weight may be sharded.
+        actions = torch.arange(self.vocabulary.actions, device=weights.device)
+        return weights @ self.embedding(actions).to(weights.dtype)
+
+    def start(self, source: Source) -> RecurrentState:
+        """The state of every sentence before bos."""
+        outputs, hidden, cell = self.encoder(source)
+        memory = None
+        if self.attention is not None:
+            memory = self.attention.remember(self.dropout(outputs), source.mask)
+        rows = len(source.mask)
+        feed = None
+        if self.config.input_feeding:
+            feed = outputs.new_zeros(rows, self.config.hidden_size)
+        position = torch.zeros(rows, dtype=torch.long, device=outputs.device)
+        return RecurrentState(
+            tuple(hidden), () if cell is None else tuple(cell), feed, position, memory
+        )
+
+    def step(
+        self, state: RecurrentState, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
+    ) -> tuple[Float[Tensor, "n a"], RecurrentState]:
+        """Read one input a row: the scores of the next token, and the new state."""
+        outputs, state = self._step(state, self._inputs(inputs))
+        return self.output(outputs), state
+
+    def force(
+        self,
+        source: Source,
+        inputs: Int[Tensor, "b t"] | Float[Tensor, "b t e"],
+        parents: Int[Tensor, "b t"] | None = None,
+    ) -> RecurrentTrace:
+        """Read whole rows: in one pass, or step by step with input feeding or a tree of prefixes.
+
+        Raises:
+            ValueError: where a parent does not stand before its input.
+        """
+        state, embedded = self.start(source), self._inputs(inputs)
+        cells = torch.arange(embedded.shape[1], device=embedded.device).expand(embedded.shape[:2])
+        if parents is None and state.feed is not None:
+            parents = cells - 1
+        if parents is not None:
+            outputs, after = read_tree(self._step, state, embedded, parents)
+            return RecurrentTrace(outputs, self.output, lambda: after)
+        top, reads, hidden = self.decoder(embedded, state.hidden, state.cell)
+        outputs = self._attend(top, cells, state)
+        return RecurrentTrace(outputs, self.output, partial(self._states, state, reads, hidden))
+
+    def writer(self) -> RecurrentWriter:
+        """A writer with the weights as they are now."""
+        return RecurrentWriter(self)
+
+    def eraser(self, source: Source) -> StackEraser:
+        """Rows that write and withdraw, before bos."""
+        return StackEraser(self, self.start(source))
+
+    def _inputs(
+        self, inputs: Int[Tensor, "*rows"] | Float[Tensor, "*rows e"]
+    ) -> Float[Tensor, "*rows e"]:
+        return self.dropout(inputs if inputs.is_floating_point() else self.embed(inputs))
+
+    def _attend(
+        self,
+        top: Float[Tensor, "n c h"],
+        positions: Int[Tensor, "n c"],
+        state: RecurrentState,
+    ) -> Float[Tensor, "n c h"]:
+        """From the top layer to what is projected, and fed where input feeding is on."""
+        if self.attention is None:
+            return top
+        return self.dropout(self.attention(top, positions, state.memory))
+
+    def _step(
+        self, state: RecurrentState, embedded: Float[Tensor, "n e"]
+    ) -> tuple[Float[Tensor, "n h"], RecurrentState]:
+        if state.feed is not None:
+            embedded = torch.cat([embedded, state.feed], -1)
+        top, hidden, cell = self.decoder.step(embedded, state.hidden, state.cell)
+        outputs = self._attend(top[:, None], state.position[:, None], state)[:, 0]
+        feed = None if state.feed is None else outputs.to(state.feed.dtype)
+        position = state.position + 1
+        return outputs, replace(state, hidden=hidden, cell=cell, feed=feed, position=position)
+
+    def _states(self, first: RecurrentState, reads: Layered, hidden: Layered) -> RecurrentState:
+        """The states after every cell of rows that were read at once, as rows b·t."""
+        rows, length = hidden[0].shape[:2]
+        cell: Layered = ()
+        if first.cell:
+            cell = self.decoder.cells(reads, first.hidden, first.cell, hidden)
+        index = torch.arange(rows, device=hidden[0].device).repeat_interleave(length)
+        return RecurrentState(
+            tuple(layer.flatten(0, 1) for layer in hidden),
+            tuple(layer.flatten(0, 1) for layer in cell),
+            None,
+            torch.arange(1, length + 1, device=index.device).repeat(rows),
+            None if first.memory is None else first.memory.select(index),
+        )

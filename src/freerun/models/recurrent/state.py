@@ -1,0 +1,129 @@
+"""Reading a tree of prefixes, all inputs of one depth together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from freerun.models.recurrent.attention import Memory
+from freerun.models.recurrent.decoder import Layered
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """The states of n rows.
+
+    `hidden` and (for LSTM) `cell` hold [n, h] for every layer; `feed` is the last attentional
+    output where it is fed; `position` is the cell that comes next.
+    """
+
+    hidden: Layered
+    cell: Layered
+    feed: Float[Tensor, "n h"] | None
+    position: Int[Tensor, "n"]
+    memory: Memory | None
+
+    def select(self, rows: Int[Tensor, "n"]) -> RecurrentState:
+        """The states of `rows`: pick, repeat, reorder."""
+        return RecurrentState(
+            tuple(layer[rows] for layer in self.hidden),
+            tuple(layer[rows] for layer in self.cell),
+            None if self.feed is None else self.feed[rows],
+            self.position[rows],
+            None if self.memory is None else self.memory.select(rows),
+        )
+
+
+@dataclass(frozen=True)
+class RecurrentTrace:
+    """Prefixes that were read: `states()` gives those of all cells, as rows b·t."""
+
+    outputs: Float[Tensor, "b t h"]
+    project: Callable[[Float[Tensor, "n h"]], Float[Tensor, "n a"]]
+    states: Callable[[], RecurrentState]
+
+    def logits(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n a"]:
+        """The scores at the cells that are true, row by row."""
+        return self.project(self.outputs[cells])
+
+    def fork(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> RecurrentState:
+        """The states after inputs 0 … cell of each row."""
+        count, length = self.outputs.shape[:2]
+        places = torch.arange(count * length, device=rows.device).view(count, length)
+        return self.states().select(places[rows, cells])
+
+
+Step = Callable[[RecurrentState, Float[Tensor, "n e"]], tuple[Tensor, RecurrentState]]
+
+
+def read_tree(
+    step: Step,
+    state: RecurrentState,
+    embedded: Float[Tensor, "b t e"],
+    parents: Int[Tensor, "b t"],
+) -> tuple[Float[Tensor, "b t h"], RecurrentState]:
+    """The outputs of every input, and the states after it as rows b·t.
+
+    Args:
+        step: reads one input a row; gives outputs and states.
+        state: the states before the first inputs, a row each.
+        embedded: the inputs.
+        parents: for each input, the one of its row that it continues; -1 for the start.
+
+    Raises:
+        ValueError: where a parent does not stand before its input.
+    """
+    rows, length = parents.shape
+    row = torch.arange(rows, device=parents.device)[:, None]
+    depths = _depths(parents).flatten()
+    parents = (parents + row * length).flatten()
+    inputs = embedded.flatten(0, 1)
+    place = torch.empty_like(depths)  # of each input among those of its depth
+    order: list[Tensor] = []
+    outputs: list[Tensor] = []
+    states: list[RecurrentState] = []
+    for depth in range(int(depths.max()) + 1):
+        here = (depths == depth).nonzero()[:, 0]
+        before = states[-1].select(place[parents[here]]) if depth else state.select(here // length)
+        output, after = step(before, inputs[here])
+        place[here] = torch.arange(len(here), device=here.device)
+        order.append(here)
+        outputs.append(output)
+        states.append(after)
+    back = torch.cat(order).argsort()
+    return torch.cat(outputs)[back].unflatten(0, (rows, length)), _join(states).select(back)
+
+
+def _depths(parents: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+    """The depth of every input in its tree: 0 where it continues the start."""
+    length = parents.shape[1]
+    cells = torch.arange(length, device=parents.device)
+    if bool(((parents >= cells) | (parents < -1)).any()):
+        raise ValueError("parents[b, i] must be -1 or the number of an input before input i")
+    depths = torch.zeros_like(parents)
+    for cell in range(1, length):
+        parent = parents[:, cell]
+        above = depths.gather(1, parent.clamp(min=0)[:, None])[:, 0]
+        depths[:, cell] = torch.where(parent < 0, 0, above + 1)
+    return depths
+
+
+def _join(states: list[RecurrentState]) -> RecurrentState:
+    """The rows of several states, one after the other."""
+    memory, feed = states[0].memory, states[0].feed
+    if memory is not None:
+        sentences = [state.memory.sentence for state in states if state.memory is not None]
+        memory = replace(memory, sentence=torch.cat([s for s in sentences if s is not None]))
+    if feed is not None:
+        feed = torch.cat([state.feed for state in states if state.feed is not None])
+    return RecurrentState(
+        tuple(torch.cat(layer) for layer in zip(*(s.hidden for s in states), strict=True)),
+        tuple(torch.cat(layer) for layer in zip(*(s.cell for s in states), strict=True)),
+        feed,
+        torch.cat([state.position for state in states]),
+        memory,
+    )

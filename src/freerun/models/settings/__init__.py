@@ -1,0 +1,25 @@
+"""The settings of models that a user chooses; the rest follows from the task."""
+
+from freerun.models.settings.base import ModelSettings, agreeing, disagreement
+from freerun.models.settings.pretrained import (
+    KINDS,
+    SCRATCH,
+    PretrainedSettings,
+    kind_of,
+    settings_from,
+)
+from freerun.models.settings.scratch import CausalSettings, RecurrentSettings, Seq2SeqSettings
+
+__all__ = [
+    "KINDS",
+    "SCRATCH",
+    "CausalSettings",
+    "ModelSettings",
+    "PretrainedSettings",
+    "RecurrentSettings",
+    "Seq2SeqSettings",
+    "agreeing",
+    "disagreement",
+    "kind_of",
+    "settings_from",
+]

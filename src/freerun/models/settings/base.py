@@ -1,0 +1,81 @@
+"""What the settings of every kind of model have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from freerun.data import Codec, Data, Task
+from freerun.models.huggingface import HuggingFacePolicy
+from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
+from freerun.settings import values_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(ABC):
+    """The settings of a model: dataclasses, one for each kind.
+
+    Attributes:
+        kind: what the kind is called.
+        training: the settings of training that suit it better than those of a task.
+    """
+
+    kind: ClassVar[str]
+    training: ClassVar[Mapping[str, Any]] = {}
+
+    @abstractmethod
+    def build(self, codec: Codec) -> RecurrentPolicy | HuggingFacePolicy:
+        """A policy that reads and writes what `codec` says.
+
+        Weights that are drawn are drawn from torch's RNG.
+
+        Raises:
+            ValueError: where a setting does not suit the task.
+        """
+
+    def load(self, task: Task) -> Data:
+        """The data of a task, in the tokens that the model reads and writes.
+
+        Raises:
+            DataError: where they cannot be used (see `Task.load`).
+        """
+        return task.load()
+
+    def record(self) -> dict[str, Any]:
+        """The kind and the settings, as they are written down."""
+        return {"kind": self.kind} | values_of(self)
+
+
+def agreeing(own: Codec, wanted: Codec) -> Codec:
+    """What a model reads and writes, with a backspace where a task has one: it can be added."""
+    return own if wanted.target.backspace is None else own.with_backspace()
+
+
+def disagreement(own: Codec | RecurrentConfig, wanted: Codec) -> str | None:
+    """How what a model reads and writes differs from what a task does, if it does.
+
+    Args:
+        own: the codec that was kept with the model, or its configuration.
+        wanted: the codec of the task.
+    """
+    mine = own.vocabulary if isinstance(own, RecurrentConfig) else own.target
+    theirs = wanted.target
+    if (mine.backspace is None) != (theirs.backspace is None):
+        one, other = ("task", "model") if mine.backspace is None else ("model", "task")
+        return f"the {one} has a backspace, and the {other} has none (see with_backspace)"
+    pairs: list[tuple[str, Any, Any]] = [
+        ("features", own.features, wanted.features),
+        ("factors", list(own.factors), list(wanted.factors)),
+        ("the number of symbols", len(mine.symbols), len(theirs.symbols)),
+    ]
+    special = ("bos", "pad", "eos", "backspace", "unknown")
+    pairs += [(name, getattr(mine, name), getattr(theirs, name)) for name in special]
+    for name, there, here in pairs:
+        if there != here:
+            return f"{name} of the model is {there}, of the task {here}"
+    for i, (there, here) in enumerate(zip(mine.symbols, theirs.symbols, strict=True)):
+        if there != here:
+            return f"symbol {i} of the model is {there!r}, of the task {here!r}"
+    return None

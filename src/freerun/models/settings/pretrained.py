@@ -1,0 +1,214 @@
+"""The kinds of models, by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from transformers import PreTrainedConfig
+
+from freerun.data import Codec, Data, DataError, Task
+from freerun.data.codec import CODEC_FILE
+from freerun.data.text import data_of, tokenized
+from freerun.errors import CheckpointError
+from freerun.models.adapters import with_lora
+from freerun.models.backspace import extended, with_backspace
+from freerun.models.huggingface import HuggingFacePolicy, adapt
+from freerun.models.loading import base_of, config_of, load_model, load_tokenizer
+from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
+from freerun.models.settings.base import ModelSettings, agreeing, disagreement
+from freerun.models.settings.scratch import (
+    CausalSettings,
+    RecurrentSettings,
+    Seq2SeqSettings,
+    check_text,
+)
+from freerun.settings import SettingError, build, did_you_mean
+from freerun.tasks import load_codec
+
+DROPOUTS = (
+    "dropout",
+    "dropout_rate",
+    "attention_dropout",
+    "activation_dropout",
+    "hidden_dropout",
+    "attn_pdrop",
+    "embd_pdrop",
+    "resid_pdrop",
+)
+"""What architectures call the probabilities of dropping."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedSettings(ModelSettings):
+    """A model to go on from: a causal model or an encoder-decoder, or a trained model of freerun's.
+
+    It reads and writes what it did before: the tokens of its tokenizer, or those of the task that
+    it was trained on. Weights are read from safetensors only, in single precision. Whatever it
+    says of how to generate is not looked at.
+
+    Args:
+        path: the model's directory, or its id on the Hugging Face hub; of adapters too.
+        lora: train adapters of this rank in all linear layers but the last, scaled by 2, and leave
+            the rest as it is (Hu et al. 2021, arXiv 2106.09685); left out, all weights are trained.
+        dropout: the probability of dropping, wherever the architecture drops; left out, as the
+            model has it.
+
+    Raises:
+        ValueError: where a setting is out of range.
+    """
+
+    kind: ClassVar[str] = "pretrained"
+    training: ClassVar[dict[str, Any]] = {"optimizer": "adamw", "learning_rate": 5e-5}
+
+    path: str
+    lora: int | None = None
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.lora is not None and self.lora < 1:
+            raise ValueError(f"lora is {self.lora}; it must be at least 1")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+
+    @property
+    def own(self) -> bool:
+        """Whether the model was trained by freerun: it then says what it reads and writes."""
+        return Path(self.path, CODEC_FILE).exists()
+
+    def load(self, task: Task) -> Data:
+        """The data of a task, in the tokens that the model reads and writes.
+
+        Raises:
+            CheckpointError: where there is no such model, or it has no tokenizer.
+            DataError: where the data cannot be used, or the task is not text.
+        """
+        if self.own:
+            try:
+                codec = load_codec(self.path)
+            except DataError:  # that of a task of the user's own; what is damaged, `build` says
+                return task.load()
+            return data_of(task, codec)
+        config = config_of(self.path)
+        start = config.decoder_start_token_id if config.is_encoder_decoder else None
+        if config.is_encoder_decoder and start is None:
+            raise CheckpointError(f"{self.path}: config.json names no decoder_start_token_id")
+        return tokenized(task, load_tokenizer(self.path), start=start)
+
+    def build(self, codec: Codec) -> HuggingFacePolicy | RecurrentPolicy:
+        """The model as a policy that reads and writes what `codec` says.
+
+        The weights of new adapters are drawn from torch's RNG. A backspace that the model lacks is
+        added (see `add_backspace`).
+
+        Raises:
+            CheckpointError: where there is no such model, it cannot be read, or it reads and writes
+                other tokens than those of the codec.
+            MissingExtraError: where there are adapters, and peft is not installed.
+            ValueError: where the model cannot be a policy, or a setting has no effect on it.
+        """
+        target, known = codec.target, None
+        if self.own:
+            known = self._known(codec)
+        elif not codec.shared:
+            raise CheckpointError(
+                f"{self.path}: it reads and writes the tokens of its tokenizer, which the data are "
+                "not in; read them by PretrainedSettings.load"
+            )
+        config = config_of(self.path)
+        changes = self._dropouts(config)
+        if isinstance(config, RecurrentConfig):
+            if self.lora is not None:
+                raise ValueError(f"lora has no effect on {self.path}: it is a recurrent model")
+            policy = RecurrentPolicy.from_pretrained(self.path, limit=codec.limit, **changes)
+            return with_backspace(policy, codec) if target.backspace is not None else policy
+        limit = check_text(codec, "seq2seq" if config.is_encoder_decoder else "causal")
+        model = load_model(self.path, codec=known, **changes)
+        new = self._new(codec, known)
+        if new is not None:
+            model = extended(model, target, shared=codec.shared)
+        if self.lora is not None:
+            if base_of(self.path)[1]:
+                raise ValueError(
+                    f"{self.path} holds adapters, which are trained on; leave lora out"
+                )
+            model = with_lora(model, self.lora, new)
+        return adapt(model, target, limit=limit, shared=codec.shared)
+
+    def _known(self, codec: Codec) -> Codec:
+        """What the model reads and writes: what a codec says, but maybe for a backspace.
+
+        Raises:
+            CheckpointError: where it is something else, or the model does not say.
+        """
+        try:
+            found = type(codec).from_pretrained(self.path)
+        except DataError as error:
+            raise CheckpointError(str(error)) from None
+        difference = disagreement(agreeing(found, codec), codec)
+        if difference is not None:
+            raise CheckpointError(f"{self.path}: it does not suit the task: {difference}")
+        return found
+
+    def _new(self, codec: Codec, known: Codec | None) -> int | None:
+        """The backspace of a codec, where the model has none."""
+        if known is not None:
+            there = known.target.backspace
+        else:
+            there = getattr(load_tokenizer(self.path), "backspace_token_id", None)
+        return codec.target.backspace if there is None else None
+
+    def _dropouts(self, config: PreTrainedConfig) -> dict[str, Any]:
+        """The settings of a configuration that are probabilities of dropping, where they change.
+
+        Raises:
+            ValueError: where one is asked for, and there is none.
+        """
+        if self.dropout is None:
+            return {}
+        names = [name for name in DROPOUTS if hasattr(config, name)]
+        if not names:
+            raise ValueError(f"dropout has no effect on {self.path}: {config.model_type} has none")
+        return dict.fromkeys(names, self.dropout)
+
+
+SCRATCH: dict[str, type[ModelSettings]] = {
+    cls.kind: cls for cls in (RecurrentSettings, CausalSettings, Seq2SeqSettings)
+}
+"""The kinds that can be trained from scratch."""
+
+KINDS: dict[str, type[ModelSettings]] = {**SCRATCH, PretrainedSettings.kind: PretrainedSettings}
+"""All kinds."""
+
+
+def kind_of(model: str) -> type[ModelSettings]:
+    """The settings of what a user calls a model: a kind to train from scratch, or where one is.
+
+    Raises:
+        SettingError: where it is nearly the name of a kind: no model of the hub is called so.
+    """
+    if model == PretrainedSettings.kind:
+        raise SettingError("a pretrained model is named by its directory or its id on the hub")
+    near = difflib.get_close_matches(model.lower(), SCRATCH, n=1, cutoff=0.75)
+    if model not in SCRATCH and near and "/" not in model and not Path(model).exists():
+        raise SettingError(f"unknown kind of model {model!r}; did you mean {near[0]!r}?")
+    return SCRATCH.get(model, PretrainedSettings)
+
+
+def settings_from(record: Mapping[str, Any]) -> ModelSettings:
+    """The settings that were written down (see `ModelSettings.record`).
+
+    Records from before there were kinds are of recurrent models.
+
+    Raises:
+        SettingError: where the kind or a setting is unknown, or a value is wrong.
+    """
+    values = dict(record)
+    kind = values.pop("kind", RecurrentSettings.kind)
+    if kind not in KINDS:
+        raise SettingError(f"unknown kind of model {kind!r}{did_you_mean(str(kind), KINDS)}")
+    return build(KINDS[kind], values, "model")

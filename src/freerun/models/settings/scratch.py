@@ -1,0 +1,248 @@
+"""The settings of Transformers that are trained from scratch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal
+
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+)
+
+from freerun.data import Codec
+from freerun.models.backspace import with_backspace
+from freerun.models.huggingface import HuggingFacePolicy, adapt
+from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
+from freerun.models.settings.base import ModelSettings
+from freerun.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentSettings(ModelSettings):
+    """What a recurrent encoder-decoder is made of.
+
+    Args:
+        cell: `gru` or `lstm`.
+        hidden_size: the width of the recurrent states of encoder (each direction) and decoder.
+        embedding_size: the width of the embeddings of tokens, of the source and the target.
+        layers: recurrent layers, of the encoder and of the decoder.
+        bidirectional: whether the encoder reads both ways.
+        attention: how the decoder looks at the source: `none` (only through its first state),
+            `general` (Luong et al. 2015), `additive` (Bahdanau et al. 2015), or `aligned` (cell t
+            reads position t; for targets as long as their source).
+        input_feeding: whether the decoder also reads its last attentional output (Luong et al.
+            2015).
+        dropout: probability of dropping embeddings, states between layers, and outputs, in [0, 1).
+
+    Raises:
+        ValueError: where a setting is out of range, or settings contradict each other.
+    """
+
+    kind: ClassVar[str] = "recurrent"
+
+    cell: Literal["gru", "lstm"] = "gru"
+    hidden_size: int = 128
+    embedding_size: int = 128
+    layers: int = 1
+    bidirectional: bool = False
+    attention: Literal["none", "general", "additive", "aligned"] = "none"
+    input_feeding: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the settings as the policy's own configuration does, for some task."""
+        RecurrentConfig.of(Vocabulary.build("a", eos=False), factors=(1,), **asdict(self))
+
+    @classmethod
+    def of(cls, config: RecurrentConfig) -> RecurrentSettings:
+        """The settings that a policy was made with."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
+
+    def build(self, codec: Codec) -> RecurrentPolicy:
+        """A policy that reads and writes what `codec` says, its weights drawn from torch's RNG.
+
+        A backspace takes part in no draw (see `with_backspace`): all others are the same without.
+
+        Raises:
+            ValueError: where a setting does not suit the task.
+        """
+        config = RecurrentConfig.of(
+            codec.target.without_backspace(),
+            features=codec.features,
+            factors=codec.factors,
+            limit=codec.limit,
+            **asdict(self),
+        )
+        policy = RecurrentPolicy(config)
+        return policy if codec.target.backspace is None else with_backspace(policy, codec)
+
+
+POSITIONS, FEWEST = 512, 16
+"""How many positions a model has by default, and at least."""
+
+INIT_STD = 0.05
+"""The spread of weights as drawn: BART's own, 0.02, is that of models eight times as wide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchSettings(ModelSettings):
+    """What Transformers of both kinds are made of.
+
+    Args:
+        hidden_size: the width of embeddings and hidden states.
+        layers: layers; of an encoder-decoder, of each of the two.
+        heads: heads of attention, which share the width evenly.
+        feed_forward: the width of the inner layer of a feed-forward block; left out, four times
+            `hidden_size`.
+        dropout: probability of dropping embeddings, attention and the outputs of blocks, in [0, 1).
+        positions: the most tokens that a source and its target may have, a causal model's together;
+            left out, 512, or twice the longest output of the task where that is more.
+
+    Raises:
+        ValueError: where a setting is out of range, or the heads cannot share the width.
+    """
+
+    hidden_size: int = 128
+    layers: int = 4
+    heads: int = 4
+    feed_forward: int | None = None
+    dropout: float = 0.0
+    positions: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("hidden_size", "layers", "heads", "feed_forward"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}; it must be a multiple of heads, {self.heads}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+        if self.positions is not None and self.positions < FEWEST:
+            raise ValueError(f"positions is {self.positions}; it must be at least {FEWEST}")
+
+    def build(self, codec: Codec) -> HuggingFacePolicy:
+        """A policy that reads and writes what `codec` says, its weights drawn from torch's RNG.
+
+        Where sources are not written in the tokens of targets, they have embeddings of their own. A
+        backspace takes part in no draw (see `with_backspace`): all weights are the same without.
+
+        Raises:
+            ValueError: where sources are no tokens, one at each position, or outputs have no end.
+        """
+        limit = check_text(codec, self.kind)
+        target, read = codec.target.without_backspace(), 0 if codec.shared else codec.factors[0]
+        model = self._model(target, target.size + read, limit)
+        policy = adapt(model, target, limit=limit, shared=codec.shared)
+        return policy if codec.target.backspace is None else with_backspace(policy, codec)
+
+    @property
+    def inner(self) -> int:
+        """The width of the inner layer of a feed-forward block."""
+        return self.feed_forward or 4 * self.hidden_size
+
+    def most(self, limit: int) -> int:
+        """The number of positions, where outputs have so many tokens at most."""
+        return self.positions or max(POSITIONS, 2 * limit)
+
+    @abstractmethod
+    def _model(self, target: Vocabulary, rows: int, limit: int) -> PreTrainedModel:
+        """The model, which writes `target` and has embeddings for `rows` tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalSettings(ScratchSettings):
+    """What a causal decoder is made of, whose architecture is that of GPT-2 (Radford et al. 2019).
+
+    The defaults make one of about a million parameters.
+
+    Raises:
+        ValueError: where a setting is out of range, or the heads cannot share the width.
+    """
+
+    kind: ClassVar[str] = "causal"
+
+    def _model(self, target: Vocabulary, rows: int, limit: int) -> GPT2LMHeadModel:
+        config = GPT2Config(
+            vocab_size=rows,
+            n_positions=self.most(limit),
+            n_embd=self.hidden_size,
+            n_layer=self.layers,
+            n_head=self.heads,
+            n_inner=self.inner,
+            resid_pdrop=self.dropout,
+            embd_pdrop=self.dropout,
+            attn_pdrop=self.dropout,
+            **_special(target),
+        )
+        return GPT2LMHeadModel(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seq2SeqSettings(ScratchSettings):
+    """What an encoder-decoder is made of: the architecture of BART (Lewis et al. 2020).
+
+    Raises:
+        ValueError: where a setting is out of range, or the heads cannot share the width.
+    """
+
+    kind: ClassVar[str] = "seq2seq"
+
+    def _model(self, target: Vocabulary, rows: int, limit: int) -> BartForConditionalGeneration:
+        config = BartConfig(
+            vocab_size=rows,
+            max_position_embeddings=self.most(limit),
+            d_model=self.hidden_size,
+            encoder_layers=self.layers,
+            decoder_layers=self.layers,
+            encoder_attention_heads=self.heads,
+            decoder_attention_heads=self.heads,
+            encoder_ffn_dim=self.inner,
+            decoder_ffn_dim=self.inner,
+            activation_function="gelu",
+            dropout=self.dropout,
+            attention_dropout=self.dropout,
+            activation_dropout=0.0,
+            init_std=INIT_STD,
+            decoder_start_token_id=target.bos,
+            forced_eos_token_id=None,
+            **_special(target),
+        )
+        return BartForConditionalGeneration(config)
+
+
+def check_text(codec: Codec, kind: str) -> int:
+    """See that a Transformer can read and write what a codec says: the longest output.
+
+    Raises:
+        ValueError: where it cannot; the message names the task and the kind of model.
+    """
+    task, model = f"the task {codec.task}", f"a {kind} model"
+    if codec.features is not None:
+        raise ValueError(
+            f"{task} has real-valued sources, which {model} cannot read; recurrent models can"
+        )
+    if len(codec.factors) > 1:
+        raise ValueError(
+            f"{task} has {len(codec.factors)} tokens at each position of a source, of which "
+            f"{model} reads one; recurrent models read them all"
+        )
+    if codec.limit is None:
+        raise ValueError(
+            f"{task} has outputs that end with their source, not by a token, which {model} cannot "
+            "write; recurrent models can"
+        )
+    return codec.limit
+
+
+def _special(target: Vocabulary) -> dict[str, Any]:
+    """The special tokens, as transformers names them."""
+    return {"bos_token_id": target.bos, "eos_token_id": target.eos, "pad_token_id": target.pad}

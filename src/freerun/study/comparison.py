@@ -1,0 +1,240 @@
+"""Several methods on one task, alike in all else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from rich.console import Console
+from rich.table import Table
+
+from freerun import report
+from freerun.data import Codec, Data, DataError, Task
+from freerun.errors import CheckpointError
+from freerun.evaluation import GREEDY, Decoding, check_decoding, evaluate
+from freerun.methods import Method
+from freerun.methods.base import check_method, needs_backspace, suited
+from freerun.models.huggingface import HuggingFacePolicy
+from freerun.models.settings import ModelSettings, RecurrentSettings
+from freerun.report.labels import label, scale, unit
+from freerun.settings import SettingError
+from freerun.study.plan import Plan
+from freerun.study.results import Run, results_of, write_results
+from freerun.study.specs import Given, methods_of
+from freerun.training import TrainingSettings, fit
+from freerun.training.checks import check_data, rehearse
+from freerun.training.resolve import data_for
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of a comparison.
+
+    Attributes:
+        results: the contents of its results.json.
+        files: that file and the plots.
+    """
+
+    results: dict[str, Any]
+    files: list[Path]
+
+    @property
+    def table(self) -> Table:
+        """The results as a table, to be printed by rich."""
+        return report.table(self.results)
+
+
+def compare(
+    task: Task,
+    methods: Given | Mapping[str, Method],
+    *,
+    output: str | Path,
+    seeds: int | Sequence[int] = 3,
+    model: ModelSettings | None = None,
+    training: TrainingSettings | None = None,
+    beam: int | None = None,
+    decoding: Decoding = GREEDY,
+    command: str | None = None,
+    quiet: bool = False,
+) -> Comparison:
+    """Train every method with every seed alike, and evaluate what they write when they run freely.
+
+    Runs of one seed start from equal weights and meet the data in equal order. An interrupted
+    comparison goes on when it is started again. `output` receives results.json (see
+    docs/results.md), two plots, and each model in a folder NAME/seed-SEED. Under a launcher, all
+    processes call this, and the first one writes.
+
+    Args:
+        task: the task.
+        methods: what to compare, as `freerun.study.methods_of` reads it: texts such as
+            "scheduled_sampling:schedule=linear", or methods or mappings of settings by name.
+        output: the folder of the comparison.
+        seeds: how many runs of each method, with the seeds 0, 1, …; or the seeds.
+        model: what the model is made of; left out, what suits the task.
+        training: how long and how fast; left out, what suits the task. With `budget` set, all train
+            for equal time instead of equal updates.
+        beam: how many hypotheses to keep where the test set is also decoded by beam search; left
+            out, it is not.
+        decoding: how the test set is decoded in any case.
+        command: the command line, to be kept with the results.
+        quiet: show no progress.
+
+    Raises:
+        SettingError: where a method, a setting, the number of seeds or the beam is wrong.
+        DataError: where the data cannot be used, or a library for them is missing.
+        CheckpointError: where `output` holds another comparison or cannot be written.
+        MissingPlotsError: where matplotlib is missing.
+        WriteError: where results or plots cannot be written.
+    """
+    report.require_plots()
+    model = model or RecurrentSettings(**task.recipe.get("model", {}))
+    plan = Plan(
+        task,
+        {name: suited(method, task) for name, method in methods_of(methods).items()},
+        seeds_of(seeds),
+        model,
+        training or TrainingSettings(**{**task.recipe.get("training", {}), **model.training}),
+    )
+    if beam is not None and beam < 2:
+        raise SettingError(f"beam is {beam}; it must be at least 2, as greedy is always reported")
+    output = Path(output)
+    plan.check(output)
+    data = plan.model.load(task)
+    decodings = [decoding, *([] if beam is None else [Decoding(beam=beam)])]
+    suitable(plan.methods, plan.model, plan.training, task, data, output, decodings=decodings)
+    majority = task.majority(data)
+    process = PartialState()
+    process.wait_for_everyone()
+    if process.is_main_process:
+        plan.claim(output)
+    quiet = quiet or not process.is_main_process
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    for note in data.notes:
+        console.print(note, style="dim", markup=False)
+    runs = _runs(plan, data, decodings, output, console, quiet)
+    results = results_of(plan, data, majority, runs, command, beam, decoding)
+    files = []
+    if process.is_main_process:
+        files = [write_results(results, output), *report.draw(results, output)]
+    return Comparison(results, files)
+
+
+def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """The seeds: of a number n, those from 0 to n-1.
+
+    Raises:
+        SettingError: where there is none, one is negative, or one comes twice.
+    """
+    found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not found:
+        raise SettingError(f"seeds is {seeds}; at least one is needed")
+    if len(set(found)) < len(found) or min(found) < 0:
+        raise SettingError(f"seeds is {list(found)}; they must differ, and be at least 0")
+    return found
+
+
+def suitable(
+    methods: Mapping[str, Method],
+    model: ModelSettings,
+    training: TrainingSettings,
+    task: Task,
+    data: Data,
+    output: Path,
+    *,
+    decodings: Sequence[Decoding] = (GREEDY,),
+    init: Path | None = None,
+) -> None:
+    """See before training that methods and settings suit the task, the model and the device.
+
+    Args:
+        methods: by their names.
+        model: what it is made of.
+        training: how it is trained.
+        task: the task.
+        data: its data.
+        output: the folder of what comes of it.
+        decodings: how the model is to be decoded.
+        init: a checkpoint to start from, if there is one.
+
+    Raises:
+        SettingError: where they do not.
+        MissingExtraError: where a library that they need is missing.
+    """
+    _check_methods(methods, data.codec)
+    try:
+        training.arguments(output, task, quiet=True)
+        for _, same in groupby(sorted(methods.values(), key=needs_backspace), needs_backspace):
+            group = list(same)
+            codec = data_for(data, group[0], model, init).codec
+            # A model to go on from may have a backspace that no method asks for.
+            _check_methods({name: m for name, m in methods.items() if m in group}, codec)
+            policy: Any = model.build(codec)
+            training.check(policy)
+            check_data(policy, data, group)
+            for decoding in decodings:
+                check_decoding(policy, data.test, decoding)
+            if isinstance(policy, HuggingFacePolicy):
+                for method in group:
+                    rehearse(policy, method, data, training)
+    except (DataError, CheckpointError, SettingError):
+        raise
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+
+
+def _check_methods(methods: Mapping[str, Method], codec: Codec) -> None:
+    """See that methods can train on outputs of a codec.
+
+    Raises:
+        SettingError: naming the method that cannot.
+    """
+    for name, method in methods.items():
+        try:
+            check_method(method, codec)
+        except ValueError as error:
+            raise SettingError(f"method {name!r}: {error}") from None
+
+
+def _runs(
+    plan: Plan,
+    data: Data,
+    decodings: Sequence[Decoding],
+    output: Path,
+    console: Console,
+    quiet: bool,
+) -> dict[str, list[Run]]:
+    """Train and evaluate; runs that are finished already are only loaded."""
+    planned = list(plan.runs())
+    runs: dict[str, list[Run]] = {name: [] for name in plan.methods}
+    for number, (name, seed, folder) in enumerate(planned, 1):
+        heading = f"Run {number} of {len(planned)}: {name}, seed {seed}"
+        console.print(heading, style="bold", markup=False)
+        run = fit(
+            plan.task,
+            data,
+            plan.methods[name],
+            model=plan.model,
+            training=replace(plan.training, seed=seed),
+            output=output / folder,
+            quiet=quiet,
+        )
+        whole = partial(
+            evaluate,
+            run.policy,
+            plan.task,
+            run.codec,
+            data.test,
+            batch_size=plan.training.eval_batch_size,
+        )
+        test, *searched = (whole(decoding=decoding) for decoding in decodings)
+        runs[name].append(Run(run, test, *searched))
+        metric = plan.task.metric
+        figure = f"{test.metrics[metric] * scale(metric):.2f} {unit(metric)}".strip()
+        spent = f"{run.updates:,} updates in {run.seconds:.0f} s"
+        console.print(f"  {label(metric)} on test {figure}, after {spent}")
+    return runs

@@ -1,0 +1,161 @@
+"""results.json: the figures of a comparison, and all that is needed to repeat it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from freerun.data import Data
+from freerun.data.files import write_text
+from freerun.evaluation import GREEDY, Decoding, Evaluation
+from freerun.report import Summary, summary
+from freerun.settings import values_of
+from freerun.study.plan import Plan
+from freerun.training import Fit
+
+RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a comparison.
+
+    Args:
+        fit: what came of training.
+        test: how its outputs on test are.
+        searched: how those of beam search are, where it was asked for.
+    """
+
+    fit: Fit
+    test: Evaluation
+    searched: Evaluation | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics on test; those of beam search are called `beam_` and their name."""
+        beam = {} if self.searched is None else self.searched.metrics
+        return {**self.test.metrics, **{f"beam_{name}": value for name, value in beam.items()}}
+
+
+def results_of(
+    plan: Plan,
+    data: Data,
+    majority: Mapping[str, float],
+    runs: Mapping[str, Sequence[Run]],
+    command: str | None = None,
+    beam: int | None = None,
+    decoding: Decoding = GREEDY,
+) -> dict[str, Any]:
+    """The contents of results.json (see docs/results.md).
+
+    Args:
+        plan: what was compared.
+        data: what was learnt from.
+        majority: the metrics on test of a guess that never looks at its source.
+        runs: the runs of every variant, in the order of the seeds.
+        command: the command line.
+        beam: the hypotheses of beam search, where test was also decoded so.
+        decoding: how test was decoded in any case.
+    """
+    base = plan.base
+    record = plan.record()
+    sizes = {"train": len(data.train), "dev": len(data.dev), "test": len(data.test)}
+    task = plan.task
+    record["task"] |= {
+        "metric": task.metric,
+        "greater_is_better": task.greater_is_better,
+        "signatures": task.signatures(),
+        "sizes": sizes,
+        "notes": list(data.notes),
+    }
+    for name, found in runs.items():
+        record["methods"][name] |= _entry(found, majority, None if base is None else runs[base])
+    return {
+        **record,
+        "base": base,
+        "majority": dict(majority),
+        "decoding": values_of(decoding),
+        "beam": beam,
+        "command": command,
+        "versions": _versions(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def write_results(results: Mapping[str, Any], output: Path) -> Path:
+    """Write results.json into `output`, as a whole or not at all.
+
+    Raises:
+        WriteError: where it cannot be written.
+    """
+    path = output / RESULTS_FILE
+    write_text(str(path), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def _entry(
+    runs: Sequence[Run], metrics: Mapping[str, float], base: Sequence[Run] | None
+) -> dict[str, Any]:
+    """The results of one variant."""
+    test = _names(runs)
+    dev = [name for name in runs[0].fit.dev if name in metrics]
+    per_update = [run.fit.seconds_per_update for run in runs]
+    errors = [run.test.error_by_position for run in runs]
+    columns = [summary(column) for column in zip(*errors, strict=True)]
+    differences: dict[str, Summary] | None = None
+    relative: Summary | None = None
+    if base is not None:
+        differences = {
+            name: summary(
+                [
+                    run.metrics[name] - other.metrics[name]
+                    for run, other in zip(runs, base, strict=True)
+                ]
+            )
+            for name in _names([*runs, *base])
+        }
+        others = [run.fit.seconds_per_update for run in base]
+        relative = summary([own / other for own, other in zip(per_update, others, strict=True)])
+    return {
+        "test": {name: summary([run.metrics[name] for run in runs]) for name in test},
+        "dev": {name: summary([run.fit.dev[name] for run in runs]) for name in dev},
+        "difference_to_mle": differences,
+        "updates": [run.fit.updates for run in runs],
+        "best_updates": [run.fit.best_update for run in runs],
+        "seconds": [run.fit.seconds for run in runs],
+        "seconds_per_update": summary(per_update),
+        "time_relative_to_mle": relative,
+        "learning_curves": [run.fit.curve for run in runs],
+        "error_by_position": {
+            "mean": [column["mean"] for column in columns],
+            "std": [column["std"] for column in columns],
+            "values": errors,
+            "count": runs[0].test.count_by_position,
+        },
+    }
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The metrics on test that all runs have: shares of nothing are left out of a run's."""
+    return [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
+
+
+def _versions() -> dict[str, Any]:
+    """What the figures were found with."""
+    libraries = ("freerun", "torch", "transformers", "numpy")
+    gpu = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in libraries},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "threads": torch.get_num_threads(),
+    }

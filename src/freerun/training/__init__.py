@@ -1,0 +1,16 @@
+"""The training loop: one run, from settings to a trained policy in a folder."""
+
+from freerun.training.checkpoints import load_policy
+from freerun.training.fit import Fit, fit
+from freerun.training.objective import Objective
+from freerun.training.settings import TrainingSettings
+from freerun.training.trainer import Trainer
+
+__all__ = [
+    "Fit",
+    "Objective",
+    "Trainer",
+    "TrainingSettings",
+    "fit",
+    "load_policy",
+]

@@ -1,0 +1,151 @@
+"""What goes on beside the updates: the clock that methods read, and the time that is metered."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from freerun.methods import Clock
+from freerun.training.objective import Objective
+
+WARM_UP = 5
+"""The first updates of a process, which `seconds_per_update` leaves out."""
+
+
+class Timekeeper(TrainerCallback):
+    """Sets the clock of the objective before each update, and tells the method after it.
+
+    Args:
+        horizon: the updates that schedules are fitted to.
+    """
+
+    def __init__(self, horizon: int) -> None:
+        self.horizon = horizon
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Objective,
+        **kwargs: Any,
+    ) -> None:
+        """Set the clock."""
+        model.clock = Clock(state.global_step, self.horizon, args.seed)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Objective,
+        **kwargs: Any,
+    ) -> None:
+        """Let the method do what it does after an update, with the clock of that update."""
+        after_update = getattr(model.method, "after_update", None)
+        if after_update is not None:
+            after_update(model, model.clock)
+
+
+class Meter(TrainerCallback, ExportableState):
+    """Counts the seconds of training: fetching batches and updating, not evaluating or saving.
+
+    Args:
+        budget: the seconds after which training stops; None for no limit.
+
+    Attributes:
+        seconds: the seconds of training so far, those before a resumption too.
+        updates: the updates that took them.
+    """
+
+    def __init__(self, budget: float | None = None) -> None:
+        self.budget = budget
+        self.seconds = 0.0
+        self.updates = 0
+        self.timed_seconds = 0.0
+        self.timed_updates = 0
+        self._fresh = 0
+        self._started: float | None = None
+
+    @property
+    def seconds_per_update(self) -> float:
+        """The mean time of an update, without the first few of each process."""
+        if self.timed_updates == 0:
+            return self.seconds / max(self.updates, 1)
+        return self.timed_seconds / self.timed_updates
+
+    def start(self) -> None:
+        """Start the watch, where it is not running."""
+        if self._started is None:
+            self._started = time.perf_counter()
+
+    def fetch(self) -> None:
+        """Start the watch, but not for the first batch: a resumed run skips to it."""
+        if self._fresh > 0:
+            self.start()
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """An update begins."""
+        self.start()
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """An update is done; where the budget is spent, evaluate, save and stop."""
+        if self._started is not None:
+            elapsed = time.perf_counter() - self._started
+            self._started = None
+            self.seconds += elapsed
+            self.updates += 1
+            self._fresh += 1
+            if self._fresh > WARM_UP:
+                self.timed_seconds += elapsed
+                self.timed_updates += 1
+        if self.budget is not None and self._spent(args):
+            control.should_training_stop = True
+            control.should_evaluate |= args.eval_strategy != "no"
+            control.should_save |= args.save_strategy != "no"
+
+    def _spent(self, args: TrainingArguments) -> bool:
+        """Whether the budget is spent, by the watch of the first process."""
+        if args.world_size > 1:
+            seconds = torch.tensor([self.seconds], dtype=torch.float64, device=args.device)
+            torch.distributed.broadcast(seconds, src=0)
+            self.seconds = float(seconds)
+        return self.budget is not None and self.seconds >= self.budget
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        kept = ("seconds", "updates", "timed_seconds", "timed_updates")
+        return {
+            "args": {"budget": self.budget},
+            "attributes": {name: getattr(self, name) for name in kept},
+        }
+
+
+class LogWithEvaluation(TrainerCallback):
+    """Logs the training loss also at every evaluation, so that curves have both."""
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Log, where an evaluation comes next."""
+        control.should_log |= control.should_evaluate

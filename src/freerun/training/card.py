@@ -1,0 +1,166 @@
+"""The card of a trained model: a README that says what it is, and how well it runs freely."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from freerun.data import Task
+from freerun.data.files import write_text
+from freerun.evaluation import GREEDY, Decoding
+from freerun.methods import Method
+from freerun.models import CausalPolicy, Seq2SeqPolicy
+from freerun.models.huggingface import HuggingFacePolicy
+from freerun.settings import values_of
+from freerun.training.checkpoints import adapted
+
+CARD = "README.md"
+_TRAINING = {
+    "learning_rate": "learning rate",
+    "lr_scheduler_type": "schedule of the learning rate",
+    "per_device_train_batch_size": "examples of a batch, each process",
+    "gradient_accumulation_steps": "batches of an update",
+    "seed": "seed",
+}
+"""What is told of the settings of training."""
+_USE = {
+    "freerun": """```python
+from freerun.training.checkpoints import load_policy
+
+policy, codec = load_policy("PATH")
+```
+""",
+    "transformers": """```python
+from freerun.training.checkpoints import load_policy
+
+policy, codec = load_policy("PATH")
+```
+
+Plain transformers loads it too: `AutoModelForCausalLM`, or `AutoModelForSeq2SeqLM` where it has an
+encoder, and `AutoTokenizer` where its texts were read by one.
+""",
+    "peft": """```python
+from freerun.training.checkpoints import load_policy
+
+policy, codec = load_policy("PATH")
+```
+
+These are adapters; the model that they belong to is named in `adapter_config.json`. Plain peft
+loads them too: `AutoPeftModelForCausalLM`, or `AutoPeftModelForSeq2SeqLM`.
+""",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What there is to say of a trained model.
+
+    Args:
+        name: what to call it.
+        policy: the model.
+        method: how it was trained.
+        task: what it was evaluated on.
+        decoding: how its outputs were decoded.
+        training: settings of training, by name.
+        updates: how many there were.
+        metrics: of the evaluation data; empty where it was not evaluated.
+    """
+
+    name: str
+    policy: Any
+    method: Method
+    task: Task
+    decoding: Decoding
+    training: Mapping[str, Any]
+    updates: int
+    metrics: Mapping[str, float]
+
+    def write(self, folder: Path) -> None:
+        """Write README.md into a folder, as a whole or not at all."""
+        write_text(str(folder / CARD), self.text())
+
+    def text(self) -> str:
+        """The card as Markdown, with the front matter that the Hugging Face hub reads."""
+        method, words = self.method, _words(self.method.name)
+        parts = [
+            f"---\n{self._front_matter()}\n---\n",
+            f"# {self.name}\n",
+            f"Trained with freerun by {words} ({method.summary}).\n",
+            f"The method: {method.paper}.\n" if method.paper else "",
+            self._results(),
+            "## Settings\n\n" + _table("setting", "value", self._settings()),
+            "## Use\n\n" + _USE[self._library],
+        ]
+        return "\n".join(part for part in parts if part)
+
+    @property
+    def _library(self) -> str:
+        """The library that loads what was saved."""
+        if adapted(self.policy):
+            return "peft"
+        return "transformers" if isinstance(self.policy, HuggingFacePolicy) else "freerun"
+
+    def _front_matter(self) -> str:
+        base = getattr(getattr(self.policy, "inner", None), "name_or_path", "")
+        kinds = {CausalPolicy: "text-generation", Seq2SeqPolicy: "text2text-generation"}
+        results = [
+            EvalResult(
+                task_type=kinds.get(type(self.policy), "other"),
+                dataset_type=self.task.name,
+                dataset_name=self.task.name,
+                metric_type=metric,
+                metric_value=float(f"{value:.6g}"),
+            )
+            for metric, value in self.metrics.items()
+        ]
+        data = ModelCardData(
+            library_name=self._library,
+            # What is called by a path has no page of its own.
+            base_model=base if base and not Path(base).exists() else None,
+            pipeline_tag=kinds.get(type(self.policy)),
+            tags=["freerun", self.method.name],
+            model_name=self.name if results else None,
+            eval_results=results or None,
+        )
+        return str(data.to_yaml(line_break="\n")).strip()
+
+    def _results(self) -> str:
+        if not self.metrics:
+            return ""
+        beam = self.decoding.beam
+        how = f"by a beam search of size {beam}" if beam > 1 else f"by {self.decoding.how}"
+        how = "greedily" if self.decoding == GREEDY else how
+        figures = {_words(name): f"{value:.4g}" for name, value in self.metrics.items()}
+        return (
+            f"## Results\n\nOf outputs that the model wrote by itself, {how}, for the evaluation "
+            f"data ({_words(self.task.name)}). The teacher-forced loss alone is of references, in "
+            "nats a token.\n\n" + _table("metric", "value", figures)
+        )
+
+    def _settings(self) -> dict[str, str]:
+        values = values_of(self.method).items()
+        method = {_words(name): str(value) for name, value in values if value is not None}
+        training = {words: str(self.training[name]) for name, words in _TRAINING.items()}
+        version = importlib.metadata.version("freerun")
+        return {
+            "method": _words(self.method.name),
+            **method,
+            "updates": str(self.updates),
+            **training,
+            "version of freerun": version,
+        }
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _table(left: str, right: str, rows: Mapping[str, str]) -> str:
+    lines = [f"| {left} | {right} |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,271 @@
+"""Reading checkpoints of every kind of model: nothing that is read is executed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from freerun.data import Codec, DataError
+from freerun.data.codec import CODEC_FILE
+from freerun.errors import CheckpointError
+from freerun.models import RecurrentConfig, RecurrentPolicy
+from freerun.models.huggingface import HuggingFacePolicy, adapt
+from freerun.models.huggingface.embeddings import of_rows
+from freerun.models.loading import load_model
+from freerun.models.settings import disagreement
+from freerun.tasks import load_codec
+from freerun.training.progress import hushed
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTERS = "adapter_model.safetensors"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        CheckpointError: where there is no such file, or it holds no JSON object.
+    """
+    _expect(path)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: it must hold a JSON object")
+    return found
+
+
+def check_weights(folder: Path) -> None:
+    """See that the safetensors of a model, in one file or several, are there and whole.
+
+    Raises:
+        CheckpointError: where they are not; the file is named.
+    """
+    files = [folder / WEIGHTS]
+    if (folder / INDEX).exists():
+        index = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(index, dict):
+            raise CheckpointError(f"{folder / INDEX}: the field 'weight_map' is missing")
+        files = [folder / name for name in sorted(set(index.values()))]
+    for path in files:
+        _expect(path)
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: truncated or damaged ({error})") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file.
+
+    Raises:
+        CheckpointError: where there is no such file, or it is damaged.
+    """
+    _expect(path)
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: truncated or damaged ({error})") from None
+
+
+def _expect(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path.parent}: there is no such directory")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file; is {path.parent} a checkpoint?")
+
+
+State = dict[str, Tensor]
+
+
+def adapted(policy: Any) -> bool:
+    """Whether it is adapters that are trained and saved, not the model that they belong to."""
+    return isinstance(policy, HuggingFacePolicy) and hasattr(policy.model, "peft_config")
+
+
+def save_weights(policy: Any, folder: Path, state: State | None = None) -> None:
+    """Save a policy as `save_pretrained` of its library does, as safetensors.
+
+    Args:
+        policy: the policy.
+        folder: where to; it is made.
+        state: all weights, by their names in the policy, where it does not have them whole itself.
+    """
+    with hushed():
+        if state is None:
+            policy.save_pretrained(folder)
+        elif isinstance(policy, HuggingFacePolicy):
+            policy.save_pretrained(
+                folder, state_dict={k.removeprefix("model."): v for k, v in state.items()}
+            )
+        else:
+            policy.save_pretrained(folder, state_dict=state)
+
+
+def saved_weights(policy: Any, folder: Path) -> State:
+    """What a folder holds of the weights of a policy, by their names in it.
+
+    Raises:
+        CheckpointError: where a file is missing or damaged, or its weights are of another model.
+    """
+    if adapted(policy):
+        return _saved_adapters(policy, folder / ADAPTERS)
+    if isinstance(policy, HuggingFacePolicy):
+        check_weights(folder)
+        # Names in a file may be older than those in the model: transformers knows both.
+        found = load_model(str(folder), dtype=policy.dtype).state_dict()
+        state = {f"model.{name}": value for name, value in found.items()}
+        _agree(state, policy.state_dict(), folder)
+        return state
+    state = read_tensors(folder / WEIGHTS)
+    _agree(state, policy.state_dict(), folder / WEIGHTS)
+    return state
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load all weights of a module from a safetensors file.
+
+    Raises:
+        CheckpointError: where there is no such file, it is damaged, or its weights are those of
+            another model; the first that differs is named.
+    """
+    found = read_tensors(path)
+    _agree(found, module.state_dict(), path)
+    module.load_state_dict(found, strict=False)
+
+
+def adapter_names(policy: HuggingFacePolicy) -> dict[str, str]:
+    """What the weights of adapters are called in a file, and in the policy.
+
+    Raises:
+        ValueError: where the file would hold other tensors than the model does.
+    """
+    from peft import get_peft_model_state_dict
+
+    state = policy.model.state_dict()
+    names = {id(value): name for name, value in state.items()}
+    found = get_peft_model_state_dict(policy.model, state_dict=state, **of_rows(policy.model))
+    strange = [name for name, value in found.items() if id(value) not in names]
+    if strange:
+        raise ValueError(f"adapters of this kind cannot be saved: {strange[0]} is made when saved")
+    return {name: f"model.{names[id(value)]}" for name, value in found.items()}
+
+
+def _saved_adapters(policy: HuggingFacePolicy, path: Path) -> State:
+    found, names, own = read_tensors(path), adapter_names(policy), policy.state_dict()
+    _agree(found, {name: own[full] for name, full in names.items()}, path)
+    return {names[name]: value for name, value in found.items()}
+
+
+def _agree(found: State, own: State, path: Path) -> None:
+    """See that weights are those of a module.
+
+    Raises:
+        CheckpointError: where they are not; the first that differs is named.
+    """
+    # Of weights that are tied, a file holds one.
+    there = {_place(value) for name, value in own.items() if name in found}
+    faults = []
+    for name, value in own.items():
+        if name not in found and _place(value) not in there:
+            faults.append(f"{name} is missing")
+        elif name in found and found[name].shape != value.shape:
+            shapes = list(found[name].shape), list(value.shape)
+            faults.append(f"{name} has shape {shapes[0]}, not {shapes[1]}")
+    faults += [f"{name} is not part of it" for name in sorted(found.keys() - own.keys())]
+    if faults:
+        raise CheckpointError(f"{path}: weights of another model: {faults[0]}")
+
+
+def _place(value: Tensor) -> int:
+    """Where the numbers of a tensor are; of one that is sharded, those of this process."""
+    local = getattr(value, "to_local", None)
+    return torch.Tensor.data_ptr(value if local is None else local())
+
+
+AnyPolicy = Any
+"""A module that is a Policy, for which Python has no type."""
+
+
+def load_policy(directory: str | Path, codec: type[Codec] | None = None) -> tuple[AnyPolicy, Codec]:
+    """The policy in a checkpoint or a finished run, and what it reads and writes.
+
+    Of adapters, the model that they belong to is loaded from where it was when they were trained.
+
+    Args:
+        directory: the folder.
+        codec: the kind of codec; left out, that of freerun's own task that codec.json names.
+
+    Raises:
+        CheckpointError: where a file is missing, damaged or of another kind of model; it is named.
+        MissingExtraError: where it holds adapters, and peft is not installed.
+    """
+    folder = Path(directory)
+    if not (folder / ADAPTER_CONFIG).exists():
+        contents = read_json(folder / CONFIG)
+        if contents.get("model_type") == RecurrentConfig.model_type:
+            return _recurrent(folder, contents, codec)
+    found = _codec(folder, codec)
+    if found.limit is None:
+        raise CheckpointError(f"{folder}: outputs of the task {found.task} are not text")
+    with torch.random.fork_rng(devices=[]):
+        model = load_model(str(folder), codec=found, dtype=_dtype(folder))
+        try:
+            policy = adapt(model, found.target, limit=found.limit, shared=found.shared)
+        except ValueError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
+    return policy.eval(), found
+
+
+def _recurrent(
+    folder: Path, contents: dict[str, Any], codec: type[Codec] | None
+) -> tuple[RecurrentPolicy, Codec]:
+    try:
+        config = RecurrentConfig.from_dict(contents)
+        with torch.random.fork_rng(devices=[]):
+            policy = RecurrentPolicy(config).to(config.dtype or torch.float32)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
+    load_weights(policy, folder / WEIGHTS)
+    found = _codec(folder, codec)
+    difference = disagreement(config, found)
+    if difference is not None:
+        raise CheckpointError(f"{folder}: config.json and codec.json disagree: {difference}")
+    return policy.eval(), found
+
+
+def _codec(folder: Path, codec: type[Codec] | None) -> Codec:
+    if not (folder / CODEC_FILE).exists():
+        raise CheckpointError(
+            f"{folder / CODEC_FILE}: there is no such file, so freerun did not train this model; "
+            f"go on from it first: freerun train TASK --model {folder}"
+        )
+    try:
+        return load_codec(str(folder)) if codec is None else codec.from_pretrained(str(folder))
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _dtype(folder: Path) -> torch.dtype:
+    """What weights were kept in; those of adapters say nothing of the model beneath."""
+    if (folder / ADAPTER_CONFIG).exists():
+        read_tensors(folder / ADAPTERS)
+        return torch.float32
+    check_weights(folder)
+    contents = read_json(folder / CONFIG)
+    name = contents.get("dtype") or contents.get("torch_dtype") or "float32"
+    found = getattr(torch, str(name), None)
+    if not isinstance(found, torch.dtype):
+        raise CheckpointError(f"{folder / CONFIG}: unknown dtype {name!r}")
+    return found

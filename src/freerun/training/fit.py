@@ -1,0 +1,209 @@
+"""One run, from settings to a trained policy in a folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import EarlyStoppingCallback, TrainingArguments
+
+from freerun.data import Codec, Data, Task
+from freerun.errors import CheckpointError
+from freerun.methods import Method
+from freerun.methods.base import check_method, suited
+from freerun.models.settings import ModelSettings, RecurrentSettings
+from freerun.training.checkpoints import load_policy
+from freerun.training.checks import check_data
+from freerun.training.folders import flush, move, newest, no_file, saving, temporary
+from freerun.training.horizon import estimated_horizon
+from freerun.training.processes import limit_threads
+from freerun.training.progress import hushed
+from freerun.training.record import RECORD_FILE, Point, Record, curve_of
+from freerun.training.resolve import data_for, settings_at, start
+from freerun.training.settings import TrainingSettings
+from freerun.training.trainer import Trainer
+
+FINAL = "final"
+"""Bears no folder's name: the trained model is moved into the run's folder, file by file."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished run.
+
+    Attributes:
+        policy: the model that was kept, in evaluation mode.
+        codec: what it reads and writes: as in the data, but with a backspace where it has one.
+        updates: updates done.
+        seconds: seconds of training; evaluating and saving do not count.
+        seconds_per_update: the mean time of an update, without the first few.
+        curve: for every evaluation its `update`, the `seconds` of training so far, the mean
+            training `loss` since the one before, and the metrics on dev by their names.
+        best_update: the update after which dev was best.
+        dev: the metrics of the kept model on dev.
+    """
+
+    policy: Any  # a module that is a Policy, for which Python has no type
+    codec: Codec
+    updates: int
+    seconds: float
+    seconds_per_update: float
+    curve: list[Point] = field(repr=False)
+    best_update: int | None
+    dev: dict[str, float]
+
+
+def fit(
+    task: Task,
+    data: Data,
+    method: Method,
+    *,
+    model: ModelSettings | None = None,
+    training: TrainingSettings,
+    output: str | Path,
+    init: str | Path | None = None,
+    quiet: bool = False,
+) -> Fit:
+    """Train a policy, or go on where an interrupted run in `output` stopped.
+
+    All methods of one seed start from equal weights. The trained policy, its codec and freerun.json
+    (settings and results) are left in `output`; a run that is finished already is only loaded.
+    Under a launcher, all processes call this, and the first one writes.
+
+    Args:
+        task: knows the metrics; its headline metric on dev says which model is best.
+        data: its data, as `model.load(task)` reads them.
+        method: how to train.
+        model: what the policy is made of; left out, a recurrent one, or that of `init`.
+        training: how long, how fast, how precisely.
+        output: the run's folder.
+        init: a checkpoint to start from in place of drawn weights.
+        quiet: show no progress.
+
+    Raises:
+        CheckpointError: where `output` cannot be written or holds another run, where `init` cannot
+            be read or does not suit the task, or where there is no room to save.
+        ValueError: where a setting does not suit the task, the device or the other settings.
+        FloatingPointError: where the loss is no longer a number.
+    """
+    output, init = Path(output), None if init is None else Path(init)
+    method = suited(method, task)
+    check_method(method, data.codec)
+    no_file(output)
+    with hushed():
+        limit_threads(training.threads)
+        arguments = training.arguments(output, task, quiet=quiet)
+        model = model or (RecurrentSettings() if init is None else settings_at(init))
+        data = data_for(data, method, model, init)
+        record = Record.of(task, data, method, model, training, init).resumed(output)
+        if not record.finished:
+            policy = start(data.codec, model, training.seed, init)
+            training.check(policy)
+            check_data(policy, data, [method])
+            _begin(output, arguments)
+            record = _run(record, policy, method, task, data, training, arguments)
+        found, codec = load_policy(output, type(data.codec))
+    return Fit(
+        found.to(arguments.device),
+        codec,
+        record.updates,
+        record.seconds,
+        record.seconds_per_update,
+        record.curve,
+        record.best_update,
+        record.dev,
+    )
+
+
+def _begin(output: Path, arguments: TrainingArguments) -> None:
+    """Make the folder, and see that it can be written to."""
+    arguments.distributed_state.wait_for_everyone()
+    if not arguments.should_save:
+        return
+    probe = output / f".probe.{os.getpid()}.new.tmp"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"freerun")
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"{output}: cannot write there ({error.strerror})") from None
+
+
+def _run(
+    record: Record,
+    policy: nn.Module,
+    method: Method,
+    task: Task,
+    data: Data,
+    training: TrainingSettings,
+    arguments: TrainingArguments,
+) -> Record:
+    """Train, from the newest checkpoint where there is one, and save what is kept."""
+    output = Path(arguments.output_dir)
+    if record.horizon is None:
+        horizon = training.updates
+        if training.budget is not None:
+            horizon = estimated_horizon(policy, method, task, data, training)
+        record = replace(record, horizon=horizon)
+        if arguments.should_save:
+            with saving(output / FINAL, "freerun.json"):
+                record.write(output)
+    trainer = Trainer(
+        policy,
+        method,
+        arguments,
+        data.codec,
+        data.train,
+        data.dev,
+        task=task,
+        horizon=record.horizon,
+        budget=training.budget,
+        optimizer_cls_and_kwargs=training.optimizer_cls_and_kwargs,
+        callbacks=[EarlyStoppingCallback(training.patience)] if training.patience else [],
+    )
+    last = newest(output)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    record = _finished(record, trainer, training)
+    _save(trainer, record, output)
+    trainer.accelerator.wait_for_everyone()
+    return record
+
+
+def _finished(record: Record, trainer: Trainer, training: TrainingSettings) -> Record:
+    """The record with the results of a run."""
+    state, meter = trainer.state, trainer.meter
+    curve = curve_of(state.log_history)
+    kept = state.global_step
+    if training.keep == "best" and state.best_model_checkpoint:
+        kept = state.best_global_step
+    beside = ("update", "seconds", "loss")
+    dev = next(point for point in curve if point["update"] == kept)
+    return replace(
+        record,
+        finished=True,
+        updates=state.global_step,
+        seconds=meter.seconds,
+        seconds_per_update=meter.seconds_per_update,
+        best_update=state.best_global_step,
+        kept_update=kept,
+        dev={name: value for name, value in dev.items() if name not in beside},
+        curve=curve,
+    )
+
+
+def _save(trainer: Trainer, record: Record, output: Path) -> None:
+    """Leave the model that is kept in the run's folder; freerun.json comes last.
+
+    The first process writes; all others give what they hold of weights that are sharded.
+    """
+    with saving(output / FINAL, "the trained model"):
+        written = temporary(output / FINAL)
+        trainer.save_model(str(written))
+        if not trainer.args.should_save:
+            return
+        record.write(written)
+        flush(written)
+        move(written, output, last=RECORD_FILE)

@@ -1,0 +1,105 @@
+"""How many updates a budget of seconds buys: schedules are fitted to them beforehand."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from freerun.data import Data, Task
+from freerun.methods import Clock, Method
+from freerun.training.callbacks import WARM_UP
+from freerun.training.objective import Objective
+from freerun.training.settings import TrainingSettings
+from freerun.training.trainer import Trainer
+
+SHARE = 0.02
+"""The share of the budget that the timing may take beside it."""
+FEWEST, MOST = 5, 500
+"""How many updates are timed."""
+GUESS = 1000
+"""The horizon of the first round."""
+
+
+class At(TrainerCallback):
+    """Holds the clock at the middle of the schedule, where an update costs what it does on average.
+
+    Later updates may cost more than earlier ones: more own tokens have to be written.
+
+    Args:
+        horizon: the length of the schedule.
+    """
+
+    def __init__(self, horizon: int) -> None:
+        self.horizon = horizon
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Objective,
+        **kwargs: Any,
+    ) -> None:
+        """Set the clock."""
+        model.clock = Clock(self.horizon // 2, self.horizon, args.seed)
+
+
+def estimated_horizon(
+    policy: nn.Module, method: Method, task: Task, data: Data, training: TrainingSettings
+) -> int:
+    """The updates that fit into the budget, by timing some on copies that are thrown away.
+
+    A few tell roughly, and then more are timed: at the middle of a schedule of the length found,
+    as one of fixed steps stands elsewhere at the middle of a longer run.
+
+    Raises:
+        ValueError: where there is no budget.
+    """
+    if training.budget is None:
+        raise ValueError("budget is None; there is nothing to estimate")
+    horizon, count = GUESS, FEWEST
+    for _ in range(2):
+        seconds = _seconds_per_update(policy, method, task, data, training, horizon, count)
+        horizon = max(1, round(training.budget / seconds))
+        count = min(max(round(SHARE * horizon), FEWEST), MOST)
+    return horizon
+
+
+def _seconds_per_update(
+    policy: nn.Module,
+    method: Method,
+    task: Task,
+    data: Data,
+    training: TrainingSettings,
+    horizon: int,
+    count: int,
+) -> float:
+    """The mean time of `count` updates at the middle of a schedule of `horizon` updates."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = replace(training, tensorboard=False, budget=None, updates=WARM_UP + count)
+        arguments = settings.arguments(Path(folder), task, quiet=True)
+        arguments.eval_strategy = arguments.save_strategy = arguments.logging_strategy = "no"
+        arguments.load_best_model_at_end = False
+        trainer = Trainer(
+            copy.deepcopy(policy),
+            copy.deepcopy(method),
+            arguments,
+            data.codec,
+            data.train,
+            optimizer_cls_and_kwargs=settings.optimizer_cls_and_kwargs,
+            callbacks=[At(horizon)],
+        )
+        trainer.train()
+    # Every process goes by what the first one found.
+    seconds = torch.tensor([trainer.meter.seconds_per_update], dtype=torch.float64)
+    seconds = seconds.to(arguments.device)
+    if arguments.world_size > 1:
+        torch.distributed.broadcast(seconds, src=0)
+    return float(seconds)

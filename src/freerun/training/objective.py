@@ -1,0 +1,138 @@
+"""What is trained: a policy and a method as one module, whose forward pass gives the loss."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from freerun.batch import Batch, Source
+from freerun.decoding import evaluation_mode
+from freerun.evaluation import Decoding, attempt, teacher_forced_total
+from freerun.methods import Clock, Method, Outcome
+
+_WHOLE = ("base_model_prefix", "get_input_embeddings", "get_output_embeddings")
+"""By these accelerate finds layers to shard apart from the rest; but a policy is gathered whole."""
+
+
+class Objective(nn.Module):
+    """A policy and the method it is trained by.
+
+    All that a method does, roll-outs too, happens inside `forward`: so whatever wraps this module
+    (data parallelism, mixed precision) sees every use of the policy. `clock` is to be set before
+    each update. What else transformers looks for on a model is looked up on the policy.
+
+    Args:
+        model: the policy, a module.
+        method: how it is trained. Its `parts(policy)` and `frozen(policy)`, where it has them, are
+            mappings of names to modules; those of `frozen` are not trained.
+    """
+
+    accepts_loss_kwargs = True
+    model: Any  # a module that is a Policy, for which Python has no type
+
+    def __init__(self, model: nn.Module, method: Method) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
+        self.parts = nn.ModuleDict(self._modules_of("parts"))
+        self.frozen = nn.ModuleDict(self._modules_of("frozen")).requires_grad_(False)
+        self.clock = Clock()
+        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def _modules_of(self, member: str) -> Mapping[str, nn.Module]:
+        found = getattr(self.method, member, None)
+        return {} if found is None else found(self.model)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "b"],
+        source: Tensor,
+        source_mask: Bool[Tensor, "b s"],
+        target: Int[Tensor, "b t"],
+        target_mask: Bool[Tensor, "b t"],
+        num_items_in_batch: Tensor | int | None = None,
+        decoding: Decoding | None = None,
+    ) -> dict[str, Any]:
+        """The loss of a batch; or with `decoding`, what the policy writes for it.
+
+        Args:
+            ids: the number of each example in the whole data set.
+            source: what is read, with `source_mask`.
+            source_mask: true where there is something to read.
+            target: what should be written, with `target_mask`.
+            target_mask: true on target tokens, eos included.
+            num_items_in_batch: the target tokens of the whole update, all its batches and ranks;
+                None for those of this batch.
+            decoding: decode freely in this way, without gradient, and train nothing.
+
+        Returns:
+            `loss`, the loss summed over the batch's target tokens, divided by `num_items_in_batch`;
+            or `decoded`, with `planted`, which of the actions are planted errors, if any are to be,
+            and `teacher_forced`, the log loss under teacher forcing as a sum.
+
+        Raises:
+            ValueError: where an example has no target tokens to learn from.
+        """
+        batch = Batch(ids, Source(source, source_mask), target, target_mask)
+        if decoding is not None:
+            with torch.no_grad(), evaluation_mode(self.model):
+                decoded, planted = attempt(self.model, batch.source, decoding, ids=ids)
+                return {
+                    "decoded": decoded,
+                    "planted": planted,
+                    "teacher_forced": teacher_forced_total(self.model, batch),
+                }
+        empty = ~target_mask.any(1)
+        if bool(empty.any()):
+            raise ValueError(
+                f"example {int(ids[empty][0])} has no target tokens, so there is nothing to learn "
+                "from it; leave it out of the data"
+            )
+        outcome = self.method.loss(self.model, batch, self.clock)
+        self._add(outcome)
+        count = outcome.count if num_items_in_batch is None else num_items_in_batch
+        return {"loss": outcome.total / count}
+
+    def train(self, mode: bool = True) -> Objective:
+        """Set training mode, but for what is frozen."""
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    @property
+    def config(self) -> Any:
+        """A copy of the policy's configuration.
+
+        transformers' Trainer switches `use_cache` off on the model it is given, which must not
+        reach the policy: it would decode without its cache ever after.
+        """
+        return copy.copy(self.model.config)
+
+    def __getattr__(self, name: str) -> Any:
+        """What else transformers asks of a model, such as checkpointing switches: the policy's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            inside = "model" in self.__dict__.get("_modules", {})
+            if name.startswith("__") or name in _WHOLE or not inside:
+                raise
+            return getattr(self.model, name)
+
+    def drain(self) -> dict[str, tuple[float, float]]:
+        """For each metric of the method since the last call: its weighted sum, and the weight.
+
+        Metrics are weighted by target tokens, so that accumulation and ranks do not change them.
+        """
+        sums = {name: (float(total), float(count)) for name, (total, count) in self._sums.items()}
+        self._sums = {}
+        return sums
+
+    def _add(self, outcome: Outcome) -> None:
+        for name, value in outcome.metrics.items():
+            total, count = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = (total + value.detach() * outcome.count, count + outcome.count)

@@ -1,0 +1,58 @@
+"""Keeping Python's garbage collector from looking for what is not there."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def limit_threads(wanted: int | None) -> None:
+    """Let torch use as many threads as wanted, or those it chose, if a container has the CPUs.
+
+    Torch counts the CPUs of the machine. Threads beyond those that a container may use wait for
+    each other, which can make a small model a hundred times slower.
+    """
+    if wanted is not None:
+        torch.set_num_threads(wanted)
+        return
+    allowed = quota()
+    if allowed is not None and allowed < torch.get_num_threads():
+        torch.set_num_threads(allowed)
+
+
+def quota(groups: Path = GROUPS) -> int | None:
+    """The CPUs that this container may use, rounded up; None where there is no such limit."""
+    try:
+        if (groups / "cpu.max").exists():
+            quota, period = (groups / "cpu.max").read_text().split()
+        else:
+            quota = (groups / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (groups / "cpu" / "cpu.cfs_period_us").read_text()
+        microseconds, of = int(quota), int(period)
+    except (OSError, ValueError):
+        return None
+    return max(1, math.ceil(microseconds / of)) if microseconds > 0 else None
+
+
+@contextmanager
+def left_alone(device: torch.device) -> Iterator[None]:
+    """On the CPU, leave what is there at the start out of any search for garbage.
+
+    Before it trains, transformers searches all objects to free memory on the device. With its
+    libraries loaded that takes as long as tens of updates of a small model.
+    """
+    if device.type != "cpu" or gc.get_freeze_count() > 0:
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,231 @@
+"""The settings of training that a user chooses."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from transformers import TrainingArguments
+
+from freerun.data import Task
+from freerun.data.extras import extra
+
+OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
+LearningRateSchedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "adam": Adam,
+    "adamw": AdamW,
+    "sgd": SGD,
+    "rmsprop": RMSprop,
+}
+_WITH_MOMENTUM = ("sgd", "rmsprop")
+CHECKPOINTING = {"use_reentrant": False}
+"""How hidden states are computed again."""
+_ENDLESS = 10**9
+"""More updates than any budget of seconds buys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How a policy is trained.
+
+    Args:
+        updates: updates in all, where no budget is given.
+        budget: seconds of training in place of `updates`: evaluating and saving do not count. The
+            updates that fit are estimated first, and schedules are fitted to them.
+        batch_size: examples of a batch, over all processes together.
+        accumulation: batches of an update.
+        learning_rate: the peak learning rate.
+        optimizer: `adam`, `adamw`, `sgd` or `rmsprop`.
+        momentum: momentum of `sgd` and `rmsprop`, in [0, 1).
+        weight_decay: weight decay of all weights but biases: decoupled for `adamw`, else an L2
+            penalty.
+        lr_schedule: how the learning rate goes on after the warm-up: `constant`, `linear` or
+            `cosine` to zero, or `inverse_sqrt`.
+        warmup: updates in which the learning rate rises from zero; below 1, a share of the run.
+        clip: the largest norm of a gradient, longer ones are shortened to it; 0 for no limit.
+        precision: `fp32`, or mixed with `bf16`, or `fp16` (on a GPU).
+        gradient_checkpointing: whether hidden states inside layers are computed again for the
+            gradient instead of kept: less memory for more time. Recurrent models cannot.
+        evaluate_every: updates between evaluations on dev; each is followed by a checkpoint.
+        eval_batch_size: examples that a process decodes together in evaluations.
+        patience: stop after this many evaluations without a better one; left out, never.
+        keep: the model that is kept at the end, the `best` on dev or the `last`.
+        seed: the seed of initial weights, order, noise and coins.
+        tensorboard: whether to write logs for TensorBoard, into the run's folder.
+        threads: threads on the CPU; left out, as many as there are CPUs to use.
+
+    Raises:
+        ValueError: where a setting is out of range or has no effect.
+    """
+
+    updates: int = 10_000
+    budget: float | None = None
+    batch_size: int = 64
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+    optimizer: OptimizerName = "adam"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    lr_schedule: LearningRateSchedule = "constant"
+    warmup: float = 0.0
+    clip: float = 5.0
+    precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
+    evaluate_every: int = 500
+    eval_batch_size: int = 256
+    patience: int | None = None
+    keep: Literal["best", "last"] = "best"
+    seed: int = 0
+    tensorboard: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in (
+            "updates",
+            "batch_size",
+            "accumulation",
+            "evaluate_every",
+            "eval_batch_size",
+        ):
+            self._check(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("patience", "threads"):
+            self._check(
+                name, (getattr(self, name) or 1) >= 1 and getattr(self, name) != 0, "at least 1"
+            )
+        self._check("budget", self.budget is None or self.budget > 0, "above 0")
+        self._check("learning_rate", self.learning_rate > 0, "above 0")
+        for name in ("weight_decay", "warmup", "clip"):
+            self._check(name, getattr(self, name) >= 0, "at least 0")
+        self._check("momentum", 0 <= self.momentum < 1, "in [0, 1)")
+        self._check("seed", 0 <= self.seed < 2**32, "in [0, 2^32)")
+        for name, choices in (
+            ("optimizer", OptimizerName),
+            ("lr_schedule", LearningRateSchedule),
+            ("precision", Precision),
+            ("keep", Literal["best", "last"]),
+        ):
+            known = get_args(choices)
+            self._check(name, getattr(self, name) in known, f"one of {', '.join(known)}")
+        if self.momentum > 0 and self.optimizer not in _WITH_MOMENTUM:
+            raise ValueError(
+                f"momentum has no effect on optimizer={self.optimizer}; "
+                f"{' and '.join(_WITH_MOMENTUM)} have it"
+            )
+
+    def _check(self, name: str, holds: bool, required: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} is {getattr(self, name)}; it must be {required}")
+
+    def check(self, policy: nn.Module) -> None:
+        """See that a policy can be trained so.
+
+        Raises:
+            ValueError: where it cannot.
+        """
+        able = getattr(policy, "supports_gradient_checkpointing", False)
+        if self.gradient_checkpointing and not able:
+            raise ValueError(
+                f"gradient_checkpointing=true has no effect on {type(policy).__name__}; "
+                "causal and seq2seq models have it"
+            )
+
+    @property
+    def optimizer_cls_and_kwargs(self) -> tuple[type[Optimizer], dict[str, Any]]:
+        """The optimiser, as `Trainer` takes it."""
+        settings: dict[str, Any] = {"lr": self.learning_rate}
+        if self.optimizer in _WITH_MOMENTUM:
+            settings["momentum"] = self.momentum
+        if self.optimizer != "rmsprop":
+            # One pass over the weights; rmsprop has none.
+            settings["fused"] = True
+        return _OPTIMIZERS[self.optimizer], settings
+
+    def arguments(self, output: Path, task: Task, *, quiet: bool = False) -> TrainingArguments:
+        """The settings as transformers has them, for a run in `output`.
+
+        This finds the device and, under a launcher, joins the other processes.
+
+        Args:
+            output: the run's folder.
+            task: names the metric that says which checkpoint is best.
+            quiet: show no progress.
+
+        Raises:
+            ValueError: where the device cannot do what is asked, or a batch cannot be dealt evenly
+                to the processes.
+            MissingExtraError: where `tensorboard` is asked for and is not installed.
+        """
+        if self.tensorboard:
+            extra("tensorboard", "tensorboard", "tensorboard=true")
+        gpu = _has_gpu()
+        if self.precision == "fp16" and not gpu:
+            raise ValueError("precision=fp16 needs a GPU; use bf16 or fp32 on the CPU")
+        arguments = TrainingArguments(
+            output_dir=str(output),
+            use_cpu=not gpu,
+            max_steps=self.updates if self.budget is None else _ENDLESS,
+            gradient_accumulation_steps=self.accumulation,
+            per_device_eval_batch_size=self.eval_batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            lr_scheduler_type=self._schedule,
+            warmup_steps=self.warmup,
+            max_grad_norm=self.clip,
+            bf16=self.precision == "bf16",
+            fp16=self.precision == "fp16",
+            **self._checkpointing,
+            eval_strategy="steps",
+            eval_steps=self.evaluate_every,
+            save_strategy="steps",
+            save_steps=self.evaluate_every,
+            save_total_limit=2,
+            load_best_model_at_end=self.keep == "best",
+            metric_for_best_model=task.metric,
+            greater_is_better=task.greater_is_better,
+            logging_steps=min(self.evaluate_every, 50),
+            report_to=["tensorboard"] if self.tensorboard else "none",
+            disable_tqdm=quiet,
+            seed=self.seed,
+        )
+        if self.batch_size % arguments.world_size:
+            raise ValueError(
+                f"batch_size is {self.batch_size}; it must be a multiple of the "
+                f"{arguments.world_size} processes"
+            )
+        arguments.per_device_train_batch_size = self.batch_size // arguments.world_size
+        return arguments
+
+    @property
+    def _checkpointing(self) -> dict[str, Any]:
+        if not self.gradient_checkpointing:
+            return {}
+        # Transformers had this name first, and later the other.
+        known = {setting.name for setting in fields(TrainingArguments)}
+        names = [f"{kind}_checkpointing" for kind in ("activation", "gradient")]
+        name = next(name for name in names if name in known)
+        return {name: True, f"{name}_kwargs": CHECKPOINTING}
+
+    @property
+    def _schedule(self) -> str:
+        if self.lr_schedule == "constant" and self.warmup > 0:
+            return "constant_with_warmup"
+        return self.lr_schedule
+
+
+def _has_gpu() -> bool:
+    """Whether to use a GPU: one with double precision, in which samples are drawn (not Apple's).
+
+    A launcher may have been told to leave GPUs alone.
+    """
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        return False
+    return torch.cuda.is_available() or torch.xpu.is_available()

@@ -1,0 +1,300 @@
+"""The training loop: transformers' Trainer, for policies that run freely."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import (
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainingArguments,
+)
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+
+from freerun.data import Task
+from freerun.evaluation import GREEDY, Decoding
+from freerun.methods import Method
+from freerun.training.callbacks import LogWithEvaluation, Meter, Timekeeper
+from freerun.training.card import Card
+from freerun.training.checks import check, in_updates
+from freerun.training.free_run import free_run
+from freerun.training.objective import Objective
+from freerun.training.processes import left_alone
+from freerun.training.progress import ProgressBar
+from freerun.training.resolve import Model, Processing, examples_of, given
+from freerun.training.resumable import ResumableTrainer
+from freerun.training.sharding import prepare
+from freerun.training.stream import Order, Stream
+
+
+class Trainer(ResumableTrainer):
+    """Trains a policy by a method; evaluates it free-running.
+
+    A run is one stream of examples (see `Order`) of as many updates as `args` asks for. The loss is
+    a mean over the target tokens of a whole update, so accumulation and the number of processes do
+    not change it. Checkpoints appear as a whole or not at all, and a resumed run goes on as if it
+    had never stopped.
+
+    Args:
+        model: a Hugging Face causal model or encoder-decoder, its directory or its id on the hub; a
+            PeftModel; or a policy, or the directory of one that freerun trained.
+        method: how it is trained, or the name of a method of `METHODS` with its usual settings.
+        args: transformers' settings.
+        processing_class: the tokenizer of the model, or the codec of a task; saved with the model.
+            Left out, the tokenizer or codec beside the model. Where the method needs a backspace
+            that it lacks, a copy of it has one, and the model gets it, too (see `add_backspace`).
+        train_dataset: what to train on: a Dataset of the datasets library or a list of mappings,
+            with the columns that `TextExamples` knows; or Examples of a task.
+        eval_dataset: what to evaluate on, likewise.
+        peft_config: a configuration of peft: adapters are trained in place of the model's weights.
+        task: knows the metrics of an evaluation; left out, outputs are compared with references
+            (see `Outputs`).
+        horizon: the updates that schedules are fitted to, after which they stay as they are; by
+            default all updates.
+        budget: the seconds of training after which to stop.
+        decoding: how to decode in evaluations.
+        optimizer_cls_and_kwargs: an optimiser and its settings, in place of that of `args`.
+        callbacks: what else to call.
+
+    Raises:
+        ValueError: where `args` asks for what this Trainer does not do, something is missing, or
+            model, method and data do not suit each other.
+        DataError: where rows cannot be used.
+        CheckpointError: where a model cannot be read.
+        MissingExtraError: where `peft_config` is given and peft is not installed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        method: Method | str,
+        args: TrainingArguments,
+        processing_class: Processing | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        *,
+        peft_config: Any = None,
+        task: Task | None = None,
+        horizon: int | None = None,
+        budget: float | None = None,
+        decoding: Decoding = GREEDY,
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        found = given(
+            model,
+            method,
+            processing_class,
+            train_dataset,
+            eval_dataset,
+            peft_config=peft_config,
+            task=task,
+            seed=args.seed,
+        )
+        check(args, found.train, found.dev, found.policy, decoding)
+        # One process drives one device; several are started by a launcher.
+        args._n_gpu = min(args.n_gpu, 1)
+        args.logging_nan_inf_filter = False
+        args.dataloader_pin_memory &= args.device.type == "cuda"
+        self.objective = Objective(found.policy, found.method)
+        self.task, self.decoding = found.task, decoding
+        self.meter = Meter(budget)
+        super().__init__(
+            model=self.objective,
+            args=args,
+            data_collator=_as_it_is,
+            train_dataset=Stream(found.train),
+            eval_dataset=found.dev,
+            processing_class=found.codec,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+        )
+        epoch = len(found.train) / self.get_total_train_batch_size(args)
+        if args.max_steps <= 0:
+            args.max_steps = math.ceil(args.num_train_epochs * epoch)
+        in_updates(args, epoch)
+        self.horizon = horizon or args.max_steps
+        self.remove_callback(PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
+        self._bars = [] if args.disable_tqdm else [ProgressBar(self.meter)]
+        for callback in (
+            self.meter,
+            Timekeeper(self.horizon),
+            LogWithEvaluation(),
+            *self._bars,
+            *callbacks,
+        ):
+            self.add_callback(callback)
+        self._checked = 0
+        self.control: TrainerControl
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator, and see that it shards parameters, if at all, as a policy needs."""
+        super().create_accelerator_and_postprocess()
+        prepare(self.accelerator, self.args)
+        self.is_fsdp_enabled = getattr(self.accelerator.state, "fsdp_plugin", None) is not None
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train (see `ResumableTrainer.train`)."""
+        try:
+            with left_alone(self.args.device):
+                return super().train(*args, **kwargs)
+        finally:
+            for bar in self._bars:
+                bar.stop()
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], Any]:
+        """The batches of an update; fetching them is part of training."""
+        self.meter.fetch()
+        return super().get_batch_samples(*args, **kwargs)
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, Tensor]], device: torch.device
+    ) -> Tensor | None:
+        """The target tokens of an update, over all its batches and ranks."""
+        if not batch_samples:
+            return None
+        count = torch.stack([batch["target_mask"].sum() for batch in batch_samples]).sum()
+        if self.args.world_size > 1:
+            count = self.accelerator.gather(count.to(device)).sum()
+        return count.to(device)
+
+    def _get_train_sampler(self, train_dataset: Stream | None = None) -> Order:
+        items = self.args.max_steps * self.get_total_train_batch_size(self.args)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return Order(len(self.train_dataset), items, seed)
+
+    def _get_collator_with_removed_columns(
+        self, data_collator: Any, description: Any = None
+    ) -> Any:
+        """Batches come ready made: there are no columns to remove."""
+        return data_collator
+
+    def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
+        """Not counted: the usual formula does not hold for roll-outs."""
+        return 0
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """The schedule of the learning rate, fitted to the horizon; then it stays where it is."""
+        scheduler = super().create_scheduler(self.horizon, optimizer)
+        if isinstance(scheduler, LambdaLR):
+            scheduler.lr_lambdas = [_until(rate, self.horizon) for rate in scheduler.lr_lambdas]
+        return scheduler
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the metrics of the method since the last time wherever there is a loss."""
+        if "loss" in logs:
+            logs |= self._method_metrics()
+        super().log(logs, start_time)
+
+    def _method_metrics(self) -> dict[str, float]:
+        """Means over target tokens, of all ranks."""
+        totals: dict[str, tuple[float, float]] = {}
+        for sums in gather_object([self.objective.drain()]):
+            for name, (total, count) in sums.items():
+                before = totals.get(name, (0.0, 0.0))
+                totals[name] = (before[0] + total, before[1] + count)
+        return {name: total / count for name, (total, count) in totals.items()}
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Tensor, grad_norm: Tensor | float | None, *args: Any, **kwargs: Any
+    ) -> None:
+        """Make sure that nothing is logged, evaluated or saved once the loss is not a number."""
+        control = self.control
+        due = control.should_log or control.should_evaluate or control.should_save
+        # To look at a number on a GPU is to wait for it.
+        if due or self.args.device.type == "cpu":
+            scaled = self.accelerator.scaler is not None
+            norm = 0.0 if grad_norm is None or scaled else float(grad_norm)
+            self._check_finite(float(tr_loss), norm)
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+
+    def _check_finite(self, loss: float, norm: float) -> None:
+        step, since = self.state.global_step, max(self._checked, self._initial_global_step)
+        self._checked = step
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        what = (
+            f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+        )
+        when = f"at update {step}" if step - since <= 1 else f"in updates {since + 1} to {step}"
+        raise FloatingPointError(
+            f"{what} {when}; lower the learning rate, clip gradients, or look at the data"
+        )
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: Any = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """The task's metrics of free-running outputs, and the teacher-forced loss, so called.
+
+        Args:
+            eval_dataset: what to evaluate on; by default what the Trainer was given.
+            ignore_keys: not looked at; transformers passes it.
+            metric_key_prefix: stands before the name of each metric.
+
+        Raises:
+            ValueError: where there is nothing to evaluate on.
+        """
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        if data is None:
+            raise ValueError("evaluation needs an eval_dataset")
+        examples = examples_of(data, self.processing_class, "eval_dataset")
+        written, loss = free_run(
+            self.model_wrapped, self.objective.model, examples, self.decoding, self.args
+        )
+        figures = self.task.score(self.processing_class, written.hypotheses, examples)
+        figures = {**figures, **written.metrics, "teacher_forced_loss": loss}
+        metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in figures.items()}
+        self.log({**metrics, "seconds": self.meter.seconds})
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _describe(self, folder: Path) -> None:
+        """Write the card: with the metrics of the model that is saved, where it was evaluated."""
+        update = self.state.global_step if self._kept is None else self._kept
+        entries = [entry for entry in self.state.log_history if entry["step"] == update]
+        metrics = {
+            name.removeprefix("eval_"): value
+            for entry in entries
+            for name, value in entry.items()
+            if name.startswith("eval_")
+        }
+        Card(
+            Path(self.args.output_dir).absolute().name,
+            self.objective.model,
+            self.objective.method,
+            self.task,
+            self.decoding,
+            self.args.to_dict(),
+            update,
+            metrics,
+        ).write(folder)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Not here: `freerun.evaluation` decodes and scores any examples.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("use freerun.evaluation.evaluate or outputs, or Trainer.evaluate")
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _until(rate: Any, horizon: int) -> Any:
+    return lambda step: rate(min(step, horizon))

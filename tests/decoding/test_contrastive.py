@@ -1,0 +1,154 @@
+"""Contrastive search: as a plain loop over the model's own forward passes."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from freerun.decoding import contrastive_search, greedy
+from freerun.decoding.loop import LOOK
+from tests.helpers import chain, close, tiny_policy, tiny_source, vocabulary
+from tests.models.erasing import erasing_policy
+from tests.models.models import text_source, tiny_adapted
+
+LENGTHS = (3, 1, 5, 2)
+LIMIT = 6
+KINDS = {"gpt2": True, "llama": False, "t5": True, "bart": False}
+
+
+@pytest.fixture(params=KINDS)
+def policy(request):
+    shared = KINDS[request.param]
+    return tiny_adapted(request.param, shared=shared, letters="abcd", limit=LIMIT)
+
+
+@pytest.fixture
+def source(policy):
+    return text_source(policy, LENGTHS, seed=1)
+
+
+def forward(policy, source, text):
+    """Last hidden states of all that one row reads, and the scores of what comes next."""
+    model, words = policy.model, policy.vocabulary
+    values = source.values[:, : int(source.lengths[0])]
+    values = values if policy.shared else values + words.size
+    if model.config.is_encoder_decoder:
+        read = torch.tensor([[words.bos, *text]])
+        found = model(input_ids=values, decoder_input_ids=read, output_hidden_states=True)
+        hidden = found.decoder_hidden_states[-1][0]
+    else:
+        start = [] if policy.shared else [words.bos]
+        read = torch.cat([values, torch.tensor([[*start, *text]]).long()], 1)
+        found = model(input_ids=read, output_hidden_states=True)
+        hidden = found.hidden_states[-1][0]
+    return hidden, found.logits[0, -1, : words.actions]
+
+
+def plain(policy, source, top_k, penalty):
+    """Tokens of one row, and their log-probability."""
+    tokens, total = [], 0.0
+    while len(tokens) < LIMIT and policy.vocabulary.eos not in tokens:
+        hidden, scores = forward(policy, source, tokens)
+        probabilities = scores.softmax(-1)
+        worth = {}
+        for token in probabilities.topk(top_k).indices.tolist():
+            after, _ = forward(policy, source, [*tokens, token])
+            alike = F.cosine_similarity(after[-1:], hidden).max()
+            worth[token] = float((1 - penalty) * probabilities[token] - penalty * alike)
+        tokens.append(max(worth, key=worth.get))
+        total += float(probabilities[tokens[-1]].log())
+    return tokens, total
+
+
+def written(decoded):
+    rows = zip(decoded.tokens.tolist(), decoded.lengths.tolist(), strict=True)
+    return [row[:length] for row, length in rows]
+
+
+@pytest.mark.parametrize(("top_k", "penalty", "look"), [(3, 0.6, 1), (4, 1.0, 4)])
+@torch.no_grad()
+def test_it_is_the_plain_loop(policy, source, top_k, penalty, look, monkeypatch):
+    monkeypatch.setitem(LOOK, "cpu", look)
+    decoded = contrastive_search(policy, source, top_k=top_k, penalty=penalty)
+    rows = [
+        plain(policy, source.select(torch.tensor([row])), top_k, penalty)
+        for row in range(len(LENGTHS))
+    ]
+    assert written(decoded) == [tokens for tokens, _ in rows]
+    close(decoded.log_probs, torch.tensor([total for _, total in rows]), 1e-3)
+    assert decoded.ended.tolist() == [t[-1] == policy.vocabulary.eos for t, _ in rows]
+    if penalty == 1:
+        assert written(decoded) != written(greedy(policy, source))
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 1, "penalty": 0.7}, {"top_k": 5, "penalty": 0.0}])
+def test_without_choice_or_penalty_it_is_greedy(policy, source, settings):
+    found, expected = contrastive_search(policy, source, **settings), greedy(policy, source)
+    assert written(found) == written(expected)
+    close(found.log_probs, expected.log_probs, 1e-5)
+
+
+def test_the_batch_changes_nothing(policy, source):
+    settings = {"top_k": 3, "penalty": 0.6}
+    every = contrastive_search(policy, source, **settings)
+    order = torch.tensor([2, 0, 3, 1])
+    turned = contrastive_search(policy, source.select(order), **settings)
+    assert written(turned) == [written(every)[i] for i in order]
+    alone = contrastive_search(policy, source.select(order[:1]), **settings)
+    assert written(alone) == [written(every)[2]]
+    limits = torch.tensor([1, 2, 6, 4])
+    bound = contrastive_search(policy, source, limit=limits, **settings)
+    cut = [row[:most] for row, most in zip(written(every), limits.tolist(), strict=True)]
+    assert written(bound) == cut
+
+
+@torch.no_grad()
+def test_the_last_position_of_a_model_is_written_at():
+    """What would be read beyond it cannot be compared: the likeliest is taken."""
+    policy = tiny_adapted("gpt2", n_positions=9, limit=20)
+    source = text_source(policy, (4, 2), seed=3)
+    limits = policy.limit(source)
+    assert limits.tolist() == [6, 8]
+    decoded = contrastive_search(policy, source, top_k=3, penalty=0.6)
+    assert decoded.log_probs.isfinite().all()
+    for row, tokens in enumerate(written(decoded)):
+        if len(tokens) == int(limits[row]):
+            alone = source.select(torch.tensor([row]))
+            alone = type(alone)(
+                alone.values[:, : alone.lengths[0]], alone.mask[:, : alone.lengths[0]]
+            )
+            assert tokens[-1] == int(forward(policy, alone, tokens[:-1])[1].argmax())
+
+
+def test_a_model_in_training_mode_is_left_so():
+    policy = tiny_adapted("gpt2", dropout=0.5, limit=5)
+    source = text_source(policy, LENGTHS)
+    expected = written(contrastive_search(policy, source, top_k=3, penalty=0.5))
+    policy.train()
+    assert written(contrastive_search(policy, source, top_k=3, penalty=0.5)) == expected
+    assert policy.model.training
+
+
+def test_what_cannot_be_done_is_refused():
+    policy = tiny_adapted("gpt2")
+    source = text_source(policy)
+    with pytest.raises(ValueError, match=r"^top_k is 0; it must be at least 1$"):
+        contrastive_search(policy, source, top_k=0, penalty=0.5)
+    with pytest.raises(ValueError, match=r"^penalty is 1.5; it must lie in \[0, 1\]$"):
+        contrastive_search(policy, source, top_k=2, penalty=1.5)
+    message = (
+        r"^contrastive search needs hidden states, and (RecurrentPolicy|Chain) tells none; "
+        r"Hugging Face models do$"
+    )
+    recurrent = tiny_policy(words=vocabulary(4))
+    with pytest.raises(ValueError, match=message):
+        contrastive_search(recurrent, tiny_source(recurrent), top_k=2, penalty=0.5)
+    steps = chain()
+    with pytest.raises(ValueError, match=message):
+        contrastive_search(steps, steps.source(0), top_k=2, penalty=0.5)
+    message = (
+        r"^contrastive search cannot withdraw tokens, and this vocabulary has a backspace: decode "
+        r"greedily or sample$"
+    )
+    erasing = erasing_policy("gpt2")
+    with pytest.raises(ValueError, match=message):
+        contrastive_search(erasing, text_source(erasing), top_k=2, penalty=0.5)

@@ -1,0 +1,234 @@
+"""Roll-in: against plain, slow twins that force every prefix from scratch.
+
+Of the defects known of other code, here: a row of not-a-number poisoning the batch
+(`test_a_row_of_not_a_number_is_alone_with_it`), roll-ins from dropped-out states
+(`tests/decoding/test_modes.py`), fused path unlike plain path (the twins).
+"""
+
+import pytest
+import torch
+
+from freerun.batch import Batch, Source
+from freerun.decoding import greedy, greedy_choice, sampled_choice
+from freerun.randomness import gumbel, uniform
+from freerun.relaxations import soft_argmax, soft_sample, straight_through
+from freerun.roll_in import learned, mixed, relaxed
+from tests.helpers import close, gradients, padded, single, tiny_batch, tiny_policy
+from tests.models.kinds import KINDS, policy_of
+from tests.twins import twin_mixed, twin_relaxed
+
+KINDS_HERE = range(0, len(KINDS), 9)  # every way to look at the source
+LENGTHS = {"lengths": (3, 1, 5, 2, 4), "targets": (5, 1, 3, 2, 4)}
+
+
+@pytest.fixture(params=KINDS_HERE, ids=str)
+def policy(request):
+    return policy_of(request.param)
+
+
+@pytest.fixture
+def batch(policy):
+    return tiny_batch(policy, **LENGTHS)
+
+
+def coins(batch, share):
+    """Cells that read an own token, at random: also first cells and cells past the target."""
+    cells = torch.arange(batch.mask.shape[1])
+    return uniform(round(share * 100), "own", batch.ids[:, None], cells) < share
+
+
+def choosers(batch):
+    def draw(scores, rows, cells):
+        return sampled_choice(scores.log_softmax(-1), 0, "draw", batch.ids[rows], cells)
+
+    return [lambda scores, rows, cells: greedy_choice(scores), draw]
+
+
+def relaxers(batch):
+    def noise(scores, rows, cells):
+        actions = torch.arange(scores.shape[-1])
+        return gumbel(0, "n", batch.ids[rows, None], cells[:, None], actions, dtype=scores.dtype)
+
+    def drawn(scores, rows, cells):
+        return soft_sample(scores, noise(scores, rows, cells), 0.7, top_k=2)
+
+    return [
+        lambda scores, rows, cells: soft_argmax(scores, 0.5),
+        lambda scores, rows, cells: straight_through(soft_argmax(scores, 2.0)),
+        drawn,
+    ]
+
+
+class Counting:
+    """A policy that counts the rows of every start and step."""
+
+    def __init__(self, policy):
+        self.policy, self.vocabulary = policy, policy.vocabulary
+        self.limit, self.force, self.embed = policy.limit, policy.force, policy.embed
+        self.starts, self.steps = [], []
+
+    def start(self, source):
+        self.starts.append(len(source.mask))
+        return self.policy.start(source)
+
+    def step(self, state, inputs):
+        self.steps.append(len(inputs))
+        return self.policy.step(state, inputs)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 1.0])
+@pytest.mark.parametrize("turn", [0, 1])
+def test_mixed_is_its_twin(policy, batch, share, turn):
+    own, choose = coins(batch, share), choosers(batch)[turn]
+    inputs = mixed(policy, batch, own, choose)
+    for row, expected in enumerate(twin_mixed(policy, batch, own, choose)):
+        assert inputs[row, : len(expected)].tolist() == expected
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("turn", [0, 1, 2])
+def test_relaxed_is_its_twin(policy, batch, share, turn):
+    """Its scores, and their gradient by every parameter."""
+    own, relax = coins(batch, share), relaxers(batch)[turn]
+    scores = relaxed(policy, batch, own, relax)
+    expected = twin_relaxed(policy, batch, own, relax)
+    close(scores, expected, 1e-11)
+    weights = torch.randn(scores.shape, dtype=scores.dtype)
+    found = gradients(policy, (scores * weights).sum())
+    close(found, gradients(policy, (expected * weights).sum()), 1e-9)
+
+
+def test_reference_roll_in_runs_nothing(policy, batch):
+    counting = Counting(policy)
+    nobody = torch.zeros_like(batch.mask)
+    nobody[:, 0] = True  # the first cell reads bos, whatever the coin
+    nobody |= ~batch.mask
+    inputs = mixed(counting, batch, nobody, choosers(batch)[0])
+    assert torch.equal(inputs, batch.inputs(policy.vocabulary.bos))
+    assert counting.starts == counting.steps == []
+
+
+def test_only_what_own_tokens_depend_on_is_run():
+    policy = tiny_policy(limit=5)
+    batch = tiny_batch(policy, **LENGTHS)
+    own = torch.zeros_like(batch.mask)
+    own[0, 3] = own[2, 1] = own[2, 2] = own[4, 1] = own[3, 4] = True  # the last is past its target
+    counting = Counting(policy)
+    mixed(counting, batch, own, choosers(batch)[0])
+    assert counting.starts == [3]
+    assert counting.steps == [3, 2, 1]
+
+
+def test_relaxed_rows_leave_when_their_target_ends():
+    policy = tiny_policy(limit=5)
+    batch = tiny_batch(policy, **LENGTHS)
+    counting = Counting(policy)
+    relaxed(counting, batch, batch.mask, relaxers(batch)[0])
+    assert counting.steps == [5, 4, 3, 2, 1]
+
+
+def test_coins_at_first_cells_and_past_the_target_do_nothing(policy, batch):
+    own = coins(batch, 0.5)
+    inside = own & batch.mask
+    inside[:, 0] = False
+    choose, relax = choosers(batch)[0], relaxers(batch)[0]
+    written = batch.mask
+    first, second = (mixed(policy, batch, coin, choose)[written] for coin in (own, inside))
+    assert torch.equal(first, second)
+    close(relaxed(policy, batch, own, relax), relaxed(policy, batch, inside, relax))
+
+
+def test_learned_roll_in_is_what_the_policy_writes():
+    policy = tiny_policy(4, eos=False, attention="additive", input_feeding=True)
+    batch = tiny_batch(policy, lengths=(3, 1, 5, 2))
+    inputs = learned(policy, batch, choosers(batch)[0])
+    written = greedy(policy, batch.source).tokens
+    start = torch.full_like(written[:, :1], policy.vocabulary.bos)
+    expected = torch.cat([start, written[:, :-1]], 1)
+    assert torch.equal(inputs[batch.mask], expected[batch.mask])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_hard_weights_are_tokens(policy, batch, share):
+    """With one-hot weights, relaxed scores are those of the tokens that mixed feeds."""
+    own = coins(batch, share)
+
+    def relax(scores, rows, cells):
+        return straight_through(soft_argmax(scores, 3.0))
+
+    inputs = mixed(policy, batch, own, choosers(batch)[0])
+    expected = policy.force(batch.source, inputs).logits(batch.mask)
+    close(relaxed(policy, batch, own, relax), expected)
+
+
+def test_scores_come_in_the_order_of_targets(policy, batch):
+    nobody = torch.zeros_like(batch.mask)
+    scores = relaxed(policy, batch, nobody, relaxers(batch)[0])
+    trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
+    close(scores, trace.logits(batch.mask))
+
+
+def test_mixed_has_no_gradient_and_relaxed_has(policy, batch):
+    own = torch.ones_like(batch.mask)
+    seen = []
+
+    def choose(scores, rows, cells):
+        seen.append(scores.requires_grad)
+        return greedy_choice(scores)
+
+    mixed(policy, batch, own, choose)
+    assert seen
+    assert not any(seen)
+    assert relaxed(policy, batch, own, relaxers(batch)[0]).requires_grad
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_the_batch_changes_nothing(policy, batch, turn):
+    """Padding, order, and a batch of one."""
+    order = torch.tensor([2, 0, 3, 1, 4])
+    rolled = []
+    singles = [single(batch, row) for row in range(5)]
+    for layout in (batch, batch.select(order), padded(batch, 0), *singles):
+        own = coins(layout, 0.6)
+        inputs = mixed(policy, layout, own, choosers(layout)[turn])
+        scores = relaxed(policy, layout, own, relaxers(layout)[2 * turn])
+        parts = scores.split(layout.lengths.tolist())
+        rows = [inputs[i, :length].tolist() for i, length in enumerate(layout.lengths.tolist())]
+        rolled.append(list(zip(rows, parts, strict=True)))
+    plain, shuffled, wide, *alone = rolled
+    for row in range(5):
+        tokens, scores = plain[row]
+        others = shuffled[order.tolist().index(row)], wide[row], alone[row][0]
+        for other_tokens, other_scores in others:
+            assert other_tokens == tokens
+            close(other_scores, scores)
+
+
+def test_a_row_of_not_a_number_is_alone_with_it():
+    policy = tiny_policy(4, eos=False, source="real", attention="general")
+    batch = tiny_batch(policy, lengths=(3, 4, 5, 2, 4))
+    values = batch.source.values.clone()
+    values[1] = float("nan")
+    poisoned = Batch(batch.ids, Source(values, batch.source.mask), batch.target, batch.mask)
+    others = torch.tensor([0, 2, 3, 4])
+    for choose in choosers(batch):
+        clean = learned(policy, batch, choose)
+        assert torch.equal(learned(policy, poisoned, choose)[others], clean[others])
+    for relax in relaxers(batch):
+        parts = relaxed(policy, poisoned, batch.mask, relax).split(batch.lengths.tolist())
+        clean = relaxed(policy, batch, batch.mask, relax).split(batch.lengths.tolist())
+        assert all(torch.equal(parts[row], clean[row]) for row in others)
+
+
+def test_choices_see_single_precision():
+    """A policy in half precision hands on scores that can be summed."""
+    policy, seen = tiny_policy().bfloat16(), []
+    batch = tiny_batch(policy, **LENGTHS)
+
+    def choose(scores, rows, cells):
+        seen.append(scores.dtype)
+        return scores.argmax(-1)
+
+    mixed(policy, batch, batch.mask, choose)
+    relaxed(policy, batch, batch.mask, lambda *given: choose(*given)[:, None] * 0 + given[0] * 0)
+    assert set(seen) == {torch.float32}

@@ -1,0 +1,210 @@
+"""Trajectories: roll-ins as long as whoever writes them makes them.
+
+Of the defects known of other code, here: a learned roll-in that lengthens every sentence to the
+longest of its batch (`test_a_learned_roll_in_is_as_long_as_its_sentence`).
+"""
+
+import pytest
+import torch
+
+from freerun.batch import Source
+from freerun.decoding import greedy
+from freerun.roll_out import learned_trajectories, mixed_trajectories, reference_trajectories
+from tests.helpers import chain, single, tiny_batch, tiny_policy
+
+POLICIES = [
+    {"limit": 7},
+    {"attention": "additive", "input_feeding": True, "cell": "lstm", "limit": 7},
+    {"eos": False, "attention": "aligned", "source": "real", "layers": 2},
+]
+
+
+@pytest.fixture(params=POLICIES, ids=str)
+def policy(request):
+    return tiny_policy(4, **request.param)
+
+
+@pytest.fixture
+def batch(policy):
+    return tiny_batch(policy, lengths=(3, 1, 5, 2, 4), targets=(5, 1, 3, 2, 4))
+
+
+@pytest.fixture
+def limit(policy, batch):
+    if policy.vocabulary.eos is None:
+        return batch.lengths
+    return torch.tensor([7, 2, 4, 1, 6])
+
+
+def rows_of(found):
+    """What is written in each row."""
+    rows = zip(found.tokens.tolist(), found.lengths.tolist(), strict=True)
+    return [row[:length] for row, length in rows]
+
+
+def alone(policy, batch, limit, row):
+    """What the policy writes for one sentence that is alone in its batch."""
+    return greedy(policy, single(batch, row).source, limit=limit[row : row + 1]).tokens[0].tolist()
+
+
+def check_shape(found, policy):
+    """As wide as the longest row, with the cells at the left, and nothing but padding after."""
+    assert found.tokens.shape == found.mask.shape == found.greedy.shape
+    assert found.tokens.shape[1] == int(found.lengths.max())
+    cells = torch.arange(found.mask.shape[1])
+    assert torch.equal(found.mask, cells < found.lengths[:, None])
+    assert bool((found.tokens[~found.mask] == policy.vocabulary.pad).all())
+    assert not (found.greedy & ~found.mask).any()
+
+
+def test_a_reference_roll_in_is_the_target(policy, batch):
+    found = reference_trajectories(batch)
+    assert torch.equal(found.tokens, batch.target)
+    assert torch.equal(found.mask, batch.mask)
+    assert torch.equal(found.lengths, batch.lengths)
+    assert not found.greedy.any()
+    bos = policy.vocabulary.bos
+    assert torch.equal(found.inputs(bos), batch.inputs(bos))
+
+
+def test_a_learned_roll_in_is_what_the_policy_writes(policy, batch, limit):
+    found = learned_trajectories(policy, batch, torch.ones(5, dtype=torch.bool), limit)
+    assert rows_of(found) == [alone(policy, batch, limit, row) for row in range(5)]
+    assert torch.equal(found.greedy, found.mask)
+    check_shape(found, policy)
+
+
+def test_a_learned_roll_in_is_as_long_as_its_sentence():
+    """Its cells are not those of the longest; and where there is no eos, none is written."""
+    policy = tiny_policy(4, eos=False)
+    batch = tiny_batch(policy, lengths=(3, 1, 14, 2, 4))
+    found = learned_trajectories(policy, batch, torch.ones(5, dtype=torch.bool), batch.lengths)
+    assert found.lengths.tolist() == [3, 1, 14, 2, 4]
+    assert int(found.mask.sum()) == 24
+    assert int(found.tokens[found.mask].max()) < policy.vocabulary.actions
+
+
+def test_a_roll_in_of_some_sentences_leaves_the_others_their_targets(policy, batch, limit):
+    own = torch.tensor([False, True, False, True, True])
+    found = learned_trajectories(policy, batch, own, limit)
+    for row, written in enumerate(rows_of(found)):
+        target = single(batch, row).target[0].tolist()
+        assert written == (alone(policy, batch, limit, row) if own[row] else target)
+    assert torch.equal(found.greedy, found.mask & own[:, None])
+    check_shape(found, policy)
+
+
+def test_nobody_rolls_in(policy, batch, limit):
+    found = learned_trajectories(policy, batch, torch.zeros(5, dtype=torch.bool), limit)
+    assert rows_of(found) == rows_of(reference_trajectories(batch))
+    assert not found.greedy.any()
+
+
+def test_a_sentence_that_never_ends_has_its_limit():
+    table = torch.zeros(1, 4, 3, dtype=torch.float64)
+    table[..., 0] = 1
+    policy = chain(3, limit=50)
+    policy.table = table
+    batch = tiny_batch(tiny_policy(3), lengths=(1,), targets=(2,))
+    batch = type(batch)(batch.ids, policy.source(0), batch.target, batch.mask)
+    for limit in (1, 2, 9):
+        own = torch.ones(1, dtype=torch.bool)
+        found = learned_trajectories(policy, batch, own, torch.tensor([limit]))
+        assert rows_of(found) == [[0] * limit]
+        assert found.greedy.all()
+
+
+def plain_mixed(policy, batch, own, limit, reference):
+    """Rows of a mixed roll-in and who wrote each cell, one token after the other."""
+    found = []
+    for row in range(len(limit)):
+        source, tokens = single(batch, row).source, []
+        while len(tokens) < limit[row] and policy.vocabulary.eos not in tokens:
+            if own[row, len(tokens)]:
+                inputs = torch.tensor([[policy.vocabulary.bos, *tokens]])
+                last = torch.zeros_like(inputs, dtype=torch.bool)
+                last[0, -1] = True
+                tokens.append(int(policy.force(source, inputs).logits(last).argmax()))
+            else:
+                tokens.append(reference(tokens, row))
+        found.append(tokens)
+    return found
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
+def test_a_mixed_roll_in_is_written_cell_by_cell(policy, batch, limit, share):
+    generator = torch.Generator().manual_seed(int(10 * share))
+    own = torch.rand(5, int(limit.max()) + 2, generator=generator) < share
+    asked = []
+
+    def teach(prefix, row):
+        """A token that tells the prefix and the row."""
+        return (sum(prefix) + 2 * len(prefix) + row) % policy.vocabulary.actions
+
+    def reference(prefixes, lengths, rows):
+        pairs = zip(prefixes.tolist(), lengths.tolist(), rows.tolist(), strict=True)
+        asked.extend((prefix[:length], row) for prefix, length, row in pairs)
+        return torch.tensor([teach(*pair) for pair in asked[-len(rows) :]])
+
+    found = mixed_trajectories(policy, batch, own, limit, reference)
+    assert rows_of(found) == plain_mixed(policy, batch, own, limit, teach)
+    check_shape(found, policy)
+    for row, length in enumerate(found.lengths.tolist()):
+        whose = own[row, :length].tolist()
+        expected = [all(whose[cell + 1 :]) for cell in range(length)]
+        assert found.greedy[row, :length].tolist() == expected
+        # Asked where it writes; rows that have ended may still be asked for nothing.
+        taught = [cell for cell in range(length) if not whose[cell]]
+        assert {len(p) for p, r in asked if r == row and len(p) < length} == set(taught)
+
+
+def test_inputs_are_bos_and_what_was_written_before(policy, batch, limit):
+    found = learned_trajectories(policy, batch, torch.ones(5, dtype=torch.bool), limit)
+    inputs = found.inputs(policy.vocabulary.bos)
+    assert bool((inputs[:, 0] == policy.vocabulary.bos).all())
+    assert torch.equal(inputs[:, 1:], found.tokens[:, :-1])
+
+
+def makers(policy, batch, limit):
+    """Learned and mixed roll-ins."""
+    own = torch.ones(5, int(limit.max()), dtype=torch.bool)
+    own[:, 1] = False
+
+    def reference(prefixes, lengths, rows):
+        assert not policy.training
+        return torch.zeros_like(rows)
+
+    return (
+        learned_trajectories(policy, batch, own[:, 0], limit),
+        mixed_trajectories(policy, batch, own, limit, reference),
+    )
+
+
+def test_roll_ins_are_written_without_dropout_and_modes_come_back(batch, limit, policy):
+    settings = {**policy.config.to_dict()}
+    dropping = tiny_policy(
+        4,
+        eos=policy.vocabulary.eos is not None,
+        source="real" if policy.config.features else "tokens",
+        dropout=0.5,
+        **{name: settings[name] for name in ("attention", "input_feeding", "cell", "layers")},
+    )
+    dropping.load_state_dict(policy.state_dict())
+    plain = makers(policy, batch, limit)
+    dropping.train()
+    for found, expected in zip(makers(dropping, batch, limit), plain, strict=True):
+        assert rows_of(found) == rows_of(expected)
+    assert all(module.training for module in dropping.modules())
+
+
+def test_a_row_of_not_a_number_is_alone_with_it():
+    policy = tiny_policy(4, eos=False, source="real", attention="additive")
+    batch = tiny_batch(policy, lengths=(3, 1, 5, 2, 4))
+    values = batch.source.values.clone()
+    values[1] = float("nan")
+    poisoned = type(batch)(batch.ids, Source(values, batch.source.mask), batch.target, batch.mask)
+    clean, found = makers(policy, batch, batch.lengths), makers(policy, poisoned, batch.lengths)
+    for one, other in zip(clean, found, strict=True):
+        assert [r for i, r in enumerate(rows_of(one)) if i != 1] == [
+            r for i, r in enumerate(rows_of(other)) if i != 1
+        ]

@@ -1,0 +1,305 @@
+"""Which Hugging Face models become policies, and which are refused, by name of what differs."""
+
+import peft
+import pytest
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+)
+
+from freerun.batch import Source
+from freerun.models import CausalPolicy, Seq2SeqPolicy
+from freerun.models.huggingface import adapt
+from tests.helpers import close, gradients
+from tests.models.models import (
+    ARCHITECTURES,
+    DECODER,
+    plain_scores,
+    text_batch,
+    text_source,
+    tiny_adapted,
+    tiny_model,
+    words_of,
+)
+
+
+def adapted(model, **settings):
+    return adapt(model, words_of("llama"), limit=5, **settings)
+
+
+def broken(name, change, **settings):
+    """A tiny model whose decoder is called in another way than it was asked to be."""
+    model = tiny_model(name, **settings)
+    decoder = model.get_decoder()
+    forward = decoder.forward
+
+    def called(*args, **kwargs):
+        return forward(*args, **change(kwargs))
+
+    decoder.forward = called
+    return model
+
+
+def without(*names):
+    return lambda given: {name: value for name, value in given.items() if name not in names}
+
+
+# The probe
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_model_that_ignores_positions_is_refused(name):
+    """It counts slots instead, of which rows have different numbers."""
+    model = broken(name, without("position_ids"))
+    kind = type(model).__name__
+    with pytest.raises(ValueError, match=rf"^{kind} cannot be used: of .*, its scores differ from"):
+        adapted(model)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "bart"])
+def test_a_model_that_ignores_masks_is_refused(name):
+    """It looks at padding. (Relative positions alone would not tell.)"""
+    model = broken(name, without("attention_mask", "encoder_attention_mask"))
+    with pytest.raises(ValueError, match=r"cannot be used: of .*, its scores differ from"):
+        adapted(model)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", "bart"])
+def test_a_model_that_ignores_its_cache_is_refused(name):
+    model = broken(name, lambda given: given | {"past_key_values": None})
+    with pytest.raises(ValueError, match=r"cannot be used: .* with a cache \(IndexError"):
+        adapted(model)
+
+
+class Shifted(LlamaForCausalLM):
+    """Adds to its scores something that depends on the number of slots."""
+
+    def forward(self, *args, **kwargs):
+        found = super().forward(*args, **kwargs)
+        found.logits = found.logits * (1 + found.logits.shape[1])
+        return found
+
+
+class Doubled(LlamaForCausalLM):
+    """Does something to its scores that its configuration does not name."""
+
+    def forward(self, *args, **kwargs):
+        found = super().forward(*args, **kwargs)
+        found.logits = 2 * found.logits
+        return found
+
+
+@pytest.mark.parametrize("kind", [Shifted, Doubled])
+def test_a_model_that_does_more_than_it_says_is_refused(kind):
+    model = kind(LlamaConfig(vocab_size=16, **DECODER)).double().eval()
+    message = rf"^{kind.__name__} cannot be used: of rows of different lengths, its scores differ"
+    with pytest.raises(ValueError, match=message):
+        adapted(model)
+
+
+def test_a_model_that_sees_what_follows_is_refused():
+    """As encoders do that are loaded as causal models."""
+    model = tiny_model("llama", attention="eager")
+    for layer in model.model.layers:
+        forward = layer.self_attn.forward
+
+        def called(*args, forward=forward, **kwargs):
+            mask = kwargs.get("attention_mask")
+            return forward(*args, **kwargs | {"attention_mask": mask if mask is None else 0 * mask})
+
+        layer.self_attn.forward = called
+    with pytest.raises(ValueError, match=r"cannot be used: of .*, its scores differ"):
+        adapted(model)
+
+
+def test_a_model_without_keys_and_values_is_refused():
+    """Its state is a sum over all it has read, which cannot be taken apart."""
+    config = MambaConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1, state_size=4)
+    model = MambaForCausalLM(config).eval()
+    with pytest.raises(ValueError, match=r"^MambaForCausalLM cannot be used: "):
+        adapted(model)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_angles_that_depend_on_the_longest_row_are_kept_as_they_are(kind):
+    """Else a long row would change the scores of a short one beside it."""
+    bound = 12
+    scaling = {"rope_type": kind, "factor": 2.0, "rope_theta": 10000.0}
+    if kind == "longrope":
+        scaling |= {"short_factor": [1.0] * 2, "long_factor": [2.0] * 2}
+        scaling |= {"original_max_position_embeddings": bound}
+    config = LlamaConfig(
+        vocab_size=16, **DECODER | {"rope_parameters": scaling, "max_position_embeddings": bound}
+    )
+    policy = adapted(LlamaForCausalLM(config).double().eval(), shared=True)
+    source, long = text_source(policy, (3, 2)), text_source(policy, (3, bound))
+    assert policy.limit(source).tolist() == [5, 5]
+    assert policy.limit(long).tolist() == [5, 1]
+    inputs = torch.full((2, 1), 2)
+    everywhere = torch.ones_like(inputs, dtype=torch.bool)
+    found = [policy.force(some, inputs).logits(everywhere)[0] for some in (source, long)]
+    first = source.select(torch.tensor([0]))
+    expected = plain_scores(policy, first, inputs[:1])[0]
+    for scores in found:
+        close(scores, expected, 2e-5)
+    more = text_source(policy, (3, bound + 1))
+    for run in (policy.limit, policy.start):
+        with pytest.raises(
+            ValueError, match=f"row 1 has {bound + 1} tokens, .* of the {bound} pos"
+        ):
+            run(more)
+    with pytest.raises(
+        ValueError, match=f"row 1 is longer than the {bound} positions of the model"
+    ):
+        policy.force(more, inputs).logits(everywhere)
+
+
+def test_a_row_of_not_a_number_is_refused():
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.lm_head.weight[3] = torch.nan
+    with pytest.raises(ValueError, match="cannot be used"):
+        adapted(model)
+
+
+# What is asked of the vocabulary
+
+
+@pytest.mark.parametrize("name", ["llama", "bart"])
+def test_fewer_tokens_than_the_vocabulary_are_refused(name):
+    message = r"^the model has 12 tokens, fewer than the 13 of the vocabulary; see resize_token_em"
+    with pytest.raises(ValueError, match=message):
+        adapted(tiny_model(name, rows=12))
+    adapted(tiny_model(name, rows=13))
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(limit):
+    with pytest.raises(ValueError, match=rf"^limit is {limit}; it must be at least 1$"):
+        adapt(tiny_model("gpt2"), words_of("gpt2"), limit=limit)
+
+
+def test_the_kind_of_policy_follows_the_configuration():
+    assert type(adapted(tiny_model("gpt2"))) is CausalPolicy
+    assert type(adapted(tiny_model("t5"))) is Seq2SeqPolicy
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("name", ["gpt2", "t5"])
+def test_sources_that_are_no_tokens_are_refused(name, shared):
+    policy = tiny_adapted(name, shared=shared)
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    for values in (torch.rand(2, 3, 4), torch.ones(2, 3, 2, dtype=torch.long)):
+        with pytest.raises(ValueError, match=r"reads tokens, one at each position of the source$"):
+            policy.start(Source(values, mask))
+
+
+# What adapting leaves as it is
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bart"])
+def test_adapting_changes_nothing(name):
+    """Neither modes nor weights, gradients, chance, or what the model gives."""
+    model = tiny_model(name, dropout=0.5).train()
+    list(model.modules())[5].eval()
+    modes = [module.training for module in model.modules()]
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    cache, chance = model.config.use_cache, torch.random.get_rng_state()
+    policy = adapted(model)
+    assert torch.equal(torch.random.get_rng_state(), chance)
+    assert [module.training for module in model.modules()] == modes
+    assert policy.model is model
+    assert model.config.use_cache == cache
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    policy.eval()
+    source, inputs = text_source(policy, (3,)), torch.tensor([[2, 5, 6]])
+    before = plain_scores(policy, source, inputs)
+    policy.force(source, inputs).logits(torch.ones_like(inputs, dtype=torch.bool))
+    policy.step(policy.start(source), inputs[:, 0])
+    assert torch.equal(plain_scores(policy, source, inputs), before)
+
+
+def test_an_adapted_model_may_be_adapted_again():
+    model = tiny_model("bart")
+    first, second = adapted(model), adapted(model)
+    batch = text_batch(first)
+    inputs = batch.inputs(first.vocabulary.bos)
+    found = [policy.force(batch.source, inputs).logits(batch.mask) for policy in (first, second)]
+    assert torch.equal(*found)
+
+
+# Adapters
+
+
+# Which peft does not yet know of.
+DEPRECATED = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+LORA = {"r": 2, "lora_alpha": 8, "lora_dropout": 0.0}
+TARGETS = {"gpt2": ["c_attn"], "llama": ["q_proj", "v_proj"], "t5": ["q", "v"], "bart": ["q_proj"]}
+
+
+def lora(name, *, dropout=0.0):
+    """A tiny model with adapters that do something."""
+    task = "CAUSAL_LM" if ARCHITECTURES[name].causal else "SEQ_2_SEQ_LM"
+    settings = LORA | {"lora_dropout": dropout, "fan_in_fan_out": name == "gpt2"}
+    config = peft.LoraConfig(task_type=task, target_modules=TARGETS[name], **settings)
+    model = peft.get_peft_model(tiny_model(name), config).double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "lora_" in key:
+                parameter.normal_(0, 0.5, generator=generator)
+    return model.eval()
+
+
+def forced(policy, batch):
+    return policy.force(batch.source, batch.inputs(policy.vocabulary.bos)).logits(batch.mask)
+
+
+@DEPRECATED
+@pytest.mark.parametrize("name", list(TARGETS))
+def test_lora(name):
+    """It is in the scores; it alone is trained; merged into the weights, it scores the same."""
+    base = adapt(tiny_model(name), words_of(name), limit=5)
+    policy = adapt(lora(name), words_of(name), limit=5)
+    batch, tolerance = text_batch(policy), ARCHITECTURES[name].tolerance
+    scores = forced(policy, batch)
+    assert not torch.allclose(scores, forced(base, batch), atol=0.1)
+    found = gradients(policy, scores.square().sum())
+    assert found
+    assert all("lora_" in key for key in found)
+    assert all(bool(gradient.any()) for gradient in found.values())
+    state, steps = policy.start(batch.source), []
+    for tokens in batch.inputs(policy.vocabulary.bos).T:
+        step, state = policy.step(state, tokens)
+        steps.append(step)
+    close(torch.stack(steps, 1)[batch.mask], scores, tolerance)
+    merged = policy.model.merge_and_unload()
+    close(forced(adapt(merged, words_of(name), limit=5), batch), scores, tolerance)
+
+
+@DEPRECATED
+def test_adapters_are_saved_alone(tmp_path):
+    policy = adapt(lora("gpt2"), words_of("gpt2"), limit=5)
+    policy.save_pretrained(str(tmp_path))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= names
+    assert "model.safetensors" not in names
+    loaded = peft.PeftModel.from_pretrained(tiny_model("gpt2"), str(tmp_path)).eval()
+    batch = text_batch(policy)
+    again = adapt(loaded, words_of("gpt2"), limit=5)
+    close(forced(again, batch), forced(policy, batch), 1e-6)
+
+
+@DEPRECATED
+@pytest.mark.parametrize("kind", [peft.PromptTuningConfig, peft.PrefixTuningConfig])
+def test_learnt_prompts_are_refused(kind):
+    config = kind(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    model = peft.get_peft_model(tiny_model("gpt2", dtype=torch.float32), config)
+    with pytest.raises(
+        ValueError, match=r"^adapters that learn a prompt cannot be used; LoRA can$"
+    ):
+        adapted(model)

@@ -1,0 +1,123 @@
+"""Methods by name, from text and from YAML."""
+
+import pytest
+
+from freerun.methods import MLE, DifferentiableScheduledSampling, ScheduledSampling
+from freerun.settings import SettingError
+from freerun.study import method_of, methods_of
+from freerun.study.specs import folder_of
+
+KNOWN = (
+    "mle, scheduled_sampling, differentiable_scheduled_sampling, searnn, behaviour_cloning, "
+    "sequence_match, unlikelihood"
+)
+LINEAR = ScheduledSampling(schedule="linear", k=0.9)
+
+
+@pytest.mark.parametrize(
+    ("spec", "method"),
+    [
+        ("mle", MLE()),
+        ("mle:", MLE()),
+        ("scheduled_sampling:schedule=linear,k=0.9", LINEAR),
+        (" scheduled_sampling : schedule = linear , k = 0.9 ", LINEAR),
+        ("differentiable_scheduled_sampling:top_k=3,straight_through=true,alpha_end=null",
+         DifferentiableScheduledSampling(top_k=3, straight_through=True)),
+    ],
+)  # fmt: skip
+def test_text_names_a_method_and_its_settings(spec, method):
+    assert method_of(spec) == method
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("scheduled_samplin", "unknown method 'scheduled_samplin'; did you mean "
+         "'scheduled_sampling'?"),
+        ("xyz", f"unknown method 'xyz'; known are {KNOWN}"),
+        ("", f"unknown method ''; known are {KNOWN}"),
+        ("mle:smoothing=1", "method 'mle:smoothing=1': unknown setting 'smoothing'; did you mean "
+         "'label_smoothing'?"),
+        ("scheduled_sampling:k", "'scheduled_sampling:k': 'k' has no value; write it as in "
+         "'scheduled_sampling:schedule=linear,k=0.9'"),
+        ("scheduled_sampling:k=1,k=2", "'scheduled_sampling:k=1,k=2': k is set twice"),
+        ("scheduled_sampling:k=x", "method 'scheduled_sampling:k=x': k is 'x'; it must be a number "
+         "or null"),
+        ("scheduled_sampling:floor=2", "method 'scheduled_sampling:floor=2': floor is 2.0; it must "
+         "lie in [0, 1]"),
+        ("scheduled_sampling:schedule=liner", "method 'scheduled_sampling:schedule=liner': "
+         "schedule is 'liner'; it must be one of linear, exponential, inverse_sigmoid, constant"),
+    ],
+)  # fmt: skip
+def test_wrong_text_is_refused(spec, message):
+    with pytest.raises(SettingError) as caught:
+        method_of(spec)
+    assert str(caught.value) == message
+
+
+def test_texts_are_the_names_of_their_variants():
+    linear = "scheduled_sampling:schedule=linear,k=0.9"
+    assert methods_of(["mle", linear]) == {"mle": MLE(), linear: LINEAR}
+    assert methods_of("mle") == {"mle": MLE()}
+
+
+def test_mappings_name_variants():
+    assert methods_of(
+        {
+            "mle": None,
+            "scheduled_sampling": {"schedule": "linear", "k": 0.9},
+            "steep": {"scheduled_sampling": {"schedule": "exponential", "k": 0.5}},
+            "plain": {"scheduled_sampling": None},
+            "sharp": "differentiable_scheduled_sampling:alpha=10",
+            "own": LINEAR,
+        }
+    ) == {
+        "mle": MLE(),
+        "scheduled_sampling": LINEAR,
+        "steep": ScheduledSampling(schedule="exponential", k=0.5),
+        "plain": ScheduledSampling(),
+        "sharp": DifferentiableScheduledSampling(alpha=10.0),
+        "own": LINEAR,
+    }
+
+
+def test_a_list_may_mix_texts_and_mappings():
+    given = ["mle", {"linear": {"scheduled_sampling": {"schedule": "linear", "k": 0.9}}}]
+    assert methods_of(given) == {"mle": MLE(), "linear": LINEAR}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], f"no method is named; known are {KNOWN}"),
+        (["mle", "mle"], "'mle' is named twice; each variant needs its own name"),
+        ({"foo": {}}, f"unknown method 'foo'; known are {KNOWN}"),
+        ({"foo": {"schduled_sampling": {}}}, "foo: unknown method 'schduled_sampling'; did you "
+         "mean 'scheduled_sampling'?"),
+        ({"foo": {"mle": 3}}, "foo: mle is 3; it must be a mapping of settings"),
+        ({"foo": {"mle": {"smoothing": 3}}}, "method 'foo': unknown setting 'smoothing'; did you "
+         "mean 'label_smoothing'?"),
+        ({"mle": 3}, "mle is 3; it must be a mapping of settings"),
+        ([3], "3 is no method; name one as in 'scheduled_sampling:schedule=linear,k=0.9'"),
+        ({"a/b": "mle", "a-b": "mle"}, "'a/b' and 'a-b' would share the folder 'a-b'; choose "
+         "another name"),
+    ],
+)  # fmt: skip
+def test_wrong_variants_are_refused(given, message):
+    with pytest.raises(SettingError) as caught:
+        methods_of(given)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("mle", "mle"),
+        ("scheduled_sampling:schedule=linear,k=0.9", "scheduled_sampling-schedule=linear,k=0.9"),
+        ("../up", "-.-up"),
+        ("..", "-."),
+        ("DSS (α = 10)", "DSS--α-=-10-"),
+    ],
+)
+def test_folders_stay_inside_the_output(name, folder):
+    assert folder_of(name) == folder

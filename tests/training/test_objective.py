@@ -1,0 +1,130 @@
+"""Policy and method as one module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from freerun.decoding import greedy
+from freerun.evaluation import Decoding, teacher_forced_total
+from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Outcome
+from freerun.models.settings import RecurrentSettings
+from freerun.training import Objective
+from tests.training.tiny_task import Strings, Tiny
+
+DATA = Tiny().load()
+
+
+def policy(**settings):
+    return RecurrentSettings(hidden_size=8, embedding_size=8, **settings).build(DATA.codec)
+
+
+@dataclass
+class Critic:
+    """A method with a trained part and a frozen one, and metrics that are weighted by tokens."""
+
+    name: ClassVar[str] = "critic"
+    paper: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    values: list[float] = field(default_factory=list)
+
+    def parts(self, policy):
+        self.critic = nn.Linear(3, 1)
+        return {"critic": self.critic}
+
+    def frozen(self, policy):
+        self.target = nn.Sequential(nn.Linear(3, 1), nn.Dropout())
+        return {"target": self.target}
+
+    def loss(self, policy, batch, clock):
+        metrics = {"value": torch.tensor(self.values.pop(0))} if self.values else {}
+        return Outcome(self.critic.weight.sum() * 2.0, batch.mask.sum(), metrics)
+
+
+def test_the_loss_is_the_sum_over_the_tokens_of_the_update():
+    objective, batch = Objective(policy(), MLE()), DATA.train.batch(range(5))
+    total = MLE().loss(objective.model, batch, Clock()).total
+    for items, expected in ((None, int(batch.mask.sum())), (40, 40), (torch.tensor(7), 7)):
+        loss = objective(**batch.tensors(), num_items_in_batch=items)["loss"]
+        torch.testing.assert_close(loss, total / expected)
+
+
+def test_the_method_reads_the_clock():
+    method = DifferentiableScheduledSampling(alpha=1.0, alpha_end=100.0)
+    objective = Objective(policy(), method)
+    objective.clock = Clock(step=50, total=100)
+    objective(**DATA.train.batch(range(5)).tensors())
+    total, count = objective.drain()["alpha"]
+    assert total / count == pytest.approx(10)
+
+
+def test_decoding_is_free_running_without_gradient_or_dropout():
+    objective, batch = Objective(policy(dropout=0.5), MLE()), DATA.train.batch(range(9))
+    found = objective(**batch.tensors(), decoding=Decoding())
+    assert torch.equal(found["decoded"].tokens, greedy(objective.model, batch.source).tokens)
+    expected = teacher_forced_total(objective.model.eval(), batch).detach()
+    assert float(found["teacher_forced"]) == pytest.approx(float(expected))
+    assert not found["teacher_forced"].requires_grad
+    beam = objective(**batch.tensors(), decoding=Decoding(beam=3))["decoded"]
+    assert (beam.log_probs >= found["decoded"].log_probs - 1e-5).all()
+
+
+def test_an_example_without_target_tokens_is_an_error():
+    objective = Objective(policy(), MLE())
+    tensors = Strings(((0, 1), (2,), (3, 3)), None, []).batch([2, 1]).tensors()
+    tensors["target_mask"][1] = False
+    message = (
+        r"^example 1 has no target tokens, so there is nothing to learn from it; "
+        r"leave it out of the data$"
+    )
+    with pytest.raises(ValueError, match=message):
+        objective(**tensors)
+
+
+def test_parts_are_trained_and_frozen_modules_are_not():
+    objective = Objective(policy(), Critic())
+    objective(**DATA.train.batch([0]).tensors())["loss"].backward()
+    names = {name for name, parameter in objective.named_parameters() if parameter.requires_grad}
+    assert {"parts.critic.weight", "parts.critic.bias"} <= names
+    assert not any(name.startswith("frozen") for name in names)
+    assert objective.parts["critic"].weight.grad is not None
+    objective.train()
+    assert objective.model.training
+    assert objective.parts["critic"].training
+    assert not objective.frozen["target"].training
+
+
+def test_metrics_are_weighted_by_tokens():
+    objective = Objective(policy(), Critic(values=[1.0, 4.0]))
+    # Two tokens with eos, then three, then a batch that tells nothing.
+    examples = Strings(((0,), (0, 1)), 4, [])
+    for numbers in ([0], [1], [0, 1]):
+        objective(**examples.batch(numbers).tensors())
+    assert objective.drain() == {"value": (1.0 * 2 + 4.0 * 3, 5.0)}
+    assert objective.drain() == {}
+
+
+def test_the_configuration_is_a_copy():
+    model = policy()
+    objective = Objective(model, MLE())
+    objective.config.use_cache = False
+    assert objective.config.hidden_size == 8
+    assert not hasattr(model.config, "use_cache")
+
+
+def test_what_transformers_asks_of_a_model_is_the_policys():
+    model = policy()
+    model._no_split_modules = ["Decoder"]
+    objective = Objective(model, MLE())
+    assert objective.accepts_loss_kwargs
+    assert objective._no_split_modules == ["Decoder"]
+    assert objective.main_input_name == "source"
+    assert objective.device == model.device
+    with pytest.raises(ValueError, match="does not support activation checkpointing"):
+        objective.activation_checkpointing_enable()
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = objective.nonsense

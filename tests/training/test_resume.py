@@ -1,0 +1,89 @@
+"""Runs that are cut short, at any moment, end as if they had not been."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+
+import pytest
+
+from tests.training.children import CONTEXT, SEARCH, alone, cramped, fused
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    output = tmp_path_factory.mktemp("whole") / "run"
+    count = CONTEXT.Value("i", 0)
+    assert alone(fused, str(output), None, count) == 0
+    record = json.loads((output / "freerun.json").read_text())
+    assert (record["updates"], record["best_update"]) == (15, 9)
+    return output, count.value
+
+
+def outcome(output):
+    record = json.loads((output / "freerun.json").read_text())
+    for point in (record, *record["curve"]):
+        del point["seconds"]
+    del record["seconds_per_update"]
+    return record, (output / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_at_random_moments_and_resumed_is_the_same_to_the_bit(uninterrupted, tmp_path, seed):
+    whole, events = uninterrupted
+    rng, output = random.Random(seed), tmp_path / "run"
+    codes = [
+        alone(fused, str(output), rng.randint(1, events * 2 // 3), CONTEXT.Value("i", 0))
+        for _ in range(2)
+    ]
+    assert codes[0] == KILLED
+    assert alone(fused, str(output), None, CONTEXT.Value("i", 0)) == 0
+    assert outcome(output) == outcome(whole)
+    assert not list(output.glob(".*"))
+
+
+def test_a_search_is_resumed_to_the_bit(tmp_path):
+    """With dropout, mixed roll-in and roll-out, samples, and chosen cells and tokens."""
+    whole, cut, count = tmp_path / "whole", tmp_path / "cut", CONTEXT.Value("i", 0)
+    assert alone(fused, str(whole), None, count, SEARCH) == 0
+    for event in (count.value // 3, count.value // 4):
+        assert alone(fused, str(cut), event, CONTEXT.Value("i", 0), SEARCH) == KILLED
+    assert alone(fused, str(cut), None, CONTEXT.Value("i", 0), SEARCH) == 0
+    assert outcome(cut) == outcome(whole)
+
+
+@pytest.mark.slow
+def test_killed_at_every_single_moment_and_resumed_is_the_same_to_the_bit(uninterrupted, tmp_path):
+    whole, events = uninterrupted
+    for event in range(1, events + 1):
+        output = tmp_path / str(event)
+        assert alone(fused, str(output), event, CONTEXT.Value("i", 0)) == KILLED
+        assert alone(fused, str(output), None, CONTEXT.Value("i", 0)) == 0
+        assert outcome(output) == outcome(whole)
+        assert not list(output.glob(".*"))
+
+
+@pytest.mark.parametrize("limit", [0, 400, 2_000, 12_000, 18_000])
+def test_no_space_left_while_saving(uninterrupted, tmp_path, limit):
+    output, (here, there) = tmp_path / "run", CONTEXT.Pipe()
+    assert alone(cramped, str(output), 8, limit, there) == 0
+    message = here.recv()
+    assert message.startswith(f"CheckpointError: {output}: cannot save checkpoint-9 (")
+    assert message.endswith(
+        "): is the disk full? checkpoint-6 is intact; run again to resume from it"
+    )
+    assert not list(output.glob(".*"))
+    assert alone(fused, str(output), None, CONTEXT.Value("i", 0)) == 0
+    assert outcome(output) == outcome(uninterrupted[0])
+
+
+def test_no_space_left_at_the_start(tmp_path):
+    output, (here, there) = tmp_path / "run", CONTEXT.Pipe()
+    assert alone(cramped, str(output), 1, 12_000, there) == 0
+    assert here.recv() == (
+        f"CheckpointError: {output}: cannot save checkpoint-3 (basic_ios::clear: iostream error): "
+        "is the disk full?"
+    )

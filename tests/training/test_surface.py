@@ -1,0 +1,300 @@
+"""What a Trainer may be given: models, tokenizers, rows and methods, as users have them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments, pipeline
+
+from freerun.data.text import TextCodec, TextExamples
+from freerun.evaluation import outputs
+from freerun.methods import METHODS, MLE, SEARNN, ScheduledSampling
+from freerun.models import CausalPolicy, Seq2SeqPolicy
+from freerun.training import Trainer, load_policy
+from tests.training.huggingface import DATA
+from tests.training.tiny_models import text_model, tiny_model, tiny_tokenizer
+
+ROWS = [{"prompt": f"{a}+{b}=", "completion": str(a + b)} for a in range(6) for b in range(6)]
+LORA = {"r": 2, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
+
+
+def trainer(output, model=None, method="mle", tokenizer=None, rows=ROWS, **members):
+    arguments = {
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 0.01,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        **members.pop("arguments", {}),
+    }
+    model = text_model() if model is None else model
+    members = {"train_dataset": rows, "eval_dataset": ROWS[:5], **members}
+    members.setdefault("processing_class", tokenizer or tiny_tokenizer())
+    return Trainer(model, method, TrainingArguments(str(output), **arguments), **members)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The directory of a model and its tokenizer."""
+    folder = tmp_path_factory.mktemp("saved")
+    text_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_by_name(tmp_path, name):
+    found = trainer(tmp_path, method=name)
+    assert type(found.objective.method) is METHODS[name]
+    found.train()
+    expected = {"eval_exact_match", "eval_character_error", "eval_teacher_forced_loss"}
+    assert set(found.evaluate()) >= expected
+
+
+def test_the_cost_is_that_of_outputs_as_text(tmp_path):
+    assert trainer(tmp_path, method="searnn").objective.method.cost == "edit_distance"
+    chosen = SEARNN(cost="bleu")
+    assert trainer(tmp_path, method=chosen).objective.method.cost == "bleu"
+
+
+def test_unknown_methods_are_named(tmp_path):
+    message = "^unknown method 'scheduled_samplin'; did you mean 'scheduled_sampling'\\?$"
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, method="scheduled_samplin")
+
+
+@pytest.mark.parametrize("form", [str, lambda path: path], ids=["text", "path"])
+def test_a_model_by_where_it_is(tmp_path, saved, form):
+    found = trainer(tmp_path, form(saved), processing_class=None)
+    assert isinstance(found.objective.model, CausalPolicy)
+    assert isinstance(found.processing_class, TextCodec)
+    own = text_model().state_dict()
+    state = found.objective.model.model.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_rows_of_every_form(tmp_path, kind):
+    plain = [{"source": row["prompt"], "target": row["completion"]} for row in ROWS]
+    policies = []
+    for rows in (plain, tuple(plain), Dataset.from_list(plain)):
+        found = trainer(tmp_path, text_model(kind), MLE(), rows=rows, eval_dataset=None)
+        assert isinstance(found.objective.model, Seq2SeqPolicy if kind == "t5" else CausalPolicy)
+        found.train()
+        policies.append(found.objective.model.state_dict())
+    for state in policies[1:]:
+        assert all(torch.equal(policies[0][name], value) for name, value in state.items())
+    codec = found.processing_class
+    assert codec.start == (0 if kind == "t5" else None)
+    assert codec.column == "source"
+    assert codec.limit == 4  # Two digits and eos, and half as many again.
+
+
+def test_examples_of_ones_own(tmp_path):
+    codec = TextCodec(tiny_tokenizer(), limit=9)
+    examples = TextExamples.from_rows(ROWS, codec)
+    found = trainer(tmp_path, rows=examples, eval_dataset=ROWS[:3], processing_class=codec)
+    assert found.processing_class is codec
+    assert found.objective.model.most == 9
+    assert len(found.eval_dataset) == 3
+    learnt = trainer(tmp_path, rows=examples, eval_dataset=None)
+    assert learnt.objective.model.most == 4
+
+
+def test_the_side_that_a_tokenizer_pads_is_no_matter(tmp_path):
+    weights = []
+    for side in ("left", "right"):
+        tokenizer = tiny_tokenizer(padding_side=side)
+        found = trainer(tmp_path, method=ScheduledSampling(feedback="sample"), tokenizer=tokenizer)
+        found.train()
+        weights.append(found.objective.model.state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_padding_may_be_eos(tmp_path):
+    """eos is learnt, whatever fills shorter rows."""
+    weights = []
+    for settings in ({}, {"pad_token": "<unk>"}, {"pad_token": "a"}):
+        tokenizer = tiny_tokenizer(**settings)
+        model = text_model()
+        found = trainer(tmp_path, model, tokenizer=tokenizer, arguments={"max_steps": 3})
+        found.train()
+        weights.append(model.state_dict())
+        assert model.lm_head.weight[0].ne(text_model().lm_head.weight[0]).any()
+    for state in weights[1:]:
+        assert all(torch.equal(weights[0][name], value) for name, value in state.items())
+
+
+def test_a_trained_policy_goes_on(tmp_path):
+    first = trainer(tmp_path / "first")
+    first.train()
+    first.save_model(str(tmp_path / "first"))
+    again = trainer(tmp_path / "again", str(tmp_path / "first"), processing_class=None)
+    state = first.objective.model.state_dict()
+    mine = again.objective.model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in mine.items())
+    assert again.processing_class.limit == first.processing_class.limit
+    again.train()
+    adapted = trainer(
+        tmp_path / "adapted",
+        str(tmp_path / "first"),
+        processing_class=None,
+        peft_config=LoraConfig(**LORA),
+    )
+    adapted.train()
+    adapted.save_model(str(tmp_path / "adapted"))
+    policy, _ = load_policy(tmp_path / "adapted")
+    assert outputs(policy, adapted.eval_dataset) == outputs(
+        adapted.objective.model, adapted.eval_dataset
+    )
+
+
+def test_a_peft_model(tmp_path, saved):
+    model = AutoModelForCausalLM.from_pretrained(saved)
+    with pytest.warns(FutureWarning, match="is_gradient_checkpointing"):
+        adapted = get_peft_model(model, LoraConfig(**LORA))
+    found = trainer(tmp_path, adapted)
+    found.train()
+    changed = {name for name, p in found.objective.model.named_parameters() if p.requires_grad}
+    assert changed
+    assert all("lora_" in name for name in changed)
+    message = "^the model has adapters already, which are trained; leave peft_config out$"
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, adapted, peft_config=LoraConfig(**LORA))
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_plain_transformers_loads_what_was_trained(tmp_path, kind):
+    given = text_model(kind)
+    with torch.no_grad():
+        for weight in given.parameters():
+            weight.mul_(3 if weight.dim() == 2 else 1)  # so that outputs differ
+    rows = [*ROWS, {"prompt": "?", "completion": "a long one"}]
+    found = trainer(tmp_path / "run", given, rows=rows)
+    found.train()
+    folder = str(tmp_path / "run")
+    found.save_model(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    auto = type(found.objective.model.model)
+    model = auto.from_pretrained(folder)
+    prompts = [row["prompt"] for row in ROWS[:5]]
+    ours = [
+        found.processing_class.decode(row)
+        for row in outputs(found.objective.model, found.eval_dataset)
+    ]
+    limit = found.processing_class.limit
+    theirs = []
+    for prompt in prompts:
+        ids = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).input_ids
+        written = model.generate(ids, max_new_tokens=limit, do_sample=False)[0]
+        written = written[1 if kind == "t5" else ids.shape[1] :]
+        theirs.append(tokenizer.decode(written, skip_special_tokens=True).strip())
+    assert theirs == ours
+    assert any(ours)
+    if kind == "llama":
+        pipe = pipeline("text-generation", model=folder, tokenizer=folder, device="cpu")
+        for prompt, own in zip(prompts, ours, strict=True):
+            (answer,) = pipe(prompt, max_new_tokens=limit, do_sample=False, return_full_text=False)
+            assert answer["generated_text"].strip() == own
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"processing_class": None}, "processing_class is missing: the tokenizer of the model, or"),
+        ({"model": torch.nn.Linear(1, 1)}, "a Linear is neither a policy nor a Hugging Face model"),
+        ({"rows": None}, "train_dataset is missing; it must be a Dataset of the datasets library"),
+        ({"rows": {"train": ROWS}}, "train_dataset is a dict; it must be a Dataset of the"),
+        (
+            {"rows": Dataset.from_list(ROWS).to_iterable_dataset()},
+            "train_dataset is a stream; a run must know its examples beforehand",
+        ),
+        (
+            {"processing_class": DATA.codec},
+            "train_dataset has rows of columns, which need a tokenizer to be read",
+        ),
+        (
+            {"rows": DATA.train},
+            "Examples of a task come with a codec: give it as processing_class",
+        ),
+        (
+            {"peft_config": LoraConfig(**LORA)},
+            "adapters are saved without the model that they belong to, which must be found again: "
+            "save it first, and give its path or name as model",
+        ),
+        ({"rows": [{"question": "1+1"}]}, "train_dataset: the columns are question; known are"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path, members, message):
+    rows = members.get("rows", ROWS)
+    members = {"eval_dataset": None, **members, "rows": rows}
+    if isinstance(members.get("model"), type(None)):
+        members["model"] = text_model()
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        trainer(tmp_path, **members)
+
+
+def test_peft_may_be_missing(tmp_path, saved, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "peft", None)
+    message = r"^peft_config needs peft, which is missing: pip install freerun\[lora\]$"
+    with pytest.raises(ImportError, match=message):
+        trainer(tmp_path, str(saved), peft_config=LoraConfig(**LORA))
+
+
+def test_recurrent_policies_take_no_adapters(tmp_path):
+    from freerun.models.settings import RecurrentSettings
+
+    policy = RecurrentSettings(hidden_size=4, embedding_size=4).build(DATA.codec)
+    members = {"rows": DATA.train, "eval_dataset": None, "processing_class": DATA.codec}
+    message = "^peft_config needs a Hugging Face model, not a policy$"
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, policy, peft_config=LoraConfig(**LORA), **members)
+    message = "^a policy needs as processing_class the codec that it was made for$"
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, policy, **{**members, "processing_class": tiny_tokenizer()})
+
+
+def test_another_codec_is_refused(tmp_path):
+    first = trainer(tmp_path / "first")
+    first.save_model(str(tmp_path / "first"))
+    other = TextCodec(tiny_tokenizer(pad_token="a"), limit=4)
+    message = f"^{tmp_path / 'first'}: processing_class does not suit it: pad of the model is 0, "
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path / "again", str(tmp_path / "first"), processing_class=other)
+    again = trainer(tmp_path / "again", str(tmp_path / "first"), tokenizer=tiny_tokenizer())
+    assert again.processing_class.tokenizer.get_vocab() == tiny_tokenizer().get_vocab()
+    other = tiny_tokenizer(extra_special_tokens=["<new>"])
+    message = (
+        f"^{tmp_path / 'first'}: it was trained with other tokens; leave processing_class out$"
+    )
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path / "again", str(tmp_path / "first"), tokenizer=other)
+    with pytest.raises(ValueError, match="peft_config is a dict; it must be a configuration"):
+        trainer(tmp_path / "again", str(tmp_path / "first"), peft_config={"r": 2})
+
+
+def test_tasks_that_are_not_text(tmp_path):
+    from freerun.tasks import OcrCodec
+
+    message = "^the task ocr is not text; it needs a recurrent model$"
+    members = {"rows": DATA.train, "eval_dataset": None, "processing_class": OcrCodec()}
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, tiny_model("gpt2"), **members)
+
+
+def test_what_is_cut_is_told(tmp_path, caplog):
+    codec = TextCodec(tiny_tokenizer(), limit=8, max_prompt=2, truncation="start")
+    rows = [{"prompt": "1+1=", "completion": "2"}, {"prompt": "7", "completion": "7"}] * 4
+    trainer(tmp_path, rows=rows, processing_class=codec)
+    told = "train_dataset: 4 prompts of 8 were cut off at the start"
+    assert told in caplog.messages
+    caplog.clear()
+    made = TextExamples.from_rows(rows, codec)  # which told its notes to whoever made it
+    trainer(tmp_path, rows=made, processing_class=codec)
+    assert made.notes == [told.removeprefix("train_dataset: ")]
+    assert told not in caplog.messages

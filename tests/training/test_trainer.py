@@ -1,0 +1,506 @@
+"""The Trainer, one process at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainingArguments
+
+from freerun.errors import CheckpointError
+from freerun.evaluation import Decoding, evaluate, outputs, teacher_forced_loss
+from freerun.methods import MLE, Clock, Outcome
+from freerun.models.settings import RecurrentSettings
+from freerun.training import Trainer
+from tests.training.tiny_task import Strings, Tiny
+
+TASK = Tiny()
+DATA = TASK.load()
+
+
+def policy(**settings):
+    torch.manual_seed(0)
+    return RecurrentSettings(hidden_size=8, embedding_size=8, **settings).build(DATA.codec)
+
+
+def trainer(output, method=None, arguments=None, **members):
+    arguments = {
+        "max_steps": 6,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 0.01,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "seed": 2,
+        "use_cpu": True,
+        **(arguments or {}),
+    }
+    members = {
+        "model": policy(),
+        "processing_class": DATA.codec,
+        "train_dataset": DATA.train,
+        "eval_dataset": DATA.dev,
+        "task": TASK,
+        **members,
+    }
+    args = TrainingArguments(str(output), **arguments)
+    return Trainer(method=method or MLE(), args=args, **members)
+
+
+@dataclass
+class Spy:
+    """MLE that remembers what it saw; `spoil` makes the loss of an update infinite or so."""
+
+    name: ClassVar[str] = "spy"
+    paper: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    clocks: list[Clock] = field(default_factory=list)
+    ids: list[list[int]] = field(default_factory=list)
+    spoil: dict[int, float] = field(default_factory=dict)
+
+    def loss(self, policy, batch, clock):
+        self.clocks.append(clock)
+        self.ids.append(batch.ids.tolist())
+        found = MLE().loss(policy, batch, clock)
+        return Outcome(found.total * self.spoil.get(clock.step, 1.0), found.count)
+
+
+@dataclass
+class Averaged:
+    """MLE with a trained scale, a running mean of the output's bias, and a count of its calls."""
+
+    name: ClassVar[str] = "averaged"
+    paper: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    steps: list[int] = field(default_factory=list)
+    mean: torch.Tensor = field(default_factory=lambda: torch.zeros(5))
+
+    def parts(self, policy):
+        self.scale = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(self.scale.weight)
+        return {"scale": self.scale}
+
+    def frozen(self, policy):
+        self.copy = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.copy.weight)
+        return {"copy": self.copy}
+
+    def loss(self, policy, batch, clock):
+        found = MLE().loss(policy, batch, clock)
+        return Outcome(found.total * self.scale.weight.sum(), found.count)
+
+    def after_update(self, objective, clock):
+        self.steps.append(clock.step)
+        self.mean = 0.9 * self.mean + 0.1 * objective.model.output.bias.detach()
+        with torch.no_grad():
+            self.copy.weight.add_(self.scale.weight)
+
+    def state_dict(self):
+        return {"steps": self.steps, "mean": self.mean}
+
+    def load_state_dict(self, state):
+        self.steps, self.mean = state["steps"], state["mean"]
+
+
+def test_the_clock_goes_with_the_updates(tmp_path):
+    spy = Spy()
+    trainer(tmp_path, spy, {"gradient_accumulation_steps": 2}, horizon=40).train()
+    assert spy.clocks == [Clock(step // 2, 40, 2) for step in range(12)]
+    again = Spy()
+    trainer(tmp_path, again).train()
+    assert {clock.total for clock in again.clocks} == {6}
+
+
+def test_small_data_fill_every_batch(tmp_path):
+    spy = Spy()
+    three = Strings(((0,), (1, 2), (3,)), 4, [])
+    trainer(tmp_path, spy, {"max_steps": 3}, train_dataset=three).train()
+    assert [len(ids) for ids in spy.ids] == [4, 4, 4]
+    seen = [number for ids in spy.ids for number in ids]
+    for start in (0, 3, 6, 9):
+        assert sorted(seen[start : start + 3]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("batch", "accumulation", "updates"), [(10, 1, 10), (8, 2, 7), (50, 1, 2)])
+def test_epochs_are_turned_into_updates(tmp_path, batch, accumulation, updates):
+    arguments = {
+        "max_steps": -1,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": accumulation,
+    }
+    spy = Spy()
+    found = trainer(tmp_path, spy, arguments)
+    found.train()
+    assert found.state.global_step == updates
+    assert {clock.total for clock in spy.clocks} == {updates}
+    assert sum(map(len, spy.ids)) == updates * batch * accumulation
+
+
+def test_items_of_an_update_are_its_target_tokens(tmp_path):
+    batches = [DATA.train.batch(numbers).tensors() for numbers in ([0, 1], [2])]
+    expected = sum(len(DATA.train.references[i]) + 1 for i in range(3))
+    count = trainer(tmp_path)._get_num_items_in_batch(batches, torch.device("cpu"))
+    assert int(count) == expected
+
+
+def test_the_logged_loss_is_the_mean_per_token(tmp_path):
+    # One update: what is logged is the loss before it.
+    arguments = {"max_steps": 1, "logging_steps": 1, "gradient_accumulation_steps": 3}
+    spy = Spy()
+    found = trainer(tmp_path, spy, arguments)
+    found.train()
+    batch = DATA.train.batch([number for ids in spy.ids for number in ids])
+    before = MLE().loss(policy(), batch, Clock())
+    expected = float(before.total.detach() / before.count)
+    assert found.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "decoding", [Decoding(), Decoding(beam=3), Decoding(sample=True, temperature=2.0, seed=3)]
+)
+def test_evaluation_runs_freely_and_names_what_does_not(tmp_path, decoding):
+    found = trainer(
+        tmp_path, arguments={"per_device_eval_batch_size": 5}, decoding=decoding, model=policy()
+    )
+    found.train()
+    metrics = found.evaluate()
+    model = found.objective.model
+    expected = evaluate(model, TASK, DATA.codec, DATA.dev, decoding=decoding).metrics
+    loss = teacher_forced_loss(model, DATA.dev)
+    assert metrics == {
+        **{f"eval_{name}": value for name, value in expected.items()},
+        "eval_teacher_forced_loss": pytest.approx(loss, rel=1e-5),
+    }
+    other = found.evaluate(DATA.test, metric_key_prefix="test")
+    assert other["test_teacher_forced_loss"] == pytest.approx(
+        teacher_forced_loss(model, DATA.test), rel=1e-5
+    )
+
+
+def test_a_decoding_that_cannot_be_is_refused_before_training(tmp_path):
+    with pytest.raises(ValueError, match=r"^contrastive search needs hidden states, and Recurrent"):
+        trainer(tmp_path, model=policy(), decoding=Decoding(contrastive=0.5, top_k=2))
+
+
+def test_evaluation_does_not_disturb_training(tmp_path):
+    weights = []
+    for every in (1, 100):
+        arguments = {"eval_strategy": "steps", "eval_steps": every}
+        found = trainer(tmp_path, arguments=arguments, model=policy(dropout=0.5))
+        found.train()
+        weights.append(found.objective.model.state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+@pytest.mark.parametrize("greater_is_better", [False, True])
+def test_the_best_checkpoint_is_the_best(tmp_path, greater_is_better):
+    arguments = {
+        "max_steps": 20,
+        "learning_rate": 0.05,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "teacher_forced_loss",
+        "greater_is_better": greater_is_better,
+    }
+    found = trainer(tmp_path, arguments=arguments)
+    found.train()
+    losses = {
+        entry["step"]: entry["eval_teacher_forced_loss"]
+        for entry in found.state.log_history
+        if "eval_teacher_forced_loss" in entry
+    }
+    best = (max if greater_is_better else min)(losses, key=losses.__getitem__)
+    assert len(losses) == 10
+    assert found.state.best_global_step == best
+    assert teacher_forced_loss(found.objective.model, DATA.dev) == pytest.approx(losses[best])
+    kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    # The best and the newest; where they are one, the one before it too.
+    assert kept == sorted({f"checkpoint-{best}", "checkpoint-20"} | ({"checkpoint-18"} & set(kept)))
+    assert len(kept) == 2
+    assert len(set(losses.values())) == 10
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("linear", [1, 0.75, 0.5, 0.25, 0, 0, 0]),
+        ("cosine", [(1 + math.cos(math.pi * min(i, 4) / 4)) / 2 for i in range(7)]),
+        ("constant", [1] * 7),
+    ],
+)
+def test_schedules_of_the_learning_rate_stay_at_their_end(tmp_path, schedule, expected):
+    rates = []
+
+    class Watch(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, optimizer, **kwargs):
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    arguments = {"max_steps": 7, "lr_scheduler_type": schedule, "learning_rate": 1e-3}
+    trainer(tmp_path, arguments=arguments, horizon=4, callbacks=[Watch()]).train()
+    assert rates == pytest.approx([rate * 1e-3 for rate in expected])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, value):
+    arguments = {"save_strategy": "steps", "save_steps": 1}
+    found = trainer(tmp_path, Spy(spoil={3: value}), arguments)
+    message = (
+        f"the loss is {value} at update 4; lower the learning rate, clip gradients, "
+        "or look at the data"
+    )
+    with pytest.raises(FloatingPointError, match=f"^{message}$"):
+        found.train()
+    kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert kept == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
+    for path in tmp_path.glob("checkpoint-*/model.safetensors"):
+        assert all(value.isfinite().all() for value in safetensors.torch.load_file(path).values())
+
+
+def test_a_gradient_that_is_no_number_stops_the_run(tmp_path):
+    class Root(Spy):
+        def loss(self, policy, batch, clock):
+            found = super().loss(policy, batch, clock)
+            weight = policy.output.bias.sum() * 0.0
+            return Outcome(found.total + weight.sqrt(), found.count)
+
+    with pytest.raises(FloatingPointError, match=r"^the gradient's norm is nan at update 1; "):
+        trainer(tmp_path, Root()).train()
+
+
+def test_state_of_a_method_survives(tmp_path):
+    arguments = {"save_strategy": "steps", "save_steps": 3, "max_steps": 6}
+    whole = Averaged()
+    found = trainer(tmp_path, whole, arguments)
+    found.train()
+    assert whole.steps == [0, 1, 2, 3, 4, 5]
+    assert whole.scale.weight.item() != 1.0
+    again = Averaged()
+    resumed = trainer(tmp_path, again, arguments)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert again.steps == whole.steps
+    assert torch.equal(again.mean, whole.mean)
+    assert torch.equal(again.copy.weight, whole.copy.weight)
+    own = found.objective.state_dict()
+    assert all(torch.equal(own[k], v) for k, v in resumed.objective.state_dict().items())
+
+
+def test_checkpoints_hold_nothing_that_is_unpickled(tmp_path):
+    trainer(tmp_path, Averaged(), {"save_strategy": "steps", "save_steps": 6}).train()
+    folder = tmp_path / "checkpoint-6"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "codec.json",
+        "config.json",
+        "method.json",
+        "method.safetensors",
+        "model.safetensors",
+        "objective.safetensors",
+        "optimizer.pt",
+        "rng_state.pth",
+        "scheduler.pt",
+        "trainer_state.json",
+    ]
+    for path in (*folder.glob("*.pt"), *folder.glob("*.pth")):
+        torch.load(path, weights_only=True)
+    trainer(tmp_path).save_model(str(tmp_path / "by hand"))
+    names = sorted(path.name for path in (tmp_path / "by hand").iterdir())
+    assert names == ["README.md", "codec.json", "config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "objective.safetensors",
+        "method.safetensors",
+        "method.json",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "trainer_state.json",
+    ],
+)
+@pytest.mark.parametrize("harm", ["truncated", "missing"])
+def test_damaged_checkpoints_are_named(tmp_path, name, harm):
+    trainer(tmp_path, Averaged(), {"save_strategy": "steps", "save_steps": 3}).train()
+    path = tmp_path / "checkpoint-3" / name
+    if harm == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match=f"^{re.escape(str(path))}: "):
+        trainer(tmp_path, Averaged()).train(resume_from_checkpoint=str(path.parent))
+
+
+def test_weights_of_another_method_are_refused(tmp_path):
+    trainer(tmp_path, Averaged(), {"save_strategy": "steps", "save_steps": 6}).train()
+
+    class Other(Averaged):
+        def parts(self, policy):
+            return {"shift": super().parts(policy)["scale"]}
+
+    path = tmp_path / "checkpoint-6"
+    message = f"{path / 'objective.safetensors'}: of another method: parts.scale.weight differs"
+    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+        trainer(tmp_path, Other()).train(resume_from_checkpoint=str(path))
+
+
+def test_nothing_to_resume_from(tmp_path):
+    message = f"{tmp_path}: there is no checkpoint to resume from"
+    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+        trainer(tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_resuming_a_run_that_was_over_changes_nothing(tmp_path):
+    arguments = {"save_strategy": "steps", "save_steps": 3}
+    found = trainer(tmp_path, arguments=arguments)
+    found.train()
+    spy = Spy()
+    again = trainer(tmp_path, spy, arguments)
+    again.train(resume_from_checkpoint=True)
+    assert spy.clocks == []
+    own = found.objective.state_dict()
+    assert all(torch.equal(own[k], v) for k, v in again.objective.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "members", "message"),
+    [
+        (
+            {"label_smoothing_factor": 0.1},
+            {},
+            "label_smoothing_factor=0.1 is not supported: MLE has label_smoothing",
+        ),
+        (
+            {"push_to_hub": True},
+            {},
+            "push_to_hub=True is not supported: push the policy itself, once it is trained",
+        ),
+        (
+            {"train_sampling_strategy": "group_by_length"},
+            {},
+            "train_sampling_strategy=group_by_length is not supported: every epoch has a random "
+            "order of its own",
+        ),
+        (
+            {"average_tokens_across_devices": False},
+            {},
+            "average_tokens_across_devices=False is not supported: a loss is a mean over the "
+            "tokens of all processes",
+        ),
+        (
+            {"neftune_noise_alpha": 5.0},
+            {},
+            "neftune_noise_alpha=5.0 is not supported: own tokens are written without noise; use "
+            "dropout",
+        ),
+        (
+            {"activation_checkpointing_kwargs": {"use_reentrant": True}},
+            {},
+            "activation_checkpointing_kwargs: use_reentrant=True is not supported, as a policy may "
+            "run several times in an update; leave it out",
+        ),
+        ({}, {"train_dataset": Strings((), 4, [])}, "there are no examples to train on"),
+        ({}, {"eval_dataset": Strings((), 4, [])}, "there are no examples to evaluate on"),
+    ],
+)
+def test_what_is_not_supported_is_refused(tmp_path, arguments, members, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        trainer(tmp_path, arguments=arguments, **members)
+
+
+def test_the_order_may_have_a_seed_of_its_own(tmp_path):
+    orders = []
+    for settings in ({}, {"data_seed": 2}, {"data_seed": 3}):
+        spy = Spy()
+        trainer(tmp_path, spy, settings).train()
+        orders.append(spy.ids)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_seconds_go_on_after_a_resumption(tmp_path):
+    arguments = {"save_strategy": "steps", "save_steps": 3}
+    trainer(tmp_path, arguments=arguments).train()
+    path = tmp_path / "checkpoint-3" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    meter = state["stateful_callbacks"]["Meter"]["attributes"]
+    assert meter["updates"] == 3
+    meter["seconds"] = 1000.0
+    path.write_text(json.dumps(state))
+    resumed = trainer(tmp_path, arguments=arguments)
+    resumed.train(resume_from_checkpoint=str(path.parent))
+    assert resumed.meter.updates == 6
+    assert 1000.0 < resumed.meter.seconds < 1100.0
+    spent = trainer(tmp_path, arguments=arguments, budget=1000.0)
+    spent.train(resume_from_checkpoint=str(path.parent))
+    assert spent.state.global_step == 4
+
+
+def test_evaluation_needs_something_to_evaluate_on(tmp_path):
+    with pytest.raises(ValueError, match=r"^evaluation needs an eval_dataset$"):
+        trainer(tmp_path, eval_dataset=None).evaluate()
+    with pytest.raises(NotImplementedError, match=r"use freerun\.evaluate"):
+        trainer(tmp_path).predict(DATA.dev)
+
+
+def test_examples_without_target_tokens_are_named(tmp_path):
+    strings = Strings(((0,), (), (1, 1)), None, [])
+    with pytest.raises(ValueError, match=r"^example 1 has no target tokens"):
+        trainer(tmp_path, train_dataset=strings, model=policy()).train()
+
+
+def test_learns_to_read_backwards(tmp_path):
+    arguments = {"max_steps": 150, "per_device_train_batch_size": 32, "learning_rate": 0.02}
+    model = RecurrentSettings(hidden_size=24, embedding_size=8, attention="general").build(
+        DATA.codec
+    )
+    data = Tiny(train=300)
+    examples = data.load().train
+    trainer(tmp_path, arguments=arguments, model=model, train_dataset=examples).train()
+    written = outputs(model, DATA.test)
+    assert TASK.score(DATA.codec, written, DATA.test)["character_error"] < 0.1
+
+
+def test_path_of_a_run_may_change(tmp_path):
+    arguments = {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "teacher_forced_loss",
+        "greater_is_better": True,
+        "max_steps": 4,
+    }
+    first = trainer(tmp_path / "here", arguments=arguments)
+    first.train()
+    assert first.state.best_global_step == 2
+    Path(tmp_path / "here").rename(tmp_path / "there")
+    longer = trainer(tmp_path / "there", arguments={**arguments, "max_steps": 6})
+    longer.train(resume_from_checkpoint=True)
+    assert longer.state.best_model_checkpoint == str(tmp_path / "there" / "checkpoint-2")
+
+
+def test_a_lost_process_is_not_blamed_on_the_disk(tmp_path, monkeypatch):
+    saved = trainer(tmp_path, arguments={"save_strategy": "steps", "save_steps": 3})
+
+    def lost():
+        if saved.state.global_step == 3:
+            raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(saved.accelerator, "wait_for_everyone", lost)
+    with pytest.raises(RuntimeError, match=r"^Connection closed by peer$"):
+        saved.train()
+    assert not (tmp_path / "checkpoint-3").exists()
