@@ -1,0 +1,121 @@
+"""Objects of a user's own by their address: `package.module:Name`, or `path/to/file.py:Name`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from freerun.settings import SettingError, did_you_mean
+
+_FORM = "package.module:Name or path/to/file.py:Name"
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` has the form of an address: something on either side of a colon."""
+    place, _, name = text.rpartition(":")
+    return bool(place) and name.isidentifier()
+
+
+def import_object(address: str, what: str) -> Any:
+    """Import the object at an address.
+
+    Modules are looked for among the installed ones, then in the current folder. The same file is
+    imported once, however often it is asked for.
+
+    Args:
+        address: `package.module:Name`, or `path/to/file.py:Name`.
+        what: what the object is for, to begin messages with, such as "task".
+
+    Raises:
+        SettingError: where the address has another form, there is no such module, file or name, or
+            importing it fails.
+    """
+    if not is_address(address):
+        raise SettingError(f"{what} {address!r}: its address must have the form {_FORM}")
+    place, _, name = address.rpartition(":")
+    where = f"{what} {address!r}"
+    module = _file(place, where) if place.endswith(".py") else _module(place, where)
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        public = [known for known in vars(module) if not known.startswith("_")]
+        near = did_you_mean(name, public, "check its spelling")
+        raise SettingError(f"{where}: there is no {name} in {place}{near}") from None
+
+
+def address_of(thing: Any) -> str | None:
+    """Return the address of a class or function; None where it cannot be imported by one.
+
+    That is so inside of functions, and in a session or script that is not imported itself.
+    """
+    module, name = sys.modules.get(thing.__module__), thing.__qualname__
+    if module is None or thing.__module__ == "__main__":
+        return None
+    if getattr(module, name, None) is not thing:
+        return None
+    return f"{_FILES.get(module.__name__, module.__name__)}:{name}"
+
+
+_FILES: dict[str, str] = {}
+"""The file of every module that was imported from one, by the name of the module."""
+
+
+def _file(place: str, where: str) -> ModuleType:
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise SettingError(f"{where}: there is no file {place}")
+    known = next((name for name, file in _FILES.items() if file == str(path)), None)
+    if known is not None:
+        return sys.modules[known]
+    # The name must be no other module's: dataclasses look theirs up in `sys.modules`.
+    name = path.stem
+    while name in sys.modules or importlib.util.find_spec(name) is not None:
+        name += "_"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _one_line_errors(where, place):
+            spec.loader.exec_module(module)
+    except SettingError:
+        del sys.modules[name]
+        raise
+    _FILES[name] = str(path)
+    return module
+
+
+def _module(place: str, where: str) -> ModuleType:
+    # The script `freerun` does not look in the current folder, as `python -m freerun` does.
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    with _one_line_errors(where, place):
+        return importlib.import_module(place)
+
+
+@contextmanager
+def _one_line_errors(where: str, place: str) -> Iterator[None]:
+    """Turn whatever a module raises while it is imported into one line that says what and where."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        if f"{place}.".startswith(f"{missing}."):
+            reason = f"there is no module {missing}, neither installed nor in {Path.cwd()}"
+        else:
+            reason = f"{place} needs the module {missing}, which is not installed"
+        raise SettingError(f"{where}: {reason}") from None
+    except SyntaxError as error:
+        raise SettingError(f"{where}: {error.filename}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
+        raise SettingError(f"{where}: {reason}") from None
