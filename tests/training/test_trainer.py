@@ -451,7 +451,9 @@ def test_seconds_go_on_after_a_resumption(tmp_path):
 def test_evaluation_needs_something_to_evaluate_on(tmp_path):
     with pytest.raises(ValueError, match=r"^evaluation needs an eval_dataset$"):
         trainer(tmp_path, eval_dataset=None).evaluate()
-    with pytest.raises(NotImplementedError, match=r"use freerun\.evaluate"):
+    with pytest.raises(
+        NotImplementedError, match=r"use freerun\.evaluation\.evaluate or outputs, or "
+    ):
         trainer(tmp_path).predict(DATA.dev)
 
 

@@ -1,4 +1,4 @@
-"""Keeping Python's garbage collector from looking for what is not there."""
+"""What a process takes of the machine: threads, and time for garbage collection."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ def quota(groups: Path = GROUPS) -> int | None:
 
 
 @contextmanager
-def left_alone(device: torch.device) -> Iterator[None]:
-    """On the CPU, leave what is there at the start out of any search for garbage.
+def freeze_garbage(device: torch.device) -> Iterator[None]:
+    """Exempt the objects that exist from garbage collection, on the CPU.
 
-    Before it trains, transformers searches all objects to free memory on the device. With its
-    libraries loaded that takes as long as tens of updates of a small model.
+    Before training, transformers runs a full collection to free memory on the device. With its
+    libraries loaded that takes as long as tens of updates of a small model, and frees nothing on
+    the CPU.
     """
     if device.type != "cpu" or gc.get_freeze_count() > 0:
         yield

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     PrinterCallback,
@@ -20,22 +19,26 @@ from transformers import (
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from freerun.data import Task
+from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, Decoding
 from freerun.methods import Method
 from freerun.training.callbacks import LogWithEvaluation, Meter, Timekeeper
 from freerun.training.card import Card
+from freerun.training.checkpoints import read_json
 from freerun.training.checks import check, in_updates
+from freerun.training.folders import newest, renewing, saving, sweep
 from freerun.training.free_run import free_run
 from freerun.training.objective import Objective
-from freerun.training.processes import left_alone
+from freerun.training.overrides import TrainerOverrides
+from freerun.training.processes import freeze_garbage
 from freerun.training.progress import ProgressBar
 from freerun.training.resolve import Model, Processing, examples_of, given
-from freerun.training.resumable import ResumableTrainer
-from freerun.training.sharding import prepare
-from freerun.training.stream import Order, Stream
+from freerun.training.sharding import is_sharded, whole_state
+from freerun.training.stream import Stream
+from freerun.training.training_state import STATE_FILE
 
 
-class Trainer(ResumableTrainer):
+class Trainer(TrainerOverrides):
     """Trains a policy by a method; evaluates it free-running.
 
     A run is one stream of examples (see `Order`) of as many updates as `args` asks for. The loss is
@@ -103,6 +106,8 @@ class Trainer(ResumableTrainer):
         # One process drives one device; several are started by a launcher.
         args._n_gpu = min(args.n_gpu, 1)
         args.logging_nan_inf_filter = False
+        # Examples come as ready batches, not as columns.
+        args.remove_unused_columns = False
         args.dataloader_pin_memory &= args.device.type == "cuda"
         self.objective = Objective(found.policy, found.method)
         self.task, self.decoding = found.task, decoding
@@ -131,54 +136,54 @@ class Trainer(ResumableTrainer):
             *callbacks,
         ):
             self.add_callback(callback)
-        self._checked = 0
         self.control: TrainerControl
 
-    def create_accelerator_and_postprocess(self) -> None:
-        """Make the accelerator, and see that it shards parameters, if at all, as a policy needs."""
-        super().create_accelerator_and_postprocess()
-        prepare(self.accelerator, self.args)
-        self.is_fsdp_enabled = getattr(self.accelerator.state, "fsdp_plugin", None) is not None
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Train, from a checkpoint if one is given.
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train (see `ResumableTrainer.train`)."""
+        Args:
+            resume_from_checkpoint: the folder of the checkpoint; True for the newest of the run.
+            args: see transformers.
+            kwargs: see transformers.
+
+        Raises:
+            CheckpointError: if the checkpoint cannot be read, or there is none.
+            FloatingPointError: if the loss is not a number any more.
+        """
+        output = Path(self.args.output_dir)
+        if self.args.should_save and output.is_dir():
+            sweep(output)
+        self.accelerator.wait_for_everyone()
+        if resume_from_checkpoint is True:
+            found = newest(output)
+            if found is None:
+                raise CheckpointError(f"{output}: there is no checkpoint to resume from")
+            resume_from_checkpoint = str(found)
+        if resume_from_checkpoint:
+            read_json(Path(resume_from_checkpoint, STATE_FILE))
         try:
-            with left_alone(self.args.device):
-                return super().train(*args, **kwargs)
+            with freeze_garbage(self.args.device):
+                return super().train(resume_from_checkpoint or None, *args, **kwargs)
         finally:
             for bar in self._bars:
                 bar.stop()
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], Any]:
-        """The batches of an update; fetching them is part of training."""
-        self.meter.fetch()
-        return super().get_batch_samples(*args, **kwargs)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save policy and codec, in the form that `load_policy` reads; the first process writes.
 
-    def _get_num_items_in_batch(
-        self, batch_samples: list[dict[str, Tensor]], device: torch.device
-    ) -> Tensor | None:
-        """The target tokens of an update, over all its batches and ranks."""
-        if not batch_samples:
-            return None
-        count = torch.stack([batch["target_mask"].sum() for batch in batch_samples]).sum()
-        if self.args.world_size > 1:
-            count = self.accelerator.gather(count.to(device)).sum()
-        return count.to(device)
-
-    def _get_train_sampler(self, train_dataset: Stream | None = None) -> Order:
-        items = self.args.max_steps * self.get_total_train_batch_size(self.args)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return Order(len(self.train_dataset), items, seed)
-
-    def _get_collator_with_removed_columns(
-        self, data_collator: Any, description: Any = None
-    ) -> Any:
-        """Batches come ready made: there are no columns to remove."""
-        return data_collator
-
-    def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
-        """Not counted: the usual formula does not hold for roll-outs."""
-        return 0
+        All processes must call this where parameters are sharded.
+        """
+        state = whole_state(self.objective) if is_sharded(self.objective) else None
+        folder = Path(output_dir or self.args.output_dir)
+        # A checkpoint is a new folder, in which other processes may have written their files.
+        new = _internal_call or not folder.is_dir() or not any(folder.iterdir())
+        if new or not self.args.should_save:
+            self._save(output_dir, state)
+            return
+        with saving(folder / "model", "the model"), renewing(folder) as written:
+            self._save(str(written), state)
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -203,32 +208,6 @@ class Trainer(ResumableTrainer):
                 before = totals.get(name, (0.0, 0.0))
                 totals[name] = (before[0] + total, before[1] + count)
         return {name: total / count for name, (total, count) in totals.items()}
-
-    def _maybe_log_save_evaluate(
-        self, tr_loss: Tensor, grad_norm: Tensor | float | None, *args: Any, **kwargs: Any
-    ) -> None:
-        """Make sure that nothing is logged, evaluated or saved once the loss is not a number."""
-        control = self.control
-        due = control.should_log or control.should_evaluate or control.should_save
-        # To look at a number on a GPU is to wait for it.
-        if due or self.args.device.type == "cpu":
-            scaled = self.accelerator.scaler is not None
-            norm = 0.0 if grad_norm is None or scaled else float(grad_norm)
-            self._check_finite(float(tr_loss), norm)
-        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
-
-    def _check_finite(self, loss: float, norm: float) -> None:
-        step, since = self.state.global_step, max(self._checked, self._initial_global_step)
-        self._checked = step
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
-        what = (
-            f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
-        )
-        when = f"at update {step}" if step - since <= 1 else f"in updates {since + 1} to {step}"
-        raise FloatingPointError(
-            f"{what} {when}; lower the learning rate, clip gradients, or look at the data"
-        )
 
     def evaluate(
         self,
@@ -262,9 +241,9 @@ class Trainer(ResumableTrainer):
         )
         return metrics
 
-    def _describe(self, folder: Path) -> None:
-        """Write the card: with the metrics of the model that is saved, where it was evaluated."""
-        update = self.state.global_step if self._kept is None else self._kept
+    def describe(self, folder: Path) -> None:
+        """Write the model card, with the metrics of the saved model if it was evaluated."""
+        update = self.state.global_step if self.kept_update is None else self.kept_update
         entries = [entry for entry in self.state.log_history if entry["step"] == update]
         metrics = {
             name.removeprefix("eval_"): value

@@ -1,0 +1,303 @@
+"""Every private method of transformers' Trainer that freerun overrides, and why.
+
+transformers promises nothing about names that begin with an underscore. An upgrade may rename such
+a method or call it in another way, and an override would then never run, without any error. So
+they are all here, each with its reason; tests/training/test_overrides.py compares them with the
+installed transformers, and pyproject.toml bounds its version.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import transformers
+from torch import Tensor
+from transformers.trainer_callback import ExportableState
+
+from freerun.errors import CheckpointError
+from freerun.training.callbacks import Meter
+from freerun.training.checkpoints import read_tensors, save_weights, saved_weights
+from freerun.training.folders import publish, rotate, saving, temporary
+from freerun.training.objective import Objective
+from freerun.training.sharding import prepare, set_state
+from freerun.training.stream import Order, Stream
+from freerun.training.training_state import (
+    STATE_FILE,
+    describe_read_errors,
+    load_method,
+    load_optimizer,
+    load_random_state,
+    save_method,
+    save_optimizer,
+    save_random_state,
+)
+
+MODULES_FILE = "objective.safetensors"
+"""The modules that a method has beside the policy."""
+_POLICY_PREFIX = "model."
+"""What the names of the policy's weights begin with in the state of an `Objective`."""
+
+
+class TrainerOverrides(transformers.Trainer):
+    """transformers' Trainer with checkpoints that are complete or absent, and losses that are sums.
+
+    Subclasses define `save_model` and `describe`.
+    """
+
+    objective: Objective
+    meter: Meter
+    kept_update: int | None = None
+    """The update that the present weights are from, where that is not the last one."""
+    checked_update: int = 0
+    """The last update whose loss is known to be finite."""
+
+    # ---- Set-up
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Check and complete FSDP's settings between making the accelerator and wrapping the model.
+
+        This is the only place where the accelerator exists and has wrapped nothing yet.
+        """
+        super().create_accelerator_and_postprocess()
+        prepare(self.accelerator, self.args)
+        self.is_fsdp_enabled = getattr(self.accelerator.state, "fsdp_plugin", None) is not None
+
+    # ---- Batches
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], Any]:
+        """Fetch the batches of an update, with the watch running: that is part of training.
+
+        No callback is called before batches are fetched.
+        """
+        self.meter.fetch()
+        return super().get_batch_samples(*args, **kwargs)
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[dict[str, Tensor]], device: torch.device
+    ) -> Tensor | None:
+        """Count the target tokens of an update, over all its batches and ranks.
+
+        transformers counts `labels` that are not -100; our batches have masks instead.
+        """
+        if not batch_samples:
+            return None
+        count = torch.stack([batch["target_mask"].sum() for batch in batch_samples]).sum()
+        if self.args.world_size > 1:
+            count = self.accelerator.gather(count.to(device)).sum()
+        return count.to(device)
+
+    def _get_train_sampler(self, train_dataset: Stream | None = None) -> Order:
+        """Return the order of examples as one stream without seams between epochs.
+
+        transformers ends an epoch with a smaller batch, and starts a new sampler for the next.
+        """
+        items = self.args.max_steps * self.get_total_train_batch_size(self.args)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return Order(len(self.train_dataset), items, seed)
+
+    # ---- After an update
+
+    def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
+        """Count nothing: transformers' formula for a forward pass does not hold for roll-outs."""
+        return 0
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Tensor, grad_norm: Tensor | float | None, *args: Any, **kwargs: Any
+    ) -> None:
+        """Check that the loss is finite before anything is logged, evaluated or saved.
+
+        No callback sees the loss of an update before this method uses it.
+        """
+        control = self.control
+        due = control.should_log or control.should_evaluate or control.should_save
+        # Reading a number from a GPU waits for all that was queued there, so it is done rarely.
+        if due or self.args.device.type == "cpu":
+            scaled = self.accelerator.scaler is not None
+            norm = 0.0 if grad_norm is None or scaled else float(grad_norm)
+            self.check_finite(float(tr_loss), norm)
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+
+    def check_finite(self, loss: float, norm: float) -> None:
+        """Check the loss and the norm of the gradient.
+
+        Raises:
+            FloatingPointError: if one of them is not finite; the updates are named.
+        """
+        step, last = self.state.global_step, self.checked_update
+        self.checked_update = step
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        what = (
+            f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+        )
+        when = f"at update {step}" if step - last <= 1 else f"in updates {last + 1} to {step}"
+        raise FloatingPointError(
+            f"{what} {when}; lower the learning rate, clip gradients, or look at the data"
+        )
+
+    # ---- Writing a checkpoint
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint under another name, bring it to the disk, and rename it last.
+
+        transformers writes into the final folder, so a run that is killed leaves half of one.
+        """
+        output = Path(self.args.output_dir)
+        folder = output / f"checkpoint-{self.state.global_step}"
+        best = output / f"checkpoint-{self.state.best_global_step}"
+        if best == folder or best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+        written = temporary(folder)
+        with saving(folder, folder.name):
+            written.mkdir(parents=True, exist_ok=True)
+            self.save_model(str(written), _internal_call=True)
+            if not self.args.save_only_model:
+                self._save_optimizer_and_scheduler(str(written))
+                self._save_scaler(str(written))
+                self._save_rng_state(str(written))
+                save_method(self.objective.method, written, self.rank_suffix)
+            if self.args.should_save:
+                self.export_callbacks()
+                self.state.save_to_json(str(written / STATE_FILE))
+        # Outside of `saving`: losing another process is no fault of the disk.
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            with saving(folder, folder.name):
+                publish(written, folder)
+            rotate(output, self.args.save_total_limit, best)
+        self.accelerator.wait_for_everyone()
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Write the policy, its codec, and the modules of the method.
+
+        transformers would write the `Objective`, which no other library can load.
+
+        Args:
+            output_dir: the folder; by default that of the run.
+            state_dict: the state of the objective, where this process has only a shard of it.
+        """
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        save_weights(self.objective.model, folder, _policy_state(state_dict))
+        self.processing_class.save_pretrained(str(folder))
+        modules = _module_state(self.objective.state_dict() if state_dict is None else state_dict)
+        if modules:
+            safetensors.torch.save_file(modules, folder / MODULES_FILE)
+        self.describe(folder)
+
+    def describe(self, folder: Path) -> None:
+        """Write into a folder what the model in it is."""
+        raise NotImplementedError
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Write the states of optimizer and scheduler.
+
+        transformers writes those of FSDP in shards, which only as many processes can read.
+        """
+        optimizer, scheduler = self.optimizer.optimizer, self.lr_scheduler
+        save_optimizer(
+            Path(output_dir), self.objective, optimizer, scheduler, self.args.should_save
+        )
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Write the random state without pickled arrays, so that `weights_only` can read it."""
+        save_random_state(Path(output_dir), self.rank_suffix, self.args.device)
+
+    def export_callbacks(self) -> None:
+        """Collect the states of callbacks, which transformers does inside `_save_checkpoint`."""
+        everyone = [*self.callback_handler.callbacks, self.control]
+        self.state.stateful_callbacks = {
+            type(one).__name__: one.state() for one in everyone if isinstance(one, ExportableState)
+        }
+
+    # ---- Resuming from a checkpoint
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load what `_save` wrote, and the state of the method."""
+        folder = Path(resume_from_checkpoint)
+        self.load_policy_weights(folder)
+        own = _module_state(self.objective.state_dict())
+        if own:
+            found = read_tensors(folder / MODULES_FILE)
+            if found.keys() != own.keys():
+                name = min(found.keys() ^ own.keys())
+                raise CheckpointError(f"{folder / MODULES_FILE}: of another method: {name} differs")
+            set_state(self.objective, found)
+        load_method(self.objective.method, folder, self.rank_suffix)
+
+    def _load_best_model(self) -> None:
+        """Load the policy that was best: transformers looks for files of the `Objective`."""
+        self.load_policy_weights(
+            Path(self.args.output_dir, f"checkpoint-{self.state.best_global_step}")
+        )
+        self.kept_update = self.state.best_global_step
+
+    def load_policy_weights(self, folder: Path) -> None:
+        """Load the weights of the policy from a checkpoint."""
+        weights = saved_weights(self.objective.model, folder)
+        set_state(
+            self.objective, {f"{_POLICY_PREFIX}{name}": value for name, value in weights.items()}
+        )
+
+    def _init_training_state(self, max_steps: int, updates: int, epochs: int, *rest: Any) -> Any:
+        """Find the best checkpoint if the run was moved, and do not go on after an early stop.
+
+        transformers keeps the best checkpoint by its old path, and would go on for one more update
+        when a run is resumed that had stopped.
+        """
+        trained, skipped = super()._init_training_state(max_steps, updates, epochs, *rest)
+        self.checked_update = self.state.global_step
+        best = Path(self.args.output_dir, f"checkpoint-{self.state.best_global_step}")
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+        control = self.state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
+        stopped = self.state.global_step > 0 and control.get("should_training_stop", False)
+        return (epochs, 0) if stopped else (trained, skipped)
+
+    def _load_callback_state(self) -> None:
+        """Restore callbacks in place: transformers makes new ones, which others do not refer to."""
+        for callback in self.callback_handler.callbacks:
+            kept = self.state.stateful_callbacks.get(type(callback).__name__)
+            if isinstance(callback, ExportableState) and kept is not None:
+                for name, value in kept["attributes"].items():
+                    setattr(callback, name, value)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Read what `_save_optimizer_and_scheduler` wrote; damaged files are named."""
+        if checkpoint is not None:
+            optimizer, scheduler = self.optimizer.optimizer, self.lr_scheduler
+            load_optimizer(Path(checkpoint), self.objective, optimizer, scheduler)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Read the scaler of fp16; a damaged file is named."""
+        if checkpoint is not None:
+            with describe_read_errors(Path(checkpoint)):
+                super()._load_scaler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Read what `_save_rng_state` wrote."""
+        if checkpoint is not None:
+            load_random_state(Path(checkpoint), self.rank_suffix, self.args.device)
+
+    @property
+    def rank_suffix(self) -> str:
+        """What the names of files end in that each process has for itself."""
+        return "" if self.args.world_size == 1 else f"_{self.args.process_index}"
+
+
+def _policy_state(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """The part of an objective's state that is the policy's, by the policy's names."""
+    if state is None:
+        return None
+    prefix = _POLICY_PREFIX
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _module_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The part of an objective's state that is the method's."""
+    return {k: v.contiguous() for k, v in state.items() if not k.startswith(_POLICY_PREFIX)}
