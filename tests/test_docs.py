@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from freerun.methods import METHODS, Clock
-from freerun.settings import settings_of, spelt
+from freerun.settings import format_value, list_settings
 from freerun.vocabulary import Vocabulary
 from tests.helpers import tiny_batch, tiny_policy
 from tests.pages import PAGES, ROOT, anchors, blocks, commands, links, name_of, sessions, tables
@@ -87,7 +87,7 @@ def test_every_method_has_a_page():
 def test_the_settings_on_a_page_are_those_of_the_class(page):
     for name, rows in tables(page, "settings"):
         module, _, cls = name.rpartition(".")
-        settings = settings_of(getattr(importlib.import_module(module), cls)).values()
+        settings = list_settings(getattr(importlib.import_module(module), cls)).values()
         there = {row[0]: row[1] for row in rows}
         assert there == {f"`{s.name}`": default(s) for s in settings}, name_of(page)
 
@@ -132,7 +132,7 @@ def test_the_keys_of_results_are_documented(reader):
 def default(setting):
     if setting.default is MISSING:
         return "required"
-    return f"`{spelt(setting.default)}`".replace("\n", "\\n")
+    return f"`{format_value(setting.default)}`".replace("\n", "\\n")
 
 
 def paths(value, documented, path=""):

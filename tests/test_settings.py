@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -13,14 +14,15 @@ from freerun.methods import METHODS, ScheduledSampling
 from freerun.models.settings import RecurrentSettings
 from freerun.settings import (
     MISSING,
+    SETTING_NAME,
     SettingError,
     build,
     convert,
+    describe_type,
     did_you_mean,
-    settings_of,
-    spelt,
-    values_of,
-    words,
+    format_value,
+    list_settings,
+    to_dict,
 )
 from freerun.tasks import TASKS
 from freerun.training import TrainingSettings
@@ -51,7 +53,7 @@ class Cake:
 
 
 def test_settings_are_described_by_the_docstring():
-    found = settings_of(Cake)
+    found = list_settings(Cake)
     assert [setting.name for setting in found.values()] == ["name", "eggs", "flavour", "layers"]
     assert found["eggs"].summary == "how many eggs it takes, at least 1."
     assert [setting.default for setting in found.values()] == [MISSING, 2, "sweet", [1.0]]
@@ -62,7 +64,7 @@ def test_settings_are_described_by_the_docstring():
     "cls", [*METHODS.values(), *TASKS.values(), RecurrentSettings, TrainingSettings]
 )
 def test_every_setting_of_a_user_is_described(cls):
-    bare = [setting.name for setting in settings_of(cls).values() if not setting.summary]
+    bare = [setting.name for setting in list_settings(cls).values() if not setting.summary]
     assert bare == []
 
 
@@ -83,6 +85,13 @@ def test_every_setting_of_a_user_is_described(cls):
         ("[0.5, 1]", list[float], [0.5, 1.0]),
         ("2", int | list[int], 2),
         ([2, 5], int | list[int], [2, 5]),
+        ("[2, 5]", tuple[int, ...], (2, 5)),
+        ("3", int | str, 3),
+        ("a: b", int | str, "a: b"),
+        ("1e3", float, 1000.0),
+        ("inf", float, float("inf")),
+        ("runs/a", Path, Path("runs/a")),
+        ("2", Literal[1, 2], 2),
     ],
 )
 def test_values_are_read_as_their_type(value, kind, expected):
@@ -97,6 +106,11 @@ def test_values_are_read_as_their_type(value, kind, expected):
         ("abc", int, "x is 'abc'; it must be a whole number"),
         ("1.5", int, "x is '1.5'; it must be a whole number"),
         (2.0, int, "x is 2.0; it must be a whole number"),
+        (3.5, int, "x is 3.5; it must be a whole number"),
+        ("1e3", int, "x is '1e3'; it must be a whole number"),
+        ("nan", float, "x is 'nan'; it must be a number"),
+        ("[1", int, "x is '[1'; it must be a whole number"),
+        ("true", int, "x is 'true'; it must be a whole number"),
         (True, int, "x is true; it must be a whole number"),
         (True, float, "x is true; it must be a number"),
         (float("nan"), float, "x is nan; it must be a number"),
@@ -173,17 +187,154 @@ def test_the_nearest_flag_is_named():
     [(None, "null"), (True, "true"), (1, "1"), ((1, None), "[1, null]"), ("a", "a")],
 )
 def test_values_are_spelt_as_in_yaml(value, text):
-    assert spelt(value) == text
+    assert format_value(value) == text
 
 
 def test_types_in_words():
-    assert words(int | None) == "a whole number or null"
-    assert words(FLAVOUR | None) == "one of sweet, sour or null"
+    assert describe_type(int | None) == "a whole number or null"
+    assert describe_type(FLAVOUR | None) == "one of sweet, sour or null"
 
 
 def test_values_of_an_instance():
-    assert values_of(Cake("a"))["eggs"] == 2
-    assert values_of(object()) == {}
+    assert to_dict(Cake("a"))["eggs"] == 2
+    assert to_dict(object()) == {}
+
+
+# Groups and choices
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All of it."""
+
+    name: ClassVar[str] = "whole"
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Some of it.
+
+    Args:
+        count: how many slices.
+        size: how large each is.
+    """
+
+    name: ClassVar[str] = "slices"
+    count: int
+    size: float = field(default=1.5, metadata={SETTING_NAME: "slice_size"})
+
+
+@dataclass(frozen=True)
+class Crumbs:
+    """What is left of it.
+
+    Args:
+        size: how large each is.
+    """
+
+    name: ClassVar[str] = "crumbs"
+    size: float = field(default=1.5, metadata={SETTING_NAME: "slice_size"})
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A plate.
+
+    Args:
+        portion: how the cake is cut.
+        gold: whether the rim is of gold.
+    """
+
+    portion: Whole | Slices | Crumbs = Whole()
+    gold: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Args:
+        guests: how many guests.
+        plate: the plate of each.
+    """
+
+    guests: int
+    plate: Plate = Plate()
+
+
+def test_settings_of_groups_and_options_have_flat_names():
+    found = list_settings(Table)
+    assert list(found) == ["guests", "portion", "count", "slice_size", "gold"]
+    assert found["portion"].kind == Literal["whole", "slices", "crumbs"]
+    assert [setting.default for setting in found.values()] == [
+        MISSING,
+        "whole",
+        MISSING,
+        1.5,
+        False,
+    ]
+    assert [setting.required for setting in found.values()] == [True, False, False, False, False]
+    assert found["slice_size"].condition == "portion=slices or crumbs"
+    assert found["slice_size"].summary == "how large each is."
+    assert found["gold"].condition == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"guests": 1}, Table(1)),
+        ({"guests": "1", "gold": "true"}, Table(1, Plate(gold=True))),
+        ({"guests": 1, "portion": "whole"}, Table(1)),
+        ({"guests": 1, "portion": "slices", "count": "3"}, Table(1, Plate(Slices(3)))),
+        (
+            {"guests": 2, "portion": "slices", "count": 3, "slice_size": "2"},
+            Table(2, Plate(Slices(3, 2.0))),
+        ),
+        ({"guests": 1, "portion": "crumbs", "gold": True}, Table(1, Plate(Crumbs(), gold=True))),
+    ],
+)
+def test_groups_and_options_are_built_from_flat_names(values, expected):
+    found = build(Table, values, "table")
+    assert found == expected
+    assert build(Table, to_dict(found), "table") == found
+
+
+def test_settings_of_other_options_are_not_among_the_values():
+    assert to_dict(Table(1)) == {"guests": 1, "portion": "whole", "gold": False}
+    assert to_dict(Table(1, Plate(Crumbs(2.0)))) == {
+        "guests": 1, "portion": "crumbs", "slice_size": 2.0, "gold": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "table: guests is missing: how many guests"),
+        ({"portion": "halves"}, "table: portion is 'halves'; it must be one of whole, slices, "
+         "crumbs"),
+        ({"guests": 1, "count": 2}, "table: count has no effect on portion=whole; it needs "
+         "portion=slices"),
+        ({"guests": 1, "slice_size": 2}, "table: slice_size has no effect on portion=whole; it "
+         "needs portion=slices or crumbs"),
+        ({"guests": 1, "portion": "slices"}, "table: portion=slices needs count: how many slices"),
+        ({"guests": 1, "potion": "whole"}, "table: unknown setting 'potion'; did you mean "
+         "'portion'?"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_of_options_are_refused(values, message):
+    with pytest.raises(SettingError) as caught:
+        build(Table, values, "table")
+    assert str(caught.value) == message
+
+
+def test_two_settings_of_one_name_are_an_error():
+    @dataclass
+    class Clash:
+        count: int
+        portion: Whole | Slices = Whole()
+
+    with pytest.raises(TypeError, match=r"^Clash has two settings called 'count'$"):
+        list_settings(Clash)
 
 
 def test_what_can_be_called_is_named_without_its_address():
@@ -194,10 +345,10 @@ def test_what_can_be_called_is_named_without_its_address():
         def __call__(self, cake):
             return cake
 
-    plain = values_of(Cake("a", flavour=baked))["flavour"]
+    plain = to_dict(Cake("a", flavour=baked))["flavour"]
     assert plain == f"<function {baked.__qualname__}>"
-    assert " at 0x" not in values_of(Cake("a", flavour=partial(baked, cake=1)))["flavour"]
-    assert values_of(Cake("a", flavour=Oven()))["flavour"].endswith("Oven object>")
-    assert values_of(Cake("a", flavour=PythonCost(baked))) == {
+    assert " at 0x" not in to_dict(Cake("a", flavour=partial(baked, cake=1)))["flavour"]
+    assert to_dict(Cake("a", flavour=Oven()))["flavour"].endswith("Oven object>")
+    assert to_dict(Cake("a", flavour=PythonCost(baked))) == {
         "name": "a", "eggs": 2, "flavour": "PythonCost('baked', on='tokens')", "layers": [1.0],
     }  # fmt: skip

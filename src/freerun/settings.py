@@ -1,4 +1,14 @@
-"""Settings: the fields of dataclasses, described from their docstrings and built from text."""
+"""Settings: fields of dataclasses, described by their docstrings and built from text.
+
+A dataclass may have other dataclasses as fields; their settings are named without a prefix, so that
+they can be given on a command line or in a specification such as `searnn:roll_in=mixed,alpha=3`:
+
+- a *group* is a field whose type is a dataclass;
+- a *choice* is a field whose type is a union of dataclasses that each have a `name`. Its own value
+  is the name of one of them, the *option*, and only the settings of that option may be given.
+
+A field is called `metadata[SETTING_NAME]` where it has that, and by its own name otherwise.
+"""
 
 from __future__ import annotations
 
@@ -8,106 +18,122 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar, Union
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeGuard, TypeVar, Union
 
+import yaml
 from docstring_parser import parse
-from jsonargparse import ArgumentError, ArgumentParser
 
 T = TypeVar("T")
 MISSING = dataclasses.MISSING
+SETTING_NAME = "setting"
+"""The key of a field's metadata that holds the name of its setting."""
+
 _ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_PLAIN = (int, float, bool, str, type(None))
+_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+_SCALARS = (int, float, bool, str, Path, type(None))
 
 
 class SettingError(ValueError):
-    """A setting that does not exist, is missing or cannot have its value: says what would be."""
+    """A setting that is unknown, missing, or has a wrong value; the message says what is right."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A field of a dataclass.
+    """A setting of a dataclass.
 
     Attributes:
-        name: the name of the field.
-        kind: its type.
-        default: what it is where left out; `MISSING` where it must be given.
-        summary: what the docstring of the class says of it.
+        name: its name.
+        kind: its type; of a choice, the `Literal` of the names of its options.
+        default: its value where it is not given; `MISSING` where it must be given.
+        summary: what the docstring says about it.
+        choice: for a setting of an option, the name of the choice; None otherwise.
+        options: the options of that choice that have this setting.
     """
 
     name: str
     kind: Any
     default: Any
     summary: str
+    choice: str | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def required(self) -> bool:
-        """Whether it must be given."""
-        return self.default is MISSING
+        """Whether it must be given, whatever the other settings are."""
+        return self.default is MISSING and self.choice is None
+
+    @property
+    def condition(self) -> str:
+        """Where it has an effect, as in `roll_in=mixed or mixed_cells`; empty for everywhere."""
+        return "" if self.choice is None else f"{self.choice}={' or '.join(self.options)}"
 
 
-def settings_of(cls: type) -> dict[str, Setting]:
-    """The settings of a dataclass, in the order of its fields; bases describe theirs.
+def list_settings(cls: type) -> dict[str, Setting]:
+    """Return the settings of a dataclass by name, in the order of its fields.
 
-    Fields that are not given when it is made are no settings: what a method remembers, say.
+    Docstrings of base classes describe inherited fields. Fields with `init=False` are not settings.
+
+    Raises:
+        TypeError: where two fields that are not the same setting of several options share a name.
     """
-    kinds = typing.get_type_hints(cls)
-    summaries = {
-        parameter.arg_name: " ".join((parameter.description or "").split())
-        for base in reversed(cls.__mro__)
-        for parameter in parse(base.__dict__.get("__doc__") or "").params
-    }
-    found = {}
-    for field in (field for field in dataclasses.fields(cls) if field.init):
-        default = field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        summary = summaries.get(field.name, "")
-        found[field.name] = Setting(field.name, kinds[field.name], default, summary)
+    found: dict[str, Setting] = {}
+    for setting in _flatten(cls):
+        known = found.setdefault(setting.name, setting)
+        if known is setting:
+            continue
+        if known.choice is None or dataclasses.replace(setting, options=known.options) != known:
+            raise TypeError(f"{cls.__name__} has two settings called {setting.name!r}")
+        options = known.options + setting.options
+        found[setting.name] = dataclasses.replace(known, options=options)
     return found
 
 
-def values_of(thing: object) -> dict[str, Any]:
-    """The settings of an instance by name; none where it is no dataclass.
+def to_dict(thing: object) -> dict[str, Any]:
+    """Return the settings of an instance by name; those of other options are left out.
 
-    What can be called, such as a function of the user's own, is given as Python shows it, without
-    its address, which is another one in every process.
+    A callable, such as a user's own function, is given by its `repr` without the address, which
+    differs between processes. What is not a dataclass has no settings.
     """
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         return {}
-    fields = (field for field in dataclasses.fields(thing) if field.init)
-    found = {field.name: getattr(thing, field.name) for field in fields}
-    return {
-        name: _ADDRESS.sub("", repr(value)) if callable(value) else value
-        for name, value in found.items()
-    }
+    found: dict[str, Any] = {}
+    for name, kind, field in _fields(type(thing)):
+        value = getattr(thing, field.name)
+        if _options(kind):
+            found |= {name: value.name, **to_dict(value)}
+        elif _is_group(kind):
+            found |= to_dict(value)
+        else:
+            found[name] = _ADDRESS.sub("", repr(value)) if callable(value) else value
+    return found
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """An instance of a dataclass; text is read as the type of its field.
+    """Make an instance of a dataclass from settings by name; text is read as the setting's type.
 
     Args:
         cls: the dataclass.
-        values: its settings by name.
-        where: what the settings belong to, to begin messages with.
+        values: its settings by name, those of groups and options included.
+        where: what the settings belong to; messages begin with it.
 
     Raises:
-        SettingError: where a setting is unknown, missing, of the wrong type or out of range.
+        SettingError: where a setting is unknown, missing, without effect, of the wrong type or out
+            of range.
     """
-    known = settings_of(cls)
+    known = list_settings(cls)
     for name in values:
         if name not in known:
             raise SettingError(f"{where}: unknown setting {name!r}{did_you_mean(name, known)}")
-    for setting in known.values():
-        if setting.required and setting.name not in values:
-            raise SettingError(f"{where}: {setting.name} is missing: {setting.summary}".rstrip("."))
     converted = {
         name: convert(value, known[name].kind, f"{where}: {name}") for name, value in values.items()
     }
+    for setting in known.values():
+        _check_presence(setting, known, converted, where)
     try:
-        return cls(**converted)
+        return _make(cls, converted)
     except SettingError:
         raise
     except ValueError as error:
@@ -115,62 +141,45 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def convert(value: Any, kind: Any, name: str) -> Any:
-    """`value` as a `kind`: text is read, all else is checked.
+    """Return `value` as a `kind`: text is read as YAML, everything else is only checked.
 
     Args:
         value: the value of a setting.
         kind: the type of its field.
-        name: what to call the setting.
+        name: what to call the setting in a message.
 
     Raises:
         SettingError: where it is no such value.
     """
     if callable(value) and not isinstance(value, str):
-        return value  # an object of the user's own; what takes it says whether it will do
-    kind = _written(kind)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=kind)
+        return value  # A user's own object; the class that takes it checks it.
     try:
-        # The parser takes None for "not given", and so does not check it.
-        if value is None and type(None) not in typing.get_args(kind):
-            raise ArgumentError(None, "missing")
-        converted = parser.parse_object({"value": value}).value
-        if isinstance(converted, float) and math.isnan(converted):
-            raise ArgumentError(None, "not a number")
-    except ArgumentError:
-        shown = repr(value) if isinstance(value, str) else spelt(value)
-        raise SettingError(f"{name} is {shown:.60}; it must be {words(kind)}") from None
-    return converted
+        return _convert(value, kind)
+    except ValueError:
+        shown = repr(value) if isinstance(value, str) else format_value(value)
+        raise SettingError(f"{name} is {shown:.60}; it must be {describe_type(kind)}") from None
 
 
-def _written(kind: Any) -> Any:
-    """What of a type can be written in a file or on a command line: no objects of Python."""
-    if typing.get_origin(kind) not in (Union, types.UnionType):
-        return kind
-    return Union[tuple(a for a in typing.get_args(kind) if not isinstance(a, type) or a in _PLAIN)]  # noqa: UP007
-
-
-def words(kind: Any) -> str:
-    """A type in plain words."""
-    kind = _written(kind)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+def describe_type(kind: Any) -> str:
+    """Describe a type in plain words."""
+    origin, arguments = typing.get_origin(kind), _readable(kind)
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin in (Union, types.UnionType):
-        parts = [words(argument) for argument in arguments if argument is not type(None)]
+        parts = [describe_type(argument) for argument in arguments if argument is not type(None)]
         return " or ".join([*parts, "null"] if type(None) in arguments else parts)
-    if origin in (list, tuple):
+    if origin in (list, tuple, Sequence):
         return f"a list of {_PLURALS.get(arguments[0], 'values')}"
-    return _WORDS.get(kind, str(kind))
+    return "a path" if kind is Path else _TYPES.get(kind, str(kind))
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """The end of a message on an unknown name.
+    """Return the end of a message about an unknown name.
 
     Args:
         name: the unknown name.
-        known: the known ones, of which the nearest is named; `model.cell` is near `cell`.
-        otherwise: what to say where none is near; left out, all that are known.
+        known: the known names; the nearest is suggested, and `model.cell` is near `cell`.
+        otherwise: what to say where none is near; by default all known names.
     """
     known = list(known)
     plain = {option.lstrip("-"): option for option in known}
@@ -186,10 +195,163 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) 
     return f"; known are {', '.join(known)}" if otherwise is None else f"; {otherwise}"
 
 
-def spelt(value: Any) -> str:
-    """A value as YAML and the command line spell it."""
+def format_value(value: Any) -> str:
+    """Write a value as YAML and the command line do."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(spelt, value))}]"
+        return f"[{', '.join(map(format_value, value))}]"
     return str(value)
+
+
+def _fields(cls: type) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
+    """Yield name, type and field of every setting."""
+    kinds = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if field.init:
+            yield field.metadata.get(SETTING_NAME, field.name), kinds[field.name], field
+
+
+def _is_group(kind: Any) -> TypeGuard[type[Any]]:
+    """Return whether a type is a dataclass."""
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
+def _options(kind: Any) -> dict[str, Any]:
+    """Return the options of a choice by name; none for other types."""
+    if typing.get_origin(kind) not in (Union, types.UnionType):
+        return {}
+    arguments = typing.get_args(kind)
+    if not all(map(_is_group, arguments)):
+        return {}
+    return {option.name: option for option in arguments}
+
+
+def _flatten(
+    cls: type, choice: str | None = None, options: tuple[str, ...] = ()
+) -> Iterator[Setting]:
+    """Yield the settings of a dataclass and of the dataclasses that are its fields."""
+    summaries = {
+        parameter.arg_name: " ".join((parameter.description or "").split())
+        for base in reversed(cls.__mro__)
+        for parameter in parse(base.__dict__.get("__doc__") or "").params
+    }
+    for name, kind, field in _fields(cls):
+        default, summary = field.default, summaries.get(field.name, "")
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        own = _options(kind)
+        if own:
+            default = default if default is MISSING else default.name
+            yield Setting(name, Literal[tuple(own)], default, summary, choice, options)
+            for option, variant in own.items():
+                yield from _flatten(variant, name, (option,))
+        elif _is_group(kind):
+            yield from _flatten(kind, choice, options)
+        else:
+            yield Setting(name, kind, default, summary, choice, options)
+
+
+def _check_presence(
+    setting: Setting, known: Mapping[str, Setting], given: Mapping[str, Any], where: str
+) -> None:
+    """Check that a required setting is given, and that a given one has an effect."""
+    name = setting.name
+    summary = setting.summary.rstrip(".")
+    if setting.choice is None:
+        if setting.required and name not in given:
+            raise SettingError(f"{where}: {name} is missing: {summary}")
+        return
+    chosen = given.get(setting.choice, known[setting.choice].default)
+    if name in given and chosen not in setting.options:
+        raise SettingError(
+            f"{where}: {name} has no effect on {setting.choice}={chosen}; it needs "
+            f"{setting.condition}"
+        )
+    if setting.default is MISSING and chosen in setting.options and name not in given:
+        raise SettingError(f"{where}: {setting.choice}={chosen} needs {name}: {summary}")
+
+
+def _make(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Make an instance from settings by name; a field without any keeps its default."""
+    given: dict[str, Any] = {}
+    for name, kind, field in _fields(cls):
+        options = _options(kind)
+        if options:
+            default = None if field.default is MISSING else field.default.name
+            chosen = options[values.get(name, default)]
+            if name in values or list_settings(chosen).keys() & values.keys():
+                given[field.name] = _make(chosen, values)
+        elif _is_group(kind):
+            if list_settings(kind).keys() & values.keys():
+                given[field.name] = _make(kind, values)
+        elif name in values:
+            given[field.name] = values[name]
+    return cls(**given)
+
+
+def _readable(kind: Any) -> tuple[Any, ...]:
+    """Return the arguments of a type, without classes of which no value can be written as text."""
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) not in (Union, types.UnionType):
+        return arguments
+    # In Python 3.10, list[int] is an instance of type.
+    return tuple(
+        a for a in arguments if a in _SCALARS or typing.get_origin(a) or not isinstance(a, type)
+    )
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """Return a value as a type.
+
+    Raises:
+        ValueError: where it is no such value.
+    """
+    origin, arguments = typing.get_origin(kind), _readable(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        # None first: text could be read as "null", too.
+        for argument in sorted(arguments, key=lambda argument: argument is not type(None)):
+            try:
+                return _convert(value, argument)
+            except ValueError:
+                pass
+        raise ValueError
+    if kind is str or kind is Path:
+        if isinstance(value, (str, kind)):
+            return kind(value)
+        raise ValueError
+    read = _read(value) if isinstance(value, str) else value
+    if origin is Literal:
+        for argument in arguments:
+            if value == argument or read == argument:
+                return argument
+        raise ValueError
+    if origin in (list, tuple, Sequence):
+        if not isinstance(read, (list, tuple)):
+            raise ValueError
+        items = [_convert(item, arguments[0]) for item in read]
+        return tuple(items) if origin is tuple else items
+    if kind is float:
+        if isinstance(read, bool) or not isinstance(read, (int, float)) or math.isnan(read):
+            raise ValueError
+        return float(read)
+    # A bool is an int to Python, but true is no number to a user.
+    if not isinstance(read, origin or kind) or (kind is int and isinstance(read, bool)):
+        raise ValueError
+    return read
+
+
+def _read(text: str) -> Any:
+    """Read a value of YAML; numbers such as 1e-3, which YAML 1.1 takes for text, too."""
+    try:
+        found = yaml.safe_load(text) if text.strip() else text
+    except yaml.YAMLError:
+        return text
+    if isinstance(found, str):
+        try:
+            return float(found)
+        except ValueError:
+            return found
+    return found

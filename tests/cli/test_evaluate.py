@@ -7,7 +7,7 @@ from math import exp
 import pytest
 
 from freerun.evaluation import Decoding, evaluate, teacher_forced_loss
-from freerun.settings import values_of
+from freerun.settings import to_dict
 from freerun.tasks import Digits
 from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TRAINING
@@ -55,7 +55,7 @@ def test_figures_are_written_where_asked(run, trained, figures, tmp_path):
         "checkpoint": str(trained),
         "examples_of": "dev",
         "examples": 12,
-        "decoding": values_of(Decoding(beam=3, length_penalty=0.5)),
+        "decoding": to_dict(Decoding(beam=3, length_penalty=0.5)),
         "metrics": pytest.approx(found.metrics),
         "backspaces": None,
         "signatures": {},

@@ -3,7 +3,7 @@
 import pytest
 
 from freerun.methods import METHODS
-from freerun.settings import settings_of
+from freerun.settings import list_settings
 from freerun.tasks import TASKS
 
 
@@ -23,7 +23,7 @@ def test_methods_have_paper_use_and_settings(run):
         assert name in output.splitlines()
         assert words(method.summary) in words(output)
         assert words(method.paper) in words(output)
-        for setting in settings_of(method):
+        for setting in list_settings(method):
             assert f"{setting}=" in output
     assert "k=null" in output
     assert max(map(len, output.splitlines())) <= 100
@@ -35,7 +35,7 @@ def test_tasks_have_data_metric_and_settings(run):
     for name, task in TASKS.items():
         assert name in output.splitlines()
         assert words(task.summary) in words(output)
-        for setting in settings_of(task):
+        for setting in list_settings(task):
             assert f"{setting}=" in output or f"{setting} (required)" in output
     assert "metric: F1 (higher is better)" in output
     assert "metric: character error (lower is better)" in output
@@ -49,7 +49,7 @@ def test_one_of_them_in_full(run, command, known):
         assert (status, errors) == (0, "")
         assert output.startswith(f"{name}\n")
         assert "`" not in output
-        for setting in settings_of(cls).values():
+        for setting in list_settings(cls).values():
             assert any(line.strip().startswith(setting.name) for line in output.splitlines())
 
 

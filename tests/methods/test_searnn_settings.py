@@ -14,7 +14,7 @@ from freerun.losses import CELL_LOSSES
 from freerun.methods import SEARNN, Clock
 from freerun.methods.searnn.settings import WITH_ALPHA, WITH_SOFTMAX, SearchSettings
 from freerun.references import ReferenceName
-from freerun.settings import SettingError, build, settings_of
+from freerun.settings import SettingError, build, list_settings
 from freerun.vocabulary import Vocabulary
 from tests.helpers import tiny_batch, tiny_policy
 
@@ -140,7 +140,7 @@ def test_every_range_and_every_effect_is_tried_above():
 
 
 def test_every_setting_is_described():
-    for setting in settings_of(SEARNN).values():
+    for setting in list_settings(SEARNN).values():
         assert setting.summary
         assert setting.summary.endswith(".")
 
@@ -175,7 +175,7 @@ def test_the_defaults_are_those_of_the_paper():
         "cells",
     )
     assert method.cost is None
-    assert method == SEARNN(**{name: s.default for name, s in settings_of(SEARNN).items()})
+    assert method == SEARNN(**{name: s.default for name, s in list_settings(SEARNN).items()})
 
 
 # What choices do

@@ -15,7 +15,7 @@ from freerun.evaluation import Decoding, evaluate
 from freerun.methods import MLE, BehaviourCloning, ScheduledSampling
 from freerun.models.settings import RecurrentSettings
 from freerun.report import MissingPlotsError, legend, summary
-from freerun.settings import SettingError, values_of
+from freerun.settings import SettingError, to_dict
 from freerun.study import compare
 from freerun.study.comparison import seeds_of
 from freerun.study.plan import digest
@@ -194,8 +194,8 @@ def test_another_decoding_trains_nothing_anew_and_is_kept(finished, tmp_path):
     decoding = Decoding(sample=True, temperature=2.0, seed=5)
     again = compare(TASK, METHODS, output=copy, **{**SMALL, "seeds": 2, "decoding": decoding})
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert comparison.results["decoding"] == values_of(Decoding())
-    assert again.results["decoding"] == values_of(decoding)
+    assert comparison.results["decoding"] == to_dict(Decoding())
+    assert again.results["decoding"] == to_dict(decoding)
     data = TASK.load()
     for name in METHODS:
         policies = [load_policy(copy / name / f"seed-{seed}")[0] for seed in (0, 1)]

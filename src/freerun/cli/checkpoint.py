@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from freerun.data import Task
 from freerun.errors import CheckpointError
-from freerun.settings import SettingError, build, did_you_mean, settings_of
+from freerun.settings import SettingError, build, did_you_mean, list_settings
 from freerun.tasks import TASKS
 from freerun.training.record import recorded
 
@@ -26,7 +26,7 @@ def task_of(directory: str, data: str | None = None) -> Task:
     if name not in TASKS:
         raise CheckpointError(f"{path}: unknown task {name!r}{did_you_mean(str(name), TASKS)}")
     if data is not None:
-        if "data" not in settings_of(TASKS[name]):
+        if "data" not in list_settings(TASKS[name]):
             raise SettingError(f"--data is {data!r}, but the task {name} needs none")
         found["data"] = data
     try:

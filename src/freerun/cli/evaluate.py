@@ -12,7 +12,7 @@ from freerun.cli.figures import counts, figures
 from freerun.cli.options import Options
 from freerun.data.files import write_text
 from freerun.evaluation import Decoding, evaluate, teacher_forced_loss
-from freerun.settings import values_of
+from freerun.settings import to_dict
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
@@ -77,9 +77,9 @@ def run(words: list[str]) -> None:
             "checkpoint": own.checkpoint,
             "examples_of": name,
             "examples": len(examples),
-            "decoding": values_of(decoding),
+            "decoding": to_dict(decoding),
             "metrics": found.metrics,
-            "backspaces": values_of(found.backspaces) or None,
+            "backspaces": to_dict(found.backspaces) or None,
             "signatures": signatures,
             "teacher_forced_loss": loss,
             "teacher_forced_perplexity": exp(loss),

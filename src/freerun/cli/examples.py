@@ -8,7 +8,7 @@ from typing import Literal
 from freerun.cli.checkpoint import task_of
 from freerun.data import Codec, Examples, Task
 from freerun.data.text import data_of
-from freerun.settings import SettingError, values_of
+from freerun.settings import SettingError, to_dict
 
 Split = Literal["test", "dev"]
 TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name another file"}
@@ -34,7 +34,7 @@ def examples_of(
     task = task_of(checkpoint, data if split else None)
     if data is not None and split is None:
         for name, rest in TRAINED_ON.items():
-            known = values_of(task).get(name)
+            known = to_dict(task).get(name)
             if known and _same(data, known):
                 raise SettingError(f"{data}: the model was trained on {rest}")
         return task, task.evaluation(codec, data), data

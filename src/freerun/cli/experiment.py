@@ -9,7 +9,7 @@ from accelerate import PartialState
 from freerun.cli.models import ChosenModel
 from freerun.cli.options import Options, UsageError
 from freerun.data import Task
-from freerun.settings import SettingError, did_you_mean, settings_of
+from freerun.settings import SettingError, did_you_mean, list_settings
 from freerun.tasks import TASKS
 from freerun.training import TrainingSettings
 
@@ -38,7 +38,7 @@ def chosen_task(command: str, words: list[str], summary: str) -> type[Task] | No
     if words[0] not in TASKS:
         raise SettingError(f"unknown task {words[0]!r}{did_you_mean(words[0], TASKS)}")
     task = TASKS[words[0]]
-    if "data" not in settings_of(task) and any(word.split("=")[0] == "--data" for word in words):
+    if "data" not in list_settings(task) and any(word.split("=")[0] == "--data" for word in words):
         raise SettingError(f"the task {task.name} takes no --data: its data come with it")
     return task
 
@@ -63,7 +63,7 @@ def options_of(
         usage: how its own options are used, in short.
         top: the settings of training that stand beside the command's own.
     """
-    data = settings_of(task).get("data")
+    data = list_settings(task).get("data")
     if data is not None:
         usage = f"--data PATH {usage}" if data.required else f"[--data PATH] {usage}"
     options = Options(f"freerun {command} {task.name}", usage, summary, EPILOG)

@@ -9,7 +9,7 @@ import textwrap
 import typing
 from typing import Any, Literal
 
-from freerun.settings import MISSING, Setting, spelt
+from freerun.settings import MISSING, Setting, format_value
 
 _PLACEHOLDERS = {
     "budget": "SECONDS",
@@ -75,7 +75,9 @@ def described(setting: Setting, value: Any, *, switch: bool = False) -> str:
     if value is MISSING:
         text += " (required)"
     elif value is not None and not switch:
-        shown = " ".join(map(spelt, value)) if isinstance(value, tuple) else spelt(value)
+        shown = (
+            " ".join(map(format_value, value)) if isinstance(value, tuple) else format_value(value)
+        )
         text += f" (default: {shown})"
     return text.replace("%", "%%")
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from freerun.cli.formatter import plain, width
-from freerun.settings import MISSING, Setting, settings_of, spelt, words
+from freerun.settings import MISSING, Setting, describe_type, format_value, list_settings
 
 
 def console() -> Console:
@@ -21,7 +21,9 @@ def console() -> Console:
 
 def brief(name: str, lines: list[str], cls: type) -> Group:
     """A name, lines that say what it is, and its settings with their defaults."""
-    settings = ", ".join(_assigned(setting) for setting in settings_of(cls).values())
+    settings = ", ".join(
+        _assigned(setting) for setting in list_settings(cls).values() if not setting.choice
+    )
     body = Table.grid(padding=(0, 0, 0, 2))
     for line in lines:
         body.add_row(Text(plain(line)))
@@ -37,9 +39,12 @@ def full(name: str, lines: list[str], cls: type) -> Group:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("setting", "default", "what it is"):
         table.add_column(heading)
-    for setting in settings_of(cls).values():
-        default = "required" if setting.default is MISSING else spelt(setting.default)
-        summary = f"{plain(setting.summary).rstrip('.')} ({words(setting.kind)})"
+    for setting in list_settings(cls).values():
+        default = "required" if setting.default is MISSING else format_value(setting.default)
+        kind = describe_type(setting.kind)
+        if setting.condition:
+            kind += f"; with {setting.condition}"
+        summary = f"{plain(setting.summary).rstrip('.')} ({kind})"
         table.add_row(setting.name, default, summary)
     parts = [Text(line) for line in [*map(plain, lines), "", *"\n\n".join(paragraphs).split("\n")]]
     return Group(Text(name, style="bold"), *parts, "", table)
@@ -48,7 +53,7 @@ def full(name: str, lines: list[str], cls: type) -> Group:
 def _assigned(setting: Setting) -> str:
     if setting.default is MISSING:
         return f"{setting.name} (required)"
-    return f"{setting.name}={spelt(setting.default)}"
+    return f"{setting.name}={format_value(setting.default)}"
 
 
 def _indented(body: Table) -> Table:

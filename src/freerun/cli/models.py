@@ -15,7 +15,7 @@ from freerun.models.settings import (
     RecurrentSettings,
     kind_of,
 )
-from freerun.settings import settings_of, values_of
+from freerun.settings import list_settings, to_dict
 from freerun.training.resolve import settings_at
 
 PREFIX = "model."
@@ -41,9 +41,12 @@ class ChosenModel:
         """Add the settings of the model to a command."""
         title = f"the model, {self.name}"
         options.add(self.kind, title, prefix=PREFIX, skip=[PLACE], values=self.values)
-        own = settings_of(self.kind)
-        for name in {name for kind in KINDS.values() for name in settings_of(kind)} - {*own, PLACE}:
-            kinds = [kind.kind for kind in KINDS.values() if name in settings_of(kind)]
+        own = list_settings(self.kind)
+        for name in {name for kind in KINDS.values() for name in list_settings(kind)} - {
+            *own,
+            PLACE,
+        }:
+            kinds = [kind.kind for kind in KINDS.values() if name in list_settings(kind)]
             *first, last = kinds
             having = f"{', '.join(first)} and {last}" if first else last
             options.elsewhere[PREFIX + name] = (
@@ -81,7 +84,7 @@ def chosen_model(words: list[str], task: type[Task], *, init: bool) -> ChosenMod
     if checkpoint is not None:
         found = settings_at(str(checkpoint))
         if kind in (None, type(found)) and not isinstance(found, PretrainedSettings):
-            return ChosenModel(found.kind, type(found), values_of(found))
+            return ChosenModel(found.kind, type(found), to_dict(found))
         if kind is None:
             return ChosenModel(str(checkpoint), PretrainedSettings)
     recipe = task.recipe.get("model", {}) if kind in (None, RecurrentSettings) else {}

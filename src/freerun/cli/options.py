@@ -17,7 +17,7 @@ from freerun.settings import (
     build,
     convert,
     did_you_mean,
-    settings_of,
+    list_settings,
 )
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class Options:
             positional: fields that are given by their place instead of a flag.
             values: what fields are where neither YAML nor a flag sets them.
         """
-        for field in settings_of(cls).values():
+        for field in list_settings(cls).values():
             if field.name in skip or (only is not None and field.name not in only):
                 continue
             name = prefix + field.name

@@ -6,7 +6,7 @@ from freerun.cli.listing import brief, console, full
 from freerun.cli.options import UsageError
 from freerun.data import Task
 from freerun.report.labels import label
-from freerun.settings import SettingError, did_you_mean, settings_of
+from freerun.settings import SettingError, did_you_mean, list_settings
 from freerun.tasks import TASKS
 
 HELP = """\
@@ -38,7 +38,7 @@ def run(words: list[str]) -> None:
 
 def _lines(task: type[Task]) -> list[str]:
     """What a task is, what it needs, and what it reports."""
-    data = settings_of(task).get("data")
+    data = list_settings(task).get("data")
     needs = "nothing: its data come with it" if data is None else data.summary.rstrip(".")
     better = "higher is better" if task.greater_is_better else "lower is better"
     return [task.summary, f"needs {needs}", f"metric: {label(task.metric)} ({better})"]

@@ -14,7 +14,7 @@ from freerun.data.files import write_text
 from freerun.errors import CheckpointError, WriteError
 from freerun.methods import METHODS, Method
 from freerun.models.settings import ModelSettings, RecurrentSettings
-from freerun.settings import spelt, values_of
+from freerun.settings import format_value, to_dict
 from freerun.study.specs import folder_of
 from freerun.training import TrainingSettings
 from freerun.training.folders import no_file
@@ -55,16 +55,16 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """The plan as it is written down, with the digests of the data files."""
-        training = values_of(self.training)
+        training = to_dict(self.training)
         del training["seed"]
         methods = {
-            name: {"method": method.name, "settings": values_of(method)}
+            name: {"method": method.name, "settings": to_dict(method)}
             for name, method in self.methods.items()
         }
         settings = {
             "task": {
                 "name": self.task.name,
-                "settings": values_of(self.task),
+                "settings": to_dict(self.task),
                 "files": self.files(),
             },
             "model": self.model.record(),
@@ -77,7 +77,7 @@ class Plan:
 
     def files(self) -> dict[str, str]:
         """The SHA-256 of every data file that a setting of the task names."""
-        named = [value for value in values_of(self.task).values() if isinstance(value, str)]
+        named = [value for value in to_dict(self.task).values() if isinstance(value, str)]
         return {name: digest(Path(name)) for name in named if Path(name).exists()}
 
     def check(self, output: Path) -> None:
@@ -159,7 +159,7 @@ def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
             else:
                 yield from _differences(there[key], here[key], inner)
     elif there != here:
-        yield f"{name} is {spelt(there)} there, and {spelt(here)} here"
+        yield f"{name} is {format_value(there)} there, and {format_value(here)} here"
 
 
 def _first(folder: Path) -> str:

@@ -17,7 +17,7 @@ from freerun.data import Data
 from freerun.data.files import write_text
 from freerun.evaluation import GREEDY, Decoding, Evaluation
 from freerun.report import Summary, summary
-from freerun.settings import values_of
+from freerun.settings import to_dict
 from freerun.study.plan import Plan
 from freerun.training import Fit
 
@@ -82,7 +82,7 @@ def results_of(
         **record,
         "base": base,
         "majority": dict(majority),
-        "decoding": values_of(decoding),
+        "decoding": to_dict(decoding),
         "beam": beam,
         "command": command,
         "versions": _versions(),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from freerun.methods import METHODS, Method
-from freerun.settings import SettingError, build, did_you_mean, spelt
+from freerun.settings import SettingError, build, did_you_mean, format_value
 
 EXAMPLE = "scheduled_sampling:schedule=linear,k=0.9"
 Given = Mapping[str, Any] | Sequence[Any]
@@ -102,7 +102,7 @@ def _variant(name: str, value: Any) -> Method:
 def _settings(name: str, value: Any) -> dict[str, Any]:
     """A mapping of settings; nothing at all stands for none."""
     if value is not None and not isinstance(value, Mapping):
-        raise SettingError(f"{name} is {spelt(value)}; it must be a mapping of settings")
+        raise SettingError(f"{name} is {format_value(value)}; it must be a mapping of settings")
     return {str(key): item for key, item in (value or {}).items()}
 
 

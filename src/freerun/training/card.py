@@ -16,7 +16,7 @@ from freerun.evaluation import GREEDY, Decoding
 from freerun.methods import Method
 from freerun.models import CausalPolicy, Seq2SeqPolicy
 from freerun.models.huggingface import HuggingFacePolicy
-from freerun.settings import values_of
+from freerun.settings import to_dict
 from freerun.training.checkpoints import adapted
 
 CARD = "README.md"
@@ -143,7 +143,7 @@ class Card:
         )
 
     def _settings(self) -> dict[str, str]:
-        values = values_of(self.method).items()
+        values = to_dict(self.method).items()
         method = {_words(name): str(value) for name, value in values if value is not None}
         training = {words: str(self.training[name]) for name, words in _TRAINING.items()}
         version = importlib.metadata.version("freerun")

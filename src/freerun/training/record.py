@@ -15,7 +15,7 @@ from freerun.data.files import write_text
 from freerun.errors import CheckpointError
 from freerun.methods import METHODS, Method
 from freerun.models.settings import ModelSettings, RecurrentSettings
-from freerun.settings import settings_of, values_of
+from freerun.settings import list_settings, to_dict
 from freerun.training.checkpoints import read_json
 from freerun.training.settings import TrainingSettings
 
@@ -140,8 +140,8 @@ def with_defaults(cls: type | None, values: Mapping[str, Any]) -> dict[str, Any]
         cls: the dataclass that they are of; None where it is not known.
         values: the settings.
     """
-    settings = {} if cls is None else settings_of(cls)
-    defaults = {name: s.default for name, s in settings.items() if not s.required}
+    settings = {} if cls is None else list_settings(cls)
+    defaults = {name: s.default for name, s in settings.items() if not s.required and not s.choice}
     return {**json.loads(json.dumps(defaults)), **values}
 
 
@@ -183,7 +183,7 @@ def curve_of(history: list[dict[str, Any]]) -> list[Point]:
 
 def _settings(thing: Task | Method) -> dict[str, Any]:
     """The name and the settings of a task or a method."""
-    return {"name": thing.name} | values_of(thing)
+    return {"name": thing.name} | to_dict(thing)
 
 
 def _versions() -> dict[str, str]:

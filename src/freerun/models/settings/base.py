@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from freerun.data import Codec, Data, Task
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
-from freerun.settings import values_of
+from freerun.settings import to_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class ModelSettings(ABC):
 
     def record(self) -> dict[str, Any]:
         """The kind and the settings, as they are written down."""
-        return {"kind": self.kind} | values_of(self)
+        return {"kind": self.kind} | to_dict(self)
 
 
 def agreeing(own: Codec, wanted: Codec) -> Codec:
