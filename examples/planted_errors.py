@@ -16,7 +16,7 @@ from torch import Tensor
 
 from freerun.backspaces import WrongTokens
 from freerun.batch import Batch
-from freerun.cli.examples import examples_of
+from freerun.cli.evaluate import load_examples
 from freerun.data import Task
 from freerun.decoding import decode_by, forcing
 from freerun.decoding.choices import greedily
@@ -66,7 +66,7 @@ def main(given: list[str] | None = None) -> None:
     options = parser.parse_args(given)
     for checkpoint in options.checkpoints:
         policy, codec = load_policy(checkpoint)
-        task, examples, _ = examples_of(checkpoint, codec, None, None)
+        task, examples, _ = load_examples(checkpoint, codec, None, None)
         batch = on_device(examples.batch(range(len(examples))), policy)
         count, back, right = recovery(policy, task, batch, options.tokens, options.seed)
         print(

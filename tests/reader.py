@@ -99,8 +99,8 @@ class Reader:
                 for reads in ("load", "rows"):
                     patch.setattr(task, reads, stop)
             patch.setattr("freerun.models.settings.PretrainedSettings.load", stop)
-            for command in ("costs", "evaluate", "predict"):
-                patch.setattr(f"freerun.cli.{command}.load_policy", stop)
+            for file in ("costs", "evaluate"):
+                patch.setattr(f"freerun.cli.{file}.load_policy", stop)
             try:
                 return self.main(words)
             except StoppedError:

@@ -69,7 +69,7 @@ def test_an_interrupted_comparison_goes_on(run, tmp_path, monkeypatch):
     status, printed, errors = run(*words)
     assert (status, printed) == (130, "")
     assert errors.endswith(
-        "\nfreerun compare: interrupted; the same command goes on from the last checkpoint\n"
+        "\nfreerun compare: interrupted; the same command resumes from the last checkpoint\n"
     )
     done = (output / "mle" / "seed-0" / "model.safetensors").stat().st_mtime_ns
     assert run(*words)[0] == 0
@@ -82,13 +82,12 @@ def test_an_interrupted_comparison_goes_on(run, tmp_path, monkeypatch):
     [
         (["digit"], "unknown task 'digit'; did you mean 'digits'?"),
         (["digits"], "--output is missing: the folder for results, plots and models; an unfinished "
-         "comparison in it goes on"),
+         "comparison in it is resumed"),
         (["digits", "--output", "x", "--methods", "mle", "schedule_sampling"], "--methods: unknown "
          "method 'schedule_sampling'; did you mean 'scheduled_sampling'?"),
         (["digits", "--output", "x", "--methods", "mle", "mle"], "--methods: 'mle' is named twice; "
          "each variant needs its own name"),
-        (["digits", "--output", "x", "--methods"], "argument --methods: expected at least one "
-         "argument"),
+        (["digits", "--output", "x", "--methods"], "--methods needs a value"),
         (["digits", "--output", "x", "--seeds", "0"], "seeds is 0; at least one is needed"),
         (["digits", "--output", "x", "--seeds", "many"], "--seeds is 'many'; it must be a whole "
          "number or a list of whole numbers"),
@@ -145,11 +144,7 @@ def test_the_help_names_the_methods_and_what_comes_first(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     status, output, errors = run("compare", "ocr", "--help")
     assert (status, errors) == (0, "")
-    assert output.startswith(
-        "Usage: freerun compare ocr --data PATH [--methods METHOD …] [--seeds N]\n"
-        "       --output DIR [--model MODEL] [--budget SECONDS] [--beam N]\n"
-        "       [--config FILE] [SETTINGS]\n"
-    )
-    assert "A YAML file (--config) overrides them" in output
+    assert output.startswith("Usage: freerun compare ocr --data PATH --output DIR [OPTIONS]\n")
+    assert "A YAML file (--config) overrides them" in " ".join(output.split())
     assert "ss_linear: {scheduled_sampling: {schedule: linear}}" in output
     assert max(map(len, output.splitlines())) <= 80

@@ -13,7 +13,7 @@ from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TRAINING
 from tests.full import FULL, full
 
-CHECKPOINT = "the folder of a trained model, whichever method it was trained by"
+CHECKPOINT = "the folder of a trained model, trained by any method"
 
 
 @pytest.fixture(autouse=True)

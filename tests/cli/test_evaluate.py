@@ -39,7 +39,7 @@ def test_test_is_evaluated_freely_and_the_forced_figure_is_called_so(run, traine
         f"  character error  {found.metrics['character_error'] * 100:6.2f} %\n"
         f"  exact match      {found.metrics['exact_match'] * 100:6.2f} %\n"
         "teacher-forced, which is not how it runs: "
-        f"log loss {loss:.4f} a token, perplexity {exp(loss):.2f}\n"
+        f"log loss {loss:.4f} per token, perplexity {exp(loss):.2f}\n"
     )
 
 
@@ -132,8 +132,8 @@ def test_nor_is_the_file_of_its_training_split(run, refuses, tmp_path):
          "decoding; set beam above 1"),
         (["{trained}", "--batch_size", "0"], "evaluate: batch_size is 0; it must be at least 1"),
         (["{trained}", "--data", "nowhere"], "nowhere: there is no such file"),
-        (["{trained}", "--data", "x", "--split", "dev"], "--data is 'x', but the task digits needs "
-         "none"),
+        (["{trained}", "--data", "x", "--split", "dev"], "--data does not apply: the task digits "
+         "comes with its data"),
         (["{trained}", "--json", "no/file.json"], "--json is 'no/file.json'; there is no folder "
          "no"),
     ],

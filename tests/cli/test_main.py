@@ -15,19 +15,23 @@ from freerun.cli.main import COMMANDS
 from tests.cli.tiny import MODEL, TASK
 
 
-def test_the_help_lists_every_command(run):
+def test_the_help_lists_every_command(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     status, output, errors = run("--help")
     assert (status, errors) == (0, "")
     assert output.startswith("Usage: freerun COMMAND …\n")
     for name, summary in COMMANDS.items():
         assert f"  {name:8}  {summary}\n" in output
-    assert max(map(len, output.splitlines())) <= 90
+    assert max(map(len, output.splitlines())) <= 100
+    assert run() == (2, "", output), "without a command, the help is an error"
 
 
-def test_without_a_command_the_help_is_an_error(run):
-    status, output, errors = run()
-    assert (status, output) == (2, "")
-    assert errors.startswith("Usage: freerun COMMAND …\n")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help(run, command):
+    status, output, errors = run(command, "-h")
+    assert (status, errors) == (0, "")
+    assert output.startswith(f"Usage: freerun {command} ")
+    assert run(command, "--help") == (status, output, errors)
 
 
 def test_the_version(run):
@@ -42,8 +46,8 @@ def test_the_version(run):
         (["methods", "ss"], "freerun methods: unknown method 'ss'; did you mean "
          "'scheduled_sampling'?"),
         (["tasks", "digit"], "freerun tasks: unknown task 'digit'; did you mean 'digits'?"),
-        (["tasks", "a", "b"], "freerun tasks: 'b' is not expected here; see freerun tasks --help"),
-        (["methods", "a", "b"], "freerun methods: 'b' is not expected here; see freerun methods "
+        (["tasks", "a", "b"], "freerun tasks: unexpected argument 'b'; see freerun tasks --help"),
+        (["methods", "a", "b"], "freerun methods: unexpected argument 'b'; see freerun methods "
          "--help"),
     ],
 )  # fmt: skip
@@ -52,42 +56,48 @@ def test_unknown_words(refuses, words, message):
 
 
 def test_a_programming_error_shows_its_traceback(monkeypatch):
-    def broken(words):
+    def broken(self, settings):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("freerun.cli.tasks.run", broken)
+    monkeypatch.setattr("freerun.cli.listings.TasksCommand.run", broken)
     with pytest.raises(ValueError, match="a bug"):
         main(["tasks"])
 
 
 def test_errors_of_the_system_are_told_without_a_traceback(monkeypatch, run):
-    def full(words):
+    def full(self, settings):
         raise OSError(28, "No space left on device", "runs/results.json")
 
-    monkeypatch.setattr("freerun.cli.tasks.run", full)
+    monkeypatch.setattr("freerun.cli.listings.TasksCommand.run", full)
     message = "freerun tasks: runs/results.json: No space left on device\n"
     assert run("tasks") == (2, "", message)
 
 
 @pytest.mark.parametrize(
-    ("command", "message"),
+    ("words", "name", "message"),
     [
-        ("train", "interrupted; the same command goes on from the last checkpoint"),
-        ("compare", "interrupted; the same command goes on from the last checkpoint"),
-        ("predict", "interrupted"),
+        (["train", "digits"], "train.TrainCommand",
+         "interrupted; the same command resumes from the last checkpoint"),
+        (["compare", "digits"], "train.CompareCommand",
+         "interrupted; the same command resumes from the last checkpoint"),
+        (["predict"], "evaluate.PredictCommand", "interrupted"),
     ],
-)
-def test_an_interruption_says_how_to_go_on(monkeypatch, run, command, message):
-    def interrupted(words):
+)  # fmt: skip
+def test_an_interruption_says_how_to_go_on(monkeypatch, run, words, name, message):
+    def interrupted(self, settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"freerun.cli.{command}.run", interrupted)
-    assert run(command) == (130, "", f"\nfreerun {command}: {message}\n")
+    monkeypatch.setattr(f"freerun.cli.{name}.run", interrupted)
+    assert run(*words) == (130, "", f"\nfreerun {words[0]}: {message}\n")
 
 
-def test_the_help_does_not_wait_for_torch():
-    code = "import sys; import freerun.cli; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize("words", [["--help"], ["--version"], [], ["trian"], ["--hepl"]])
+def test_what_concerns_no_command_is_answered_without_torch(words):
+    code = (
+        "import sys; from freerun.cli import main; main(sys.argv[1:]); "
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, *words], check=True)
 
 
 def test_the_module_is_the_program():
@@ -123,6 +133,6 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path):
         process.kill()
     assert process.returncode == 130
     assert errors.endswith(
-        "freerun train: interrupted; the same command goes on from the last checkpoint\n"
+        "freerun train: interrupted; the same command resumes from the last checkpoint\n"
     )
     assert "Traceback" not in errors

@@ -220,7 +220,7 @@ def test_adapters_are_trained_and_kept_alone(run, text, tmp_path, pretrained):
          "freerun train spelling --help"),
         (["spelling", "--model", "casual"], "unknown kind of model 'casual'; did you mean "
          "'causal'?"),
-        (["spelling", "--model"], "argument --model: expected one argument"),
+        (["spelling", "--model"], "--model needs a value"),
         (["spelling", "--model", "causal", "--model.heads", "3"], "model: hidden_size is 128; it "
          "must be a multiple of heads, 3"),
         (["spelling", "--model", "causal", "--model.positions", "20"], "train, example 1: source "
@@ -304,9 +304,9 @@ def test_the_help_is_that_of_the_kind_that_is_named(run, name, own, foreign):
     for command in ("train", "compare"):
         status, output, errors = run(command, "spelling", "--model", name, "--help")
         assert (status, errors) == (0, "")
-        assert f"the model, {name}:\n" in output
+        assert f"Model {name}:\n" in output
         assert own in output
-        assert foreign not in output.partition("the model,")[2]
+        assert foreign not in output.partition("Model ")[2]
 
 
 def test_pretrained_models_are_trained_gently_unless_asked(run):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import click
 import pytest
 
-from freerun.cli.options import Options, UsageError
+from freerun.cli.options import SettingsCommand
 from freerun.data import DataError
 from freerun.settings import SettingError
 
@@ -52,13 +53,22 @@ class Inner:
             raise ValueError(f"size is {self.size}; it must be at least 1")
 
 
-@pytest.fixture
-def options():
-    found = Options("tool", "PLACE [SETTINGS]", "Does it.", "And more.")
-    found.add(Own, "options", positional=["place"])
-    found.add(Inner, "the inner", prefix="inner.", skip=["rate"], values={"size": 5})
-    found.add(Inner, "options", only=["rate"])
-    return found
+class Tool(SettingsCommand):
+    """Does it."""
+
+    def declare(self, words):
+        self.hints = {"foreign": "is set by others"}
+        self.add(Own, positional=["place"])
+        self.add(Inner, only=["rate"])
+        self.add(Inner, "Inner", prefix="in_ner.", skip=["rate"], defaults={"size": 5})
+
+    def run(self, settings):
+        raise AssertionError("not run by these tests")
+
+
+def parse(*words):
+    """The settings of a command line."""
+    return Tool("tool", epilog="And more.").make_context("tool", list(words)).obj
 
 
 @pytest.fixture
@@ -75,86 +85,102 @@ def yaml(tmp_path):
 
 @pytest.mark.parametrize("words", [["--in-ner.size", "3"], ["--in-ner.size=3"]])
 def test_dashes_are_as_good_as_underscores(words):
-    found = Options("tool", "[SETTINGS]", "Does it.")
-    found.add(Inner, "the inner", prefix="in_ner.")
-    found.parse([*words, "--in_ner.kind", "y"])
-    assert found.build(Inner, "inner") == Inner(size=3, kind="y")
-    with pytest.raises(SettingError, match=r"^unknown option --in-ner\.sice; did you mean"):
-        found.parse(["--in-ner.sice", "3"])
+    settings = parse("here", *words, "--in_ner.kind", "y")
+    assert settings.build(Inner, "inner") == Inner(size=3, kind="y")
 
 
-def test_defaults(options):
-    options.parse(["here"])
-    assert options.build(Own, "own") == Own("here")
-    assert options.build(Inner, "inner") == Inner(size=5)
+def test_defaults():
+    settings = parse("here")
+    assert settings.build(Own, "own") == Own("here")
+    assert settings.build(Inner, "inner") == Inner(size=5)
 
 
-def test_yaml_overrides_defaults_and_flags_override_yaml_wherever_they_stand(options, yaml):
-    path = yaml("output: there\nrate: 1e-3\nthings: {a: {b: 1}}\ninner: {size: 7, kind: y}\n")
-    options.parse(["here", "--inner.size", "9", "--config", path, "--output=elsewhere"])
-    assert options.build(Own, "own") == Own("here", "elsewhere", {"a": {"b": 1}}, path)
-    assert options.build(Inner, "inner") == Inner(size=9, kind="y", rate=0.001)
+def test_yaml_overrides_defaults_and_flags_override_yaml_wherever_they_stand(yaml):
+    path = yaml("output: there\nrate: 1e-3\nthings: {a: {b: 1}}\nin_ner: {size: 7, kind: y}\n")
+    settings = parse("here", "--in_ner.size", "9", "--config", path, "--output=elsewhere")
+    assert settings.build(Own, "own") == Own("here", "elsewhere", {"a": {"b": 1}}, path)
+    assert settings.build(Inner, "inner") == Inner(size=9, kind="y", rate=0.001)
+    assert settings.places["output"] == "--output"
+    assert settings.places["rate"] == f"{path}, line 2: rate"
 
 
-def test_flags_are_read_as_their_type(options):
-    inner = ["--inner.size", "3", "--inner.deep", "false", "--rate", "null"]
-    options.parse(["here", *inner, "--loud", "--things", "p", "q"])
-    assert options.build(Own, "own") == Own("here", things=["p", "q"], loud=True)
-    assert options.build(Inner, "inner") == Inner(size=3, deep=False)
-    assert options.places["inner.size"] == "--inner.size"
+def test_flags_are_read_as_their_type():
+    inner = ["--in_ner.size", "3", "--in_ner.deep", "false", "--rate", "null"]
+    settings = parse("here", *inner, "--loud", "--things", "p", "q")
+    assert settings.build(Own, "own") == Own("here", things=["p", "q"], loud=True)
+    assert settings.build(Inner, "inner") == Inner(size=3, deep=False)
+    assert settings.places["in_ner.size"] == "--in_ner.size"
+
+
+@pytest.mark.parametrize(
+    ("words", "things"),
+    [
+        ("here --things p", ["p"]),
+        ("here --things=p q", ["p", "q"]),
+        ("here --things p --things q --rate -3", ["p", "q"]),
+        ("--rate 3 here --things p -q --loud", ["p", "-q"]),
+    ],
+)
+def test_a_flag_that_takes_several_values(words, things):
+    assert parse(*words.split()).build(Own, "own").things == things
 
 
 @pytest.mark.parametrize(
     ("words", "kind", "message"),
     [
-        ("here --inner.sice 3", SettingError,
-         "unknown option --inner.sice; did you mean '--inner.size'?"),
-        ("here --size=3", SettingError, "unknown option --size; did you mean '--inner.size'?"),
+        ("here --in_ner.sice 3", SettingError,
+         "unknown option --in_ner.sice; did you mean '--in_ner.size'?"),
+        ("here --size=3", SettingError, "unknown option --size; did you mean '--in_ner.size'?"),
         ("here --zzz", SettingError, "unknown option --zzz; see tool --help"),
-        ("here --inner.si 3", SettingError, "unknown option --inner.si; did you mean "
-         "'--inner.size'?"),
-        ("here --inner.size x", SettingError, "--inner.size is 'x'; it must be a whole number"),
-        ("here --inner.kind z", SettingError, "--inner.kind is 'z'; it must be one of x, y"),
-        ("here --inner.size", UsageError, "argument --inner.size: expected one argument"),
-        ("here there", UsageError, "'there' is not expected here; see tool --help"),
+        ("here --in_ner.si 3", SettingError, "unknown option --in_ner.si; did you mean "
+         "'--in_ner.size'?"),
+        ("here --in_ner.size x", SettingError, "--in_ner.size is 'x'; it must be a whole number"),
+        ("here --in_ner.kind z", SettingError, "--in_ner.kind is 'z'; it must be one of x, y"),
+        ("here --in_ner.size", click.UsageError, "--in_ner.size needs a value"),
+        ("here --output --loud", click.UsageError, "--output needs a value"),
+        ("here --things --loud", click.UsageError, "--things needs a value"),
+        ("here there", click.UsageError, "unexpected argument 'there'; see tool --help"),
+        ("here -x", SettingError, "unknown option -x; see tool --help"),
+        ("here --foreign 3", SettingError, "--foreign is set by others"),
     ],
 )  # fmt: skip
-def test_wrong_flags_are_refused(options, words, kind, message):
+def test_wrong_flags_are_refused(words, kind, message):
     with pytest.raises(kind) as caught:
-        options.parse(words.split())
+        parse(*words.split())
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("inner:\n  sice: 3\n", SettingError,
-         "{path}, line 2: unknown setting 'inner.sice'; did you mean 'inner.size'?"),
+        ("in_ner:\n  sice: 3\n", SettingError,
+         "{path}, line 2: unknown setting 'in_ner.sice'; did you mean 'in_ner.size'?"),
         ("size: 3\n", SettingError,
-         "{path}, line 1: unknown setting 'size'; did you mean 'inner.size'?"),
+         "{path}, line 1: unknown setting 'size'; did you mean 'in_ner.size'?"),
         ("place: here\n", SettingError, "{path}, line 1: unknown setting 'place'; see tool --help"),
         ("config: x\n", SettingError, "{path}, line 1: unknown setting 'config'; see tool --help"),
-        ("\ninner: {size: many}\n", SettingError,
-         "{path}, line 2: inner.size is 'many'; it must be a whole number"),
-        ("inner: {deep: 1}\n", SettingError,
-         "{path}, line 1: inner.deep is 1; it must be true or false"),
+        ("\nin_ner: {size: many}\n", SettingError,
+         "{path}, line 2: in_ner.size is 'many'; it must be a whole number"),
+        ("in_ner: {deep: 1}\n", SettingError,
+         "{path}, line 1: in_ner.deep is 1; it must be true or false"),
         ("output:\n  - a\n", SettingError, "{path}, line 1: output is [a]; it must be text or "
          "null"),
-        ("inner: 3\n", DataError,
-         "{path}, line 1: inner must be a mapping, such as training: {{updates: 1000}}"),
+        ("in_ner: 3\n", DataError,
+         "{path}, line 1: in_ner must be a mapping, such as training: {{updates: 1000}}"),
         ("- a\n", DataError,
          "{path}: it must be a mapping of settings, such as training: {{updates: 1000}}"),
         ("", DataError, "{path}: the file is empty"),
+        ("foreign: 1\n", SettingError, "{path}, line 1: foreign is set by others"),
         ("# nothing\n", DataError,
          "{path}: it must be a mapping of settings, such as training: {{updates: 1000}}"),
         ("output: a\noutput: b\n", DataError,
-         "{path}, line 2: output is set twice; it also stands on line 1"),
-        ("inner:\n  size: 1\n  size: 2\n", DataError,
-         "{path}, line 3: size is set twice; it also stands on line 2"),
+         "{path}, line 2: output is set twice; it is already set on line 1"),
+        ("in_ner:\n  size: 1\n  size: 2\n", DataError,
+         "{path}, line 3: size is set twice; it is already set on line 2"),
         ("things:\n  a: 1\n  a: 2\n", DataError,
-         "{path}, line 3: a is set twice; it also stands on line 2"),
+         "{path}, line 3: a is set twice; it is already set on line 2"),
         ("[a]: 1\n", DataError, "{path}, line 1: a key must be the name of a setting"),
-        ("inner:\n  size: [1\n", DataError, "{path}, line 2: not YAML: expected ',' or ']', but "
+        ("in_ner:\n  size: [1\n", DataError, "{path}, line 2: not YAML: expected ',' or ']', but "
          "got '<stream end>'"),
         ("a: b: c\n", DataError, "{path}, line 1: not YAML: mapping values are not allowed here"),
         ("output: !!python/object:os.system x\n", DataError,
@@ -164,56 +190,53 @@ def test_wrong_flags_are_refused(options, words, kind, message):
          "the file as UTF-8"),
     ],
 )  # fmt: skip
-def test_wrong_yaml_is_refused_with_its_line(options, yaml, text, kind, message):
+def test_wrong_yaml_is_refused_with_its_line(yaml, text, kind, message):
     path = yaml(text)
     with pytest.raises(kind) as caught:
-        options.parse(["here", "--config", path])
+        parse("here", "--config", path)
     assert str(caught.value) == message.format(path=path)
 
 
-def test_a_missing_file_is_named(options):
+def test_a_missing_file_is_named():
     with pytest.raises(DataError) as caught:
-        options.parse(["here", "--config", "nowhere.yaml"])
+        parse("here", "--config", "nowhere.yaml")
     assert str(caught.value) == "nowhere.yaml: there is no such file"
 
 
-def test_what_is_missing_is_named_as_it_is_given(options):
-    options.parse([])
+def test_what_is_missing_is_named_as_it_is_given():
     with pytest.raises(SettingError) as caught:
-        options.build(Own, "own")
+        parse().build(Own, "own")
     assert str(caught.value) == "PLACE is missing: where it is"
 
 
-def test_ranges_are_checked(options):
-    options.parse(["here", "--inner.size", "0"])
+def test_ranges_are_checked():
     with pytest.raises(SettingError) as caught:
-        options.build(Inner, "inner")
+        parse("here", "--in_ner.size", "0").build(Inner, "inner")
     assert str(caught.value) == "inner: size is 0; it must be at least 1"
 
 
-def test_the_help(options, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as caught:
-        options.parse(["--help"])
-    assert caught.value.code == 0
+def test_the_help(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "82")
+    with pytest.raises(click.exceptions.Exit):
+        parse("--help")
     assert capsys.readouterr().out == (
-        "Usage: tool PLACE [SETTINGS]\n"
+        "Usage: tool PLACE [OPTIONS]\n"
         "\n"
-        "Does it.\n"
+        "  Does it.\n"
         "\n"
-        "options:\n"
-        "  PLACE                      where it is (required)\n"
-        "  --output DIR               where to write, 100 % of it\n"
-        "  --things THINGS …          what to take (default: a b)\n"
-        "  --config FILE              a YAML file\n"
-        "  --loud                     say more\n"
-        "  --rate X                   how fast\n"
-        "  -h, --help                 show this help, and exit\n"
+        "Options:\n"
+        "  PLACE              where it is (required)\n"
+        "  --output DIR       where to write, 100 % of it\n"
+        "  --things THINGS …  what to take (default: a b)\n"
+        "  --config FILE      a YAML file\n"
+        "  --loud             say more\n"
+        "  --rate X           how fast\n"
+        "  -h, --help         Show this message and exit.\n"
         "\n"
-        "the inner:\n"
-        "  --inner.size N             how large (default: 5)\n"
-        "  --inner.kind {x,y}         of which kind (default: x)\n"
-        "  --inner.deep {true,false}  whether it is deep (default: true)\n"
+        "Inner:\n"
+        "  --in_ner.size N             how large (default: 5)\n"
+        "  --in_ner.kind {x,y}         of which kind (default: x)\n"
+        "  --in_ner.deep {true,false}  whether it is deep (default: true)\n"
         "\n"
-        "And more.\n"
+        "  And more.\n"
     )

@@ -10,7 +10,7 @@ from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TASK, TINY, TRAINING
 
 SEE = "see freerun train digits --help"
-OUTPUT = "the folder of the model and its checkpoints; an unfinished run in it goes on"
+OUTPUT = "the folder of the model and its checkpoints; an unfinished run in it is resumed"
 LETTERS = (
     "letter.data, plain or gzipped; or a datasets id or folder with the columns pixels "
     "(a list of 128 numbers in [0, 1] for every letter) and word"
@@ -109,7 +109,7 @@ def test_an_interrupted_run_goes_on(run, trained, tmp_path, monkeypatch):
     status, _, errors = run(*words)
     assert status == 130
     assert errors == (
-        "\nfreerun train: interrupted; the same command goes on from the last checkpoint\n"
+        "\nfreerun train: interrupted; the same command resumes from the last checkpoint\n"
     )
     monkeypatch.setattr(trainer.Trainer, "evaluate", whole)
     assert run(*words)[0] == 0
@@ -121,15 +121,15 @@ def test_an_interrupted_run_goes_on(run, trained, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], f"the task comes first: freerun train TASK …, of {', '.join(TASKS)}"),
-        (["--output", "x", "digits"], "the task comes first: freerun train TASK …, of "
+        ([], f"the task comes first: freerun train TASK …, one of {', '.join(TASKS)}"),
+        (["--output", "x", "digits"], "the task comes first: freerun train TASK …, one of "
          f"{', '.join(TASKS)}"),
         (["digit"], "unknown task 'digit'; did you mean 'digits'?"),
         (["chess"], f"unknown task 'chess'; known are {', '.join(TASKS)}"),
         (["digits"], f"--output is missing: {OUTPUT}"),
         (["ocr", "--output", "x"], f"--data is missing: {LETTERS}"),
-        (["digits", "--output", "x", "--data", "y"], "the task digits takes no --data: its data "
-         "come with it"),
+        (["digits", "--output", "x", "--data", "y"], "--data does not apply: the task digits "
+         "comes with its data"),
         (["tagging", "--output", "x"], "task tagging: tagging needs data, or train and test: there "
          "is none to begin with"),
         (["digits", "--output", "x", "--method", "scheduled"], "unknown method 'scheduled'; did "
@@ -139,7 +139,7 @@ def test_an_interrupted_run_goes_on(run, trained, tmp_path, monkeypatch):
         (["digits", "--output", "x", "--updates", "3"], "unknown option --updates; did you mean "
          "'--training.updates'?"),
         (["digits", "--output", "x", "--frob"], f"unknown option --frob; {SEE}"),
-        (["digits", "--output", "x", "y"], f"'y' is not expected here; {SEE}"),
+        (["digits", "--output", "x", "y"], f"unexpected argument 'y'; {SEE}"),
         (["digits", "--output", "x", "--model.cell", "rnn"], "--model.cell is 'rnn'; it must be "
          "one of gru, lstm"),
         (["digits", "--output", "x", "--model.attention", "none", "--model.input_feeding", "true"],
@@ -179,7 +179,8 @@ def test_an_output_that_is_a_file_is_told_before_the_data_are_loaded(refuses, tm
     assert file.read_text() == "mine"
 
 
-def test_the_overview_lists_the_tasks(run):
+def test_the_overview_lists_the_tasks(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     status, output, errors = run("train", "--help")
     assert (status, errors) == (0, "")
     assert output.startswith("Usage: freerun train TASK …\n")

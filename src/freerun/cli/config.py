@@ -1,4 +1,4 @@
-"""Settings in YAML, each with the line it stands on."""
+"""Reads the settings of a YAML file, each with the line it is on."""
 
 from __future__ import annotations
 
@@ -13,40 +13,36 @@ from freerun.data.files import read_lines
 EXAMPLE = "training: {updates: 1000}"
 
 
-def read_config(
-    path: str, groups: Collection[str], kinds: Collection[str] = ()
-) -> dict[str, tuple[Any, int]]:
-    """The settings of a YAML file, with their lines, by names like `data` and `training.clip`.
+def read_config(path: str, whole: Collection[str] = ()) -> dict[str, tuple[Any, int]]:
+    """Read a YAML file.
+
+    A mapping such as `training: {updates: 1000}` groups settings, which are named as on the command
+    line: `training.updates`. `model: {kind: causal}` is the same as `model: causal`.
 
     Args:
-        path: the file.
-        groups: the keys under which settings stand, such as `training`.
-        kinds: those of them that are settings too, such as `model`: their value stands for the
-            group, or under `kind` in it.
+        path: The file.
+        whole: Settings whose value is itself a mapping, so that it is not taken as a group.
+
+    Returns:
+        The value and the line of each setting by its name.
 
     Raises:
-        DataError: where the file cannot be read, is no YAML, is no mapping, or a key stands twice.
+        DataError: If the file cannot be read, is not YAML, is not a mapping, or repeats a key.
     """
     text = "\n".join(line for _, line in read_lines(path))
     try:
         loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
             raise DataError(f"{path}: it must be a mapping of settings, such as {EXAMPLE}")
         found = {}
-        for key, value in _items(node, path):
-            inside = key.value in groups
-            if key.value in kinds:
-                inside = isinstance(value, yaml.MappingNode)
-            if not inside:
+        for key, value in _items(root, path):
+            if key.value in whole or not isinstance(value, yaml.MappingNode):
                 found[key.value] = (_value(loader, value, path), _line(key))
                 continue
-            if not isinstance(value, yaml.MappingNode):
-                where = f"{path}, line {_line(value)}"
-                raise DataError(f"{where}: {key.value} must be a mapping, such as {EXAMPLE}")
             for inner, item in _items(value, path):
-                of_kind = key.value in kinds and inner.value == "kind"
-                name = key.value if of_kind else f"{key.value}.{inner.value}"
+                name = f"{key.value}.{inner.value}"
+                name = "model" if name == "model.kind" else name
                 found[name] = (_value(loader, item, path), _line(inner))
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -57,21 +53,21 @@ def read_config(
 
 
 def _items(node: yaml.MappingNode, path: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
-    """The keys and values of a mapping, which must be scalars and differ."""
+    """Return the keys and values of a mapping; YAML itself would let the last of two keys win."""
     seen: dict[str, int] = {}
     for key, _ in node.value:
         line = _line(key)
         if not isinstance(key, yaml.ScalarNode):
             raise DataError(f"{path}, line {line}: a key must be the name of a setting")
         if key.value in seen:
-            also = f"it also stands on line {seen[key.value]}"
+            also = f"it is already set on line {seen[key.value]}"
             raise DataError(f"{path}, line {line}: {key.value} is set twice; {also}")
         seen[key.value] = line
     return list(node.value)
 
 
 def _value(loader: yaml.SafeLoader, node: yaml.Node, path: str) -> Any:
-    """What a node says; the mappings in it may not repeat a key."""
+    """Return the value of a node, after checking the keys of all mappings in it."""
     nodes = [node]
     while nodes:
         current = nodes.pop()

@@ -1,14 +1,15 @@
-"""`freerun costs`: what every token would cost at every cell of a sentence."""
+"""`freerun costs`: what every token would cost in every cell of an output."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from freerun.cli.examples import Split, check_folder, examples_of
-from freerun.cli.options import Options
+from freerun.cli.evaluate import Split, check_folder, load_examples
+from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.evaluation import on_device
 from freerun.methods import SEARNN, Clock
 from freerun.report import require_plots
@@ -28,32 +29,32 @@ from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
 
-SUMMARY = "Show what every token would cost at every cell of a sentence, and what it would lead to."
-USAGE = (
-    "CHECKPOINT [--method METHOD] [--split {test,dev}] [--data PATH] [--example N] [--cell N] "
-    "[--seed N] [--png FILE]"
-)
-EPILOG = """\
-A cell is a position of the output. At each of them the search of SEARNN tries
-every token, finishes the sentence, and says what the outcome costs.
+NOTES = """\
+A cell is a position of the output. In each of them the search of SEARNN tries every token,
+completes the output, and computes the cost of the result.
 """
-LEARNED, SOME = "searnn:roll_in=learned,roll_out=learned", "token_choice=top_k,tokens=25"
-"""What is searched where the user says nothing; the second, where a row for each is too much."""
+LEARNED = "searnn:roll_in=learned,roll_out=learned"
+"""The default search: it shows what this model leads to."""
+
+SAMPLED = f"{LEARNED},token_choice=top_k,tokens=25"
+"""The default search of a vocabulary that is too large for a row per token."""
 
 
 @dataclass(frozen=True)
-class Costs:
+class CostsOptions:
     """The options of `freerun costs` itself.
 
     Args:
-        checkpoint: the folder of a trained model, whichever method it was trained by.
-        method: the search, as searnn with settings, such as searnn:roll_out=reference; left out,
-            roll-in and roll-out are learned, so that it shows what this model leads to, and the 25
-            best tokens are tried where there are more than 100.
-        split: which part of the task's data to take an example of, `test` or `dev`; left out, test.
-        data: a file of the task's format to take it of; with --split, where the task's data is now.
-        example: which example, counted from 1.
-        cell: show all outputs of this cell, counted from 1, in place of the heat map.
+        checkpoint: the folder of a trained model, trained by any method.
+        method: the search: searnn with settings, such as searnn:roll_out=reference. By default
+            roll-in and roll-out are learned, which shows what this model leads to, and the 25 best
+            tokens are tried if there are more than 100.
+        split: the split of the task's data that the example is from, `test` or `dev`; test by
+            default.
+        data: a file in the format of the task that the example is from; with --split, where the
+            data of the task are now.
+        example: the number of the example, from 1.
+        cell: show all outputs of this cell, counted from 1, instead of the heat map.
         seed: the seed of coins and samples in the search.
         png: a file to draw the heat map to as well.
     """
@@ -68,46 +69,45 @@ class Costs:
     png: str | None = None
 
 
-def run(words: list[str]) -> None:
-    """Run the command."""
-    options = Options("freerun costs", USAGE, SUMMARY, EPILOG)
-    options.add(Costs, "options", positional=["checkpoint"])
-    options.parse(words)
-    own = options.build(Costs, "costs")
-    if own.png is not None:
-        check_folder("--png", own.png)
-        require_plots()
-    limit_threads(None)
-    vectors = _vectors(own)
-    shown: list[RenderableType] = [HeatMap(vectors), Outcomes(vectors)]
-    if own.cell is not None:
-        try:
-            shown = [outputs_of_cell(vectors, own.cell)]
-        except ValueError as error:
-            raise SettingError(f"--cell is {own.cell}; {error}") from None
-    if own.png is not None:
-        save_picture(vectors, Path(own.png))
-    Console(highlight=False).print(heading(vectors), "", *shown, sep="\n")
+class CostsCommand(SettingsCommand):
+    """Show what every token would cost in every cell of an output, and what it would lead to."""
+
+    def declare(self, words: Sequence[str]) -> None:
+        """Add the settings."""
+        self.add(CostsOptions, positional=["checkpoint"])
+
+    def run(self, settings: UserSettings) -> None:
+        """Run the command."""
+        own = settings.build(CostsOptions, "costs")
+        if own.png is not None:
+            check_folder("--png", own.png)
+            require_plots()
+        limit_threads(None)
+        vectors = _search_example(own)
+        shown: list[RenderableType] = [HeatMap(vectors), Outcomes(vectors)]
+        if own.cell is not None:
+            try:
+                shown = [outputs_of_cell(vectors, own.cell)]
+            except ValueError as error:
+                raise SettingError(f"--cell is {own.cell}; {error}") from None
+        if own.png is not None:
+            save_picture(vectors, Path(own.png))
+        Console(highlight=False).print(heading(vectors), "", *shown, sep="\n")
 
 
-def _search(spec: str) -> SEARNN:
-    """The search of a text."""
-    method = method_of(spec)
-    if not isinstance(method, SEARNN):
-        raise SettingError(f"--method is {spec!r}; only searnn searches for costs")
-    return method
+COMMANDS = {"costs": lambda: CostsCommand("costs", epilog=NOTES)}
 
 
-def _vectors(own: Costs) -> CostVectors:
-    """Load the model, and search the example."""
-    chosen = None if own.method is None else _search(own.method)
+def _search_example(own: CostsOptions) -> CostVectors:
+    """Load the model and search the example."""
+    chosen = None if own.method is None else _parse_search(own.method)
     policy, codec = load_policy(own.checkpoint)
-    task, examples, name = examples_of(own.checkpoint, codec, own.split, own.data)
+    task, examples, name = load_examples(own.checkpoint, codec, own.split, own.data)
     if not 1 <= own.example <= len(examples):
         raise SettingError(f"--example is {own.example}; {name} has 1 to {len(examples):,}")
     check_lengths(policy, examples, name)
-    usual = LEARNED if codec.target.actions <= FEW else f"{LEARNED},{SOME}"
-    method = (chosen or _search(usual)).for_task(task)
+    default = LEARNED if codec.target.actions <= FEW else SAMPLED
+    method = (chosen or _parse_search(default)).for_task(task)
     try:
         method.check(codec.target)
     except ValueError as error:
@@ -116,3 +116,11 @@ def _vectors(own: Costs) -> CostVectors:
     found = method.search(policy, batch, Clock(seed=own.seed))
     title = f"{task.name}, {name}, example {own.example:,} of {len(examples):,}"
     return cost_vectors(found, policy, codec, batch, method, name=title)
+
+
+def _parse_search(specification: str) -> SEARNN:
+    """Return the search that `--method` specifies."""
+    method = method_of(specification)
+    if not isinstance(method, SEARNN):
+        raise SettingError(f"--method is {specification!r}; only searnn searches for costs")
+    return method

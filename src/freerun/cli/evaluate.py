@@ -1,36 +1,53 @@
-"""`freerun evaluate`: how good what a trained model writes is."""
+"""`freerun evaluate` and `freerun predict`: what a trained model writes, and how good it is."""
 
 from __future__ import annotations
 
 import json as json_module
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
+from pathlib import Path
+from typing import Literal
 
-from freerun.cli.decoding import check_decodable
-from freerun.cli.examples import Split, check_folder, examples_of
-from freerun.cli.figures import counts, figures
-from freerun.cli.options import Options
-from freerun.data.files import write_text
-from freerun.evaluation import Decoding, evaluate, teacher_forced_loss
-from freerun.settings import to_dict
+from freerun.cli.options import SettingsCommand, UserSettings
+from freerun.data import Codec, Examples, Task
+from freerun.data.files import decode_lines, read_lines, write_text
+from freerun.data.text import data_of
+from freerun.errors import CheckpointError
+from freerun.evaluation import (
+    Decoding,
+    check_decoding,
+    decode,
+    evaluate,
+    on_device,
+    teacher_forced_loss,
+)
+from freerun.policy import Policy
+from freerun.report.labels import backspace_lines, metric_lines
+from freerun.report.live import NOTATION, Traces
+from freerun.settings import SettingError, build, did_you_mean, list_settings, to_dict
+from freerun.tasks import TASKS
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
+from freerun.training.record import recorded
 
-SUMMARY = "Measure how good a trained model's outputs are when it runs freely."
-USAGE = "CHECKPOINT [--split {test,dev}] [--data PATH] [--beam N] [--sample] [--json FILE]"
+Split = Literal["test", "dev"]
+TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name another file"}
+"""Settings of tasks that name what a model was trained on, and what to do instead."""
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class EvaluateOptions:
     """The options of `freerun evaluate` itself.
 
     Args:
         checkpoint: the folder of a trained model.
-        split: which part of the task's data to evaluate on, `test` or `dev`; left out, test.
-        data: a file of the task's format to evaluate on, all of it; with --split, where the task's
-            data is now.
-        batch_size: examples decoded together.
+        split: the split of the task's data to evaluate on, `test` or `dev`; test by default.
+        data: a file in the format of the task to evaluate on as a whole; with --split, where the
+            data of the task are now.
+        batch_size: the number of examples that are decoded together.
         json: a file to write the figures to.
     """
 
@@ -46,44 +63,193 @@ class Evaluate:
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
 
 
-def run(words: list[str]) -> None:
-    """Run the command."""
-    options = Options("freerun evaluate", USAGE, SUMMARY)
-    options.add(Evaluate, "options", positional=["checkpoint"])
-    options.add(Decoding, "decoding")
-    options.parse(words)
-    own = options.build(Evaluate, "evaluate")
-    decoding = options.build(Decoding, "decoding")
-    check_folder("--json", own.json)
-    limit_threads(None)
-    policy, codec = load_policy(own.checkpoint)
-    task, examples, name = examples_of(own.checkpoint, codec, own.split, own.data)
-    check_lengths(policy, examples, name)
-    check_decodable(policy, examples, decoding)
-    found = evaluate(policy, task, codec, examples, decoding=decoding, batch_size=own.batch_size)
-    loss = teacher_forced_loss(policy, examples, batch_size=own.batch_size)
-    print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {decoding.how}:")
-    print(figures(found.metrics))
-    if found.backspaces is not None:
-        print(*counts(found.backspaces), sep="\n")
-    signatures = task.signatures()
-    if signatures:
-        print(*signatures.values(), sep="\n")
-    forced = f"log loss {loss:.4f} a token, perplexity {exp(loss):.2f}"
-    print(f"teacher-forced, which is not how it runs: {forced}")
-    if own.json is not None:
-        contents = {
-            "task": task.name,
-            "checkpoint": own.checkpoint,
-            "examples_of": name,
-            "examples": len(examples),
-            "decoding": to_dict(decoding),
-            "metrics": found.metrics,
-            "backspaces": to_dict(found.backspaces) or None,
-            "signatures": signatures,
-            "teacher_forced_loss": loss,
-            "teacher_forced_perplexity": exp(loss),
-            "error_by_position": found.error_by_position,
-            "count_by_position": found.count_by_position,
-        }
-        write_text(own.json, json_module.dumps(contents, indent=1, ensure_ascii=False) + "\n")
+class EvaluateCommand(SettingsCommand):
+    """Measure how good the outputs of a trained model are when it runs freely."""
+
+    def declare(self, words: Sequence[str]) -> None:
+        """Add the settings."""
+        self.add(EvaluateOptions, positional=["checkpoint"])
+        self.add(Decoding, "Decoding")
+
+    def run(self, settings: UserSettings) -> None:
+        """Run the command."""
+        own = settings.build(EvaluateOptions, "evaluate")
+        decoding = settings.build(Decoding, "decoding")
+        check_folder("--json", own.json)
+        limit_threads(None)
+        policy, codec = load_policy(own.checkpoint)
+        task, examples, name = load_examples(own.checkpoint, codec, own.split, own.data)
+        check_lengths(policy, examples, name)
+        _check_decoding(policy, examples, decoding)
+        size = own.batch_size
+        found = evaluate(policy, task, codec, examples, decoding=decoding, batch_size=size)
+        loss = teacher_forced_loss(policy, examples, batch_size=size)
+        signatures = task.signatures()
+        print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {decoding.how}:")
+        print(metric_lines(found.metrics))
+        if found.backspaces is not None:
+            print(*backspace_lines(found.backspaces), sep="\n")
+        if signatures:
+            print(*signatures.values(), sep="\n")
+        forced = f"log loss {loss:.4f} per token, perplexity {exp(loss):.2f}"
+        print(f"teacher-forced, which is not how it runs: {forced}")
+        if own.json is not None:
+            contents = {
+                "task": task.name,
+                "checkpoint": own.checkpoint,
+                "examples_of": name,
+                "examples": len(examples),
+                "decoding": to_dict(decoding),
+                "metrics": found.metrics,
+                "backspaces": to_dict(found.backspaces) or None,
+                "signatures": signatures,
+                "teacher_forced_loss": loss,
+                "teacher_forced_perplexity": exp(loss),
+                "error_by_position": found.error_by_position,
+                "count_by_position": found.count_by_position,
+            }
+            write_text(own.json, json_module.dumps(contents, indent=1, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """The options of `freerun predict` itself.
+
+    Args:
+        checkpoint: the folder of a trained model.
+        file: the sources, in the format of the task of the model; standard input by default.
+        batch_size: the number of sources that are decoded together.
+        show_backspaces: show all that a model with a backspace wrote, with what it withdrew: in
+            colors and live on a terminal, else as described below.
+    """
+
+    checkpoint: str
+    file: str | None = None
+    batch_size: int = 256
+    show_backspaces: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
+
+
+class PredictCommand(SettingsCommand):
+    """Read sources from a file or from standard input, and print the outputs of a trained model."""
+
+    def declare(self, words: Sequence[str]) -> None:
+        """Add the settings."""
+        self.add(PredictOptions, positional=["checkpoint", "file"])
+        self.add(Decoding, "Decoding")
+
+    def run(self, settings: UserSettings) -> None:
+        """Run the command."""
+        own = settings.build(PredictOptions, "predict")
+        decoding = settings.build(Decoding, "decoding")
+        limit_threads(None)
+        policy, codec = load_policy(own.checkpoint)
+        name = "standard input" if own.file in (None, "-") else str(own.file)
+        if own.file in (None, "-"):
+            lines = decode_lines(sys.stdin.buffer.read(), name)
+        else:
+            lines = read_lines(name)
+        sources = codec.read([line for _, line in lines], name)
+        check_lengths(policy, sources, name)
+        _check_decoding(policy, sources, decoding)
+        traces = Traces(policy, codec, decoding) if own.show_backspaces else None
+        size = own.batch_size if traces is None else traces.batch_size(own.batch_size)
+        for start in range(0, len(sources), size):
+            numbers = range(start, min(start + size, len(sources)))
+            batch = on_device(sources.batch(numbers), policy)
+            if traces is not None:
+                traces.show(batch)
+            else:
+                found = decode(policy, batch.source, decoding, ids=batch.ids)
+                rows = found.lists(policy.vocabulary.eos)
+                for number, row in zip(numbers, rows, strict=True):
+                    print(codec.write(row, sources.lines[number]))
+            sys.stdout.flush()
+
+
+COMMANDS = {
+    "evaluate": lambda: EvaluateCommand("evaluate"),
+    "predict": lambda: PredictCommand("predict", epilog=NOTATION),
+}
+
+
+def load_examples(
+    checkpoint: str, codec: Codec, split: Split | None, data: str | None
+) -> tuple[Task, Examples, str]:
+    """Load examples that a model was not trained on.
+
+    Args:
+        checkpoint: The folder of the model.
+        codec: The codec of the model.
+        split: A split of the data of its task; by default the file `data` as a whole, or test.
+        data: A file in the format of the task; with `split`, where the data of the task are now.
+
+    Returns:
+        The task of the model, the examples, and what to call them.
+
+    Raises:
+        CheckpointError: If the folder does not say what the task is.
+        SettingError: If the model was trained on that file, or its task comes with its data.
+        DataError: If the data cannot be used.
+    """
+    task = load_task(checkpoint, data if split else None)
+    if data is not None and split is None:
+        for name, instead in TRAINED_ON.items():
+            known = to_dict(task).get(name)
+            if known and _is_same_file(data, known):
+                raise SettingError(f"{data}: the model was trained on {instead}")
+        return task, task.evaluation(codec, data), data
+    loaded = data_of(task, codec)
+    return task, loaded.dev if split == "dev" else loaded.test, split or "test"
+
+
+def load_task(directory: str, data: str | None = None) -> Task:
+    """Return the task that the model in a folder was trained on.
+
+    Args:
+        directory: The folder of a run, or of a checkpoint in it.
+        data: Where the data are now, if they were moved.
+
+    Raises:
+        CheckpointError: If the folder does not say what the task is.
+        SettingError: If `data` is given, and the task comes with its data.
+    """
+    path, record = recorded(directory)
+    found = dict(record.get("task") or {})
+    name = found.pop("name", None)
+    if name not in TASKS:
+        raise CheckpointError(f"{path}: unknown task {name!r}{did_you_mean(str(name), TASKS)}")
+    if data is not None:
+        if "data" not in list_settings(TASKS[name]):
+            raise SettingError(f"--data does not apply: the task {name} comes with its data")
+        found["data"] = data
+    try:
+        return build(TASKS[name], found, f"task {name}")
+    except SettingError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def check_folder(flag: str, path: str | None) -> None:
+    """Check that the folder of a file to be written exists, before anything is computed.
+
+    Raises:
+        SettingError: If it does not.
+    """
+    if path is not None and not Path(path).parent.is_dir():
+        raise SettingError(f"{flag} is {path!r}; there is no folder {Path(path).parent}")
+
+
+def _check_decoding(policy: Policy, examples: Examples, decoding: Decoding) -> None:
+    """Check that the model can be decoded in this way."""
+    try:
+        check_decoding(policy, examples, decoding)
+    except ValueError as error:
+        raise SettingError(f"decoding: {error}") from None
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)

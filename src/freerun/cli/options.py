@@ -1,15 +1,22 @@
-"""The settings of a command: read from flags and YAML, and described by its help."""
+"""Commands whose options are the fields of dataclasses, set by flags or in a YAML file.
+
+click parses the command line and lays out the help. The types, defaults and descriptions of the
+options come from the dataclasses (`freerun.settings`), so that flags, YAML files, method
+specifications such as `mle:label_smoothing=0.1` and Python agree on them.
+"""
 
 from __future__ import annotations
 
-import argparse
+import re
 import typing
-from collections.abc import Collection, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
-from freerun.cli.config import read_config
-from freerun.cli.formatter import HelpFormatter, described, metavar, plain
+import click
+from click.core import ParameterSource
+
 from freerun.settings import (
     MISSING,
     Setting,
@@ -17,33 +24,61 @@ from freerun.settings import (
     build,
     convert,
     did_you_mean,
+    format_value,
     list_settings,
 )
 
 T = TypeVar("T")
-
-
-class UsageError(ValueError):
-    """A command line that cannot be understood."""
+MAX_WIDTH = 100
+CONTEXT: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": MAX_WIDTH,
+    # `--model.hidden-size` is the same as `--model.hidden_size`.
+    "token_normalize_func": lambda word: word.replace("-", "_"),
+}
+_METAVARS = {
+    "budget": "SECONDS",
+    "config": "FILE",
+    "data": "PATH",
+    "init": "CHECKPOINT",
+    "json": "FILE",
+    "method": "METHOD",
+    "methods": "METHOD",
+    "metrics": "METRIC",
+    "model": "MODEL",
+    "output": "DIR",
+    "png": "FILE",
+    "source_column": "COLUMN",
+    "target_column": "COLUMN",
+    **{f"{split}{side}": "FILE" for split in ("train", "dev", "test")
+       for side in ("", "_source", "_target")},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Option:
-    """A setting as it is given to a command.
+class CommandSetting:
+    """A field of a dataclass as a parameter of a command.
 
     Attributes:
-        name: what it is called: `model.cell` is `--model.cell`, or `cell` under `model` in YAML.
-        setting: the field.
-        owner: the dataclass that the field belongs to.
-        title: the heading it stands under in the help.
-        positional: whether it is given by its place instead of a flag.
+        name: What it is called: `model.cell` is `--model.cell`, or `cell` under `model` in YAML.
+        setting: The field.
+        cls: The dataclass that the field belongs to.
+        section: The heading under which the help shows it.
+        default: Its value where neither a flag nor a YAML file sets it.
+        positional: Whether it is a positional argument instead of an option.
     """
 
     name: str
     setting: Setting
-    owner: type
-    title: str
+    cls: type
+    section: str
+    default: Any
     positional: bool
+
+    @property
+    def key(self) -> str:
+        """The name of the parameter in click, which wants Python identifiers."""
+        return self.name.replace(".", "__")
 
     @property
     def shown(self) -> str:
@@ -51,209 +86,338 @@ class Option:
         return self.name.upper() if self.positional else f"--{self.name}"
 
     @property
-    def switch(self) -> bool:
-        """Whether to name it is to set it."""
+    def is_flag(self) -> bool:
+        """Whether it is an option without a value: a bool of the command itself."""
         return self.setting.kind is bool and "." not in self.name
 
     @property
-    def form(self) -> dict[str, Any]:
-        """How it is given, as argparse has it."""
-        if self.switch:
-            return {"action": "store_const", "const": "true"}
+    def is_free(self) -> bool:
+        """Whether it takes any value that YAML has, or several values on the command line."""
+        kind = self.setting.kind
+        return (
+            kind is Any or typing.get_origin(kind) in (list, dict) or Any in typing.get_args(kind)
+        )
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given, whatever the other settings are."""
+        return self.default is MISSING and self.setting.required
+
+    @property
+    def usage(self) -> str:
+        """The option with what stands for its value."""
+        if self.positional or self.is_flag:
+            return self.shown
+        several = " …" if self.is_free else ""
+        return f"{self.shown} {_metavar(self.setting.name, self.setting.kind)}{several}"
+
+    @property
+    def summary(self) -> str:
+        """What the docstring of the dataclass says about it."""
+        return strip_markup(self.setting.summary).rstrip(".")
+
+    @property
+    def help(self) -> str:
+        """The summary and the default."""
+        if self.required:
+            return f"{self.summary} (required)"
+        condition = self.setting.condition
+        summary = f"{self.summary}; only with {condition}" if condition else self.summary
+        if self.default in (None, MISSING) or self.is_flag:
+            return summary
+        tuple_ = isinstance(self.default, tuple)
+        shown = " ".join(map(format_value, self.default)) if tuple_ else format_value(self.default)
+        return f"{summary} (default: {shown})"
+
+    def parameter(self) -> click.Parameter:
+        """Return it as a parameter of click.
+
+        It has neither a type nor a default there: the value is read as the type of the field later,
+        and the default is not to be mistaken for what the user set.
+        """
         if self.positional:
-            return {"nargs": "?", "metavar": self.shown}
-        several = "+" if is_free(self.setting.kind) else None
-        return {"nargs": several, "metavar": metavar(self.name, self.setting.kind)}
+            return click.Argument([self.key], required=False)
+        declared = [self.shown, self.key]
+        if self.is_flag:
+            return click.Option(declared, is_flag=True)
+        return click.Option(declared, type=str, multiple=self.is_free)
 
 
-class Options:
-    """The options of a command, which are fields of dataclasses.
+class UserSettings:
+    """The settings of a command as the user gave them.
 
     Args:
-        command: the whole command, such as `freerun train ocr`.
-        usage: what follows it, in short.
-        summary: what it does.
-        epilog: what else to know, after the options.
+        known: The settings that the command has, by name.
 
     Attributes:
-        options: the options by name.
-        given: the values of those that have one.
-        places: where a user set them, for messages: a flag, or a line of YAML.
-        elsewhere: of settings that cannot be given here but elsewhere, what to say.
+        values: The values that differ from the defaults of the dataclasses.
+        places: For messages, where the user set them: a flag, or a line of a YAML file.
     """
 
-    def __init__(self, command: str, usage: str, summary: str, epilog: str = "") -> None:
-        self.command, self.usage, self.summary, self.epilog = command, usage, summary, epilog
-        self.options: dict[str, Option] = {}
-        self.given: dict[str, Any] = {}
+    def __init__(self, known: Mapping[str, CommandSetting]) -> None:
+        self._known = known
         self.places: dict[str, str] = {}
-        self.elsewhere: dict[str, str] = {}
+        self.values: dict[str, Any] = {
+            name: own.default
+            for name, own in known.items()
+            if own.default is not own.setting.default
+        }
+
+    def set(self, name: str, value: Any, place: str) -> None:
+        """Set a value after reading it as the type of its field.
+
+        Raises:
+            SettingError: If the value has the wrong type.
+        """
+        own = self._known[name]
+        self.values[name] = value if own.is_free else convert(value, own.setting.kind, place)
+        self.places[name] = place
+
+    def build(self, cls: type[T], where: str, **fixed: Any) -> T:
+        """Return a dataclass with these settings.
+
+        Args:
+            cls: The dataclass.
+            where: What to call it in messages.
+            fixed: The values of fields that are not options.
+
+        Raises:
+            SettingError: If a setting is missing or out of range.
+        """
+        fields = [own for own in self._known.values() if own.cls is cls]
+        for own in fields:
+            if own.required and own.name not in self.values:
+                raise SettingError(f"{own.shown} is missing: {own.summary}")
+        given = {o.setting.name: self.values[o.name] for o in fields if o.name in self.values}
+        return build(cls, {**fixed, **given}, where)
+
+
+class SettingsCommand(click.Command, ABC):
+    """A command whose parameters are the fields of dataclasses; its docstring is its help.
+
+    Attributes:
+        known: Its settings by name.
+        hints: For settings that exist, but not on this command line, what to say about them.
+    """
+
+    def __init__(self, name: str, epilog: str | None = None) -> None:
+        summary = (type(self).__doc__ or "").partition("\n\n")[0]
+        super().__init__(name, help=summary, epilog=epilog, context_settings=CONTEXT)
+        self.known: dict[str, CommandSetting] = {}
+        self.hints: dict[str, str] = {}
+
+    @abstractmethod
+    def declare(self, words: Sequence[str]) -> None:
+        """Add the parameters, which may depend on the words of the command."""
+
+    @abstractmethod
+    def run(self, settings: UserSettings) -> None:
+        """Run the command."""
 
     def add(
         self,
         cls: type,
-        title: str,
+        section: str = "Options",
         *,
         prefix: str = "",
         only: Collection[str] | None = None,
         skip: Collection[str] = (),
         positional: Collection[str] = (),
-        values: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add the fields of a dataclass.
+        """Add the fields of a dataclass as parameters.
 
         Args:
-            cls: the dataclass; its docstring describes the fields.
-            title: the heading of the options in the help.
-            prefix: what their names begin with.
-            only: the fields to add; left out, all.
-            skip: fields not to add.
-            positional: fields that are given by their place instead of a flag.
-            values: what fields are where neither YAML nor a flag sets them.
+            cls: The dataclass, whose docstring describes the fields.
+            section: The heading under which the help shows them.
+            prefix: Put before the names of the fields, such as `model.`.
+            only: The fields to add; all by default.
+            skip: Fields not to add.
+            positional: Fields that are positional arguments.
+            defaults: Values that replace the defaults of the fields.
         """
         for field in list_settings(cls).values():
             if field.name in skip or (only is not None and field.name not in only):
                 continue
-            name = prefix + field.name
-            if values is not None and field.name in values:
-                self.given[name] = values[field.name]
-            placed = field.name in positional
-            self.options[name] = Option(name, field, cls, title, placed)
+            name, placed = prefix + field.name, field.name in positional
+            default = (defaults or {}).get(field.name, field.default)
+            self.known[name] = CommandSetting(name, field, cls, section, default, placed)
+            self.params.append(self.known[name].parameter())
 
-    def parse(self, arguments: list[str]) -> None:
-        """Read flags, and the YAML file that `--config` names; flags win.
-
-        Dashes in the name of a flag are as good as underscores.
-
-        Prints the help and exits where it is asked for.
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read flags and the YAML file that `--config` names; flags take precedence.
 
         Raises:
-            UsageError: where the command line is not understood.
-            SettingError: where a setting is unknown, or a value is wrong.
-            DataError: where the YAML file cannot be read.
+            click.UsageError: If the words cannot be parsed.
+            SettingError: If a setting is unknown or has the wrong type.
+            DataError: If the YAML file cannot be read.
         """
-        known = self._flags()
-        arguments = [underscored(word, known) for word in arguments]
-        found, rest = self._parser().parse_known_args(arguments)
-        see = f"see {self.command} --help"
-        for argument in rest:
-            if argument.startswith("-"):
-                flag = argument.partition("=")[0]
-                if flag[2:] in self.elsewhere:
-                    raise SettingError(f"{flag} {self.elsewhere[flag[2:]]}")
-                nearest = did_you_mean(flag, known, see)
-                raise SettingError(f"unknown option {flag}{nearest}")
-            raise UsageError(f"{argument!r} is not expected here; {see}")
-        flags = {name: value for name, value in vars(found).items() if value is not None}
-        if "config" in flags:
-            self._read_yaml(flags["config"])
-        for name, value in flags.items():
-            self._set(name, value, self.options[name].shown)
+        self.declare(args)
+        ctx.allow_extra_args = True  # so that the message about them is ours
+        try:
+            super().parse_args(ctx, _repeat_flags(args, list(self.known.values())))
+        except click.NoSuchOption as error:
+            raise self._unknown_option(error.option_name, ctx) from None
+        if ctx.args:
+            raise click.UsageError(f"unexpected argument {ctx.args[0]!r}; {_see(ctx)}")
+        ctx.obj = UserSettings(self.known)
+        if ctx.params.get("config"):
+            self._read_yaml(ctx.params["config"], ctx)
+        for name, own in self.known.items():
+            if ctx.get_parameter_source(own.key) is ParameterSource.COMMANDLINE:
+                value = ctx.params[own.key]
+                several = own.is_free and not own.positional
+                ctx.obj.set(name, list(value) if several else value, own.shown)
+        return []
 
-    def build(self, cls: type[T], where: str, **settled: Any) -> T:
-        """The dataclass of what was given.
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command with the settings that were parsed."""
+        self.run(ctx.obj)
 
-        Args:
-            cls: the dataclass.
-            where: what to call it in messages.
-            settled: the values of fields that are no options.
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return what the usage line shows: positional arguments and required options."""
+        shown = [own for own in self.known.values() if own.positional or own.required]
+        return [*(o.usage if o.required else f"[{o.usage}]" for o in shown), "[OPTIONS]"]
 
-        Raises:
-            SettingError: where a setting is missing or out of range.
-        """
-        own = [option for option in self.options.values() if option.owner is cls]
-        for option in own:
-            if option.setting.default is MISSING and option.name not in self.given:
-                summary = plain(option.setting.summary).rstrip(".")
-                raise SettingError(f"{option.shown} is missing: {summary}")
-        given = {o.setting.name: self.given[o.name] for o in own if o.name in self.given}
-        return build(cls, {**settled, **given}, where)
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the settings by section."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for own in self.known.values():
+            sections.setdefault(own.section, []).append((own.usage, own.help))
+        help_option = self.get_help_option(ctx)
+        record = None if help_option is None else help_option.get_help_record(ctx)
+        if record is not None:
+            next(iter(sections.values())).append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records, col_max=28)
 
-    def _read_yaml(self, path: str) -> None:
-        """Take the settings of a YAML file."""
-        groups = {name.partition(".")[0] for name in self.options if "." in name}
-        kinds = groups & self.options.keys()
-        known = [o.name for o in self.options.values() if not o.positional and o.name != "config"]
-        for name, (value, line) in read_config(path, groups, kinds).items():
+    def _read_yaml(self, path: str, ctx: click.Context) -> None:
+        """Set what a YAML file sets."""
+        from freerun.cli.config import EXAMPLE, read_config
+        from freerun.data import DataError
+
+        known = [own.name for own in self.known.values() if not own.positional]
+        known.remove("config")
+        whole = [name for name in known if self.known[name].is_free]
+        for name, (value, line) in read_config(path, whole).items():
             where = f"{path}, line {line}"
-            if name in self.elsewhere:
-                raise SettingError(f"{where}: {name} {self.elsewhere[name]}")
-            if name not in known:
-                nearest = did_you_mean(name, known, f"see {self.command} --help")
+            if name in known:
+                ctx.obj.set(name, value, f"{where}: {name}")
+            elif name in self.hints:
+                raise SettingError(f"{where}: {name} {self.hints[name]}")
+            elif any(option.startswith(f"{name}.") for option in known):
+                raise DataError(f"{where}: {name} must be a mapping, such as {EXAMPLE}")
+            else:
+                nearest = did_you_mean(name, known, _see(ctx))
                 raise SettingError(f"{where}: unknown setting {name!r}{nearest}")
-            self._set(name, value, f"{where}: {name}")
 
-    def _set(self, name: str, value: Any, shown: str) -> None:
-        kind = self.options[name].setting.kind
-        self.places[name] = shown
-        self.given[name] = value if is_free(kind) else convert(value, kind, shown)
-
-    def _flags(self) -> list[str]:
-        return [option.shown for option in self.options.values() if not option.positional]
-
-    def _parser(self) -> argparse.ArgumentParser:
-        """The parser, which keeps all values as they are written."""
-        parser = _Parser(
-            prog=self.command,
-            usage=f"{self.command} {self.usage}",
-            description=self.summary,
-            epilog=self.epilog,
-            formatter_class=HelpFormatter,
-            allow_abbrev=False,
-            add_help=False,
-        )
-        groups: dict[str, Any] = {}
-        for option in self.options.values():
-            if option.title not in groups:
-                groups[option.title] = parser.add_argument_group(option.title)
-            setting = option.setting
-            value = self.given.get(option.name, setting.default)
-            name = option.name if option.positional else option.shown
-            help_text = described(setting, value, switch=option.switch)
-            groups[option.title].add_argument(name, help=help_text, **option.form)
-        first = next(iter(groups.values()))
-        first.add_argument("-h", "--help", action="help", help="show this help, and exit")
-        return parser
+    def _unknown_option(self, flag: str, ctx: click.Context) -> SettingError:
+        if flag[2:] in self.hints:
+            return SettingError(f"{flag} {self.hints[flag[2:]]}")
+        flags = [own.shown for own in self.known.values() if not own.positional]
+        return SettingError(f"unknown option {flag}{did_you_mean(flag, flags, _see(ctx))}")
 
 
-def peek(arguments: list[str], *names: str) -> dict[str, Any]:
-    """What some options are set to, by flags or YAML, before all options are known.
+class LazyGroup(click.Group):
+    """A group that lists its commands by name and summary without importing them.
 
     Args:
-        arguments: the words of the command.
-        names: the options, which take one value each.
+        name: The name of the group.
+        summaries: What each command does.
+        heading: What the help calls the commands.
+        settings: Passed on to `click.Group`.
+    """
+
+    def __init__(self, name: str, summaries: Mapping[str, str], heading: str, **settings: Any):
+        super().__init__(name, context_settings=CONTEXT, no_args_is_help=False, **settings)
+        self.summaries, self.heading = summaries, heading
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.summaries)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names and summaries of the commands."""
+        with formatter.section(self.heading):
+            formatter.write_dl(list(self.summaries.items()))
+
+
+def peek(words: Sequence[str], *names: str) -> dict[str, Any]:
+    """Return what a few options are set to, by flags or YAML, before all options are known.
+
+    Args:
+        words: The words of the command.
+        names: The options, each of which takes one value.
 
     Raises:
-        UsageError: where a flag has no value.
-        DataError: where the YAML file cannot be read.
+        DataError: If the YAML file cannot be read.
     """
-    parser = _Parser(allow_abbrev=False, add_help=False)
-    for name in ("config", *names):
-        parser.add_argument(f"--{name}")
-    given, _ = parser.parse_known_args(arguments)
+    from freerun.cli.config import read_config
+
+    command = click.Command(
+        "peek",
+        params=[click.Option([f"--{name}"]) for name in ("config", *names)],
+        context_settings={
+            "ignore_unknown_options": True,
+            "allow_extra_args": True,
+            "help_option_names": [],
+            "token_normalize_func": CONTEXT["token_normalize_func"],
+        },
+    )
+    flags = command.make_context("peek", list(words), resilient_parsing=True).params
     found = {}
-    if given.config is not None:
-        found = {
-            name: value for name, (value, _) in read_config(given.config, names, names).items()
-        }
-    found |= {name: value for name, value in vars(given).items() if value is not None}
-    return {name: value for name, value in found.items() if name in names}
+    if flags["config"]:
+        found = {name: value for name, (value, _) in read_config(flags["config"]).items()}
+    found |= {name: value for name, value in flags.items() if value is not None}
+    return {name: found[name] for name in names if name in found}
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, whose errors are raised instead of ending the program."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+def strip_markup(text: str) -> str:
+    """Return text without the marks of code and titles that docstrings have."""
+    return re.sub(r"\*([^*]+)\*", r"\1", text.replace("`", ""))
 
 
-def underscored(word: str, flags: Collection[str]) -> str:
-    """A flag with underscores where it was written with dashes; other words as they are."""
-    flag, equals, value = word.partition("=")
-    named = f"--{flag[2:].replace('-', '_')}"
-    return named + equals + value if flag.startswith("--") and named in flags else word
+def _repeat_flags(words: Sequence[str], known: Sequence[CommandSetting]) -> list[str]:
+    """Rewrite `--methods a b` as `--methods a --methods b`, which click understands.
+
+    Raises:
+        click.UsageError: If a flag that takes a value is followed by another flag or by nothing;
+            click would take the other flag for the value.
+    """
+    several = {own.shown: own.is_free for own in known if not (own.positional or own.is_flag)}
+    found: list[str] = []
+    flag, expects = "", False
+    for word in words:
+        if word.startswith("--"):
+            if expects:
+                break
+            name, equals, _ = word.partition("=")
+            name = "--" + name[2:].replace("-", "_")
+            flag = name if several.get(name, False) else ""
+            expects = name in several and not equals
+            last = name
+        elif flag and not expects:
+            found.append(flag)
+        else:
+            expects = False
+        found.append(word)
+    if expects:
+        raise click.UsageError(f"{last} needs a value")
+    return found
 
 
-def is_free(kind: Any) -> bool:
-    """Whether a field takes whatever YAML has, or several values on the command line."""
-    return kind is Any or typing.get_origin(kind) in (list, dict) or Any in typing.get_args(kind)
+def _see(ctx: click.Context) -> str:
+    return f"see {ctx.command_path} --help"
+
+
+def _metavar(name: str, kind: Any) -> str:
+    """Return what stands for the value of a setting in the help."""
+    if name in _METAVARS:
+        return _METAVARS[name]
+    arguments = [a for a in typing.get_args(kind) if a is not type(None)]
+    if typing.get_origin(kind) is Literal:
+        return "{" + ",".join(map(str, arguments)) + "}"
+    if arguments:
+        return _metavar(name, arguments[0])
+    return {int: "N", float: "X", str: "TEXT", bool: "{true,false}"}.get(kind, name.upper())

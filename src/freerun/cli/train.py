@@ -1,38 +1,70 @@
-"""`freerun train`: one method on one task."""
+"""`freerun train` and `freerun compare`: a task, a model and its training, as a user gives them."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
+import click
+from accelerate import PartialState
 from rich.console import Console
 
-from freerun.cli.experiment import chosen_task, first_process, options_of, training_of
-from freerun.cli.figures import figures
-from freerun.cli.models import chosen_model
+from freerun import report
+from freerun.cli.options import LazyGroup, SettingsCommand, UserSettings, peek
+from freerun.data import Task
+from freerun.evaluation import Decoding
 from freerun.methods.base import suited
-from freerun.study import method_of, suitable
-from freerun.training import fit
-from freerun.training.folders import no_file
-
-SUMMARY = "Train a model on a task by one method, and keep the one that is best on dev."
-USAGE = (
-    "--output DIR [--method METHOD] [--model MODEL] [--init CHECKPOINT] [--config FILE] [SETTINGS]"
+from freerun.models.settings import (
+    KINDS,
+    ModelSettings,
+    PretrainedSettings,
+    RecurrentSettings,
+    kind_of,
 )
+from freerun.report.labels import metric_lines
+from freerun.settings import SettingError, did_you_mean, list_settings, to_dict
+from freerun.study import compare, method_of, methods_of, suitable
+from freerun.tasks import TASKS
+from freerun.training import TrainingSettings, fit
+from freerun.training.folders import no_file
+from freerun.training.resolve import settings_at
+
+NOTES = """\
+The defaults are those of the task and the kind of model. A YAML file (--config) overrides them, and
+flags override both. The flag --model.dropout 0.1 is in YAML
+
+\b
+  model:
+    dropout: 0.1
+
+A model has the settings of its kind: add --model KIND to --help to see those of another one. In
+YAML, the kind is model: KIND, or kind: KIND next to the other settings of the model.
+"""
+VARIANTS = """
+Variants of a method are named in YAML, where methods is a list or a mapping:
+
+\b
+  methods:
+    mle: {}
+    ss_linear: {scheduled_sampling: {schedule: linear}}
+    ss_half: scheduled_sampling:schedule=constant,k=0.5
+"""
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainOptions:
     """The options of `freerun train` itself.
 
     Args:
-        output: the folder of the model and its checkpoints; an unfinished run in it goes on.
+        output: the folder of the model and its checkpoints; an unfinished run in it is resumed.
         method: how to train: a name that `freerun methods` lists, with settings after a colon, such
             as scheduled_sampling:schedule=linear,k=0.9.
-        model: what to train: a new model, whose weights are drawn (`recurrent`, `causal` or
-            `seq2seq`); or a trained one to go on from, by its directory or its id on the Hugging
-            Face hub.
-        init: the folder of a trained model of this kind to take the first weights from.
+        model: what to train: a new model with random weights (`recurrent`, `causal` or `seq2seq`),
+            or a trained one, by its directory or its id on the Hugging Face hub.
+        init: the folder of a trained model of this kind to initialize the weights from.
         config: a YAML file with settings.
         quiet: show no progress.
     """
@@ -45,46 +77,275 @@ class Train:
     quiet: bool = False
 
 
-def run(words: list[str]) -> None:
-    """Run the command."""
-    chosen = chosen_task("train", words, SUMMARY)
-    if chosen is None:
-        return
-    named = chosen_model(words[1:], chosen, init=True)
-    options = options_of("train", chosen, named, Train, SUMMARY, USAGE, top=("seed", "budget"))
-    options.parse(words[1:])
-    own = options.build(Train, "train")
-    method = method_of(own.method)
-    training = training_of(options)
-    model = named.build(options)
-    task = options.build(chosen, f"task {chosen.name}")
-    no_file(Path(own.output))
-    data = model.load(task)
-    suitable(
-        {own.method: suited(method, task)},
-        model,
-        training,
-        task,
-        data,
-        Path(own.output),
-        init=None if own.init is None else Path(own.init),
-    )
-    quiet = own.quiet or not first_process()
-    console = Console(stderr=True, quiet=quiet, highlight=False)
-    for note in data.notes:
-        console.print(note, style="dim", markup=False)
-    run = fit(
-        task,
-        data,
-        method,
-        model=model,
-        training=training,
-        output=own.output,
-        init=own.init,
-        quiet=quiet,
-    )
-    if first_process():
-        metrics = {name: run.dev[name] for name in run.dev if name != "teacher_forced_loss"}
-        print(f"{task.name}, dev, free-running, greedy, after {run.updates:,} updates:")
-        print(figures(metrics))
-        print(f"The model is in {own.output}; on test:  freerun evaluate {own.output}")
+@dataclass(frozen=True)
+class CompareOptions:
+    """The options of `freerun compare` itself.
+
+    Args:
+        methods: the methods to compare: names that `freerun methods` lists, with settings after a
+            colon, such as scheduled_sampling:schedule=linear,k=0.9; see below for your own names.
+        seeds: the number of runs of each method, with the seeds 0, 1, …; or a list of seeds, such
+            as [3, 4].
+        output: the folder for results, plots and models; an unfinished comparison in it is resumed.
+        model: what to train: a new model with random weights (`recurrent`, `causal` or `seq2seq`),
+            or a trained one, by its directory or its id on the Hugging Face hub.
+        beam: also decode the test set by beam search with this number of hypotheses.
+        config: a YAML file with settings.
+        quiet: show no progress.
+    """
+
+    output: str
+    methods: Any = ("mle", "scheduled_sampling", "differentiable_scheduled_sampling")
+    seeds: int | list[int] = 3
+    model: str = "recurrent"
+    beam: int | None = None
+    config: str | None = None
+    quiet: bool = False
+
+
+class ExperimentCommand(SettingsCommand):
+    """A command that trains models on one task.
+
+    Attributes:
+        own: The dataclass of the options that are neither of the task, the model nor its training.
+        top: The settings of training that are given without the prefix `training.`.
+    """
+
+    own: ClassVar[type]
+    top: ClassVar[Sequence[str]]
+
+    def __init__(self, task: type[Task], epilog: str = NOTES) -> None:
+        super().__init__(task.name, epilog)
+        self.task = task
+        self.model: str = RecurrentSettings.kind
+        self.kind: type[ModelSettings] = RecurrentSettings
+
+    def declare(self, words: Sequence[str]) -> None:
+        """Add the settings of the command, the task, the kind of model and its training."""
+        task = self.task
+        self.model, self.kind, defaults = choose_model(words, task)
+        training = {**task.recipe.get("training", {}), **self.kind.training}
+        self.add(task, only=["data"])
+        self.add(self.own)
+        self.add(TrainingSettings, only=self.top, defaults=training)
+        self.add(task, f"Task {task.name}", prefix="task.", skip=["data"])
+        self.add(self.kind, f"Model {self.model}", prefix="model.", skip=["path"],
+                 defaults=defaults)  # fmt: skip
+        self.add(TrainingSettings, "Training", prefix="training.", skip=["seed", "budget"],
+                 defaults=training)  # fmt: skip
+        self.hints = {**_hints_of_other_models(self.model, self.kind)}
+        if "data" not in list_settings(task):
+            self.hints["data"] = f"does not apply: the task {task.name} comes with its data"
+
+    def build_task(self, settings: UserSettings) -> Task:
+        """Return the task with the settings of the user."""
+        return settings.build(self.task, f"task {self.task.name}")
+
+    def build_model(self, settings: UserSettings) -> ModelSettings:
+        """Return the settings of the model."""
+        fixed = {"path": self.model} if self.kind is PretrainedSettings else {}
+        return settings.build(self.kind, "model", **fixed)
+
+    def build_training(self, settings: UserSettings) -> TrainingSettings:
+        """Return the settings of training.
+
+        Raises:
+            SettingError: If one is out of range, or both updates and seconds are given.
+        """
+        training = settings.build(TrainingSettings, "training")
+        places = settings.places
+        if training.budget is not None and "training.updates" in places:
+            both = f"{places['budget']} and {places['training.updates']}"
+            raise SettingError(f"{both}: a budget of seconds takes the place of updates; give one")
+        return training
+
+
+class TrainCommand(ExperimentCommand):
+    """Train a model on a task by one method, and keep the checkpoint that is best on dev."""
+
+    own = TrainOptions
+    top = ("seed", "budget")
+
+    def run(self, settings: UserSettings) -> None:
+        """Run the command."""
+        own = settings.build(TrainOptions, "train")
+        method = method_of(own.method)
+        training, model = self.build_training(settings), self.build_model(settings)
+        task = self.build_task(settings)
+        no_file(Path(own.output))
+        data = model.load(task)
+        suitable(
+            {own.method: suited(method, task)},
+            model,
+            training,
+            task,
+            data,
+            Path(own.output),
+            init=None if own.init is None else Path(own.init),
+        )
+        quiet = own.quiet or not is_main_process()
+        console = Console(stderr=True, quiet=quiet, highlight=False)
+        for note in data.notes:
+            console.print(note, style="dim", markup=False)
+        run = fit(
+            task,
+            data,
+            method,
+            model=model,
+            training=training,
+            output=own.output,
+            init=own.init,
+            quiet=quiet,
+        )
+        if is_main_process():
+            metrics = {name: run.dev[name] for name in run.dev if name != "teacher_forced_loss"}
+            print(f"{task.name}, dev, free-running, greedy, after {run.updates:,} updates:")
+            print(metric_lines(metrics))
+            print(f"The model is in {own.output}; on test:  freerun evaluate {own.output}")
+
+
+class CompareCommand(ExperimentCommand):
+    """Train several methods on a task under the same conditions, and compare how they run."""
+
+    own = CompareOptions
+    top = ("budget",)
+
+    def __init__(self, task: type[Task]) -> None:
+        super().__init__(task, NOTES + VARIANTS)
+        self.words: Sequence[str] = []
+
+    def declare(self, words: Sequence[str]) -> None:
+        """Add what all experiments have, and how the test set is decoded."""
+        super().declare(words)
+        skip = ["beam", "length_penalty"]
+        self.add(Decoding, "Decoding of the test set", prefix="decoding.", skip=skip)
+        self.words = words
+
+    def run(self, settings: UserSettings) -> None:
+        """Run the command."""
+        own = settings.build(CompareOptions, "compare")
+        try:
+            methods = methods_of(own.methods)
+        except SettingError as error:
+            raise SettingError(f"{settings.places['methods']}: {error}") from None
+        comparison = compare(
+            self.build_task(settings),
+            methods,
+            output=own.output,
+            seeds=own.seeds,
+            model=self.build_model(settings),
+            training=self.build_training(settings),
+            beam=own.beam,
+            decoding=settings.build(Decoding, "decoding"),
+            command=shlex.join(["freerun", "compare", self.task.name, *self.words]),
+            quiet=own.quiet,
+        )
+        if is_main_process():
+            console = Console(highlight=False)
+            console.print(comparison.table)
+            print(report.legend(comparison.results), "", *map(str, comparison.files), sep="\n")
+
+
+class TaskGroup(LazyGroup):
+    """`freerun train` or `freerun compare`, whose subcommands are the tasks.
+
+    Args:
+        name: The name of the command.
+        experiment: The command on one task.
+    """
+
+    def __init__(self, name: str, experiment: type[TrainCommand] | type[CompareCommand]) -> None:
+        super().__init__(
+            name,
+            {name: task.summary for name, task in TASKS.items()},
+            "Tasks",
+            help=(experiment.__doc__ or "").partition("\n\n")[0],
+            epilog=f"Settings, with the defaults of a task:  freerun {name} TASK --help",
+            subcommand_metavar="TASK …",
+            options_metavar="",
+        )
+        self.experiment = experiment
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the task from the first word or from `--task`.
+
+        Raises:
+            click.UsageError: If there is no task.
+        """
+        words = list(args)
+        for index, word in enumerate(words):
+            if word == "--task" or word.startswith("--task="):
+                named = words[index + 1 : index + 2] if word == "--task" else [word[7:]]
+                words = [*named, *words[:index], *words[index + (2 if word == "--task" else 1) :]]
+                break
+        if not words or (words[0].startswith("-") and not {"-h", "--help"} & set(words)):
+            first = f"freerun {self.name} TASK …, one of {', '.join(TASKS)}"
+            raise click.UsageError(f"the task comes first: {first}")
+        return super().parse_args(ctx, words)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Return the command on a task.
+
+        Raises:
+            SettingError: If there is no such task.
+        """
+        if cmd_name not in TASKS:
+            raise SettingError(f"unknown task {cmd_name!r}{did_you_mean(cmd_name, TASKS)}")
+        return self.experiment(TASKS[cmd_name])
+
+
+COMMANDS = {
+    "train": lambda: TaskGroup("train", TrainCommand),
+    "compare": lambda: TaskGroup("compare", CompareCommand),
+}
+
+
+def choose_model(
+    words: Sequence[str], task: type[Task]
+) -> tuple[str, type[ModelSettings], Mapping[str, Any]]:
+    """Return the model that `--model` names; else that of `--init`, else a recurrent one.
+
+    Args:
+        words: The words of the command.
+        task: Its task, whose recipe has defaults for recurrent models.
+
+    Returns:
+        What the user calls it, the class of its settings, and the defaults that differ from those
+        of the class.
+
+    Raises:
+        DataError: If the YAML file cannot be read.
+        CheckpointError: If there is no model at `--init`.
+    """
+    given = peek(words, "model", "init")
+    name, checkpoint = given.get("model"), given.get("init")
+    if not isinstance(name, str):
+        name = None  # any other value in YAML is refused when all settings are read
+    kind = None if name is None else kind_of(name)
+    if checkpoint is not None:
+        found = settings_at(str(checkpoint))
+        if kind in (None, type(found)) and not isinstance(found, PretrainedSettings):
+            return found.kind, type(found), to_dict(found)
+        if kind is None:
+            return str(checkpoint), PretrainedSettings, {}
+    recipe = task.recipe.get("model", {}) if kind in (None, RecurrentSettings) else {}
+    return name or RecurrentSettings.kind, kind or RecurrentSettings, recipe
+
+
+def is_main_process() -> bool:
+    """Return whether this process prints: the only one, unless a launcher started several."""
+    return bool(PartialState().is_main_process)
+
+
+def _hints_of_other_models(model: str, kind: type[ModelSettings]) -> dict[str, str]:
+    """Return what to say about settings that only models of other kinds have."""
+    owners: dict[str, list[str]] = {}
+    for other in KINDS.values():
+        for name in list_settings(other):
+            owners.setdefault(name, []).append(other.kind)
+    hints = {}
+    for name in owners.keys() - {*list_settings(kind), "path"}:
+        *first, last = owners[name]
+        names = f"{', '.join(first)} and {last}" if first else last
+        hints[f"model.{name}"] = f"is a setting of {names} models, but the model is {model}"
+    return hints

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
+
+from freerun.evaluation import Backspaces
 
 
 class Summary(TypedDict):
@@ -78,3 +80,26 @@ def shown(figure: Summary, factor: float, sign: str = "") -> str:
     """A mean ± the standard deviation, with two decimals; of a single value, that value."""
     text = f"{figure['mean'] * factor:{sign}.2f}"
     return text if len(figure["values"]) == 1 else f"{text} ± {figure['std'] * factor:.2f}"
+
+
+def metric_lines(metrics: Mapping[str, float]) -> str:
+    """Return one line per metric, with its label and unit."""
+    width = max(map(len, map(label, metrics)))
+    return "\n".join(
+        f"  {label(name):{width}}  {value * scale(name):6.2f} {unit(name)}".rstrip()
+        for name, value in metrics.items()
+    )
+
+
+def backspace_lines(found: Backspaces) -> list[str]:
+    """Return how often the backspace was used, in lines of text."""
+    lines = [f"backspaces: {found.backspaces:,} of {found.actions:,} actions"]
+    if found.withdrawals:
+        right = "" if found.right is None else f", {found.right:,} of them right"
+        lines.append(
+            f"withdrawn tokens: {found.withdrawals:,}, of which {found.rewritten:,} became another"
+            f"{right}"
+        )
+    if found.planted is not None:
+        lines.append(f"planted errors: {found.planted:,}, of which {found.withdrawn:,} withdrawn")
+    return lines

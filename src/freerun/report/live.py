@@ -1,4 +1,4 @@
-"""What rows write and withdraw, printed for a person to read."""
+"""Prints what a model writes and withdraws, live on a terminal."""
 
 from __future__ import annotations
 
@@ -18,31 +18,29 @@ from freerun.report.trace import coloured, plain, trace
 from freerun.settings import SettingError
 
 NOTATION = """\
-With --show_backspaces, withdrawn text is struck out and red, and what replaced
-it is green. Where the output is no terminal, it is as in 12[3<]4: 3 was written
-and withdrawn, and 4 replaced it. Brackets hold what did not remain, in the
-order in which it was written; in them, every < withdraws the last token that
-still stands, and outside of them, < found nothing to withdraw. Where a text has
-one of these marks itself, a backslash stands before it.
+With --show_backspaces, withdrawn text is struck out and red, and what replaced it is green. If the
+output is not a terminal, it is written as in 12[3<]4: 3 was written and withdrawn, and 4 replaced
+it. Brackets hold what was withdrawn, in the order in which it was written; in them, each <
+withdraws the last token that still stands, and outside of them, < found nothing to withdraw. If a
+text contains one of these marks itself, a backslash is put before it.
 """
-A_SECOND = 12
-"""How often a live trace is drawn."""
+REFRESHES_PER_SECOND = 12
 
 
 class Traces:
-    """Decodes, and prints all that was written, with what was withdrawn, a line for each row.
+    """Decodes batches and prints all that was written, with what was withdrawn, a line per row.
 
-    On a terminal rows are shown while they are written, in colours; elsewhere, in the notation that
-    `plain` describes.
+    On a terminal, rows are shown while they are written, in colors; elsewhere, in the notation of
+    `freerun.report.trace.plain`.
 
     Args:
-        policy: the model.
-        codec: makes texts of tokens.
-        decoding: how to decode.
-        console: where to print; the standard output by default.
+        policy: The model.
+        codec: Its codec.
+        decoding: How to decode.
+        console: Where to print; the standard output by default.
 
     Raises:
-        SettingError: where the model has no backspace.
+        SettingError: If the model has no backspace.
     """
 
     def __init__(
@@ -61,12 +59,12 @@ class Traces:
         """Whether rows are shown while they are written."""
         return self.console.is_terminal and not self.console.is_dumb_terminal
 
-    def rows(self, most: int) -> int:
-        """How many of `most` rows to decode together: on a terminal, as many as it shows."""
-        return min(most, max(1, self.console.height - 2)) if self.live else most
+    def batch_size(self, limit: int) -> int:
+        """Return how many rows to decode together, at most `limit`: on a terminal, what fits."""
+        return min(limit, max(1, self.console.height - 2)) if self.live else limit
 
     def show(self, batch: Batch) -> None:
-        """Decode a batch, and print its rows."""
+        """Decode a batch and print its rows."""
         growing: defaultdict[int, list[int]] = defaultdict(list)
         limits = self.policy.limit(batch.source).tolist()
 
@@ -76,7 +74,9 @@ class Traces:
                     growing[row].append(action)
 
         def picture() -> Text:
-            return Text("\n").join(self._line(list(growing[row])) for row in range(len(limits)))
+            return Text("\n").join(
+                self._format_row(list(growing[row])) for row in range(len(limits))
+            )
 
         if not self.live:
             found = decode(self.policy, batch.source, self.decoding, ids=batch.ids)
@@ -84,15 +84,15 @@ class Traces:
             with Live(
                 get_renderable=picture,
                 console=self.console,
-                refresh_per_second=A_SECOND,
+                refresh_per_second=REFRESHES_PER_SECOND,
                 transient=True,
             ):
                 found = decode(self.policy, batch.source, self.decoding, ids=batch.ids, watch=watch)
         actions, mask = found.taken
         for row, length in zip(actions.tolist(), mask.sum(1).tolist(), strict=True):
-            self.console.print(self._line(row[:length]), soft_wrap=True)
+            self.console.print(self._format_row(row[:length]), soft_wrap=True)
 
-    def _line(self, actions: list[int]) -> Text:
-        """The trace of a row."""
+    def _format_row(self, actions: list[int]) -> Text:
+        """Return the trace of a row."""
         pieces = trace(actions, self.policy.vocabulary, self.codec.text)
         return coloured(pieces) if self.live else Text(plain(pieces))

@@ -39,7 +39,7 @@ def test_tasks_have_data_metric_and_settings(run):
             assert f"{setting}=" in output or f"{setting} (required)" in output
     assert "metric: F1 (higher is better)" in output
     assert "metric: character error (lower is better)" in output
-    assert "needs nothing: its data come with it" in output
+    assert "needs nothing: it comes with its data" in output
 
 
 @pytest.mark.parametrize(("command", "known"), [("methods", METHODS), ("tasks", TASKS)])
@@ -57,4 +57,4 @@ def test_one_of_them_in_full(run, command, known):
 def test_help_of_the_listings(run, command):
     status, output, errors = run(command, "--help")
     assert (status, errors) == (0, "")
-    assert output.startswith(f"Usage: freerun {command} [{command[:-1].upper()}]\n")
+    assert output.startswith(f"Usage: freerun {command} [{command[:-1].upper()}] [OPTIONS]\n")
