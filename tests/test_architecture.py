@@ -13,6 +13,7 @@ FLOORS = [
      "schedules", "settings", "vocabulary"},
     {"references"},
     {"policy", "data"},
+    {"metrics"},
     {"tasks"},
     {"decoding", "models", "roll_in", "roll_out"},
     {"evaluation", "methods"},

@@ -72,8 +72,15 @@ def test_what_stands_in_a_function_or_script_has_no_address(monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "right"),
-    [("a.b:C", True), ("x/a.py:C", True), ("C:\\x\\a.py:C", True), ("spelling", False)]
-    + [(":C", False), ("a.b:", False), ("mle:k=2", False)],
+    [
+        ("a.b:C", True),
+        ("x/a.py:C", True),
+        ("C:\\x\\a.py:C", True),
+        ("spelling", False),
+        (":C", False),
+        ("a.b:", False),
+        ("mle:k=2", False),
+    ],
 )
 def test_what_has_the_form_of_an_address(text, right):
     assert is_address(text) == right

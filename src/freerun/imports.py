@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -78,13 +79,14 @@ def _file(place: str, where: str) -> ModuleType:
     name = path.stem
     while name in sys.modules or importlib.util.find_spec(name) is not None:
         name += "_"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    loader = SourceFileLoader(name, str(path))
+    spec = ModuleSpec(name, loader, origin=str(path))
+    spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         with _one_line_errors(where, place):
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
     except SettingError:
         del sys.modules[name]
         raise

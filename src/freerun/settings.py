@@ -18,7 +18,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar, Union
 
@@ -32,6 +32,8 @@ SETTING_NAME = "setting"
 
 _ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_OWN = re.compile(r"(?P<name>[^=]+:\w+)(:(?P<settings>.*=.*))?")
+"""An address, and settings behind it."""
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 _SCALARS = (int, float, bool, str, Path, type(None))
 
@@ -171,6 +173,34 @@ def describe_type(kind: Any) -> str:
     if origin in (list, tuple, Sequence):
         return f"a list of {_PLURALS.get(arguments[0], 'values')}"
     return "a path" if kind is Path else _TYPES.get(kind, str(kind))
+
+
+def parse_spec(spec: str, known: Collection[str], example: str) -> tuple[str, dict[str, str]]:
+    """Split a text like `name:setting=value,setting=value` into the name and its settings.
+
+    The name may be an address (`package.module:Name`, see `freerun.imports`), which has a colon of
+    its own.
+
+    Args:
+        spec: the text.
+        known: names that are no addresses, so that what follows their colon is settings.
+        example: a right one, for messages.
+
+    Raises:
+        SettingError: where a setting has no value or is set twice.
+    """
+    name, _, rest = spec.partition(":")
+    if name.strip() not in known and (address := _OWN.fullmatch(spec.strip())):
+        name, rest = address["name"], address["settings"] or ""
+    settings: dict[str, str] = {}
+    for part in rest.split(",") if rest.strip() else ():
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise SettingError(f"{spec!r}: {key!r} has no value; write it as in {example!r}")
+        if key in settings:
+            raise SettingError(f"{spec!r}: {key} is set twice")
+        settings[key] = value
+    return name.strip(), settings
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
+from freerun.data.questions import Question, generate, read_questions
 from freerun.tasks import Arithmetic, ArithmeticCodec
-from freerun.tasks.arithmetic import Question, generate, read_questions
 
 CODEC = ArithmeticCodec(longest=4, source_symbols=" +-?12Waht", target_symbols="-0123")
 
@@ -99,7 +99,7 @@ def test_numbers_are_written_plainly():
 
 
 def test_too_many_questions_are_refused(monkeypatch, refuses):
-    monkeypatch.setattr("freerun.tasks.arithmetic._FORMS", (("{a}+{b}", 1),))
+    monkeypatch.setattr("freerun.data.questions._FORMS", (("{a}+{b}", 1),))
     message = (
         "arithmetic: 2002 different questions are needed, and with numbers of 1 digits only 1309 "
         "were found; take more digits"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from freerun.data import DataError
+from freerun.data.conll import Sentence, find_files, read_sentences
 from freerun.data.words import UNKNOWN, Lexicon, Reader, UnknownNoise, forms
-from freerun.tasks.tagging import Sentence, find_files, read_sentences
 
 
 def read(text, token_column=0, tag_column=-1):

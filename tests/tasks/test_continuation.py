@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 
 from freerun.data import DataError
+from freerun.data.prose import paragraphs, pieces
 from freerun.data.text import TextCodec, tokenized
 from freerun.tasks import TASKS, Continuation, load_codec
-from freerun.tasks.continuation_data import paragraphs, pieces
 from tests.tasks.tiny_tokenizers import byte_tokenizer
 
 NAMES = ["Anna", "Bea", "Cora", "Dora", "Ella", "Fay", "Gina"]

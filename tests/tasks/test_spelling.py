@@ -6,9 +6,10 @@ from collections import Counter
 import pytest
 import torch
 
+from freerun.data import Data
 from freerun.data.noise import SymbolNoise
+from freerun.data.prose import SYMBOLS, normalize, windows
 from freerun.tasks import Spelling, SpellingCodec
-from freerun.tasks.spelling import SYMBOLS, normalise, windows
 
 CODEC = SpellingCodec(length=10, noise=0.3, seed=0)
 
@@ -38,7 +39,7 @@ def test_there_are_43_symbols():
     ],
 )
 def test_text_is_normalised(text, plain, lost):
-    assert normalise(text, SYMBOLS) == (plain, Counter(lost))
+    assert normalize(text, SYMBOLS) == (plain, Counter(lost))
 
 
 def test_windows_follow_each_other_and_lose_nothing():
@@ -270,3 +271,16 @@ def test_a_novel(real):
     assert (len(data.dev), len(data.test)) == (2_000, 2_000)
     begun = [data.codec.write(row, []) for row in data.train.references[:3]]
     assert begun == ["an anonymo", "us volunte", "er, and da"]
+
+
+@pytest.mark.parametrize("better", ["ab", "cb"])
+def test_the_better_guess_on_dev_is_scored_on_test(given, better):
+    train, dev = _ids("ab", "ab", "cb", "cd", "ce"), _ids(better)
+    data = Data(given(*train), given(*dev), given(*_ids("ab", "abc")), SpellingCodec(3, 0.0, 0))
+    right = better == "ab"
+    expected = {"character_error": (1 if right else 3) / 5, "exact_match": right / 2}
+    assert Spelling().majority(data) == expected
+
+
+def _ids(*words):
+    return [[ord(letter) for letter in word] for word in words]

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from freerun.data.files import load_splits
-from freerun.data.parallel import Columns, Pair, read_aligned, read_rows, read_table
+from freerun.data.parallel import Columns, Pair, read_aligned, read_dataset, read_table
 
 FIRST_TWO = Columns(0, 1)
 NAMED = Columns("de", "en")
@@ -93,7 +93,7 @@ def rows(write, tmp_path, local_datasets):
 
     def read(items, columns):
         write("\n".join(map(json.dumps, items)), "rows/train.jsonl")
-        return read_rows(load_splits(str(tmp_path / "rows"))["train"], "rows (train)", columns)
+        return read_dataset(load_splits(str(tmp_path / "rows"))["train"], "rows (train)", columns)
 
     return read
 
@@ -115,7 +115,7 @@ def test_the_feature_translation(local_datasets):
     features = local_datasets.Features({"translation": local_datasets.Translation(["de", "en"])})
     items = [{"translation": {"de": "Hallo!", "en": "Hi."}}]
     split = local_datasets.Dataset.from_list(items, features=features)
-    assert read_rows(split, "rows", Columns(1, 0)) == [("Hi.", "Hallo!")]
+    assert read_dataset(split, "rows", Columns(1, 0)) == [("Hi.", "Hallo!")]
 
 
 @pytest.mark.parametrize(

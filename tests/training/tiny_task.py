@@ -12,8 +12,9 @@ import torch
 
 from freerun.batch import Batch, Source
 from freerun.data import Codec, Data, DataError, Task
+from freerun.metrics import character_error, exact_match
+from freerun.metrics.sequences import aligned_errors
 from freerun.randomness import below
-from freerun.tasks.metrics import aligned_errors, character_error, exact_match
 from freerun.vocabulary import Vocabulary
 
 FILE = "codec.json"

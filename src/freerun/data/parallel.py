@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from freerun.data.base import DataError
-from freerun.data.files import Line, decode_lines, read_archive, read_bytes, read_lines, unpacked
+from freerun.data.files import (
+    Line,
+    decode_lines,
+    is_dataset,
+    load_splits,
+    read_archive,
+    read_bytes,
+    read_lines,
+    unpacked,
+)
+from freerun.data.pieces import Words
+from freerun.data.splits import shared
 
 SIDES = ("source", "target")
 _TEXT = ("", ".tsv", ".txt", ".gz")
@@ -72,7 +83,7 @@ def read_aligned(source: str, target: str) -> list[Pair]:
     return [Pair(*sides) for sides in zip(*texts, strict=True)]
 
 
-def read_rows(split: Any, name: str, columns: Columns) -> list[Pair]:
+def read_dataset(split: Any, name: str, columns: Columns) -> list[Pair]:
     """The pairs of a dataset's split.
 
     A column is one of the languages of a column `translation`, or where there is none, one of the
@@ -152,3 +163,57 @@ def _named(column: int | str, names: Sequence[str], where: str) -> int:
     if column in names:
         return names.index(column)
     raise DataError(f"{where}: no column {column!r}; it has {', '.join(names)}")
+
+
+Files = Mapping[str, tuple[str | None, str | None]]
+"""For train, dev and test, the file of the sources and that of the targets."""
+
+
+def read_parts(
+    data: str | None, files: Files, columns: Columns, subset: str | None
+) -> dict[str, list[Pair]]:
+    """The pairs of every split that is given.
+
+    Args:
+        data: a file with both sides, or a dataset; None where there are `files`.
+        files: the files of each split.
+        columns: where the sides stand in `data`.
+        subset: the part of a dataset.
+
+    Raises:
+        DataError: naming the file, the line and what would be right.
+        MissingExtraError: where `datasets` is needed and not installed.
+    """
+    if data is not None and is_dataset(data):
+        return {
+            name: read_dataset(rows, f"{data} ({name})", columns)
+            for name, rows in load_splits(data, subset).items()
+        }
+    if subset is not None:
+        raise DataError(f"{data or files['train'][0]}: it is a file, and has no subset {subset!r}")
+    if data is not None:
+        return {"train": read_table(data, columns)}
+    return {
+        name: read_aligned(source, target)
+        for name, (source, target) in files.items()
+        if source and target
+    }
+
+
+def short(pairs: Sequence[Pair], length: int, words: Words) -> list[Pair]:
+    """The pairs with at most `length` words and punctuation marks on either side."""
+    return [pair for pair in pairs if all(words.count(side) <= length for side in pair)]
+
+
+def overlaps(parts: Mapping[str, Sequence[Pair]]) -> list[str]:
+    """Notes on sentences that stand in two splits."""
+    notes = []
+    for one, other in (("test", "train"), ("test", "dev"), ("dev", "train")):
+        pairs, others = parts[one], parts[other]
+        sources = shared((p.source for p in pairs), (p.source for p in others))
+        targets = shared((p.target for p in pairs), (p.target for p in others))
+        notes.append(
+            f"of the {len(pairs)} pairs of {one}, {sources} have a source that also stands in "
+            f"{other}, {targets} a target, {shared(pairs, others)} both"
+        )
+    return notes

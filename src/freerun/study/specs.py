@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from freerun.methods import METHODS, Method
-from freerun.settings import SettingError, build, did_you_mean, format_value
+from freerun.settings import SettingError, build, did_you_mean, format_value, parse_spec
 
 EXAMPLE = "scheduled_sampling:schedule=linear,k=0.9"
 Given = Mapping[str, Any] | Sequence[Any]
@@ -19,16 +19,8 @@ def method_of(spec: str) -> Method:
     Raises:
         SettingError: where the method or a setting is unknown, or a value is wrong.
     """
-    name, _, rest = spec.partition(":")
-    cls = _known(name.strip(), "")
-    settings: dict[str, str] = {}
-    for part in rest.split(",") if rest.strip() else ():
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals:
-            raise SettingError(f"{spec!r}: {key!r} has no value; write it as in {EXAMPLE!r}")
-        if key in settings:
-            raise SettingError(f"{spec!r}: {key} is set twice")
-        settings[key] = value
+    name, settings = parse_spec(spec, METHODS, EXAMPLE)
+    cls = _known(name, "")
     return build(cls, settings, f"method {spec!r}")
 
 

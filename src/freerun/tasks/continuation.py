@@ -8,14 +8,21 @@ from typing import Any, ClassVar, Literal, cast
 
 from freerun.data import Codec, Data, DataError, Examples, Splits, Task
 from freerun.data.pieces import BYTES, check_left_out
+from freerun.data.prose import (
+    divide,
+    long_enough,
+    paragraphs,
+    pieces,
+    read_paragraphs,
+    read_text,
+)
 from freerun.data.splits import cut
 from freerun.data.store import Stored, Tokens
 from freerun.data.text import TextCodec, TextExamples
+from freerun.metrics import ms_jaccard
 from freerun.randomness import permutation
 from freerun.tasks.continuation_codec import ContinuationCodec
-from freerun.tasks.continuation_data import divide, long_enough, paragraphs, pieces, read_paragraphs
-from freerun.tasks.spelling import read_text
-from freerun.tasks.text_metrics import Mauve, States, ms_jaccard, own_metrics
+from freerun.tasks.text_metrics import Mauve, States, own_metrics
 
 SIZE = 1_000
 """How many byte-pair tokens there are at most, where no size is given."""

@@ -13,9 +13,8 @@ from torch import Tensor
 from freerun.data import DataError
 from freerun.data.codec import SavedCodec
 from freerun.data.pieces import BytePairs
+from freerun.data.prose import paragraphs, pieces, read_text
 from freerun.data.store import Ragged, Stored, Tokens
-from freerun.tasks.continuation_data import paragraphs, pieces
-from freerun.tasks.spelling import read_text
 from freerun.vocabulary import EOS, Vocabulary
 
 KINDS = ("characters", "bpe")

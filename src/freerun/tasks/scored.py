@@ -8,7 +8,9 @@ from typing import ClassVar, cast
 
 from freerun.data import Codec, Data, Examples, Task
 from freerun.data.text import TextCodec, TextExamples
-from freerun.tasks import metrics
+from freerun.metrics import character_error, exact_match, hamming_error
+from freerun.metrics.guesses import constant_guesses, most_common_token
+from freerun.metrics.sequences import aligned_errors, cell_errors
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class CellTask(Task):
             ValueError: where an output is not as long as its reference.
         """
         return {
-            "hamming_error": metrics.hamming_error(hypotheses, examples.references),
-            "exact_match": metrics.exact_match(hypotheses, examples.references),
+            "hamming_error": hamming_error(hypotheses, examples.references),
+            "exact_match": exact_match(hypotheses, list(examples.references)),
         }
 
     def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
@@ -40,11 +42,11 @@ class CellTask(Task):
         Raises:
             ValueError: where the output is not as long as the reference.
         """
-        return metrics.cell_errors(hypothesis, reference)
+        return cell_errors(hypothesis, reference)
 
     def majority(self, data: Data) -> dict[str, float]:
         """The metrics on the test set of writing the commonest token of training in every cell."""
-        guess = metrics.commonest(data.train.references)
+        guess = most_common_token(data.train.references)
         outputs = [[guess] * len(row) for row in data.test.references]
         return self.score(data.codec, outputs, data.test)
 
@@ -67,14 +69,14 @@ class CharacterTask(Task):
         What was written in the tokens of a tokenizer is compared as text, without white space
         around it.
         """
-        written: metrics.Texts = hypotheses
-        wanted: metrics.Texts = examples.references
+        written: Sequence[Sequence[int] | str] = hypotheses
+        wanted: Sequence[Sequence[int] | str] = examples.references
         if isinstance(codec, TextCodec):
             written = [codec.decode(row) for row in hypotheses]
             wanted = [text.strip() for text in cast(TextExamples, examples).texts]
         return {
-            "character_error": metrics.character_error(written, wanted),
-            "exact_match": metrics.exact_match(written, wanted),
+            "character_error": character_error(written, wanted),
+            "exact_match": exact_match(written, wanted),
         }
 
     def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
@@ -83,7 +85,7 @@ class CharacterTask(Task):
         By an alignment with the fewest edits: a character is wrong where it was substituted or left
         out, or where something was inserted before it; the last one also for what comes after it.
         """
-        return metrics.aligned_errors(hypothesis, reference)
+        return aligned_errors(hypothesis, reference)
 
     def majority(self, data: Data) -> dict[str, float]:
         """The metrics on the test set of one guess for every source, the better of two on dev."""
@@ -101,5 +103,5 @@ def constant_majority(task: Task, data: Data) -> dict[str, float]:
         found = task.score(data.codec, [guess] * len(data.dev), data.dev)[task.metric]
         return found if task.greater_is_better else -found
 
-    guess = max(metrics.constant_guesses(list(data.train.references)), key=on_dev)
+    guess = max(constant_guesses(list(data.train.references)), key=on_dev)
     return task.score(data.codec, [guess] * len(data.test), data.test)

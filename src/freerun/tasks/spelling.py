@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
-import string
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,72 +12,14 @@ from torch import Tensor
 
 from freerun.data import Codec, Data, DataError, Examples, Splits
 from freerun.data.codec import SavedCodec
-from freerun.data.files import column, is_dataset, load_splits, read_lines
+from freerun.data.files import column, is_dataset, load_splits
 from freerun.data.noise import SymbolNoise
+from freerun.data.prose import SYMBOLS, normalize, python_documentation, read_text, windows
 from freerun.data.splits import complete, cut, shared
 from freerun.data.store import Ragged, Stored
 from freerun.data.text import TextCodec, TextExamples
 from freerun.tasks.scored import CharacterTask
 from freerun.vocabulary import EOS, Vocabulary
-
-SYMBOLS = string.ascii_lowercase + string.digits + " .,'\"-?"
-"""The 43 symbols: letters, digits, the space and six punctuation marks."""
-
-_PLAIN = dict.fromkeys("‘’‛`´", "'") | dict.fromkeys("“”„«»", '"') | dict.fromkeys("‐‑–—―", "-")
-_START = re.compile(r"^\*\*\* ?START OF TH(E|IS) PROJECT GUTENBERG EBOOK.*$", re.MULTILINE)
-_END = re.compile(r"^\*\*\* ?END OF TH(E|IS) PROJECT GUTENBERG EBOOK", re.MULTILINE)
-
-
-def normalise(text: str, symbols: str) -> tuple[str, Counter[str]]:
-    """Text in `symbols` only, and how often each character had to be given up.
-
-    Lower-cased; accents are dropped, and typographic quotes and dashes made plain. Any other
-    character outside `symbols` becomes a space. Runs of spaces and line breaks become one space.
-    """
-    text = unicodedata.normalize("NFKD", text.lower())
-    lost: Counter[str] = Counter()
-    table = {}
-    for character, count in Counter(text).items():
-        plain = _PLAIN.get(character, character)
-        if unicodedata.combining(character):
-            plain = ""
-        elif plain not in symbols:
-            if not plain.isspace():
-                lost[character] = count
-            plain = " "
-        table[ord(character)] = plain
-    return " ".join(text.translate(table).split()), lost
-
-
-def windows(text: str, length: int) -> list[str]:
-    """Consecutive pieces of `length` characters; the last may be shorter."""
-    return [text[start : start + length] for start in range(0, len(text), length)]
-
-
-def read_text(path: str) -> tuple[str, list[str]]:
-    """The text of a file, and notes on it.
-
-    What Project Gutenberg puts around a book is left out, where its markers are there.
-
-    Raises:
-        DataError: where the file is missing, empty or not UTF-8, or nothing is between the markers.
-    """
-    text = "\n".join(line for _, line in read_lines(path))
-    start, end = _START.search(text), _END.search(text)
-    if not (start and end):
-        return text, []
-    if not text[start.end() : end.start()].strip():
-        raise DataError(f"{path}: nothing stands between the markers of Project Gutenberg")
-    note = "the header and the licence of Project Gutenberg were left out"
-    return text[start.end() : end.start()], [note]
-
-
-def python_documentation() -> str:
-    """The topics of Python's own `help()`, without lines that hold no letter or digit (rulings)."""
-    from pydoc_data.topics import topics
-
-    lines = "\n".join(topics.values()).split("\n")
-    return "\n".join(line for line in lines if any(map(str.isalnum, line)))
 
 
 @dataclass(frozen=True)
@@ -132,7 +70,7 @@ class SpellingCodec(SavedCodec):
         """
         if not lines:
             raise DataError(f"{name}: nothing to read")
-        sources = [normalise(line, self.symbols)[0] for line in lines]
+        sources = [normalize(line, self.symbols)[0] for line in lines]
         for number, source in enumerate(sources, 1):
             if not source:
                 raise DataError(f"{name}, line {number}: there is nothing to correct")
@@ -167,7 +105,7 @@ class SpellingCodec(SavedCodec):
         Raises:
             DataError: where the file is missing, empty or not UTF-8.
         """
-        text, _ = normalise(read_text(path)[0], self.symbols)
+        text, _ = normalize(read_text(path)[0], self.symbols)
         if not text:
             raise DataError(f"{path}: no text is left in the symbols {self.symbols!r}")
         return windows(text, self.length)
@@ -321,7 +259,7 @@ class Spelling(CharacterTask):
 
     def _windows(self, text: str, name: str, notes: list[str]) -> list[str]:
         """The windows of a split's text."""
-        text, lost = normalise(text, SYMBOLS)
+        text, lost = normalize(text, SYMBOLS)
         if not text:
             source = self.data if name == "train" else f"{self.data} ({name})"
             raise DataError(f"{source}: no text is left in the symbols {SYMBOLS!r}")

@@ -2,213 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from freerun.data import Codec, Data, DataError, Examples
 from freerun.data.codec import SavedCodec
+from freerun.data.conll import Sentence, find_files, read_dataset, read_sentences
 from freerun.data.extras import extra
-from freerun.data.files import (
-    Block,
-    Line,
-    blocks,
-    column,
-    decode_lines,
-    is_dataset,
-    load_splits,
-    read_archive,
-    read_bytes,
-    read_lines,
-    unpacked,
-)
+from freerun.data.files import decode_lines, is_dataset, load_splits, read_bytes, read_lines
 from freerun.data.splits import hold_out, shared
 from freerun.data.store import Draw, Ragged, Stored
 from freerun.data.words import PAD, UNKNOWN, Lexicon, Reader, UnknownNoise
 from freerun.tasks.scored import CellTask
 from freerun.vocabulary import UNKNOWN as UNSEEN
 from freerun.vocabulary import Vocabulary
-
-_SPLITS = {
-    "train": re.compile(r"(?<![a-z])(train|training)(?![a-z])", re.IGNORECASE),
-    "dev": re.compile(r"(?<![a-z])(dev|devel|valid|validation|val|testa)(?![a-z])", re.IGNORECASE),
-    "test": re.compile(r"(?<![a-z])(test|testb)(?![a-z])", re.IGNORECASE),
-}
-_OTHER = {".json", ".jsonl", ".csv", ".parquet", ".arrow", ".md", ".py", ".zip"}
-_TAG = re.compile(r"O|[BI]-.+")
-_LABELS = ("ner_tags", "tags", "labels", "chunk_tags")
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A tagged sentence.
-
-    Args:
-        tokens: its words.
-        tags: their tags, in IOB2; () where only tokens were read.
-        name: the file, or the split of a dataset, that it was read from.
-        places: where each token stands there: "line 7".
-        begun: how many I- tags began an entity, and were read as B-.
-        lines: the lines of a file that it was read from.
-    """
-
-    tokens: tuple[str, ...]
-    tags: tuple[str, ...]
-    name: str
-    places: tuple[str, ...]
-    begun: int = 0
-    lines: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        tokens: Sequence[str],
-        tags: Sequence[str],
-        name: str,
-        places: Sequence[str],
-        lines: Sequence[str] = (),
-    ) -> Sentence:
-        """A sentence whose tags are IOB1 or IOB2, or that has none.
-
-        Either is read as IOB2: an I- tag that does not continue an entity of its type begins one.
-
-        Raises:
-            DataError: where a tag is neither O nor B-TYPE nor I-TYPE.
-        """
-        before, read = "O", []
-        for tag, place in zip(tags, places, strict=bool(tags)):
-            if not _TAG.fullmatch(tag):
-                raise DataError(f"{name}, {place}: the tag {tag!r} is not O, B-TYPE or I-TYPE")
-            begins = tag.startswith("I-") and before[1:] != tag[1:]
-            read.append(f"B{tag[1:]}" if begins else tag)
-            before = tag
-        begun = sum(new != old for new, old in zip(read, tags, strict=True))
-        return cls(tuple(tokens), tuple(read), name, tuple(places), begun, tuple(lines))
-
-
-def read_sentences(
-    lines: Iterable[Line], name: str, token_column: int, tag_column: int | None
-) -> list[Sentence]:
-    """The sentences of a column file: a token a line, a blank line behind each sentence.
-
-    Columns are separated by tabs where the first token's line has any, else by spaces. Lines that
-    begin with -DOCSTART- only separate sentences.
-
-    Args:
-        lines: the lines, with their numbers.
-        name: the file's name, for messages.
-        token_column: the column of the token, counted from 0, or from the end where negative.
-        tag_column: the column of the tag, likewise; None reads tokens only.
-
-    Raises:
-        DataError: where a line has not as many columns as the first, a column is missing or empty,
-            a tag is none, or there is no sentence.
-    """
-    groups = blocks((n, "" if line.startswith("-DOCSTART-") else line) for n, line in lines)
-    if not groups:
-        raise DataError(f"{name}: there is no sentence in it")
-    number, line = groups[0].lines[0]
-    separator = "\t" if "\t" in line else None
-    width = len(_cells(line, separator))
-    wanted = [token_column] if tag_column is None else [token_column, tag_column]
-    for index in wanted:
-        if not -width <= index < width:
-            raise DataError(
-                f"{name}, line {number}: no column {index}; there are {width}, counted from 0"
-            )
-    if len({index % width for index in wanted}) < len(wanted):
-        raise DataError(f"{name}, line {number}: one column; a token and a tag are needed")
-    return [_sentence(group, name, wanted, separator, width) for group in groups]
-
-
-def _sentence(
-    group: Block, name: str, wanted: list[int], separator: str | None, width: int
-) -> Sentence:
-    """The sentence of lines that stand together."""
-    rows = []
-    for number, line in group.lines:
-        cells = _cells(line, separator)
-        if len(cells) != width:
-            columns = f"{len(cells)} column{'s' if len(cells) > 1 else ''}"
-            raise DataError(f"{name}, line {number}: {columns}; the first sentence has {width}")
-        for what, index in zip(("token", "tag"), wanted, strict=False):
-            if not cells[index]:
-                raise DataError(f"{name}, line {number}: the {what} is empty")
-        rows.append([cells[index] for index in wanted])
-    tokens, *tags = zip(*rows, strict=True)
-    places = [f"line {number}" for number, _ in group.lines]
-    return Sentence.of(tokens, tags[0] if tags else (), name, places, group.text)
-
-
-def _cells(line: str, separator: str | None) -> list[str]:
-    """The columns of a line: between tabs, or between runs of spaces."""
-    if separator:
-        return [cell.strip(" ") for cell in line.split(separator)]
-    return [cell for cell in line.split(" ") if cell]
-
-
-def find_files(data: str) -> dict[str, tuple[str, bytes]]:
-    """The column files in a folder or a zip archive, by split: their names and contents.
-
-    A file belongs to the split that its name holds as a word: train; dev, valid or testa; test or
-    testb. Extensions of other formats are passed over.
-
-    Raises:
-        DataError: where two files belong to one split, or the archive is broken.
-    """
-    folder = Path(data).is_dir()
-    archive = {} if folder else read_archive(data)
-    files = (path.name for path in Path(data).iterdir() if path.is_file()) if folder else archive
-    found: dict[str, str] = {}
-    for name in sorted(files):
-        path = PurePath(name)
-        if path.name.startswith(".") or "__MACOSX" in path.parts or path.suffix in _OTHER:
-            continue
-        for split in (split for split, words in _SPLITS.items() if words.search(path.name)):
-            if split in found:
-                raise DataError(
-                    f"{data}: both {found[split]} and {name} may be the {split} file; "
-                    f"name the right one by {split}="
-                )
-            found[split] = name
-    contents = {}
-    for split, name in found.items():
-        where = str(Path(data, name))
-        raw = read_bytes(where) if folder else unpacked(archive[name], where)
-        contents[split] = (where, raw)
-    return contents
-
-
-def read_rows(split: Any, name: str, label_column: str | None) -> list[Sentence]:
-    """The sentences of a dataset's split: its columns `tokens`, and `label_column` or a usual name.
-
-    Raises:
-        DataError: naming the column or the row, where it is not right.
-    """
-    tokens = column(split, ["tokens"], name)
-    labels = column(split, [label_column] if label_column else _LABELS, name)
-    feature = split.features[labels]
-    classes = getattr(getattr(feature, "feature", feature), "names", None)
-    sentences = []
-    for number, (words, tags) in enumerate(zip(split[tokens], split[labels], strict=True)):
-        where = f"{name}, row {number}"
-        if not words:
-            raise DataError(f"{where}: the sentence is empty")
-        if len(words) != len(tags):
-            raise DataError(f"{where}: {len(words)} tokens and {len(tags)} {labels}")
-        if classes:
-            tags = [classes[tag] for tag in tags]
-        if not all(isinstance(tag, str) for tag in tags):
-            raise DataError(f"{where}: {labels} holds numbers without names; it must hold text")
-        places = [f"row {number}, token {i}" for i in range(len(words))]
-        sentences.append(Sentence.of(words, tags, name, places))
-    return sentences
 
 
 @dataclass(frozen=True)
@@ -424,7 +237,7 @@ class Tagging(CellTask):
             files = find_files(self.data) if Path(self.data).is_dir() else {}
             if not files:
                 return {
-                    name: read_rows(rows, f"{self.data} ({name})", self.label_column)
+                    name: read_dataset(rows, f"{self.data} ({name})", self.label_column)
                     for name, rows in load_splits(self.data).items()
                 }
         if self.label_column is not None:

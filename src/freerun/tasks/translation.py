@@ -8,14 +8,15 @@ from typing import Any, ClassVar, Literal, cast
 
 from freerun.data import Codec, Data, DataError, Examples, Splits, Task
 from freerun.data.extras import extra
-from freerun.data.parallel import Columns, Pair, read_table
+from freerun.data.parallel import Columns, Pair, overlaps, read_parts, read_table, short
 from freerun.data.pieces import BYTES, Words, check_left_out
 from freerun.data.splits import complete, cut
+from freerun.data.store import Ragged, Tokens
 from freerun.data.text import TextCodec, TextExamples
-from freerun.tasks import metrics
+from freerun.metrics.sequences import aligned_errors
 from freerun.tasks.scored import constant_majority
 from freerun.tasks.translation_codec import UNMATCHED, TranslationCodec, Translations
-from freerun.tasks.translation_data import known, overlaps, read_parts, short
+from freerun.vocabulary import Vocabulary
 
 
 class TranslationMetrics:
@@ -319,7 +320,7 @@ class Translation(Task):
         out, or where something was inserted before it; the last one also for what comes after it.
         `<unk>`, which is -1 in the reference, is always wrong.
         """
-        return metrics.aligned_errors(hypothesis, reference)
+        return aligned_errors(hypothesis, reference)
 
     def majority(self, data: Data) -> dict[str, float]:
         """The metrics on the test set of one guess for every source, the better of two on dev."""
@@ -327,3 +328,13 @@ class Translation(Task):
 
     def _metrics(self) -> TranslationMetrics:
         return TranslationMetrics(lower=self.lower, tokenised=self.tokenised)
+
+
+def known(side: str, vocabulary: Vocabulary, test: Ragged) -> str:
+    """A note on how many words are known of a side, or how many byte-pair tokens it has."""
+    symbols = vocabulary.actions - (vocabulary.eos is not None)
+    if vocabulary.unknown is None:
+        return f"{side}: {symbols} byte-pair tokens"
+    tokens = [token for row in Tokens(test) for token in row]
+    share = tokens.count(vocabulary.unknown) / len(tokens)
+    return f"{side}: {symbols - 1} words are known; {share:.1%} of the words of test are not"

@@ -1,0 +1,167 @@
+"""Handwritten words as images of their letters: letter.data of Taskar et al. 2003, or a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from freerun.data.base import DataError
+from freerun.data.files import Line, column
+
+PIXELS = 128
+COLUMNS = ("id", "letter", "next_id", "word_id", "position", "fold")
+WIDTH = len(COLUMNS) + PIXELS
+
+
+@dataclass(frozen=True)
+class Word:
+    """A handwritten word.
+
+    Args:
+        letters: how it is spelt.
+        pixels: one image a letter, 16 rows of 8 pixels.
+        fold: the fold it belongs to.
+        lines: the lines it was read from.
+    """
+
+    letters: str
+    pixels: Float[np.ndarray, "letters 128"]
+    fold: int = 0
+    lines: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> bytes:
+        """What equal words have in common: every pixel."""
+        return self.pixels.tobytes()
+
+
+def read_words(lines: Iterable[Line], name: str, letters: str | None) -> list[Word]:
+    """The words of letter.data.
+
+    A line is a letter: id, letter, next_id (-1 ends the word), word_id, position, fold, 128 pixels.
+
+    Args:
+        lines: the lines, with their numbers.
+        name: the file's name, for messages.
+        letters: the letters that may occur; None does not look at them.
+
+    Raises:
+        DataError: where a line has not 134 columns or a wrong one, or the letters of a word do not
+            follow each other.
+    """
+    words: list[Word] = []
+    rows: list[_Row] = []
+    number = 0
+    for number, line in lines:
+        row = _Row.parse(line, f"{name}, line {number}", letters)
+        _check_chain(rows, row, f"{name}, line {number}")
+        rows.append(row)
+        if row.next_id == -1:
+            words.append(_word(rows))
+            rows = []
+    if rows:
+        raise DataError(
+            f"{name}, line {number}: the letter chain is broken: letter {rows[-1].next_id} should "
+            "follow, but the file ends"
+        )
+    return words
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of letter.data."""
+
+    id: int
+    letter: str
+    next_id: int
+    word_id: int
+    position: int
+    fold: int
+    pixels: str
+    line: str
+
+    @classmethod
+    def parse(cls, line: str, where: str, letters: str | None) -> _Row:
+        cells = line.removesuffix("\t").split("\t")
+        if len(cells) != WIDTH:
+            columns = f"{len(cells)} tab-separated column{'s' if len(cells) > 1 else ''}"
+            raise DataError(f"{where}: {columns}; letter.data has {WIDTH}")
+        head = dict(zip(COLUMNS, cells, strict=False))
+        letter = head.pop("letter")
+        if letters is not None and (len(letter) != 1 or letter not in letters):
+            raise DataError(f"{where}: the letter is {letter!r}; it must be one of {letters}")
+        for column_name, cell in head.items():
+            if not cell.removeprefix("-").isdecimal():
+                raise DataError(f"{where}: {column_name} is {cell!r}; it must be a whole number")
+        if not {"0", "1"}.issuperset(cells[len(COLUMNS) :]):
+            raise DataError(f"{where}: a pixel is neither 0 nor 1")
+        numbers = {column_name: int(cell) for column_name, cell in head.items()}
+        return cls(letter=letter, pixels="".join(cells[len(COLUMNS) :]), line=line, **numbers)
+
+
+def _check_chain(rows: Sequence[_Row], row: _Row, where: str) -> None:
+    """That `row` continues a word whose letters so far are `rows`.
+
+    Raises:
+        DataError: where it does not.
+    """
+    if not rows:
+        if row.position != 1:
+            raise DataError(
+                f"{where}: the letter chain is broken: a word begins at position {row.position}"
+            )
+        return
+    last = rows[-1]
+    expected = (last.next_id, last.word_id, last.position + 1, last.fold)
+    found = (row.id, row.word_id, row.position, row.fold)
+    names = ("letter", "word", "position", "fold")
+    for what, right, wrong in zip(names, expected, found, strict=True):
+        if right != wrong:
+            raise DataError(
+                f"{where}: the letter chain is broken: {what} {right} should follow, "
+                f"but this is {what} {wrong}"
+            )
+
+
+def _word(rows: Sequence[_Row]) -> Word:
+    bits = np.frombuffer("".join(row.pixels for row in rows).encode(), dtype=np.uint8)
+    return Word(
+        letters="".join(row.letter for row in rows),
+        pixels=(bits - ord("0")).astype(np.float32).reshape(len(rows), PIXELS),
+        fold=rows[0].fold,
+        lines=tuple(row.line for row in rows),
+    )
+
+
+def read_dataset(split: Any, letters: str, name: str) -> list[Word]:
+    """The words of a dataset's split: the columns `pixels` and `word`.
+
+    Raises:
+        DataError: naming the column or the row, where it is not right.
+    """
+    images, spellings = column(split, ["pixels"], name), column(split, ["word"], name)
+    words = []
+    for number, (image, spelling) in enumerate(zip(split[images], split[spellings], strict=True)):
+        where = f"{name}, row {number}"
+        for letter in spelling:
+            if letter not in letters:
+                raise DataError(f"{where}: the letter {letter!r} is not one of {letters}")
+        if not spelling:
+            raise DataError(f"{where}: the word is empty")
+        try:
+            pixels = np.array(image, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise DataError(f"{where}: the pixels are not rows of {PIXELS} numbers") from None
+        if pixels.shape != (len(spelling), PIXELS):
+            raise DataError(
+                f"{where}: pixels of shape {list(pixels.shape)}; a word of {len(spelling)} "
+                f"letters has {[len(spelling), PIXELS]}"
+            )
+        if not ((pixels >= 0) & (pixels <= 1)).all():
+            raise DataError(f"{where}: a pixel lies outside 0 … 1")
+        words.append(Word(spelling, pixels))
+    return words

@@ -1,0 +1,207 @@
+"""What a metric is, and the metrics by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from freerun.data.extras import extra
+from freerun.imports import import_object, is_address
+from freerun.settings import SettingError, convert, did_you_mean, parse_spec
+
+Form = Literal["text", "tokens", "cells", "tags", "passages"]
+"""How a metric is given outputs and references, one of each for every example:
+
+- `text`: as text, in which `<unk>` is a character that no reference has;
+- `tokens`: as token ids, of which the unknown one is -1 in references, so that it equals none;
+- `cells`: the same, where outputs are as long as their references;
+- `tags`: as tags O, B-TYPE and I-TYPE;
+- `passages`: as text that begins with the source, where an output continues its source.
+"""
+
+Function = Callable[..., float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how good outputs are.
+
+    Args:
+        name: what it is called.
+        function: function(outputs, references, **settings), which gives the number.
+        form: what it is given (see `Form`).
+        greater_is_better: whether more is better; None where neither is.
+        corpus: whether it compares all outputs together with all references, and not each with its
+            own. Outputs then count up to the length that references are cut off at.
+        percent: whether it is a share, shown in per cent.
+        library: a library that it needs, and the extra of freerun that installs it.
+        signature: signature(**settings), which says how it is computed; for metrics whose figures
+            cannot be compared without knowing that.
+        settings: its settings, which are keyword arguments of the function.
+    """
+
+    name: str
+    function: Function
+    form: Form = "text"
+    greater_is_better: bool | None = True
+    corpus: bool = False
+    percent: bool = True
+    library: tuple[str, str] | None = None
+    signature: Callable[..., str] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(
+        self, outputs: Sequence[Any], references: Sequence[Any] = (), **settings: Any
+    ) -> float:
+        """Compute the metric of outputs and as many references.
+
+        Args:
+            outputs: the outputs, in the form that the metric needs.
+            references: a reference for each; some metrics do not look at them.
+            settings: settings in place of the metric's own.
+        """
+        return float(self.function(outputs, references, **{**self.settings, **settings}))
+
+    def with_settings(self, settings: Mapping[str, Any], where: str) -> Metric:
+        """Return the metric with these settings, which are read where they are text.
+
+        Raises:
+            SettingError: where a setting is unknown, missing or of the wrong type.
+        """
+        kinds = typing.get_type_hints(self.function)
+        known = {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        for name in settings:
+            if name not in known:
+                raise SettingError(f"{where}: unknown setting {name!r}{did_you_mean(name, known)}")
+        for name, default in known.items():
+            if default is inspect.Parameter.empty and name not in settings:
+                example = f"{self.name}:{name}=…"
+                raise SettingError(f"{where}: {name} is missing; write it as in {example}")
+        found = {
+            name: convert(value, kinds.get(name, str), f"{where}: {name}")
+            for name, value in settings.items()
+        }
+        return dataclasses.replace(self, settings={**self.settings, **found})
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def described(self) -> str | None:
+        """How it is computed, in the words of its library; None where there is one way only."""
+        return None if self.signature is None else self.signature(**self.settings)
+
+    def require(self) -> None:
+        """Check that its library is installed.
+
+        Raises:
+            MissingExtraError: where it is not.
+        """
+        if self.library is not None:
+            extra(*self.library, f"the metric {self.name}")
+
+
+METRICS: dict[str, Metric] = {}
+"""The metrics, by name."""
+
+
+def metric(
+    *,
+    form: Form = "text",
+    greater_is_better: bool | None = True,
+    corpus: bool = False,
+    percent: bool = True,
+    library: tuple[str, str] | None = None,
+    signature: Callable[..., str] | None = None,
+) -> Callable[[Function], Metric]:
+    """Make a metric of a function(outputs, references), which is known by its name from then on.
+
+    Its keyword-only arguments are settings, as in `bleu:tokenize=zh`. The arguments of `metric` are
+    those of `Metric`. The function raises a ValueError where another one has its name.
+    """
+
+    def register(function: Function) -> Metric:
+        there = METRICS.get(function.__name__)
+        if there is not None and _place(there.function) != _place(function):
+            raise ValueError(
+                f"there is a metric {there.name} already, {_place(there.function)}; choose "
+                "another name"
+            )
+        found = Metric(
+            name=function.__name__,
+            function=function,
+            form=form,
+            greater_is_better=greater_is_better,
+            corpus=corpus,
+            percent=percent,
+            library=library,
+            signature=signature,
+        )
+        METRICS[found.name] = found
+        return found
+
+    return register
+
+
+def _place(function: Function) -> str:
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+EXAMPLE = "bleu:tokenize=zh"
+
+
+def metrics_of(specs: Iterable[str | Metric]) -> dict[str, Metric]:
+    """Return the metrics that are asked for, by name; of two with one name, the last.
+
+    Args:
+        specs: names of `METRICS`, with settings after a colon, as in `bleu:tokenize=zh`; addresses
+            of functions, such as `package.module:function` (see `metric_of`); or metrics.
+
+    Raises:
+        SettingError: where there is no such metric or setting.
+        MissingExtraError: where a library that one needs is not installed.
+    """
+    found = [metric_of(spec) for spec in specs]
+    for each in found:
+        each.require()
+    return {each.name: each for each in found}
+
+
+def metric_of(spec: str | Metric) -> Metric:
+    """Return the metric of a text such as `bleu:tokenize=zh`.
+
+    A function that is named by its address is a metric of texts of which more is better, if it is
+    none that was made by `metric`.
+
+    Raises:
+        SettingError: where there is no such metric or setting.
+    """
+    if isinstance(spec, Metric):
+        return spec
+    name, settings = parse_spec(spec, METRICS, EXAMPLE)
+    where = f"metric {spec!r}"
+    if name in METRICS:
+        return METRICS[name].with_settings(settings, where)
+    if not is_address(name):
+        raise SettingError(
+            f"{name!r} is neither a metric nor package.module:function{did_you_mean(name, METRICS)}"
+        )
+    thing = import_object(name, "metric")
+    if not isinstance(thing, Metric):
+        if not inspect.isfunction(thing):
+            raise SettingError(f"{where}: it is no function of outputs and references")
+        try:
+            thing = metric(percent=False)(thing)
+        except ValueError as error:
+            raise SettingError(f"{where}: {error}") from None
+    return thing.with_settings(settings, where)

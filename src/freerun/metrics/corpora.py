@@ -1,0 +1,85 @@
+"""Metrics of all outputs together, for text of which many others would be as right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import exp, log, prod
+from statistics import fmean
+
+from freerun.metrics.base import metric
+
+Rows = Sequence[Sequence[int]]
+
+ORDER = 4
+"""The longest n-grams that are looked at."""
+
+
+def ngrams(row: Sequence[int], n: int) -> list[tuple[int, ...]]:
+    """Return the n-grams of a row, as often as they come."""
+    return list(zip(*(row[i:] for i in range(n)), strict=False))
+
+
+@metric(form="tokens", corpus=True)
+def ms_jaccard(outputs: Rows, references: Rows) -> float:
+    """Compute how much of their n-grams outputs and references have in common, in [0, 1].
+
+    MS-Jaccard-4 (Montahaei, Alihosseini, Soleymani Baghshah 2019, arXiv 1904.03971): with C(g) how
+    often an n-gram comes in all outputs, and R(g) in all references,
+
+        Σ_g min(C(g), R(g)) / Σ_g max(C(g), R(g)),
+
+    of which it is the geometric mean over n = 1 … 4. Gibberish lowers it, and so does what is
+    written too often: repetition, and the same text for every source.
+
+    Args:
+        outputs: the outputs.
+        references: as many references.
+    """
+    shares = []
+    for n in range(1, ORDER + 1):
+        written, wanted = _counts(outputs, n), _counts(references, n)
+        shares.append((written & wanted).total() / max((written | wanted).total(), 1))
+    return exp(fmean(map(log, shares))) if all(shares) else 0.0
+
+
+@metric(form="tokens", greater_is_better=None, corpus=True, percent=False)
+def entropy(outputs: Rows, references: Rows = ()) -> float:
+    """Compute the entropy of the 4-grams of all outputs together, in nats; at least 0.
+
+    -Σ_g p(g)·log p(g), where p(g) is the share of 4-gram g among all (Zhang et al. 2018, arXiv
+    1809.05972). It grows with the number of outputs: compare figures of equally many, and with that
+    of people's texts. References are not looked at.
+    """
+    counts = _counts(outputs, ORDER)
+    total = counts.total()
+    return sum((count / total * log(total / count) for count in counts.values()), 0.0)
+
+
+@metric(form="tokens", corpus=True)
+def diversity(outputs: Rows, references: Rows = ()) -> float:
+    """Compute the product of 1 - seq-rep-n for n = 2, 3, 4, in [0, 1].
+
+    It says how little each output repeats itself (Su et al. 2022, arXiv 2202.06417). References are
+    not looked at.
+    """
+    return float(prod(1 - repetition(outputs, n=n) for n in range(2, ORDER + 1)))
+
+
+@metric(form="tokens", greater_is_better=False, corpus=True)
+def repetition(outputs: Rows, references: Rows = (), *, n: int = ORDER) -> float:
+    """Compute the mean share of the n-grams of an output that it had before, in [0, 1].
+
+    seq-rep-n of Welleck et al. 2020 (arXiv 1908.04319): 1 - |different n-grams| / |n-grams|.
+    Outputs with fewer than n tokens are left out of the mean; of none, it is 0. References are not
+    looked at.
+    """
+    found = [ngrams(row, n) for row in outputs if len(row) >= n]
+    return fmean(1 - len(set(grams)) / len(grams) for grams in found) if found else 0.0
+
+
+def _counts(rows: Iterable[Sequence[int]], n: int) -> Counter[tuple[int, ...]]:
+    counts: Counter[tuple[int, ...]] = Counter()
+    for row in rows:
+        counts.update(ngrams(row, n))
+    return counts

@@ -1,0 +1,119 @@
+"""Metrics that compare each output with its own reference: shares of errors and of right ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rapidfuzz.distance import Levenshtein
+
+from freerun.data.extras import extra
+from freerun.metrics.base import metric
+
+Tokens = Sequence[int]
+Rows = Sequence[Sequence[object]]
+"""Outputs as texts, or as tokens."""
+
+
+@metric(form="cells", greater_is_better=False)
+def hamming_error(outputs: Sequence[Tokens], references: Sequence[Tokens]) -> float:
+    """Compute the share of all cells that are wrong, in [0, 1].
+
+    Raises:
+        ValueError: where an output is not as long as its reference.
+    """
+    wrong = [cell_errors(*pair) for pair in zip(outputs, references, strict=True)]
+    return sum(map(sum, wrong)) / max(sum(map(len, references)), 1)
+
+
+@metric(form="cells")
+def accuracy(outputs: Sequence[Tokens], references: Sequence[Tokens]) -> float:
+    """Compute the share of all cells that are right, in [0, 1].
+
+    Raises:
+        ValueError: where an output is not as long as its reference.
+    """
+    return 1 - hamming_error(outputs, references)
+
+
+@metric(greater_is_better=False)
+def character_error(outputs: Rows, references: Rows) -> float:
+    """Divide all edits by all characters of the references: 0 is perfect, over 1 is possible.
+
+    The character error rate; edits are counted by rapidfuzz.
+    """
+    return _edits(outputs, references)
+
+
+@metric(form="tokens", greater_is_better=False)
+def token_error(outputs: Sequence[Tokens], references: Sequence[Tokens]) -> float:
+    """Divide all edits by all tokens of the references: 0 is perfect, over 1 is possible.
+
+    The word error rate, where tokens are words.
+    """
+    return _edits(outputs, references)
+
+
+@metric()
+def exact_match(outputs: Rows, references: Rows) -> float:
+    """Compute the share of outputs that equal their references, in [0, 1]."""
+    pairs = zip(outputs, references, strict=True)
+    return sum(output == reference for output, reference in pairs) / max(len(references), 1)
+
+
+@metric(form="tags", library=("seqeval.metrics", "tagging"))
+def chunk_f1(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> float:
+    """Compute the micro-averaged F1 of chunks, such as entities, by seqeval, in [0, 1].
+
+    It is what conlleval computes. An I- tag of an output that does not continue a chunk of its type
+    begins one.
+
+    Raises:
+        ValueError: where an output is not as long as its reference.
+        MissingExtraError: where seqeval is not installed.
+    """
+    seqeval = extra("seqeval.metrics", "tagging", "the metric chunk_f1")
+    tags = [list(row) for row in references], [list(row) for row in outputs]
+    return float(seqeval.f1_score(*tags, zero_division=0))
+
+
+def cell_errors(output: Sequence[object], reference: Sequence[object]) -> list[bool]:
+    """Tell for every cell of a reference whether the output is wrong there.
+
+    Raises:
+        ValueError: where the output is not as long as the reference.
+    """
+    if len(output) != len(reference):
+        raise ValueError(
+            f"an output of {len(output)} tokens for a reference of {len(reference)}; "
+            "outputs of this task are as long as their sources"
+        )
+    return [one != other for one, other in zip(output, reference, strict=True)]
+
+
+def aligned_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
+    """Tell for every position of a reference whether the output is wrong there.
+
+    By an alignment with the fewest edits: a position is wrong where its token was substituted or
+    left out, or where something was inserted before it; the last one also where something was
+    inserted after it.
+    """
+    wrong = [False] * len(reference)
+    for edit in Levenshtein.editops(reference, output) if wrong else ():
+        wrong[min(edit.src_pos, len(wrong) - 1)] = True
+    return wrong
+
+
+def first_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
+    """Tell for every position of a reference whether the output has another token there, or ended.
+
+    Without an alignment: it tells how soon an output leaves a text that it could have been, not how
+    bad it is.
+    """
+    there = [*output[: len(reference)], *[None] * (len(reference) - len(output))]
+    return [token != right for token, right in zip(there, reference, strict=True)]
+
+
+def _edits(outputs: Sequence[Sequence[object]], references: Sequence[Sequence[object]]) -> float:
+    pairs = zip(outputs, references, strict=True)
+    edits = sum(Levenshtein.distance(output, reference) for output, reference in pairs)
+    return edits / max(sum(map(len, references)), 1)

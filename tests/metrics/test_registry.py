@@ -1,0 +1,126 @@
+"""Metrics by name: their settings, users' own, and what is said where there is none."""
+
+import sys
+
+import pytest
+
+from freerun.data import MissingExtraError
+from freerun.metrics import METRICS, Metric, bleu, metric, metric_of, metrics_of
+from freerun.settings import SettingError
+
+SOURCE = """\
+from freerun.metrics import metric
+
+def shouted(outputs, references, *, least: int = 1):
+    return sum(output.isupper() and len(output) >= least for output in outputs) / len(outputs)
+
+@metric(form="tokens", greater_is_better=False)
+def length_error(outputs, references):
+    pairs = zip(outputs, references, strict=True)
+    return sum(abs(len(output) - len(reference)) for output, reference in pairs) / len(outputs)
+
+number = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A file of one's own metrics in the current folder; the registry is as before after it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("freerun.metrics.base.METRICS", dict(METRICS))
+    before = set(sys.modules)
+    (tmp_path / "own.py").write_text(SOURCE)
+    yield "own.py"
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_name_is_enough():
+    assert metric_of("chrf") is not None
+    assert list(metrics_of(["chrf", "exact_match"])) == ["chrf", "exact_match"]
+
+
+def test_settings_follow_a_colon():
+    assert metric_of("repetition:n=2")([[1, 1, 1, 1, 1]]) == pytest.approx(3 / 4)
+    assert metric_of("bleu:lowercase=true")(["A B C D"], ["a b c d"]) == pytest.approx(100)
+    assert bleu(["A B C D"], ["a b c d"]) < 1
+
+
+def test_signatures_tell_the_settings():
+    assert "|case:lc|eff:no|tok:none|" in metric_of("bleu:lowercase=true,tokenize=none").described
+    assert bleu.described.startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|")
+    assert metric_of("exact_match").described is None
+    found = metric_of("mauve:model=some/model,states=last").described
+    assert found.startswith("MAUVE|features:some/model, last state|mauve-text:")
+
+
+def test_of_two_with_one_name_the_last_holds():
+    found = metrics_of(["exact_match", "bleu", "bleu:tokenize=none"])
+    assert list(found) == ["exact_match", "bleu"]
+    assert found["bleu"].settings == {"tokenize": "none"}
+
+
+def test_a_function_of_ones_own_is_a_metric_of_texts(own):
+    found = metric_of(f"{own}:shouted")
+    assert (found.name, found.form, found.greater_is_better) == ("shouted", "text", True)
+    assert found(["AB", "a", "C"], ["", "", ""]) == 2 / 3
+    assert metric_of(f"{own}:shouted:least=2")(["AB", "a", "C"], ["", "", ""]) == 1 / 3
+
+
+def test_a_decorated_function_says_what_it_is(own):
+    found = metric_of(f"{own}:length_error")
+    assert (found.form, found.greater_is_better) == ("tokens", False)
+    assert found([[1, 2], [3]], [[1], [3]]) == 1 / 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            "blue",
+            "'blue' is neither a metric nor package.module:function; did you mean 'bleu'?",
+        ),
+        (
+            "bleu:tok=zh",
+            "metric 'bleu:tok=zh': unknown setting 'tok'; known are lowercase, tokenize",
+        ),
+        ("bleu:lowercase=3", "metric 'bleu:lowercase=3': lowercase is '3'; it must be true or "
+         "false"),
+        ("bleu:tokenize", "'bleu:tokenize': 'tokenize' has no value; write it as in "
+         "'bleu:tokenize=zh'"),
+        ("mauve", "metric 'mauve': model is missing; write it as in mauve:model=…"),
+        (
+            "own.py:number",
+            "metric 'own.py:number': it is no function of outputs and references",
+        ),
+        ("own.py:gone", "metric 'own.py:gone': there is no gone in own.py; check its spelling"),
+    ],
+)  # fmt: skip
+def test_what_is_no_metric_is_refused(own, spec, message):
+    with pytest.raises(SettingError) as caught:
+        metric_of(spec)
+    assert str(caught.value) == message
+
+
+def test_a_name_that_is_taken_is_refused(own):
+    with pytest.raises(ValueError, match="there is a metric bleu already"):
+
+        @metric()
+        def bleu(outputs, references):
+            """Not the one that is meant."""
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    with pytest.raises(MissingExtraError) as caught:
+        metrics_of(["exact_match", "bleu"])
+    message = "the metric bleu needs sacrebleu, which is missing: pip install freerun[translation]"
+    assert str(caught.value) == message
+
+
+def test_every_metric_says_what_it_is():
+    for name, found in METRICS.items():
+        assert isinstance(found, Metric)
+        assert found.name == name
+        assert found.summary.endswith(".")
+        assert "\n" not in found.summary
