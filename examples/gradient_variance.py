@@ -57,9 +57,8 @@ def main() -> None:
     options = parser.parse_args()
     policy, _ = load_policy(options.checkpoint)
     policy.eval()  # without dropout, whose noise is not the question
-    run = json.loads((options.checkpoint / "freerun.json").read_text())
-    settings = run["task"]
-    examples = TASKS[settings.pop("name")](**settings).load().train
+    task = json.loads((options.checkpoint / "freerun.json").read_text())["task"]
+    examples = TASKS[task["name"]](**task["settings"]).load().train
     order = permutation(len(examples), 1, "batches").tolist()
     size = options.batch_size
     print(f"{'':30}{'draws':>12}{'batches':>12}{'noise to signal':>18}")

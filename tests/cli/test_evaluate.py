@@ -195,7 +195,11 @@ def test_a_record_of_an_unknown_task(refuses, copy):
     refuses(
         f"freerun evaluate: {path}: unknown task 'digit'; did you mean 'digits'?", "evaluate", copy
     )
-    path.write_text(path.read_text().replace('"name": "digit"', '"name": "digits", "size": 3'))
+    path.write_text(
+        path.read_text()
+        .replace('"name": "digit"', '"name": "digits"')
+        .replace('"settings": {', '"settings": {"size": 3,', 1)
+    )
     refuses(
         f"freerun evaluate: {path}: task digits: unknown setting 'size'; did you mean 'dev_size'?",
         *("evaluate", copy),

@@ -69,7 +69,7 @@ def test_every_method_trains_every_kind_of_model(compared):
     weights = {(folder / "model.safetensors").read_bytes() for folder in folders}
     assert len(weights) == len(folders) == len(METHODS), "two methods left the same weights"
     for folder in folders:
-        assert record(folder)["finished"]
+        assert record(folder)["results"]
         assert record(folder)["model"] == results["model"]
 
 

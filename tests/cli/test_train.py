@@ -25,8 +25,7 @@ def test_a_model_is_trained_and_its_dev_figures_are_printed(run, tmp_path):
     output = tmp_path / "model"
     status, printed, errors = run("train", "digits", "--output", output, *TINY)
     assert status == 0
-    assert record(output)["finished"]
-    dev = record(output)["dev"]
+    dev = record(output)["results"]["dev"]
     assert printed == (
         "digits, dev, free-running, greedy, after 4 updates:\n"
         f"  character error  {dev['character_error'] * 100:6.2f} %\n"
@@ -49,13 +48,14 @@ def test_flags_win_over_yaml_and_yaml_over_the_recipe(run, tmp_path):
     status, _, errors = run("train", "digits", *words)
     assert (status, errors) == (0, "")
     found = record(output)
-    assert found["task"] == {
-        "name": "digits", "noise": 0.3, "train_size": 30, "dev_size": 11, "test_size": 9, "seed": 0,
+    assert found["task"]["name"] == "digits"
+    assert found["task"]["settings"] == {
+        "noise": 0.3, "train_size": 30, "dev_size": 11, "test_size": 9, "seed": 0,
     }  # fmt: skip
-    assert found["method"]["schedule"] == "linear"
+    assert found["methods"]["scheduled_sampling"]["settings"]["schedule"] == "linear"
     assert (found["model"]["hidden_size"], found["model"]["layers"]) == (5, 2)
     assert found["model"]["attention"] == Digits.recipe["model"]["attention"]
-    assert (found["training"]["learning_rate"], found["training"]["seed"]) == (1e-4, 3)
+    assert (found["training"]["learning_rate"], found["seeds"]) == (1e-4, [3])
 
 
 def test_the_same_command_loads_a_finished_run(run, trained):
@@ -67,7 +67,7 @@ def test_the_same_command_loads_a_finished_run(run, trained):
 
 def test_another_run_is_left_alone(refuses, trained):
     refuses(
-        f"freerun train: {trained}: it holds another run: training.seed is 0 there, and 1 here; "
+        f"freerun train: {trained}: it holds another run: seeds is [0] there, and [1] here; "
         "choose another output directory",
         *("train", "digits", "--output", trained, "--quiet", "--seed", "1", *TINY),
     )

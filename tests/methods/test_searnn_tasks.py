@@ -36,8 +36,8 @@ def recorded(output, name="searnn"):
     """The settings of a method in results.json and in the record of its run."""
     results = json.loads((output / "results.json").read_text())
     (folder,) = (output / name).iterdir()
-    run = json.loads((folder / "freerun.json").read_text())["method"]
-    assert run == {"name": "searnn", **results["methods"][name]["settings"]}
+    (run,) = json.loads((folder / "freerun.json").read_text())["methods"].values()
+    assert run == {"method": "searnn", "settings": results["methods"][name]["settings"]}
     return results["methods"][name]["settings"]
 
 
@@ -190,9 +190,10 @@ def test_a_model_is_trained_from_the_command_line(tmp_path, capsys):
     method = "searnn:roll_out=learned,writing=sample,token_choice=top_k,tokens=4,alpha=50"
     assert main([*words, "--method", method]) == 0
     record = json.loads((output / "freerun.json").read_text())
-    assert record["finished"]
-    assert record["method"]["cost"] == "edit_distance"
-    assert record["method"]["alpha"] == 50
+    assert record["results"] is not None
+    settings = record["methods"]["searnn"]["settings"]
+    assert settings["cost"] == "edit_distance"
+    assert settings["alpha"] == 50
     capsys.readouterr()
     other = str(tmp_path / "other")
     assert main([*words[:3], other, *TINY, "--method", "searnn:cost=hamming"]) == 2

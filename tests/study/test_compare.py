@@ -18,9 +18,9 @@ from freerun.report import MissingPlotsError, legend, summary
 from freerun.settings import SettingError, to_dict
 from freerun.study import compare
 from freerun.study.comparison import seeds_of
-from freerun.study.plan import digest
 from freerun.tasks import Digits, Spelling
 from freerun.training import TrainingSettings, load_policy
+from freerun.training.record import compute_digest
 from tests.full import FULL, full
 
 TASK = Digits(train_size=40, dev_size=12, test_size=14)
@@ -94,7 +94,7 @@ def test_all_that_is_needed_to_repeat_it_is_written_down(finished):
     assert results["task"]["settings"] == {
         "noise": 0.3, "train_size": 40, "dev_size": 12, "test_size": 14, "seed": 0,
     }  # fmt: skip
-    assert results["task"]["sizes"] == {"train": 40, "dev": 12, "test": 14}
+    assert results["examples"] == {"train": 40, "dev": 12, "test": 14}
     assert results["task"]["notes"][0] == "train: 40 dates, 1445 images"
     assert results["task"]["metric"] == "character_error"
     assert results["model"]["hidden_size"] == 8
@@ -261,7 +261,7 @@ def test_the_base_is_mle_however_it_is_called(tmp_path):
     assert results["base"] == "smooth"
 
 
-def test_data_files_are_told_by_their_digest(tmp_path):
+def test_data_files_are_told_by_their_compute_digest(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox jumps over the lazy dog " * 20)
     task = Spelling(data=str(text), length=5, dev_size=4, test_size=4)
@@ -276,11 +276,11 @@ def test_data_files_are_told_by_their_digest(tmp_path):
 def test_the_digest_of_a_folder_is_that_of_its_files(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a").write_text("a")
-    before = digest(tmp_path)
+    before = compute_digest(tmp_path)
     (tmp_path / "sub" / "a").rename(tmp_path / "sub" / "b")
-    assert digest(tmp_path) != before
+    assert compute_digest(tmp_path) != before
     (tmp_path / "sub" / "b").rename(tmp_path / "sub" / "a")
-    assert digest(tmp_path) == before
+    assert compute_digest(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -319,15 +319,18 @@ def test_another_comparison_is_left_alone(finished, changed, message):
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
-def test_a_comparison_from_before_there_were_kinds_goes_on(finished, tmp_path):
+def test_a_plan_of_an_older_version_is_refused(finished, tmp_path):
     shutil.copytree(finished[1], tmp_path / "copy")
     path = tmp_path / "copy" / "comparison.json"
     plan = json.loads(path.read_text())
-    del plan["model"]["kind"], plan["training"]["gradient_checkpointing"]
-    del plan["methods"]["half"]["settings"]["passes"]
+    del plan["codec"]
     path.write_text(json.dumps(plan))
-    again = compare(TASK, METHODS, output=tmp_path / "copy", **{**SMALL, "seeds": 2})
-    assert figures(again.results, "half") == figures(finished[0].results, "half")
+    with pytest.raises(CheckpointError) as caught:
+        compare(TASK, METHODS, output=tmp_path / "copy", **{**SMALL, "seeds": 2})
+    assert str(caught.value) == (
+        f"{path}: the field 'codec' is missing; was it written by another version of freerun? "
+        "Train anew"
+    )
 
 
 def test_other_files_are_left_alone(refuses, tmp_path):

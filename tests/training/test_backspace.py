@@ -100,7 +100,7 @@ def test_runs_of_one_seed_start_from_equal_weights():
 def interrupted(folder):
     """Leave what a run had when it was stopped half-way."""
     path = folder / "freerun.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": False}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"results": None}))
     (last,) = folder.glob("checkpoint-4")
     shutil.rmtree(last)
     for weights in folder.glob("*.safetensors"):

@@ -24,7 +24,7 @@ from freerun.models.settings import (
 )
 from freerun.training import TrainingSettings, fit, load_policy
 from freerun.training.horizon import estimated_horizon
-from freerun.training.record import curve_of
+from freerun.training.record import build_curve, digest_codec
 from tests.training.tiny_task import Tiny, TinyCodec
 
 TASK = Tiny()
@@ -89,19 +89,22 @@ def test_a_run_leaves_a_policy_and_its_record(tmp_path):
     assert 0 < found.seconds_per_update < found.seconds
     assert found.updates == 8
     record = json.loads((tmp_path / "deep" / "run" / "freerun.json").read_text())
-    assert record["task"] == {
-        "name": "tiny", "letters": 4, "longest": 5, "train": 50, "dev": 13, "eos": True,
+    assert record["task"]["name"] == "tiny"
+    assert record["task"]["settings"] == {
+        "letters": 4, "longest": 5, "train": 50, "dev": 13, "eos": True,
     }  # fmt: skip
-    assert record["method"]["name"] == "scheduled_sampling"
-    assert record["method"]["k"] == 0.5
+    (variant,) = record["methods"].values()
+    assert variant["method"] == "scheduled_sampling"
+    assert variant["settings"]["k"] == 0.5
+    assert record["seeds"] == [1]
+    assert record["codec"] == digest_codec(DATA.codec)
     assert record["model"]["hidden_size"] == 8
     assert record["training"]["learning_rate"] == 0.02
     assert record["examples"] == {"train": 50, "dev": 13, "test": 13}
     assert record["versions"]["torch"] == version("torch")
     assert record["horizon"] == 8
-    assert record["finished"]
-    assert record["dev"] == found.dev
-    assert record["curve"] == found.curve
+    assert record["results"]["dev"] == found.dev
+    assert record["results"]["curve"] == found.curve
     assert sorted(
         path.name for path in (tmp_path / "deep" / "run").iterdir() if path.is_file()
     ) == [
@@ -149,7 +152,7 @@ def test_the_loss_of_a_curve_is_the_mean_between_evaluations():
         {"eval_error": 0.25, "seconds": 2.0, "step": 120},
         {"train_runtime": 3.0, "train_loss": 1.0, "step": 120},
     ]
-    assert curve_of(history) == [
+    assert build_curve(history) == [
         {"update": 60, "seconds": 1.0, "loss": (4.0 * 50 + 2.0 * 10) / 60, "error": 0.5},
         {"update": 120, "seconds": 2.0, "loss": (1.0 * 40 + 0.5 * 20) / 60, "error": 0.25},
     ]
@@ -258,7 +261,7 @@ def test_a_run_that_was_stopped_early_is_not_taken_up_again(tmp_path):
     first = run(tmp_path, Worse(after=4), training=training)
     # As if it had been killed before the model was saved.
     record = json.loads((tmp_path / "freerun.json").read_text())
-    (tmp_path / "freerun.json").write_text(json.dumps({**record, "finished": False}))
+    (tmp_path / "freerun.json").write_text(json.dumps({**record, "results": None}))
     method = Worse(after=4)
     again = run(tmp_path, method, training=training)
     assert method.updates == 0
@@ -333,17 +336,17 @@ def test_the_horizon_of_a_budget_is_kept(tmp_path, monkeypatch):
 def test_settings_of_another_run(tmp_path):
     run(tmp_path)
     for members, difference in (
-        ({"training": changed(seed=5)}, "training.seed is 1 there, and 5 here"),
+        ({"training": changed(seed=5)}, "seeds is [1] there, and [5] here"),
         ({"model": replace(MODEL, layers=2)}, "model.layers is 1 there, and 2 here"),
         (
             {"method": ScheduledSampling()},
-            "method.name is 'mle' there, and 'scheduled_sampling' here",
+            "it has no methods.scheduled_sampling; it has methods.mle, which is not asked for",
         ),
         (
             {"method": MLE(label_smoothing=0.1)},
-            "method.label_smoothing is 0.0 there, and 0.1 here",
+            "methods.mle.settings.label_smoothing is 0.0 there, and 0.1 here",
         ),
-        ({"task": Tiny(dev=14)}, "task.dev is 13 there, and 14 here"),
+        ({"task": Tiny(dev=14)}, "task.settings.dev is 13 there, and 14 here"),
         ({"data": Tiny(train=49).load()}, "examples.train is 50 there, and 49 here"),
     ):
         message = f"{tmp_path}: it holds another run: {difference}; choose another output directory"
@@ -372,7 +375,9 @@ def test_a_damaged_record(tmp_path):
     with pytest.raises(CheckpointError, match=f"^{re.escape(str(path))}: not JSON \\("):
         run(tmp_path)
     path.write_text("{}")
-    with pytest.raises(CheckpointError, match=r"freerun\.json: the field 'task' is missing$"):
+    with pytest.raises(
+        CheckpointError, match=r"freerun\.json: the field 'task' is missing; was it "
+    ):
         run(tmp_path)
 
 
@@ -504,13 +509,29 @@ def test_examples_that_do_not_fit_the_positions_are_told_before_training(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_from_before_there_were_kinds_goes_on(tmp_path):
+def test_a_record_of_an_older_version_is_refused(tmp_path):
     run(tmp_path)
     path = tmp_path / "freerun.json"
     record = json.loads(path.read_text())
-    del record["model"]["kind"], record["training"]["gradient_checkpointing"]
-    path.write_text(json.dumps({**record, "finished": False}))
-    assert run(tmp_path).updates == 8
+    for name, fault in (("codec", "is missing"), ("method", "is unknown")):
+        other = {k: v for k, v in record.items() if k != name}
+        path.write_text(json.dumps(other if name in record else {**record, name: {}}))
+        message = (
+            f"{path}: the field {name!r} {fault}; was it written by another version of freerun? "
+            "Train anew"
+        )
+        with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+            run(tmp_path)
+    path.write_text(json.dumps({**record, "results": {"updates": 8}}))
+    with pytest.raises(CheckpointError, match=r"freerun\.json: results: .*missing"):
+        run(tmp_path)
+
+
+def test_other_data_under_the_same_name_are_another_run(tmp_path):
+    run(tmp_path)
+    other = replace(DATA, codec=replace(DATA.codec, longest=7))
+    with pytest.raises(CheckpointError, match=r"it holds another run: codec is [0-9a-f]{64} th"):
+        run(tmp_path, data=other)
 
 
 def test_init_that_does_not_suit(tmp_path):

@@ -31,7 +31,7 @@ from freerun.tasks import TASKS
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
-from freerun.training.record import recorded
+from freerun.training.record import find_record
 
 Split = Literal["test", "dev"]
 TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name another file"}
@@ -218,9 +218,8 @@ def load_task(directory: str, data: str | None = None) -> Task:
         CheckpointError: If the folder does not say what the task is.
         SettingError: If `data` is given, and the task comes with its data.
     """
-    path, record = recorded(directory)
-    found = dict(record.get("task") or {})
-    name = found.pop("name", None)
+    path, record = find_record(directory)
+    name, found = record.task.get("name"), dict(record.task.get("settings") or {})
     if name not in TASKS:
         raise CheckpointError(f"{path}: unknown task {name!r}{did_you_mean(str(name), TASKS)}")
     if data is not None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from freerun.data import Data
 from freerun.data.files import write_text
@@ -22,6 +18,8 @@ from freerun.study.plan import Plan
 from freerun.training import Fit
 
 RESULTS_FILE = "results.json"
+_RUN_ONLY = ("init", "horizon", "results")
+"""Fields of a record that a comparison does not have."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,14 @@ def results_of(
         beam: the hypotheses of beam search, where test was also decoded so.
         decoding: how test was decoded in any case.
     """
-    base = plan.base
-    record = plan.record()
-    sizes = {"train": len(data.train), "dev": len(data.dev), "test": len(data.test)}
-    task = plan.task
+    base, task = plan.base, plan.task
+    record = asdict(plan.record(data))
+    for name in _RUN_ONLY:
+        del record[name]
     record["task"] |= {
         "metric": task.metric,
         "greater_is_better": task.greater_is_better,
         "signatures": task.signatures(),
-        "sizes": sizes,
         "notes": list(data.notes),
     }
     for name, found in runs.items():
@@ -85,7 +82,6 @@ def results_of(
         "decoding": to_dict(decoding),
         "beam": beam,
         "command": command,
-        "versions": _versions(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
@@ -146,16 +142,3 @@ def _entry(
 def _names(runs: Sequence[Run]) -> list[str]:
     """The metrics on test that all runs have: shares of nothing are left out of a run's."""
     return [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
-
-
-def _versions() -> dict[str, Any]:
-    """What the figures were found with."""
-    libraries = ("freerun", "torch", "transformers", "numpy")
-    gpu = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in libraries},
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if gpu else "cpu",
-        "threads": torch.get_num_threads(),
-    }

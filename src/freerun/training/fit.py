@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +21,28 @@ from freerun.training.folders import flush, move, newest, no_file, saving, tempo
 from freerun.training.horizon import estimated_horizon
 from freerun.training.processes import limit_threads
 from freerun.training.progress import hushed
-from freerun.training.record import RECORD_FILE, Point, Record, curve_of
+from freerun.training.record import RECORD_FILE, Record, Results, build_curve
 from freerun.training.resolve import data_for, settings_at, start
 from freerun.training.settings import TrainingSettings
 from freerun.training.trainer import Trainer
 
+_FOREIGN = ("config.json", "model.safetensors", "checkpoint-*", "comparison.json")
+"""Files that show, where there is no record, that a folder is of something else."""
 FINAL = "final"
 """Bears no folder's name: the trained model is moved into the run's folder, file by file."""
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A finished run.
+@dataclass(frozen=True, kw_only=True)
+class Fit(Results):
+    """A finished run: its results, and the trained model.
 
     Attributes:
         policy: the model that was kept, in evaluation mode.
         codec: what it reads and writes: as in the data, but with a backspace where it has one.
-        updates: updates done.
-        seconds: seconds of training; evaluating and saving do not count.
-        seconds_per_update: the mean time of an update, without the first few.
-        curve: for every evaluation its `update`, the `seconds` of training so far, the mean
-            training `loss` since the one before, and the metrics on dev by their names.
-        best_update: the update after which dev was best.
-        dev: the metrics of the kept model on dev.
     """
 
     policy: Any  # a module that is a Policy, for which Python has no type
     codec: Codec
-    updates: int
-    seconds: float
-    seconds_per_update: float
-    curve: list[Point] = field(repr=False)
-    best_update: int | None
-    dev: dict[str, float]
 
 
 def fit(
@@ -98,24 +87,47 @@ def fit(
         arguments = training.arguments(output, task, quiet=quiet)
         model = model or (RecurrentSettings() if init is None else settings_at(init))
         data = data_for(data, method, model, init)
-        record = Record.of(task, data, method, model, training, init).resumed(output)
-        if not record.finished:
+        record = _resume(
+            Record.build(
+                task,
+                {method.name: method},
+                model,
+                training,
+                seeds=[training.seed],
+                init=init,
+                data=data,
+            ),
+            output,
+        )
+        results = record.results
+        if results is None:
             policy = start(data.codec, model, training.seed, init)
             training.check(policy)
             check_data(policy, data, [method])
             _begin(output, arguments)
-            record = _run(record, policy, method, task, data, training, arguments)
+            results = _run(record, policy, method, task, data, training, arguments)
         found, codec = load_policy(output, type(data.codec))
-    return Fit(
-        found.to(arguments.device),
-        codec,
-        record.updates,
-        record.seconds,
-        record.seconds_per_update,
-        record.curve,
-        record.best_update,
-        record.dev,
-    )
+    return Fit(policy=found.to(arguments.device), codec=codec, **vars(results))
+
+
+def _resume(record: Record, output: Path) -> Record:
+    """Return the record of this run as it is in its folder, or itself if it has not begun.
+
+    Raises:
+        CheckpointError: if the folder holds another run, or files of something else.
+    """
+    path = output / RECORD_FILE
+    if path.exists():
+        found = Record.read(path)
+        record.check(found, output, "run")
+        return found
+    for pattern in _FOREIGN:
+        for other in sorted(output.glob(pattern)):
+            raise CheckpointError(
+                f"{output}: it holds {other.name} but no {RECORD_FILE}, so it is not a run of "
+                "freerun's; choose another output directory"
+            )
+    return record
 
 
 def _begin(output: Path, arguments: TrainingArguments) -> None:
@@ -140,7 +152,7 @@ def _run(
     data: Data,
     training: TrainingSettings,
     arguments: TrainingArguments,
-) -> Record:
+) -> Results:
     """Train, from the newest checkpoint where there is one, and save what is kept."""
     output = Path(arguments.output_dir)
     if record.horizon is None:
@@ -150,7 +162,7 @@ def _run(
         record = replace(record, horizon=horizon)
         if arguments.should_save:
             with saving(output / FINAL, "freerun.json"):
-                record.write(output)
+                record.write(output / RECORD_FILE)
     trainer = Trainer(
         policy,
         method,
@@ -166,24 +178,22 @@ def _run(
     )
     last = newest(output)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    record = _finished(record, trainer, training)
-    _save(trainer, record, output)
+    results = _collect_results(trainer, training)
+    _save(trainer, replace(record, results=results), output)
     trainer.accelerator.wait_for_everyone()
-    return record
+    return results
 
 
-def _finished(record: Record, trainer: Trainer, training: TrainingSettings) -> Record:
-    """The record with the results of a run."""
+def _collect_results(trainer: Trainer, training: TrainingSettings) -> Results:
+    """Collect the results of a run that has just ended."""
     state, meter = trainer.state, trainer.meter
-    curve = curve_of(state.log_history)
+    curve = build_curve(state.log_history)
     kept = state.global_step
     if training.keep == "best" and state.best_model_checkpoint:
         kept = state.best_global_step
     beside = ("update", "seconds", "loss")
     dev = next(point for point in curve if point["update"] == kept)
-    return replace(
-        record,
-        finished=True,
+    return Results(
         updates=state.global_step,
         seconds=meter.seconds,
         seconds_per_update=meter.seconds_per_update,
@@ -204,6 +214,6 @@ def _save(trainer: Trainer, record: Record, output: Path) -> None:
         trainer.save_model(str(written))
         if not trainer.args.should_save:
             return
-        record.write(written)
+        record.write(written / RECORD_FILE)
         flush(written)
         move(written, output, last=RECORD_FILE)

@@ -1,167 +1,240 @@
-"""freerun.json: what a run is, and once it is finished, what came of it."""
+"""The record of a run or a comparison: what was asked for, how it was made, and what came of it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from freerun.data import Data, Task
+import torch
+
+from freerun.data import Codec, Data, Task
 from freerun.data.files import write_text
 from freerun.errors import CheckpointError
-from freerun.methods import METHODS, Method
-from freerun.models.settings import ModelSettings, RecurrentSettings
-from freerun.settings import list_settings, to_dict
+from freerun.methods import Method
+from freerun.models.settings import ModelSettings
+from freerun.settings import format_value, to_dict
 from freerun.training.checkpoints import read_json
 from freerun.training.settings import TrainingSettings
 
 RECORD_FILE = "freerun.json"
-_IDENTITY = ("task", "method", "model", "training", "init", "examples")
-_OF_ANOTHER = ("config.json", "model.safetensors", "checkpoint-*", "comparison.json")
+_IDENTITY = ("task", "methods", "model", "training", "seeds", "init", "examples", "codec")
+"""The fields that must agree for two records to be of the same runs."""
+_NOT_DIGESTED = "tokenizer_config.json"
+"""This file of a tokenizer names versions and paths, not only tokens."""
 
 Point = dict[str, int | float]
 """What is known at an evaluation, by name."""
 
 
-@dataclass(kw_only=True)
-class Record:
-    """A run: its settings, and its results once it is finished.
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The results of a run.
 
     Attributes:
-        task: name and settings of the task.
-        method: name and settings of the method.
-        model: the kind and the settings of the model.
-        training: the settings of training.
-        init: the checkpoint that training started from, if any.
-        examples: how many there are to train on, and in dev and test.
-        versions: of Python and the libraries.
-        horizon: the updates that schedules are fitted to.
-        finished: whether the run is finished; what follows is set then.
         updates: updates done.
-        seconds: seconds of training.
-        seconds_per_update: the mean time of an update.
+        seconds: seconds of training; evaluating and saving do not count.
+        seconds_per_update: the mean time of an update, without the first few.
         best_update: the update after which dev was best.
         kept_update: the update whose model was kept.
         dev: the metrics of the kept model on dev.
-        curve: what was found at every evaluation.
+        curve: for every evaluation its `update`, the `seconds` of training so far, the mean
+            training `loss` since the one before, and the metrics on dev by their names.
+    """
+
+    updates: int
+    seconds: float
+    seconds_per_update: float
+    best_update: int | None
+    kept_update: int
+    dev: dict[str, float]
+    curve: list[Point] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One run, or a comparison of several methods and seeds, as it is written down.
+
+    Attributes:
+        task: `name` and `settings` of the task, and `files`, the SHA-256 of every data file or
+            folder that a setting names.
+        methods: for every variant, by its name, its `method` and `settings`.
+        model: the kind and the settings of the model.
+        training: the settings of training but the seed.
+        seeds: the seeds.
+        init: the checkpoint that training started from, if any.
+        examples: the numbers of examples in train, dev and test; empty before data are read.
+        codec: the SHA-256 of codec and tokenizers; None before data are read.
+        versions: the versions of Python and libraries, the platform, the device and the number of
+            threads.
+        horizon: the updates that schedules of a run are fitted to.
+        results: the results of a run; None until it is finished.
     """
 
     task: dict[str, Any]
-    method: dict[str, Any]
+    methods: dict[str, dict[str, Any]]
     model: dict[str, Any]
     training: dict[str, Any]
-    init: str | None
-    examples: dict[str, int]
-    versions: dict[str, str] = field(default_factory=lambda: _versions())
+    seeds: list[int]
+    init: str | None = None
+    examples: dict[str, int] = field(default_factory=dict)
+    codec: str | None = None
+    versions: dict[str, Any] = field(default_factory=lambda: find_versions())
     horizon: int | None = None
-    finished: bool = False
-    updates: int = 0
-    seconds: float = 0.0
-    seconds_per_update: float = 0.0
-    best_update: int | None = None
-    kept_update: int = 0
-    dev: dict[str, float] = field(default_factory=dict)
-    curve: list[Point] = field(default_factory=list)
+    results: Results | None = None
 
     @classmethod
-    def of(
+    def build(
         cls,
         task: Task,
-        data: Data,
-        method: Method,
+        methods: Mapping[str, Method],
         model: ModelSettings,
         training: TrainingSettings,
-        init: Path | None,
+        *,
+        seeds: Sequence[int],
+        init: Path | None = None,
+        data: Data | None = None,
     ) -> Record:
-        """The record of a run that has not begun."""
-        examples = {"train": len(data.train), "dev": len(data.dev), "test": len(data.test)}
-        record = cls(
-            task=_settings(task),
-            method=_settings(method),
-            model=model.record(),
-            training=asdict(training),
-            init=None if init is None else str(init),
-            examples=examples,
-        )
-        # As it is read back: with lists for tuples.
-        return cls(**json.loads(record.text()))
+        """Describe runs that have not begun.
 
-    def text(self) -> str:
-        """The record as JSON."""
+        Args:
+            task: the task.
+            methods: the methods, by the names of their variants.
+            model: the settings of the model.
+            training: the settings of training; `seeds` stand in place of its seed.
+            seeds: the seeds of the runs of each method.
+            init: the checkpoint that training starts from, if any.
+            data: the data of the task, if they are read already.
+        """
+        settings = to_dict(task)
+        named = [value for value in settings.values() if isinstance(value, str)]
+        files = {name: compute_digest(Path(name)) for name in named if Path(name).exists()}
+        record = cls(
+            task={"name": task.name, "settings": settings, "files": files},
+            methods={
+                name: {"method": method.name, "settings": to_dict(method)}
+                for name, method in methods.items()
+            },
+            model=model.record(),
+            training={k: v for k, v in to_dict(training).items() if k != "seed"},
+            seeds=list(seeds),
+            init=None if init is None else str(init),
+        )
+        if data is not None:
+            sizes = {"train": len(data.train), "dev": len(data.dev), "test": len(data.test)}
+            record = replace(record, examples=sizes, codec=digest_codec(data.codec))
+        # As it is read back: with lists for tuples.
+        return cls(**json.loads(record.to_json()))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is finished."""
+        return self.results is not None
+
+    def to_json(self) -> str:
+        """Return the record as JSON."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False, default=str) + "\n"
 
-    def write(self, output: Path) -> None:
-        """Write the record into a run's folder, as a whole."""
-        write_text(str(output / RECORD_FILE), self.text())
-
-    def resumed(self, output: Path) -> Record:
-        """This run as it stands in its folder; itself, where it has not begun.
+    def write(self, path: Path) -> None:
+        """Write the record to a file, completely or not at all.
 
         Raises:
-            CheckpointError: where the folder holds another run, or other files of that kind.
+            WriteError: if it cannot be written.
         """
-        if not (output / RECORD_FILE).exists():
-            for pattern in _OF_ANOTHER:
-                for path in sorted(output.glob(pattern)):
-                    raise CheckpointError(
-                        f"{output}: it holds {path.name} but no {RECORD_FILE}, so it is not a run "
-                        "of freerun's; choose another output directory"
-                    )
-            return self
-        contents = read_json(output / RECORD_FILE)
-        missing = [name for name in _IDENTITY if name not in contents]
-        unknown = contents.keys() - {field.name for field in fields(self)}
+        write_text(str(path), self.to_json())
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Read a record from a file.
+
+        Raises:
+            CheckpointError: if there is no such file, or it is damaged or of an older version.
+        """
+        contents = read_json(path)
+        names = [one.name for one in fields(cls)]
+        missing = [name for name in names if name not in contents]
+        unknown = sorted(contents.keys() - set(names))
         if missing or unknown:
-            name = (missing or sorted(unknown))[0]
-            fault = "is missing" if missing else "is unknown"
-            raise CheckpointError(f"{output / RECORD_FILE}: the field {name!r} {fault}")
-        found = Record(**contents)
-        method = METHODS.get(str(found.method.get("name")))
-        found.method = with_defaults(method, found.method)
-        found.training = with_defaults(TrainingSettings, found.training)
-        found.model = {"kind": RecurrentSettings.kind} | found.model
-        for name in _IDENTITY:
-            difference = _difference(name, getattr(found, name), getattr(self, name))
-            if difference is not None:
-                raise CheckpointError(
-                    f"{output}: it holds another run: {difference}; choose another output directory"
-                )
-        return found
+            fault = f"{missing[0]!r} is missing" if missing else f"{unknown[0]!r} is unknown"
+            raise CheckpointError(
+                f"{path}: the field {fault}; was it written by another version of freerun? Train "
+                "anew"
+            )
+        results = contents.pop("results")
+        try:
+            return cls(**contents, results=None if results is None else Results(**results))
+        except TypeError as error:
+            raise CheckpointError(f"{path}: results: {error}") from None
+
+    def check(self, there: Record, output: Path, kind: str) -> None:
+        """Check that the record in a folder is of the same runs as this one.
+
+        Raises:
+            CheckpointError: if it is of others; up to three differences are named.
+        """
+        differences = list(compare_records(there, self))
+        if differences:
+            raise CheckpointError(
+                f"{output}: it holds another {kind}: {'; '.join(differences[:3])}; "
+                "choose another output directory"
+            )
 
 
-def with_defaults(cls: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that were written down, with the defaults of those that are newer.
+def compare_records(there: Record, here: Record) -> Iterator[str]:
+    """Say in words how what was asked for differs between two records.
 
     Args:
-        cls: the dataclass that they are of; None where it is not known.
-        values: the settings.
+        there: the record that was found.
+        here: the record that is asked for.
     """
-    settings = {} if cls is None else list_settings(cls)
-    defaults = {name: s.default for name, s in settings.items() if not s.required and not s.choice}
-    return {**json.loads(json.dumps(defaults)), **values}
+    for name in _IDENTITY:
+        yield from _compare(getattr(there, name), getattr(here, name), name)
 
 
-def recorded(directory: str | Path) -> tuple[Path, dict[str, Any]]:
-    """The file that says what the run is that a model is of, and its contents.
+def _compare(there: Any, here: Any, name: str) -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in {**here, **there}:
+            inner = f"{name}.{key}"
+            if key not in here:
+                yield f"it has {inner}, which is not asked for"
+            elif key not in there:
+                yield f"it has no {inner}"
+            else:
+                yield from _compare(there[key], here[key], inner)
+    elif there != here:
+        yield f"{name} is {format_value(there)} there, and {format_value(here)} here"
+
+
+def find_record(directory: str | Path) -> tuple[Path, Record]:
+    """Find and read the record of the run that a model is from.
 
     Args:
         directory: the folder of a run, or of a checkpoint in it.
 
+    Returns:
+        The path of the record's file, and the record.
+
     Raises:
-        CheckpointError: where there is no such file, or it is damaged.
+        CheckpointError: if there is no such file, or it is damaged or of an older version.
     """
     path = Path(directory, RECORD_FILE)
     if not path.exists():
         path = Path(directory).parent / RECORD_FILE
-    return path, read_json(path)
+    return path, Record.read(path)
 
 
-def curve_of(history: list[dict[str, Any]]) -> list[Point]:
-    """From what was logged to what is known at every evaluation."""
+def build_curve(history: list[dict[str, Any]]) -> list[Point]:
+    """Turn what was logged into a list of what is known at every evaluation.
+
+    Args:
+        history: the log of transformers' Trainer, in which losses and evaluations alternate.
+    """
     points: list[Point] = []
     last, total, count = 0, 0.0, 0
     for entry in history:
@@ -181,21 +254,36 @@ def curve_of(history: list[dict[str, Any]]) -> list[Point]:
     return points
 
 
-def _settings(thing: Task | Method) -> dict[str, Any]:
-    """The name and the settings of a task or a method."""
-    return {"name": thing.name} | to_dict(thing)
+def compute_digest(path: Path) -> str:
+    """Compute the SHA-256 of a file; of a folder, that of the names and digests of its files."""
+    found = hashlib.sha256()
+    if path.is_dir():
+        for inner in sorted(path.rglob("*")):
+            if inner.is_file() and inner.name != _NOT_DIGESTED:
+                name = inner.relative_to(path).as_posix()
+                found.update(f"{name} {compute_digest(inner)}\n".encode())
+        return found.hexdigest()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
-def _versions() -> dict[str, str]:
-    libraries = ("freerun", "torch", "transformers")
-    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
+def digest_codec(codec: Codec) -> str:
+    """Compute the SHA-256 of what is saved of a codec and its tokenizers."""
+    with tempfile.TemporaryDirectory() as folder:
+        codec.save_pretrained(folder)
+        return compute_digest(Path(folder))
 
 
-def _difference(name: str, there: Any, here: Any) -> str | None:
-    """The first setting in which two runs differ."""
-    if not isinstance(there, Mapping) or not isinstance(here, Mapping):
-        return None if there == here else f"{name} is {there!r} there, and {here!r} here"
-    for key in (*here, *there):
-        if there.get(key) != here.get(key):
-            return _difference(f"{name}.{key}", there.get(key), here.get(key))
-    return None
+def find_versions() -> dict[str, Any]:
+    """Return the versions of Python and libraries, the platform, the device and the threads."""
+    libraries = ("freerun", "torch", "transformers", "numpy")
+    gpu = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in libraries},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if gpu else "cpu",
+        "threads": torch.get_num_threads(),
+    }

@@ -41,7 +41,7 @@ from freerun.policy import Policy
 from freerun.settings import did_you_mean
 from freerun.training.checkpoints import CONFIG, adapter_names, load_policy, read_json
 from freerun.training.free_run import Outputs
-from freerun.training.record import RECORD_FILE, recorded
+from freerun.training.record import RECORD_FILE, find_record
 
 ADAPTERS = "adapter_config.json"
 
@@ -64,7 +64,7 @@ def settings_at(directory: str | Path) -> ModelSettings:
         if contents.get("model_type") == RecurrentConfig.model_type:
             return RecurrentSettings.of(RecurrentConfig.from_dict(contents))
         if (folder / RECORD_FILE).exists() or (folder.parent / RECORD_FILE).exists():
-            model = recorded(folder)[1].get("model", {})
+            model = find_record(folder)[1].model
             return settings_from(model) if model.get("kind") in SCRATCH else pretrained
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from None
