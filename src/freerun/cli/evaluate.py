@@ -26,8 +26,8 @@ from freerun.evaluation import (
 from freerun.policy import Policy
 from freerun.report.labels import backspace_lines, metric_lines
 from freerun.report.live import NOTATION, Traces
-from freerun.settings import SettingError, build, did_you_mean, list_settings, to_dict
-from freerun.tasks import TASKS
+from freerun.settings import SettingError, build, list_settings, to_dict
+from freerun.tasks import find_task
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
@@ -220,14 +220,16 @@ def load_task(directory: str, data: str | None = None) -> Task:
     """
     path, record = find_record(directory)
     name, found = record.task.get("name"), dict(record.task.get("settings") or {})
-    if name not in TASKS:
-        raise CheckpointError(f"{path}: unknown task {name!r}{did_you_mean(str(name), TASKS)}")
+    try:
+        task = find_task(str(name))
+    except SettingError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     if data is not None:
-        if "data" not in list_settings(TASKS[name]):
+        if "data" not in list_settings(task):
             raise SettingError(f"--data does not apply: the task {name} comes with its data")
         found["data"] = data
     try:
-        return build(TASKS[name], found, f"task {name}")
+        return build(task, found, f"task {name}")
     except SettingError as error:
         raise CheckpointError(f"{path}: {error}") from None
 

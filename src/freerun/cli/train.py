@@ -25,9 +25,9 @@ from freerun.models.settings import (
     kind_of,
 )
 from freerun.report.labels import metric_lines
-from freerun.settings import SettingError, did_you_mean, list_settings, to_dict
+from freerun.settings import SettingError, list_settings, to_dict
 from freerun.study import compare, method_of, methods_of, suitable
-from freerun.tasks import TASKS
+from freerun.tasks import TASKS, find_task
 from freerun.training import TrainingSettings, fit
 from freerun.training.folders import no_file
 from freerun.training.resolve import settings_at
@@ -289,9 +289,7 @@ class TaskGroup(LazyGroup):
         Raises:
             SettingError: If there is no such task.
         """
-        if cmd_name not in TASKS:
-            raise SettingError(f"unknown task {cmd_name!r}{did_you_mean(cmd_name, TASKS)}")
-        return self.experiment(TASKS[cmd_name])
+        return self.experiment(find_task(cmd_name))
 
 
 COMMANDS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from freerun.data import (
     Codec,
     Data,
@@ -14,6 +16,8 @@ from freerun.data import (
     read_json,
 )
 from freerun.data.text import TextCodec, TextCollator, TextExamples, data_of, tokenized
+from freerun.imports import address_of, import_object, is_address
+from freerun.settings import SettingError, did_you_mean
 from freerun.tasks.arithmetic import Arithmetic, ArithmeticCodec
 from freerun.tasks.continuation import Continuation
 from freerun.tasks.continuation_codec import ContinuationCodec
@@ -36,6 +40,38 @@ TASKS: dict[str, type[Task]] = {
     "text": Continuation,
 }
 """The tasks, by name."""
+
+
+def find_task(name: str) -> type[Task]:
+    """Return the task of a name in `TASKS`, or of an address such as `package.module:Class`.
+
+    Args:
+        name: the name, or `package.module:Class`, or `path/to/file.py:Class`.
+
+    Raises:
+        SettingError: where there is none, or it is not a task.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    if not is_address(name):
+        raise SettingError(f"unknown task {name!r}{did_you_mean(name, TASKS)}")
+    found = import_object(name, "task")
+    if not isinstance(found, type) or not issubclass(found, Task):
+        raise SettingError(f"task {name!r}: it is not a subclass of freerun.tasks.Task")
+    if not dataclasses.is_dataclass(found):
+        raise SettingError(f"task {name!r}: it is not a dataclass, whose fields are its settings")
+    lacking = sorted(found.__abstractmethods__)
+    if lacking:
+        raise SettingError(f"task {name!r}: it has no {', '.join(lacking)}")
+    return found
+
+
+def task_name(task: type[Task]) -> str:
+    """Return what `find_task` finds a task by; its own name, where it has no address."""
+    if TASKS.get(task.name) is task:
+        return task.name
+    return address_of(task) or task.name
+
 
 _CODECS: dict[str, type[Codec]] = {
     codec.task: codec
@@ -94,6 +130,8 @@ __all__ = [
     "Translation",
     "TranslationCodec",
     "data_of",
+    "find_task",
     "load_codec",
+    "task_name",
     "tokenized",
 ]

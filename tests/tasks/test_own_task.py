@@ -1,0 +1,67 @@
+"""Tasks of a user's own, by their address."""
+
+import sys
+
+import pytest
+
+from freerun.settings import SettingError
+from freerun.tasks import Digits, Spelling, find_task, task_name
+
+SOURCE = """\
+from dataclasses import dataclass
+from freerun.tasks import Digits, Task
+
+@dataclass(frozen=True)
+class Dates(Digits):
+    noise: float = 0.1
+
+@dataclass(frozen=True)
+class Half(Task):
+    pass
+
+class Loose(Task):
+    pass
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A file of one's own tasks, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    (tmp_path / "mine.py").write_text(SOURCE)
+    yield "mine.py"
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_task_is_found_by_name_or_address(own):
+    assert find_task("spelling") is Spelling
+    found = find_task(f"{own}:Dates")
+    assert found().noise == 0.1
+    assert find_task(task_name(found)) is found
+    assert task_name(Spelling) == "spelling"
+    assert task_name(Digits) == "digits"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("speling", "unknown task 'speling'; did you mean 'spelling'?"),
+        ("mine.py:Date", "task 'mine.py:Date': there is no Date in mine.py; did you mean 'Dates'?"),
+        ("mine.py:number", "task 'mine.py:number': it is not a subclass of freerun.tasks.Task"),
+        ("mine.py:Half", "task 'mine.py:Half': it has no {lacking}"),
+        (
+            "mine.py:Loose",
+            "task 'mine.py:Loose': it is not a dataclass, whose fields are its settings",
+        ),
+    ],
+)
+def test_what_is_no_task_is_refused(own, name, message):
+    with pytest.raises(SettingError) as caught:
+        find_task(name)
+    lacking = "load, majority, position_errors, score"
+    assert str(caught.value) == message.format(lacking=lacking)
