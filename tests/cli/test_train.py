@@ -36,6 +36,15 @@ def test_a_model_is_trained_and_its_dev_figures_are_printed(run, tmp_path):
     assert re.search(r"4/4 .*dev character_error", errors)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--task", "digits"], ["--output", "x", "--task=digits"], ["--task", "digits", "--quiet"]],
+)
+def test_the_task_may_be_named_by_a_flag(run, words):
+    assert run("train", *words, "--help") == run("train", "digits", "--help")
+    assert run("train", *words, "--help")[0] == 0
+
+
 def test_flags_win_over_yaml_and_yaml_over_the_recipe(run, tmp_path):
     output, config = tmp_path / "model", tmp_path / "run.yaml"
     config.write_text(
@@ -125,6 +134,8 @@ def test_an_interrupted_run_goes_on(run, trained, tmp_path, monkeypatch):
         (["--output", "x", "digits"], "the task comes first: freerun train TASK …, one of "
          f"{', '.join(TASKS)}"),
         (["digit"], "unknown task 'digit'; did you mean 'digits'?"),
+        (["--output", "x", "--task", "digit"], "unknown task 'digit'; did you mean 'digits'?"),
+        (["--task"], f"the task comes first: freerun train TASK …, one of {', '.join(TASKS)}"),
         (["chess"], f"unknown task 'chess'; known are {', '.join(TASKS)}"),
         (["digits"], f"--output is missing: {OUTPUT}"),
         (["ocr", "--output", "x"], f"--data is missing: {LETTERS}"),

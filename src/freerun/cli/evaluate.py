@@ -39,28 +39,37 @@ TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name anoth
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
-    """The options of `freerun evaluate` itself.
+class CheckpointOptions:
+    """A trained model and how much of the data it is given at a time.
 
     Args:
         checkpoint: the folder of a trained model.
-        split: the split of the task's data to evaluate on, `test` or `dev`; test by default.
-        data: a file in the format of the task to evaluate on as a whole; with --split, where the
-            data of the task are now.
         batch_size: the number of examples that are decoded together.
-        json: a file to write the figures to.
     """
 
     checkpoint: str
-    split: Split | None = None
-    data: str | None = None
     batch_size: int = 256
-    json: str | None = None
 
     def __post_init__(self) -> None:
         """Check the range."""
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(CheckpointOptions):
+    """The options of `freerun evaluate` itself.
+
+    Args:
+        split: the split of the task's data to evaluate on, `test` or `dev`; test by default.
+        data: a file in the format of the task to evaluate on as a whole; with --split, where the
+            data of the task are now.
+        json: a file to write the figures to.
+    """
+
+    split: Split | None = None
+    data: str | None = None
+    json: str | None = None
 
 
 class EvaluateCommand(SettingsCommand):
@@ -112,26 +121,17 @@ class EvaluateCommand(SettingsCommand):
 
 
 @dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(CheckpointOptions):
     """The options of `freerun predict` itself.
 
     Args:
-        checkpoint: the folder of a trained model.
         file: the sources, in the format of the task of the model; standard input by default.
-        batch_size: the number of sources that are decoded together.
         show_backspaces: show all that a model with a backspace wrote, with what it withdrew: in
             colors and live on a terminal, else as described below.
     """
 
-    checkpoint: str
     file: str | None = None
-    batch_size: int = 256
     show_backspaces: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the range."""
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
 
 
 class PredictCommand(SettingsCommand):

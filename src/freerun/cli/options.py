@@ -282,7 +282,7 @@ class SettingsCommand(click.Command, ABC):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the settings by section."""
         sections: dict[str, list[tuple[str, str]]] = {}
-        for own in self.known.values():
+        for own in sorted(self.known.values(), key=lambda own: not own.positional):
             sections.setdefault(own.section, []).append((own.usage, own.help))
         help_option = self.get_help_option(ctx)
         record = None if help_option is None else help_option.get_help_record(ctx)

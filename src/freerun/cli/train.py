@@ -219,7 +219,7 @@ class CompareCommand(ExperimentCommand):
         super().declare(words)
         skip = ["beam", "length_penalty"]
         self.add(Decoding, "Decoding of the test set", prefix="decoding.", skip=skip)
-        self.words = words
+        self.words = [str(self.name), *words]
 
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
@@ -237,7 +237,7 @@ class CompareCommand(ExperimentCommand):
             training=self.build_training(settings),
             beam=own.beam,
             decoding=settings.build(Decoding, "decoding"),
-            command=shlex.join(["freerun", "compare", self.task.name, *self.words]),
+            command=shlex.join(["freerun", "compare", *self.words]),
             quiet=own.quiet,
         )
         if is_main_process():
