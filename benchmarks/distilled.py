@@ -81,7 +81,7 @@ def made(trainer: type, config: type, policy: HuggingFacePolicy) -> Any:
             args=config(
                 output_dir=folder,
                 use_cpu=policy.device.type == "cpu",
-                max_new_tokens=policy.most,
+                max_new_tokens=policy.max_new_tokens,
                 bf16=False,
                 gradient_checkpointing=False,
                 report_to="none",

@@ -22,7 +22,7 @@ from toys import EOS, Toy
 
 from freerun.backspaces import any_token, noised, tree_of
 from freerun.batch import Batch
-from freerun.decoding import decode_by, sample, sampled_choice
+from freerun.decoding import decode_with, sample, sample_tokens
 from freerun.methods import MLE, Clock, Method, SequenceMatch
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.randomness import uniform
@@ -128,14 +128,14 @@ def sampling(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.dev
         scores = scores.clone()
         scores[:, [EOS, back]] = -torch.inf
         log_probs = scores.log_softmax(-1)
-        tokens = sampled_choice(log_probs, 0, "sample", batch.ids[ids], cell)
+        tokens = sample_tokens(log_probs, 0, "sample", batch.ids[ids], cell)
         forced = uniform(0, "forced", batch.ids[ids], cell) < share
         tokens = torch.where(forced, back, tokens)
         return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
 
     runs = {
-        "plain": lambda: decode_by(plain, batch.source, lambda *a: choose(*a, 0.0)),
-        "backspaces": lambda: decode_by(policy, batch.source, lambda *a: choose(*a, FORCED)),
+        "plain": lambda: decode_with(plain, batch.source, lambda *a: choose(*a, 0.0)),
+        "backspaces": lambda: decode_with(policy, batch.source, lambda *a: choose(*a, FORCED)),
     }
     times = side_by_side(runs, rounds=rounds, device=device)
     actions = toy.rows * toy.most

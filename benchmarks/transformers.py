@@ -70,7 +70,7 @@ def decoders(policy: HuggingFacePolicy, batch: Batch) -> dict[str, Decoder]:
         return policy.model.generate(
             source.values,
             attention_mask=source.mask.long(),
-            max_new_tokens=policy.most,
+            max_new_tokens=policy.max_new_tokens,
             **settings,
         )
 

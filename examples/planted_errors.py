@@ -18,8 +18,7 @@ from freerun.backspaces import WrongTokens
 from freerun.batch import Batch
 from freerun.cli.evaluate import load_examples
 from freerun.data import Task
-from freerun.decoding import decode_by, forcing
-from freerun.decoding.choices import greedily
+from freerun.decoding import choose_greedily, decode_with, force_actions
 from freerun.evaluation import on_device
 from freerun.methods import BehaviourCloning
 from freerun.policy import Policy
@@ -45,8 +44,8 @@ def recovery(policy: Policy, task: Task, batch: Batch, tokens: str, seed: int) -
     wrong = BehaviourCloning(noise_tokens=tokens).for_task(task).alternatives(words)
     given, lengths = begun(batch, wrong, seed)
     limit = torch.maximum(policy.limit(batch.source), lengths + 1)
-    choose = forcing(greedily, given, lengths)
-    found = decode_by(policy, batch.source, choose, limit, once=True)
+    choose = force_actions(choose_greedily, given, lengths)
+    found = decode_with(policy, batch.source, choose, limit, forbid_repeats=True)
     rows = (lengths > 0).nonzero()[:, 0]
     width = max(found.tokens.shape[1], given.shape[1])
     written = torch.nn.functional.pad(found.tokens, (0, width - found.tokens.shape[1]), value=-1)

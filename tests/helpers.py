@@ -2,7 +2,6 @@
 
 import itertools
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -10,6 +9,8 @@ from torch import Tensor
 from freerun.batch import Batch, Source
 from freerun.decoding import truncated_log_probs
 from freerun.models import RecurrentConfig, RecurrentPolicy
+from freerun.policy import Policy, State, Trace
+from freerun.roll_in import roll_in
 from freerun.vocabulary import Vocabulary
 
 SOURCES = {"tokens": {"factors": (5,)}, "factors": {"factors": (5, 3, 4)}, "real": {"features": 3}}
@@ -146,7 +147,7 @@ def chi_square(counts, expected):
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(State):
     """The state of `Chain`: the sentence of each row, and a number that tells its prefix."""
 
     sentence: Tensor
@@ -156,14 +157,28 @@ class Rows:
         return Rows(self.sentence[rows], self.prefix[rows])
 
 
-class Chain:
-    """A policy that is no module: scores are looked up by sentence and last token.
+class ChainTrace(Trace):
+    """The scores and prefixes of every cell of `Chain`."""
+
+    def __init__(self, sentence, scores, prefixes):
+        self.sentence, self.scores, self.prefixes = sentence, scores, prefixes
+
+    def logits(self, cells):
+        return self.scores[cells]
+
+    def fork(self, rows, cells):
+        return Rows(self.sentence[rows], self.prefixes[rows, cells])
+
+
+class Chain(Policy):
+    """A policy without parameters: scores are looked up by sentence and last token.
 
     `table[x, a]` are the scores after token a (bos last) of a sentence whose first token is x; with
     `memory` the tokens before matter too. It counts the rows of every step.
     """
 
     def __init__(self, table, *, eos=True, limit=4, memory=0.0):
+        super().__init__()
         self.table, self.most, self.memory = table, limit, memory
         self.vocabulary = vocabulary(table.shape[-1], eos=eos)
         self.steps = []
@@ -194,11 +209,35 @@ class Chain:
             scores, state = self.step(state, inputs[:, cell])
             found.append(scores)
             prefixes.append(state.prefix)
+        return ChainTrace(state.sentence, torch.stack(found, 1), torch.stack(prefixes, 1))
 
-        def fork(rows, cells):
-            return Rows(state.sentence[rows], torch.stack(prefixes, 1)[rows, cells])
 
-        return SimpleNamespace(logits=lambda cells: torch.stack(found, 1)[cells], fork=fork)
+class Wrapped(Policy):
+    """A policy that hands everything on to another; subclasses note what they are asked for."""
+
+    def __init__(self, policy):
+        super().__init__()
+        self.policy, self.vocabulary = policy, policy.vocabulary
+
+    def limit(self, source):
+        return self.policy.limit(source)
+
+    def start(self, source):
+        return self.policy.start(source)
+
+    def step(self, state, inputs):
+        return self.policy.step(state, inputs)
+
+    def force(self, source, inputs, parents=None):
+        return self.policy.force(source, inputs, parents)
+
+    def embed(self, weights):
+        return self.policy.embed(weights)
+
+
+def roll_in_own(policy, batch, choose):
+    """The inputs of every cell where the policy reads only its own tokens, bos aside."""
+    return roll_in(policy, batch, torch.ones_like(batch.mask), choose)
 
 
 def chain(actions=3, *, sentences=2, seed=0, scale=2.0, **settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -20,12 +20,12 @@ from freerun.evaluation import (
     teacher_forced_loss,
 )
 from freerun.models.settings import RecurrentSettings
-from freerun.vocabulary import Vocabulary
+from freerun.policy import Policy, State, Trace
 from tests.training.tiny_task import Strings, Tiny
 
 
 @dataclass
-class Rows:
+class Rows(State):
     """States of a scripted policy: the sentence of each row, and how far it is."""
 
     sentence: torch.Tensor
@@ -35,13 +35,12 @@ class Rows:
         return Rows(self.sentence[rows], self.cell)
 
 
-@dataclass
-class Scripted:
+class Scripted(Policy, Trace):
     """Writes the script of a sentence, named by its first source token, whatever it reads."""
 
-    vocabulary: Vocabulary
-    scripts: list[list[int]]
-    widths: list[int] = field(default_factory=list)
+    def __init__(self, vocabulary, scripts):
+        super().__init__()
+        self.vocabulary, self.scripts, self.widths = vocabulary, scripts, []
 
     def limit(self, source):
         return torch.full_like(source.lengths, 6)

@@ -105,15 +105,15 @@ def twin_beam(policy, source, size, penalty, limit):
     return found[1:] if found else live[0]
 
 
-def twin_backtrack(policy, source, choose, limit, *, once=False):
+def twin_backtrack(policy, source, choose, limit, *, forbid_repeats=False):
     """Actions of one sentence, and what remains: `choose(scores, cell)`, to eos or the limit.
 
-    `once` rules out what was withdrawn, by a stack of sets that grows and shrinks with the text.
+    `forbid_repeats` rules out what was withdrawn, by a stack of sets, one for each prefix.
     """
     words, text, actions, gone = policy.vocabulary, [], [], [set()]
     while len(actions) < limit and (not actions or actions[-1] != words.eos):
         scores = scores_after(policy, source, torch.tensor([[words.bos, *text]])).clone()
-        if once:
+        if forbid_repeats:
             scores[sorted(gone[-1])] = -torch.inf
             scores[words.backspace] = scores[words.backspace] if text else -torch.inf
         actions.append(int(choose(scores, len(actions))))

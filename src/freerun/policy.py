@@ -1,157 +1,266 @@
-"""The one protocol that every sequence model stands behind.
+"""Base classes of sequence models: what methods, roll-in, roll-out and decoding ask of a model.
 
 A *cell* is one decoding position of one sentence. Cell c of a row reads input c (cell 0 reads bos)
-and scores what is written there. A *state* is what a row knows after the inputs that it read.
+and scores the token that is written there. A *state* is what a row knows after the inputs that it
+has read. `freerun.testing` has a test suite for policies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from freerun.batch import Source
 from freerun.vocabulary import Vocabulary
 
+TokenChoice = Callable[[Float[Tensor, "k a"], Int[Tensor, "k"]], Int[Tensor, "k"]]
+"""A function from scores, and the numbers of the rows they belong to, to tokens."""
 
-@runtime_checkable
-class State(Protocol):
-    """What each row of a batch knows. Rows keep their gradients through `select`."""
 
+class State(ABC):
+    """What each row of a batch knows after the inputs it has read.
+
+    A state is never changed: the same one can be continued several times, and its rows keep their
+    gradients through `select`.
+    """
+
+    @abstractmethod
     def select(self, rows: Int[Tensor, "n"]) -> State:
-        """The state whose row i is row `rows[i]` of this one: pick, repeat, reorder."""
-        ...
+        """Return the state whose row i is row `rows[i]` of this one: pick, repeat or reorder."""
 
 
-@runtime_checkable
-class Trace(Protocol):
-    """Prefixes that were read in one pass. What is not asked for is not computed."""
+class Trace(ABC):
+    """Rows of inputs that were read in one pass; scores are computed only when asked for."""
 
+    @abstractmethod
     def logits(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n a"]:
-        """The scores at the cells that are true, row by row."""
-        ...
+        """Return the scores at the cells that are true, row by row."""
 
+    @abstractmethod
     def fork(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> State:
-        """The states from which the scores at (row, cell) came: after inputs 0 … cell."""
-        ...
+        """Return the states that the scores at (row, cell) come from: after inputs 0 … cell."""
+
+    def hidden(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n h"]:
+        """Return the hidden states that `logits` projects, as `Policy.advance` returns them.
+
+        Raises:
+            ValueError: if the policy has no hidden states.
+        """
+        raise ValueError(f"{type(self).__name__} has no hidden states; override hidden")
+
+    def prompt_hidden(self) -> tuple[Float[Tensor, "b p h"], Bool[Tensor, "b p"]] | None:
+        """Return the hidden states of what was read before cell 0, and a mask that is true on them.
+
+        None if cell 0 is the first that the decoder reads, as in an encoder-decoder.
+        """
+        return None
+
+    def max_forks(self, length: int) -> int | None:
+        """Return how many forks fit into memory at a time, if each reads `length` more tokens.
+
+        None if forks take so little memory that there is no need to bound them.
+        """
+        return None
 
 
-@runtime_checkable
-class BoundedTrace(Protocol):
-    """What a trace may have beside: how many of its states fit into memory."""
+class Writer(ABC):
+    """Rows that write tokens side by side, changed in place: no gradients, no dropout."""
 
-    def most_rows(self, length: int) -> int:
-        """The most states to be forked at once, where each goes on to read `length` tokens."""
-        ...
+    @abstractmethod
+    def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
+        """Start over with n rows, of which row i continues row `rows[i]` of `state`."""
+
+    @abstractmethod
+    def write(
+        self, inputs: Int[Tensor, "n"], choose: TokenChoice | None = None
+    ) -> Int[Tensor, "n"]:
+        """Read one token per row and return the next.
+
+        Args:
+            inputs: the tokens to read.
+            choose: the choice of the next tokens; by default the token with the largest score, the
+                first in case of ties. It may be called several times, with some rows each.
+        """
+
+    @abstractmethod
+    def keep(self, rows: Int[Tensor, "k"]) -> None:
+        """Drop all rows but `rows`, which go on in this order."""
 
 
-@runtime_checkable
-class Policy(Protocol):
-    """A sequence model as a policy: from what was written to scores of what comes next.
+class StepWriter(Writer):
+    """A writer for any policy, through `Policy.step`."""
 
-    Inputs are tokens or embeddings of tokens (see `embed`), everywhere.
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
+        """Start over with n rows, of which row i continues row `rows[i]` of `state`."""
+        self.state = state.select(rows)
+
+    def write(
+        self, inputs: Int[Tensor, "n"], choose: TokenChoice | None = None
+    ) -> Int[Tensor, "n"]:
+        """Read one token per row and return the next."""
+        scores, self.state = self.policy.step(self.state, inputs)
+        if choose is None:
+            return scores.argmax(-1)
+        return choose(scores, torch.arange(len(inputs), device=inputs.device))
+
+    def keep(self, rows: Int[Tensor, "k"]) -> None:
+        """Drop all rows but `rows`, which go on in this order."""
+        self.state = self.state.select(rows)
+
+
+class Eraser(ABC):
+    """Rows that write and withdraw tokens, changed in place: no gradients, no dropout."""
+
+    @abstractmethod
+    def read(self, tokens: Int[Tensor, "n"], withdraw: Bool[Tensor, "n"]) -> Float[Tensor, "n a"]:
+        """Read a token or withdraw the last one in each row, and return the scores of the next.
+
+        Args:
+            tokens: the token that each row reads; the first call reads bos in every row.
+            withdraw: the rows that withdraw their last token instead. A row without any stays as
+                it is.
+        """
+
+    @abstractmethod
+    def keep(self, rows: Int[Tensor, "k"]) -> None:
+        """Drop all rows but `rows`, which go on in this order."""
+
+
+class Policy(nn.Module, ABC):
+    """A sequence model as a policy: from what was written to scores of the next token.
+
+    Subclasses must set `vocabulary` and define `limit`, `start`, `step`, `force` and `embed`;
+    everything else has a default. Inputs are tokens or embeddings of tokens (see `embed`).
+
+    Attributes:
+        vocabulary: the actions, and which tokens are special.
+        reads_trees: whether `force` takes `parents`; only methods with backspaces need it.
+        can_withdraw: whether `eraser` returns one; needed to decode with backspaces.
+        max_positions: the maximum number of positions of a row; None if unbounded.
+        max_source_length: the maximum number of tokens of a source, for a model with an encoder;
+            None if unbounded.
     """
 
     vocabulary: Vocabulary
+    reads_trees: bool = False
+    can_withdraw: bool = False
+    max_positions: int | None = None
+    max_source_length: int | None = None
 
+    @abstractmethod
     def limit(self, source: Source) -> Int[Tensor, "b"]:
-        """The most tokens that each row may write, eos included; exact where there is no eos."""
-        ...
+        """Return the maximum number of tokens that each row may write, eos included.
 
+        It is the exact number if the vocabulary has no eos.
+        """
+
+    @abstractmethod
     def start(self, source: Source) -> State:
-        """The state of every sentence before anything was read."""
-        ...
+        """Return the state of every sentence before bos is read."""
 
+    @abstractmethod
     def step(
         self, state: State, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
     ) -> tuple[Float[Tensor, "n a"], State]:
-        """Read one input a row: the scores of the next token, and the new state."""
-        ...
+        """Read one input per row; return the scores of the next token and the new state."""
 
+    @abstractmethod
     def force(
         self,
         source: Source,
         inputs: Int[Tensor, "b t"] | Float[Tensor, "b t e"],
         parents: Int[Tensor, "b t"] | None = None,
     ) -> Trace:
-        """Read whole rows of inputs, in one pass where the model can.
+        """Read whole rows of inputs, in one pass if the model can.
 
-        Input i of a row continues input `parents[i]` of that row, which stands before it; -1 is
-        the start. Left out, each continues the one before, so that the row is one sequence; else
-        it is a tree of prefixes.
+        Args:
+            source: what the rows are written from.
+            inputs: what each cell reads.
+            parents: makes each row a tree of prefixes: input i continues input `parents[b, i]` < i
+                of its row, -1 being the start. By default each input continues the one before.
+
+        Raises:
+            ValueError: if there are `parents` and `reads_trees` is false.
         """
-        ...
 
+    @abstractmethod
     def embed(
         self, weights: Int[Tensor, "*rows"] | Float[Tensor, "*rows a"]
     ) -> Float[Tensor, "*rows e"]:
-        """The embeddings of tokens, or mixtures of them, one weight for each action."""
-        ...
+        """Return embeddings of tokens, or of mixtures of tokens, given a weight per action."""
 
+    def advance(
+        self, state: State, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
+    ) -> tuple[Float[Tensor, "n h"], State]:
+        """Read one input per row as `step` does; return hidden states instead of scores.
 
-Choose = Callable[[Float[Tensor, "k a"], Int[Tensor, "k"]], Int[Tensor, "k"]]
-"""From scores, and the rows that they are of, to tokens."""
-
-
-@runtime_checkable
-class Writer(Protocol):
-    """Rows that write side by side, changed in place: no gradients, no dropout, no scores kept."""
-
-    def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
-        """Row i goes on from row `rows[i]` of `state`."""
-        ...
-
-    def write(self, inputs: Int[Tensor, "n"], choose: Choose | None = None) -> Int[Tensor, "n"]:
-        """Read one token a row, and give the next: what `choose` makes of its scores.
-
-        Without `choose`, the token with the largest score, the first of those where several tie.
-        """
-        ...
-
-    def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Let only `rows` go on, in this order."""
-        ...
-
-
-@runtime_checkable
-class WritingPolicy(Protocol):
-    """What a policy may have beside: a quicker way to write than step by step."""
-
-    def writer(self) -> Writer:
-        """A writer with the weights as they are now, and in the precision of autocast if it is on.
-
-        Only called in evaluation mode.
-        """
-        ...
-
-
-@runtime_checkable
-class Eraser(Protocol):
-    """Rows that write and withdraw side by side, changed in place: no gradients, no dropout."""
-
-    def read(self, tokens: Int[Tensor, "n"], withdraw: Bool[Tensor, "n"]) -> Float[Tensor, "n a"]:
-        """Each row reads its token, or withdraws its last one; the scores of what comes next.
-
-        The first call reads bos in every row. A row that withdraws where there is nothing stays as
-        it is.
-        """
-        ...
-
-    def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Let only `rows` go on, in this order."""
-        ...
-
-
-@runtime_checkable
-class ErasingPolicy(Protocol):
-    """What a policy needs beside where its vocabulary has a backspace: to withdraw tokens."""
-
-    def eraser(self, source: Source) -> Eraser:
-        """The rows of every sentence before bos. Only called in evaluation mode.
+        Contrastive search compares hidden states. `step` is `advance`, then `project`.
 
         Raises:
-            ValueError: where tokens cannot be withdrawn (relative positions, sliding windows).
+            ValueError: if the policy has no hidden states.
         """
-        ...
+        raise ValueError(
+            f"{type(self).__name__} has no hidden states; override advance and project"
+        )
+
+    def project(self, hidden: Float[Tensor, "*rows h"]) -> Float[Tensor, "*rows a"]:
+        """Return the scores of the actions from hidden states.
+
+        Raises:
+            ValueError: if the policy has no hidden states.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no hidden states; override advance and project"
+        )
+
+    def writer(self) -> Writer:
+        """Return a writer, to be used without gradients, in evaluation mode, under fixed weights.
+
+        The default goes step by step; a policy that can write faster returns its own.
+        """
+        return StepWriter(self)
+
+    def eraser(self, source: Source) -> Eraser:
+        """Return rows that write and withdraw tokens, before bos; used in evaluation mode.
+
+        Raises:
+            ValueError: if the policy cannot withdraw tokens (see `can_withdraw`).
+        """
+        raise ValueError(f"{type(self).__name__} cannot withdraw tokens: override eraser")
+
+    def prompt_lengths(self, source: Source) -> Int[Tensor, "b"]:
+        """Return how many of `max_positions` each source takes before the input of cell 0.
+
+        None by default, as in a model with an encoder.
+        """
+        return torch.zeros_like(source.lengths)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first parameter; the CPU if there is none."""
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode inside the block, and restore every submodule's mode.
+
+    `module.train()` afterwards would not do: it also switches on the dropout of submodules that
+    were frozen in evaluation mode.
+    """
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

@@ -1,8 +1,12 @@
 """Roll-in: the prefixes that a policy sees while it is trained.
 
-Cell 0 always reads bos. Cell c reads the reference token y*_{c-1}, or what the policy itself wrote
-at cell c-1: a token, or a relaxed token through which the gradient flows. What it wrote is found
-cell by cell, or by parallel passes (`freerun.roll_in`).
+Cell 0 always reads bos. Cell c reads the reference token y*_{c-1}, or the *own* token that the
+policy wrote at cell c-1, which may be relaxed: a mixture of embeddings with a gradient. Own tokens
+are found cell by cell, or by parallel passes over whole rows (Mihaylova and Martins 2019, arXiv
+1906.07651; Duckworth et al. 2019, arXiv 1906.04331).
+
+Trajectories are roll-ins of which the policy may write every token, eos too, so that they can be
+longer or shorter than the target; SEARNN rolls out from them.
 """
 
 from __future__ import annotations
@@ -15,26 +19,25 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.batch import Batch
-from freerun.decoding import evaluation_mode
-from freerun.decoding.choices import precise
-from freerun.policy import Policy
+from freerun.batch import Batch, inputs_of
+from freerun.decoding import argmax_tokens, decode_with, promote_scores, run_writer
+from freerun.policy import Policy, evaluation_mode
 
-Few = tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]
-"""The weights of a few tokens, and which they are; all others weigh nothing."""
+SparseWeights = tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]
+"""The weights of k tokens, and the tokens; all others have weight 0."""
 
-Fed = Tensor | Few
-"""What n cells read: a token each, weights over all actions each, or the weights of a few."""
+CellInputs = Tensor | SparseWeights
+"""What n cells read: tokens [n], weights over all actions [n, a], or sparse weights."""
 
-Feed = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], Int[Tensor, "n"]], Fed]
-"""From (scores, the rows of the batch and the cells that they are of) to what the cells after read.
+InputFunction = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], Int[Tensor, "n"]], CellInputs]
+"""A function from (scores, their rows of the batch, their cells) to what the cells after them read.
 
-Its answer for a cell depends on the scores of that cell, and on no other.
+What it returns for a cell must depend on the scores of that cell alone.
 """
 
 
-def own_cells(batch: Batch, own: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
-    """Where `own` has an effect: not at cell 0, which reads bos, nor past the target."""
+def _drop_ineffective(batch: Batch, own: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+    """Return `own` without cell 0, which reads bos, and cells past the target."""
     own = own & batch.mask
     own[:, 0] = False
     return own
@@ -42,55 +45,55 @@ def own_cells(batch: Batch, own: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
 
 @dataclass(frozen=True)
 class OwnInputs:
-    """What own cells read; None where there are none.
+    """What own cells read; None if there are no own cells, or not known yet.
 
-    A mixture has the gradient of its weights, if there is one, and of the embeddings.
+    A mixture has the gradient of its weights, if they have one, and of the embeddings.
     """
 
     rows: Int[Tensor, "n"]
     cells: Int[Tensor, "n"]
-    fed: Fed | None
+    inputs: CellInputs | None
 
-    def among(
+    def merge(
         self, policy: Policy, reference: Int[Tensor, "b t"]
     ) -> Int[Tensor, "b t"] | Float[Tensor, "b t e"]:
-        """The inputs of all cells: these, and `reference` at the others."""
-        if self.fed is None:
+        """Return the inputs of all cells: these, and `reference` at the others."""
+        if self.inputs is None:
             return reference
-        return put(policy, reference, (self.rows, self.cells), self.fed)
+        return _replace_inputs(policy, reference, (self.rows, self.cells), self.inputs)
 
 
-def put(
-    policy: Policy, tokens: Int[Tensor, "*rows"], places: tuple[Tensor, ...], fed: Fed
+def _replace_inputs(
+    policy: Policy, tokens: Int[Tensor, "*rows"], places: tuple[Tensor, ...], inputs: CellInputs
 ) -> Int[Tensor, "*rows"] | Float[Tensor, "*rows e"]:
-    """Inputs with what is `fed` at some places: tokens, or embeddings where mixtures are fed."""
-    if isinstance(fed, Tensor) and not fed.is_floating_point():
-        return tokens.index_put(places, fed)
+    """Return `tokens` with `inputs` at some places; all are embedded if these are mixtures."""
+    if isinstance(inputs, Tensor) and not inputs.is_floating_point():
+        return tokens.index_put(places, inputs)
     embedded = policy.embed(tokens)
-    return embedded.index_put(places, _mixture(policy, fed).to(embedded.dtype))
+    return embedded.index_put(places, _mix_embeddings(policy, inputs).to(embedded.dtype))
 
 
-def joined(parts: list[Tensor | tuple[Tensor, Tensor]]) -> Fed:
-    """What was fed in several parts, one after another."""
+def _concatenate(parts: list[Tensor | tuple[Tensor, Tensor]]) -> CellInputs:
+    """Return the inputs of several parts as one."""
     if isinstance(parts[0], Tensor):
         return torch.cat(cast("list[Tensor]", parts))
     weights, tokens = zip(*parts, strict=True)
     return torch.cat(weights), torch.cat(tokens)
 
 
-def _mixture(policy: Policy, weights: Fed) -> Float[Tensor, "n e"]:
-    """The mixture of embeddings; of a few tokens, only theirs are looked up."""
+def _mix_embeddings(policy: Policy, weights: CellInputs) -> Float[Tensor, "n e"]:
+    """Return mixtures of embeddings; with sparse weights, only those of k tokens are looked up."""
     if isinstance(weights, Tensor):
         return policy.embed(weights)
-    few, tokens = weights
-    return (few[..., None] * policy.embed(tokens)).sum(-2)
+    sparse, tokens = weights
+    return (sparse[..., None] * policy.embed(tokens)).sum(-2)
 
 
 def check_passes(passes: int | None) -> None:
-    """Check a number of passes, the last included; None is as many steps as there are cells.
+    """Check a number of passes, the last included; None means cell by cell.
 
     Raises:
-        ValueError: where there are fewer than two.
+        ValueError: if there are fewer than two.
     """
     if passes is not None and passes < 2:
         raise ValueError(
@@ -99,26 +102,26 @@ def check_passes(passes: int | None) -> None:
         )
 
 
-def own_by_passes(
+def _run_passes(
     policy: Policy,
     batch: Batch,
     reference: Int[Tensor, "b t"],
     own: Bool[Tensor, "b t"],
-    feed: Feed,
+    make_inputs: InputFunction,
     passes: int,
 ) -> OwnInputs:
-    """What own cells read in the last of so many passes; the others are run here.
+    """Return what own cells read in the last pass; all passes before it are run here.
 
-    The i-th own cell of a row reads from its pass i + 1 on what it would read if cells were run one
-    by one. So no more passes are run than that takes, and none of rows without own cells.
+    From pass i + 1 on, the i-th own cell of a row reads what it would read cell by cell. So a row
+    needs no more passes than it has own cells, and one more; rows without any are not run.
 
     Args:
         policy: the model.
         batch: the sentences.
         reference: the reference inputs of every cell.
-        own: cells that read what the policy wrote; not among them cell 0.
-        feed: makes it of the scores at the cell before.
-        passes: at least 2, the last included.
+        own: cells that read what the policy wrote, without cell 0.
+        make_inputs: makes their inputs from the scores at the cell before.
+        passes: the number of passes, at least 2, the last included.
     """
     rows, cells = own.nonzero().unbind(1)
     found = OwnInputs(rows, cells, None)
@@ -126,147 +129,146 @@ def own_by_passes(
         return found
     counts = own.sum(1)
     run = counts.nonzero()[:, 0]
+    # No own cell is cell 0, so rolling left marks the cells that own cells follow.
     source, before = batch.source.select(run), own.roll(-1, 1)[run]
     for _ in range(min(passes - 1, int(counts.max()))):
-        trace = policy.force(source, found.among(policy, reference)[run])
-        scores = precise(trace.logits(before))
-        found = replace(found, fed=feed(scores, rows, cells - 1))
+        trace = policy.force(source, found.merge(policy, reference)[run])
+        scores = promote_scores(trace.logits(before))
+        found = replace(found, inputs=make_inputs(scores, rows, cells - 1))
     return found
 
 
-def mixed(
+def roll_in(
     policy: Policy,
     batch: Batch,
     own: Bool[Tensor, "b t"],
-    choose: Feed,
+    choose: InputFunction,
     *,
     passes: int | None = None,
 ) -> Int[Tensor, "b t"]:
-    """The inputs of every cell: reference tokens, and the policy's own where `own` is true.
+    """Return the inputs of every cell: reference tokens, and own tokens where `own` is true.
 
-    Own tokens come without dropout and without gradient, by `choose(scores, rows, cells)`. Only
-    what an own token depends on is run: nothing, where `own` is false throughout. `own` at cell 0
-    and at cells past the target has no effect.
+    Own tokens are written without dropout and without gradient. Only what an own token depends on
+    is run: nothing, if `own` is false everywhere. `own` has no effect at cell 0 and past the
+    target.
 
     Args:
         policy: the model; writes in evaluation mode.
         batch: the sentences.
         own: the cells that read an own token.
-        choose: gives tokens.
-        passes: how many passes over whole rows there are, that over these inputs included; None to
-            go cell by cell.
+        choose: chooses tokens from scores.
+        passes: the number of passes over whole rows, including the one that reads these inputs;
+            None to go cell by cell.
     """
     reference = batch.inputs(policy.vocabulary.bos)
-    found = _without_gradient(policy, batch, reference, own, choose, passes)
-    return found.among(policy, reference)
+    found = _write_own(policy, batch, reference, own, choose, passes)
+    return found.merge(policy, reference)
 
 
-def learned(policy: Policy, batch: Batch, choose: Feed) -> Int[Tensor, "b t"]:
-    """The inputs of every cell where the policy reads only its own tokens, bos aside."""
-    return mixed(policy, batch, torch.ones_like(batch.mask), choose)
-
-
-def relaxed(
+def score_relaxed(
     policy: Policy,
     batch: Batch,
     own: Bool[Tensor, "b t"],
-    relax: Feed,
+    relax: InputFunction,
     *,
     passes: int | None = None,
     through: bool = True,
 ) -> Float[Tensor, "n a"]:
-    """The scores at all target cells, where cells of `own` read relaxed own tokens.
+    """Return the scores at all target cells, where cells of `own` read relaxed own tokens.
 
-    `relax(scores, rows, cells)` gives weights over all actions, or of a few; the cells after read
-    the mixtures of their embeddings, and the gradient flows through them to the scores (Goyal et
-    al. 2017, arXiv 1704.06970, section 3). Scores come in the order of `batch.target[batch.mask]`.
+    These cells read mixtures of embeddings by the weights that `relax` returns, and the gradient
+    flows through them to the scores before (Goyal et al. 2017, arXiv 1704.06970, section 3).
 
     Args:
         policy: the model.
         batch: the sentences.
         own: the cells that read a relaxed token.
-        relax: gives weights.
-        passes: how many passes over whole rows there are, all with gradient; None to go cell by
-            cell, all cells in one pass.
-        through: whether the gradient flows through the weights. If not, they come without dropout
-            and without gradient, as own tokens do; that of the embeddings is as ever.
+        relax: makes weights over all actions, or sparse weights, of scores.
+        passes: the number of passes over whole rows, all with gradient; None to go cell by cell,
+            with one pass in all.
+        through: whether the gradient flows through the weights. If not, they are computed without
+            dropout and gradient, as own tokens are; the embeddings have their gradient either way.
+
+    Returns:
+        Scores in the order of `batch.target[batch.mask]`.
     """
     reference = batch.inputs(policy.vocabulary.bos)
     if not through:
-        found = _without_gradient(policy, batch, reference, own, relax, passes)
+        found = _write_own(policy, batch, reference, own, relax, passes)
     elif passes is None:
-        return _relaxed_by_steps(policy, batch, reference, own_cells(batch, own), relax)
+        return _score_by_steps(policy, batch, reference, _drop_ineffective(batch, own), relax)
     else:
-        cells = own_cells(batch, own)
-        found = own_by_passes(policy, batch, reference, cells, relax, passes)
-    trace = policy.force(batch.source, found.among(policy, reference))
-    return precise(trace.logits(batch.mask))
+        cells = _drop_ineffective(batch, own)
+        found = _run_passes(policy, batch, reference, cells, relax, passes)
+    trace = policy.force(batch.source, found.merge(policy, reference))
+    return promote_scores(trace.logits(batch.mask))
 
 
 @torch.no_grad()
-def _without_gradient(
+def _write_own(
     policy: Policy,
     batch: Batch,
     reference: Int[Tensor, "b t"],
     own: Bool[Tensor, "b t"],
-    feed: Feed,
+    make_inputs: InputFunction,
     passes: int | None,
 ) -> OwnInputs:
-    """What own cells read, as a constant: from passes or steps without dropout."""
-    own = own_cells(batch, own)
+    """Return what own cells read, without gradient: from passes or steps without dropout."""
+    own = _drop_ineffective(batch, own)
     with evaluation_mode(policy):
         if passes is not None:
-            return own_by_passes(policy, batch, reference, own, feed, passes)
-        return _own_by_steps(policy, batch, reference, own, feed)
+            return _run_passes(policy, batch, reference, own, make_inputs, passes)
+        return _run_steps(policy, batch, reference, own, make_inputs)
 
 
-def _own_by_steps(
+def _run_steps(
     policy: Policy,
     batch: Batch,
     reference: Int[Tensor, "b t"],
     own: Bool[Tensor, "b t"],
-    feed: Feed,
+    make_inputs: InputFunction,
 ) -> OwnInputs:
-    """What own cells read. Each row is run up to the cell before its last own cell."""
+    """Return what own cells read. Each row is run up to the cell before its last own cell."""
     cells, rows = own.T.nonzero().unbind(1)
     if len(rows) == 0:
         return OwnInputs(rows, cells, None)
     counts = (own * torch.arange(own.shape[1], device=own.device)).amax(1)
-    steps = _walk(policy, batch, reference, counts, own, feed)
-    fed = [fed for *_, fed in steps if fed is not None]
-    return OwnInputs(rows, cells, joined(fed))
+    steps = _step_rows(policy, batch, reference, counts, own, make_inputs)
+    parts = [inputs for *_, inputs in steps if inputs is not None]
+    return OwnInputs(rows, cells, _concatenate(parts))
 
 
-def _relaxed_by_steps(
+def _score_by_steps(
     policy: Policy,
     batch: Batch,
     reference: Int[Tensor, "b t"],
     own: Bool[Tensor, "b t"],
-    relax: Feed,
+    relax: InputFunction,
 ) -> Float[Tensor, "n a"]:
-    """The scores at all target cells, of one pass that goes cell by cell."""
+    """Return the scores at all target cells, from one pass that goes cell by cell."""
     places, scores = [], []
-    for cell, rows, here, _ in _walk(policy, batch, reference, batch.lengths, own, relax):
+    for cell, rows, here, _ in _step_rows(policy, batch, reference, batch.lengths, own, relax):
         places.append(rows * own.shape[1] + cell)
         scores.append(here)
     return torch.cat(scores)[torch.cat(places).argsort()]
 
 
-Step = tuple[int, Int[Tensor, "n"], Float[Tensor, "n a"], Fed | None]
+RollInStep = tuple[int, Int[Tensor, "n"], Float[Tensor, "n a"], CellInputs | None]
 """A cell, the rows that were stepped through it, their scores, and what own cells after it read."""
 
 
-def _walk(
+def _step_rows(
     policy: Policy,
     batch: Batch,
     reference: Int[Tensor, "b t"],
     counts: Int[Tensor, "b"],
     own: Bool[Tensor, "b t"],
-    feed: Feed,
-) -> Iterator[Step]:
+    make_inputs: InputFunction,
+) -> Iterator[RollInStep]:
     """Step every row of the batch through its first `counts` cells, all rows together.
 
-    Rows are sorted, and leave when done. What is fed comes in the order of the batch.
+    Rows are sorted by `counts`, so that those which are done are dropped from the end. What own
+    cells read comes in the order of the batch.
     """
     columns = list(reference.unbind(1))
     readers = own.T.nonzero()[:, 1].split(own.sum(0).tolist())
@@ -281,10 +283,121 @@ def _walk(
             first = torch.arange(active, device=rows.device)
             rows, state, remaining = rows[first], state.select(first), remaining[:active]
         scores, state = policy.step(state, columns[cell][rows])
-        scores, fed = precise(scores), None
+        scores, inputs = promote_scores(scores), None
         after = cell + 1
         if after < len(columns) and len(readers[after]):
             at = readers[after]
-            fed = feed(scores[place[at]], at, torch.full_like(at, cell))
-            columns[after] = put(policy, columns[after], (at,), fed)
-        yield cell, rows, scores, fed
+            inputs = make_inputs(scores[place[at]], at, torch.full_like(at, cell))
+            columns[after] = _replace_inputs(policy, columns[after], (at,), inputs)
+        yield cell, rows, scores, inputs
+
+
+NextToken = Callable[[Int[Tensor, "n p"], Int[Tensor, "n"], Int[Tensor, "n"]], Int[Tensor, "n"]]
+"""A function from (prefixes, their lengths, their rows of the batch) to reference tokens."""
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """What was written during a roll-in, a row for each sentence.
+
+    Attributes:
+        tokens: the token written at every cell, eos included.
+        mask: the cells of each row: true up to its eos, or its limit.
+        greedy: whether all that was written after a cell is the policy's greedy choice, so that a
+            greedy roll-out of the token at that cell would write the same again.
+    """
+
+    tokens: Int[Tensor, "b t"]
+    mask: Bool[Tensor, "b t"]
+    greedy: Bool[Tensor, "b t"]
+
+    @property
+    def lengths(self) -> Int[Tensor, "b"]:
+        """The number of cells of every row."""
+        return self.mask.sum(1)
+
+    def inputs(self, bos: int) -> Int[Tensor, "b t"]:
+        """Return what every cell reads: bos, then the token written before it."""
+        return inputs_of(self.tokens, bos)
+
+
+def roll_in_reference(batch: Batch) -> Trajectories:
+    """Return the targets as trajectories."""
+    return Trajectories(batch.target, batch.mask, torch.zeros_like(batch.mask))
+
+
+@torch.no_grad()
+def roll_in_learned(
+    policy: Policy, batch: Batch, own: Bool[Tensor, "b"], limit: Int[Tensor, "b"]
+) -> Trajectories:
+    """Let the policy write the sentences of `own` greedily; the others are their targets.
+
+    Args:
+        policy: the model; decodes in evaluation mode.
+        batch: the sentences.
+        own: the sentences that the policy writes.
+        limit: the maximum number of tokens of each, eos included.
+    """
+    rows = own.nonzero()[:, 0]
+    if len(rows) == 0:
+        return roll_in_reference(batch)
+
+    width = max(int(limit.max()), batch.target.shape[1])
+    tokens = torch.full((len(own), width), policy.vocabulary.pad, device=own.device)
+    taught = (~own).nonzero()[:, 0]
+    tokens[taught, : batch.target.shape[1]] = batch.target[taught]
+    lengths = batch.lengths.clone()
+    with evaluation_mode(policy):
+        writer = policy.writer()
+        numbers = torch.arange(len(rows), device=rows.device)
+        writer.begin(policy.start(batch.source.select(rows)), numbers)
+        inputs = torch.full_like(rows, policy.vocabulary.bos)
+        steps = run_writer(writer, inputs, limit[rows], policy.vocabulary.eos)
+        for cell, (writing, chosen, _) in enumerate(steps):
+            tokens[rows[writing], cell] = chosen
+            lengths[rows[writing]] = cell + 1
+    tokens = tokens[:, : int(lengths.max())]
+    mask = torch.arange(tokens.shape[1], device=own.device) < lengths[:, None]
+    return Trajectories(tokens, mask, mask & own[:, None])
+
+
+def roll_in_mixed(
+    policy: Policy,
+    batch: Batch,
+    own: Bool[Tensor, "b t"],
+    limit: Int[Tensor, "b"],
+    reference: NextToken,
+) -> Trajectories:
+    """Let the policy write the cells of `own` greedily, and the reference policy the others.
+
+    The reference policy continues the prefix that was actually written.
+
+    Args:
+        policy: the model; decodes in evaluation mode.
+        batch: the sentences.
+        own: the cells that the policy writes; at least as wide as the largest limit.
+        limit: the maximum number of tokens of each sentence, eos included.
+        reference: the next token of the reference policy.
+    """
+    count, longest = len(limit), int(limit.max())
+    tokens = torch.full((count, longest), policy.vocabulary.pad, device=limit.device)
+
+    def choose(
+        scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
+    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+        chosen = argmax_tokens(scores)
+        given = (~own[rows, cell]).nonzero()[:, 0]
+        if len(given):
+            taught = rows[given]
+            length = torch.full_like(taught, cell)
+            chosen[given] = reference(tokens[taught, :cell], length, taught)
+        tokens[rows, cell] = chosen
+        return chosen, scores.new_zeros(len(rows))
+
+    written = decode_with(policy, batch.source, choose, limit)
+    mask = torch.arange(written.tokens.shape[1], device=own.device) < written.lengths[:, None]
+    theirs = own[:, : mask.shape[1]] | ~mask
+    # Whether all cells after this one are the policy's own: a running product from the end.
+    after = torch.cat([theirs[:, 1:], torch.ones_like(theirs[:, :1])], 1)
+    greedy = after.flip(1).int().cumprod(1).flip(1).bool()
+    return Trajectories(written.tokens, mask, greedy & mask)

@@ -169,8 +169,8 @@ def test_evaluate_counts(run, eraser, text, tmp_path):
         (["--top_k", "3"], "decoding: top_k has no effect on its own; set sample or contrastive"),
         (["--beam", "2"], "decoding: beam search cannot withdraw tokens, and this vocabulary has a "
          "backspace: decode greedily or sample"),
-        (["--contrastive", "0.6", "--top_k", "3"], "decoding: contrastive search needs hidden "
-         "states, and RecurrentPolicy tells none; Hugging Face models do"),
+        (["--contrastive", "0.6", "--top_k", "3"], "decoding: contrastive search cannot "
+         "withdraw tokens, and this vocabulary has a backspace: decode greedily or sample"),
         (["--temperature", "0", "--sample"], "decoding: temperature is 0.0; it must be above 0 "
          "(greedy decodes at 0)"),
     ],

@@ -9,13 +9,14 @@ from freerun.backspaces import remaining
 from freerun.decoding import (
     Decoded,
     backtrack,
-    decode_by,
+    decode_with,
     greedy,
     sample,
-    sampled_choice,
+    sample_tokens,
     truncated_log_probs,
 )
-from freerun.decoding.loop import LOOK
+from freerun.decoding.loop import CHECK_EVERY
+from freerun.policy import Eraser, Policy
 from tests.helpers import chain, chi_square, close, tiny_policy, tiny_source, vocabulary
 from tests.models.erasing import BOTH, erasing_policy
 from tests.models.models import text_source
@@ -33,7 +34,7 @@ def policy(request):
 @pytest.fixture(params=[1, 4], ids=["always", "every-fourth-cell"])
 def look(request, monkeypatch):
     """How often it is seen which rows have ended, as on machines where looking is slow."""
-    monkeypatch.setitem(LOOK, "cpu", request.param)
+    monkeypatch.setitem(CHECK_EVERY, "cpu", request.param)
 
 
 def source_of(policy, lengths=LENGTHS, seed=1):
@@ -73,7 +74,7 @@ def draw(policy, ids, row, seed, **truncation):
 
     def choose(scores, cell):
         log_probs = truncated_log_probs(scores[None], **truncation)
-        return sampled_choice(log_probs, seed, "sample", ids[row : row + 1], cell)[0]
+        return sample_tokens(log_probs, seed, "sample", ids[row : row + 1], cell)[0]
 
     return choose
 
@@ -91,7 +92,9 @@ def test_greedy_is_the_plain_loop(policy):
     decoded = greedy(policy, source)
     assert withdrawals(decoded, policy.vocabulary) > 2
     twins = [
-        twin_backtrack(policy, one(source, row), lambda s, _: s.argmax(), LIMIT, once=True)
+        twin_backtrack(
+            policy, one(source, row), lambda s, _: s.argmax(), LIMIT, forbid_repeats=True
+        )
         for row in range(len(LENGTHS))
     ]
     agrees(decoded, twins, policy.vocabulary)
@@ -230,10 +233,11 @@ def test_limits_count_actions(policy):
     assert not bool((bound.lengths > limit).any())
 
 
-class Table:
+class Table(Policy):
     """A policy whose scores are told by what remains: `table[text]`; it can withdraw tokens."""
 
     def __init__(self, table, limit):
+        super().__init__()
         self.vocabulary, self.table, self.most = vocabulary(4).with_backspace(), table, limit
 
     def limit(self, source):
@@ -248,7 +252,7 @@ class Table:
     step = force = embed = start
 
 
-class TableEraser:
+class TableEraser(Eraser):
     def __init__(self, table, rows):
         self.table, self.texts = table, [None] * rows
 
@@ -303,7 +307,7 @@ def test_a_prefix_that_was_left_keeps_no_memory():
         return torch.tensor([action]), torch.zeros(1)
 
     source = tiny_source(tiny_policy(), (2,))
-    decoded = backtrack(Table(table, 8), source, choose, once=True)
+    decoded = backtrack(Table(table, 8), source, choose, forbid_repeats=True)
     assert "".join("abc.<"[token] for token in acted(decoded)[0]) == "ab<c<<ab"
     no = -torch.inf
     assert words.backspace == 4
@@ -373,8 +377,8 @@ def test_what_cannot_be_done_is_refused():
     with pytest.raises(ValueError, match=message):
         backtrack(plain, plain.source(0), best)
     plain.vocabulary = plain.vocabulary.with_backspace()
-    with pytest.raises(ValueError, match=r"^Chain cannot withdraw tokens: it has no eraser$"):
-        decode_by(plain, plain.source(0), best)
+    with pytest.raises(ValueError, match=r"^Chain cannot withdraw tokens: override eraser$"):
+        decode_with(plain, plain.source(0), best)
 
 
 def test_a_row_of_not_a_number_is_alone_with_it():
@@ -382,7 +386,7 @@ def test_a_row_of_not_a_number_is_alone_with_it():
     source = source_of(policy)
     expected = acted(greedy(policy, source))
 
-    class Poisoned:
+    class Poisoned(Eraser):
         def __init__(self, eraser):
             self.eraser, self.rows = eraser, torch.arange(len(LENGTHS))
 

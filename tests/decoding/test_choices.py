@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freerun.decoding import greedy_choice, sampled_choice, truncated_log_probs
+from freerun.decoding import argmax_tokens, sample_tokens, truncated_log_probs
 from tests.helpers import chi_square, close
 
 PROBS = torch.tensor([[0.1, 0.5, 0.15, 0.25]], dtype=torch.float64)
@@ -14,7 +14,7 @@ INFINITY = float("inf")
 
 def test_greedy_takes_the_first_of_equals():
     scores = torch.tensor([[0.0, 2.0, 2.0], [1.0, 1.0, 1.0], [-INFINITY, -5.0, -INFINITY]])
-    assert greedy_choice(scores).tolist() == [1, 0, 1]
+    assert argmax_tokens(scores).tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_settings_out_of_range(truncation, message):
 def test_samples_follow_the_distribution(dtype):
     rows = 40_000
     log_probs = PROBS.log().to(dtype).expand(rows, 4)
-    tokens = sampled_choice(log_probs, 0, "test", torch.arange(rows))
+    tokens = sample_tokens(log_probs, 0, "test", torch.arange(rows))
     assert chi_square(tokens.bincount(minlength=4), PROBS[0] * rows) > 0.01
 
 
@@ -93,7 +93,7 @@ def test_samples_follow_the_distribution(dtype):
 def test_what_cannot_be_is_never_drawn(number, monkeypatch):
     """At both ends of the interval, and whether the weights sum to one or not."""
     monkeypatch.setattr(
-        "freerun.decoding.choices.uniform",
+        "freerun.decoding.sampling.uniform",
         lambda *coordinates, dtype: torch.full((3,), number, dtype=dtype),
     )
     log_probs = torch.tensor(
@@ -103,14 +103,14 @@ def test_what_cannot_be_is_never_drawn(number, monkeypatch):
             [0.1, -INFINITY, -INFINITY],
         ]
     )
-    assert sampled_choice(log_probs, torch.arange(3)).tolist() == [1, 2, 0]
+    assert sample_tokens(log_probs, torch.arange(3)).tolist() == [1, 2, 0]
 
 
 def test_a_row_of_not_a_number_is_alone_with_it():
     log_probs = PROBS.log().repeat(200, 1)
-    clean = sampled_choice(log_probs, 0, torch.arange(200))
+    clean = sample_tokens(log_probs, 0, torch.arange(200))
     log_probs[7] = float("nan")
-    found = sampled_choice(log_probs, 0, torch.arange(200))
+    found = sample_tokens(log_probs, 0, torch.arange(200))
     assert 0 <= found[7] < 4
     others = torch.arange(200) != 7
     assert torch.equal(found[others], clean[others])

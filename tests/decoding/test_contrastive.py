@@ -5,30 +5,44 @@ import torch
 from torch.nn import functional as F
 
 from freerun.decoding import contrastive_search, greedy
-from freerun.decoding.loop import LOOK
-from tests.helpers import chain, close, tiny_policy, tiny_source, vocabulary
+from freerun.decoding.loop import CHECK_EVERY
+from freerun.models import RecurrentPolicy
+from tests.helpers import chain, close, tiny_policy, tiny_source
 from tests.models.erasing import erasing_policy
 from tests.models.models import text_source, tiny_adapted
 
 LENGTHS = (3, 1, 5, 2)
 LIMIT = 6
 KINDS = {"gpt2": True, "llama": False, "t5": True, "bart": False}
+RECURRENT = {
+    "gru": {"attention": "general", "eos": True},
+    "lstm": {"cell": "lstm", "layers": 2, "attention": "additive", "input_feeding": True},
+}
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, *RECURRENT])
 def policy(request):
+    if request.param in RECURRENT:
+        return tiny_policy(4, limit=LIMIT, seed=3, **RECURRENT[request.param])
     shared = KINDS[request.param]
     return tiny_adapted(request.param, shared=shared, letters="abcd", limit=LIMIT)
 
 
 @pytest.fixture
 def source(policy):
+    if isinstance(policy, RecurrentPolicy):
+        return tiny_source(policy, LENGTHS)
     return text_source(policy, LENGTHS, seed=1)
 
 
 def forward(policy, source, text):
     """Last hidden states of all that one row reads, and the scores of what comes next."""
-    model, words = policy.model, policy.vocabulary
+    words = policy.vocabulary
+    if isinstance(policy, RecurrentPolicy):
+        read = torch.tensor([[words.bos, *text]])
+        trace = policy.force(source, read)
+        return trace.outputs[0], trace.logits(torch.ones_like(read, dtype=torch.bool))[-1]
+    model = policy.model
     values = source.values[:, : int(source.lengths[0])]
     values = values if policy.shared else values + words.size
     if model.config.is_encoder_decoder:
@@ -67,7 +81,7 @@ def written(decoded):
 @pytest.mark.parametrize(("top_k", "penalty", "look"), [(3, 0.6, 1), (4, 1.0, 4)])
 @torch.no_grad()
 def test_it_is_the_plain_loop(policy, source, top_k, penalty, look, monkeypatch):
-    monkeypatch.setitem(LOOK, "cpu", look)
+    monkeypatch.setitem(CHECK_EVERY, "cpu", look)
     decoded = contrastive_search(policy, source, top_k=top_k, penalty=penalty)
     rows = [
         plain(policy, source.select(torch.tensor([row])), top_k, penalty)
@@ -135,15 +149,8 @@ def test_what_cannot_be_done_is_refused():
         contrastive_search(policy, source, top_k=0, penalty=0.5)
     with pytest.raises(ValueError, match=r"^penalty is 1.5; it must lie in \[0, 1\]$"):
         contrastive_search(policy, source, top_k=2, penalty=1.5)
-    message = (
-        r"^contrastive search needs hidden states, and (RecurrentPolicy|Chain) tells none; "
-        r"Hugging Face models do$"
-    )
-    recurrent = tiny_policy(words=vocabulary(4))
-    with pytest.raises(ValueError, match=message):
-        contrastive_search(recurrent, tiny_source(recurrent), top_k=2, penalty=0.5)
     steps = chain()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"^ChainTrace has no hidden states; override hidden$"):
         contrastive_search(steps, steps.source(0), top_k=2, penalty=0.5)
     message = (
         r"^contrastive search cannot withdraw tokens, and this vocabulary has a backspace: decode "

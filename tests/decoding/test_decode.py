@@ -14,8 +14,8 @@ import torch
 from transformers import GenerationConfig
 
 from freerun.batch import Source
-from freerun.decoding import greedy, greedy_choice, sample
-from freerun.decoding.loop import LOOK
+from freerun.decoding import argmax_tokens, greedy, sample
+from freerun.decoding.loop import CHECK_EVERY
 from freerun.vocabulary import Vocabulary
 from tests.helpers import (
     chain,
@@ -252,7 +252,7 @@ def test_few_digits_do_not_blur_log_probabilities():
     expected = log_prob(exact, exact.source(0), decoded.tokens[0].tolist())
     assert float(decoded.log_probs[0]) == pytest.approx(expected, abs=1e-4)
     assert torch.equal(decoded.tokens, greedy(exact, exact.source(0)).tokens)
-    tokens = greedy_choice(policy.table[0])
+    tokens = argmax_tokens(policy.table[0])
     assert tokens.dtype == torch.int64
 
 
@@ -264,7 +264,7 @@ def test_how_often_ends_are_looked_for_changes_nothing(policy, batch, cells, mon
         lambda: sample(policy, batch.source, ids=ids, seed=0, top_k=3, keep_scores=True),
     ]
     every = [run() for run in decode]
-    monkeypatch.setitem(LOOK, "cpu", cells)
+    monkeypatch.setitem(CHECK_EVERY, "cpu", cells)
     for expected, run in zip(every, decode, strict=True):
         found = run()
         for name in ("tokens", "lengths", "ended", "log_probs", "scores"):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from freerun.decoding import beam_search, greedy, sample, sampled_choice
-from freerun.decoding.loop import LOOK
+from freerun.decoding import beam_search, greedy, sample, sample_tokens
+from freerun.decoding.loop import CHECK_EVERY
 from tests.models.models import (
     ARCHITECTURES,
     plain_scores,
@@ -42,7 +42,7 @@ def source(policy):
 @pytest.fixture(params=[1, 4], ids=["always", "every-fourth-cell"])
 def look(request, monkeypatch):
     """How often it is seen which rows have ended, as on machines where looking is slow."""
-    monkeypatch.setitem(LOOK, "cpu", request.param)
+    monkeypatch.setitem(CHECK_EVERY, "cpu", request.param)
 
 
 def written(decoded):
@@ -79,7 +79,7 @@ def test_samples_are_those_of_the_plain_loop(policy, source):
 
     def choose(scores, row, cell):
         log_probs = (scores / 10).log_softmax(-1)[None]
-        return sampled_choice(log_probs, 5, "sample", ids[row : row + 1], cell)[0]
+        return sample_tokens(log_probs, 5, "sample", ids[row : row + 1], cell)[0]
 
     decoded = sample(policy, source, ids=ids, seed=5, temperature=10.0)
     expected = plain(policy, source, choose)

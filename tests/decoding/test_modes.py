@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from freerun.decoding import beam_search, evaluation_mode, greedy, greedy_choice, sample
-from freerun.roll_in import learned
-from tests.helpers import chain, tiny_batch, tiny_policy
+from freerun.decoding import argmax_tokens, beam_search, greedy, sample
+from freerun.policy import evaluation_mode
+from tests.helpers import roll_in_own, tiny_batch, tiny_policy
 
 
 def modes(policy):
@@ -25,7 +25,7 @@ def runs(policy, batch):
     yield greedy(policy, batch.source).tokens
     yield sample(policy, batch.source, ids=batch.ids, seed=0).tokens
     yield beam_search(policy, batch.source, size=3).tokens
-    yield learned(policy, batch, lambda scores, rows, cells: greedy_choice(scores))
+    yield roll_in_own(policy, batch, lambda scores, rows, cells: argmax_tokens(scores))
 
 
 def test_decoding_is_without_dropout_and_modes_come_back(policy):
@@ -51,7 +51,7 @@ def test_modes_come_back_after_an_error(policy, monkeypatch):
             [tokens for _, tokens in zip(range(run + 1), runs(policy, batch), strict=False)]
         assert modes(policy) == before
     with pytest.raises(RuntimeError, match="out of memory"):
-        learned(policy, batch, lambda scores, rows, cells: greedy_choice(scores))
+        roll_in_own(policy, batch, lambda scores, rows, cells: argmax_tokens(scores))
     assert modes(policy) == before
     assert not any(seen)
 
@@ -63,8 +63,3 @@ def test_inside_the_block_all_is_evaluation(policy):
             assert not any(modes(policy).values())
         assert not any(modes(policy).values())
     assert policy.training
-
-
-def test_a_policy_need_not_be_a_module():
-    with evaluation_mode(chain()):
-        pass

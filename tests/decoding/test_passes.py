@@ -5,17 +5,16 @@ Of the defects known of other code, here: a parallel roll-in that is another one
 noise), full passes over rows that read nothing of their own (`test_what_is_run`).
 """
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from freerun.batch import Batch, Source
-from freerun.decoding import greedy_choice
+from freerun.decoding import argmax_tokens
+from freerun.policy import Trace
 from freerun.relaxations import soft_argmax
-from freerun.roll_in import check_passes, mixed, relaxed
+from freerun.roll_in import check_passes, roll_in, score_relaxed
 from tests.decoding.test_roll_in import LENGTHS, choosers, coins, relaxers
-from tests.helpers import Chain, close, gradients, padded, single, tiny_batch, tiny_policy
+from tests.helpers import Chain, Wrapped, close, gradients, padded, single, tiny_batch, tiny_policy
 from tests.models.kinds import policy_of
 from tests.twins import twin_passes
 
@@ -67,7 +66,7 @@ def test_by_hand():
     def read(own, passes):
         own = torch.tensor([[letter == "o" for letter in own]])
         choose = choosers(batch)[0]
-        return "".join("abcd^"[t] for t in mixed(policy, batch, own, choose, passes=passes)[0])
+        return "".join("abcd^"[t] for t in roll_in(policy, batch, own, choose, passes=passes)[0])
 
     # What is read after ^ c c a b is written in the next line, a cell on.
     assert read("-----", 2) == "^ccab"
@@ -83,7 +82,7 @@ def test_by_hand():
 @pytest.mark.parametrize("turn", [0, 1])
 def test_own_tokens_are_those_of_the_twin(policy, batch, passes, turn):
     own, choose = coins(batch, 0.7), choosers(batch)[turn]
-    inputs = mixed(policy, batch, own, choose, passes=passes)
+    inputs = roll_in(policy, batch, own, choose, passes=passes)
     scores = policy.force(batch.source, inputs).logits(batch.mask)
     close(scores, twin_passes(policy, batch, own, choose, passes), 1e-11)
 
@@ -94,7 +93,7 @@ def test_own_tokens_are_those_of_the_twin(policy, batch, passes, turn):
 def test_relaxed_tokens_are_those_of_the_twin(policy, batch, passes, turn, through):
     """And their gradient: through the weights of all passes, or only through embeddings."""
     own, relax = coins(batch, 0.7), relaxers(batch)[turn]
-    found = relaxed(policy, batch, own, relax, passes=passes, through=through)
+    found = score_relaxed(policy, batch, own, relax, passes=passes, through=through)
     given = relax if through else constant(relax)
     same(policy, found, twin_passes(policy, batch, own, given, passes))
 
@@ -104,12 +103,12 @@ def test_relaxed_tokens_are_those_of_the_twin(policy, batch, passes, turn, throu
 def test_as_many_passes_as_cells_are_steps(policy, batch, passes, share, turn):
     """The longest target has five cells."""
     own, choose = coins(batch, share), choosers(batch)[turn]
-    expected = mixed(policy, batch, own, choose)
-    assert torch.equal(mixed(policy, batch, own, choose, passes=passes), expected)
+    expected = roll_in(policy, batch, own, choose)
+    assert torch.equal(roll_in(policy, batch, own, choose, passes=passes), expected)
     for through in THROUGH:
         relax = relaxers(batch)[2 * turn]
-        found = relaxed(policy, batch, own, relax, passes=passes, through=through)
-        same(policy, found, relaxed(policy, batch, own, relax, through=through))
+        found = score_relaxed(policy, batch, own, relax, passes=passes, through=through)
+        same(policy, found, score_relaxed(policy, batch, own, relax, through=through))
 
 
 def test_an_own_cell_is_settled_after_as_many_passes_as_its_number():
@@ -118,9 +117,9 @@ def test_an_own_cell_is_settled_after_as_many_passes_as_its_number():
     own = torch.zeros_like(batch.mask)
     own[0, [2, 4]] = own[1:, 1] = True
     relax = relaxers(batch)[0]
-    expected = relaxed(policy, batch, own, relax)
-    same(policy, relaxed(policy, batch, own, relax, passes=3), expected)
-    too_few = relaxed(policy, batch, own, relax, passes=2)
+    expected = score_relaxed(policy, batch, own, relax)
+    same(policy, score_relaxed(policy, batch, own, relax, passes=3), expected)
+    too_few = score_relaxed(policy, batch, own, relax, passes=2)
     close(too_few[:4], expected[:4])
     assert float((too_few[4] - expected[4]).detach().abs().max()) > 1e-3
     close(too_few[5:], expected[5:])
@@ -139,7 +138,7 @@ def test_the_gradient_reaches_as_far_back_as_there_are_passes(policy):
             seen.append(scores)
             return soft_argmax(scores, 1.0)
 
-        scores = relaxed(policy, batch, own, relax, passes=passes)
+        scores = score_relaxed(policy, batch, own, relax, passes=passes)
         scores.view(2, 4, -1)[:, 3].square().sum().backward()
         return [(s.grad.view(2, 3, -1).abs().amax((0, 2)) > 0).tolist() for s in seen]
 
@@ -148,23 +147,30 @@ def test_the_gradient_reaches_as_far_back_as_there_are_passes(policy):
     assert reached(4) == [[True, False, False], [True, True, False], [True] * 3]
 
 
-class Counting:
+class CountingTrace(Trace):
+    """A trace that notes how many cells are projected."""
+
+    def __init__(self, trace, projected):
+        self.trace, self.projected = trace, projected
+
+    def logits(self, cells):
+        self.projected.append(int(cells.sum()))
+        return self.trace.logits(cells)
+
+    def fork(self, rows, cells):
+        return self.trace.fork(rows, cells)
+
+
+class Counting(Wrapped):
     """A policy that notes what is forced: rows, cells and how many of them are projected."""
 
     def __init__(self, policy):
-        self.policy, self.vocabulary = policy, policy.vocabulary
-        self.limit, self.start, self.step = policy.limit, policy.start, policy.step
-        self.embed, self.forced, self.projected = policy.embed, [], []
+        super().__init__(policy)
+        self.forced, self.projected = [], []
 
     def force(self, source, inputs, parents=None):
         self.forced.append(tuple(inputs.shape[:2]))
-        trace = self.policy.force(source, inputs)
-
-        def logits(cells):
-            self.projected.append(int(cells.sum()))
-            return trace.logits(cells)
-
-        return SimpleNamespace(logits=logits, fork=trace.fork)
+        return CountingTrace(self.policy.force(source, inputs), self.projected)
 
 
 def test_what_is_run(policy, batch):
@@ -173,15 +179,15 @@ def test_what_is_run(policy, batch):
     nobody = torch.zeros_like(batch.mask)
     nobody[:, 0] = True  # reads bos, whatever the coin
     nobody |= ~batch.mask
-    inputs = mixed(counting, batch, nobody, choosers(batch)[0], passes=3)
+    inputs = roll_in(counting, batch, nobody, choosers(batch)[0], passes=3)
     assert torch.equal(inputs, batch.inputs(policy.vocabulary.bos))
     assert counting.forced == []
     own = nobody.clone()
     long = batch.lengths.argsort(descending=True)[:2]
     own[long, 1] = own[long[0], 2] = True
-    mixed(counting, batch, own, choosers(batch)[0], passes=2)
+    roll_in(counting, batch, own, choosers(batch)[0], passes=2)
     assert (counting.forced, counting.projected) == ([(2, length)], [3])
-    relaxed(counting, batch, own, relaxers(batch)[0], passes=9)
+    score_relaxed(counting, batch, own, relaxers(batch)[0], passes=9)
     assert counting.forced[1:] == [(2, length)] * 2 + [(5, length)]
     assert counting.projected[1:] == [3, 3, int(batch.mask.sum())]
 
@@ -199,7 +205,7 @@ def test_without_gradient_there_is_no_dropout(share):
 
     def run(through):
         seen.clear()
-        relaxed(policy, batch, own, relax, passes=3, through=through)
+        score_relaxed(policy, batch, own, relax, passes=3, through=through)
         return [scores for _, scores in seen], {grad for grad, _ in seen}, policy.training
 
     (first, *_), (again, *_) = run(True), run(True)
@@ -220,8 +226,8 @@ def test_the_batch_changes_nothing(policy, batch, turn):
     singles = [single(batch, row) for row in range(5)]
     for layout in (batch, batch.select(order), padded(batch, 0), *singles):
         own = coins(layout, 0.6)
-        inputs = mixed(policy, layout, own, choosers(layout)[turn], passes=3)
-        scores = relaxed(policy, layout, own, relaxers(layout)[2 * turn], passes=3)
+        inputs = roll_in(policy, layout, own, choosers(layout)[turn], passes=3)
+        scores = score_relaxed(policy, layout, own, relaxers(layout)[2 * turn], passes=3)
         parts = scores.split(layout.lengths.tolist())
         rows = [inputs[i, :length].tolist() for i, length in enumerate(layout.lengths.tolist())]
         rolled.append(list(zip(rows, parts, strict=True)))
@@ -242,13 +248,13 @@ def test_a_row_of_not_a_number_is_alone_with_it():
     poisoned = Batch(batch.ids, Source(values, batch.source.mask), batch.target, batch.mask)
     others = torch.tensor([0, 2, 3, 4])
     for choose in choosers(batch):
-        clean = mixed(policy, batch, batch.mask, choose, passes=3)
+        clean = roll_in(policy, batch, batch.mask, choose, passes=3)
         assert torch.equal(
-            mixed(policy, poisoned, batch.mask, choose, passes=3)[others], clean[others]
+            roll_in(policy, poisoned, batch.mask, choose, passes=3)[others], clean[others]
         )
     for relax in relaxers(batch):
         parts, clean = (
-            relaxed(policy, given, batch.mask, relax, passes=3).split(batch.lengths.tolist())
+            score_relaxed(policy, given, batch.mask, relax, passes=3).split(batch.lengths.tolist())
             for given in (poisoned, batch)
         )
         assert all(torch.equal(parts[row], clean[row]) for row in others)
@@ -260,11 +266,11 @@ def test_choices_see_single_precision():
 
     def choose(scores, rows, cells):
         seen.append(scores.dtype)
-        return greedy_choice(scores)
+        return argmax_tokens(scores)
 
-    mixed(policy, batch, batch.mask, choose, passes=2)
+    roll_in(policy, batch, batch.mask, choose, passes=2)
     relax = relaxers(batch)[0]
-    assert relaxed(policy, batch, batch.mask, relax, passes=2).dtype == torch.float32
+    assert score_relaxed(policy, batch, batch.mask, relax, passes=2).dtype == torch.float32
     assert seen == [torch.float32]
 
 

@@ -9,11 +9,20 @@ import pytest
 import torch
 
 from freerun.batch import Batch, Source
-from freerun.decoding import greedy, greedy_choice, sampled_choice
+from freerun.decoding import argmax_tokens, greedy, sample_tokens
 from freerun.randomness import gumbel, uniform
 from freerun.relaxations import soft_argmax, soft_sample, straight_through
-from freerun.roll_in import learned, mixed, relaxed
-from tests.helpers import close, gradients, padded, single, tiny_batch, tiny_policy
+from freerun.roll_in import roll_in, score_relaxed
+from tests.helpers import (
+    Wrapped,
+    close,
+    gradients,
+    padded,
+    roll_in_own,
+    single,
+    tiny_batch,
+    tiny_policy,
+)
 from tests.models.kinds import KINDS, policy_of
 from tests.twins import twin_mixed, twin_relaxed
 
@@ -39,9 +48,9 @@ def coins(batch, share):
 
 def choosers(batch):
     def draw(scores, rows, cells):
-        return sampled_choice(scores.log_softmax(-1), 0, "draw", batch.ids[rows], cells)
+        return sample_tokens(scores.log_softmax(-1), 0, "draw", batch.ids[rows], cells)
 
-    return [lambda scores, rows, cells: greedy_choice(scores), draw]
+    return [lambda scores, rows, cells: argmax_tokens(scores), draw]
 
 
 def relaxers(batch):
@@ -59,12 +68,11 @@ def relaxers(batch):
     ]
 
 
-class Counting:
+class Counting(Wrapped):
     """A policy that counts the rows of every start and step."""
 
     def __init__(self, policy):
-        self.policy, self.vocabulary = policy, policy.vocabulary
-        self.limit, self.force, self.embed = policy.limit, policy.force, policy.embed
+        super().__init__(policy)
         self.starts, self.steps = [], []
 
     def start(self, source):
@@ -80,7 +88,7 @@ class Counting:
 @pytest.mark.parametrize("turn", [0, 1])
 def test_mixed_is_its_twin(policy, batch, share, turn):
     own, choose = coins(batch, share), choosers(batch)[turn]
-    inputs = mixed(policy, batch, own, choose)
+    inputs = roll_in(policy, batch, own, choose)
     for row, expected in enumerate(twin_mixed(policy, batch, own, choose)):
         assert inputs[row, : len(expected)].tolist() == expected
 
@@ -90,7 +98,7 @@ def test_mixed_is_its_twin(policy, batch, share, turn):
 def test_relaxed_is_its_twin(policy, batch, share, turn):
     """Its scores, and their gradient by every parameter."""
     own, relax = coins(batch, share), relaxers(batch)[turn]
-    scores = relaxed(policy, batch, own, relax)
+    scores = score_relaxed(policy, batch, own, relax)
     expected = twin_relaxed(policy, batch, own, relax)
     close(scores, expected, 1e-11)
     weights = torch.randn(scores.shape, dtype=scores.dtype)
@@ -103,7 +111,7 @@ def test_reference_roll_in_runs_nothing(policy, batch):
     nobody = torch.zeros_like(batch.mask)
     nobody[:, 0] = True  # the first cell reads bos, whatever the coin
     nobody |= ~batch.mask
-    inputs = mixed(counting, batch, nobody, choosers(batch)[0])
+    inputs = roll_in(counting, batch, nobody, choosers(batch)[0])
     assert torch.equal(inputs, batch.inputs(policy.vocabulary.bos))
     assert counting.starts == counting.steps == []
 
@@ -114,7 +122,7 @@ def test_only_what_own_tokens_depend_on_is_run():
     own = torch.zeros_like(batch.mask)
     own[0, 3] = own[2, 1] = own[2, 2] = own[4, 1] = own[3, 4] = True  # the last is past its target
     counting = Counting(policy)
-    mixed(counting, batch, own, choosers(batch)[0])
+    roll_in(counting, batch, own, choosers(batch)[0])
     assert counting.starts == [3]
     assert counting.steps == [3, 2, 1]
 
@@ -123,7 +131,7 @@ def test_relaxed_rows_leave_when_their_target_ends():
     policy = tiny_policy(limit=5)
     batch = tiny_batch(policy, **LENGTHS)
     counting = Counting(policy)
-    relaxed(counting, batch, batch.mask, relaxers(batch)[0])
+    score_relaxed(counting, batch, batch.mask, relaxers(batch)[0])
     assert counting.steps == [5, 4, 3, 2, 1]
 
 
@@ -133,15 +141,15 @@ def test_coins_at_first_cells_and_past_the_target_do_nothing(policy, batch):
     inside[:, 0] = False
     choose, relax = choosers(batch)[0], relaxers(batch)[0]
     written = batch.mask
-    first, second = (mixed(policy, batch, coin, choose)[written] for coin in (own, inside))
+    first, second = (roll_in(policy, batch, coin, choose)[written] for coin in (own, inside))
     assert torch.equal(first, second)
-    close(relaxed(policy, batch, own, relax), relaxed(policy, batch, inside, relax))
+    close(score_relaxed(policy, batch, own, relax), score_relaxed(policy, batch, inside, relax))
 
 
 def test_learned_roll_in_is_what_the_policy_writes():
     policy = tiny_policy(4, eos=False, attention="additive", input_feeding=True)
     batch = tiny_batch(policy, lengths=(3, 1, 5, 2))
-    inputs = learned(policy, batch, choosers(batch)[0])
+    inputs = roll_in_own(policy, batch, choosers(batch)[0])
     written = greedy(policy, batch.source).tokens
     start = torch.full_like(written[:, :1], policy.vocabulary.bos)
     expected = torch.cat([start, written[:, :-1]], 1)
@@ -156,14 +164,14 @@ def test_hard_weights_are_tokens(policy, batch, share):
     def relax(scores, rows, cells):
         return straight_through(soft_argmax(scores, 3.0))
 
-    inputs = mixed(policy, batch, own, choosers(batch)[0])
+    inputs = roll_in(policy, batch, own, choosers(batch)[0])
     expected = policy.force(batch.source, inputs).logits(batch.mask)
-    close(relaxed(policy, batch, own, relax), expected)
+    close(score_relaxed(policy, batch, own, relax), expected)
 
 
 def test_scores_come_in_the_order_of_targets(policy, batch):
     nobody = torch.zeros_like(batch.mask)
-    scores = relaxed(policy, batch, nobody, relaxers(batch)[0])
+    scores = score_relaxed(policy, batch, nobody, relaxers(batch)[0])
     trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
     close(scores, trace.logits(batch.mask))
 
@@ -174,12 +182,12 @@ def test_mixed_has_no_gradient_and_relaxed_has(policy, batch):
 
     def choose(scores, rows, cells):
         seen.append(scores.requires_grad)
-        return greedy_choice(scores)
+        return argmax_tokens(scores)
 
-    mixed(policy, batch, own, choose)
+    roll_in(policy, batch, own, choose)
     assert seen
     assert not any(seen)
-    assert relaxed(policy, batch, own, relaxers(batch)[0]).requires_grad
+    assert score_relaxed(policy, batch, own, relaxers(batch)[0]).requires_grad
 
 
 @pytest.mark.parametrize("turn", [0, 1])
@@ -190,8 +198,8 @@ def test_the_batch_changes_nothing(policy, batch, turn):
     singles = [single(batch, row) for row in range(5)]
     for layout in (batch, batch.select(order), padded(batch, 0), *singles):
         own = coins(layout, 0.6)
-        inputs = mixed(policy, layout, own, choosers(layout)[turn])
-        scores = relaxed(policy, layout, own, relaxers(layout)[2 * turn])
+        inputs = roll_in(policy, layout, own, choosers(layout)[turn])
+        scores = score_relaxed(policy, layout, own, relaxers(layout)[2 * turn])
         parts = scores.split(layout.lengths.tolist())
         rows = [inputs[i, :length].tolist() for i, length in enumerate(layout.lengths.tolist())]
         rolled.append(list(zip(rows, parts, strict=True)))
@@ -212,11 +220,11 @@ def test_a_row_of_not_a_number_is_alone_with_it():
     poisoned = Batch(batch.ids, Source(values, batch.source.mask), batch.target, batch.mask)
     others = torch.tensor([0, 2, 3, 4])
     for choose in choosers(batch):
-        clean = learned(policy, batch, choose)
-        assert torch.equal(learned(policy, poisoned, choose)[others], clean[others])
+        clean = roll_in_own(policy, batch, choose)
+        assert torch.equal(roll_in_own(policy, poisoned, choose)[others], clean[others])
     for relax in relaxers(batch):
-        parts = relaxed(policy, poisoned, batch.mask, relax).split(batch.lengths.tolist())
-        clean = relaxed(policy, batch, batch.mask, relax).split(batch.lengths.tolist())
+        parts = score_relaxed(policy, poisoned, batch.mask, relax).split(batch.lengths.tolist())
+        clean = score_relaxed(policy, batch, batch.mask, relax).split(batch.lengths.tolist())
         assert all(torch.equal(parts[row], clean[row]) for row in others)
 
 
@@ -229,6 +237,8 @@ def test_choices_see_single_precision():
         seen.append(scores.dtype)
         return scores.argmax(-1)
 
-    mixed(policy, batch, batch.mask, choose)
-    relaxed(policy, batch, batch.mask, lambda *given: choose(*given)[:, None] * 0 + given[0] * 0)
+    roll_in(policy, batch, batch.mask, choose)
+    score_relaxed(
+        policy, batch, batch.mask, lambda *given: choose(*given)[:, None] * 0 + given[0] * 0
+    )
     assert set(seen) == {torch.float32}

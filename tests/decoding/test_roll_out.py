@@ -10,7 +10,9 @@ import torch
 
 from freerun.batch import Batch
 from freerun.decoding import greedy
-from freerun.roll_out import Outputs, Trajectories, Trials, complete, roll_out
+from freerun.policy import Trace
+from freerun.roll_in import Trajectories
+from freerun.roll_out import RollOuts, Trials, complete, roll_out
 from tests.helpers import Chain, tiny_batch, tiny_policy
 
 A, B, C, END, BOS = range(5)
@@ -53,7 +55,7 @@ def run(policy, roll_in, trials, *, limit=6, most=ENDLESS, at_once=100, draw=Non
     source = policy.source(*range(count))
     trace = policy.force(source, roll_in.inputs(policy.vocabulary.bos))
     policy.steps.clear()
-    options = {"limit": limit, "most": most, "at_once": at_once, "draw": draw}
+    options = {"limit": limit, "max_new_tokens": most, "chunk_size": at_once, "sample": draw}
     return roll_out(policy, trace, roll_in, trials, **options)
 
 
@@ -84,13 +86,19 @@ def test_what_was_tried_is_written_to_its_end(at_once):
     assert max(policy.steps) <= at_once
 
 
-class Bounded:
+class Bounded(Trace):
     """A trace of which so many states fit into memory as have `room` tokens to read together."""
 
     def __init__(self, trace, room):
-        self.logits, self.fork, self.room, self.asked = trace.logits, trace.fork, room, []
+        self.trace, self.room, self.asked = trace, room, []
 
-    def most_rows(self, length):
+    def logits(self, cells):
+        return self.trace.logits(cells)
+
+    def fork(self, rows, cells):
+        return self.trace.fork(rows, cells)
+
+    def max_forks(self, length):
         self.asked.append(length)
         return self.room // length
 
@@ -110,9 +118,9 @@ def test_no_more_are_run_together_than_fit(room, at_once, chunks):
     roll_in, trials = trajectories([C, END], [B, END]), trials_of(*EVERY)
     policy = policy_of()
     trace = Bounded(policy.force(policy.source(0, 1), roll_in.inputs(BOS)), room)
-    limits = {"limit": torch.tensor([6, 6]), "most": torch.tensor([ENDLESS] * 2)}
+    limits = {"limit": torch.tensor([6, 6]), "max_new_tokens": torch.tensor([ENDLESS] * 2)}
     policy.steps.clear()
-    outputs = roll_out(policy, trace, roll_in, trials, **limits, at_once=at_once)
+    outputs = roll_out(policy, trace, roll_in, trials, **limits, chunk_size=at_once)
     assert whole(outputs) == WRITTEN
     assert trace.asked == [length for length, _ in chunks]
     assert max(policy.steps) == chunks[0][1]
@@ -241,7 +249,7 @@ def real_search(policy, batch, room=None):
     trace = trace if room is None else Bounded(trace, room)
     most = torch.full_like(batch.ids, ENDLESS)
     limit = batch.lengths + 2 if vocabulary.eos is not None else batch.lengths
-    return roll_out(policy, trace, roll_in, trials, limit=limit, most=most, at_once=7)
+    return roll_out(policy, trace, roll_in, trials, limit=limit, max_new_tokens=most, chunk_size=7)
 
 
 @pytest.mark.parametrize("settings", [{}, {"attention": "general", "input_feeding": True}], ids=str)
@@ -274,9 +282,9 @@ def test_modes_are_restored_and_there_is_no_gradient(eos):
     roll_in = Trajectories(batch.target, batch.mask, torch.zeros_like(batch.mask))
     trace = policy.force(batch.source, roll_in.inputs(policy.vocabulary.bos))
     first = Trials(*(torch.tensor([n]) for n in (2, 0, 0, 0)))
-    limits = {"limit": batch.lengths + 2, "most": batch.ids + 1}
+    limits = {"limit": batch.lengths + 2, "max_new_tokens": batch.ids + 1}
     with pytest.raises(KeyError):
-        roll_out(policy, trace, roll_in, first, **limits, draw=fail, at_once=1)
+        roll_out(policy, trace, roll_in, first, **limits, sample=fail, chunk_size=1)
     assert policy.training
     assert not policy.encoder.training
 
@@ -307,14 +315,14 @@ def test_the_first_of_equals_is_written():
 def outputs_of(*rows, going, width=4):
     tokens = torch.tensor([[*row, *[9] * (width - len(row))] for row in rows])
     lengths = torch.tensor([len(row) for row in rows])
-    return Outputs(tokens, lengths, torch.tensor(going), steps=11)
+    return RollOuts(tokens, lengths, torch.tensor(going), steps=11)
 
 
 def test_the_reference_policy_finishes_what_is_open():
     asked = []
 
     def reference(prefixes, lengths, rows):
-        asked.append((whole(Outputs(prefixes, lengths, lengths > 0)), rows.tolist()))
+        asked.append((whole(RollOuts(prefixes, lengths, lengths > 0)), rows.tolist()))
         return torch.tensor([[5, 6, 7], [5, 6, 7], [5, 6, 7]]), torch.tensor([3, 0, 1])
 
     outputs = outputs_of([1], [1, 2], [3, 3, 3], [4, 4], going=[True, False, True, True])

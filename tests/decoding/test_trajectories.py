@@ -9,7 +9,7 @@ import torch
 
 from freerun.batch import Source
 from freerun.decoding import greedy
-from freerun.roll_out import learned_trajectories, mixed_trajectories, reference_trajectories
+from freerun.roll_in import roll_in_learned, roll_in_mixed, roll_in_reference
 from tests.helpers import chain, single, tiny_batch, tiny_policy
 
 POLICIES = [
@@ -58,7 +58,7 @@ def check_shape(found, policy):
 
 
 def test_a_reference_roll_in_is_the_target(policy, batch):
-    found = reference_trajectories(batch)
+    found = roll_in_reference(batch)
     assert torch.equal(found.tokens, batch.target)
     assert torch.equal(found.mask, batch.mask)
     assert torch.equal(found.lengths, batch.lengths)
@@ -68,7 +68,7 @@ def test_a_reference_roll_in_is_the_target(policy, batch):
 
 
 def test_a_learned_roll_in_is_what_the_policy_writes(policy, batch, limit):
-    found = learned_trajectories(policy, batch, torch.ones(5, dtype=torch.bool), limit)
+    found = roll_in_learned(policy, batch, torch.ones(5, dtype=torch.bool), limit)
     assert rows_of(found) == [alone(policy, batch, limit, row) for row in range(5)]
     assert torch.equal(found.greedy, found.mask)
     check_shape(found, policy)
@@ -78,7 +78,7 @@ def test_a_learned_roll_in_is_as_long_as_its_sentence():
     """Its cells are not those of the longest; and where there is no eos, none is written."""
     policy = tiny_policy(4, eos=False)
     batch = tiny_batch(policy, lengths=(3, 1, 14, 2, 4))
-    found = learned_trajectories(policy, batch, torch.ones(5, dtype=torch.bool), batch.lengths)
+    found = roll_in_learned(policy, batch, torch.ones(5, dtype=torch.bool), batch.lengths)
     assert found.lengths.tolist() == [3, 1, 14, 2, 4]
     assert int(found.mask.sum()) == 24
     assert int(found.tokens[found.mask].max()) < policy.vocabulary.actions
@@ -86,7 +86,7 @@ def test_a_learned_roll_in_is_as_long_as_its_sentence():
 
 def test_a_roll_in_of_some_sentences_leaves_the_others_their_targets(policy, batch, limit):
     own = torch.tensor([False, True, False, True, True])
-    found = learned_trajectories(policy, batch, own, limit)
+    found = roll_in_learned(policy, batch, own, limit)
     for row, written in enumerate(rows_of(found)):
         target = single(batch, row).target[0].tolist()
         assert written == (alone(policy, batch, limit, row) if own[row] else target)
@@ -95,8 +95,8 @@ def test_a_roll_in_of_some_sentences_leaves_the_others_their_targets(policy, bat
 
 
 def test_nobody_rolls_in(policy, batch, limit):
-    found = learned_trajectories(policy, batch, torch.zeros(5, dtype=torch.bool), limit)
-    assert rows_of(found) == rows_of(reference_trajectories(batch))
+    found = roll_in_learned(policy, batch, torch.zeros(5, dtype=torch.bool), limit)
+    assert rows_of(found) == rows_of(roll_in_reference(batch))
     assert not found.greedy.any()
 
 
@@ -109,7 +109,7 @@ def test_a_sentence_that_never_ends_has_its_limit():
     batch = type(batch)(batch.ids, policy.source(0), batch.target, batch.mask)
     for limit in (1, 2, 9):
         own = torch.ones(1, dtype=torch.bool)
-        found = learned_trajectories(policy, batch, own, torch.tensor([limit]))
+        found = roll_in_learned(policy, batch, own, torch.tensor([limit]))
         assert rows_of(found) == [[0] * limit]
         assert found.greedy.all()
 
@@ -146,7 +146,7 @@ def test_a_mixed_roll_in_is_written_cell_by_cell(policy, batch, limit, share):
         asked.extend((prefix[:length], row) for prefix, length, row in pairs)
         return torch.tensor([teach(*pair) for pair in asked[-len(rows) :]])
 
-    found = mixed_trajectories(policy, batch, own, limit, reference)
+    found = roll_in_mixed(policy, batch, own, limit, reference)
     assert rows_of(found) == plain_mixed(policy, batch, own, limit, teach)
     check_shape(found, policy)
     for row, length in enumerate(found.lengths.tolist()):
@@ -159,7 +159,7 @@ def test_a_mixed_roll_in_is_written_cell_by_cell(policy, batch, limit, share):
 
 
 def test_inputs_are_bos_and_what_was_written_before(policy, batch, limit):
-    found = learned_trajectories(policy, batch, torch.ones(5, dtype=torch.bool), limit)
+    found = roll_in_learned(policy, batch, torch.ones(5, dtype=torch.bool), limit)
     inputs = found.inputs(policy.vocabulary.bos)
     assert bool((inputs[:, 0] == policy.vocabulary.bos).all())
     assert torch.equal(inputs[:, 1:], found.tokens[:, :-1])
@@ -175,8 +175,8 @@ def makers(policy, batch, limit):
         return torch.zeros_like(rows)
 
     return (
-        learned_trajectories(policy, batch, own[:, 0], limit),
-        mixed_trajectories(policy, batch, own, limit, reference),
+        roll_in_learned(policy, batch, own[:, 0], limit),
+        roll_in_mixed(policy, batch, own, limit, reference),
     )
 
 

@@ -127,8 +127,8 @@ def test_contrastive_search_is_that_of_rolling():
     [
         (
             Decoding(contrastive=0.6, top_k=3),
-            "contrastive search needs hidden states, and RecurrentPolicy tells none; Hugging Face "
-            "models do",
+            "contrastive search cannot withdraw tokens, and this vocabulary has a backspace: "
+            "decode greedily or sample",
         ),
         (
             Decoding(beam=3),

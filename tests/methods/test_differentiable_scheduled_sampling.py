@@ -13,7 +13,7 @@ import torch
 from freerun.losses import log_loss
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
 from freerun.randomness import gumbel
-from freerun.roll_in import relaxed
+from freerun.roll_in import score_relaxed
 from tests.helpers import chi_square, close, gradients, single, tiny_batch, tiny_policy
 from tests.methods.checks import expected_loss, gradcheck_loss, mean_loss
 from tests.methods.test_scheduled_sampling import POLICIES
@@ -135,7 +135,7 @@ def test_not_through_the_weights(policy, batch, kind, passes):
     def given(scores, rows, cells):
         return relax(scores, rows, cells).detach()
 
-    scores = relaxed(policy, batch, cut.own(batch, CLOCK), given, passes=passes)
+    scores = score_relaxed(policy, batch, cut.own(batch, CLOCK), given, passes=passes)
     expected = gradients(policy, log_loss(scores, batch.target[batch.mask]))
     close(gradients(policy, outcome.total), expected, 1e-9)
 
@@ -210,7 +210,7 @@ def test_the_gradient_flows_through_fed_tokens(policy, batch):
     def given(scores, rows, cells):
         return relax(scores, rows, cells).detach()
 
-    scores = relaxed(policy, batch, method.own(batch, CLOCK), given)
+    scores = score_relaxed(policy, batch, method.own(batch, CLOCK), given)
     stopped = gradients(policy, log_loss(scores, batch.target[batch.mask]))
     assert float((found["output.bias"] - stopped["output.bias"]).abs().max()) > 1e-3
 

@@ -8,12 +8,11 @@ Of the defects known of other code, here: gradient through the fed token
 import pytest
 import torch
 
-from freerun.decoding import greedy_choice, sampled_choice
+from freerun.decoding import argmax_tokens, sample_tokens
 from freerun.losses import log_loss
 from freerun.methods import MLE, Clock, Method, ScheduledSampling
 from freerun.randomness import uniform
-from freerun.roll_in import learned
-from tests.helpers import chi_square, close, gradients, single, tiny_batch, tiny_policy
+from tests.helpers import chi_square, close, gradients, roll_in_own, single, tiny_batch, tiny_policy
 from tests.methods.checks import expected_loss, gradcheck_loss, mean_loss
 from tests.twins import scores_after, twin_mixed
 
@@ -47,9 +46,9 @@ def test_the_loss_is_that_of_its_twin(policy, batch, share, feedback):
 
     def choose(scores, rows, cells):
         if feedback == "greedy":
-            return greedy_choice(scores)
+            return argmax_tokens(scores)
         names = (CLOCK.seed, "feedback", CLOCK.step, batch.ids[rows], cells)
-        return sampled_choice(scores.log_softmax(-1), *names)
+        return sample_tokens(scores.log_softmax(-1), *names)
 
     own = method.own(batch, CLOCK)
     expected = 0.0
@@ -89,7 +88,7 @@ def test_two_passes_read_what_is_written_after_the_reference(policy, batch, feed
     else:
         ids, cells = batch.ids.repeat_interleave(every.shape[1]), every.nonzero()[:, 1]
         names = CLOCK.seed, "feedback", CLOCK.step, ids, cells
-        written = sampled_choice(scores.log_softmax(-1), *names)
+        written = sample_tokens(scores.log_softmax(-1), *names)
     written = written.view(every.shape)
     inputs = reference.clone()
     inputs[:, 1:] = torch.where(own[:, 1:], written[:, :-1], inputs[:, 1:])
@@ -112,14 +111,14 @@ def test_with_reference_tokens_only_it_is_mle(policy, batch, feedback, passes):
 
 
 def test_with_own_tokens_only_it_is_a_learned_roll_in(policy, batch):
-    inputs = learned(policy, batch, lambda scores, rows, cells: greedy_choice(scores))
+    inputs = roll_in_own(policy, batch, lambda scores, rows, cells: argmax_tokens(scores))
     scores = policy.force(batch.source, inputs).logits(batch.mask)
     close(at(0.0).loss(policy, batch, CLOCK).total, log_loss(scores, batch.target[batch.mask]))
 
 
 def test_no_gradient_flows_through_fed_tokens(policy, batch):
     """The gradient is that of the loss on the inputs as they came out, taken as given."""
-    inputs = learned(policy, batch, lambda scores, rows, cells: greedy_choice(scores))
+    inputs = roll_in_own(policy, batch, lambda scores, rows, cells: argmax_tokens(scores))
     scores = policy.force(batch.source, inputs.clone()).logits(batch.mask)
     expected = gradients(policy, log_loss(scores, batch.target[batch.mask]))
     close(gradients(policy, at(0.0).loss(policy, batch, CLOCK).total), expected)

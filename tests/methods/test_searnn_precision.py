@@ -4,29 +4,21 @@ import pytest
 import torch
 
 from freerun.methods import SEARNN, Clock
-from tests.helpers import tiny_batch, tiny_policy
+from tests.helpers import Wrapped, tiny_batch, tiny_policy
 
 pytestmark = pytest.mark.kernels
 
 
-class Stepping:
+class Stepping(Wrapped):
     """A policy that only steps, and notes in which precision."""
 
     def __init__(self, policy, seen):
-        self.policy, self.seen, self.vocabulary = policy, seen, policy.vocabulary
+        super().__init__(policy)
+        self.seen = seen
 
     def note(self, name):
         low = torch.is_autocast_enabled("cpu")
         self.seen.add((name, torch.get_autocast_dtype("cpu") if low else None))
-
-    def limit(self, source):
-        return self.policy.limit(source)
-
-    def start(self, source):
-        return self.policy.start(source)
-
-    def embed(self, weights):
-        return self.policy.embed(weights)
 
     def step(self, state, inputs):
         self.note("step")

@@ -23,7 +23,6 @@ import pytest
 import torch
 
 from freerun.batch import Batch, Source
-from freerun.decoding import writer_of
 from freerun.policy import Policy, State, Trace
 
 
@@ -253,7 +252,7 @@ class PolicyContract:
             return scores.argmin(1)
 
         with torch.no_grad():
-            writer, state = writer_of(policy), trace.fork(origins, cells)
+            writer, state = policy.writer(), trace.fork(origins, cells)
             writer.begin(state, rows)
             state = state.select(rows)
             for step in range(4):
@@ -276,7 +275,7 @@ class PolicyContract:
         trace = policy.force(batch.source, inputs)
         rows, cells = torch.tensor([0, 2, 2]), torch.tensor([1, 0, 1])
         with torch.no_grad():
-            writer = writer_of(policy)
+            writer = policy.writer()
 
             def written(few, again):
                 state = trace.fork(rows, cells)

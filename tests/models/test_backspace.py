@@ -359,7 +359,7 @@ def test_prompts_in_the_tokens_of_targets():
         policies.append(CAUSAL.build(each))
     plain, policy = policies
     assert policy.vocabulary == codec.with_backspace().target
-    assert policy.most == codec.with_backspace().limit
+    assert policy.max_new_tokens == codec.with_backspace().limit
     after = batch_of(policy, codec)
     torch.testing.assert_close(after[:, :-1], batch_of(plain, codec))
     torch.testing.assert_close(after[:, -1], after[:, :-1].mean(1))
@@ -371,4 +371,4 @@ def test_a_policy_of_a_tokenizer_and_its_model():
     found = with_backspace(policy, codec)
     assert found is policy
     assert policy.vocabulary == codec.with_backspace().target
-    assert policy.scores(torch.zeros(1, 16)).shape == (1, SIZE + 1)
+    assert policy.project(torch.zeros(1, 16)).shape == (1, SIZE + 1)

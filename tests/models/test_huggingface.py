@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from freerun.batch import Source
-from freerun.decoding import writer_of
 from freerun.models import CausalPolicy, Seq2SeqPolicy
 from tests.helpers import close, gradients, single
 from tests.models.contract import PolicyContract
@@ -210,7 +209,7 @@ def test_long_rows_see_as_far_as_the_model(kind):
     everywhere = torch.ones_like(tokens, dtype=torch.bool)
     forced = policy.force(source, tokens).logits(everywhere)
     close(forced, expected.flatten(0, 1), tolerance)
-    writer, seen = writer_of(policy), []
+    writer, seen = policy.writer(), []
     writer.begin(policy.start(source), torch.tensor([2, 0, 1]))
     for cell in range(12):
         writer.write(tokens[[2, 0, 1], cell], lambda scores, rows: seen.append(scores) or rows)
@@ -224,7 +223,7 @@ def test_writers_drop_rows_as_steps_do(kind):
     source = text_source(policy, (4, 1, 3, 2, 5, 1, 1, 2))
     generator = torch.Generator().manual_seed(1)
     rows = torch.randperm(8, generator=generator)
-    writer, state = writer_of(policy), policy.start(source).select(rows)
+    writer, state = policy.writer(), policy.start(source).select(rows)
     writer.begin(policy.start(source), rows)
     tokens = torch.full_like(rows, policy.vocabulary.bos)
     for _ in range(9):

@@ -34,7 +34,7 @@ def test_trees_are_read_by_flex_attention():
         except ValueError as error:
             assert name == "flex_attention"
             pytest.skip(f"FlexAttention cannot be compiled here: {str(error)[:200]}")
-    assert all(policy.trees for policy in policies)
+    assert all(policy.reads_trees for policy in policies)
     source = Source(torch.tensor([[1, 2, 3], [4, 0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]]) > 0)
     tokens = torch.tensor([[WORDS.bos, 1, 2, 3], [WORDS.bos, 4, 5, 6]])
     parents = torch.tensor([[-1, 0, 0, 2], [-1, 0, 1, 1]])

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from freerun.batch import Source
-from freerun.decoding import beam_search, decode_by, greedy, sample
-from freerun.decoding.loop import LOOK
+from freerun.decoding import beam_search, decode_with, greedy, sample
+from freerun.decoding.loop import CHECK_EVERY
 from tests.helpers import close, gradients
 from tests.models.models import (
     ARCHITECTURES,
@@ -65,7 +65,7 @@ def test_the_limit_is_the_one_given(name):
 @torch.no_grad()
 def test_the_limit_is_what_is_left_of_the_positions(name, shared, look, monkeypatch):
     """A row may write to the last of them, and rows that do are no trouble for those that go on."""
-    monkeypatch.setitem(LOOK, "cpu", look)
+    monkeypatch.setitem(CHECK_EVERY, "cpu", look)
     policy = tiny_adapted(name, shared=shared, limit=2 * PLACES)
     lengths = (PLACES - 3, 1, PLACES - 8, 2, 3, PLACES - 4)
     source = text_source(policy, lengths)
@@ -79,7 +79,7 @@ def test_the_limit_is_what_is_left_of_the_positions(name, shared, look, monkeypa
         scores = scores.index_fill(1, torch.tensor([eos]), -torch.inf)
         return scores.argmax(-1), torch.zeros(len(scores))
 
-    rows = written(decode_by(policy, source, choose))
+    rows = written(decode_with(policy, source, choose))
     assert [len(tokens) for tokens in rows] == left
     for row, tokens in enumerate(rows):
         inputs = torch.tensor([[policy.vocabulary.bos, *tokens[:-1]]])

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from freerun.batch import Source
-from freerun.decoding import beam_search, greedy, greedy_choice, sample
+from freerun.decoding import argmax_tokens, beam_search, greedy, sample
 from freerun.models.recurrent import lstm
-from freerun.roll_in import learned, relaxed
-from tests.helpers import close, single, tiny_batch, tiny_policy
+from freerun.roll_in import score_relaxed
+from tests.helpers import close, roll_in_own, single, tiny_batch, tiny_policy
 from tests.models.contract import PolicyContract
 from tests.models.kinds import KINDS, LOOKS, name, policy_of
 from tests.models.plain import plain_scores
@@ -171,8 +171,8 @@ def test_mixed_precision_runs_everywhere(turn):
         tree = policy.force(batch.source, inputs, torch.full_like(inputs, -1))
         tree.logits(batch.mask)
         own = torch.ones_like(batch.mask)
-        rolled = relaxed(policy, batch, own, lambda scores, rows, cell: scores.softmax(-1))
-        learned(policy, batch, lambda scores, rows, cell: greedy_choice(scores))
+        rolled = score_relaxed(policy, batch, own, lambda scores, rows, cell: scores.softmax(-1))
+        roll_in_own(policy, batch, lambda scores, rows, cell: argmax_tokens(scores))
         greedy(policy, batch.source)
         sample(policy, batch.source, ids=batch.ids, seed=0, top_p=0.9)
         beam_search(policy, batch.source, size=2)

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from freerun.batch import Source
-from freerun.decoding import writer_of
-from freerun.decoding.writing import StepWriter
 from freerun.models.recurrent import projection
 from freerun.models.recurrent.attention import PAGE, Pages
 from freerun.models.recurrent.projection import Buffers
+from freerun.policy import StepWriter
 from freerun.vocabulary import Vocabulary
 from tests.helpers import close, tiny_batch, tiny_policy
 from tests.models.kinds import KINDS, name, policy_of
@@ -44,7 +43,7 @@ def test_many_rows_of_few_sentences(turn):
     rows = torch.randint(
         int(batch.mask.sum()), (5 * PAGE + 3,), generator=torch.Generator().manual_seed(1)
     )
-    found = written(writer_of(policy), policy, batch, rows)
+    found = written(policy.writer(), policy, batch, rows)
     assert torch.equal(found, written(StepWriter(policy), policy, batch, rows))
 
 
@@ -58,7 +57,7 @@ def test_large_vocabularies(kind, quick, monkeypatch):
     batch = tiny_batch(policy)
     for count in (7, 2100):
         rows = torch.arange(count) % int(batch.mask.sum())
-        writer = writer_of(policy)
+        writer = policy.writer()
         assert (writer.projection.shortlist is not None) == quick
         found = written(writer, policy, batch, rows, 3)
         assert (writer.table is not None) == (count > 1000)
@@ -70,7 +69,7 @@ def test_scores_are_shown_some_rows_at_a_time():
     policy = large()
     batch = tiny_batch(policy)
     rows = torch.arange(2100) % int(batch.mask.sum())
-    writer, state = writer_of(policy), policy.start(batch.source)
+    writer, state = policy.writer(), policy.start(batch.source)
     writer.begin(state, rows % 4)
     expected, _ = policy.step(state.select(rows % 4), torch.zeros_like(rows))
     seen = []
@@ -121,7 +120,7 @@ def test_autocast_chooses_the_precision_of_products(turn):
     seen = {}
     for low in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            writer = writer_of(policy)
+            writer = policy.writer()
             writer.begin(policy.start(source), rows)
             tokens, seen[low] = rows % 3, []
             for _ in range(3):
@@ -146,7 +145,7 @@ def test_a_large_vocabulary_in_lower_precision(monkeypatch):
     rows = torch.arange(70) % 4
     state, tokens = policy.start(batch.source), torch.zeros_like(rows)
     with torch.autocast("cpu", torch.bfloat16):
-        writer = writer_of(policy)
+        writer = policy.writer()
         writer.begin(state, rows)
         found = writer.write(tokens)
     assert writer.projection.shortlist is not None

@@ -435,7 +435,7 @@ def test_transformers_start_from_the_model_of_a_run_too(tmp_path, model):
     own = first.policy.state_dict()
     for name, value in found.policy.state_dict().items():
         torch.testing.assert_close(value, own[name], rtol=0, atol=1e-6)
-    assert found.policy.most == 10
+    assert found.policy.max_new_tokens == 10
     record = json.loads((tmp_path / "as it was" / "freerun.json").read_text())
     assert record["model"] == model.record()
     run(tmp_path / "dropping", model=replace(model, dropout=0.5), training=brief, **members)

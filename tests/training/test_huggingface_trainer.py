@@ -233,12 +233,15 @@ def test_merged_adapters_score_alike(tmp_path, base):
     inputs = batch.inputs(policy.vocabulary.bos)
     apart = policy.force(batch.source, inputs).logits(batch.mask).detach()
     plain = type(policy)(
-        policy.model.merge_and_unload(), policy.vocabulary, limit=policy.most, shared=False
+        policy.model.merge_and_unload(),
+        policy.vocabulary,
+        limit=policy.max_new_tokens,
+        shared=False,
     )
     merged = plain.force(batch.source, inputs).logits(batch.mask).detach()
     torch.testing.assert_close(merged, apart, rtol=0, atol=1e-5)
     fresh = tiny_model("gpt2")
-    base_policy = type(policy)(fresh, policy.vocabulary, limit=policy.most, shared=False)
+    base_policy = type(policy)(fresh, policy.vocabulary, limit=policy.max_new_tokens, shared=False)
     without = base_policy.force(batch.source, inputs).logits(batch.mask).detach()
     assert (without - merged).abs().max() > 1e-2
 

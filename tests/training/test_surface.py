@@ -100,10 +100,10 @@ def test_examples_of_ones_own(tmp_path):
     examples = TextExamples.from_rows(ROWS, codec)
     found = trainer(tmp_path, rows=examples, eval_dataset=ROWS[:3], processing_class=codec)
     assert found.processing_class is codec
-    assert found.objective.model.most == 9
+    assert found.objective.model.max_new_tokens == 9
     assert len(found.eval_dataset) == 3
     learnt = trainer(tmp_path, rows=examples, eval_dataset=None)
-    assert learnt.objective.model.most == 4
+    assert learnt.objective.model.max_new_tokens == 4
 
 
 def test_the_side_that_a_tokenizer_pads_is_no_matter(tmp_path):

@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainingArguments
 from freerun.errors import CheckpointError
 from freerun.evaluation import Decoding, evaluate, outputs, teacher_forced_loss
 from freerun.methods import MLE, Clock, Outcome
+from freerun.models.backspace import with_backspace
 from freerun.models.settings import RecurrentSettings
 from freerun.training import Trainer
 from tests.training.tiny_task import Strings, Tiny
@@ -186,8 +187,8 @@ def test_evaluation_runs_freely_and_names_what_does_not(tmp_path, decoding):
 
 
 def test_a_decoding_that_cannot_be_is_refused_before_training(tmp_path):
-    with pytest.raises(ValueError, match=r"^contrastive search needs hidden states, and Recurrent"):
-        trainer(tmp_path, model=policy(), decoding=Decoding(contrastive=0.5, top_k=2))
+    with pytest.raises(ValueError, match=r"^beam search cannot withdraw tokens, and this vocab"):
+        trainer(tmp_path, model=with_backspace(policy()), decoding=Decoding(beam=2))
 
 
 def test_evaluation_does_not_disturb_training(tmp_path):

@@ -1,34 +1,38 @@
 """Decoding for any policy: greedy, sampling, beam search, contrastive search, backtracking."""
 
-from freerun.decoding.backtracking import Planting, backtrack, forcing, planting
+from freerun.decoding.backtracking import NoisySampler, backtrack, force_actions
 from freerun.decoding.beam import beam_search
-from freerun.decoding.choices import (
-    by_blocks,
-    evaluation_mode,
-    greedy_choice,
-    sampled_choice,
+from freerun.decoding.contrastive import contrastive_search
+from freerun.decoding.decode import decode_with, greedy, sample
+from freerun.decoding.loop import Decoded, run_writer
+from freerun.decoding.sampling import (
+    Sampler,
+    apply_in_blocks,
+    argmax_tokens,
+    choose_greedily,
+    make_sampler,
+    promote_scores,
+    sample_tokens,
     truncated_log_probs,
 )
-from freerun.decoding.contrastive import contrastive_search
-from freerun.decoding.greedy import decode_by, greedy, sample
-from freerun.decoding.loop import Decoded
-from freerun.decoding.writing import writer_of
 
 __all__ = [
     "Decoded",
-    "Planting",
+    "NoisySampler",
+    "Sampler",
+    "apply_in_blocks",
+    "argmax_tokens",
     "backtrack",
     "beam_search",
-    "by_blocks",
+    "choose_greedily",
     "contrastive_search",
-    "decode_by",
-    "evaluation_mode",
-    "forcing",
+    "decode_with",
+    "force_actions",
     "greedy",
-    "greedy_choice",
-    "planting",
+    "make_sampler",
+    "promote_scores",
+    "run_writer",
     "sample",
-    "sampled_choice",
+    "sample_tokens",
     "truncated_log_probs",
-    "writer_of",
 ]

@@ -1,4 +1,4 @@
-"""Actions that are not the policy's own: given ones, and planted errors."""
+"""Decoding with backspaces, and samplers whose actions are not all the policy's own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from freerun.backspaces import any_token, remaining
 from freerun.batch import Source
-from freerun.decoding.choices import Choose, evaluation_mode
-from freerun.decoding.loop import Decoded, checked_limit, run
-from freerun.policy import Eraser, ErasingPolicy, Policy
+from freerun.decoding.loop import Decoded, Scorer, resolve_limit, run_scorer
+from freerun.decoding.sampling import Sampler
+from freerun.policy import Eraser, Policy, evaluation_mode
 from freerun.randomness import uniform
 from freerun.vocabulary import Vocabulary
 
@@ -21,42 +21,40 @@ from freerun.vocabulary import Vocabulary
 def backtrack(
     policy: Policy,
     source: Source,
-    choose: Choose,
+    choose: Sampler,
     limit: Int[Tensor, "n"] | None = None,
     *,
-    once: bool = False,
+    forbid_repeats: bool = False,
 ) -> Decoded:
-    """Write and withdraw by `choose(scores, rows, cell)`, to the end.
+    """Write and withdraw tokens with `choose(scores, rows, cell)` until every row has ended.
 
-    An action is a token, eos, or a backspace, which withdraws the last token; where there is none,
-    at the prompt, it does nothing. Scores are those after what remains; a cell is an action, and
-    limits count actions, so that text is never longer and rows always end (Cundy and Ermon 2024,
-    arXiv 2306.05426).
+    An action is a token, eos, or a backspace, which withdraws the last token; if there is none, it
+    does nothing. Scores depend on the tokens that remain (Cundy and Ermon 2024, arXiv 2306.05426).
+    A cell is an action here, and limits count actions, so that every row ends.
 
     Args:
         policy: the model; decodes in evaluation mode.
         source: what to decode from.
-        choose: from scores to actions and their log-probabilities.
-        limit: the most actions of each row; by default the policy's own limit.
-        once: whether what was withdrawn from a prefix is ruled out there, and a backspace where
-            there is nothing to withdraw: their scores are -inf. A prefix tells all that the policy
-            knows, so greedy decoding would else withdraw and write the same for ever. Once the last
-            token of a prefix is itself withdrawn, nothing is ruled out after it any more.
+        choose: the sampler.
+        limit: the maximum number of actions of each row; by default the policy's own limit.
+        forbid_repeats: whether a token that was withdrawn from a prefix may not be written there
+            again, nor a backspace if there is nothing to withdraw: their scores are -inf. As scores
+            depend on the prefix alone, greedy decoding would otherwise write and withdraw the same
+            token forever. When a prefix is left by a withdrawal, what was forbidden after it is
+            forgotten.
 
     Raises:
-        ValueError: where the vocabulary has no backspace or the policy cannot withdraw tokens, or a
+        ValueError: if the vocabulary has no backspace, the policy cannot withdraw tokens, or a
             limit is below 1.
     """
-    vocabulary, limit = policy.vocabulary, checked_limit(policy, source, limit)
+    vocabulary, limit = policy.vocabulary, resolve_limit(policy, source, limit)
     backspace = vocabulary.backspace
     if backspace is None:
         raise ValueError("the vocabulary has no backspace; see Vocabulary.with_backspace")
-    if not isinstance(policy, ErasingPolicy):
-        raise ValueError(f"{type(policy).__name__} cannot withdraw tokens: it has no eraser")
     with evaluation_mode(policy):
-        memory = Withdrawn(limit, backspace) if once else None
-        reader = _Reader(policy.eraser(source), backspace, memory)
-        done = run(reader, vocabulary, choose, limit)
+        withdrawn = WithdrawnTokens(limit, backspace) if forbid_repeats else None
+        scorer = _EraserScorer(policy.eraser(source), backspace, withdrawn)
+        done = run_scorer(scorer, vocabulary, choose, limit)
     actions, mask = done.taken
     tokens, mask = remaining(actions, mask, pad=vocabulary.pad, backspace=backspace)
     return replace(
@@ -64,47 +62,50 @@ def backtrack(
     )
 
 
-class _Reader:
-    """Lets rows withdraw where they wrote a backspace."""
+class _EraserScorer(Scorer):
+    """Scores of an eraser, in which rows withdraw a token when they write a backspace."""
 
-    def __init__(self, eraser: Eraser, backspace: int, memory: Withdrawn | None) -> None:
-        self.eraser, self.backspace, self.memory = eraser, backspace, memory
+    def __init__(self, eraser: Eraser, backspace: int, withdrawn: WithdrawnTokens | None) -> None:
+        self.eraser, self.backspace, self.withdrawn = eraser, backspace, withdrawn
         self.begun = False
 
-    def read(self, inputs: Int[Tensor, "n"]) -> Float[Tensor, "n a"]:
-        """Each row reads what it wrote last, or withdraws."""
+    def score(self, inputs: Int[Tensor, "n"]) -> Float[Tensor, "n a"]:
+        """Read or withdraw a token in each row, and return the scores of the next action."""
+        # The first input is bos, which may have the same id as the backspace.
         withdraw = (inputs == self.backspace) & self.begun
         scores = self.eraser.read(inputs, withdraw)
-        if self.memory is not None:
+        if self.withdrawn is not None:
             if self.begun:
-                self.memory.note(inputs, withdraw)
-            scores = self.memory.rule_out(scores)
+                self.withdrawn.update(inputs, withdraw)
+            scores = self.withdrawn.mask_scores(scores)
         self.begun = True
         return scores
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Let only `rows` go on."""
+        """Drop all rows but `rows`."""
         self.eraser.keep(rows)
-        if self.memory is not None:
-            self.memory.keep(rows)
+        if self.withdrawn is not None:
+            self.withdrawn.keep(rows)
 
 
-class Withdrawn:
-    """Which tokens rows have withdrawn from the prefixes that lead to where they stand.
+class WithdrawnTokens:
+    """The tokens that rows have withdrawn from the prefixes of what they have written.
 
-    Entry i of a row is a token, and the level of the prefix it was withdrawn from: the number of
-    its tokens; -1 where there is none.
+    Entry i of a row is a token, and the level of the prefix that it was withdrawn from, which is
+    the number of tokens before it; -1 if there is no entry.
     """
 
     def __init__(self, limit: Int[Tensor, "n"], backspace: int) -> None:
         self.backspace, self.level = backspace, torch.zeros_like(limit)
         self.typed = limit.new_zeros(len(limit), int(limit.max()))
         self.tokens, self.levels = torch.zeros_like(self.typed), torch.full_like(self.typed, -1)
-        self.noted, self.used = False, 0
+        self.updated, self.used = False, 0
 
-    def note(self, inputs: Int[Tensor, "n"], withdraw: Bool[Tensor, "n"]) -> None:
-        """Each row typed its token, or withdrew its last one."""
-        here, self.noted = self.level[:, None], True
+    def update(self, inputs: Int[Tensor, "n"], withdraw: Bool[Tensor, "n"]) -> None:
+        """Note that each row wrote its token, or withdrew its last one."""
+        here, self.updated = self.level[:, None], True
+        # On the CPU, columns are used from the first withdrawal on; elsewhere from the first call
+        # on, as to look would wait for the device.
         if self.used or inputs.device.type != "cpu" or bool(withdraw.any()):
             back = withdraw & (self.level > 0)
             self.levels.masked_fill_((self.levels == here) & back[:, None], -1)
@@ -112,39 +113,42 @@ class Withdrawn:
             self.tokens[:, self.used] = self.typed.gather(1, below)[:, 0]
             self.levels[:, self.used] = (self.level - 1).where(back, -1)
             self.used += 1
-        self.typed.scatter_(1, here, inputs[:, None])  # a backspace is overwritten, or never read
+        self.typed.scatter_(1, here, inputs[:, None])  # of a backspace: never read
         self.level = torch.where(withdraw, (self.level - 1).clamp(min=0), self.level + 1)
 
-    def rule_out(self, scores: Float[Tensor, "n a"]) -> Float[Tensor, "n a"]:
-        """Scores with -inf where a row may not go."""
-        if self.noted and not self.used:  # nothing was withdrawn, and something can be
+    def mask_scores(self, scores: Float[Tensor, "n a"]) -> Float[Tensor, "n a"]:
+        """Return scores that are -inf for forbidden actions."""
+        if self.updated and not self.used:  # nothing was withdrawn yet, and no row is empty
             return scores
         rows, actions = scores.shape
         gone = self.levels[:, : self.used] == self.level[:, None]
-        tokens = self.tokens[:, : self.used].where(gone, actions)  # a column too many, for none
-        ruled = torch.zeros(rows, actions + 1, dtype=torch.bool, device=scores.device)
-        ruled = ruled.scatter_(1, tokens, True)[:, :actions]
-        ruled[:, self.backspace] = self.level == 0
-        return scores.masked_fill(ruled, -torch.inf)
+        # Entries of other levels set a column of their own, which is cut off.
+        tokens = self.tokens[:, : self.used].where(gone, actions)
+        forbidden = torch.zeros(rows, actions + 1, dtype=torch.bool, device=scores.device)
+        forbidden = forbidden.scatter_(1, tokens, True)[:, :actions]
+        forbidden[:, self.backspace] = self.level == 0
+        return scores.masked_fill(forbidden, -torch.inf)
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Let only `rows` go on, in this order."""
+        """Drop all rows but `rows`, which go on in this order."""
         self.level, self.typed = self.level[rows], self.typed[rows]
         self.tokens, self.levels = self.tokens[rows], self.levels[rows]
 
 
-def forcing(choose: Choose, tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"]) -> Choose:
-    """The first actions of every row are given, the others are those of `choose`.
+def force_actions(
+    choose: Sampler, tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"]
+) -> Sampler:
+    """Return a sampler that takes the first actions of every row as given, then those of `choose`.
 
-    What is given counts nothing in log-probabilities.
+    The log-probability of a given action counts as 0.
 
     Args:
-        choose: from scores to actions and their log-probabilities.
-        tokens: the actions that are given, which may be backspaces.
-        lengths: how many are given to each row.
+        choose: the sampler of the other actions.
+        tokens: the given actions, which may be backspaces.
+        lengths: the number of given actions of each row.
 
     Raises:
-        ValueError: where a length is larger than the columns of `tokens`, or below 0.
+        ValueError: if a length is below 0 or above the number of columns of `tokens`.
     """
     if len(lengths):
         row = int(((lengths < 0) | (lengths > tokens.shape[1])).byte().argmax())
@@ -157,43 +161,35 @@ def forcing(choose: Choose, tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"
     def forced(
         scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        chosen, gained = choose(scores, rows, cell)
+        chosen, log_probs = choose(scores, rows, cell)
         if cell >= tokens.shape[1]:
-            return chosen, gained
+            return chosen, log_probs
         given = cell < lengths[rows]
-        return tokens[rows, cell].where(given, chosen), gained.masked_fill(given, 0.0)
+        return tokens[rows, cell].where(given, chosen), log_probs.masked_fill(given, 0.0)
 
     return forced
 
 
-def planting(
-    choose: Choose, vocabulary: Vocabulary, *, rate: float, ids: Int[Tensor, "n"], seed: int
-) -> Planting:
-    """Actions of `choose`, of which some are replaced by wrong tokens.
+class NoisySampler:
+    """A sampler, some actions of which are replaced by wrong tokens.
+
+    A wrong token is drawn uniformly from all actions but the one that it replaces, eos, backspace,
+    unknown, bos and pad. Its log-probability counts as 0.
 
     Args:
-        choose: from scores to actions and their log-probabilities.
-        vocabulary: that of the policy.
+        choose: the sampler.
+        vocabulary: the vocabulary of the policy.
         rate: the probability that an action is replaced, in [0, 1].
-        ids: names each row: equal ids of one seed meet the same errors.
-        seed: names the draw.
+        ids: name the rows: with the same seed and id, a row meets the same errors in any batch.
+        seed: the seed of the draws.
 
     Raises:
-        ValueError: where the rate is out of range, or there is nothing to write wrongly.
-    """
-    return Planting(choose, vocabulary, rate=rate, ids=ids, seed=seed)
-
-
-class Planting:
-    """A choice that goes wrong at times (see `planting`).
-
-    A wrong token is drawn uniformly from all actions but the one that it replaces, eos, the
-    backspace, `unknown`, bos and pad. It counts nothing in log-probabilities.
+        ValueError: if the rate is out of range, or there are fewer than two tokens to choose from.
     """
 
     def __init__(
         self,
-        choose: Choose,
+        choose: Sampler,
         vocabulary: Vocabulary,
         *,
         rate: float,
@@ -214,19 +210,21 @@ class Planting:
     def __call__(
         self, scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        """The actions of some rows, and their log-probabilities."""
-        chosen, gained = self.choose(scores, rows, cell)
+        """Return the actions of some rows and their log-probabilities."""
+        chosen, log_probs = self.choose(scores, rows, cell)
         ids = self.ids[rows]
         draw = uniform(self.seed, "wrong token", ids, cell, dtype=torch.float64)
         wrong = self.wrong.choose(chosen, draw)
-        planted = self._coins(ids, torch.full_like(ids, cell))
-        return wrong.where(planted, chosen), gained.masked_fill(planted, 0.0)
+        replaced = self._toss_coins(ids, torch.full_like(ids, cell))
+        return wrong.where(replaced, chosen), log_probs.masked_fill(replaced, 0.0)
 
-    def planted(self, decoded: Decoded) -> Bool[Tensor, "n u"]:
-        """Which actions of what was written with this choice are planted errors."""
+    def find_errors(self, decoded: Decoded) -> Bool[Tensor, "n u"]:
+        """Return which actions of what was decoded with this sampler are wrong tokens."""
         actions, mask = decoded.taken
         cells = torch.arange(actions.shape[1], device=actions.device)
-        return mask & self._coins(self.ids[:, None], cells)
+        return mask & self._toss_coins(self.ids[:, None], cells)
 
-    def _coins(self, ids: Int[Tensor, "..."], cells: Int[Tensor, "..."]) -> Bool[Tensor, "..."]:
+    def _toss_coins(
+        self, ids: Int[Tensor, "..."], cells: Int[Tensor, "..."]
+    ) -> Bool[Tensor, "..."]:
         return uniform(self.seed, "plant", ids, cells, dtype=torch.float64) < self.rate

@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from freerun.batch import Source
-from freerun.decoding.choices import evaluation_mode
-from freerun.decoding.loop import Decoded, checked_limit
-from freerun.policy import Policy
+from freerun.decoding.loop import Decoded, resolve_limit
+from freerun.policy import Policy, evaluation_mode
 
 
 @torch.no_grad()
@@ -24,22 +23,22 @@ def beam_search(
     length_penalty: float = 1.0,
     limit: Int[Tensor, "n"] | None = None,
 ) -> Decoded:
-    """The best sequence found with `size` hypotheses kept for each row.
+    """Return the best sequence that beam search finds with `size` hypotheses per row.
 
-    A hypothesis y scores log p(y) / |y|^penalty, |y| with eos. Those that write eos among the
-    `size` best continuations of a cell compete for the result; the `size` best that go on stay
-    live. A row stops when `size` hypotheses have ended, when no live one can still overtake the
-    best of them, or at its limit; only a row without any ended hypothesis gives an unfinished one.
+    A hypothesis y scores log p(y) / |y|^length_penalty, where |y| counts eos. Hypotheses that write
+    eos among the `size` best continuations of a cell compete for the result; the `size` best of the
+    others stay live. A row stops when `size` hypotheses have ended, when no live one can overtake
+    the best of those, or at its limit. An unfinished hypothesis is returned only if none has ended.
 
     Args:
         policy: the model; decodes in evaluation mode.
         source: what to decode from.
-        size: hypotheses kept for each row; 1 is greedy decoding.
+        size: the number of live hypotheses per row; 1 is greedy decoding.
         length_penalty: 0 compares log-probabilities, 1 their means per token.
-        limit: the most tokens of each row; by default the policy's own limit.
+        limit: the maximum number of tokens of each row; by default the policy's own limit.
 
     Raises:
-        ValueError: where `size` or a limit is below 1, the penalty below 0, or the vocabulary has a
+        ValueError: if `size` or a limit is below 1, the penalty is below 0, or the vocabulary has a
             backspace.
     """
     if size < 1:
@@ -51,7 +50,7 @@ def beam_search(
             "beam search cannot withdraw tokens, and this vocabulary has a backspace: "
             "decode greedily or sample"
         )
-    limit = checked_limit(policy, source, limit)
+    limit = resolve_limit(policy, source, limit)
     with evaluation_mode(policy):
         return _Beam(policy, source, size, length_penalty, limit).run()
 
@@ -75,7 +74,7 @@ class _Beam:
             (count, size, longest), policy.vocabulary.pad, dtype=torch.long, device=device
         )
         self.inputs = torch.full((count * size,), policy.vocabulary.bos, device=device)
-        # One beam is live at first: equal ones would only copy each other.
+        # Only one beam is live at first, as all of a row are equal then.
         self.live = torch.full((count, size), -torch.inf, device=device)
         self.live[:, 0] = 0.0
         self.best = torch.full((count,), -torch.inf, device=device)
@@ -86,7 +85,7 @@ class _Beam:
         self.count = torch.zeros_like(limit)
 
     def run(self) -> Decoded:
-        """Search all rows to their ends."""
+        """Search until every row has stopped."""
         for cell in range(int(self.limit.max())):
             self._extend(cell)
             if len(self.rows) == 0:
@@ -97,12 +96,12 @@ class _Beam:
         )
 
     def _extend(self, cell: int) -> None:
-        """Write one more token on every hypothesis."""
+        """Extend every hypothesis by one token."""
         scores, self.state = self.policy.step(self.state, self.inputs)
         actions = scores.shape[-1]
         log_probs = scores.float().log_softmax(-1).view(len(self.rows), self.size, actions)
         total = (self.live[..., None] + log_probs).flatten(1)
-        # Twice the size, as up to `size` of them may end.
+        # Twice as many as there are beams: up to `size` of them may write eos.
         values, chosen = total.topk(min(2 * self.size, total.shape[1]), -1)
         if len(values[0]) < self.size:
             missing = (0, self.size - values.shape[1])
@@ -113,7 +112,7 @@ class _Beam:
         if eos is not None:
             closing = token == eos
             best = closing[:, : self.size]
-            self._offer(values[:, : self.size].masked_fill(~best, -torch.inf), beam, cell, eos)
+            self._compete(values[:, : self.size].masked_fill(~best, -torch.inf), beam, cell, eos)
             self.count[self.rows] += (best & values[:, : self.size].isfinite()).sum(1)
             values = values.masked_fill(closing, -torch.inf)
         self.live, kept = values.topk(self.size, -1)
@@ -123,14 +122,14 @@ class _Beam:
         self.written[:, :, cell] = token
         self.inputs = token.flatten()
         self.state = self.state.select((index * self.size + beam).flatten())
-        self._leave(cell)
+        self._drop_rows(cell)
 
-    def _offer(
+    def _compete(
         self, log_prob: Float[Tensor, "r k"], beam: Int[Tensor, "r m"], cell: int, token: int | None
     ) -> None:
-        """Let hypotheses that end at `cell` compete for the result, those that write `token`.
+        """Let hypotheses that end at `cell` by writing `token` compete for the result.
 
-        With no token, they stand at the limit with all they have written.
+        Without a token, they compete as they are, if they have reached the limit of their row.
         """
         value, candidate = (log_prob / (cell + 1) ** self.penalty).max(1)
         better = value > self.best[self.rows]
@@ -148,12 +147,12 @@ class _Beam:
         self.best_length[rows] = cell + 1
         self.ended[rows] = token is not None or self.policy.vocabulary.eos is None
 
-    def _leave(self, cell: int) -> None:
-        """Rows end at their limit, with enough hypotheses, or when nothing live can win."""
+    def _drop_rows(self, cell: int) -> None:
+        """Drop rows at their limit, with enough hypotheses, or whose live ones cannot win."""
         beams = torch.arange(self.size, device=self.live.device)
-        self._offer(self.live, beams.expand_as(self.live), cell, None)
+        self._compete(self.live, beams.expand_as(self.live), cell, None)
         limit = self.limit[self.rows]
-        # Log-probabilities only fall, and the largest divisor helps them most.
+        # An upper bound: log-probabilities only fall, and the largest divisor helps them most.
         bound = self.live.amax(1) / limit**self.penalty
         going = (limit > cell + 1) & (bound > self.best[self.rows])
         going &= self.count[self.rows] < self.size

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast, runtime_checkable
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from freerun.batch import Source
-from freerun.decoding.choices import evaluation_mode, precise
-from freerun.decoding.loop import Decoded, checked_limit, run
-from freerun.policy import Policy, State
-
-
-@runtime_checkable
-class TellingPolicy(Policy, Protocol):
-    """A policy that tells the hidden states from which its scores are made.
-
-    Its traces have them, too: `hidden` [b, s, h] of every slot, of which those of a row's prompt
-    and inputs come first, `before` [b] slots before cell 0.
-    """
-
-    def advance(self, state: State, inputs: Int[Tensor, "n"]) -> tuple[Float[Tensor, "n h"], State]:
-        """As `step`, without projecting to scores."""
-        ...
-
-    def scores(self, hidden: Float[Tensor, "n h"]) -> Float[Tensor, "n a"]:
-        """The scores of the actions."""
-        ...
-
-
-class _HiddenTrace(Protocol):
-    """The trace of a policy that tells its hidden states."""
-
-    hidden: Float[Tensor, "b s h"]
-    before: Int[Tensor, "b"]
+from freerun.decoding.loop import Decoded, Scorer, resolve_limit, run_scorer
+from freerun.decoding.sampling import promote_scores
+from freerun.policy import Policy, evaluation_mode
 
 
 @torch.no_grad()
@@ -48,54 +22,54 @@ def contrastive_search(
     penalty: float,
     limit: Int[Tensor, "n"] | None = None,
 ) -> Decoded:
-    """Of the likeliest tokens, one that does not say again what stands.
+    """Write likely tokens whose hidden states differ from those before them.
 
     Su et al. 2022, arXiv 2202.06417, equation 5: among the `top_k` likeliest tokens v, the one with
-    the largest (1 - penalty)·p(v) - penalty·max_j cos(h_v, h_j). h_v is the last hidden state once
-    v is read; j runs over all that was read before, the prompt of a causal model included. Every
-    candidate is read, so a cell costs `top_k` steps. A token that would stand beyond the model's
-    positions cannot be compared: there, at the end of the longest rows, the likeliest is taken.
+    the largest (1 - penalty)·p(v) - penalty·max_j cos(h_v, h_j), where h_v is the hidden state
+    after reading v, and j runs over all that was read before, the prompt of a causal model
+    included. Every candidate is read, so a cell costs `top_k` steps. Candidates that would lie
+    beyond the model's positions have no hidden state; there, the likeliest is taken.
 
     Args:
         policy: the model; decodes in evaluation mode.
         source: what to decode from.
         top_k: the number of candidates; 1 is greedy decoding.
-        penalty: the weight of the comparison, in [0, 1]; 0 is greedy decoding.
-        limit: the most tokens of each row; by default the policy's own limit.
+        penalty: the weight of the similarity, in [0, 1]; 0 is greedy decoding.
+        limit: the maximum number of tokens of each row; by default the policy's own limit.
 
     Returns:
-        What was written, with log-probabilities under the policy.
+        The tokens, with log-probabilities under the policy.
 
     Raises:
-        ValueError: where a setting is out of range, the policy tells no hidden states, or its
-            vocabulary has a backspace.
+        ValueError: if a setting is out of range, the policy has no hidden states (see
+            `Policy.advance`), or its vocabulary has a backspace.
     """
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}; it must be at least 1")
     if not 0 <= penalty <= 1:
         raise ValueError(f"penalty is {penalty}; it must lie in [0, 1]")
-    if not isinstance(policy, TellingPolicy):
-        raise ValueError(
-            f"contrastive search needs hidden states, and {type(policy).__name__} tells none; "
-            "Hugging Face models do"
-        )
     if policy.vocabulary.backspace is not None:
         raise ValueError(
             "contrastive search cannot withdraw tokens, and this vocabulary has a backspace: "
             "decode greedily or sample"
         )
-    limit = checked_limit(policy, source, limit)
+    limit = resolve_limit(policy, source, limit)
     with evaluation_mode(policy):
-        search = _Search(policy, source, min(top_k, policy.vocabulary.actions), penalty, limit)
-        return run(search, policy.vocabulary, search.choose, limit)
+        scorer = _ContrastiveScorer(
+            policy, source, min(top_k, policy.vocabulary.actions), penalty, limit
+        )
+        return run_scorer(scorer, policy.vocabulary, scorer.choose, limit)
 
 
-class _Search:
-    """Rows that read every candidate before they choose one."""
+class _ContrastiveScorer(Scorer):
+    """Rows that read all candidates of a cell before one of them is chosen.
+
+    `state` holds `top_k` rows for each row, one per candidate; `offset` is the first of them.
+    """
 
     def __init__(
         self,
-        policy: TellingPolicy,
+        policy: Policy,
         source: Source,
         top_k: int,
         penalty: float,
@@ -105,49 +79,57 @@ class _Search:
         rows = torch.arange(len(limit), device=limit.device)
         first = torch.full_like(rows, policy.vocabulary.bos)[:, None]
         trace = policy.force(source, first)
-        self.scores = trace.logits(torch.ones_like(first, dtype=torch.bool))
+        hidden = trace.hidden(torch.ones_like(first, dtype=torch.bool))
+        self.scores = policy.project(hidden)
         self.state = trace.fork(rows, torch.zeros_like(rows))
-        # Directions of hidden states: of the prompts, and room for what is written.
-        told = cast("_HiddenTrace", trace)
-        self.used = told.hidden.shape[1]
-        read = F.normalize(precise(told.hidden.flatten(0, 1)), dim=-1).unflatten(0, (len(rows), -1))
-        self.past = F.pad(read, (0, 0, 0, int(limit.max())))
-        slots = torch.arange(self.past.shape[1], device=limit.device)
-        self.seen = slots <= told.before[:, None]
-        self.offset, self.tried = rows * top_k, rows.new_zeros(len(rows), 0)
-        self.hidden = self.directions = told.hidden.new_zeros(0)
+        read, seen = hidden[:, None], torch.ones_like(first, dtype=torch.bool)
+        prompt = trace.prompt_hidden()
+        if prompt is not None:
+            read, seen = torch.cat([prompt[0], read], 1), torch.cat([prompt[1], seen], 1)
+        # The directions of all that was read, with room for what will be written.
+        self.used, room = read.shape[1], int(limit.max())
+        read = F.normalize(promote_scores(read.flatten(0, 1)), dim=-1)
+        self.past = F.pad(read.unflatten(0, (len(rows), -1)), (0, 0, 0, room))
+        self.seen = F.pad(seen, (0, room))
+        self.offset, self.candidates = rows * top_k, rows.new_zeros(len(rows), 0)
+        self.hidden = self.directions = hidden.new_zeros(0)
 
-    def read(self, inputs: Int[Tensor, "n"]) -> Float[Tensor, "n a"]:
-        """Each row goes on with its candidate: what every next token is worth, -inf of most."""
-        if self.tried.shape[1]:
-            chosen = (self.tried == inputs[:, None]).byte().argmax(1)
+    def score(self, inputs: Int[Tensor, "n"]) -> Float[Tensor, "n a"]:
+        """Go on with the candidates that were chosen; return what each next token is worth.
+
+        All but the candidates are worth -inf.
+        """
+        if self.candidates.shape[1]:
+            chosen = (self.candidates == inputs[:, None]).byte().argmax(1)
             kept = self.offset + chosen
-            self.state, self.scores = self.state.select(kept), self.policy.scores(self.hidden[kept])
+            self.state = self.state.select(kept)
+            self.scores = self.policy.project(self.hidden[kept])
             self.past[:, self.used] = self.directions[kept]
             self.seen[:, self.used] = True
             self.used += 1
-        self.log_probs = precise(self.scores).log_softmax(-1)
-        values, self.tried = self.log_probs.exp().topk(self.top_k, -1)
+        self.log_probs = promote_scores(self.scores).log_softmax(-1)
+        values, self.candidates = self.log_probs.exp().topk(self.top_k, -1)
         rows = torch.arange(len(values), device=values.device)
         self.offset = rows * self.top_k
-        several = self.state.select(rows.repeat_interleave(self.top_k))
-        self.hidden, self.state = self.policy.advance(several, self.tried.flatten())
-        self.directions = F.normalize(precise(self.hidden), dim=-1)
-        of_rows = self.directions.unflatten(0, (len(rows), -1))
-        alike = self.past[:, : self.used] @ of_rows.transpose(1, 2)
-        alike = alike.masked_fill(~self.seen[:, : self.used, None], -torch.inf).amax(1)
-        worth = (1 - self.penalty) * values - self.penalty * alike
+        repeated = self.state.select(rows.repeat_interleave(self.top_k))
+        self.hidden, self.state = self.policy.advance(repeated, self.candidates.flatten())
+        self.directions = F.normalize(promote_scores(self.hidden), dim=-1)
+        directions = self.directions.unflatten(0, (len(rows), -1))
+        similarity = self.past[:, : self.used] @ directions.transpose(1, 2)
+        similarity = similarity.masked_fill(~self.seen[:, : self.used, None], -torch.inf).amax(1)
+        worth = (1 - self.penalty) * values - self.penalty * similarity
         worth = worth.where(worth.isfinite(), values)
-        return torch.full_like(self.log_probs, -torch.inf).scatter(1, self.tried, worth)
+        return torch.full_like(self.log_probs, -torch.inf).scatter(1, self.candidates, worth)
 
     def choose(
         self, worth: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        """The tokens that are worth most, and their log-probabilities under the policy."""
+        """Choose the tokens that are worth most; log-probabilities are those of the policy."""
         tokens = worth.argmax(-1)
         return tokens, self.log_probs.gather(-1, tokens[:, None])[:, 0]
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Let only `rows` go on, in this order."""
-        self.offset, self.tried = self.offset[rows], self.tried[rows]
+        """Drop all rows but `rows`, which go on in this order."""
+        # `state` and `hidden` stay whole: `offset` says where the candidates of a row are.
+        self.offset, self.candidates = self.offset[rows], self.candidates[rows]
         self.past, self.seen = self.past[rows], self.seen[rows]

@@ -1,22 +1,25 @@
-"""What was written, and the loop that writes it."""
+"""The decoding loops, and what they return."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.batch import Source
-from freerun.decoding.choices import Choose, precise
-from freerun.policy import Policy
+from freerun.decoding.sampling import Sampler, promote_scores
+from freerun.policy import Policy, TokenChoice, Writer
 from freerun.vocabulary import Vocabulary
 
-LOOK = {"cpu": 1}
-"""After how many cells it is looked which rows have ended; elsewhere, where to look is to wait for
-the device, after 8."""
+# After how many cells the loop checks which rows have ended. Every check waits for the device, so
+# that elsewhere than on the CPU it costs more than a few steps of ended rows.
+CHECK_EVERY = {"cpu": 1}
+CHECK_EVERY_DEFAULT = 8
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,16 @@ class Decoded:
     """What was written.
 
     Attributes:
-        tokens: the tokens of every row, eos included; `pad` after the end. Where tokens may be
-            withdrawn, those that remain.
-        lengths: how many tokens each row has, eos included.
+        tokens: the tokens of every row, eos included; `pad` after the end. With a backspace in the
+            vocabulary, the tokens that remain.
+        lengths: the number of tokens of each row, eos included.
         ended: whether a row ended by itself: by eos or, without one, at its exact length.
-        log_probs: the log-probability of each row under the distribution it was drawn from: of all
-            its actions.
-        scores: the scores at every cell, zero after the end; only where asked for.
-        actions: all that each row did, tokens, backspaces and eos; `pad` after the end. None where
+        log_probs: the log-probability of each row under the distribution that it was chosen from:
+            the sum over all its actions.
+        scores: the scores at every cell, zero after the end; None unless they were kept.
+        actions: all actions of each row, tokens, backspaces and eos; `pad` after the end. None if
             the vocabulary has no backspace.
-        action_lengths: how many actions each row took; None where the vocabulary has no backspace.
+        action_lengths: the number of actions of each row; None if the vocabulary has no backspace.
     """
 
     tokens: Int[Tensor, "n t"]
@@ -46,26 +49,29 @@ class Decoded:
 
     @property
     def taken(self) -> tuple[Int[Tensor, "n u"], Bool[Tensor, "n u"]]:
-        """All that each row did, and where it lies: actions, or tokens where there are none."""
+        """The actions of each row (its tokens, without a backspace), and a mask of the same shape.
+
+        The mask is true on actions.
+        """
         taken, lengths = self.actions, self.action_lengths
         if taken is None or lengths is None:
             taken, lengths = self.tokens, self.lengths
         return taken, torch.arange(taken.shape[1], device=taken.device) < lengths[:, None]
 
     def lists(self, eos: int | None) -> list[list[int]]:
-        """The tokens of every row, without its closing eos."""
+        """Return the tokens of every row, without its closing eos."""
         rows = zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)
         written = [tokens[:length] for tokens, length in rows]
         return [row[:-1] if eos is not None and row[-1:] == [eos] else row for row in written]
 
 
-def checked_limit(
+def resolve_limit(
     policy: Policy, source: Source, limit: Int[Tensor, "n"] | None
 ) -> Int[Tensor, "n"]:
-    """The most tokens of each row: `limit`, or the policy's own.
+    """Return the maximum number of actions of each row: `limit`, or else the policy's own.
 
     Raises:
-        ValueError: where a limit is below 1.
+        ValueError: if a limit is below 1.
     """
     limit = policy.limit(source) if limit is None else limit
     row = int(limit.argmin())
@@ -74,31 +80,30 @@ def checked_limit(
     return limit
 
 
-@runtime_checkable
-class Reader(Protocol):
-    """What the loop needs of rows that write."""
+class Scorer(ABC):
+    """Rows that read what was chosen for them, and score what comes next."""
 
-    def read(self, inputs: Int[Tensor, "n"]) -> Float[Tensor, "n a"]:
-        """Each row reads what it wrote last, bos at first: the scores of what comes next."""
-        ...
+    @abstractmethod
+    def score(self, inputs: Int[Tensor, "n"]) -> Float[Tensor, "n a"]:
+        """Read the last action of each row, bos at first, and return the scores of the next."""
 
+    @abstractmethod
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Let only `rows` go on, in this order."""
-        ...
+        """Drop all rows but `rows`, which go on in this order."""
 
 
-def run(
-    reader: Reader,
+def run_scorer(
+    scorer: Scorer,
     vocabulary: Vocabulary,
-    choose: Choose,
+    choose: Sampler,
     limit: Int[Tensor, "n"],
     *,
     keep_scores: bool = False,
 ) -> Decoded:
-    """Write by `choose` until every row has ended or reached its limit.
+    """Decode with `choose` until every row has ended or reached its limit.
 
-    Ended rows stay in the batch, unheard, until they are a quarter of it: to pick rows costs as
-    much as a step.
+    Ended rows stay in the batch, and what they write is ignored, until they make up a quarter of
+    it: selecting rows costs about as much as a step.
     """
     count, longest, device = len(limit), int(limit.max()), limit.device
     tokens = torch.full((count, longest), vocabulary.pad, device=device)
@@ -106,30 +111,30 @@ def run(
     kept: list[Tensor] = []
     rows = torch.arange(count, device=device)
     inputs = torch.full_like(rows, vocabulary.bos)
-    gained = torch.zeros(count, device=device)
-    live, room = torch.ones_like(rows, dtype=torch.bool), limit
+    total = torch.zeros(count, device=device)
+    live, left = torch.ones_like(rows, dtype=torch.bool), limit
     for cell in range(longest):
-        scores = precise(reader.read(inputs))
-        inputs, gain = choose(scores, rows, cell)
+        scores = promote_scores(scorer.score(inputs))
+        inputs, log_prob = choose(scores, rows, cell)
         tokens[rows, cell] = inputs
-        gained = gained + gain.where(live, 0.0)
+        total = total + log_prob.where(live, 0.0)
         if keep_scores:
             kept.append(scores.new_zeros(count, scores.shape[1]).index_copy(0, rows, scores))
-        live = live & (room > cell + 1)
+        live = live & (left > cell + 1)
         if vocabulary.eos is not None:
             live = live & (inputs != vocabulary.eos)
-        if (cell + 1) % LOOK.get(device.type, 8):
+        if (cell + 1) % CHECK_EVERY.get(device.type, CHECK_EVERY_DEFAULT):
             continue
         stay = live.nonzero()[:, 0]
         if len(stay) == 0:
             break
         if 4 * len(stay) <= 3 * len(rows):
-            log_probs[rows] = gained.float()
+            log_probs[rows] = total.float()
             rows, inputs = rows[stay], inputs[stay]
-            room, gained, live = room[stay], gained[stay], live[stay]
-            reader.keep(stay)
-    log_probs[rows] = gained.float()
-    inside, ended = _ends(tokens, limit, vocabulary.eos)
+            left, total, live = left[stay], total[stay], live[stay]
+            scorer.keep(stay)
+    log_probs[rows] = total.float()
+    inside, ended = _find_ends(tokens, limit, vocabulary.eos)
     lengths = inside.sum(1)
     inside = inside[:, : int(lengths.max())]
     tokens = tokens[:, : inside.shape[1]].where(inside, vocabulary.pad)
@@ -139,12 +144,60 @@ def run(
     return Decoded(tokens, lengths, ended, log_probs, every)
 
 
-def _ends(
+def _find_ends(
     tokens: Int[Tensor, "n t"], limit: Int[Tensor, "n"], eos: int | None
 ) -> tuple[Bool[Tensor, "n t"], Bool[Tensor, "n"]]:
-    """Which tokens a row wrote before it was done, eos included; and whether it ended by itself."""
+    """Return which tokens are part of a row, eos included, and whether it ended by itself."""
     inside = torch.arange(tokens.shape[1], device=tokens.device) < limit[:, None]
     if eos is None:
         return inside, torch.ones_like(limit, dtype=torch.bool)
     closing = (tokens == eos) & inside
     return inside & (closing.cumsum(1) - closing.long() == 0), closing.any(1)
+
+
+WriterStep = tuple[Int[Tensor, "k"], Int[Tensor, "k"], Bool[Tensor, "k"]]
+"""The rows that wrote a token, the tokens, and which rows are done."""
+
+
+def run_writer(
+    writer: Writer,
+    inputs: Int[Tensor, "n"],
+    limit: Int[Tensor, "n"],
+    eos: int | None,
+    choose: TokenChoice | None = None,
+) -> Iterator[WriterStep]:
+    """Let a writer write until each row has written eos or reached its limit; yield every step.
+
+    Beside `run_scorer` for speed: a writer holds no scores of all rows and tokens, and need not
+    even compute them where only the best token is wanted, so nobody knows log-probabilities here.
+
+    Args:
+        writer: a writer that has begun with n rows.
+        inputs: the token that each row reads first.
+        limit: the maximum number of tokens that each may write, at least 1.
+        eos: the token that ends a row, if there is one.
+        choose: the choice of tokens, by default the best; it is called with the numbers that rows
+            have here, however many have left.
+    """
+    rows = torch.arange(len(inputs), device=inputs.device)
+
+    while len(rows):
+        inputs = writer.write(inputs, None if choose is None else partial(_renumber, choose, rows))
+        limit = limit - 1
+        done = limit == 0
+        if eos is not None:
+            done = done | (inputs == eos)
+        yield rows, inputs, done
+        stay = (~done).nonzero()[:, 0]
+        if len(stay) < len(rows):
+            rows, inputs, limit = rows[stay], inputs[stay], limit[stay]
+            writer.keep(stay)
+
+
+def _renumber(
+    choose: TokenChoice,
+    rows: Int[Tensor, "n"],
+    scores: Float[Tensor, "k a"],
+    places: Int[Tensor, "k"],
+) -> Int[Tensor, "k"]:
+    return choose(scores, rows[places])

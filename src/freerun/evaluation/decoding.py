@@ -14,14 +14,15 @@ from freerun.batch import Batch, Source
 from freerun.data import Examples
 from freerun.decoding import (
     Decoded,
-    Planting,
+    NoisySampler,
+    Sampler,
     beam_search,
+    choose_greedily,
     contrastive_search,
-    decode_by,
-    planting,
+    decode_with,
+    make_sampler,
     truncated_log_probs,
 )
-from freerun.decoding.choices import Choose, greedily, sampling
 from freerun.policy import Policy
 
 
@@ -34,8 +35,7 @@ def batches_by_length(examples: Examples, batch_size: int) -> list[list[int]]:
 
 def on_device(batch: Batch, policy: Policy) -> Batch:
     """The batch where the policy is."""
-    device = getattr(policy, "device", batch.ids.device)
-    return Batch.of({name: value.to(device) for name, value in batch.tensors().items()})
+    return Batch.of({name: value.to(policy.device) for name, value in batch.tensors().items()})
 
 
 @dataclass(frozen=True)
@@ -202,20 +202,20 @@ def attempt(
     if decoding.contrastive is not None and decoding.top_k is not None:
         k, penalty = decoding.top_k, decoding.contrastive
         return contrastive_search(policy, source, top_k=k, penalty=penalty, limit=limit), None
-    choose: Choose = greedily
+    choose: Sampler = choose_greedily
     if decoding.sample:
-        choose = sampling(ids, decoding.seed, **decoding.truncation)
-    planted: Planting | None = None
+        choose = make_sampler(ids, decoding.seed, **decoding.truncation)
+    noisy: NoisySampler | None = None
     if decoding.noise:
         words, seed = policy.vocabulary, decoding.seed
-        choose = planted = planting(choose, words, rate=decoding.noise, ids=ids, seed=seed)
+        choose = noisy = NoisySampler(choose, words, rate=decoding.noise, ids=ids, seed=seed)
     if watch is not None:
         choose = _watched(choose, watch)
-    found = decode_by(policy, source, choose, limit, once=not decoding.sample)
-    return found, None if planted is None else planted.planted(found)
+    found = decode_with(policy, source, choose, limit, forbid_repeats=not decoding.sample)
+    return found, None if noisy is None else noisy.find_errors(found)
 
 
-def _watched(choose: Choose, watch: Watch) -> Choose:
+def _watched(choose: Sampler, watch: Watch) -> Sampler:
     """The same choice, which is told to `watch`."""
 
     def watched(

@@ -11,14 +11,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from freerun.batch import Batch
-from freerun.decoding import by_blocks
+from freerun.decoding import apply_in_blocks
 from freerun.losses import log_loss
 from freerun.methods.base import Clock, Outcome, check_choice
 from freerun.methods.scheduled_sampling import Coins
 from freerun.policy import Policy
 from freerun.randomness import gumbel
 from freerun.relaxations import soft_argmax, straight_through
-from freerun.roll_in import Few, check_passes, relaxed
+from freerun.roll_in import SparseWeights, check_passes, score_relaxed
 from freerun.schedules import Geometric
 
 Relaxation = Literal["soft_argmax", "soft_sample"]
@@ -102,16 +102,16 @@ class DifferentiableScheduledSampling(Coins):
 
         def relax(
             scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]
-        ) -> Tensor | Few:
+        ) -> Tensor | SparseWeights:
             if self.relaxation == "soft_sample":
-                scores = scores + by_blocks(noise, scores, batch.ids[rows], cells)
+                scores = scores + apply_in_blocks(noise, scores, batch.ids[rows], cells)
             if self.top_k is None or self.top_k >= scores.shape[-1]:
                 return self._weights(scores, alpha)
             # Only these are looked up, which spares the product with the whole table.
             best, tokens = scores.topk(self.top_k, -1)
             return self._weights(best, alpha), tokens
 
-        scores = relaxed(policy, batch, own, relax, passes=self.passes, through=self.through)
+        scores = score_relaxed(policy, batch, own, relax, passes=self.passes, through=self.through)
         total = log_loss(scores, targets)
         own_share = own.sum() / count
         return Outcome(total, count, {"own_share": own_share, "alpha": torch.tensor(alpha)})

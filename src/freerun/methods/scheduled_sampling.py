@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.batch import Batch
-from freerun.decoding import by_blocks, greedy_choice, sampled_choice
+from freerun.decoding import apply_in_blocks, argmax_tokens, sample_tokens
 from freerun.losses import log_loss
 from freerun.methods.base import Clock, Outcome, check_choice, no_backspace
 from freerun.policy import Policy
 from freerun.randomness import uniform
-from freerun.roll_in import check_passes, mixed
+from freerun.roll_in import check_passes, roll_in
 from freerun.schedules import Constant, Exponential, InverseSigmoid, Linear, Schedule
 from freerun.schedules import inverse_sigmoid_rate as rate_of_half
 from freerun.vocabulary import Vocabulary
@@ -147,16 +147,16 @@ class ScheduledSampling(Coins):
             scores: Float[Tensor, "n a"], ids: Int[Tensor, "n"], cells: Int[Tensor, "n"]
         ) -> Int[Tensor, "n"]:
             names = clock.seed, "feedback", clock.step, ids, cells
-            return sampled_choice(scores.log_softmax(-1), *names)
+            return sample_tokens(scores.log_softmax(-1), *names)
 
         def choose(
             scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]
         ) -> Int[Tensor, "n"]:
             if self.feedback == "greedy":
-                return greedy_choice(scores)
-            return by_blocks(draw, scores, batch.ids[rows], cells)
+                return argmax_tokens(scores)
+            return apply_in_blocks(draw, scores, batch.ids[rows], cells)
 
-        inputs = mixed(policy, batch, own, choose, passes=self.passes)
+        inputs = roll_in(policy, batch, own, choose, passes=self.passes)
         trace = policy.force(batch.source, inputs)
         total = log_loss(trace.logits(batch.mask), targets)
         count = batch.mask.sum()

@@ -83,7 +83,7 @@ def with_backspace(policy: P, codec: Codec | None = None) -> P:
         if isinstance(policy, RecurrentPolicy):
             policy.config.limit = codec.limit
         else:
-            policy.most = codec.limit
+            policy.max_new_tokens = codec.limit
     return policy
 
 

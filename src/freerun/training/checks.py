@@ -45,7 +45,7 @@ def check_lengths(policy: Any, examples: Examples, name: str, extra: int = 0) ->
     Raises:
         DataError: where one does not fit; its number, counted from 1, is named.
     """
-    most, readable = getattr(policy, "positions", None), getattr(policy, "readable", None)
+    most, readable = policy.max_positions, policy.max_source_length
     if most is None:
         return
     for first in range(0, len(examples), AT_ONCE):
@@ -58,7 +58,7 @@ def check_lengths(policy: Any, examples: Examples, name: str, extra: int = 0) ->
                 f"the model reads {readable:,}; shorten it, or train a model with more positions "
                 "(--model.positions)"
             )
-        taken = policy.before(batch.source) + batch.lengths.clamp(min=1) + extra
+        taken = policy.prompt_lengths(batch.source) + batch.lengths.clamp(min=1) + extra
         number = int(taken.argmax())
         if taken[number] <= most:
             continue

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from freerun.batch import Batch, Source
-from freerun.decoding import evaluation_mode
 from freerun.evaluation import Decoding, attempt, teacher_forced_total
 from freerun.methods import Clock, Method, Outcome
+from freerun.policy import evaluation_mode
 
 _WHOLE = ("base_model_prefix", "get_input_embeddings", "get_output_embeddings")
 """By these accelerate finds layers to shard apart from the rest; but a policy is gathered whole."""

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.costs import Cost, checked
-from freerun.decoding import evaluation_mode
-from freerun.policy import Policy, Trace
+from freerun.policy import Policy, Trace, evaluation_mode
 from freerun.references import Reference
-from freerun.roll_out import Draw, Outputs, Trajectories, Trials, complete, roll_out
+from freerun.roll_in import Trajectories
+from freerun.roll_out import RollOuts, Trials, TrialSampler, complete, roll_out
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Search:
         roll_in: Trajectories,
         trials: Trials,
         most: Int[Tensor, "b"],
-        draw: Draw | None,
+        draw: TrialSampler | None,
         at_once: int,
-    ) -> Outputs:
+    ) -> RollOuts:
         """What became of the trials: the policy's roll-out, finished by the reference policy."""
         device = trials.tokens.device.type
         with nullcontext() if self.precision is None else torch.autocast(device, self.precision):
@@ -92,15 +92,15 @@ class Search:
                 roll_in,
                 trials,
                 limit=self.limit,
-                most=most,
-                draw=draw,
-                at_once=at_once,
+                max_new_tokens=most,
+                sample=draw,
+                chunk_size=at_once,
             )
         rows = trials.rows[trials.place]
         exact = self.limit[rows] if self.fixed else None
         return complete(written, rows, self.continuation, exact)
 
-    def costs(self, outputs: Outputs, rows: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+    def costs(self, outputs: RollOuts, rows: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
         """What each output costs against the target of its row.
 
         Raises:

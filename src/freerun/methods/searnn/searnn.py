@@ -12,8 +12,7 @@ from torch import Tensor
 from freerun.batch import Batch
 from freerun.costs import CostName
 from freerun.data import Task
-from freerun.decoding import sampled_choice
-from freerun.decoding.choices import precise
+from freerun.decoding import promote_scores, sample_tokens
 from freerun.losses import CELL_LOSSES
 from freerun.methods.base import Clock, Outcome, no_backspace
 from freerun.methods.mle import MLE
@@ -36,15 +35,8 @@ from freerun.methods.searnn.settings import (
 )
 from freerun.policy import Policy, Trace
 from freerun.randomness import uniform
-from freerun.roll_out import (
-    Draw,
-    Outputs,
-    Trajectories,
-    Trials,
-    learned_trajectories,
-    mixed_trajectories,
-    reference_trajectories,
-)
+from freerun.roll_in import Trajectories, roll_in_learned, roll_in_mixed, roll_in_reference
+from freerun.roll_out import RollOuts, Trials, TrialSampler
 from freerun.vocabulary import Vocabulary
 
 ENDLESS = 1 << 30
@@ -68,7 +60,7 @@ class Searched:
     tokens: Int[Tensor, "m k"]
     counts: Bool[Tensor, "m k"]
     costs: Float[Tensor, "m k"]
-    outputs: Outputs
+    outputs: RollOuts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +95,7 @@ class SEARNN(SearchSettings):
         batch.target_tokens()
         found = self.search(policy, batch, clock)
         trace = policy.force(batch.source, found.roll_in.inputs(policy.vocabulary.bos))
-        scores = precise(trace.logits(found.chosen))
+        scores = promote_scores(trace.logits(found.chosen))
         losses = self._losses(scores, found, batch, clock)
         count = batch.mask.sum()
         total = (losses * self._weights(found, count).to(losses.dtype)).sum()
@@ -154,17 +146,15 @@ class SEARNN(SearchSettings):
         policy, batch = search.policy, search.batch
         share = 0.5 if self.roll_in_share is None else self.roll_in_share
         if self.roll_in == "reference":
-            return reference_trajectories(batch)
+            return roll_in_reference(batch)
         if self.roll_in == "mixed_cells":
             cells = torch.arange(int(search.limit.max()), device=batch.ids.device)
             coins = uniform(clock.seed, "roll_in", clock.step, batch.ids[:, None], cells)
-            return mixed_trajectories(
-                policy, batch, coins >= share, search.limit, search.next_token
-            )
+            return roll_in_mixed(policy, batch, coins >= share, search.limit, search.next_token)
         own = torch.ones_like(batch.ids, dtype=torch.bool)
         if self.roll_in == "mixed":
             own = uniform(clock.seed, "roll_in", clock.step, batch.ids) >= share
-        return learned_trajectories(policy, batch, own, search.limit)
+        return roll_in_learned(policy, batch, own, search.limit)
 
     def _tokens(
         self,
@@ -220,7 +210,7 @@ class SEARNN(SearchSettings):
         roll_in: Trajectories,
         trials: Trials,
         clock: Clock,
-    ) -> tuple[Float[Tensor, "n"], Outputs]:
+    ) -> tuple[Float[Tensor, "n"], RollOuts]:
         """The cost of each trial, averaged where it is rolled out several times."""
         most = self._most(search.batch, clock)
         rows = trials.rows[trials.place]
@@ -240,7 +230,7 @@ class SEARNN(SearchSettings):
         costs[again] /= self.roll_outs
         return costs, outputs
 
-    def _draw(self, batch: Batch, trials: Trials, repetition: int, clock: Clock) -> Draw:
+    def _draw(self, batch: Batch, trials: Trials, repetition: int, clock: Clock) -> TrialSampler:
         """Samples of the policy, by numbers named for each trial."""
         rows, cells = trials.rows[trials.place], trials.cells[trials.place]
         tokens = torch.zeros_like(trials.tokens) if self.common_numbers else trials.tokens
@@ -250,7 +240,7 @@ class SEARNN(SearchSettings):
         ) -> Int[Tensor, "n"]:
             named = (clock.seed, "sampled roll_out", clock.step, repetition)
             where = (batch.ids[rows[which]], cells[which], tokens[which], at)
-            return sampled_choice(precise(scores).log_softmax(-1), *named, *where)
+            return sample_tokens(promote_scores(scores).log_softmax(-1), *named, *where)
 
         return draw
 

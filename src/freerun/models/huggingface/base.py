@@ -19,12 +19,13 @@ from freerun.models.huggingface.head import Head
 from freerun.models.huggingface.probe import probe, reads_trees
 from freerun.models.huggingface.rows import NO_CACHE, Memory, Rows, RowsTrace
 from freerun.models.huggingface.writer import CacheEraser, CacheWriter
+from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
 
 Inputs = Int[Tensor, "n q"] | Float[Tensor, "n q e"]
 
 
-class HuggingFacePolicy(nn.Module):
+class HuggingFacePolicy(Policy):
     """A Hugging Face model behind the policy protocol.
 
     Nothing of the model's `generation_config` is used. Gradients flow through `step` and `force`.
@@ -37,8 +38,9 @@ class HuggingFacePolicy(nn.Module):
             fed as `vocabulary.size` + i.
 
     Attributes:
-        trees: whether the model reads trees of prefixes. Those that know positions by the distance
-            of slots (T5, Bloom), or look back a bounded way (Mistral), do not.
+        reads_trees: whether the model reads trees of prefixes, and can withdraw tokens. Those that
+            know positions by the distance of slots (T5, Bloom), or look back a bounded way
+            (Mistral), do not.
 
     Raises:
         ValueError: where the model has fewer tokens than the vocabulary, where its prompts are
@@ -54,15 +56,18 @@ class HuggingFacePolicy(nn.Module):
         if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
             raise ValueError("adapters that learn a prompt cannot be used; LoRA can")
         self.model, self.vocabulary = model, vocabulary
-        self.most, self.shared, self.trees = limit, shared, True
+        self.max_new_tokens, self.shared = limit, shared
         rows = self.inner.get_input_embeddings().weight.shape[0]  # adapters have no num_embeddings
         if rows < vocabulary.size:
             raise ValueError(
                 f"the model has {rows} tokens, fewer than the {vocabulary.size} of the vocabulary; "
                 "see resize_token_embeddings"
             )
+        self.max_positions = self.find_max_positions()
+        self.max_source_length = self.find_max_source_length()
         probe(self)
-        self.trees = self.window is None and reads_trees(self)
+        self.reads_trees = self.window is None  # not yet tried: `reads_trees` calls force
+        self.reads_trees = self.can_withdraw = self.reads_trees and reads_trees(self)
         self.training = self.inner.training
 
     @property
@@ -106,14 +111,12 @@ class HuggingFacePolicy(nn.Module):
         """How scores are made. To read the configuration at every step would cost as much again."""
         return Head.of(self.inner)
 
-    @cached_property
-    def positions(self) -> int | None:
-        """The most positions of a row; None where there is no bound."""
+    def find_max_positions(self) -> int | None:
+        """Return the maximum number of positions of a row; None if unbounded."""
         return None
 
-    @cached_property
-    def readable(self) -> int | None:
-        """The most tokens of a source that an encoder reads; None where there is no bound."""
+    def find_max_source_length(self) -> int | None:
+        """Return the maximum number of tokens that an encoder reads; None if unbounded."""
         return None
 
     def embed(
@@ -127,7 +130,7 @@ class HuggingFacePolicy(nn.Module):
         table = embedding(torch.arange(self.vocabulary.actions, device=weights.device))
         return weights @ table.to(weights.dtype)
 
-    def step(
+    def step(  # type: ignore[override]  # a policy steps the states that it made
         self, state: Rows, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
     ) -> tuple[Float[Tensor, "n a"], Rows]:
         """Read one input a row: the scores of the next token, and the new state.
@@ -138,9 +141,9 @@ class HuggingFacePolicy(nn.Module):
             ValueError: under gradient checkpointing in training mode.
         """
         hidden, state = self.advance(state, inputs)
-        return self.scores(hidden), state
+        return self.project(hidden), state
 
-    def advance(
+    def advance(  # type: ignore[override]  # as in step
         self, state: Rows, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
     ) -> tuple[Float[Tensor, "n h"], Rows]:
         """As `step`, without projecting to scores."""
@@ -152,20 +155,20 @@ class HuggingFacePolicy(nn.Module):
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         position, beyond = state.position[:, None], None
-        if self.positions is not None and state.past.used >= self.positions:
+        if self.max_positions is not None and state.past.used >= self.max_positions:
             # Some row may be; it may also have ended, and only not have left yet.
-            beyond = position >= self.positions
-            position = position.clamp(max=self.positions - 1)
+            beyond = position >= self.max_positions
+            position = position.clamp(max=self.max_positions - 1)
         hidden, past, memory = self.read(inputs[:, None], position, mask, state.past, state.memory)
         hidden = hidden[:, -1] if beyond is None else hidden[:, -1].masked_fill(beyond, torch.nan)
         return hidden, Rows(past, mask, state.position + 1, None, memory)
 
-    def scores(self, hidden: Float[Tensor, "*rows h"]) -> Float[Tensor, "*rows a"]:
+    def project(self, hidden: Float[Tensor, "*rows h"]) -> Float[Tensor, "*rows a"]:
         """The scores of the actions."""
         return self.head.scores(self.inner, hidden, self.vocabulary.actions)
 
     def writer(self) -> CacheWriter:
-        """A writer that drops rows when it pays, and keeps no scores."""
+        """A writer that drops rows when it pays, and uses_cache no scores."""
         return CacheWriter(self)
 
     def eraser(self, source: Source) -> CacheEraser:
@@ -174,7 +177,7 @@ class HuggingFacePolicy(nn.Module):
         Raises:
             ValueError: where the model would misplace tokens once some were withdrawn.
         """
-        if not self.trees:
+        if not self.can_withdraw:
             name = type(self.inner).__name__
             raise ValueError(
                 f"{name} cannot withdraw tokens: it knows positions by the distance of slots, or "
@@ -189,15 +192,15 @@ class HuggingFacePolicy(nn.Module):
         Raises:
             ValueError: where a source leaves no position to write at.
         """
-        most = torch.full_like(source.lengths, self.most)
-        if self.positions is None:
+        most = torch.full_like(source.lengths, self.max_new_tokens)
+        if self.max_positions is None:
             return most
-        left = self.positions - self.before(source)
+        left = self.max_positions - self.prompt_lengths(source)
         row = int(left.argmin())
         if left[row] < 1:
             raise ValueError(
                 f"the source of row {row} has {int(source.lengths[row])} tokens, which leaves none "
-                f"of the {self.positions} positions of the model to write at; shorten it"
+                f"of the {self.max_positions} positions of the model to write at; shorten it"
             )
         return torch.minimum(most, left)
 
@@ -207,7 +210,7 @@ class HuggingFacePolicy(nn.Module):
         return None
 
     @abstractmethod
-    def before(self, source: Source) -> Int[Tensor, "b"]:
+    def prompt_lengths(self, source: Source) -> Int[Tensor, "b"]:
         """How many tokens stand before the input of cell 0."""
 
     @abstractmethod
@@ -247,8 +250,8 @@ class HuggingFacePolicy(nn.Module):
         """
 
     @property
-    def keeps(self) -> bool:
-        """Whether a pass keeps keys and values."""
+    def uses_cache(self) -> bool:
+        """Whether a pass uses_cache keys and values."""
         inner = self.inner
         if not inner.training:
             return True
@@ -260,7 +263,7 @@ class HuggingFacePolicy(nn.Module):
         Raises:
             ValueError: where it cannot.
         """
-        if parents is not None and not self.trees:
+        if parents is not None and not self.reads_trees:
             name = type(self.inner).__name__
             raise ValueError(f"{name} reads no trees of prefixes: it would misplace their tokens")
 
@@ -270,5 +273,5 @@ class HuggingFacePolicy(nn.Module):
         Raises:
             ValueError: where they are not.
         """
-        if not self.keeps:
+        if not self.uses_cache:
             raise ValueError(NO_CACHE)

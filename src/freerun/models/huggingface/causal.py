@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,8 +28,7 @@ class CausalPolicy(HuggingFacePolicy):
     last token of the prompt, whatever it is given. Else it reads bos after the prompt.
     """
 
-    @cached_property
-    def positions(self) -> int | None:
+    def find_max_positions(self) -> int | None:
         """The rows of a table of positions, or as many as have angles of their own.
 
         Angles that change with the longest row (longrope, dynamic) are kept to the rows that do not
@@ -52,7 +50,7 @@ class CausalPolicy(HuggingFacePolicy):
         kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
         return getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
 
-    def before(self, source: Source) -> Int[Tensor, "b"]:
+    def prompt_lengths(self, source: Source) -> Int[Tensor, "b"]:
         """The prompt, without what cell 0 reads.
 
         Raises:
@@ -73,11 +71,11 @@ class CausalPolicy(HuggingFacePolicy):
             ValueError: where a prompt is empty, or leaves no position to write at.
         """
         self.check_cache()
-        before, tokens, first = self.before(source), self._tokens(source), None
+        before, tokens, first = self.prompt_lengths(source), self._tokens(source), None
         if self.shared:
             first = tokens.gather(1, before[:, None])[:, 0]
         longest = int(before.max())
-        if self.positions is not None and longest >= self.positions:
+        if self.max_positions is not None and longest >= self.max_positions:
             self.limit(source)  # says which row
         if longest == 0:
             return Rows(Past.empty(), None, before, first)
@@ -99,10 +97,10 @@ class CausalPolicy(HuggingFacePolicy):
 
         Raises:
             ValueError: where a parent does not stand before its input, and for trees where the
-                model reads none (see `trees`).
+                model reads none (see `reads_trees`).
         """
         self.check_trees(parents)
-        before, length = self.before(source), inputs.shape[1]
+        before, length = self.prompt_lengths(source), inputs.shape[1]
         slots = torch.arange(int(before.max()) + length, device=before.device)
         cells = slots - before[:, None]
         ancestors = None if parents is None else ancestors_of(parents)
@@ -112,14 +110,14 @@ class CausalPolicy(HuggingFacePolicy):
             depths = before[:, None] + ancestors.sum(2).gather(1, inside) - 1
             positions = torch.where(cells < 0, slots, depths)
             mask = tree_mask(ancestors, cells, self.dtype)
-        elif not self.keeps:  # positions that are clipped would be taken for several sequences
+        elif not self.uses_cache:  # positions that are clipped would be taken for several sequences
             mask = torch.ones_like(cells, dtype=torch.bool)
-        if self.positions is not None:
-            positions = positions.clamp(max=self.positions - 1)
+        if self.max_positions is not None:
+            positions = positions.clamp(max=self.max_positions - 1)
         rows = self._rows(source, inputs, cells, parents)
         hidden, past, _ = self.read(rows, positions, mask, Past.empty(), None)
-        kept = past if self.keeps else None
-        return RowsTrace(hidden, before, ancestors, kept, None, self.scores, self.positions)
+        kept = past if self.uses_cache else None
+        return RowsTrace(hidden, before, ancestors, kept, None, self.project, self.max_positions)
 
     def read(
         self,
@@ -130,7 +128,7 @@ class CausalPolicy(HuggingFacePolicy):
         memory: Memory | None,
     ) -> tuple[Float[Tensor, "n q h"], Past, Memory | None]:
         """One pass over new slots."""
-        cache = past.cache() if self.keeps else None
+        cache = past.cache() if self.uses_cache else None
         # Of tokens, models would warn that some are padding: where it lies, no token looks.
         found = self.inner.base_model(
             inputs_embeds=inputs if inputs.is_floating_point() else self.embed(inputs),
@@ -163,7 +161,7 @@ class CausalPolicy(HuggingFacePolicy):
         ours = cells < 0
         if self.shared:  # what cell 0 reads is the prompt's, too
             at_start = cells == 0 if parents is None else (parents < 0).gather(1, inside)
-            last = prompt.gather(1, self.before(source)[:, None])
+            last = prompt.gather(1, self.prompt_lengths(source)[:, None])
             prompts = torch.where(ours, prompts, last)
             ours = ours | ((cells >= 0) & at_start)
         rows = torch.arange(count, device=cells.device)[:, None]

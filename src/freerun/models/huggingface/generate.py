@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,11 +28,9 @@ from transformers.utils import ModelOutput
 
 from freerun.backspaces.trees import depths, typed
 from freerun.batch import Source
-from freerun.decoding import backtrack, sampled_choice
-from freerun.decoding.choices import Choose, greedily
+from freerun.decoding import Sampler, backtrack, choose_greedily, sample_tokens
 from freerun.models.huggingface.causal import CausalPolicy
 from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
-from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
 
 OF_SCORES_ALONE = (
@@ -244,7 +242,7 @@ def generate_with_backspace(
     if seed is None and sampled:
         seed = int(torch.randint(2**62, ()))
     choose = _Ending(_choose(logits_processor, prompts, seed), eos, prompts)
-    decoded = backtrack(cast("Policy", policy), source, choose, once=not sampled)
+    decoded = backtrack(policy, source, choose, forbid_repeats=not sampled)
     actions, taken = decoded.taken
     choose.put(decoded.tokens, decoded.lengths, decoded.ended)
     choose.put(actions, taken.sum(1), decoded.ended)
@@ -260,7 +258,7 @@ def generate_with_backspace(
 
 def _choose(
     processors: LogitsProcessorList, prompts: Int[Tensor, "n p"], seed: int | None
-) -> Choose:
+) -> Sampler:
     """As `generate` chooses; samples are drawn by our own generator, greedy without a seed."""
     numbers = torch.arange(len(prompts), device=prompts.device)
 
@@ -269,9 +267,9 @@ def _choose(
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
         scores = processors(prompts[rows], scores)
         if seed is None:
-            return greedily(scores, rows, cell)
+            return choose_greedily(scores, rows, cell)
         log_probs = scores.log_softmax(-1)
-        tokens = sampled_choice(log_probs, seed, "generate", numbers[rows], cell)
+        tokens = sample_tokens(log_probs, seed, "generate", numbers[rows], cell)
         return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
 
     return choose
@@ -280,7 +278,7 @@ def _choose(
 class _Ending:
     """A choice in which several tokens end a row: they are taken for the first of them."""
 
-    def __init__(self, choose: Choose, eos: list[int], prompts: Int[Tensor, "n p"]) -> None:
+    def __init__(self, choose: Sampler, eos: list[int], prompts: Int[Tensor, "n p"]) -> None:
         self.choose, self.eos = choose, torch.tensor(eos, dtype=torch.long, device=prompts.device)
         self.last = prompts.new_full((len(prompts),), -1)
 

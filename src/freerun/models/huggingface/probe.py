@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from freerun.batch import Source
-from freerun.decoding import evaluation_mode
+from freerun.policy import evaluation_mode
 
 if TYPE_CHECKING:
     from freerun.models.huggingface.base import HuggingFacePolicy

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.models.huggingface.cache import Past
+from freerun.policy import State, Trace
 
 MEMORY = 2**30
 """The bytes that rows which are run together may take."""
@@ -35,7 +36,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(State):
     """The state of n rows.
 
     What each has read lies at the right edge of the slots of `past`, without holes, so that the
@@ -82,11 +83,11 @@ def right_edge_of(visible: Bool[Tensor, "n s"]) -> Edge:
 
 
 @dataclass(frozen=True)
-class RowsTrace:
+class RowsTrace(Trace):
     """Rows that were read in one pass, each as a prefix and then its inputs.
 
     Args:
-        hidden: the last hidden state of every slot.
+        states: the last hidden state of every slot.
         before: the number of slots before the inputs of each row.
         ancestors: for input i of a row, the inputs of the tree that lead to it, itself included;
             None where each continues the one before.
@@ -96,7 +97,7 @@ class RowsTrace:
         longest: the most positions that the model has; None where there is no bound.
     """
 
-    hidden: Float[Tensor, "b s h"]
+    states: Float[Tensor, "b s h"]
     before: Int[Tensor, "b"]
     ancestors: Bool[Tensor, "b t t"] | None
     past: Past | None
@@ -110,9 +111,17 @@ class RowsTrace:
         Raises:
             ValueError: where a cell lies beyond the positions that the model has.
         """
+        return self.project(self.hidden(cells))
+
+    def hidden(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n h"]:
+        """Return the hidden states that `logits` projects.
+
+        Raises:
+            ValueError: if a cell lies beyond the positions that the model has.
+        """
         rows, cell = cells.nonzero(as_tuple=True)
         slots = self.before[rows] + cell
-        if self.longest is not None and self.hidden.shape[1] > self.longest:
+        if self.longest is not None and self.states.shape[1] > self.longest:
             beyond = (self._depths(rows, cell) > self.longest).nonzero()[:, 0]
             if len(beyond):
                 row = int(rows[beyond[0]])
@@ -120,7 +129,13 @@ class RowsTrace:
                     f"row {row} is longer than the {self.longest} positions of the model; "
                     "shorten its source or its target"
                 )
-        return self.project(self.hidden[rows, slots])
+        return self.states[rows, slots]
+
+    def prompt_hidden(self) -> tuple[Float[Tensor, "b p h"], Bool[Tensor, "b p"]] | None:
+        """Return the hidden states of prompts, and a mask that is true on them."""
+        longest = int(self.before.max())
+        slots = torch.arange(longest, device=self.before.device)
+        return self.states[:, :longest], slots < self.before[:, None]
 
     def fork(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> Rows:
         """The states after inputs 0 … cell of each row.
@@ -143,11 +158,11 @@ class RowsTrace:
             None if self.memory is None else self.memory.select(rows),
         )
 
-    def most_rows(self, length: int) -> int:
-        """The most forks of `length` more tokens that fit in the memory they may take."""
+    def max_forks(self, length: int) -> int:
+        """Return how many forks, with `length` more tokens each, keep within `MEMORY` bytes."""
         if self.past is None:
             return 1
-        total = self.past.slot_bytes * (self.hidden.shape[1] + length)
+        total = self.past.slot_bytes * (self.states.shape[1] + length)
         if self.memory is not None:
             total += self.memory.cross.slot_bytes * self.memory.cross.used
         return max(1, MEMORY // max(total, 1))
@@ -156,7 +171,7 @@ class RowsTrace:
         self, ancestors: Bool[Tensor, "b t t"], rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]
     ) -> Bool[Tensor, "n s"]:
         """The slots that a fork of a tree has read."""
-        slots, before = torch.arange(self.hidden.shape[1], device=rows.device), self.before[rows]
+        slots, before = torch.arange(self.states.shape[1], device=rows.device), self.before[rows]
         inputs = slots - before[:, None]
         length = ancestors.shape[1]
         on_path = ancestors[rows, cells].gather(1, inputs.clamp(0, length - 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,25 +24,23 @@ class Seq2SeqPolicy(HuggingFacePolicy):
     `vocabulary.bos` is the token that its decoder starts with.
     """
 
-    @cached_property
-    def positions(self) -> int | None:
+    def find_max_positions(self) -> int | None:
         """The rows of the decoder's table of positions, where it has one."""
         return None if self._table is None else self.config.max_position_embeddings
 
-    @cached_property
-    def readable(self) -> int | None:
+    def find_max_source_length(self) -> int | None:
         """The rows of the encoder's table of positions, where it has one."""
         table = getattr(self.inner.get_encoder(), "embed_positions", None)
         return self.config.max_position_embeddings if isinstance(table, nn.Embedding) else None
 
-    def before(self, source: Source) -> Int[Tensor, "b"]:
+    def prompt_lengths(self, source: Source) -> Int[Tensor, "b"]:
         """Nothing: the decoder starts with bos."""
         return torch.zeros_like(source.lengths)
 
     def start(self, source: Source) -> Rows:
         """The state of every sentence before bos."""
         self.check_cache()
-        return Rows(Past.empty(), None, self.before(source), None, self._encode(source))
+        return Rows(Past.empty(), None, self.prompt_lengths(source), None, self._encode(source))
 
     def force(
         self,
@@ -55,20 +52,20 @@ class Seq2SeqPolicy(HuggingFacePolicy):
 
         Raises:
             ValueError: where a parent does not stand before its input, and for trees where the
-                model reads none (see `trees`).
+                model reads none (see `reads_trees`).
         """
         self.check_trees(parents)
-        before, shape = self.before(source), inputs.shape[:2]
+        before, shape = self.prompt_lengths(source), inputs.shape[:2]
         cells = torch.arange(shape[1], device=before.device).expand(shape)
         ancestors, mask, depths = None, None, cells
         if parents is not None:
             ancestors = ancestors_of(parents)
             depths, mask = ancestors.sum(2) - 1, tree_mask(ancestors, cells, self.dtype)
-        if self.positions is not None:
-            depths = depths.clamp(max=self.positions - 1)
+        if self.max_positions is not None:
+            depths = depths.clamp(max=self.max_positions - 1)
         hidden, past, memory = self.read(inputs, depths, mask, Past.empty(), self._encode(source))
-        kept = past if self.keeps else None
-        return RowsTrace(hidden, before, ancestors, kept, memory, self.scores, self.positions)
+        kept = past if self.uses_cache else None
+        return RowsTrace(hidden, before, ancestors, kept, memory, self.project, self.max_positions)
 
     def read(
         self,
@@ -82,7 +79,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         if memory is None:
             raise ValueError("an encoder-decoder needs what its encoder made of the sources")
         cache = None
-        if self.keeps:
+        if self.uses_cache:
             cache = EncoderDecoderCache(past.cache(), memory.cross.cache())
         with self._placed(positions):
             found = self.inner.get_decoder()(
@@ -106,7 +103,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
             raise ValueError("an encoder-decoder reads tokens, one at each position of the source")
         tokens = values if self.shared else values + self.vocabulary.size
         encoder = self.inner.get_encoder()
-        mask, most = source.mask, self.readable
+        mask, most = source.mask, self.max_source_length
         if most is not None and mask.shape[1] > most:
             row = int(source.lengths.argmax())
             if source.lengths[row] > most:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.models.huggingface.rows import Rows
-from freerun.policy import Choose, State
+from freerun.policy import Eraser, State, TokenChoice, Writer
 
 if TYPE_CHECKING:
     from freerun.models.huggingface.base import HuggingFacePolicy
@@ -19,7 +19,7 @@ SCORES = 2**24
 """The scores that are held at once."""
 
 
-class CacheWriter:
+class CacheWriter(Writer):
     """Writes what stepping would write.
 
     Rows that leave stay in the batch, unheard, until they are a quarter of it: to pick rows is to
@@ -34,7 +34,9 @@ class CacheWriter:
         self.state = cast("Rows", state).select(rows)
         self.heard: Int[Tensor, "k"] | None = None  # all of them, in order
 
-    def write(self, inputs: Int[Tensor, "n"], choose: Choose | None = None) -> Int[Tensor, "n"]:
+    def write(
+        self, inputs: Int[Tensor, "n"], choose: TokenChoice | None = None
+    ) -> Int[Tensor, "n"]:
         """Read one token a row, and give the next."""
         if self.heard is not None:
             every = inputs.new_zeros(len(self.state.position))
@@ -54,9 +56,9 @@ class CacheWriter:
             self.state, self.heard = self.state.select(self.heard), None
 
     def _chosen(
-        self, hidden: Float[Tensor, "k h"], rows: Int[Tensor, "k"], choose: Choose | None
+        self, hidden: Float[Tensor, "k h"], rows: Int[Tensor, "k"], choose: TokenChoice | None
     ) -> Int[Tensor, "k"]:
-        scores = self.policy.scores(hidden)
+        scores = self.policy.project(hidden)
         return scores.argmax(-1) if choose is None else choose(scores, rows)
 
 
@@ -64,7 +66,7 @@ ROOM = 64
 """The least number of slots by which the mask grows."""
 
 
-class CacheEraser:
+class CacheEraser(Eraser):
     """Writes and withdraws by masking: every call fills one more slot of every row.
 
     The slot of a withdrawn token is never looked at again. Nor is that of the token which is then
@@ -100,7 +102,7 @@ class CacheEraser:
         read = self.tokens.gather(1, here).where(back, tokens[:, None])
         self.tokens.scatter_(1, here, read)
         self.slots.scatter_(1, here, slot)
-        return self.policy.scores(self._advance(read, slot))
+        return self.policy.project(self._advance(read, slot))
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
         """Let only `rows` go on, in this order."""
@@ -114,7 +116,7 @@ class CacheEraser:
 
     def _advance(self, read: Int[Tensor, "n 1"], slot: int) -> Float[Tensor, "n h"]:
         """Fill one slot of every row: the last hidden states."""
-        position, most, beyond = (self.start + self.level)[:, None], self.policy.positions, None
+        position, most, beyond = (self.start + self.level)[:, None], self.policy.max_positions, None
         if most is not None and slot >= most:  # some row may be; see `HuggingFacePolicy.advance`
             beyond = position >= most
             position = position.clamp(max=most - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,19 +19,24 @@ from freerun.models.recurrent.decoder import Decoder, Layered
 from freerun.models.recurrent.encoder import Encoder
 from freerun.models.recurrent.state import RecurrentState, RecurrentTrace, read_tree
 from freerun.models.recurrent.writer import RecurrentWriter, StackEraser
+from freerun.policy import Policy
 
 
-class RecurrentPolicy(PreTrainedModel):
+class RecurrentPolicy(PreTrainedModel, Policy):
     """A GRU or LSTM encoder-decoder (see `RecurrentConfig`) behind the policy protocol.
 
     Raises:
         ValueError: where the configuration names no symbols to write.
     """
 
+    config: RecurrentConfig
+    post_init: Callable[[], None]
     config_class = RecurrentConfig
     base_model_prefix = "recurrent"
     main_input_name = "source"
     supports_gradient_checkpointing = False
+    reads_trees = True
+    can_withdraw = True
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
@@ -79,8 +85,8 @@ class RecurrentPolicy(PreTrainedModel):
         return self.output(trace.outputs)
 
     def limit(self, source: Source) -> Int[Tensor, "b"]:
-        """The length of the source where the vocabulary has no eos, else the configured limit."""
-        if self.vocabulary.eos is None:
+        """Return the configured limit; without eos there is none, and it is the source's length."""
+        if self.config.limit is None:
             return source.lengths
         return torch.full_like(source.lengths, self.config.limit)
 
@@ -109,12 +115,22 @@ class RecurrentPolicy(PreTrainedModel):
             tuple(hidden), () if cell is None else tuple(cell), feed, position, memory
         )
 
-    def step(
+    def step(  # type: ignore[override]  # a policy steps the states that it made
         self, state: RecurrentState, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
     ) -> tuple[Float[Tensor, "n a"], RecurrentState]:
-        """Read one input a row: the scores of the next token, and the new state."""
-        outputs, state = self._step(state, self._inputs(inputs))
+        """Read one input per row; return the scores of the next token and the new state."""
+        outputs, state = self.advance(state, inputs)
         return self.output(outputs), state
+
+    def advance(  # type: ignore[override]  # as in step
+        self, state: RecurrentState, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
+    ) -> tuple[Float[Tensor, "n h"], RecurrentState]:
+        """Read one input per row; return the attentional outputs and the new state."""
+        return self._step(state, self._inputs(inputs))
+
+    def project(self, hidden: Float[Tensor, "*rows h"]) -> Float[Tensor, "*rows a"]:
+        """Return the scores of the actions from attentional outputs."""
+        return self.output(hidden)
 
     def force(
         self,

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from freerun.models.recurrent.attention import Memory
 from freerun.models.recurrent.decoder import Layered
+from freerun.policy import State, Trace
 
 
 @dataclass(frozen=True)
-class RecurrentState:
+class RecurrentState(State):
     """The states of n rows.
 
     `hidden` and (for LSTM) `cell` hold [n, h] for every layer; `feed` is the last attentional
@@ -39,7 +40,7 @@ class RecurrentState:
 
 
 @dataclass(frozen=True)
-class RecurrentTrace:
+class RecurrentTrace(Trace):
     """Prefixes that were read: `states()` gives those of all cells, as rows b·t."""
 
     outputs: Float[Tensor, "b t h"]
@@ -48,7 +49,11 @@ class RecurrentTrace:
 
     def logits(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n a"]:
         """The scores at the cells that are true, row by row."""
-        return self.project(self.outputs[cells])
+        return self.project(self.hidden(cells))
+
+    def hidden(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n h"]:
+        """Return the attentional outputs that `logits` projects."""
+        return self.outputs[cells]
 
     def fork(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> RecurrentState:
         """The states after inputs 0 … cell of each row."""

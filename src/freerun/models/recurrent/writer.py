@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,13 +13,13 @@ from freerun.models.recurrent.attention import look_of
 from freerun.models.recurrent.decoder import GATES
 from freerun.models.recurrent.projection import Buffers, Product, Projection
 from freerun.models.recurrent.state import RecurrentState
-from freerun.policy import Choose
+from freerun.policy import Eraser, State, TokenChoice, Writer
 
 if TYPE_CHECKING:
     from freerun.models.recurrent.policy import RecurrentPolicy
 
 
-class RecurrentWriter:
+class RecurrentWriter(Writer):
     """Writes what stepping through `policy` would write, in less time and memory.
 
     Nothing is copied per row but hidden states, which change in place. What depends on a token or a
@@ -56,8 +56,9 @@ class RecurrentWriter:
         """Precision is chosen here, once, and not by autocast at every operation."""
         return torch.autocast(self.device_type, enabled=False)
 
-    def begin(self, state: RecurrentState, rows: Int[Tensor, "n"]) -> None:
-        """Row i goes on from row `rows[i]` of `state`."""
+    def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
+        """Start over with n rows, of which row i continues row `rows[i]` of `state`."""
+        state = cast("RecurrentState", state)
         with self._plainly():
             self.turn = 0
             both = (state.hidden, state.cell) if state.cell else (state.hidden,)
@@ -77,7 +78,9 @@ class RecurrentWriter:
                 weight = first.read[: self.policy.config.embedding_size]
                 self.table = torch.addmm(first.bias, self.policy.embed(everything), weight)
 
-    def write(self, inputs: Int[Tensor, "n"], choose: Choose | None = None) -> Int[Tensor, "n"]:
+    def write(
+        self, inputs: Int[Tensor, "n"], choose: TokenChoice | None = None
+    ) -> Int[Tensor, "n"]:
         """Read one token a row, and give the next."""
         with self._plainly():
             outputs = self._step(inputs)
@@ -139,7 +142,7 @@ ROOM = 32
 """The least number of levels by which the stack grows."""
 
 
-class StackEraser:
+class StackEraser(Eraser):
     """Writes and withdraws over a stack that holds every token and the state before it.
 
     The token that is on top after a withdrawal is read once more from the state before it, so that

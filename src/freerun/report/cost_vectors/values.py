@@ -10,10 +10,9 @@ import torch
 
 from freerun.batch import Batch
 from freerun.data import Codec
-from freerun.decoding import evaluation_mode
 from freerun.methods import SEARNN
 from freerun.methods.searnn import Searched
-from freerun.policy import Policy
+from freerun.policy import Policy, evaluation_mode
 from freerun.report.cost_vectors.text import visible, visible_parts
 from freerun.report.labels import label
 
