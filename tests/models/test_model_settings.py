@@ -55,7 +55,7 @@ def test_a_causal_model_is_what_its_settings_say():
     assert special == (words.bos, words.eos, words.pad)
     assert policy.vocabulary == words
     assert not policy.shared
-    assert policy.most == CODEC.limit
+    assert policy.max_new_tokens == CODEC.limit
 
 
 def test_an_encoder_decoder_is_what_its_settings_say():
@@ -68,7 +68,7 @@ def test_an_encoder_decoder_is_what_its_settings_say():
     assert (config.encoder_layers, config.decoder_layers, config.dropout) == (2, 2, 0.25)
     assert config.decoder_start_token_id == CODEC.target.bos
     assert config.forced_eos_token_id is None
-    assert policy.positions == 512
+    assert policy.max_positions == 512
 
 
 @pytest.mark.parametrize(
