@@ -7,15 +7,13 @@ of the two. Scheduled sampling is timed where it costs most, with every token th
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import behind  # noqa: F401 - before transformers is imported
 import torch
-from bare import Bare
-from timing import ratio, side_by_side, write
+from plain_pytorch import Bare
+from timing import parse, parser, ratio, side_by_side, write
 from transformers import TrainingArguments
 
 from freerun.batch import Batch
@@ -130,7 +128,7 @@ def training(size: Size, method: Method, steps: int, device: torch.device) -> Ca
 
 
 def decoding(
-    size: Size, device: torch.device, repeats: int
+    size: Size, device: torch.device, repeats: int, updates: int
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Greedy decoding of ours, and a plain loop over the same batches with the same shapes.
 
@@ -138,7 +136,7 @@ def decoding(
     """
     policy = size.model.build(size.codec).to(device)
     optimizer = torch.optim.Adam(policy.parameters(), 3e-3)
-    for batch in batches(size, 200, device):
+    for batch in batches(size, updates, device):
         optimizer.zero_grad()
         outcome = MLE().loss(policy, batch, Clock())
         (outcome.total / outcome.count).backward()
@@ -163,7 +161,7 @@ def measure(size: Size, steps: int, rounds: int, device: torch.device) -> dict[s
     """The ratios at one size."""
     runs = {name: training(size, method, steps, device) for name, method in METHODS.items()}
     runs["bare"] = bare_training(size, steps, device)
-    runs["greedy"], runs["plain"] = decoding(size, device, repeats=steps // 4)
+    runs["greedy"], runs["plain"] = decoding(size, device, repeats=steps // 4, updates=steps)
     times = side_by_side(runs, rounds=rounds, device=device)
     return {
         "mle_vs_bare": ratio(times, "mle", "bare"),
@@ -175,20 +173,17 @@ def measure(size: Size, steps: int, rounds: int, device: torch.device) -> dict[s
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
-    parser.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
-    parser.add_argument("--steps", type=int, default=200, help="updates in a round (default 200)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    accepted = parser(__doc__.splitlines()[0], rounds=5)
+    accepted.add_argument("--steps", type=int, default=200, help="updates in a round (default 200)")
+    options = parse(accepted)
+    steps = 20 if options.quick else options.steps
     torch.manual_seed(0)
     figures: dict[str, float | str] = {}
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for device in devices:
         suffix = "" if device == "cpu" else f"_{device}"
         for size in (ocr(), spelling()):
-            found = measure(size, options.steps, options.rounds, torch.device(device))
+            found = measure(size, steps, options.rounds, torch.device(device))
             for key, value in found.items():
                 figures[f"{key}_{size.name}{suffix}"] = value
                 worst = f"{key}{suffix}"

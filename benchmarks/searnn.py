@@ -7,27 +7,26 @@ the process's up to there: Python and PyTorch, the model, its optimiser, one bat
 
 from __future__ import annotations
 
-import argparse
 import resource
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 
-import behind  # noqa: F401 - before transformers is imported
 import torch
 from recurrent import batches, ocr
-from searched import Shape, floor, idle, product, updates, watched
-from timing import ratio, seconds, side_by_side, write
+from roll_outs import Shape, floor, idle, product, updates, watched
+from timing import parse, parser, ratio, seconds, side_by_side, write
 
 from freerun.costs import bleu, levenshtein
 from freerun.methods import MLE, SEARNN
 
+QUICK = Shape(batch=8, length=12, source_words=2_000, words=4_000, cells=5, tokens=12)
 ROWS = 1024
 """Decoder steps of which the output projection is timed."""
 
 
-def translation(device: torch.device, rounds: int) -> dict[str, float]:
+def translation(device: torch.device, rounds: int, shape: Shape) -> dict[str, float]:
     """An update at the shape of translation, in both precisions of roll-outs."""
-    shape = Shape()
     batch = shape.sentences(device)
     policy = shape.policy().to(device)
     model = policy, idle(policy)
@@ -36,7 +35,7 @@ def translation(device: torch.device, rounds: int) -> dict[str, float]:
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     }
     # What must be warm is so after few sentences.
-    few = [Shape(batch=4).sentences(device)]
+    few = [replace(shape, batch=4).sentences(device)]
     taught = updates(*model, [batch], MLE())
     found: dict[str, list[float]] = {}
     for precision in ("training", "bfloat16"):
@@ -147,18 +146,14 @@ def libraries(
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
-    parser.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of translation (default 3)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = parse(parser(__doc__.splitlines()[0], rounds=3))
+    shape = QUICK if options.quick else Shape()
     figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
     for name in ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]:
         device, suffix = torch.device(name), "" if name == "cpu" else f"_{name}"
         torch.manual_seed(0)
         for found in (
-            translation(device, options.rounds),
+            translation(device, options.rounds, shape),
             letters(device, 3 * options.rounds),
             costs(device),
         ):

@@ -1,8 +1,8 @@
 """How the time and memory of an update of SEARNN grow with what is searched.
 
 Run `python benchmarks/searnn_growth.py --json growth.json --png growth.png`. One dimension grows at
-a time. Every point is measured in a process of its own: the best of three updates, and by how much
-the first of them raised the peak of the process's memory.
+a time. Every point is measured in a process of its own: the best of several updates, and by how
+much the first of them raised the peak of the process's memory.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import behind  # noqa: F401 - before transformers is imported
 import psutil
 import torch
 from matplotlib.figure import Figure
-from searched import Shape, idle, updates, watched
-from timing import seconds, write
+from roll_outs import Shape, idle, updates, watched
+from timing import parse, parser, seconds, write
 
 BASE = Shape(batch=16, length=40, source_words=10_000, words=10_000, cells=10, tokens=15)
-GROWING = {
+Growing = dict[str, tuple[str, list[int]]]
+GROWING: Growing = {
     "length": ("length of target", [10, 20, 40, 80]),
     "tokens": ("tokens per cell", [4, 15, 30, 60]),
     "cells": ("cells per sentence", [5, 10, 20, 40]),
@@ -31,9 +31,8 @@ GROWING = {
 CPU = torch.device("cpu")
 
 
-def measured(shape: Shape, threads: int) -> dict[str, float]:
+def measure(shape: Shape, rounds: int) -> dict[str, float]:
     """An update of one shape, in this process."""
-    torch.set_num_threads(threads)
     torch.manual_seed(0)
     policy = shape.policy()
     run = updates(policy, idle(policy), [shape.sentences(CPU)], shape.method())
@@ -41,15 +40,15 @@ def measured(shape: Shape, threads: int) -> dict[str, float]:
     with watched(CPU) as seen:
         times = [seconds(run, CPU)]
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    times += [seconds(run, CPU) for _ in range(2)]
+    times += [seconds(run, CPU) for _ in range(rounds - 1)]
     return {"seconds": min(times), "mb": (after - before) / 1e6, "steps": sum(seen.rows)}
 
 
-def drawn(figures: dict[str, float | str]) -> Figure:
+def draw(figures: dict[str, float | str], growing: Growing) -> Figure:
     """Time above, memory below, a column for each dimension."""
     figure = Figure(figsize=(12, 5), layout="constrained")
     rows = [("seconds", "seconds per update"), ("mb", "memory of the update [MB]")]
-    for column, (name, (text, values)) in enumerate(GROWING.items()):
+    for column, (name, (text, values)) in enumerate(growing.items()):
         for row, (kind, label) in enumerate(rows):
             axes = figure.add_subplot(2, 4, 4 * row + column + 1)
             found = [float(figures[f"{name}_{value}_{kind}"]) for value in values]
@@ -64,27 +63,29 @@ def drawn(figures: dict[str, float | str]) -> Figure:
 
 def main() -> None:
     """Measure every point, write the figures and draw them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
-    parser.add_argument("--png", metavar="FILE", help="where to draw them")
-    parser.add_argument("--threads", type=int, default=2, help="threads (default 2)")
-    parser.add_argument("--point", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    accepted = parser(__doc__.splitlines()[0], rounds=3)
+    accepted.add_argument("--png", metavar="FILE", help="where to draw them")
+    accepted.add_argument("--point", help=argparse.SUPPRESS)
+    options = parse(accepted)
     if options.point is not None:
         shape = replace(BASE, **json.loads(options.point))
-        print(json.dumps(measured(shape, options.threads)))
+        print(json.dumps(measure(shape, options.rounds)))
         return
     figures: dict[str, float | str] = {}
-    for name, (_, values) in GROWING.items():
+    growing = GROWING
+    if options.quick:  # the least and the next point of each
+        growing = {name: (text, values[:2]) for name, (text, values) in GROWING.items()}
+    for name, (_, values) in growing.items():
         for value in values:
             point = ["--point", json.dumps({name: value}), "--threads", str(options.threads)]
+            point += ["--rounds", str(options.rounds)]
             command = [sys.executable, __file__, *point]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
             for kind, figure in json.loads(output).items():
                 figures[f"{name}_{value}_{kind}"] = float(f"{figure:.4g}")
     write(figures, options.json)
     if options.png is not None:
-        drawn(figures).savefig(options.png, dpi=120)
+        draw(figures, growing).savefig(options.png, dpi=120)
 
 
 if __name__ == "__main__":

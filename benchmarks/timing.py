@@ -1,7 +1,8 @@
-"""Timing several things side by side, and writing down ratios."""
+"""What all benchmarks share: their options, timing side by side, and writing ratios."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -11,6 +12,35 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+
+
+def parser(summary: str, *, rounds: int) -> argparse.ArgumentParser:
+    """The options that every benchmark has.
+
+    Args:
+        summary: one line on what is measured.
+        rounds: the default number of rounds.
+    """
+    options = argparse.ArgumentParser(description=summary)
+    options.add_argument("--json", metavar="FILE", help="where to write the figures")
+    options.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
+    options.add_argument("--rounds", type=int, default=rounds, help=f"rounds (default {rounds})")
+    options.add_argument(
+        "--quick",
+        action="store_true",
+        help="smaller shapes and 2 rounds, in at most 3 minutes of 2 cores: to see that all runs; "
+        "the figures are not those of the documentation",
+    )
+    return options
+
+
+def parse(options: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options of this process, with the threads of torch set."""
+    found = options.parse_args()
+    if found.quick:
+        found.rounds = min(found.rounds, 2)
+    torch.set_num_threads(found.threads)
+    return found
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable
 
 import torch
 from searnn import peak
-from timing import write
+from timing import parse, parser, write
 from transformers.utils import logging
 
 Figures = dict[str, float]
@@ -16,7 +15,7 @@ Figures = dict[str, float]
 def benchmark(
     summary: str,
     kinds: Iterable[str],
-    measure: Callable[[str, int, torch.device], Figures],
+    measure: Callable[[str, int, torch.device, bool], Figures],
     greater: Callable[[str], bool],
 ) -> None:
     """Measure each model, print and write; of ratios also the worst of all models.
@@ -24,15 +23,10 @@ def benchmark(
     Args:
         summary: one line on what is measured.
         kinds: the models.
-        measure: the figures of one, from its kind, the rounds and the device.
+        measure: the figures of one, from its kind, the rounds, the device, and whether to be quick.
         greater: whether a ratio of this name is better where it is greater.
     """
-    parser = argparse.ArgumentParser(description=summary)
-    parser.add_argument("--json", metavar="FILE", help="where to write the figures")
-    parser.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds (default 9)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = parse(parser(summary, rounds=9))
     logging.set_verbosity_error()
     figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
     for name in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
@@ -40,7 +34,7 @@ def benchmark(
         each = {}
         for kind in kinds:
             torch.manual_seed(0)
-            each[kind] = measure(kind, options.rounds, device)
+            each[kind] = measure(kind, options.rounds, device, options.quick)
         for key in dict.fromkeys(key for found in each.values() for key in found):
             values = {kind: found[key] for kind, found in each.items() if key in found}
             if "_vs_" in key:

@@ -1,6 +1,6 @@
 """What decoding and training of Hugging Face models cost, against `generate` and against MLE.
 
-Run `python benchmarks/transformers.py --json transformers.json`. Ratios are of figures taken side
+Run `python benchmarks/huggingface.py --json huggingface.json`. Ratios are of figures taken side
 by side in this run, for three models of 4 layers of 128; a key without the name of a model is the
 worst of them. Decoding is told in tokens a second, eos included, training in seconds an update.
 With the package trl, an update of its GKD trainer is timed, too.
@@ -13,15 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import behind  # noqa: F401 - before transformers is imported
 import torch
-from distilled import distillers
-from models import Figures, benchmark
-from parts import PARTS, timed
-from searched import idle, updates
+from counting import EOS, KINDS, Toy
+from each_model import Figures, benchmark
+from gkd import distillers
+from roll_outs import idle, updates
+from searnn_parts import PARTS, timed
 from timing import ratio, seconds, side_by_side
 from torch import Tensor
-from toys import EOS, KINDS, Toy
 
 from freerun.batch import Batch
 from freerun.decoding import greedy, sample
@@ -133,10 +132,10 @@ def training(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.dev
     return figures | {"mle_seconds": statistics.median(times["mle"])}
 
 
-def searching(kind: str, rounds: int, device: torch.device) -> Figures:
+def searching(kind: str, rounds: int, device: torch.device, rows: int) -> Figures:
     """An update of SEARNN at the size of arithmetic, and the shares of its parts."""
-    toy = Toy(tokens=40, least=6, most=10, prompt=20, rows=32)
-    policy = toy.policy(kind, device)
+    toy = Toy(tokens=40, least=6, most=10, prompt=20, rows=rows)
+    policy = toy.policy(kind, device, updates=5 * rows)
     batch, model = toy.batch(device), (policy, idle(policy))
     runs = {"searnn": updates(*model, [batch], SEARCH), "mle": updates(*model, [batch], MLE())}
     times = side_by_side(runs, rounds=rounds, device=device)
@@ -152,14 +151,14 @@ def searching(kind: str, rounds: int, device: torch.device) -> Figures:
     return figures | {f"searnn_{name}_share": statistics.median(v) for name, v in shares.items()}
 
 
-def measure(kind: str, rounds: int, device: torch.device) -> Figures:
+def measure(kind: str, rounds: int, device: torch.device, quick: bool) -> Figures:
     """All figures of one model."""
-    toy = Toy()
-    policy = toy.policy(kind, device)
+    toy = Toy(most=12, rows=8) if quick else Toy()
+    policy = toy.policy(kind, device, updates=20 if quick else 150)
     return (
         decoding(policy, toy, rounds, device)
         | training(policy.train(), toy, rounds, device)
-        | searching(kind, rounds, device)
+        | searching(kind, rounds, device, 8 if quick else 32)
     )
 
 

@@ -1,8 +1,8 @@
 """What SequenceMatch costs: against MLE, against copied rows, and to sample with backspaces.
 
-Run `python benchmarks/sequencematch.py --json sequencematch.json`. Ratios are of figures taken side
-by side in this run, for two models of 4 layers of 128; a key without the name of a model is the
-worst of them. Sampling is told in actions a second.
+Run `python benchmarks/sequence_match.py --json sequence_match.json`. Ratios are of figures taken
+side by side in this run, for two models of 4 layers of 128; a key without the name of a model is
+the worst of them. Sampling is told in actions a second.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
-import behind  # noqa: F401 - before transformers is imported
 import torch
-from copied import copied
-from models import Figures, benchmark
-from searched import idle
+from copied_rows import copied
+from counting import EOS, Toy
+from each_model import Figures, benchmark
+from roll_outs import idle
 from timing import ratio, side_by_side
 from torch import Tensor
-from toys import EOS, Toy
 
 from freerun.backspaces import any_token, noised, tree_of
 from freerun.batch import Batch
@@ -146,10 +145,10 @@ def sampling(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.dev
     }
 
 
-def measure(kind: str, rounds: int, device: torch.device) -> Figures:
+def measure(kind: str, rounds: int, device: torch.device, quick: bool) -> Figures:
     """All figures of one model."""
-    toy = Toy(backspace=True)
-    policy = toy.policy(kind, device)
+    toy = Toy(most=12, rows=8, backspace=True) if quick else Toy(backspace=True)
+    policy = toy.policy(kind, device, updates=20 if quick else 150)
     return (
         sampling(policy, toy, rounds, device)
         | training(policy.train(), toy, rounds, device)
