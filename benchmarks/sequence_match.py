@@ -48,7 +48,7 @@ def updates(
             (outcome.total / outcome.count).backward()
             optimizer.step()
             if isinstance(method, SequenceMatch):
-                method.after_update(None, clock)
+                method.after_update(policy, clock)
 
     return run
 

@@ -108,7 +108,7 @@ def test_the_page_of_a_method_names_what_is_logged(name):
     method, batch = METHODS[name](**needed.get(name, {})), tiny_batch(policy)
     for step in range(2):
         outcome = method.loss(policy, batch, Clock(step, 10))
-        getattr(method, "after_update", lambda *_: None)(None, Clock(step, 10))
+        method.after_update(policy, Clock(step, 10))
     ((_, rows),) = tables(ROOT / "docs" / "methods" / f"{name}.md", "metrics")
     assert [row[0] for row in rows] == [f"`{metric}`" for metric in ("loss", *outcome.metrics)]
 

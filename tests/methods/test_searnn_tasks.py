@@ -10,7 +10,6 @@ from freerun.cli import main
 from freerun.costs import CostName, PythonCost
 from freerun.errors import CheckpointError
 from freerun.methods import MLE, SEARNN
-from freerun.methods.base import check_method, suited
 from freerun.models.settings import RecurrentSettings
 from freerun.settings import SettingError
 from freerun.study import compare
@@ -42,13 +41,13 @@ def recorded(output, name="searnn"):
 
 
 def test_the_cost_is_the_task_s_where_none_is_chosen():
-    assert suited(SEARNN(cells=3, cell_choice="first"), Costly()) == SEARNN(
+    assert SEARNN(cells=3, cell_choice="first").for_task(Costly()) == SEARNN(
         cost="gleu", cells=3, cell_choice="first"
     )
     chosen = SEARNN(cost="bleu")
-    assert suited(chosen, Costly()) is chosen
+    assert chosen.for_task(Costly()) is chosen
     other = MLE()
-    assert suited(other, Costly()) is other
+    assert other.for_task(Costly()) is other
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -59,10 +58,10 @@ def test_every_task_names_a_cost(task):
 @pytest.mark.parametrize("eos", [True, False])
 def test_the_cost_of_a_task_must_suit_its_outputs(eos):
     codec = TinyCodec(eos=eos)
-    check_method(MLE(), codec)
-    check_method(SEARNN(cost="edit_distance", reference="copy"), codec)
+    MLE().check(codec.target)
+    SEARNN(cost="edit_distance", reference="copy").check(codec.target)
     with pytest.raises(ValueError, match=r"^(cost=hamming compares|reference=edit_distance ends)"):
-        check_method(SEARNN(cost="hamming" if eos else "edit_distance"), codec)
+        SEARNN(cost="hamming" if eos else "edit_distance").check(codec.target)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +167,11 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
     whole = fit(task, data, method, output=tmp_path / "whole", **settings)
     calls, loss = [], SEARNN.loss
 
-    def stopped(self, policy, batch, clock):
+    def stopped(self, policy, batch, clock, modules):
         calls.append(clock.step)
         if clock.step == 4 and calls.count(4) == 1:
             raise KeyboardInterrupt
-        return loss(self, policy, batch, clock)
+        return loss(self, policy, batch, clock, modules)
 
     monkeypatch.setattr(SEARNN, "loss", stopped)
     with pytest.raises(KeyboardInterrupt):

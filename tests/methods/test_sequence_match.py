@@ -57,7 +57,7 @@ def filled(method, policy, batch, steps=(0, 1)):
     """The method, with own sequences of some updates in its buffer."""
     for step in steps:
         method._sample(policy, batch, Clock(step, 10))
-        method.after_update(None, Clock(step, 10))
+        method.after_update(policy, Clock(step, 10))
     return method
 
 
@@ -202,7 +202,7 @@ def test_the_first_update_has_nothing_to_match(policy):
     outcome = method.loss(policy, batch, Clock(0, 10))
     expected = BehaviourCloning(noise=0.2).loss(policy, batch, Clock(0, 10))
     assert torch.equal(outcome.total, expected.total)
-    method.after_update(None, Clock(0, 10))
+    method.after_update(policy, Clock(0, 10))
     assert len(method.buffer) == 5
     assert "sequence_match" in method.loss(policy, batch, Clock(1, 10)).metrics
 
@@ -213,7 +213,7 @@ def test_what_is_sampled_when(policy):
     held = []
     for step in range(16):
         method.loss(policy, batch, Clock(step, 16))
-        method.after_update(None, Clock(step, 16))
+        method.after_update(policy, Clock(step, 16))
         held.append([rows[0].step for rows in method.buffer.samplings])
     assert held[6:] == [[], [7], [7], [7], [7, 10], [7, 10], [7, 10], [10, 13], [10, 13], [10, 13]]
     metrics = method.loss(policy, batch, Clock(15, 16)).metrics
@@ -231,10 +231,10 @@ def test_batches_may_be_split(policy, order):
     settings = {"noise": 0.3, "period": 1, **ALWAYS}
     one, other = (filled(SequenceMatch(**settings), policy, whole) for _ in range(2))
     expected = one.loss(policy, whole, clock)
-    one.after_update(None, clock)
+    one.after_update(policy, clock)
     parts = [whole.select(torch.tensor(rows)) for rows in (order[:2], order[2:3], order[3:])]
     found = [other.loss(policy, part, clock) for part in parts]
-    other.after_update(None, clock)
+    other.after_update(policy, clock)
     close(sum(outcome.total for outcome in found), expected.total, 1e-9)
     close(
         tensors(one.buffer),

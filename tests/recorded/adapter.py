@@ -219,13 +219,11 @@ def _rectangle(rows, padding):
 def losses(name, settings, policy, batch, clocks):
     """What a method computes at each of these updates, between which weights do not change."""
     method = METHODS[name](**settings)
-    after_update = getattr(method, "after_update", None)
     for step, total in clocks:
         clock = Clock(step=step, total=total, seed=5)
         outcome = method.loss(policy, batch, clock)
         yield outcome.total, outcome.count, outcome.metrics
-        if after_update is not None:
-            after_update(None, clock)
+        method.after_update(policy, clock)
 
 
 TASKS = {"digits": Digits, "spelling": Spelling, "arithmetic": Arithmetic}

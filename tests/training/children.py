@@ -11,16 +11,19 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 from transformers import TrainingArguments
 
-from freerun.methods import SEARNN, Method, ScheduledSampling
+from freerun.batch import Batch
+from freerun.methods import SEARNN, Clock, Method, Modules, Outcome, ScheduledSampling
 from freerun.models.settings import RecurrentSettings
 from freerun.training import Trainer, TrainingSettings, fit
 from tests.training.tiny_task import Tiny
@@ -97,11 +100,31 @@ def uneven(output: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spare(ScheduledSampling):
-    """Scheduled sampling with a part that no loss ever uses."""
+class Edited(ScheduledSampling):
+    """Scheduled sampling on targets of which every second lacks its end, with all kinds of modules.
 
-    def parts(self, policy: nn.Module) -> dict[str, nn.Module]:
-        return {"spare": nn.Linear(2, 2, dtype=torch.float64)}
+    Of the trained modules, one has its own learning rate, and one is never used by a loss.
+    """
+
+    def build_modules(self, policy: nn.Module) -> Modules:
+        linear = partial(nn.Linear, 2, 2, dtype=torch.float64)
+        return Modules(
+            trained={"critic": linear(), "spare": linear()},
+            frozen={"average": linear()},
+            learning_rates={"critic": 0.1},
+        )
+
+    def loss(self, policy: Any, batch: Batch, clock: Clock, modules: Modules) -> Outcome:
+        cells = torch.arange(batch.mask.shape[1])
+        ends = (cells == batch.lengths[:, None] - 1) & (batch.lengths > 1)[:, None]
+        mask = batch.mask & ~(ends & (batch.ids % 2 == 0)[:, None])
+        found = super().loss(policy, replace(batch, mask=mask), clock, modules)
+        weights = modules["critic"].weight - modules["average"].weight
+        return replace(found, total=found.total + weights.square().sum() * found.count)
+
+    def after_update(self, policy: Any, clock: Clock, modules: Modules) -> None:
+        with torch.no_grad():
+            modules["average"].weight.lerp_(modules["critic"].weight, 0.1)
 
 
 def interrupted(output: str, update: int) -> None:
@@ -181,7 +204,7 @@ def exact(output: str, batch_size: int, accumulation: int, settings: dict[str, A
     )
     trainer = Trainer(
         model=policy.double(),
-        method=Spare(feedback="sample", schedule="constant", k=0.5),
+        method=Edited(feedback="sample", schedule="constant", k=0.5),
         args=TrainingArguments(
             output,
             use_cpu=True,
@@ -206,6 +229,8 @@ def exact(output: str, batch_size: int, accumulation: int, settings: dict[str, A
     trainer.train()
     if trainer.args.should_save:
         trainer.save_model(output)
+        modules = trainer.objective.method_modules.state_dict()
+        safetensors.torch.save_file(modules, Path(output, "modules.safetensors"))
         Path(output, "log.json").write_text(json.dumps(trainer.state.log_history))
 
 

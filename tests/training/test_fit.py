@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ import torch
 from freerun.data import DataError
 from freerun.errors import CheckpointError
 from freerun.evaluation import evaluate, teacher_forced_loss
-from freerun.methods import MLE, DifferentiableScheduledSampling, Outcome, ScheduledSampling
+from freerun.methods import MLE, DifferentiableScheduledSampling, Method, Outcome, ScheduledSampling
 from freerun.models.settings import (
     CausalSettings,
     PretrainedSettings,
@@ -25,6 +25,7 @@ from freerun.models.settings import (
 from freerun.training import TrainingSettings, fit, load_policy
 from freerun.training.horizon import estimated_horizon
 from freerun.training.record import build_curve, digest_codec
+from tests.helpers import Log
 from tests.training.tiny_task import Tiny, TinyCodec
 
 TASK = Tiny()
@@ -55,20 +56,22 @@ def changed(**settings):
     return replace(TRAINING, **settings)
 
 
-@dataclass
-class Worse:
+@dataclass(frozen=True)
+class Worse(Method):
     """MLE that begins to unlearn at an update, and counts its updates."""
 
     name: ClassVar[str] = "worse"
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     after: int = 4
+    steps: list[int] = field(init=False, default_factory=Log)
 
-    def __post_init__(self):
-        self.updates = 0
+    @property
+    def updates(self):
+        return len(self.steps)
 
-    def loss(self, policy, batch, clock):
-        self.updates += 1
+    def loss(self, policy, batch, clock, modules):
+        self.steps.append(clock.step)
         found = MLE().loss(policy, batch, clock)
         return Outcome(found.total * (1.0 if clock.step < self.after else -1.0), found.count)
 
@@ -171,10 +174,10 @@ def test_runs_of_one_seed_start_from_equal_weights(tmp_path):
     starts = []
 
     class First(Worse):
-        def loss(self, policy, batch, clock):
+        def loss(self, policy, batch, clock, modules):
             if clock.step == 0:
                 starts.append({k: v.clone() for k, v in policy.state_dict().items()})
-            return super().loss(policy, batch, clock)
+            return super().loss(policy, batch, clock, modules)
 
     for name, seed, after in (("a", 1, 4), ("b", 1, 8), ("c", 2, 4)):
         torch.manual_seed(len(name))
@@ -272,26 +275,24 @@ def test_a_run_that_was_stopped_early_is_not_taken_up_again(tmp_path):
 
 def test_budget(tmp_path):
     training = changed(budget=0.5, updates=1, evaluate_every=10_000, lr_schedule="linear")
-    method = Worse(after=10**9)
-    found = run(tmp_path, method, training=training)
+    found = run(tmp_path, Worse(after=10**9), training=training)
     assert 0.5 <= found.seconds < 1.0
     # One evaluation, at the end.
     assert [point["update"] for point in found.curve] == [found.updates]
-    assert found.updates == method.updates > 5
+    assert found.updates > 5
     horizon = json.loads((tmp_path / "freerun.json").read_text())["horizon"]
     assert found.updates / 10 < horizon < found.updates * 10
     assert found.seconds_per_update == pytest.approx(found.seconds / found.updates, rel=0.5)
 
 
 def test_the_horizon_is_estimated_beside_the_run():
-    policy, method = MODEL.build(DATA.codec), Worse()
+    policy, method = MODEL.build(DATA.codec), MLE()
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     horizons = [
         estimated_horizon(policy, method, TASK, DATA, changed(budget=budget))
         for budget in (1.0, 10.0)
     ]
     assert 2 < horizons[1] / horizons[0] < 50
-    assert method.updates == 0
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
     with pytest.raises(ValueError, match=r"^budget is None; there is nothing to estimate$"):
         estimated_horizon(policy, method, TASK, DATA, TRAINING)
@@ -300,7 +301,7 @@ def test_the_horizon_is_estimated_beside_the_run():
 def test_updates_are_timed_at_the_middle_of_the_schedule(monkeypatch):
     clocks = []
 
-    def loss(self, policy, batch, clock):
+    def loss(self, policy, batch, clock, modules):
         clocks.append(clock)
         return MLE().loss(policy, batch, clock)
 
@@ -317,11 +318,11 @@ def test_the_horizon_of_a_budget_is_kept(tmp_path, monkeypatch):
     clocks = []
 
     class Watch(Worse):
-        def loss(self, policy, batch, clock):
+        def loss(self, policy, batch, clock, modules):
             clocks.append(clock.total)
             if len(clocks) == 3:
                 raise KeyboardInterrupt
-            return super().loss(policy, batch, clock)
+            return super().loss(policy, batch, clock, modules)
 
     horizons = iter([123, 456])
     room = sys.modules["freerun.training.fit"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -11,7 +12,14 @@ from torch import nn
 
 from freerun.decoding import greedy
 from freerun.evaluation import Decoding, teacher_forced_total
-from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Outcome
+from freerun.methods import (
+    MLE,
+    Clock,
+    DifferentiableScheduledSampling,
+    Method,
+    Modules,
+    Outcome,
+)
 from freerun.models.settings import RecurrentSettings
 from freerun.training import Objective
 from tests.training.tiny_task import Strings, Tiny
@@ -23,26 +31,22 @@ def policy(**settings):
     return RecurrentSettings(hidden_size=8, embedding_size=8, **settings).build(DATA.codec)
 
 
-@dataclass
-class Critic:
-    """A method with a trained part and a frozen one, and metrics that are weighted by tokens."""
+@dataclass(frozen=True)
+class Critic(Method):
+    """A method with a trained module and a frozen one, and metrics weighted by its count."""
 
     name: ClassVar[str] = "critic"
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     values: list[float] = field(default_factory=list)
 
-    def parts(self, policy):
-        self.critic = nn.Linear(3, 1)
-        return {"critic": self.critic}
+    def build_modules(self, policy):
+        target = nn.Sequential(nn.Linear(3, 1), nn.Dropout())
+        return Modules(trained={"critic": nn.Linear(3, 1)}, frozen={"target": target})
 
-    def frozen(self, policy):
-        self.target = nn.Sequential(nn.Linear(3, 1), nn.Dropout())
-        return {"target": self.target}
-
-    def loss(self, policy, batch, clock):
+    def loss(self, policy, batch, clock, modules):
         metrics = {"value": torch.tensor(self.values.pop(0))} if self.values else {}
-        return Outcome(self.critic.weight.sum() * 2.0, batch.mask.sum(), metrics)
+        return Outcome(modules["critic"].weight.sum() * 2.0, batch.mask.sum(), metrics)
 
 
 def test_the_loss_is_the_sum_over_the_tokens_of_the_update():
@@ -85,17 +89,58 @@ def test_an_example_without_target_tokens_is_an_error():
         objective(**tensors)
 
 
-def test_parts_are_trained_and_frozen_modules_are_not():
+def test_trained_modules_have_a_gradient_and_frozen_ones_have_none():
     objective = Objective(policy(), Critic())
     objective(**DATA.train.batch([0]).tensors())["loss"].backward()
-    names = {name for name, parameter in objective.named_parameters() if parameter.requires_grad}
-    assert {"parts.critic.weight", "parts.critic.bias"} <= names
-    assert not any(name.startswith("frozen") for name in names)
-    assert objective.parts["critic"].weight.grad is not None
+    modules = objective.method_modules
+    assert modules["critic"].weight.grad is not None
+    assert not any(parameter.requires_grad for parameter in modules["target"].parameters())
     objective.train()
     assert objective.model.training
-    assert objective.parts["critic"].training
-    assert not objective.frozen["target"].training
+    assert modules["critic"].training
+    assert not modules["target"].training
+
+
+def test_modules_are_drawn_from_the_seed_alone():
+    model = policy()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, same, other = (Objective(model, Critic(), seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    for name in ("critic", "target"):
+        weights = [next(one.method_modules[name].parameters()) for one in (first, same, other)]
+        assert torch.equal(weights[0], weights[1])
+        assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_objective_has_a_copy_of_the_method():
+    method = Critic(values=[1.0])
+    objective = Objective(policy(), method)
+    objective(**DATA.train.batch([0]).tensors())
+    assert method.values == [1.0]
+    assert objective.method.values == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"trained": {"a": nn.Linear(1, 1)}, "frozen": {"a": nn.Linear(1, 1)}},
+            "module 'a' is both trained and frozen",
+        ),
+        (
+            {"frozen": {"a": nn.Linear(1, 1)}, "learning_rates": {"a": 1.0}},
+            "learning_rates has 'a', which is not a trained module",
+        ),
+        (
+            {"trained": {"a": nn.Linear(1, 1)}, "learning_rates": {"a": 0.0}},
+            "the learning rate of 'a' is 0.0; it must be above 0",
+        ),
+    ],
+)
+def test_wrong_modules_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Modules(**arguments)
 
 
 def test_metrics_are_weighted_by_tokens():

@@ -32,9 +32,12 @@ def plain(tmp_path_factory):
 
 def result(output):
     (path,) = output.glob("*model.safetensors")
+    weights = safetensors.torch.load_file(path)
+    if (output / "modules.safetensors").exists():
+        weights |= safetensors.torch.load_file(output / "modules.safetensors")
     logs = json.loads((output / "log.json").read_text())
     kept = ("loss", "grad_norm", "own_share", "eval_", "step")
-    return safetensors.torch.load_file(path), [
+    return weights, [
         {name: value for name, value in entry.items() if name.startswith(kept)}
         for entry in logs
         if "train_loss" not in entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -17,10 +18,13 @@ from transformers import TrainerCallback, TrainingArguments
 
 from freerun.errors import CheckpointError
 from freerun.evaluation import Decoding, evaluate, outputs, teacher_forced_loss
-from freerun.methods import MLE, Clock, Outcome
+from freerun.losses import log_loss
+from freerun.methods import MLE, Clock, Method, Modules, Outcome
 from freerun.models.backspace import with_backspace
 from freerun.models.settings import RecurrentSettings
 from freerun.training import Trainer
+from freerun.training.stream import Order
+from tests.helpers import Log
 from tests.training.tiny_task import Strings, Tiny
 
 TASK = Tiny()
@@ -55,26 +59,26 @@ def trainer(output, method=None, arguments=None, **members):
     return Trainer(method=method or MLE(), args=args, **members)
 
 
-@dataclass
-class Spy:
+@dataclass(frozen=True)
+class Spy(Method):
     """MLE that remembers what it saw; `spoil` makes the loss of an update infinite or so."""
 
     name: ClassVar[str] = "spy"
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
-    clocks: list[Clock] = field(default_factory=list)
-    ids: list[list[int]] = field(default_factory=list)
+    clocks: list[Clock] = field(default_factory=Log)
+    ids: list[list[int]] = field(default_factory=Log)
     spoil: dict[int, float] = field(default_factory=dict)
 
-    def loss(self, policy, batch, clock):
+    def loss(self, policy, batch, clock, modules):
         self.clocks.append(clock)
         self.ids.append(batch.ids.tolist())
         found = MLE().loss(policy, batch, clock)
         return Outcome(found.total * self.spoil.get(clock.step, 1.0), found.count)
 
 
-@dataclass
-class Averaged:
+@dataclass(frozen=True)
+class Averaged(Method):
     """MLE with a trained scale, a running mean of the output's bias, and a count of its calls."""
 
     name: ClassVar[str] = "averaged"
@@ -83,31 +87,28 @@ class Averaged:
     steps: list[int] = field(default_factory=list)
     mean: torch.Tensor = field(default_factory=lambda: torch.zeros(5))
 
-    def parts(self, policy):
-        self.scale = nn.Linear(1, 1, bias=False)
-        nn.init.ones_(self.scale.weight)
-        return {"scale": self.scale}
+    def build_modules(self, policy):
+        scale, copy = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        nn.init.ones_(scale.weight)
+        nn.init.zeros_(copy.weight)
+        return Modules(trained={"scale": scale}, frozen={"copy": copy})
 
-    def frozen(self, policy):
-        self.copy = nn.Linear(1, 1, bias=False)
-        nn.init.zeros_(self.copy.weight)
-        return {"copy": self.copy}
-
-    def loss(self, policy, batch, clock):
+    def loss(self, policy, batch, clock, modules):
         found = MLE().loss(policy, batch, clock)
-        return Outcome(found.total * self.scale.weight.sum(), found.count)
+        return Outcome(found.total * modules["scale"].weight.sum(), found.count)
 
-    def after_update(self, objective, clock):
+    def after_update(self, policy, clock, modules):
         self.steps.append(clock.step)
-        self.mean = 0.9 * self.mean + 0.1 * objective.model.output.bias.detach()
+        self.mean.mul_(0.9).add_(policy.output.bias.detach(), alpha=0.1)
         with torch.no_grad():
-            self.copy.weight.add_(self.scale.weight)
+            modules["copy"].weight.add_(modules["scale"].weight)
 
     def state_dict(self):
         return {"steps": self.steps, "mean": self.mean}
 
     def load_state_dict(self, state):
-        self.steps, self.mean = state["steps"], state["mean"]
+        self.steps[:] = state["steps"]
+        self.mean.copy_(state["mean"])
 
 
 def test_the_clock_goes_with_the_updates(tmp_path):
@@ -271,8 +272,8 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, value):
 
 def test_a_gradient_that_is_no_number_stops_the_run(tmp_path):
     class Root(Spy):
-        def loss(self, policy, batch, clock):
-            found = super().loss(policy, batch, clock)
+        def loss(self, policy, batch, clock, modules):
+            found = super().loss(policy, batch, clock, modules)
             weight = policy.output.bias.sum() * 0.0
             return Outcome(found.total + weight.sqrt(), found.count)
 
@@ -282,19 +283,113 @@ def test_a_gradient_that_is_no_number_stops_the_run(tmp_path):
 
 def test_state_of_a_method_survives(tmp_path):
     arguments = {"save_strategy": "steps", "save_steps": 3, "max_steps": 6}
-    whole = Averaged()
-    found = trainer(tmp_path, whole, arguments)
+    method = Averaged()
+    found = trainer(tmp_path, method, arguments)
     found.train()
+    whole = found.objective.method
     assert whole.steps == [0, 1, 2, 3, 4, 5]
-    assert whole.scale.weight.item() != 1.0
-    again = Averaged()
-    resumed = trainer(tmp_path, again, arguments)
+    assert found.objective.method_modules["scale"].weight.item() != 1.0
+    assert method.steps == []  # The run has a copy of its own.
+    resumed = trainer(tmp_path, method, arguments)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
-    assert again.steps == whole.steps
-    assert torch.equal(again.mean, whole.mean)
-    assert torch.equal(again.copy.weight, whole.copy.weight)
+    assert resumed.objective.method.steps == whole.steps
+    assert torch.equal(resumed.objective.method.mean, whole.mean)
     own = found.objective.state_dict()
     assert all(torch.equal(own[k], v) for k, v in resumed.objective.state_dict().items())
+
+
+@dataclass(frozen=True)
+class FirstTokens(Method):
+    """The log loss of the first token of every target; the policy is drawn to a critic's weight."""
+
+    name: ClassVar[str] = "first_tokens"
+    paper: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+
+    def build_modules(self, policy):
+        critic, target = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        return Modules({"critic": critic}, {"target": target}, {"critic": 0.5})
+
+    def loss(self, policy, batch, clock, modules):
+        scores = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
+        first = torch.zeros_like(batch.mask)
+        first[:, 0] = True
+        count = first.sum()
+        total = log_loss(scores.logits(first), batch.target[:, 0])
+        return Outcome(
+            total + modules["critic"].weight.sum() * count, count, {"one": count / count}
+        )
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(8, 1), (2, 4)])
+def test_the_loss_is_divided_by_what_the_method_counts(tmp_path, batch_size, accumulation):
+    """A method that learns less than the targets: a mean of its own terms, however split."""
+    model, seen = policy().double(), Log()
+
+    class Watch(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+            seen.append([p.grad.clone() for p in model.model.parameters() if p.grad is not None])
+
+    arguments = {
+        "max_steps": 1,
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "max_grad_norm": 0.0,
+        "logging_steps": 1,
+    }
+    method = FirstTokens()
+    found = trainer(tmp_path, method, arguments, model=model, callbacks=[Watch()])
+    before = copy.deepcopy(found.objective).train()
+    found.train()
+    batch = DATA.train.batch(list(Order(len(DATA.train), 8, seed=2)))
+    outcome = method.loss(before.model, batch, Clock(0, 1, 2), before.method_modules)
+    mean = outcome.total / 8
+    mean.backward()
+    assert found.state.log_history[0]["loss"] == pytest.approx(mean.item(), rel=1e-6)
+    wanted = [p.grad for p in before.model.parameters() if p.grad is not None]
+    assert len(seen) == 1
+    for gradient, same in zip(seen[0], wanted, strict=True):
+        torch.testing.assert_close(gradient, same, rtol=0, atol=1e-9)
+
+
+def test_modules_have_their_own_learning_rate(tmp_path):
+    """By SGD: each weight moves by its rate times its gradient, under one schedule."""
+    rates = Log()
+
+    class Watch(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, optimizer, **kwargs):
+            rates.append([group["lr"] for group in optimizer.param_groups if group["params"]])
+
+    arguments = {"max_steps": 2, "lr_scheduler_type": "linear", "weight_decay": 0.0}
+    sgd = (torch.optim.SGD, {"lr": 0.01})
+    found = trainer(
+        tmp_path, FirstTokens(), arguments, optimizer_cls_and_kwargs=sgd, callbacks=[Watch()]
+    )
+    modules = found.objective.method_modules
+    start = {name: modules[name].weight.item() for name in ("critic", "target")}
+    found.train()
+    assert sorted({*rates[0]}) == pytest.approx([0.01, 0.5])
+    assert sorted({*rates[1]}) == pytest.approx([0.005, 0.25])
+    # The gradient of the critic's weight is 1, and no norm is above the limit of clipping.
+    moved = start["critic"] - modules["critic"].weight.item()
+    assert 0.5 < moved <= 0.75 + 1e-6
+    assert modules["target"].weight.item() == start["target"]
+
+
+def test_modules_of_runs_differ_by_seed_and_resume_to_the_bit(tmp_path):
+    method, finals = FirstTokens(), {}
+    for seed in (2, 3):
+        arguments = {"seed": seed, "save_strategy": "steps", "save_steps": 3}
+        torch.manual_seed(77)  # The state of the generator before a run has no part in it.
+        whole = trainer(tmp_path / str(seed), method, arguments)
+        whole.train()
+        finals[seed] = whole.objective.method_modules.state_dict()
+        resumed = trainer(tmp_path / str(seed), method, arguments)
+        resumed.train(resume_from_checkpoint=str(tmp_path / str(seed) / "checkpoint-3"))
+        again = resumed.objective.state_dict()
+        assert all(torch.equal(again[k], v) for k, v in whole.objective.state_dict().items())
+    assert not torch.equal(finals[2]["frozen.target.weight"], finals[3]["frozen.target.weight"])
+    assert not torch.equal(finals[2]["trained.critic.weight"], finals[3]["trained.critic.weight"])
 
 
 def test_checkpoints_hold_nothing_that_is_unpickled(tmp_path):
@@ -349,11 +444,12 @@ def test_weights_of_another_method_are_refused(tmp_path):
     trainer(tmp_path, Averaged(), {"save_strategy": "steps", "save_steps": 6}).train()
 
     class Other(Averaged):
-        def parts(self, policy):
-            return {"shift": super().parts(policy)["scale"]}
+        def build_modules(self, policy):
+            return Modules(trained={"shift": super().build_modules(policy)["scale"]})
 
     path = tmp_path / "checkpoint-6"
-    message = f"{path / 'objective.safetensors'}: of another method: parts.scale.weight differs"
+    differs = "method_modules.frozen.copy.weight differs"
+    message = f"{path / 'objective.safetensors'}: of another method: {differs}"
     with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
         trainer(tmp_path, Other()).train(resume_from_checkpoint=str(path))
 

@@ -16,7 +16,6 @@ from freerun import report
 from freerun.cli.options import LazyGroup, SettingsCommand, UserSettings, peek
 from freerun.data import Task
 from freerun.evaluation import Decoding
-from freerun.methods.base import suited
 from freerun.models.settings import (
     KINDS,
     ModelSettings,
@@ -175,7 +174,7 @@ class TrainCommand(ExperimentCommand):
         no_file(Path(own.output))
         data = model.load(task)
         suitable(
-            {own.method: suited(method, task)},
+            {own.method: method.for_task(task)},
             model,
             training,
             task,

@@ -1,6 +1,6 @@
 """Training methods, one file each."""
 
-from freerun.methods.base import Clock, Method, Outcome
+from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
 from freerun.methods.behaviour_cloning import BehaviourCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
 from freerun.methods.mle import MLE
@@ -26,11 +26,13 @@ METHODS: dict[str, type[Method]] = {
 __all__ = [
     "METHODS",
     "MLE",
+    "NO_MODULES",
     "SEARNN",
     "BehaviourCloning",
     "Clock",
     "DifferentiableScheduledSampling",
     "Method",
+    "Modules",
     "Outcome",
     "ScheduledSampling",
     "SequenceMatch",

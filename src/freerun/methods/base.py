@@ -1,11 +1,13 @@
-"""What every training method is."""
+"""The base class of training methods, and what their `loss` takes and returns."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, get_args
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from freerun.batch import Batch
 from freerun.data import Codec, Task
@@ -15,12 +17,15 @@ from freerun.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Clock:
-    """Where training stands: what schedules are read at and random numbers are named by.
+    """The progress of training, which schedules are read at and random numbers are named by.
 
     Args:
-        step: updates done so far.
-        total: updates planned.
+        step: the number of updates done.
+        total: the number of updates planned, at least 1.
         seed: the seed of the run.
+
+    Raises:
+        ValueError: where no update is planned.
     """
 
     step: int = 0
@@ -28,23 +33,23 @@ class Clock:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the range.
-
-        Raises:
-            ValueError: where no update is planned.
-        """
+        """Check the range."""
         if self.total < 1:
             raise ValueError(f"Clock.total is {self.total}; at least one update must be planned")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The loss of a batch as a sum, so that padding, accumulation and ranks cannot change it.
+    """The loss of a batch, as a sum and the number of its terms.
+
+    Training divides the sum of all totals of an update by the sum of their counts, over all batches
+    and processes. So the loss is the same however an update is split into batches.
 
     Args:
-        total: the loss summed over target tokens; gradients flow through it.
-        count: the number of target tokens.
-        metrics: what else is worth a look, such as the share of own tokens; without gradient.
+        total: the sum of the losses; the gradient flows through it.
+        count: the number of terms in the sum, usually target tokens. A method that learns other
+            sequences than the targets counts the tokens of those.
+        metrics: values to log, without gradient: means over the terms of this batch.
     """
 
     total: Tensor
@@ -52,8 +57,146 @@ class Outcome:
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
+class Modules(nn.Module):
+    """The modules that a method has beside the policy, such as a critic, a baseline or a teacher.
+
+    `modules["critic"]` is the module of that name.
+
+    Args:
+        trained: modules that are trained together with the policy, by name.
+        frozen: modules that the optimizer leaves alone, by name, such as a teacher or a target
+            network. They are in evaluation mode and have no gradient; `Method.after_update` may
+            change them.
+        learning_rates: the learning rate of each trained module that has one of its own, by name;
+            the schedule of the run scales it as it scales that of the policy.
+
+    Raises:
+        ValueError: where a trained and a frozen module have the same name, or a learning rate is
+            not that of a trained module, or not above 0.
+    """
+
+    def __init__(
+        self,
+        trained: Mapping[str, nn.Module] | None = None,
+        frozen: Mapping[str, nn.Module] | None = None,
+        learning_rates: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.trained = nn.ModuleDict(trained)
+        self.frozen = nn.ModuleDict(frozen).requires_grad_(False)
+        self.learning_rates = dict(learning_rates or {})
+        for name in self.frozen:
+            if name in self.trained:
+                raise ValueError(f"module {name!r} is both trained and frozen")
+        for name, rate in self.learning_rates.items():
+            if name not in self.trained:
+                raise ValueError(f"learning_rates has {name!r}, which is not a trained module")
+            if not rate > 0:
+                raise ValueError(f"the learning rate of {name!r} is {rate}; it must be above 0")
+        self.train()
+
+    def __getitem__(self, name: str) -> nn.Module:
+        """Return a module by its name."""
+        return self.trained[name] if name in self.trained else self.frozen[name]
+
+    def train(self, mode: bool = True) -> Modules:
+        """Set training or evaluation mode; frozen modules stay in evaluation mode."""
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+
+NO_MODULES = Modules()
+"""The modules of a method that has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A training method: a frozen dataclass whose fields are its settings.
+
+    A subclass defines `name`, `paper`, `summary` and `loss`; all other members have defaults that
+    do nothing. Each run trains with a copy of its method, so that what a method keeps between
+    updates is not shared by runs.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    summary: ClassVar[str]
+
+    @abstractmethod
+    def loss(
+        self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
+    ) -> Outcome:
+        """Compute the loss of a batch, whose gradient training follows.
+
+        Args:
+            policy: the model that is trained.
+            batch: the examples.
+            clock: the progress of training. All random choices are functions of its seed and step,
+                and of `batch.ids` (see `freerun.randomness`).
+            modules: what `build_modules` made.
+        """
+
+    @property
+    def needs_backspace(self) -> bool:
+        """Whether outputs need an action that withdraws the last token."""
+        return False
+
+    @property
+    def extra_positions(self) -> int:
+        """How many more positions of the model than a target has may be read in training."""
+        return 0
+
+    def for_task(self, task: Task) -> Method:
+        """Return this method with the settings that were left to the task, such as its cost."""
+        return self
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Check that the method can train on outputs of a vocabulary.
+
+        Raises:
+            ValueError: where it cannot.
+        """
+
+    def add_backspace(self, codec: Codec) -> Codec:
+        """Return the codec that the method trains on: with a backspace where it needs one.
+
+        Raises:
+            ValueError: where it needs one, and outputs of the codec cannot have one.
+        """
+        return codec.with_backspace() if self.needs_backspace else codec
+
+    def build_modules(self, policy: Policy) -> Modules:
+        """Make the modules that the method has beside the policy.
+
+        It is called once, before training, with torch's generator seeded by the seed of the run.
+        The modules are saved in every checkpoint, and loaded when a run is resumed.
+        """
+        return Modules()
+
+    def after_update(self, policy: Policy, clock: Clock, modules: Modules = NO_MODULES) -> None:
+        """Do what is due after each update, such as moving a target network.
+
+        Args:
+            policy: the model, updated.
+            clock: the clock of the update that is done.
+            modules: what `build_modules` made.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep of the method beside its modules.
+
+        Values are tensors or can be written as JSON. A method that keeps something never returns an
+        empty dictionary.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+
+
 def check_choice(name: str, value: str, literal: Any) -> None:
-    """Check that a setting is one of those that its `Literal` type names.
+    """Check that a setting is one of the values of its `Literal` type.
 
     Raises:
         ValueError: where it is none of them.
@@ -62,35 +205,8 @@ def check_choice(name: str, value: str, literal: Any) -> None:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(get_args(literal))}")
 
 
-@runtime_checkable
-class Method(Protocol):
-    """A training method: a dataclass whose fields are its settings.
-
-    Eight more members are looked for, and may be left out: `parts(policy)`, modules that are
-    trained with the model; `frozen(policy)`, modules that are not; `state_dict()` with
-    `load_state_dict(state)`, what a checkpoint must keep; `after_update(objective, clock)`;
-    `for_task(task)`, the method with those settings that were left to the task;
-    `check(vocabulary)`, which raises a ValueError where it cannot train on such outputs;
-    `backspace`, true where outputs need an action that withdraws the last token; and
-    `extra_positions`, how many more positions of a model are read than a target has.
-    """
-
-    name: ClassVar[str]
-    paper: ClassVar[str]
-    summary: ClassVar[str]
-
-    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
-        """The loss of `batch`; its gradient is what training follows."""
-        ...
-
-
-def needs_backspace(method: Method) -> bool:
-    """Whether outputs need an action that withdraws the last token."""
-    return bool(getattr(method, "backspace", False))
-
-
-def no_backspace(vocabulary: Vocabulary, name: str) -> None:
-    """See that there is no action that withdraws tokens, which a roll-in or roll-out would read.
+def refuse_backspace(vocabulary: Vocabulary, name: str) -> None:
+    """Check that no action withdraws tokens: a roll-in or roll-out would read it as a token.
 
     Raises:
         ValueError: where there is one.
@@ -100,31 +216,3 @@ def no_backspace(vocabulary: Vocabulary, name: str) -> None:
             f"{name} lets the model read what it writes, and withdraws nothing; this model has a "
             "backspace: train it by behaviour_cloning, sequence_match, mle or unlikelihood"
         )
-
-
-def codec_for(method: Method, codec: Codec) -> Codec:
-    """What a policy reads and writes that is trained by a method: with a backspace, if it needs it.
-
-    Raises:
-        ValueError: where it needs one, and outputs can have none.
-    """
-    return codec.with_backspace() if needs_backspace(method) else codec
-
-
-def check_method(method: Method, codec: Codec) -> None:
-    """See that a method can train on outputs of this codec, with a backspace if it needs one.
-
-    Raises:
-        ValueError: where it cannot.
-    """
-    codec = codec_for(method, codec)
-    check = getattr(method, "check", None)
-    if check is not None:
-        check(codec.target)
-
-
-def suited(method: Method, task: Task) -> Method:
-    """The method as it is used on a task: what it left to the task is set."""
-    for_task = getattr(method, "for_task", None)
-    found: Method = method if for_task is None else for_task(task)
-    return found

@@ -13,7 +13,7 @@ from freerun.backspaces import Alternatives, Noised, WrongTokens, any_token, noi
 from freerun.batch import Batch, Source
 from freerun.data import Task
 from freerun.losses import Walk, behaviour_cloning_loss
-from freerun.methods.base import Clock, Outcome, check_choice
+from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
 from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
 
@@ -58,7 +58,7 @@ NO_BACKSPACE = "the vocabulary has no backspace, which this method needs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise:
+class Noise(Method):
     """Before some tokens of a target stand wrong ones, each withdrawn by a backspace.
 
     Cundy and Ermon 2024, arXiv 2306.05426: targets by themselves hold no backspaces.
@@ -163,9 +163,15 @@ class BehaviourCloning(Noise):
     name: ClassVar[str] = "behaviour_cloning"
     paper: ClassVar[str] = "Cundy and Ermon 2024, arXiv 2306.05426 (MLE + backspace)"
     summary: ClassVar[str] = "teacher forcing of planted mistakes and of backspaces that undo them"
-    backspace: ClassVar[bool] = True
 
-    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+    @property
+    def needs_backspace(self) -> bool:
+        """True: planted mistakes are withdrawn by it."""
+        return True
+
+    def loss(
+        self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
+    ) -> Outcome:
         """The log loss of the actions, over the target tokens.
 
         Raises:

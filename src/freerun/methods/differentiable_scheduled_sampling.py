@@ -13,7 +13,7 @@ from torch import Tensor
 from freerun.batch import Batch
 from freerun.decoding import apply_in_blocks
 from freerun.losses import log_loss
-from freerun.methods.base import Clock, Outcome, check_choice
+from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, check_choice
 from freerun.methods.scheduled_sampling import Coins
 from freerun.policy import Policy
 from freerun.randomness import gumbel
@@ -84,7 +84,9 @@ class DifferentiableScheduledSampling(Coins):
         end = self.alpha if self.alpha_end is None else self.alpha_end
         return Geometric(self.alpha, end, clock.total)(clock.step)
 
-    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+    def loss(
+        self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
+    ) -> Outcome:
         """The log loss of the reference tokens on a mixed roll-in of relaxed tokens.
 
         Raises:

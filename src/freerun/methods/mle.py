@@ -7,12 +7,12 @@ from typing import ClassVar
 
 from freerun.batch import Batch
 from freerun.losses import log_loss
-from freerun.methods.base import Clock, Outcome
+from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
 from freerun.policy import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLE:
+class MLE(Method):
     """-Σ_t log p(y*_t | y*_<t, x): the policy only ever sees reference prefixes.
 
     Args:
@@ -33,7 +33,9 @@ class MLE:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
 
-    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+    def loss(
+        self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
+    ) -> Outcome:
         """The log loss of the reference tokens on reference prefixes.
 
         Raises:

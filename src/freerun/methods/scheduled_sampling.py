@@ -13,7 +13,15 @@ from torch import Tensor
 from freerun.batch import Batch
 from freerun.decoding import apply_in_blocks, argmax_tokens, sample_tokens
 from freerun.losses import log_loss
-from freerun.methods.base import Clock, Outcome, check_choice, no_backspace
+from freerun.methods.base import (
+    NO_MODULES,
+    Clock,
+    Method,
+    Modules,
+    Outcome,
+    check_choice,
+    refuse_backspace,
+)
 from freerun.policy import Policy
 from freerun.randomness import uniform
 from freerun.roll_in import check_passes, roll_in
@@ -25,7 +33,7 @@ ScheduleName = Literal["linear", "exponential", "inverse_sigmoid", "constant"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coins:
+class Coins(Method):
     """One coin per token and sentence, under a schedule (Bengio et al. 2015, section 2.4).
 
     The reference token is read with probability ε, which falls during training from about 1
@@ -78,7 +86,7 @@ class Coins:
         Raises:
             ValueError: where they may be backspaces.
         """
-        no_backspace(vocabulary, "scheduled sampling")
+        refuse_backspace(vocabulary, "scheduled sampling")
 
     def share(self, clock: Clock) -> float:
         """ε, the probability of the reference token; past the planned updates it stays."""
@@ -135,7 +143,9 @@ class ScheduledSampling(Coins):
         check_choice("feedback", self.feedback, Feedback)
         check_passes(self.passes)
 
-    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+    def loss(
+        self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
+    ) -> Outcome:
         """The log loss of the reference tokens on a mixed roll-in.
 
         Raises:

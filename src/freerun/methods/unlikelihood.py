@@ -13,7 +13,7 @@ from torch import Tensor
 from freerun.batch import Batch, inputs_of
 from freerun.decoding import greedy
 from freerun.losses import log_loss, repeated_ngrams, sequence_unlikelihood, token_unlikelihood
-from freerun.methods.base import Clock, Outcome, check_choice
+from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
 from freerun.policy import Policy
 from freerun.randomness import uniform
 
@@ -21,7 +21,7 @@ Level = Literal["token", "sequence"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unlikelihood:
+class Unlikelihood(Method):
     """Log loss of the reference, and of what should not be written: log(1 - p) of repetitions.
 
     Welleck, Kulikov, Roller, Dinan, Cho, Weston 2020, *Neural Text Generation with Unlikelihood
@@ -62,7 +62,9 @@ class Unlikelihood:
         if self.share is not None and not 0 < self.share <= 1:
             raise ValueError(f"share is {self.share}; it must lie in (0, 1]")
 
-    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+    def loss(
+        self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
+    ) -> Outcome:
         """The log loss and the weighted unlikelihood, over the target tokens.
 
         Raises:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from freerun.data import Codec, Data, DataError, Task
 from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, Decoding, check_decoding, evaluate
 from freerun.methods import Method
-from freerun.methods.base import check_method, needs_backspace, suited
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
@@ -95,7 +95,7 @@ def compare(
     model = model or RecurrentSettings(**task.recipe.get("model", {}))
     plan = Plan(
         task,
-        {name: suited(method, task) for name, method in methods_of(methods).items()},
+        {name: method.for_task(task) for name, method in methods_of(methods).items()},
         seeds_of(seeds),
         model,
         training or TrainingSettings(**{**task.recipe.get("training", {}), **model.training}),
@@ -168,7 +168,8 @@ def suitable(
     _check_methods(methods, data.codec)
     try:
         training.arguments(output, task, quiet=True)
-        for _, same in groupby(sorted(methods.values(), key=needs_backspace), needs_backspace):
+        by_backspace = attrgetter("needs_backspace")
+        for _, same in groupby(sorted(methods.values(), key=by_backspace), by_backspace):
             group = list(same)
             codec = data_for(data, group[0], model, init).codec
             # A model to go on from may have a backspace that no method asks for.
@@ -195,7 +196,7 @@ def _check_methods(methods: Mapping[str, Method], codec: Codec) -> None:
     """
     for name, method in methods.items():
         try:
-            check_method(method, codec)
+            method.check(method.add_backspace(codec).target)
         except ValueError as error:
             raise SettingError(f"method {name!r}: {error}") from None
 

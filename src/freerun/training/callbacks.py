@@ -35,7 +35,7 @@ class Timekeeper(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Set the clock."""
-        model.clock = Clock(state.global_step, self.horizon, args.seed)
+        model.begin_update(Clock(state.global_step, self.horizon, args.seed))
 
     def on_step_end(
         self,
@@ -46,9 +46,7 @@ class Timekeeper(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Let the method do what it does after an update, with the clock of that update."""
-        after_update = getattr(model.method, "after_update", None)
-        if after_update is not None:
-            after_update(model, model.clock)
+        model.method.after_update(model.model, model.clock, model.method_modules)
 
 
 class Meter(TrainerCallback, ExportableState):

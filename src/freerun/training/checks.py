@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +13,7 @@ from transformers.trainer_utils import IntervalStrategy
 from freerun.data import Data, DataError, Examples
 from freerun.evaluation import GREEDY, Decoding, check_decoding, on_device
 from freerun.methods import Clock, Method
+from freerun.training.objective import Objective
 from freerun.training.settings import CHECKPOINTING, TrainingSettings
 
 AT_ONCE = 1024
@@ -28,7 +28,7 @@ def check_data(policy: Any, data: Data, methods: Iterable[Method]) -> None:
     Raises:
         DataError: where one does not; its split and its number are named.
     """
-    more = max(getattr(method, "extra_positions", 0) for method in methods)
+    more = max(method.extra_positions for method in methods)
     for name, extra in (("train", more), ("dev", 0), ("test", 0)):
         check_lengths(policy, getattr(data, name), name, extra)
 
@@ -87,7 +87,9 @@ def rehearse(policy: Any, method: Method, data: Data, training: TrainingSettings
         enable = getattr(policy, "activation_checkpointing_enable", None)
         (enable or policy.gradient_checkpointing_enable)(CHECKPOINTING)
     with torch.random.fork_rng(devices=[]):
-        copy.deepcopy(method).loss(policy.train(), batch, Clock(1, 2))
+        objective = Objective(policy, method, training.seed).to(batch.ids.device).train()
+        objective.clock = Clock(1, 2, training.seed)
+        objective(**batch.tensors())
 
 
 _NEUTRAL: dict[str, tuple[Any, str]] = {

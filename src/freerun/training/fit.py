@@ -13,7 +13,6 @@ from transformers import EarlyStoppingCallback, TrainingArguments
 from freerun.data import Codec, Data, Task
 from freerun.errors import CheckpointError
 from freerun.methods import Method
-from freerun.methods.base import check_method, suited
 from freerun.models.settings import ModelSettings, RecurrentSettings
 from freerun.training.checkpoints import load_policy
 from freerun.training.checks import check_data
@@ -79,8 +78,8 @@ def fit(
         FloatingPointError: where the loss is no longer a number.
     """
     output, init = Path(output), None if init is None else Path(init)
-    method = suited(method, task)
-    check_method(method, data.codec)
+    method = method.for_task(task)
+    method.check(method.add_backspace(data.codec).target)
     no_file(output)
     with hushed():
         limit_threads(training.threads)

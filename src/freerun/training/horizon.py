@@ -89,7 +89,7 @@ def _seconds_per_update(
         arguments.load_best_model_at_end = False
         trainer = Trainer(
             copy.deepcopy(policy),
-            copy.deepcopy(method),
+            method,
             arguments,
             data.codec,
             data.train,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from freerun.batch import Batch, Source
 from freerun.evaluation import Decoding, attempt, teacher_forced_total
-from freerun.methods import Clock, Method, Outcome
+from freerun.methods import Clock, Method, Modules, Outcome
 from freerun.policy import evaluation_mode
 
 _WHOLE = ("base_model_prefix", "get_input_embeddings", "get_output_embeddings")
@@ -28,25 +27,25 @@ class Objective(nn.Module):
 
     Args:
         model: the policy, a module.
-        method: how it is trained. Its `parts(policy)` and `frozen(policy)`, where it has them, are
-            mappings of names to modules; those of `frozen` are not trained.
+        method: how it is trained. The objective has a copy of it, so that runs do not share what it
+            keeps between updates.
+        seed: the seed of the run, from which the modules of the method are drawn.
+
+    Attributes:
+        method_modules: the modules of the method.
     """
 
     accepts_loss_kwargs = True
     model: Any  # a module that is a Policy, for which Python has no type
 
-    def __init__(self, model: nn.Module, method: Method) -> None:
+    def __init__(self, model: nn.Module, method: Method, seed: int = 0) -> None:
         super().__init__()
         self.model = model
-        self.method = method
-        self.parts = nn.ModuleDict(self._modules_of("parts"))
-        self.frozen = nn.ModuleDict(self._modules_of("frozen")).requires_grad_(False)
-        self.clock = Clock()
+        self.method = copy.deepcopy(method)
+        self.method_modules = draw_modules(self.method, self.model, seed)
+        self.clock = Clock(seed=seed)
+        self._counts: list[Tensor] = []
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def _modules_of(self, member: str) -> Mapping[str, nn.Module]:
-        found = getattr(self.method, member, None)
-        return {} if found is None else found(self.model)
 
     def forward(
         self,
@@ -67,11 +66,11 @@ class Objective(nn.Module):
             target: what should be written, with `target_mask`.
             target_mask: true on target tokens, eos included.
             num_items_in_batch: the target tokens of the whole update, all its batches and ranks;
-                None for those of this batch.
+                None for what the method counts in this batch.
             decoding: decode freely in this way, without gradient, and train nothing.
 
         Returns:
-            `loss`, the loss summed over the batch's target tokens, divided by `num_items_in_batch`;
+            `loss`, the sum of the losses of this batch, divided by `num_items_in_batch`;
             or `decoded`, with `planted`, which of the actions are planted errors, if any are to be,
             and `teacher_forced`, the log loss under teacher forcing as a sum.
 
@@ -93,16 +92,11 @@ class Objective(nn.Module):
                 f"example {int(ids[empty][0])} has no target tokens, so there is nothing to learn "
                 "from it; leave it out of the data"
             )
-        outcome = self.method.loss(self.model, batch, self.clock)
+        outcome = self.method.loss(self.model, batch, self.clock, self.method_modules)
+        self._counts.append(outcome.count.detach())
         self._add(outcome)
         count = outcome.count if num_items_in_batch is None else num_items_in_batch
         return {"loss": outcome.total / count}
-
-    def train(self, mode: bool = True) -> Objective:
-        """Set training mode, but for what is frozen."""
-        super().train(mode)
-        self.frozen.eval()
-        return self
 
     @property
     def config(self) -> Any:
@@ -123,10 +117,20 @@ class Objective(nn.Module):
                 raise
             return getattr(self.model, name)
 
+    def begin_update(self, clock: Clock) -> None:
+        """Set the clock, and forget the counts of an update that was interrupted."""
+        self.clock, self._counts = clock, []
+
+    def take_count(self) -> Tensor:
+        """Return what the method counted since the last call, in all batches of this process."""
+        count = torch.stack(self._counts).sum()
+        self._counts = []
+        return count
+
     def drain(self) -> dict[str, tuple[float, float]]:
         """For each metric of the method since the last call: its weighted sum, and the weight.
 
-        Metrics are weighted by target tokens, so that accumulation and ranks do not change them.
+        Metrics are weighted by counts, so that accumulation and ranks do not change them.
         """
         sums = {name: (float(total), float(count)) for name, (total, count) in self._sums.items()}
         self._sums = {}
@@ -136,3 +140,13 @@ class Objective(nn.Module):
         for name, value in outcome.metrics.items():
             total, count = self._sums.get(name, (0.0, 0.0))
             self._sums[name] = (total + value.detach() * outcome.count, count + outcome.count)
+
+
+def draw_modules(method: Method, policy: Any, seed: int) -> Modules:
+    """Make the modules of a method from a seed, and leave torch's generator as it was.
+
+    So runs of one seed meet the same dropout, whatever their methods have beside the policy.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return method.build_modules(policy)

@@ -15,15 +15,16 @@ from typing import Any
 import safetensors.torch
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.trainer_callback import ExportableState
 
 from freerun.errors import CheckpointError
+from freerun.methods import Modules
 from freerun.training.callbacks import Meter
 from freerun.training.checkpoints import read_tensors, save_weights, saved_weights
 from freerun.training.folders import publish, rotate, saving, temporary
 from freerun.training.objective import Objective
-from freerun.training.sharding import prepare, set_state
+from freerun.training.sharding import local_part, prepare, set_state
 from freerun.training.stream import Order, Stream
 from freerun.training.training_state import (
     STATE_FILE,
@@ -52,6 +53,8 @@ class TrainerOverrides(transformers.Trainer):
     meter: Meter
     kept_update: int | None = None
     """The update that the present weights are from, where that is not the last one."""
+    update_loss: Tensor | None = None
+    """The sum of the losses of the present update's batches so far."""
     checked_update: int = 0
     """The last update whose loss is known to be finite."""
 
@@ -74,6 +77,7 @@ class TrainerOverrides(transformers.Trainer):
         No callback is called before batches are fetched.
         """
         self.meter.fetch()
+        self.update_loss = None
         return super().get_batch_samples(*args, **kwargs)
 
     def _get_num_items_in_batch(
@@ -98,6 +102,44 @@ class TrainerOverrides(transformers.Trainer):
         items = self.args.max_steps * self.get_total_train_batch_size(self.args)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return Order(len(self.train_dataset), items, seed)
+
+    # ---- An update
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Give modules of the method their own learning rates."""
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if new:
+            set_learning_rates(optimizer, self.objective.method_modules)
+        return optimizer
+
+    def training_step(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor | Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Divide the loss of an update by what the method counted, over all batches and ranks.
+
+        That is known after the last forward pass only. So losses are divided by the target tokens
+        at first; where the method counted another number, the gradient of the whole update and its
+        loss are scaled by the ratio, before gradients are clipped.
+        """
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.update_loss = loss if self.update_loss is None else self.update_loss + loss
+        if not self.accelerator.sync_gradients or num_items_in_batch is None:
+            return loss
+        count = self.objective.take_count()
+        if self.args.world_size > 1:
+            count = self.accelerator.gather(count.reshape(1)).sum()
+        ratio, whole = num_items_in_batch / count, self.update_loss
+        self.update_loss = None
+        # Reading a number from a GPU waits for all that was queued there: there, one may be scaled
+        # by, which changes nothing.
+        if self.args.device.type == "cpu" and float(ratio) == 1:
+            return loss
+        scale_gradients(self.objective, ratio)
+        return loss + (ratio - 1) * whole
 
     # ---- After an update
 
@@ -288,6 +330,27 @@ class TrainerOverrides(transformers.Trainer):
     def rank_suffix(self) -> str:
         """What the names of files end in that each process has for itself."""
         return "" if self.args.world_size == 1 else f"_{self.args.process_index}"
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, modules: Modules) -> None:
+    """Move the parameters of modules with their own learning rate to groups of the optimizer.
+
+    Schedules scale the learning rate of every group by the same factor.
+    """
+    for name, rate in modules.learning_rates.items():
+        own = {id(parameter) for parameter in modules[name].parameters()}
+        for group in list(optimizer.param_groups):
+            moved = [parameter for parameter in group["params"] if id(parameter) in own]
+            if moved:
+                group["params"] = [p for p in group["params"] if id(p) not in own]
+                optimizer.add_param_group({**group, "params": moved, "lr": rate})
+
+
+def scale_gradients(module: nn.Module, factor: Tensor) -> None:
+    """Multiply all gradients by a number, in place."""
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            local_part(parameter.grad).mul_(factor)
 
 
 def _policy_state(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:

@@ -21,7 +21,6 @@ from freerun.data.text.columns import kind_of
 from freerun.data.text.examples import ENDLESS
 from freerun.errors import CheckpointError
 from freerun.methods import METHODS, Method
-from freerun.methods.base import check_method, codec_for, suited
 from freerun.models import RecurrentConfig
 from freerun.models.adapters import training_rows
 from freerun.models.backspace import extended, with_backspace
@@ -85,7 +84,7 @@ def data_for(data: Data, method: Method, model: ModelSettings, init: Path | None
     Raises:
         ValueError: where the method needs a backspace, and outputs can have none.
     """
-    codec = codec_for(method, data.codec)
+    codec = method.add_backspace(data.codec)
     if init is None and isinstance(model, PretrainedSettings) and model.own:
         init = Path(model.path)
     if init is not None and codec.target.backspace is None:
@@ -208,8 +207,8 @@ def given(
         for note in getattr(part, "notes", ()) if part is not of else ():  # whoever made it knows
             _LOGGER.warning("%s: %s", name, note)
     task = task or Outputs()
-    method = suited(_method(method), task)
-    check_method(method, codec)
+    method = _method(method).for_task(task)
+    method.check(method.add_backspace(codec).target)
     codec, new = _with_backspace(model, codec, method)
     if new is not None:
         model = _extended(model, codec)
@@ -356,7 +355,7 @@ def _with_backspace(model: nn.Module, codec: Codec, method: Method) -> tuple[Cod
         beneath = beneath.get_base_model() if hasattr(model, "get_base_model") else model
         rows = codec.target.size + (0 if codec.shared else sum(codec.factors))
         there = codec.target.backspace is not None and rows_of(beneath) >= rows
-    codec = codec.with_backspace() if there else codec_for(method, codec)
+    codec = codec.with_backspace() if there else method.add_backspace(codec)
     return codec, None if there else codec.target.backspace
 
 

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from transformers import TrainingArguments
 
@@ -32,6 +33,11 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 def is_sharded(module: nn.Module) -> bool:
     """Whether a module holds a share of its parameters only."""
     return isinstance(module, FSDPModule)
+
+
+def local_part(value: Tensor) -> Tensor:
+    """Return the part of a tensor that this process holds; it shares memory with it."""
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def prepare(accelerator: Accelerator, args: TrainingArguments) -> None:

@@ -109,7 +109,7 @@ class Trainer(TrainerOverrides):
         # Examples come as ready batches, not as columns.
         args.remove_unused_columns = False
         args.dataloader_pin_memory &= args.device.type == "cuda"
-        self.objective = Objective(found.policy, found.method)
+        self.objective = Objective(found.policy, found.method, args.seed)
         self.task, self.decoding = found.task, decoding
         self.meter = Meter(budget)
         super().__init__(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from freerun.errors import CheckpointError
+from freerun.methods import Method
 from freerun.training.checkpoints import read_json, read_tensors
 from freerun.training.sharding import is_sharded, optimizer_state, set_optimizer_state
 
@@ -97,7 +98,7 @@ def load_random_state(folder: Path, suffix: str, device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def save_method(method: Any, folder: Path, suffix: str) -> None:
+def save_method(method: Method, folder: Path, suffix: str) -> None:
     """Write the state of a method: tensors as safetensors, the rest as JSON.
 
     Args:
@@ -105,9 +106,9 @@ def save_method(method: Any, folder: Path, suffix: str) -> None:
         folder: the checkpoint.
         suffix: of the names of this process's files.
     """
-    if not hasattr(method, "state_dict"):
-        return
     state = method.state_dict()
+    if not state:
+        return
     tensors = {k: v.contiguous() for k, v in state.items() if isinstance(v, Tensor)}
     rest = {k: v for k, v in state.items() if not isinstance(v, Tensor)}
     safetensors.torch.save_file(tensors, folder / f"method{suffix}.safetensors")
@@ -115,13 +116,13 @@ def save_method(method: Any, folder: Path, suffix: str) -> None:
     path.write_text(json.dumps(rest, indent=1), encoding="utf-8")
 
 
-def load_method(method: Any, folder: Path, suffix: str) -> None:
+def load_method(method: Method, folder: Path, suffix: str) -> None:
     """Load what `save_method` wrote.
 
     Raises:
         CheckpointError: if a file is missing or damaged.
     """
-    if hasattr(method, "state_dict"):
+    if method.state_dict():
         tensors = read_tensors(folder / f"method{suffix}.safetensors")
         rest = read_json(folder / f"method{suffix}.json")
         method.load_state_dict({**rest, **tensors})

@@ -14,7 +14,7 @@ from freerun.costs import CostName
 from freerun.data import Task
 from freerun.decoding import promote_scores, sample_tokens
 from freerun.losses import CELL_LOSSES
-from freerun.methods.base import Clock, Outcome, no_backspace
+from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, refuse_backspace
 from freerun.methods.mle import MLE
 from freerun.methods.searnn.candidates import (
     Tried,
@@ -82,7 +82,9 @@ class SEARNN(SearchSettings):
         """This method with the cost of the task, where none was chosen."""
         return self if self.cost is not None else replace(self, cost=cast(CostName, task.cost))
 
-    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+    def loss(
+        self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
+    ) -> Outcome:
         """The losses of all cells searched, over the target tokens.
 
         Raises:
@@ -131,7 +133,7 @@ class SEARNN(SearchSettings):
         Raises:
             ValueError: where they do not.
         """
-        no_backspace(vocabulary, self.name)
+        refuse_backspace(vocabulary, self.name)
         goal_of(self, vocabulary)
 
     def _search(self, policy: Policy, batch: Batch) -> Search:

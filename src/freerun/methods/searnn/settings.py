@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from freerun.costs import Cost, CostName, named_cost
 from freerun.losses import CellLossName
-from freerun.methods.base import check_choice
+from freerun.methods.base import Method, check_choice
 from freerun.methods.searnn.candidates import CellChoice, TokenChoice
 from freerun.references import FITTING, Reference, ReferenceName, named_reference
 from freerun.vocabulary import Vocabulary
@@ -59,7 +59,7 @@ USUAL_ALPHA = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings:
+class SearchSettings(Method):
     """What is searched, and what is made of it.
 
     Args:

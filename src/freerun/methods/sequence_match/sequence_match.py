@@ -13,7 +13,7 @@ from torch import Tensor
 from freerun.batch import Batch
 from freerun.decoding import sample
 from freerun.losses import Divergence, Walk, behaviour_cloning_loss, sequence_match_loss
-from freerun.methods.base import Clock, Outcome, check_choice
+from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, check_choice
 from freerun.methods.behaviour_cloning import Noise, walked
 from freerun.methods.sequence_match.replay_buffer import ReplayBuffer, Replayed
 from freerun.policy import Policy
@@ -106,6 +106,11 @@ class SequenceMatch(Noise):
             super().check(vocabulary)
 
     @property
+    def needs_backspace(self) -> bool:
+        """Whether the policy may withdraw tokens."""
+        return self.backspace
+
+    @property
     def extra_positions(self) -> int:
         """How many more positions are read than a target has: what follows it has a value, too."""
         return max(1, super().extra_positions if self.backspace else 0)
@@ -118,7 +123,9 @@ class SequenceMatch(Noise):
         fall = self.anneal * clock.total
         return self.floor if past >= fall else 1 - (1 - self.floor) * past / fall
 
-    def loss(self, policy: Policy, batch: Batch, clock: Clock) -> Outcome:
+    def loss(
+        self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
+    ) -> Outcome:
         """β times the log loss of the actions, and 1-β times -J, over the target tokens.
 
         Raises:
@@ -149,7 +156,7 @@ class SequenceMatch(Noise):
             metrics |= self._of_own(policy.vocabulary, own, theirs, clock)
         return Outcome(total, count, metrics)
 
-    def after_update(self, objective: Any, clock: Clock) -> None:
+    def after_update(self, policy: Policy, clock: Clock, modules: Modules = NO_MODULES) -> None:
         """Put what was sampled in this update into the buffer."""
         self.buffer.commit(self.samplings)
 
