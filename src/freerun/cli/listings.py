@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from docstring_parser import parse
@@ -24,7 +24,7 @@ from freerun.settings import (
     format_value,
     list_settings,
 )
-from freerun.tasks import TASKS
+from freerun.tasks import TASKS, find_task
 
 TASK_NOTES = """\
 In a command, the data of a task are given as --data, other settings as --task.NAME:
@@ -45,7 +45,8 @@ class TasksOptions:
     """The options of `freerun tasks`.
 
     Args:
-        task: the task to describe in full; by default all are listed.
+        task: the task to describe in full, by its name or the address of its class, such as
+            my_task.py:MyTask; by default all are listed.
     """
 
     task: str | None = None
@@ -72,7 +73,14 @@ class TasksCommand(SettingsCommand):
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
         name = settings.build(TasksOptions, "tasks").task
-        _print_listing("task", TASKS, {n: _task_lines(task) for n, task in TASKS.items()}, name)
+        if name is not None:
+            task = find_task(name)
+            _console().print(_full(name, _task_lines(task), task))
+            return
+        for each, task in TASKS.items():
+            _console().print(_brief(each, _task_lines(task), task), "")
+        print("More about one of them:  freerun tasks TASK")
+        print("A task of your own:      freerun tasks my_task.py:MyTask, or package.module:MyTask")
 
 
 class MethodsCommand(SettingsCommand):
@@ -85,8 +93,15 @@ class MethodsCommand(SettingsCommand):
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
         name = settings.build(MethodsOptions, "methods").method
-        lines = {name: [method.summary, method.paper] for name, method in METHODS.items()}
-        _print_listing("method", METHODS, lines, name)
+        if name is not None:
+            if name not in METHODS:
+                raise SettingError(f"unknown method {name!r}{did_you_mean(name, METHODS)}")
+            method = METHODS[name]
+            _console().print(_full(name, [method.summary, method.paper], method))
+            return
+        for each, method in METHODS.items():
+            _console().print(_brief(each, [method.summary, method.paper], method), "")
+        print("More about one of them:  freerun methods METHOD")
 
 
 COMMANDS = {
@@ -103,30 +118,11 @@ def _task_lines(task: type[Task]) -> list[str]:
     return [task.summary, f"needs {needs}", f"metric: {label(task.metric)} ({better})"]
 
 
-def _print_listing(
-    noun: str, known: Mapping[str, type], lines: Mapping[str, list[str]], chosen: str | None
-) -> None:
-    """Print all classes of a registry in brief, or one of them in full.
-
-    Args:
-        noun: What they are.
-        known: The classes by name.
-        lines: What to say about each.
-        chosen: The one to describe in full.
-
-    Raises:
-        SettingError: If it is unknown.
-    """
+def _console() -> Console:
+    """Return a console as wide as the terminal, up to the width of the help."""
     console = Console(highlight=False)
     console.width = min(console.width, MAX_WIDTH)
-    if chosen is None:
-        for name, cls in known.items():
-            console.print(_brief(name, lines[name], cls), "")
-        console.print(f"More about one of them:  freerun {noun}s {noun.upper()}")
-    elif chosen in known:
-        console.print(_full(chosen, lines[chosen], known[chosen]))
-    else:
-        raise SettingError(f"unknown {noun} {chosen!r}{did_you_mean(chosen, known)}")
+    return console
 
 
 def _brief(name: str, lines: list[str], cls: type) -> Group:

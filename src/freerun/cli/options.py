@@ -94,9 +94,8 @@ class CommandSetting:
     def is_free(self) -> bool:
         """Whether it takes any value that YAML has, or several values on the command line."""
         kind = self.setting.kind
-        return (
-            kind is Any or typing.get_origin(kind) in (list, dict) or Any in typing.get_args(kind)
-        )
+        several = typing.get_origin(kind) in (list, tuple, dict)
+        return kind is Any or several or Any in typing.get_args(kind)
 
     @property
     def required(self) -> bool:
@@ -123,7 +122,7 @@ class CommandSetting:
             return f"{self.summary} (required)"
         condition = self.setting.condition
         summary = f"{self.summary}; only with {condition}" if condition else self.summary
-        if self.default in (None, MISSING) or self.is_flag:
+        if self.default in (None, MISSING, ()) or self.is_flag:
             return summary
         tuple_ = isinstance(self.default, tuple)
         shown = " ".join(map(format_value, self.default)) if tuple_ else format_value(self.default)
@@ -294,6 +293,7 @@ class SettingsCommand(click.Command, ABC):
 
     def _read_yaml(self, path: str, ctx: click.Context) -> None:
         """Set what a YAML file sets."""
+        # freerun.data imports torch, which `freerun --help` does not need.
         from freerun.cli.config import EXAMPLE, read_config
         from freerun.data import DataError
 

@@ -51,6 +51,8 @@ Variants of a method are named in YAML, where methods is a list or a mapping:
     ss_linear: {scheduled_sampling: {schedule: linear}}
     ss_half: scheduled_sampling:schedule=constant,k=0.5
 """
+TASK_OPTIONS = ("data", "metrics")
+"""The settings of tasks that are given without the prefix `task.`."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ class CompareOptions:
 class ExperimentCommand(SettingsCommand):
     """A command that trains models on one task.
 
+    Args:
+        name: What the user calls the task: its name, or the address of its class.
+        task: The task.
+        epilog: What the help says at the end.
+
     Attributes:
         own: The dataclass of the options that are neither of the task, the model nor its training.
         top: The settings of training that are given without the prefix `training.`.
@@ -113,8 +120,8 @@ class ExperimentCommand(SettingsCommand):
     own: ClassVar[type]
     top: ClassVar[Sequence[str]]
 
-    def __init__(self, task: type[Task], epilog: str = NOTES) -> None:
-        super().__init__(task.name, epilog)
+    def __init__(self, name: str, task: type[Task], epilog: str = NOTES) -> None:
+        super().__init__(name, epilog)
         self.task = task
         self.model: str = RecurrentSettings.kind
         self.kind: type[ModelSettings] = RecurrentSettings
@@ -124,10 +131,10 @@ class ExperimentCommand(SettingsCommand):
         task = self.task
         self.model, self.kind, defaults = choose_model(words, task)
         training = {**task.recipe.get("training", {}), **self.kind.training}
-        self.add(task, only=["data"])
+        self.add(task, only=TASK_OPTIONS)
         self.add(self.own)
         self.add(TrainingSettings, only=self.top, defaults=training)
-        self.add(task, f"Task {task.name}", prefix="task.", skip=["data"])
+        self.add(task, f"Task {task.name}", prefix="task.", skip=TASK_OPTIONS)
         self.add(self.kind, f"Model {self.model}", prefix="model.", skip=["path"],
                  defaults=defaults)  # fmt: skip
         self.add(TrainingSettings, "Training", prefix="training.", skip=["seed", "budget"],
@@ -209,8 +216,8 @@ class CompareCommand(ExperimentCommand):
     own = CompareOptions
     top = ("budget",)
 
-    def __init__(self, task: type[Task]) -> None:
-        super().__init__(task, NOTES + VARIANTS)
+    def __init__(self, name: str, task: type[Task]) -> None:
+        super().__init__(name, task, NOTES + VARIANTS)
         self.words: Sequence[str] = []
 
     def declare(self, words: Sequence[str]) -> None:
@@ -259,7 +266,9 @@ class TaskGroup(LazyGroup):
             {name: task.summary for name, task in TASKS.items()},
             "Tasks",
             help=(experiment.__doc__ or "").partition("\n\n")[0],
-            epilog=f"Settings, with the defaults of a task:  freerun {name} TASK --help",
+            epilog="\b\n"
+            f"Settings, with the defaults of a task:  freerun {name} TASK --help\n"
+            f"A task of your own:                     freerun {name} my_task.py:MyTask",
             subcommand_metavar="TASK …",
             options_metavar="",
         )
@@ -288,7 +297,7 @@ class TaskGroup(LazyGroup):
         Raises:
             SettingError: If there is no such task.
         """
-        return self.experiment(find_task(cmd_name))
+        return self.experiment(cmd_name, find_task(cmd_name))
 
 
 COMMANDS = {
