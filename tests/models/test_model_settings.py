@@ -76,7 +76,7 @@ def test_an_encoder_decoder_is_what_its_settings_say():
 )
 def test_the_positions_of_a_causal_model(settings, limit, positions):
     codec = TinyCodec(longest=limit - 1)
-    assert CausalSettings(**SMALL, **settings).build(codec).positions == positions
+    assert CausalSettings(**SMALL, **settings).build(codec).max_positions == positions
 
 
 @pytest.mark.parametrize("cls", SCRATCH)
