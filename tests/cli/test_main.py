@@ -11,7 +11,7 @@ import pytest
 from freerun import __version__
 from freerun.cli import main
 from freerun.cli import main as entry
-from freerun.cli.main import COMMANDS
+from freerun.cli.groups import COMMANDS
 from tests.cli.tiny import MODEL, TASK
 
 

@@ -1,8 +1,7 @@
-"""The entry point: commands that are imported when they run, exit statuses, and user errors."""
+"""The entry point: exit statuses, and the errors of users."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,63 +9,10 @@ from collections.abc import Sequence
 import click
 
 from freerun import __version__
-from freerun.cli.options import LazyGroup
-from freerun.settings import did_you_mean
-
-COMMANDS = {
-    "compare": "Train several methods on a task under the same conditions and compare them.",
-    "train": "Train a model on a task by one method.",
-    "costs": "Show what every token would cost in every cell of an output.",
-    "evaluate": "Measure how good the outputs of a trained model are when it runs freely.",
-    "predict": "Write the outputs of a trained model for sources from a file.",
-    "tasks": "List the tasks with their data and settings.",
-    "methods": "List the training methods with their papers and settings.",
-}
-FILES = {"compare": "train", "predict": "evaluate", "tasks": "listings", "methods": "listings"}
-"""The module of a command, where it is not named like the command."""
+from freerun.cli.groups import COMMANDS, Program
 
 RESUMABLE = ("train", "compare")
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
-
-
-class Freerun(LazyGroup):
-    """The program. Its commands import torch, which takes seconds; its help does not."""
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """Import a command.
-
-        Raises:
-            click.UsageError: If there is no such command.
-        """
-        if cmd_name not in COMMANDS:
-            nearest = did_you_mean(cmd_name, COMMANDS)
-            raise click.UsageError(f"unknown command {cmd_name!r}{nearest}")
-        file = FILES.get(cmd_name, cmd_name)
-        command: click.Command = importlib.import_module(f"freerun.cli.{file}").COMMANDS[cmd_name]()
-        return command
-
-
-program = Freerun(
-    "freerun",
-    COMMANDS,
-    "Commands",
-    help="Train sequence models for the way they run.",
-    epilog="\b\n"
-    "First steps:         freerun compare digits --output runs/digits\n"
-    "Help on a command:   freerun COMMAND --help",
-    subcommand_metavar="COMMAND …",
-    options_metavar="",
-    params=[
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=lambda ctx, _, given: _print_version(ctx) if given else None,
-            help="Show the version and exit.",
-        )
-    ],
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reported on the standard error stream in one line; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    program = click.version_option(__version__, message="freerun %(version)s")(Program())
     if not words:
         context = click.Context(program, info_name="freerun", **program.context_settings)
         print(program.get_help(context), file=sys.stderr)
@@ -131,8 +78,3 @@ def explain(error: Exception) -> str | None:
         return f"{where}{error.strerror}"
     expected = (SettingError, DataError, CheckpointError, MissingPlotsError, FloatingPointError)
     return str(error) if isinstance(error, (*expected, OSError)) else None
-
-
-def _print_version(context: click.Context) -> None:
-    print(f"freerun {__version__}")
-    context.exit()

@@ -319,30 +319,6 @@ class SettingsCommand(click.Command, ABC):
         return SettingError(f"unknown option {flag}{did_you_mean(flag, flags, _see(ctx))}")
 
 
-class LazyGroup(click.Group):
-    """A group that lists its commands by name and summary without importing them.
-
-    Args:
-        name: The name of the group.
-        summaries: What each command does.
-        heading: What the help calls the commands.
-        settings: Passed on to `click.Group`.
-    """
-
-    def __init__(self, name: str, summaries: Mapping[str, str], heading: str, **settings: Any):
-        super().__init__(name, context_settings=CONTEXT, no_args_is_help=False, **settings)
-        self.summaries, self.heading = summaries, heading
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands."""
-        return list(self.summaries)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the names and summaries of the commands."""
-        with formatter.section(self.heading):
-            formatter.write_dl(list(self.summaries.items()))
-
-
 def peek(words: Sequence[str], *names: str) -> dict[str, Any]:
     """Return what a few options are set to, by flags or YAML, before all options are known.
 

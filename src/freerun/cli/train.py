@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import click
 from accelerate import PartialState
 from rich.console import Console
 
 from freerun import report
-from freerun.cli.options import LazyGroup, SettingsCommand, UserSettings, peek
+from freerun.cli.options import SettingsCommand, UserSettings, peek
 from freerun.data import Task
 from freerun.evaluation import Decoding
 from freerun.models.settings import (
@@ -26,7 +25,6 @@ from freerun.models.settings import (
 from freerun.report.labels import metric_lines
 from freerun.settings import SettingError, list_settings, to_dict
 from freerun.study import compare, method_of, methods_of, suitable
-from freerun.tasks import TASKS, find_task
 from freerun.training import TrainingSettings, fit
 from freerun.training.folders import no_file
 from freerun.training.resolve import settings_at
@@ -252,57 +250,9 @@ class CompareCommand(ExperimentCommand):
             print(report.legend(comparison.results), "", *map(str, comparison.files), sep="\n")
 
 
-class TaskGroup(LazyGroup):
-    """`freerun train` or `freerun compare`, whose subcommands are the tasks.
-
-    Args:
-        name: The name of the command.
-        experiment: The command on one task.
-    """
-
-    def __init__(self, name: str, experiment: type[TrainCommand] | type[CompareCommand]) -> None:
-        super().__init__(
-            name,
-            {name: task.summary for name, task in TASKS.items()},
-            "Tasks",
-            help=(experiment.__doc__ or "").partition("\n\n")[0],
-            epilog="\b\n"
-            f"Settings, with the defaults of a task:  freerun {name} TASK --help\n"
-            f"A task of your own:                     freerun {name} my_task.py:MyTask",
-            subcommand_metavar="TASK …",
-            options_metavar="",
-        )
-        self.experiment = experiment
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the task from the first word or from `--task`.
-
-        Raises:
-            click.UsageError: If there is no task.
-        """
-        words = list(args)
-        for index, word in enumerate(words):
-            if word == "--task" or word.startswith("--task="):
-                named = words[index + 1 : index + 2] if word == "--task" else [word[7:]]
-                words = [*named, *words[:index], *words[index + (2 if word == "--task" else 1) :]]
-                break
-        if not words or (words[0].startswith("-") and not {"-h", "--help"} & set(words)):
-            first = f"freerun {self.name} TASK …, one of {', '.join(TASKS)}"
-            raise click.UsageError(f"the task comes first: {first}")
-        return super().parse_args(ctx, words)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """Return the command on a task.
-
-        Raises:
-            SettingError: If there is no such task.
-        """
-        return self.experiment(cmd_name, find_task(cmd_name))
-
-
-COMMANDS = {
-    "train": lambda: TaskGroup("train", TrainCommand),
-    "compare": lambda: TaskGroup("compare", CompareCommand),
+EXPERIMENTS: dict[str, Callable[[str, type[Task]], ExperimentCommand]] = {
+    "train": TrainCommand,
+    "compare": CompareCommand,
 }
 
 

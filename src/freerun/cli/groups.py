@@ -1,0 +1,137 @@
+"""The commands by name. Each is imported when it runs, as torch alone takes seconds to import."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from freerun.cli.options import CONTEXT
+from freerun.settings import did_you_mean
+
+COMMANDS = {
+    "compare": "Train several methods on a task under the same conditions and compare them.",
+    "train": "Train a model on a task by one method.",
+    "costs": "Show what every token would cost in every cell of an output.",
+    "evaluate": "Measure how good the outputs of a trained model are when it runs freely.",
+    "predict": "Write the outputs of a trained model for sources from a file.",
+    "tasks": "List the tasks with their data and settings.",
+    "methods": "List the training methods with their papers and settings.",
+}
+FILES = {
+    "costs": "costs",
+    "evaluate": "evaluate",
+    "predict": "evaluate",
+    "tasks": "listings",
+    "methods": "listings",
+}
+"""The module of every command but those on a task, which are `TaskGroup`s."""
+
+
+class LazyGroup(click.Group):
+    """A group that lists its commands by name and summary without importing them.
+
+    Args:
+        name: The name of the group.
+        summaries: What each command does.
+        heading: What the help calls the commands.
+        settings: Passed on to `click.Group`.
+    """
+
+    def __init__(
+        self, name: str, summaries: Mapping[str, str], heading: str, **settings: Any
+    ) -> None:
+        super().__init__(
+            name, context_settings=CONTEXT, no_args_is_help=False, options_metavar="", **settings
+        )
+        self.summaries, self.heading = summaries, heading
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.summaries)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names and summaries of the commands."""
+        with formatter.section(self.heading):
+            formatter.write_dl(list(self.summaries.items()))
+
+
+class Program(LazyGroup):
+    """`freerun` with all its commands."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "freerun",
+            COMMANDS,
+            "Commands",
+            help="Train sequence models for the way they run.",
+            epilog="\b\n"
+            "First steps:         freerun compare digits --output runs/digits\n"
+            "Help on a command:   freerun COMMAND --help",
+            subcommand_metavar="COMMAND …",
+        )
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Import a command.
+
+        Raises:
+            click.UsageError: If there is no such command.
+        """
+        if cmd_name not in COMMANDS:
+            nearest = did_you_mean(cmd_name, COMMANDS)
+            raise click.UsageError(f"unknown command {cmd_name!r}{nearest}")
+        if cmd_name not in FILES:
+            return TaskGroup(cmd_name)
+        module = importlib.import_module(f"freerun.cli.{FILES[cmd_name]}")
+        command: click.Command = module.COMMANDS[cmd_name]()
+        return command
+
+
+class TaskGroup(LazyGroup):
+    """`freerun train` or `freerun compare`, whose subcommands are the tasks."""
+
+    def __init__(self, name: str) -> None:
+        from freerun.tasks import TASKS
+
+        super().__init__(
+            name,
+            {name: task.summary for name, task in TASKS.items()},
+            "Tasks",
+            help=COMMANDS[name],
+            epilog="\b\n"
+            f"Settings, with the defaults of a task:  freerun {name} TASK --help\n"
+            f"A task of your own:                     freerun {name} my_task.py:MyTask",
+            subcommand_metavar="TASK …",
+        )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the task from the first word or from `--task`.
+
+        Raises:
+            click.UsageError: If there is no task.
+        """
+        words = list(args)
+        for index, word in enumerate(words):
+            if word == "--task" or word.startswith("--task="):
+                named = words[index + 1 : index + 2] if word == "--task" else [word[7:]]
+                words = [*named, *words[:index], *words[index + (2 if word == "--task" else 1) :]]
+                break
+        if not words or (words[0].startswith("-") and not {"-h", "--help"} & set(words)):
+            first = f"freerun {self.name} TASK …, one of {', '.join(self.summaries)}"
+            raise click.UsageError(f"the task comes first: {first}")
+        return super().parse_args(ctx, words)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Return the command on a task.
+
+        Raises:
+            SettingError: If there is no such task.
+        """
+        from freerun.tasks import find_task
+
+        task = find_task(cmd_name)
+        from freerun.cli.train import EXPERIMENTS
+
+        return EXPERIMENTS[str(self.name)](cmd_name, task)
