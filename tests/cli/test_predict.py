@@ -100,8 +100,8 @@ def test_mistakes(refuses, speller, words, message):
 def test_a_reader_that_leaves_early_is_no_error(speller, tmp_path):
     """As in `freerun predict model | head -1`."""
     path = tmp_path / "many.txt"
-    path.write_text("the quikc\n" * 20_000)
-    command = [sys.executable, "-m", "freerun", "predict", speller, path, "--batch_size", "1000"]
+    path.write_text("the quikc\n" * 3_000)
+    command = [sys.executable, "-m", "freerun", "predict", speller, path, "--batch_size", "500"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
