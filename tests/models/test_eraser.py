@@ -30,7 +30,7 @@ CALLS = 24
 @pytest.fixture(autouse=True)
 def little_room(monkeypatch):
     """Erasers grow several times."""
-    monkeypatch.setattr(cache_eraser, "ROOM", 5)
+    monkeypatch.setattr(cache_eraser, "MASK_GROWTH", 5)
     monkeypatch.setattr(stack_eraser, "ROOM", 2)
 
 

@@ -12,7 +12,7 @@ from transformers import (
 
 from freerun.batch import Source
 from freerun.models import CausalPolicy, Seq2SeqPolicy
-from freerun.models.huggingface import adapt
+from freerun.models.huggingface import adapt, find_policy_class, register_policy, registry
 from tests.helpers import close, gradients
 from tests.models.models import (
     ARCHITECTURES,
@@ -24,6 +24,9 @@ from tests.models.models import (
     tiny_model,
     words_of,
 )
+
+# Which peft does not yet know of.
+DEPRECATED = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
 
 
 def adapted(model, **settings):
@@ -92,10 +95,83 @@ class Doubled(LlamaForCausalLM):
         return found
 
 
+@pytest.fixture
+def doubled():
+    """A policy registered for `Doubled`."""
+
+    @register_policy(Doubled)
+    class DoubledPolicy(CausalPolicy):
+        def project(self, hidden):
+            return 2 * super().project(hidden)
+
+    yield DoubledPolicy
+    del registry._POLICIES[Doubled]
+
+
+@DEPRECATED
+def test_a_registered_policy_adapts_its_models(doubled):
+    """Also models of subclasses and with adapters, and no others."""
+
+    class Child(Doubled):
+        pass
+
+    config = LlamaConfig(vocab_size=16, **DECODER)
+    for kind in (Doubled, Child):
+        policy = adapted(kind(config).double().eval())
+        assert type(policy) is doubled
+        source, inputs = text_source(policy, (3,)), torch.tensor([[2, 5, 6]])
+        everywhere = torch.ones_like(inputs, dtype=torch.bool)
+        found = policy.force(source, inputs).logits(everywhere)
+        close(found, plain_scores(policy, source, inputs), 2e-5)
+    assert type(adapted(LlamaForCausalLM(config).double().eval())) is CausalPolicy
+    lora = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+    assert type(adapted(peft.get_peft_model(Doubled(config), lora))) is doubled
+
+
+def test_only_policies_are_registered():
+    message = r"^the policy of Doubled must be a subclass of CausalPolicy, Seq2SeqPolicy or Hugging"
+    with pytest.raises(TypeError, match=message):
+        register_policy(Doubled)(LlamaForCausalLM)
+
+
+def test_the_last_registered_policy_counts(doubled):
+    @register_policy(Doubled)
+    class Other(doubled):
+        pass
+
+    assert find_policy_class(Doubled(LlamaConfig(vocab_size=16, **DECODER))) is Other
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+@pytest.mark.parametrize("trees", [False, True])
+def test_no_memory_is_told_as_such(monkeypatch, error, trees):
+    """Whether it lacks for rows, or for trees, which would else be taken for unreadable."""
+    model, force = tiny_model("gpt2"), CausalPolicy.force
+
+    def fail(self, source, inputs, parents=None):
+        if trees and parents is None:
+            return force(self, source, inputs)
+        raise error
+
+    monkeypatch.setattr(CausalPolicy, "force", fail)
+    message = r"^out of memory while the scores of GPT2LMHeadModel were checked .*: (CUDA|Default)"
+    with pytest.raises(torch.OutOfMemoryError, match=message):
+        adapted(model)
+
+
 @pytest.mark.parametrize("kind", [Shifted, Doubled])
 def test_a_model_that_does_more_than_it_says_is_refused(kind):
     model = kind(LlamaConfig(vocab_size=16, **DECODER)).double().eval()
-    message = rf"^{kind.__name__} cannot be used: of rows of different lengths, its scores differ"
+    message = (
+        rf"^{kind.__name__} cannot be used: of a row alone, its scores differ .* override project "
+    )
     with pytest.raises(ValueError, match=message):
         adapted(model)
 
@@ -235,8 +311,6 @@ def test_an_adapted_model_may_be_adapted_again():
 # Adapters
 
 
-# Which peft does not yet know of.
-DEPRECATED = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
 LORA = {"r": 2, "lora_alpha": 8, "lora_dropout": 0.0}
 TARGETS = {"gpt2": ["c_attn"], "llama": ["q_proj", "v_proj"], "t5": ["q", "v"], "bart": ["q_proj"]}
 

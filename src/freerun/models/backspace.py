@@ -13,7 +13,7 @@ from freerun.data import Codec
 from freerun.data.text import TextCodec, add_backspace_token
 from freerun.models.adapters import readapted
 from freerun.models.huggingface import HuggingFacePolicy
-from freerun.models.huggingface.embeddings import add_backspace_row, rows_of
+from freerun.models.huggingface.embeddings import add_backspace_row, count_embeddings
 from freerun.models.recurrent import RecurrentPolicy
 from freerun.vocabulary import Vocabulary
 
@@ -45,7 +45,7 @@ def add_backspace(
             cannot be given one; it says why.
     """
     found = add_backspace_token(tokenizer)
-    if found is tokenizer and rows_of(_beneath(model)) > found.backspace_token_id:
+    if found is tokenizer and count_embeddings(_beneath(model)) > found.backspace_token_id:
         return model, tokenizer
     return extended(model, TextCodec(found).target, shared=True), found
 

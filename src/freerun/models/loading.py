@@ -27,7 +27,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from freerun.data import Codec
 from freerun.data.extras import extra
 from freerun.errors import CheckpointError
-from freerun.models.huggingface.embeddings import add_backspace_row, moves, rows_of
+from freerun.models.huggingface.embeddings import add_backspace_row, count_embeddings, shifts_tokens
 from freerun.models.recurrent import RecurrentConfig
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
@@ -140,10 +140,10 @@ def load_model(
 
 def _complete(model: PreTrainedModel, codec: Codec, config: Any) -> None:
     """Give a model the backspace that its adapters were trained with, as it was given then."""
-    words, rows = codec.target, rows_of(model)
+    words, rows = codec.target, count_embeddings(model)
     if words.backspace is None:
         return
-    if moves(words, shared=codec.shared):
+    if shifts_tokens(words, shared=codec.shared):
         lacking = rows < words.size + (0 if codec.shared else codec.factors[0])
     else:
         trained = getattr(config, "trainable_token_indices", None) or {}

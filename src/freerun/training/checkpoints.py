@@ -16,7 +16,7 @@ from freerun.data.codec import CODEC_FILE
 from freerun.errors import CheckpointError
 from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.models.huggingface import HuggingFacePolicy, adapt
-from freerun.models.huggingface.embeddings import of_rows
+from freerun.models.huggingface.embeddings import adapter_save_options
 from freerun.models.loading import load_model
 from freerun.models.settings import disagreement
 from freerun.tasks import load_codec
@@ -155,7 +155,9 @@ def adapter_names(policy: HuggingFacePolicy) -> dict[str, str]:
 
     state = policy.model.state_dict()
     names = {id(value): name for name, value in state.items()}
-    found = get_peft_model_state_dict(policy.model, state_dict=state, **of_rows(policy.model))
+    found = get_peft_model_state_dict(
+        policy.model, state_dict=state, **adapter_save_options(policy.model)
+    )
     strange = [name for name, value in found.items() if id(value) not in names]
     if strange:
         raise ValueError(f"adapters of this kind cannot be saved: {strange[0]} is made when saved")

@@ -25,7 +25,7 @@ from freerun.models import RecurrentConfig
 from freerun.models.adapters import training_rows
 from freerun.models.backspace import extended, with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
-from freerun.models.huggingface.embeddings import rows_of
+from freerun.models.huggingface.embeddings import count_embeddings
 from freerun.models.loading import load_model, load_tokenizer, unwarned
 from freerun.models.settings import (
     SCRATCH,
@@ -354,7 +354,7 @@ def _with_backspace(model: nn.Module, codec: Codec, method: Method) -> tuple[Cod
         beneath: Any = model
         beneath = beneath.get_base_model() if hasattr(model, "get_base_model") else model
         rows = codec.target.size + (0 if codec.shared else sum(codec.factors))
-        there = codec.target.backspace is not None and rows_of(beneath) >= rows
+        there = codec.target.backspace is not None and count_embeddings(beneath) >= rows
     codec = codec.with_backspace() if there else method.add_backspace(codec)
     return codec, None if there else codec.target.backspace
 

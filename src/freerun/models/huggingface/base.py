@@ -1,8 +1,9 @@
-"""What causal and encoder-decoder models have in common as policies."""
+"""What causal models and encoder-decoders of Hugging Face have in common as policies."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -13,11 +14,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from freerun.batch import Source
-from freerun.models.huggingface.cache import Past
-from freerun.models.huggingface.embeddings import of_rows
-from freerun.models.huggingface.head import Head
-from freerun.models.huggingface.probe import probe, reads_trees
-from freerun.models.huggingface.rows import NO_CACHE, Memory, Rows, RowsTrace
+from freerun.models.huggingface.cache import KeyValues
+from freerun.models.huggingface.embeddings import adapter_save_options
+from freerun.models.huggingface.probe import can_read_trees, check_scores
+from freerun.models.huggingface.state import NO_CACHE, CacheState, CacheTrace, EncoderOutputs
 from freerun.models.huggingface.writer import CacheEraser, CacheWriter
 from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
@@ -25,26 +25,59 @@ from freerun.vocabulary import Vocabulary
 Inputs = Int[Tensor, "n q"] | Float[Tensor, "n q e"]
 
 
+@dataclass(frozen=True)
+class ScoreScaling:
+    """What models do to hidden states and scores besides their output layer.
+
+    Attributes:
+        hidden_factor: multiplies hidden states (T5).
+        factor: multiplies scores (Cohere).
+        divisor: divides scores (Granite).
+        cap: bounds scores by cap·tanh(score / cap) (Gemma).
+    """
+
+    hidden_factor: float | None
+    factor: float | None
+    divisor: float | None
+    cap: float | None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> ScoreScaling:
+        """Read the scaling from a configuration, in which each architecture has its own names."""
+        config = model.config.get_text_config(decoder=True)
+        return cls(
+            config.d_model**-0.5 if getattr(config, "scale_decoder_outputs", False) else None,
+            getattr(config, "logit_scale", None),
+            getattr(config, "logits_scaling", None),
+            getattr(config, "final_logit_softcapping", None),
+        )
+
+
 class HuggingFacePolicy(Policy):
-    """A Hugging Face model behind the policy protocol.
+    """A Hugging Face model as a policy.
 
     Nothing of the model's `generation_config` is used. Gradients flow through `step` and `force`.
 
+    Subclasses adapt families of models: `CausalPolicy` and `Seq2SeqPolicy` most of them. If a model
+    computes its scores in another way, override `project`; if it takes masks, positions or caches
+    in another way, override `read`. See `register_policy`.
+
     Args:
-        model: the model, or the PeftModel around it.
+        model: the model, or a PeftModel around it; it is not copied.
         vocabulary: what it writes: the first columns of its scores.
-        limit: the most tokens that an output may have, eos included.
+        limit: the maximum number of tokens of an output, eos included.
         shared: whether sources are written in the tokens of targets. If not, token i of a source is
             fed as `vocabulary.size` + i.
 
     Attributes:
-        reads_trees: whether the model reads trees of prefixes, and can withdraw tokens. Those that
-            know positions by the distance of slots (T5, Bloom), or look back a bounded way
-            (Mistral), do not.
+        reads_trees: whether the model reads trees of prefixes, and can withdraw tokens. Models that
+            know positions by the distance of slots (T5, Bloom), or have a sliding window (Mistral),
+            do not.
 
     Raises:
-        ValueError: where the model has fewer tokens than the vocabulary, where its prompts are
-            learnt, or where its scores with a cache differ from recomputation.
+        ValueError: if the model has fewer tokens than the vocabulary, its prompts are learned, or
+            its scores differ from those of its own forward pass.
+        torch.OutOfMemoryError: if there is no memory to check the scores of a few short rows.
     """
 
     def __init__(
@@ -53,11 +86,13 @@ class HuggingFacePolicy(Policy):
         super().__init__()
         if limit < 1:
             raise ValueError(f"limit is {limit}; it must be at least 1")
+        # Only a PeftModel has an active_peft_config, and only some of these learn prompts.
         if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
             raise ValueError("adapters that learn a prompt cannot be used; LoRA can")
         self.model, self.vocabulary = model, vocabulary
         self.max_new_tokens, self.shared = limit, shared
-        rows = self.inner.get_input_embeddings().weight.shape[0]  # adapters have no num_embeddings
+        # Counted by the weight, as tables that peft has wrapped have no num_embeddings.
+        rows = self.inner.get_input_embeddings().weight.shape[0]
         if rows < vocabulary.size:
             raise ValueError(
                 f"the model has {rows} tokens, fewer than the {vocabulary.size} of the vocabulary; "
@@ -65,15 +100,15 @@ class HuggingFacePolicy(Policy):
             )
         self.max_positions = self.find_max_positions()
         self.max_source_length = self.find_max_source_length()
-        probe(self)
-        self.reads_trees = self.window is None  # not yet tried: `reads_trees` calls force
-        self.reads_trees = self.can_withdraw = self.reads_trees and reads_trees(self)
+        check_scores(self)
+        self.reads_trees = self.attention_window is None  # can_read_trees tries it with `force`
+        self.reads_trees = self.can_withdraw = self.reads_trees and can_read_trees(self)
         self.training = self.inner.training
 
     @property
     def inner(self) -> PreTrainedModel:
-        """The model itself, without what peft puts around it."""
-        unwrap: Any = getattr(self.model, "get_base_model", None)
+        """The model itself, without a PeftModel around it."""
+        unwrap: Any = getattr(self.model, "get_base_model", None)  # only a PeftModel has it
         found: Any = self.model if unwrap is None else unwrap()
         return cast("PreTrainedModel", found)
 
@@ -84,21 +119,24 @@ class HuggingFacePolicy(Policy):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.inner.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are kept in."""
+        """The dtype of the weights."""
         return self.inner.dtype
 
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
-        """Save the model, or its adapters alone, in the form of its library."""
+        """Save the model, or only its adapters, in the format of its library."""
         model: Any = self.model
-        model.save_pretrained(str(folder), **of_rows(model), **kwargs)
+        model.save_pretrained(str(folder), **adapter_save_options(model), **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """What else transformers asks of a model, such as checkpointing switches: the model's."""
+        """Return an attribute of the model.
+
+        transformers' Trainer asks its model for many, such as switches of gradient checkpointing.
+        """
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -107,9 +145,12 @@ class HuggingFacePolicy(Policy):
             return getattr(self.model, name)
 
     @cached_property
-    def head(self) -> Head:
-        """How scores are made. To read the configuration at every step would cost as much again."""
-        return Head.of(self.inner)
+    def scaling(self) -> ScoreScaling:
+        """What the model does besides its output layer, as its configuration says.
+
+        It is read once: to read a configuration takes about as long as a step of a small model.
+        """
+        return ScoreScaling.of(self.inner)
 
     def find_max_positions(self) -> int | None:
         """Return the maximum number of positions of a row; None if unbounded."""
@@ -122,20 +163,20 @@ class HuggingFacePolicy(Policy):
     def embed(
         self, weights: Int[Tensor, "*rows"] | Float[Tensor, "*rows a"]
     ) -> Float[Tensor, "*rows e"]:
-        """The embeddings of tokens, or mixtures of the actions' embeddings."""
+        """Return embeddings of tokens, or of mixtures of tokens, given a weight per action."""
         embedding = self.inner.get_input_embeddings()
         if not weights.is_floating_point():
             return embedding(weights)
-        # Through the module, whose weight may be sharded.
+        # Through the module: its weight may be sharded, and some modules scale what they look up.
         table = embedding(torch.arange(self.vocabulary.actions, device=weights.device))
         return weights @ table.to(weights.dtype)
 
     def step(  # type: ignore[override]  # a policy steps the states that it made
-        self, state: Rows, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
-    ) -> tuple[Float[Tensor, "n a"], Rows]:
-        """Read one input a row: the scores of the next token, and the new state.
+        self, state: CacheState, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
+    ) -> tuple[Float[Tensor, "n a"], CacheState]:
+        """Read one input per row; return the scores of the next token and the new state.
 
-        Beyond the positions that the model has (see `limit`), scores are not numbers.
+        Beyond the positions of the model (see `limit`), scores are not numbers.
 
         Raises:
             ValueError: under gradient checkpointing in training mode.
@@ -144,9 +185,9 @@ class HuggingFacePolicy(Policy):
         return self.project(hidden), state
 
     def advance(  # type: ignore[override]  # as in step
-        self, state: Rows, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
-    ) -> tuple[Float[Tensor, "n h"], Rows]:
-        """As `step`, without projecting to scores."""
+        self, state: CacheState, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
+    ) -> tuple[Float[Tensor, "n h"], CacheState]:
+        """Read one input per row; return the last hidden states and the new state."""
         self.check_cache()
         if state.first is not None:
             embedded = inputs.is_floating_point()
@@ -154,28 +195,59 @@ class HuggingFacePolicy(Policy):
         mask = state.mask
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        position, beyond = state.position[:, None], None
-        if self.max_positions is not None and state.past.used >= self.max_positions:
-            # Some row may be; it may also have ended, and only not have left yet.
-            beyond = position >= self.max_positions
-            position = position.clamp(max=self.max_positions - 1)
-        hidden, past, memory = self.read(inputs[:, None], position, mask, state.past, state.memory)
+        position, beyond = self.clip_positions(state.position[:, None], state.past.used)
+        hidden, past, encoder = self.read(
+            inputs[:, None], position, mask, state.past, state.encoder
+        )
         hidden = hidden[:, -1] if beyond is None else hidden[:, -1].masked_fill(beyond, torch.nan)
-        return hidden, Rows(past, mask, state.position + 1, None, memory)
+        return hidden, CacheState(past, mask, state.position + 1, None, encoder)
+
+    def clip_positions(
+        self, position: Int[Tensor, "n 1"], used: int
+    ) -> tuple[Int[Tensor, "n 1"], Bool[Tensor, "n 1"] | None]:
+        """Return positions that the model has, and which were beyond them; None if none can be.
+
+        A row beyond them may have ended, and only not have been dropped yet: it must not fail.
+
+        Args:
+            position: the positions of the next slot.
+            used: the number of slots before it, which no position exceeds.
+        """
+        if self.max_positions is None or used < self.max_positions:
+            return position, None
+        return position.clamp(max=self.max_positions - 1), position >= self.max_positions
 
     def project(self, hidden: Float[Tensor, "*rows h"]) -> Float[Tensor, "*rows a"]:
-        """The scores of the actions."""
-        return self.head.scores(self.inner, hidden, self.vocabulary.actions)
+        """Return the scores of the actions, as the model's own forward pass computes them.
+
+        Override this for a model whose head is more than an output layer, a constant bias
+        (`final_logits_bias` of BART) and what `ScoreScaling` knows. Of `hidden`, only the states
+        that are needed are projected.
+        """
+        scaling, model = self.scaling, self.inner
+        if scaling.hidden_factor is not None:
+            hidden = hidden * scaling.hidden_factor
+        scores = model.get_output_embeddings()(hidden)[..., : self.vocabulary.actions]
+        bias = getattr(model, "final_logits_bias", None)  # only the family of BART has it
+        if bias is not None:
+            scores = scores + bias[0, : self.vocabulary.actions].to(scores.dtype)
+        if scaling.factor is not None:
+            scores = scores * scaling.factor
+        if scaling.divisor is not None:
+            scores = scores / scaling.divisor
+        if scaling.cap is not None:
+            scores = torch.tanh(scores / scaling.cap) * scaling.cap
+        return scores
 
     def writer(self) -> CacheWriter:
-        """A writer that drops rows when it pays, and uses_cache no scores."""
+        """Return a writer that drops rows when it pays, and keeps no scores."""
         return CacheWriter(self)
 
     def eraser(self, source: Source) -> CacheEraser:
-        """Rows that write and withdraw, before cell 0.
+        """Return rows that write and withdraw tokens, before cell 0.
 
         Raises:
-            ValueError: where the model would misplace tokens once some were withdrawn.
+            ValueError: if the model would misplace tokens after some were withdrawn.
         """
         if not self.can_withdraw:
             name = type(self.inner).__name__
@@ -187,14 +259,14 @@ class HuggingFacePolicy(Policy):
         return CacheEraser(self, self.start(source))
 
     def limit(self, source: Source) -> Int[Tensor, "b"]:
-        """The limit given, or what is left of the model's positions.
+        """Return `max_new_tokens`, or what a source leaves of the model's positions if less.
 
         Raises:
-            ValueError: where a source leaves no position to write at.
+            ValueError: if a source leaves no position to write at.
         """
-        most = torch.full_like(source.lengths, self.max_new_tokens)
+        limits = torch.full_like(source.lengths, self.max_new_tokens)
         if self.max_positions is None:
-            return most
+            return limits
         left = self.max_positions - self.prompt_lengths(source)
         row = int(left.argmin())
         if left[row] < 1:
@@ -202,20 +274,16 @@ class HuggingFacePolicy(Policy):
                 f"the source of row {row} has {int(source.lengths[row])} tokens, which leaves none "
                 f"of the {self.max_positions} positions of the model to write at; shorten it"
             )
-        return torch.minimum(most, left)
+        return torch.minimum(limits, left)
 
     @property
-    def window(self) -> int | None:
-        """How far the model looks back, where it is bound."""
+    def attention_window(self) -> int | None:
+        """How many slots the model looks back; None if unbounded."""
         return None
 
     @abstractmethod
-    def prompt_lengths(self, source: Source) -> Int[Tensor, "b"]:
-        """How many tokens stand before the input of cell 0."""
-
-    @abstractmethod
-    def start(self, source: Source) -> Rows:
-        """The state of every sentence before cell 0."""
+    def start(self, source: Source) -> CacheState:
+        """Return the state of every sentence before cell 0."""
 
     @abstractmethod
     def force(
@@ -223,7 +291,7 @@ class HuggingFacePolicy(Policy):
         source: Source,
         inputs: Int[Tensor, "b t"] | Float[Tensor, "b t e"],
         parents: Int[Tensor, "b t"] | None = None,
-    ) -> RowsTrace:
+    ) -> CacheTrace:
         """Read whole rows of inputs in one pass."""
 
     @abstractmethod
@@ -232,46 +300,47 @@ class HuggingFacePolicy(Policy):
         inputs: Inputs,
         positions: Int[Tensor, "n q"],
         mask: Bool[Tensor, "n l"] | Float[Tensor, "n 1 q l"] | None,
-        past: Past,
-        memory: Memory | None,
-    ) -> tuple[Float[Tensor, "n q h"], Past, Memory | None]:
-        """One pass of the decoder over new slots.
+        past: KeyValues,
+        encoder: EncoderOutputs | None,
+    ) -> tuple[Float[Tensor, "n q h"], KeyValues, EncoderOutputs | None]:
+        """Run the decoder over new slots. All passes of the model go through here.
 
         Args:
             inputs: tokens or embeddings.
-            positions: of each.
-            mask: true on the slots that may be looked at, old and new; or what is added to the
-                attention of each new slot to each slot; None where all are there.
-            past: the old slots; it is left as it is.
-            memory: of the encoder, if there is one.
+            positions: the position of each.
+            mask: true on the slots to look at, old and new; or what is added to the attention
+                scores between each new slot and every slot; None to look at all of them.
+            past: the old slots, which are left as they are.
+            encoder: the outputs of the encoder, if there is one.
 
         Returns:
-            The last hidden states, and past and memory as they are then.
+            The last hidden states, and `past` and `encoder` after the pass.
         """
 
     @property
     def uses_cache(self) -> bool:
-        """Whether a pass uses_cache keys and values."""
+        """Whether a pass keeps keys and values: not under gradient checkpointing in training."""
         inner = self.inner
         if not inner.training:
             return True
+        # Modules have the flag only if they can be checkpointed.
         return not any(getattr(m, "gradient_checkpointing", False) for m in inner.modules())
 
     def check_trees(self, parents: Int[Tensor, "b t"] | None) -> None:
-        """See that a tree can be read, if there is one.
+        """Check that trees can be read, if there are any.
 
         Raises:
-            ValueError: where it cannot.
+            ValueError: if they cannot.
         """
         if parents is not None and not self.reads_trees:
             name = type(self.inner).__name__
             raise ValueError(f"{name} reads no trees of prefixes: it would misplace their tokens")
 
     def check_cache(self) -> None:
-        """See that keys and values are kept.
+        """Check that keys and values are kept.
 
         Raises:
-            ValueError: where they are not.
+            ValueError: if they are not.
         """
         if not self.uses_cache:
             raise ValueError(NO_CACHE)

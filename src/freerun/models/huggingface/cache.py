@@ -1,4 +1,4 @@
-"""Keys and values of rows: read once, then selected, forked and added to, row by row."""
+"""The keys and values of rows: read once, then selected, forked and appended to."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-ROOM = 32
-"""The least number of slots by which a buffer grows."""
+MIN_GROWTH = 32
+"""The minimum number of slots by which a buffer grows."""
 
 
-class Layer(DynamicLayer):
+class GrowingLayer(DynamicLayer):
     """The keys and values of one layer during one pass.
 
-    With gradients, new ones are concatenated, as transformers does. Without, they are written into
-    room behind the old ones, so that a step copies nothing.
+    With gradients, new ones are concatenated to the old ones, as transformers does. Without, they
+    are written into free slots behind the old ones, so that a step copies nothing.
     """
 
     def __init__(self, buffers: tuple[Tensor, Tensor] | None = None, used: int = 0) -> None:
@@ -25,7 +25,7 @@ class Layer(DynamicLayer):
         self.buffers, self.used = buffers, used
         self.is_initialized = buffers is not None
         if buffers is not None:
-            self.keys, self.values = front(buffers[0], used), front(buffers[1], used)
+            self.keys, self.values = first_slots(buffers[0], used), first_slots(buffers[1], used)
             self.dtype, self.device = self.keys.dtype, self.keys.device
 
     def update(
@@ -35,11 +35,12 @@ class Layer(DynamicLayer):
         *args: object,
         **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
-        """Add the keys and values of new slots; gives all there are."""
+        """Add the keys and values of new slots, and return all there are."""
         if self.buffers is None:
             self.lazy_initialization(key_states, value_states)
             self.buffers = (key_states, value_states)
         elif torch.is_grad_enabled():
+            # Autograd may need the old buffers for the backward pass of earlier steps.
             self.buffers = (
                 torch.cat([self.keys, key_states], 2),
                 torch.cat([self.values, value_states], 2),
@@ -47,40 +48,48 @@ class Layer(DynamicLayer):
         else:
             keys, values = self.buffers
             self.buffers = (
-                written(keys, self.used, key_states),
-                written(values, self.used, value_states),
+                append_slots(keys, self.used, key_states),
+                append_slots(values, self.used, value_states),
             )
         self.used += key_states.shape[2]
         keys, values = self.buffers
-        self.keys, self.values = front(keys, self.used), front(values, self.used)
+        self.keys, self.values = first_slots(keys, self.used), first_slots(values, self.used)
         return self.keys, self.values
 
 
-def front(buffer: Float[Tensor, "n h c d"], used: int) -> Float[Tensor, "n h m d"]:
-    """The first `used` slots; at thousands of calls a second, views are not made for nothing."""
+def first_slots(buffer: Float[Tensor, "n h c d"], used: int) -> Float[Tensor, "n h m d"]:
+    """Return the first `used` slots; the buffer itself if it has no others.
+
+    This is called thousands of times a second, for every layer and step: a view costs too much to
+    be made for nothing.
+    """
     return buffer if buffer.shape[2] == used else buffer.narrow(2, 0, used)
 
 
-def written(
+def append_slots(
     buffer: Float[Tensor, "n h c d"], used: int, states: Float[Tensor, "n h q d"]
 ) -> Float[Tensor, "n h m d"]:
-    """The buffer with `states` behind its first `used` slots, or a larger one."""
+    """Write `states` behind the first `used` slots; return the buffer, or a larger copy."""
     end = used + states.shape[2]
     if end > buffer.shape[2]:
         rows, heads, _, width = buffer.shape
-        larger = buffer.new_empty(rows, heads, end + max(ROOM, end // 2), width)
+        larger = buffer.new_empty(rows, heads, end + max(MIN_GROWTH, end // 2), width)
         larger[:, :, :used] = buffer[:, :, :used]
         buffer = larger
     buffer.narrow(2, used, states.shape[2]).copy_(states)
     return buffer
 
 
-class Store:
+class KeyValueStore:
     """The buffers of all layers, which several states may share.
+
+    When a row goes on, the states before and after share one store, and differ in how many slots
+    they use. A state that is continued twice must not overwrite what the first continuation wrote
+    behind it: `filled` tells whether there is anything.
 
     Attributes:
         layers: keys and values of each layer, [n, heads, slots, width].
-        filled: the slots that some state has written; what lies behind is free.
+        filled: the number of slots that some state has written; those behind are free.
     """
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], filled: int) -> None:
@@ -88,57 +97,63 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Past:
+class KeyValues:
     """What rows have read: the first `used` slots of a store, the same number for every row."""
 
-    store: Store
+    store: KeyValueStore
     used: int
 
     @classmethod
-    def empty(cls) -> Past:
-        """Nothing was read."""
-        return cls(Store([], 0), 0)
+    def empty(cls) -> KeyValues:
+        """Return the keys and values of rows that have read nothing."""
+        return cls(KeyValueStore([], 0), 0)
 
     @property
     def slot_bytes(self) -> int:
-        """The bytes that one slot of one row takes."""
+        """The number of bytes that one slot of one row takes."""
         layers = (states for layer in self.store.layers for states in layer)
         return sum(s.shape[1] * s.shape[3] * s.element_size() for s in layers)
 
-    def select(self, rows: Int[Tensor, "n"]) -> Past:
-        """The same of other rows: pick, repeat, reorder."""
-        # With the room behind, as it would cost as much again to make room later.
-        layers = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self._own()]
-        return Past(Store(layers, self.used), self.used)
+    def select(self, rows: Int[Tensor, "n"]) -> KeyValues:
+        """Return the keys and values of `rows`: pick, repeat or reorder."""
+        # Free slots are copied too: it would cost as much again to grow the buffer later.
+        layers = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self._own_layers()]
+        return KeyValues(KeyValueStore(layers, self.used), self.used)
 
-    def gather(self, rows: Int[Tensor, "n"], slots: Int[Tensor, "n l"]) -> Past:
-        """Rows made of any slots: slot j of row i is slot `slots[i, j]` of row `rows[i]`."""
+    def gather(self, rows: Int[Tensor, "n"], slots: Int[Tensor, "n l"]) -> KeyValues:
+        """Return rows whose slot (i, j) is slot `slots[i, j]` of row `rows[i]`."""
         at = (rows[:, None], slice(None), slots)
         layers = [(k[at].transpose(1, 2), v[at].transpose(1, 2)) for k, v in self.store.layers]
-        return Past(Store(layers, slots.shape[1]), slots.shape[1])
+        return KeyValues(KeyValueStore(layers, slots.shape[1]), slots.shape[1])
 
-    def cache(self) -> Cache:
-        """The cache for one pass, which leaves this as it is."""
+    def make_cache(self) -> Cache:
+        """Return a cache for one pass, which leaves these keys and values as they are."""
         if not self.store.layers:
-            return Cache(layer_class_to_replicate=Layer)
-        return Cache(layers=[Layer(layer, self.used) for layer in self._own()])
+            return Cache(layer_class_to_replicate=GrowingLayer)
+        return Cache(layers=[GrowingLayer(layer, self.used) for layer in self._own_layers()])
 
-    def after(self, cache: Cache) -> Past:
-        """What rows have read once a pass with `cache` is done."""
+    def extend(self, cache: Cache) -> KeyValues:
+        """Return what rows have read after a pass with a cache that `make_cache` returned."""
         layers = [layer.buffers for layer in cache.layers]
         used = cache.layers[0].used
-        same = bool(self.store.layers) and layers[0][0].data_ptr() == self._start
+        # If the pass wrote into our own buffers, both states share the store from now on.
+        same = bool(self.store.layers) and layers[0][0].data_ptr() == self._address
         if same and not torch.is_grad_enabled():
             self.store.filled = max(self.store.filled, used)
-            return Past(self.store, used)
-        return Past(Store(layers, used), used)
+            return KeyValues(self.store, used)
+        return KeyValues(KeyValueStore(layers, used), used)
 
-    def _own(self) -> list[tuple[Tensor, Tensor]]:
-        """The buffers, without slots that another state has written into behind ours."""
+    def _own_layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the buffers; without free slots if another state has written into them.
+
+        Buffers without free slots are copied by the next pass, so that nothing is overwritten.
+        """
         if self.store.filled == self.used:
             return self.store.layers
-        return [(front(k, self.used), front(v, self.used)) for k, v in self.store.layers]
+        return [
+            (first_slots(k, self.used), first_slots(v, self.used)) for k, v in self.store.layers
+        ]
 
     @property
-    def _start(self) -> int:
+    def _address(self) -> int:
         return self.store.layers[0][0].data_ptr()

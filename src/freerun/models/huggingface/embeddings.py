@@ -1,4 +1,4 @@
-"""The rows that tokens have in the tables of a Hugging Face model."""
+"""The rows of tokens in the tables of a Hugging Face model, and how to add one for a backspace."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from transformers import PreTrainedModel
 from freerun.vocabulary import Vocabulary
 
 
-def moves(vocabulary: Vocabulary, *, shared: bool) -> bool:
-    """Whether tokens stand behind a backspace that are only read: bos, pad, those of sources.
+def shifts_tokens(vocabulary: Vocabulary, *, shared: bool) -> bool:
+    """Return whether tokens with higher ids must move up to make room for a backspace.
 
-    They do in vocabularies of our own. A tokenizer's backspace stands behind all its tokens.
+    These are tokens that are only read, bos, pad and those of sources, in vocabularies of our own.
+    The backspace of a tokenizer comes after all its tokens.
 
     Args:
-        vocabulary: what a model writes, a backspace too.
+        vocabulary: what the model writes, with a backspace.
         shared: whether sources are written in the tokens of targets.
     """
     return not shared or vocabulary.size > vocabulary.actions
 
 
-def rows_of(model: PreTrainedModel) -> int:
-    """How many tokens a model reads."""
+def count_embeddings(model: PreTrainedModel) -> int:
+    """Return the number of tokens that a model has embeddings of."""
     rows: int = model.get_input_embeddings().weight.shape[0]
     return rows
 
 
 @torch.no_grad()
 def add_backspace_row(model: PreTrainedModel, vocabulary: Vocabulary, *, shared: bool) -> None:
-    """Give a model, in place, the rows of a backspace: the means of those of all other actions.
+    """Add the rows of a backspace to a model in place: the means of the rows of all other actions.
 
-    So its score is the mean m of theirs, at every state. As exp is convex, exp(m) is at most the
-    mean of their exponentials, and its probability at most one in the number of actions. (A model
-    that bounds its scores softly may come to a little more.)
+    Its score is then the mean m of theirs in every state. As exp is convex, exp(m) is at most the
+    mean of their exponentials, and its probability at most one in the number of actions; slightly
+    more in a model that caps its scores.
 
-    Where tokens stand behind it, they move up by one, with the ids of the configuration. Else it
-    takes the row of its id, one to spare or a new one. Tied tables stay tied.
+    Tokens with higher ids move up by one, and so do ids in the configuration (see
+    `shifts_tokens`). Otherwise the row of its id is used, or added. Tied tables stay tied.
 
     Args:
         model: the model, without adapters around it.
@@ -48,17 +49,21 @@ def add_backspace_row(model: PreTrainedModel, vocabulary: Vocabulary, *, shared:
         shared: whether sources are written in the tokens of targets.
 
     Raises:
-        ValueError: where the vocabulary has no backspace, or source and target have tables of their
+        ValueError: if the vocabulary has no backspace, or source and target have tables of their
             own.
     """
-    token, rows, behind = vocabulary.backspace, rows_of(model), moves(vocabulary, shared=shared)
+    token, rows, behind = (
+        vocabulary.backspace,
+        count_embeddings(model),
+        shifts_tokens(vocabulary, shared=shared),
+    )
     if token is None:
         raise ValueError("the vocabulary has no backspace")
     _check_one_table(model)
     if behind or token >= rows:
-        with torch.random.fork_rng(devices=[]):  # the weights it draws are not kept
+        with torch.random.fork_rng(devices=[]):  # the weights that it draws are overwritten
             model.resize_token_embeddings(rows + 1 if behind else token + 1, mean_resizing=False)
-    for table in _tables(model):
+    for table in _find_tables(model):
         if behind:
             table[token + 1 :] = table[token:-1].clone()
         parts = table[:token], table[token + 1 : vocabulary.actions]
@@ -69,15 +74,16 @@ def add_backspace_row(model: PreTrainedModel, vocabulary: Vocabulary, *, shared:
         _move_special(model, token)
 
 
-def of_rows(model: Any) -> dict[str, Any]:
-    """How a model is saved: adapters that train rows of tables hold those rows, not all."""
+def adapter_save_options(model: Any) -> dict[str, Any]:
+    """Return options of `save_pretrained`: adapters that train single rows save only those."""
+    # Only a PeftModel has a peft_config, and only LoRA's can train single rows.
     configs = getattr(model, "peft_config", None) or {}
     trained = [getattr(config, "trainable_token_indices", None) for config in configs.values()]
     return {"save_embedding_layers": False} if any(trained) else {}
 
 
-def _tables(model: PreTrainedModel) -> Iterator[Float[Tensor, "v *h"]]:
-    """What has a row for each token; tables that are tied come once."""
+def _find_tables(model: PreTrainedModel) -> Iterator[Float[Tensor, "v *h"]]:
+    """Yield the tensors that have a row for each token; tied ones only once."""
     head = model.get_output_embeddings()
     found = [model.get_input_embeddings().weight, head.weight, getattr(head, "bias", None)]
     constant = getattr(model, "final_logits_bias", None)  # of BART
@@ -86,7 +92,7 @@ def _tables(model: PreTrainedModel) -> Iterator[Float[Tensor, "v *h"]]:
 
 
 def _move_special(model: PreTrainedModel, token: int) -> None:
-    """Let special tokens that stood at `token` or behind it be found where they are now."""
+    """Raise the ids of special tokens from `token` on by one, in configurations and modules."""
     table = model.get_input_embeddings().weight
     for module in model.modules():
         if isinstance(module, nn.Embedding) and module.weight is table:

@@ -29,8 +29,7 @@ from transformers.utils import ModelOutput
 from freerun.backspaces.trees import depths, typed
 from freerun.batch import Source
 from freerun.decoding import Sampler, backtrack, choose_greedily, sample_tokens
-from freerun.models.huggingface.causal import CausalPolicy
-from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
+from freerun.models.huggingface.registry import adapt
 from freerun.vocabulary import Vocabulary
 
 OF_SCORES_ALONE = (
@@ -229,13 +228,11 @@ def generate_with_backspace(
     prompts, most = input_ids.to(device), longest - input_ids.shape[1]
     words = vocabulary_of(model, prompts, generation_config, backspace_token_id, eos)
     mask = model_kwargs.get("attention_mask")
-    policy: CausalPolicy | Seq2SeqPolicy
     if model.config.is_encoder_decoder:
         source = sources_of(prompts, inputs_tensor, mask)
-        policy = Seq2SeqPolicy(model, words, limit=most)
     else:
         source = prompts_of(prompts, mask, model_kwargs.get("position_ids"))
-        policy = CausalPolicy(model, words, limit=most)
+    policy = adapt(model, words, limit=most)
     sampled = bool(generation_config.do_sample)
     if seed is not None and not sampled:
         raise ValueError("seed has no effect on greedy generation; set do_sample")

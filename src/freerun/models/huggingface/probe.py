@@ -1,4 +1,7 @@
-"""A few tokens, read in every way a policy reads, and compared to the model's own forward pass."""
+"""Checks of a model before it is used: a few tokens, read in every way in which a policy reads.
+
+Their scores are compared with those of the model's own forward pass, for each row alone.
+"""
 
 from __future__ import annotations
 
@@ -16,92 +19,116 @@ if TYPE_CHECKING:
     from freerun.models.huggingface.base import HuggingFacePolicy
 
 SOURCES = (2, 5, 1)
-"""The lengths of the sources of the probe."""
+"""The lengths of the sources."""
 
 CELLS = 4
-"""The cells of each of its rows."""
+"""The number of cells of each row."""
 
 FAILURES = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError)
-"""What models raise that do not take what they are given."""
+"""What models raise if they do not take what they are given."""
 
-Found = Iterator[tuple[str, Float[Tensor, "n a"], Float[Tensor, "n a"]]]
-"""What was read, the scores that came of it, and those that should have come."""
+Reading = tuple[str, str, Float[Tensor, "n a"], Float[Tensor, "n a"]]
+"""What was read, what to override if it is wrong, the scores, and the expected scores."""
 
 
 @torch.no_grad()
-def probe(policy: HuggingFacePolicy) -> None:
-    """Compare rows of different lengths, steps, forks and embeddings to recomputation.
+def check_scores(policy: HuggingFacePolicy) -> None:
+    """Compare steps, forks, embeddings and rows of different lengths with plain forward passes.
 
     Raises:
-        ValueError: where scores differ, and it says of what; or where the model cannot be run so.
+        ValueError: if scores differ, or the model cannot be run like this; the message says of
+            what, and what a subclass should override.
+        torch.OutOfMemoryError: if there is no memory for it.
     """
     if policy.device.type == "meta":
         return
-    name = type(policy.inner).__name__
-    try:
-        with evaluation_mode(policy):
-            for what, scores, expected in _readings(policy):
-                if not _close(scores, expected):
+    name, kind = type(policy.inner).__name__, type(policy).__name__
+    with evaluation_mode(policy):
+        try:
+            for what, override, scores, expected in _read_in_every_way(policy):
+                if not _are_close(scores, expected):
                     difference = float((scores - expected).abs().max())
                     raise ValueError(
-                        f"{name} cannot be used: of {what}, its scores differ from recomputation "
-                        f"by {difference:.2g}"
+                        f"{name} cannot be used: of {what}, its scores differ from its own forward "
+                        f"pass by {difference:.2g}; override {override} in a subclass of {kind} "
+                        "and register it with register_policy"
                     )
-    except FAILURES as error:
-        raise ValueError(
-            f"{name} cannot be used: it does not read rows with a cache ({error!r})"
-        ) from error
+        except FAILURES as error:
+            _raise_out_of_memory(error, name)
+            raise ValueError(
+                f"{name} cannot be used: it does not read rows with a cache ({error!r}); override "
+                f"read in a subclass of {kind} and register it with register_policy"
+            ) from error
 
 
 @torch.no_grad()
-def reads_trees(policy: HuggingFacePolicy) -> bool:
-    """Whether a tree of prefixes is scored as each of its paths alone."""
+def can_read_trees(policy: HuggingFacePolicy) -> bool:
+    """Return whether a tree of prefixes is scored as each of its paths alone.
+
+    Raises:
+        torch.OutOfMemoryError: if there is no memory to try it.
+    """
     if policy.device.type == "meta":
         return False
     with evaluation_mode(policy):
-        source, inputs = _example(policy)
+        source, inputs = _make_example(policy)
         tree = torch.cat([inputs, inputs[:, 1:].flip(1)], 1)
         parents = torch.tensor([-1, 0, 1, 2, 0, 4, 5], device=inputs.device)
         everywhere = torch.ones_like(tree, dtype=torch.bool)
         try:
             trace = policy.force(source, tree, parents.expand_as(tree))
             scores = trace.logits(everywhere).unflatten(0, tree.shape)
-        except (ValueError, *FAILURES):
+        except (ValueError, *FAILURES) as error:
+            _raise_out_of_memory(error, type(policy.inner).__name__)
             return False
         for path in ([0, 1, 2, 3], [0, 4, 5, 6]):
-            if not _close(scores[:, path], _recomputed(policy, source, tree[:, path])):
+            if not _are_close(scores[:, path], _recompute(policy, source, tree[:, path])):
                 return False
     return True
 
 
-def _close(scores: Float[Tensor, "*shape"], expected: Float[Tensor, "*shape"]) -> bool:
-    """Whether scores are the same, as far as their precision goes."""
+def _raise_out_of_memory(error: Exception, name: str) -> None:
+    """Raise an error of its own if another says that there is no memory."""
+    # On a CPU and in cuBLAS and cuDNN, torch raises a plain RuntimeError.
+    signs = ("can't allocate memory", "ALLOC_FAILED")
+    if isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs):
+        raise torch.OutOfMemoryError(
+            f"out of memory while the scores of {name} were checked on a few short rows: {error}"
+        ) from error
+
+
+def _are_close(scores: Float[Tensor, "*shape"], expected: Float[Tensor, "*shape"]) -> bool:
+    """Return whether scores are the same, as far as their dtype can tell."""
     half = scores.dtype in (torch.float16, torch.bfloat16)
     scale = 1 + float(expected.abs().max())
     return float((scores - expected).abs().max()) <= (5e-2 if half else 1e-3) * scale
 
 
-def _readings(policy: HuggingFacePolicy) -> Found:
-    source, inputs = _example(policy)
-    expected = _recomputed(policy, source, inputs)
+def _read_in_every_way(policy: HuggingFacePolicy) -> Iterator[Reading]:
+    source, inputs = _make_example(policy)
+    expected = _recompute(policy, source, inputs)
     everywhere = torch.ones_like(inputs, dtype=torch.bool)
+    # The longest row has no padding: if its scores are wrong, so is the head.
+    longest = torch.tensor([SOURCES.index(max(SOURCES))], device=inputs.device)
+    alone = policy.force(source.select(longest), inputs[longest]).logits(everywhere[longest])
+    yield "a row alone", "project", alone, expected[longest].flatten(0, 1)
     trace = policy.force(source, inputs)
-    yield "rows of different lengths", trace.logits(everywhere), expected.flatten(0, 1)
-    embedded = policy.force(source, policy.embed(inputs))
-    yield "embeddings in place of tokens", embedded.logits(everywhere), expected.flatten(0, 1)
+    yield "rows of different lengths", "read", trace.logits(everywhere), expected.flatten(0, 1)
+    embedded = policy.force(source, policy.embed(inputs)).logits(everywhere)
+    yield "embeddings in place of tokens", "embed", embedded, expected.flatten(0, 1)
     state = policy.start(source)
     for cell in range(CELLS):
         scores, state = policy.step(state, inputs[:, cell])
-        yield "tokens read one by one", scores, expected[:, cell]
+        yield "tokens read one by one", "read", scores, expected[:, cell]
     rows = torch.tensor([2, 0, 1, 1], device=inputs.device)
     cells = torch.tensor([0, CELLS - 2, 1, 0], device=inputs.device)
     forked = trace.fork(rows, cells)
     scores, _ = policy.step(forked, inputs[rows, cells + 1])
-    yield "forks of rows at different cells", scores, expected[rows, cells + 1]
+    yield "forks of rows at different cells", "read", scores, expected[rows, cells + 1]
 
 
-def _example(policy: HuggingFacePolicy) -> tuple[Source, Int[Tensor, "b t"]]:
-    """Some sources, and inputs to read after them."""
+def _make_example(policy: HuggingFacePolicy) -> tuple[Source, Int[Tensor, "b t"]]:
+    """Return some sources, and inputs to read after them."""
     device, vocabulary = policy.device, policy.vocabulary
     table = policy.inner.get_input_embeddings().weight.shape[0]
     sources = vocabulary.actions if policy.shared else table - vocabulary.size
@@ -115,10 +142,10 @@ def _example(policy: HuggingFacePolicy) -> tuple[Source, Int[Tensor, "b t"]]:
     return Source(values, mask), inputs
 
 
-def _recomputed(
+def _recompute(
     policy: HuggingFacePolicy, source: Source, inputs: Int[Tensor, "b t"]
 ) -> Float[Tensor, "b t a"]:
-    """The scores of the model's own forward pass, for each row alone."""
+    """Return the scores of the model's own forward pass, for each row alone."""
     found = []
     values = source.values if policy.shared else source.values + policy.vocabulary.size
     for row, length in enumerate(SOURCES):

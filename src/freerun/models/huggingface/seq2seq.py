@@ -1,4 +1,4 @@
-"""An encoder-decoder as a policy."""
+"""Encoder-decoders as policies."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from transformers.cache_utils import EncoderDecoderCache
 
 from freerun.batch import Source
 from freerun.models.huggingface.base import HuggingFacePolicy, Inputs
-from freerun.models.huggingface.cache import Past
-from freerun.models.huggingface.rows import Memory, Rows, RowsTrace, ancestors_of, tree_mask
+from freerun.models.huggingface.cache import KeyValues
+from freerun.models.huggingface.state import (
+    CacheState,
+    CacheTrace,
+    EncoderOutputs,
+    find_ancestors,
+    make_tree_mask,
+)
 
 
 class Seq2SeqPolicy(HuggingFacePolicy):
@@ -25,116 +31,124 @@ class Seq2SeqPolicy(HuggingFacePolicy):
     """
 
     def find_max_positions(self) -> int | None:
-        """The rows of the decoder's table of positions, where it has one."""
-        return None if self._table is None else self.config.max_position_embeddings
+        """Return the size of the decoder's table of positions; None if it has none."""
+        return None if self._position_table is None else self.config.max_position_embeddings
 
     def find_max_source_length(self) -> int | None:
-        """The rows of the encoder's table of positions, where it has one."""
+        """Return the size of the encoder's table of positions; None if it has none."""
         table = getattr(self.inner.get_encoder(), "embed_positions", None)
         return self.config.max_position_embeddings if isinstance(table, nn.Embedding) else None
 
-    def prompt_lengths(self, source: Source) -> Int[Tensor, "b"]:
-        """Nothing: the decoder starts with bos."""
-        return torch.zeros_like(source.lengths)
-
-    def start(self, source: Source) -> Rows:
-        """The state of every sentence before bos."""
+    def start(self, source: Source) -> CacheState:
+        """Return the state of every sentence before bos."""
         self.check_cache()
-        return Rows(Past.empty(), None, self.prompt_lengths(source), None, self._encode(source))
+        return CacheState(
+            KeyValues.empty(), None, self.prompt_lengths(source), None, self._encode(source)
+        )
 
     def force(
         self,
         source: Source,
         inputs: Int[Tensor, "b t"] | Float[Tensor, "b t e"],
         parents: Int[Tensor, "b t"] | None = None,
-    ) -> RowsTrace:
+    ) -> CacheTrace:
         """Read whole rows of inputs in one pass.
 
         Raises:
-            ValueError: where a parent does not stand before its input, and for trees where the
-                model reads none (see `reads_trees`).
+            ValueError: if a parent does not come before its input, or there are trees and the model
+                reads none (see `reads_trees`).
         """
         self.check_trees(parents)
         before, shape = self.prompt_lengths(source), inputs.shape[:2]
         cells = torch.arange(shape[1], device=before.device).expand(shape)
         ancestors, mask, depths = None, None, cells
         if parents is not None:
-            ancestors = ancestors_of(parents)
-            depths, mask = ancestors.sum(2) - 1, tree_mask(ancestors, cells, self.dtype)
+            ancestors = find_ancestors(parents)
+            depths, mask = ancestors.sum(2) - 1, make_tree_mask(ancestors, cells, self.dtype)
         if self.max_positions is not None:
             depths = depths.clamp(max=self.max_positions - 1)
-        hidden, past, memory = self.read(inputs, depths, mask, Past.empty(), self._encode(source))
+        hidden, past, encoder = self.read(
+            inputs, depths, mask, KeyValues.empty(), self._encode(source)
+        )
         kept = past if self.uses_cache else None
-        return RowsTrace(hidden, before, ancestors, kept, memory, self.project, self.max_positions)
+        return CacheTrace(
+            hidden, before, ancestors, kept, encoder, self.project, self.max_positions
+        )
 
     def read(
         self,
         inputs: Inputs,
         positions: Int[Tensor, "n q"],
         mask: Bool[Tensor, "n l"] | Float[Tensor, "n 1 q l"] | None,
-        past: Past,
-        memory: Memory | None,
-    ) -> tuple[Float[Tensor, "n q h"], Past, Memory | None]:
-        """One pass of the decoder over new slots."""
-        if memory is None:
+        past: KeyValues,
+        encoder: EncoderOutputs | None,
+    ) -> tuple[Float[Tensor, "n q h"], KeyValues, EncoderOutputs | None]:
+        """Run the decoder over new slots."""
+        if encoder is None:
             raise ValueError("an encoder-decoder needs what its encoder made of the sources")
         cache = None
         if self.uses_cache:
-            cache = EncoderDecoderCache(past.cache(), memory.cross.cache())
-        with self._placed(positions):
+            cache = EncoderDecoderCache(past.make_cache(), encoder.cross.make_cache())
+        with self._use_positions(positions):
             found = self.inner.get_decoder()(
                 **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs},
                 attention_mask=mask,
-                encoder_hidden_states=memory.hidden,
-                encoder_attention_mask=memory.mask,
+                encoder_hidden_states=encoder.hidden,
+                encoder_attention_mask=encoder.mask,
                 past_key_values=cache,
                 use_cache=cache is not None,
             )
         if cache is None:
-            return found.last_hidden_state, past, memory
-        after, cross = past.after(cache.self_attention_cache), memory.cross
+            return found.last_hidden_state, past, encoder
+        after, cross = past.extend(cache.self_attention_cache), encoder.cross
         if cross.used == 0:
-            cross = cross.after(cache.cross_attention_cache)
-        return found.last_hidden_state, after, Memory(memory.hidden, memory.mask, cross)
+            cross = cross.extend(cache.cross_attention_cache)
+        return found.last_hidden_state, after, EncoderOutputs(encoder.hidden, encoder.mask, cross)
 
-    def _encode(self, source: Source) -> Memory:
+    def _encode(self, source: Source) -> EncoderOutputs:
         values = source.values
         if values.is_floating_point() or values.dim() != 2:
             raise ValueError("an encoder-decoder reads tokens, one at each position of the source")
         tokens = values if self.shared else values + self.vocabulary.size
         encoder = self.inner.get_encoder()
-        mask, most = source.mask, self.max_source_length
-        if most is not None and mask.shape[1] > most:
+        mask, longest = source.mask, self.max_source_length
+        # Padding alone may exceed the positions; then it is cut off.
+        if longest is not None and mask.shape[1] > longest:
             row = int(source.lengths.argmax())
-            if source.lengths[row] > most:
+            if source.lengths[row] > longest:
                 raise ValueError(
                     f"the source of row {row} has {int(source.lengths[row])} tokens, more than the "
-                    f"{most} positions of the model; shorten it"
+                    f"{longest} positions of the model; shorten it"
                 )
-            tokens, mask = tokens[:, :most], mask[:, :most]
+            tokens, mask = tokens[:, :longest], mask[:, :longest]
         hidden = encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
-        return Memory(hidden, mask, Past.empty())
+        return EncoderOutputs(hidden, mask, KeyValues.empty())
 
     @property
-    def _table(self) -> nn.Embedding | None:
-        """The decoder's table of positions; None where it knows only distances."""
+    def _position_table(self) -> nn.Embedding | None:
+        """The decoder's table of positions; None if it has none, but knows distances (T5)."""
         table = getattr(self.inner.get_decoder(), "embed_positions", None)
         return table if isinstance(table, nn.Embedding) else None
 
     @contextmanager
-    def _placed(self, positions: Int[Tensor, "n q"]) -> Iterator[None]:
-        """Let rows stand at positions of their own, where a decoder counts slots, alike for all."""
-        table = self._table
+    def _use_positions(self, positions: Int[Tensor, "n q"]) -> Iterator[None]:
+        """Let the decoder use these positions inside the block.
+
+        Decoders of the family of BART take no position_ids: they count slots, the same for every
+        row, or derive positions from padding (M2M100).
+        """
+        table = self._position_table
         if table is None:
             yield
             return
 
-        def instead(*args: Any, **kwargs: Any) -> Tensor:
+        def look_up(*args: Any, **kwargs: Any) -> Tensor:
             return F.embedding(positions + getattr(table, "offset", 0), table.weight)
 
-        # Not by a hook: the table would still look up the slots, which may be more than it has.
+        # A forward hook would not do: the table would first look up the slots, which may be more
+        # than it has.
         before = vars(table).get("forward")
-        vars(table)["forward"] = instead
+        vars(table)["forward"] = look_up
         try:
             yield
         finally:

@@ -1,0 +1,73 @@
+"""Which policy adapts which class of Hugging Face models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from freerun.models.huggingface.base import HuggingFacePolicy
+from freerun.models.huggingface.causal import CausalPolicy
+from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
+from freerun.vocabulary import Vocabulary
+
+P = TypeVar("P", bound=HuggingFacePolicy)
+
+_POLICIES: dict[type, type[HuggingFacePolicy]] = {}
+
+
+def register_policy(model_class: type[nn.Module]) -> Callable[[type[P]], type[P]]:
+    """Register a policy for a class of models and its subclasses; a class decorator.
+
+    Models need this only if `CausalPolicy` and `Seq2SeqPolicy` refuse them: they fit all whose
+    head is an output layer with one of the known scalings, and which take masks, positions and
+    caches in the usual way. A class that is registered again gets the last policy.
+
+        @register_policy(MyModelForCausalLM)
+        class MyPolicy(CausalPolicy):
+            def project(self, hidden):
+                ...
+
+    Args:
+        model_class: a class of Hugging Face models.
+
+    Raises:
+        TypeError: if what is decorated is not a subclass of `HuggingFacePolicy`.
+    """
+
+    def register(policy_class: Any) -> Any:
+        if not (isinstance(policy_class, type) and issubclass(policy_class, HuggingFacePolicy)):
+            raise TypeError(
+                f"the policy of {model_class.__name__} must be a subclass of CausalPolicy, "
+                f"Seq2SeqPolicy or HuggingFacePolicy, not {policy_class!r}"
+            )
+        _POLICIES[model_class] = policy_class
+        return policy_class
+
+    return register
+
+
+def find_policy_class(model: nn.Module) -> type[HuggingFacePolicy]:
+    """Return the policy class that adapts a model.
+
+    That is the one registered for its class or the nearest of its bases, or else `CausalPolicy` or
+    `Seq2SeqPolicy` by its configuration.
+    """
+    inner: Any = model
+    if hasattr(model, "get_base_model"):  # a PeftModel: what counts is the model inside
+        inner = inner.get_base_model()
+    for base in type(inner).__mro__:
+        if base in _POLICIES:
+            return _POLICIES[base]
+    return Seq2SeqPolicy if inner.config.is_encoder_decoder else CausalPolicy
+
+
+def adapt(
+    model: nn.Module, vocabulary: Vocabulary, *, limit: int, shared: bool = True
+) -> HuggingFacePolicy:
+    """Return a Hugging Face model, or a PeftModel around one, as a policy; nothing is copied.
+
+    See `HuggingFacePolicy` for arguments and errors.
+    """
+    return find_policy_class(model)(model, vocabulary, limit=limit, shared=shared)

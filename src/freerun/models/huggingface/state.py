@@ -1,0 +1,245 @@
+"""States and traces of Hugging Face models: cached keys and values, and where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from freerun.models.huggingface.cache import KeyValues
+from freerun.policy import State, Trace
+
+MAX_FORK_BYTES = 2**30
+"""The maximum number of bytes of keys and values of rows that are run together."""
+
+NO_CACHE = (
+    "under gradient checkpointing a model in training mode keeps no keys and values to go on from: "
+    "use a method with parallel passes (passes=2), or switch checkpointing off"
+)
+
+
+@dataclass(frozen=True)
+class EncoderOutputs:
+    """What an encoder made of the sources, a row for each row of a state.
+
+    `hidden` is its output; `cross` are the keys and values that the decoder's cross-attention made
+    of it, after its first pass.
+    """
+
+    hidden: Float[Tensor, "n s h"]
+    mask: Bool[Tensor, "n s"]
+    cross: KeyValues
+
+    def select(self, rows: Int[Tensor, "n"]) -> EncoderOutputs:
+        """Return the outputs of `rows`."""
+        cross = self.cross.select(rows)
+        # Once there are keys and values, the decoder reads only the shape of `hidden`.
+        hidden = (
+            self.hidden[rows] if self.cross.used == 0 else self.hidden[:1].expand(len(rows), -1, -1)
+        )
+        return EncoderOutputs(hidden, self.mask[rows], cross)
+
+
+@dataclass(frozen=True)
+class CacheState(State):
+    """The state of n rows.
+
+    What each row has read lies at the right edge of the slots, without holes: models that know
+    positions only by the distance of slots (T5, sliding windows) are wrong otherwise.
+
+    Attributes:
+        past: keys and values.
+        mask: true on the slots that a row has read; None if it has read all of them.
+        position: the position of the next token.
+        first: what cell 0 reads instead of what it is given, where the source decides it.
+        encoder: the outputs of the encoder, if there is one.
+    """
+
+    past: KeyValues
+    mask: Bool[Tensor, "n l"] | None
+    position: Int[Tensor, "n"]
+    first: Int[Tensor, "n"] | None = None
+    encoder: EncoderOutputs | None = None
+
+    def select(self, rows: Int[Tensor, "n"]) -> CacheState:
+        """Return the states of `rows`: pick, repeat or reorder."""
+        return CacheState(
+            self.past.select(rows),
+            None if self.mask is None else self.mask[rows],
+            self.position[rows],
+            None if self.first is None else self.first[rows],
+            None if self.encoder is None else self.encoder.select(rows),
+        )
+
+
+AlignedSlots = tuple[Int[Tensor, "n l"], Bool[Tensor, "n l"] | None]
+"""Old slots in the order of the new ones, the last at the right edge, and a mask that is true on
+them (None if it is true everywhere)."""
+
+
+def align_right(lengths: Int[Tensor, "n"]) -> AlignedSlots:
+    """Return the first `lengths` slots of each row, moved to the right edge."""
+    longest = int(lengths.max()) if len(lengths) else 0
+    slots = torch.arange(longest, device=lengths.device) + (lengths - longest)[:, None]
+    mask = slots >= 0
+    return slots.clamp(min=0), None if bool(mask.all()) else mask
+
+
+def align_visible(visible: Bool[Tensor, "n s"]) -> AlignedSlots:
+    """Return the slots of each row that are true, moved to the right edge in their order."""
+    slots, mask = align_right(visible.sum(1))
+    # A stable sort puts invisible slots first, and keeps the order of the others.
+    order = visible.byte().argsort(dim=1, stable=True)
+    return order[:, order.shape[1] - slots.shape[1] :], mask
+
+
+@dataclass(frozen=True)
+class CacheTrace(Trace):
+    """Rows that were read in one pass, each a prompt and then its inputs.
+
+    Args:
+        states: the last hidden state of every slot.
+        before: the number of slots before the inputs of each row.
+        ancestors: for input i of a row, the inputs of the tree on the path to it, itself included;
+            None if each continues the one before.
+        past: the keys and values; None if they were not kept.
+        encoder: the outputs of the encoder, if there is one.
+        project: from hidden states to scores.
+        max_positions: the maximum number of positions of the model; None if unbounded.
+    """
+
+    states: Float[Tensor, "b s h"]
+    before: Int[Tensor, "b"]
+    ancestors: Bool[Tensor, "b t t"] | None
+    past: KeyValues | None
+    encoder: EncoderOutputs | None
+    project: Callable[[Float[Tensor, "n h"]], Float[Tensor, "n a"]]
+    max_positions: int | None
+
+    def logits(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n a"]:
+        """Return the scores at the cells that are true, row by row.
+
+        Raises:
+            ValueError: if a cell lies beyond the positions of the model.
+        """
+        return self.project(self.hidden(cells))
+
+    def hidden(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n h"]:
+        """Return the hidden states that `logits` projects.
+
+        Raises:
+            ValueError: if a cell lies beyond the positions of the model.
+        """
+        rows, cell = cells.nonzero(as_tuple=True)
+        slots = self.before[rows] + cell
+        if self.max_positions is not None and self.states.shape[1] > self.max_positions:
+            beyond = (self._count_read(rows, cell) > self.max_positions).nonzero()[:, 0]
+            if len(beyond):
+                row = int(rows[beyond[0]])
+                raise ValueError(
+                    f"row {row} is longer than the {self.max_positions} positions of the model; "
+                    "shorten its source or its target"
+                )
+        return self.states[rows, slots]
+
+    def prompt_hidden(self) -> tuple[Float[Tensor, "b p h"], Bool[Tensor, "b p"]] | None:
+        """Return the hidden states of prompts, and a mask that is true on them."""
+        longest = int(self.before.max())
+        slots = torch.arange(longest, device=self.before.device)
+        return self.states[:, :longest], slots < self.before[:, None]
+
+    def fork(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> CacheState:
+        """Return the states after inputs 0 … cell of each row.
+
+        Raises:
+            ValueError: if keys and values were not kept.
+        """
+        if self.past is None:
+            raise ValueError(NO_CACHE)
+        read = self._count_read(rows, cells)
+        if self.ancestors is None:
+            slots, mask = align_right(read)
+        else:
+            slots, mask = align_visible(self._find_visible(self.ancestors, rows, cells))
+        return CacheState(
+            self.past.gather(rows, slots),
+            mask,
+            read,
+            None,
+            None if self.encoder is None else self.encoder.select(rows),
+        )
+
+    def max_forks(self, length: int) -> int:
+        """Return how many forks, with `length` more tokens each, take `MAX_FORK_BYTES` at most."""
+        if self.past is None:
+            return 1
+        total = self.past.slot_bytes * (self.states.shape[1] + length)
+        if self.encoder is not None:
+            total += self.encoder.cross.slot_bytes * self.encoder.cross.used
+        return max(1, MAX_FORK_BYTES // max(total, 1))
+
+    def _find_visible(
+        self, ancestors: Bool[Tensor, "b t t"], rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]
+    ) -> Bool[Tensor, "n s"]:
+        """Return the slots that a fork of a tree has read: its prompt, and the path to its cell."""
+        slots, before = torch.arange(self.states.shape[1], device=rows.device), self.before[rows]
+        inputs = slots - before[:, None]
+        length = ancestors.shape[1]
+        on_path = ancestors[rows, cells].gather(1, inputs.clamp(0, length - 1))
+        return (inputs < 0) | ((inputs < length) & on_path)
+
+    def _count_read(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """Return the number of tokens that a fork has read."""
+        if self.ancestors is None:
+            return self.before[rows] + cells + 1
+        return self.before[rows] + self.ancestors[rows, cells].sum(1)
+
+
+def find_ancestors(parents: Int[Tensor, "b t"]) -> Bool[Tensor, "b t t"]:
+    """Return for every input of a tree the inputs on the path to it, itself included.
+
+    Raises:
+        ValueError: if a parent does not come before its input.
+    """
+    count, length = parents.shape
+    cells = torch.arange(length, device=parents.device)
+    if bool(((parents >= cells) | (parents < -1)).any()):
+        raise ValueError("parents[b, i] must be -1 or the number of an input before input i")
+    found = torch.eye(length, dtype=torch.bool, device=parents.device).repeat(count, 1, 1)
+    rows = torch.arange(count, device=parents.device)
+    for cell in range(1, length):
+        parent = parents[:, cell]
+        above = found[rows, parent.clamp(min=0)] & (parent >= 0)[:, None]
+        found[:, cell] |= above
+    return found
+
+
+def make_tree_mask(
+    ancestors: Bool[Tensor, "b t t"], cells: Int[Tensor, "b s"], dtype: torch.dtype
+) -> Float[Tensor, "b 1 s s"]:
+    """Return the attention mask of a tree: 0 where a slot may look at another, else -inf or so.
+
+    It is what transformers adds to attention scores. A boolean 4D mask would be wrong: eager
+    attention adds it as it is, as 0 and 1.
+
+    Args:
+        ancestors: of every input.
+        cells: the input in every slot: below 0 before the inputs, past the last one after them.
+        dtype: the dtype of attention scores.
+    """
+    length = ancestors.shape[1]
+    inside = cells.clamp(0, length - 1)
+    slots = torch.arange(cells.shape[1], device=cells.device)
+    rows = torch.arange(len(cells), device=cells.device)[:, None, None]
+    is_input = (cells >= 0) & (cells < length)
+    on_path = ancestors[rows, inside[:, :, None], inside[:, None, :]]
+    prompt = (cells[:, None, :] < 0) & (slots <= slots[:, None])
+    visible = prompt | (on_path & is_input[:, :, None] & is_input[:, None, :])
+    # Padding looks at itself: the softmax of a row that looks nowhere is not a number.
+    visible |= slots == slots[:, None]
+    lowest = torch.finfo(dtype).min
+    hidden = torch.full(visible.shape, lowest, dtype=dtype, device=visible.device)
+    return hidden.masked_fill(visible, 0.0)[:, None]
