@@ -3,6 +3,7 @@
 import pytest
 
 from freerun.methods import METHODS
+from freerun.metrics import METRICS
 from freerun.settings import list_settings
 from freerun.tasks import TASKS
 
@@ -53,7 +54,28 @@ def test_one_of_them_in_full(run, command, known):
             assert any(line.strip().startswith(setting.name) for line in output.splitlines())
 
 
-@pytest.mark.parametrize("command", ["methods", "tasks"])
+def test_metrics_have_direction_and_settings(run):
+    status, output, errors = run("metrics")
+    assert (status, errors) == (0, "")
+    for name, metric in METRICS.items():
+        assert name in output.splitlines()
+        assert words(metric.summary) in words(output)
+    assert "n=4" in output
+    assert "model (required)" in output
+    assert "\n  lower is better" in output
+    assert "\n  neither higher nor lower is better" in output
+
+
+def test_a_metric_in_full(run, refuses):
+    status, output, errors = run("metrics", "ms_jaccard")
+    assert (status, errors) == (0, "")
+    assert output.startswith("ms_jaccard\nCompute how much of their n-grams")
+    assert "arXiv 1904.03971" in output
+    message = "'exact' is neither a metric nor package.module:function; did you mean 'exact_match'?"
+    refuses(f"freerun metrics: {message}", "metrics", "exact")
+
+
+@pytest.mark.parametrize("command", ["methods", "metrics", "tasks"])
 def test_help_of_the_listings(run, command):
     status, output, errors = run(command, "--help")
     assert (status, errors) == (0, "")

@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "Write the outputs of a trained model for sources from a file.",
     "tasks": "List the tasks with their data and settings.",
     "methods": "List the training methods with their papers and settings.",
+    "metrics": "List the metrics that outputs can be measured by.",
 }
 FILES = {
     "costs": "costs",
@@ -26,6 +27,7 @@ FILES = {
     "predict": "evaluate",
     "tasks": "listings",
     "methods": "listings",
+    "metrics": "listings",
 }
 """The module of every command but those on a task, which are `TaskGroup`s."""
 

@@ -1,9 +1,11 @@
-"""`freerun tasks` and `freerun methods`: what there is, in brief or in full."""
+"""`freerun tasks`, `methods` and `metrics`: what there is, in brief or in full."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from docstring_parser import parse
 from rich import box
@@ -14,10 +16,10 @@ from rich.text import Text
 from freerun.cli.options import MAX_WIDTH, SettingsCommand, UserSettings, strip_markup
 from freerun.data import Task
 from freerun.methods import METHODS
+from freerun.metrics import METRICS, Metric, metric_of
 from freerun.report.labels import label
 from freerun.settings import (
     MISSING,
-    Setting,
     SettingError,
     describe_type,
     did_you_mean,
@@ -37,6 +39,12 @@ On the command line, settings follow a method after a colon, separated by commas
 
 \b
   freerun train digits --method scheduled_sampling:schedule=linear,k=0.9 --output runs/ss
+"""
+METRIC_NOTES = """\
+A task has metrics of its own; --metrics adds others that its outputs allow:
+
+\b
+  freerun evaluate runs/spelling --metrics exact_match chrf
 """
 
 
@@ -63,6 +71,17 @@ class MethodsOptions:
     method: str | None = None
 
 
+@dataclass(frozen=True)
+class MetricsOptions:
+    """The options of `freerun metrics`.
+
+    Args:
+        metric: the metric to describe in full; by default all are listed.
+    """
+
+    metric: str | None = None
+
+
 class TasksCommand(SettingsCommand):
     """List the tasks; with TASK, describe one and its settings."""
 
@@ -78,7 +97,7 @@ class TasksCommand(SettingsCommand):
             _console().print(_full(name, _task_lines(task), task))
             return
         for each, task in TASKS.items():
-            _console().print(_brief(each, _task_lines(task), task), "")
+            _console().print(_brief(each, _task_lines(task), _assignments(task)), "")
         print("More about one of them:  freerun tasks TASK")
         print("A task of your own:      freerun tasks my_task.py:MyTask, or package.module:MyTask")
 
@@ -100,13 +119,38 @@ class MethodsCommand(SettingsCommand):
             _console().print(_full(name, [method.summary, method.paper], method))
             return
         for each, method in METHODS.items():
-            _console().print(_brief(each, [method.summary, method.paper], method), "")
+            lines = [method.summary, method.paper]
+            _console().print(_brief(each, lines, _assignments(method)), "")
         print("More about one of them:  freerun methods METHOD")
+
+
+class MetricsCommand(SettingsCommand):
+    """List the metrics; with METRIC, describe one."""
+
+    def declare(self, words: Sequence[str]) -> None:
+        """Add the settings."""
+        self.add(MetricsOptions, positional=["metric"])
+
+    def run(self, settings: UserSettings) -> None:
+        """Run the command."""
+        name = settings.build(MetricsOptions, "metrics").metric
+        console = _console()
+        if name is not None:
+            metric = metric_of(name)
+            console.print(Text(name, style="bold"))
+            console.print(strip_markup(inspect.getdoc(metric.function) or ""), markup=False)
+            return
+        for each, metric in METRICS.items():
+            options = ", ".join(_assignment(*item) for item in metric.known_settings.items())
+            console.print(_brief(each, [metric.summary, _direction(metric)], options), "")
+        print("More about one of them:  freerun metrics METRIC")
+        print("A metric of your own:    package.module:function, or my_metrics.py:function")
 
 
 COMMANDS = {
     "tasks": lambda: TasksCommand("tasks", epilog=TASK_NOTES),
     "methods": lambda: MethodsCommand("methods", epilog=METHOD_NOTES),
+    "metrics": lambda: MetricsCommand("metrics", epilog=METRIC_NOTES),
 }
 
 
@@ -125,9 +169,8 @@ def _console() -> Console:
     return console
 
 
-def _brief(name: str, lines: list[str], cls: type) -> Group:
+def _brief(name: str, lines: list[str], settings: str) -> Group:
     """Return a name, lines that say what it is, and its settings with their defaults."""
-    settings = ", ".join(_assignment(s) for s in list_settings(cls).values() if not s.choice)
     body = Table.grid(padding=(0, 0, 0, 2))
     for line in lines:
         body.add_row(Text(strip_markup(line)))
@@ -156,7 +199,18 @@ def _full(name: str, lines: list[str], cls: type) -> Group:
     return Group(Text(name, style="bold"), *top, Text(""), *rest, "", table)
 
 
-def _assignment(setting: Setting) -> str:
-    if setting.default is MISSING:
-        return f"{setting.name} (required)"
-    return f"{setting.name}={format_value(setting.default)}"
+def _assignments(cls: type) -> str:
+    """Return the settings of a class with their defaults, but those of its options."""
+    settings = [setting for setting in list_settings(cls).values() if not setting.choice]
+    return ", ".join(_assignment(setting.name, setting.default) for setting in settings)
+
+
+def _assignment(name: str, default: Any) -> str:
+    return f"{name} (required)" if default is MISSING else f"{name}={format_value(default)}"
+
+
+def _direction(metric: Metric) -> str:
+    """Return whether higher or lower values of a metric are better."""
+    if metric.greater_is_better is None:
+        return "neither higher nor lower is better; compare with real text"
+    return "higher is better" if metric.greater_is_better else "lower is better"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from freerun.data.extras import extra
 from freerun.imports import import_object, is_address
-from freerun.settings import SettingError, convert, did_you_mean, parse_spec
+from freerun.settings import MISSING, SettingError, convert, did_you_mean, parse_spec
 
 Form = Literal["text", "tokens", "cells", "tags", "passages"]
 """How a metric is given outputs and references, one of each for every example:
@@ -73,16 +73,12 @@ class Metric:
             SettingError: where a setting is unknown, missing or of the wrong type.
         """
         kinds = typing.get_type_hints(self.function)
-        known = {
-            name: parameter.default
-            for name, parameter in inspect.signature(self.function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
+        known = self.known_settings
         for name in settings:
             if name not in known:
                 raise SettingError(f"{where}: unknown setting {name!r}{did_you_mean(name, known)}")
         for name, default in known.items():
-            if default is inspect.Parameter.empty and name not in settings:
+            if default is MISSING and name not in settings:
                 example = f"{self.name}:{name}=…"
                 raise SettingError(f"{where}: {name} is missing; write it as in {example}")
         found = {
@@ -90,6 +86,16 @@ class Metric:
             for name, value in settings.items()
         }
         return dataclasses.replace(self, settings={**self.settings, **found})
+
+    @property
+    def known_settings(self) -> dict[str, Any]:
+        """The settings that it has, with their defaults; `MISSING` where one must be given."""
+        empty = inspect.Parameter.empty
+        return {
+            name: MISSING if parameter.default is empty else parameter.default
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
 
     @property
     def summary(self) -> str:
