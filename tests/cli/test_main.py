@@ -11,7 +11,7 @@ import pytest
 from freerun import __version__
 from freerun.cli import main
 from freerun.cli import main as entry
-from freerun.cli.groups import COMMANDS
+from freerun.cli.groups import SUMMARIES
 from tests.cli.tiny import MODEL, TASK
 
 
@@ -20,13 +20,13 @@ def test_the_help_lists_every_command(run, monkeypatch):
     status, output, errors = run("--help")
     assert (status, errors) == (0, "")
     assert output.startswith("Usage: freerun COMMAND …\n")
-    for name, summary in COMMANDS.items():
+    for name, summary in SUMMARIES.items():
         assert f"  {name:8}  {summary}\n" in output
     assert max(map(len, output.splitlines())) <= 100
     assert run() == (2, "", output), "without a command, the help is an error"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", SUMMARIES)
 def test_every_command_has_a_help(run, command):
     status, output, errors = run(command, "-h")
     assert (status, errors) == (0, "")

@@ -56,6 +56,8 @@ class Inner:
 class Tool(SettingsCommand):
     """Does it."""
 
+    notes = "And more."
+
     def declare(self, words):
         self.hints = {"foreign": "is set by others"}
         self.add(Own, positional=["place"])
@@ -68,7 +70,7 @@ class Tool(SettingsCommand):
 
 def parse(*words):
     """The settings of a command line."""
-    return Tool("tool", epilog="And more.").make_context("tool", list(words)).obj
+    return Tool("tool").make_context("tool", list(words)).obj
 
 
 @pytest.fixture

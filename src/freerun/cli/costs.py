@@ -29,7 +29,7 @@ from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
 
-NOTES = """\
+COSTS_NOTES = """\
 A cell is a position of the output. In each of them the search of SEARNN tries every token,
 completes the output, and computes the cost of the result.
 """
@@ -72,6 +72,8 @@ class CostsOptions:
 class CostsCommand(SettingsCommand):
     """Show what every token would cost in every cell of an output, and what it would lead to."""
 
+    notes = COSTS_NOTES
+
     def declare(self, words: Sequence[str]) -> None:
         """Add the settings."""
         self.add(CostsOptions, positional=["checkpoint"])
@@ -93,9 +95,6 @@ class CostsCommand(SettingsCommand):
         if own.png is not None:
             save_picture(vectors, Path(own.png))
         Console(highlight=False).print(heading(vectors), "", *shown, sep="\n")
-
-
-COMMANDS = {"costs": lambda: CostsCommand("costs", epilog=NOTES)}
 
 
 def _search_example(own: CostsOptions) -> CostVectors:

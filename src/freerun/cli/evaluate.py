@@ -137,6 +137,8 @@ class PredictOptions(CheckpointOptions):
 class PredictCommand(SettingsCommand):
     """Read sources from a file or from standard input, and print the outputs of a trained model."""
 
+    notes = NOTATION
+
     def declare(self, words: Sequence[str]) -> None:
         """Add the settings."""
         self.add(PredictOptions, positional=["checkpoint", "file"])
@@ -169,12 +171,6 @@ class PredictCommand(SettingsCommand):
                 for number, row in zip(numbers, rows, strict=True):
                     print(codec.write(row, sources.lines[number]))
             sys.stdout.flush()
-
-
-COMMANDS = {
-    "evaluate": lambda: EvaluateCommand("evaluate"),
-    "predict": lambda: PredictCommand("predict", epilog=NOTATION),
-}
 
 
 def load_examples(

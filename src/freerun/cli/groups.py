@@ -11,7 +11,7 @@ import click
 from freerun.cli.options import CONTEXT
 from freerun.settings import did_you_mean
 
-COMMANDS = {
+SUMMARIES = {
     "compare": "Train several methods on a task under the same conditions and compare them.",
     "train": "Train a model on a task by one method.",
     "costs": "Show what every token would cost in every cell of an output.",
@@ -21,15 +21,18 @@ COMMANDS = {
     "methods": "List the training methods with their papers and settings.",
     "metrics": "List the metrics that outputs can be measured by.",
 }
-FILES = {
-    "costs": "costs",
-    "evaluate": "evaluate",
-    "predict": "evaluate",
-    "tasks": "listings",
-    "methods": "listings",
-    "metrics": "listings",
+CLASSES = {
+    "compare": "train.CompareCommand",
+    "train": "train.TrainCommand",
+    "costs": "costs.CostsCommand",
+    "evaluate": "evaluate.EvaluateCommand",
+    "predict": "evaluate.PredictCommand",
+    "tasks": "listings.TasksCommand",
+    "methods": "listings.MethodsCommand",
+    "metrics": "listings.MetricsCommand",
 }
-"""The module of every command but those on a task, which are `TaskGroup`s."""
+EXPERIMENTS = ("compare", "train")
+"""The commands that train on a task: each is a `TaskGroup`."""
 
 
 class LazyGroup(click.Group):
@@ -66,7 +69,7 @@ class Program(LazyGroup):
     def __init__(self) -> None:
         super().__init__(
             "freerun",
-            COMMANDS,
+            SUMMARIES,
             "Commands",
             help="Train sequence models for the way they run.",
             epilog="\b\n"
@@ -81,13 +84,12 @@ class Program(LazyGroup):
         Raises:
             click.UsageError: If there is no such command.
         """
-        if cmd_name not in COMMANDS:
-            nearest = did_you_mean(cmd_name, COMMANDS)
+        if cmd_name not in CLASSES:
+            nearest = did_you_mean(cmd_name, CLASSES)
             raise click.UsageError(f"unknown command {cmd_name!r}{nearest}")
-        if cmd_name not in FILES:
+        if cmd_name in EXPERIMENTS:
             return TaskGroup(cmd_name)
-        module = importlib.import_module(f"freerun.cli.{FILES[cmd_name]}")
-        command: click.Command = module.COMMANDS[cmd_name]()
+        command: click.Command = _import_class(cmd_name)(cmd_name)
         return command
 
 
@@ -101,7 +103,7 @@ class TaskGroup(LazyGroup):
             name,
             {name: task.summary for name, task in TASKS.items()},
             "Tasks",
-            help=COMMANDS[name],
+            help=SUMMARIES[name],
             epilog="\b\n"
             f"Settings, with the defaults of a task:  freerun {name} TASK --help\n"
             f"A task of your own:                     freerun {name} my_task.py:MyTask",
@@ -133,7 +135,13 @@ class TaskGroup(LazyGroup):
         """
         from freerun.tasks import find_task
 
+        # An unknown task is reported before the training code is imported.
         task = find_task(cmd_name)
-        from freerun.cli.train import EXPERIMENTS
+        command: click.Command = _import_class(str(self.name))(cmd_name, task)
+        return command
 
-        return EXPERIMENTS[str(self.name)](cmd_name, task)
+
+def _import_class(command: str) -> Any:
+    """Import the class of a command."""
+    module, _, name = CLASSES[command].partition(".")
+    return getattr(importlib.import_module(f"freerun.cli.{module}"), name)

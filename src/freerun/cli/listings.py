@@ -85,6 +85,8 @@ class MetricsOptions:
 class TasksCommand(SettingsCommand):
     """List the tasks; with TASK, describe one and its settings."""
 
+    notes = TASK_NOTES
+
     def declare(self, words: Sequence[str]) -> None:
         """Add the settings."""
         self.add(TasksOptions, positional=["task"])
@@ -104,6 +106,8 @@ class TasksCommand(SettingsCommand):
 
 class MethodsCommand(SettingsCommand):
     """List the training methods; with METHOD, describe one and its settings."""
+
+    notes = METHOD_NOTES
 
     def declare(self, words: Sequence[str]) -> None:
         """Add the settings."""
@@ -127,6 +131,8 @@ class MethodsCommand(SettingsCommand):
 class MetricsCommand(SettingsCommand):
     """List the metrics; with METRIC, describe one."""
 
+    notes = METRIC_NOTES
+
     def declare(self, words: Sequence[str]) -> None:
         """Add the settings."""
         self.add(MetricsOptions, positional=["metric"])
@@ -145,13 +151,6 @@ class MetricsCommand(SettingsCommand):
             console.print(_brief(each, [metric.summary, _direction(metric)], options), "")
         print("More about one of them:  freerun metrics METRIC")
         print("A metric of your own:    package.module:function, or my_metrics.py:function")
-
-
-COMMANDS = {
-    "tasks": lambda: TasksCommand("tasks", epilog=TASK_NOTES),
-    "methods": lambda: MethodsCommand("methods", epilog=METHOD_NOTES),
-    "metrics": lambda: MetricsCommand("metrics", epilog=METRIC_NOTES),
-}
 
 
 def _task_lines(task: type[Task]) -> list[str]:

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import click
 
 from freerun import __version__
-from freerun.cli.groups import COMMANDS, Program
+from freerun.cli.groups import CLASSES, EXPERIMENTS, Program
 
-RESUMABLE = ("train", "compare")
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
@@ -28,10 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     program = click.version_option(__version__, message="freerun %(version)s")(Program())
     if not words:
+        # click has shown this help with status 0 or 2, and on either stream, over its versions.
         context = click.Context(program, info_name="freerun", **program.context_settings)
         print(program.get_help(context), file=sys.stderr)
         return USAGE_ERROR
-    command = words[0] if words[0] in COMMANDS else ""
+    command = words[0] if words[0] in CLASSES else ""
     name = f"freerun {command}".rstrip()
     try:
         # `program.main` would turn Ctrl-C and closed pipes into statuses of its own.
@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except KeyboardInterrupt:
-        rest = "; the same command resumes from the last checkpoint" if command in RESUMABLE else ""
+        rest = (
+            "; the same command resumes from the last checkpoint" if command in EXPERIMENTS else ""
+        )
         print(f"\n{name}: interrupted{rest}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:

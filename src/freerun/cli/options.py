@@ -12,7 +12,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -195,13 +195,16 @@ class SettingsCommand(click.Command, ABC):
     """A command whose parameters are the fields of dataclasses; its docstring is its help.
 
     Attributes:
+        notes: What the help says at the end.
         known: Its settings by name.
         hints: For settings that exist, but not on this command line, what to say about them.
     """
 
-    def __init__(self, name: str, epilog: str | None = None) -> None:
+    notes: ClassVar[str] = ""
+
+    def __init__(self, name: str) -> None:
         summary = (type(self).__doc__ or "").partition("\n\n")[0]
-        super().__init__(name, help=summary, epilog=epilog, context_settings=CONTEXT)
+        super().__init__(name, help=summary, epilog=self.notes, context_settings=CONTEXT)
         self.known: dict[str, CommandSetting] = {}
         self.hints: dict[str, str] = {}
 
@@ -251,6 +254,7 @@ class SettingsCommand(click.Command, ABC):
             SettingError: If a setting is unknown or has the wrong type.
             DataError: If the YAML file cannot be read.
         """
+        # A command is made for one call, so that it can add the parameters that this call needs.
         self.declare(args)
         ctx.allow_extra_args = True  # so that the message about them is ours
         try:
@@ -262,6 +266,7 @@ class SettingsCommand(click.Command, ABC):
         ctx.obj = UserSettings(self.known)
         if ctx.params.get("config"):
             self._read_yaml(ctx.params["config"], ctx)
+        # After the YAML file, wherever --config stands.
         for name, own in self.known.items():
             if ctx.get_parameter_source(own.key) is ParameterSource.COMMANDLINE:
                 value = ctx.params[own.key]
@@ -334,6 +339,7 @@ def peek(words: Sequence[str], *names: str) -> dict[str, Any]:
     command = click.Command(
         "peek",
         params=[click.Option([f"--{name}"]) for name in ("config", *names)],
+        # What is not among the names, or is wrong, is reported when all options are known.
         context_settings={
             "ignore_unknown_options": True,
             "allow_extra_args": True,

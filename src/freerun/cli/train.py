@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +29,7 @@ from freerun.training import TrainingSettings, fit
 from freerun.training.folders import no_file
 from freerun.training.resolve import settings_at
 
-NOTES = """\
+EXPERIMENT_NOTES = """\
 The defaults are those of the task and the kind of model. A YAML file (--config) overrides them, and
 flags override both. The flag --model.dropout 0.1 is in YAML
 
@@ -40,13 +40,13 @@ flags override both. The flag --model.dropout 0.1 is in YAML
 A model has the settings of its kind: add --model KIND to --help to see those of another one. In
 YAML, the kind is model: KIND, or kind: KIND next to the other settings of the model.
 """
-VARIANTS = """
+COMPARE_NOTES = f"""{EXPERIMENT_NOTES}
 Variants of a method are named in YAML, where methods is a list or a mapping:
 
 \b
   methods:
-    mle: {}
-    ss_linear: {scheduled_sampling: {schedule: linear}}
+    mle: {{}}
+    ss_linear: {{scheduled_sampling: {{schedule: linear}}}}
     ss_half: scheduled_sampling:schedule=constant,k=0.5
 """
 TASK_OPTIONS = ("data", "metrics")
@@ -108,7 +108,6 @@ class ExperimentCommand(SettingsCommand):
     Args:
         name: What the user calls the task: its name, or the address of its class.
         task: The task.
-        epilog: What the help says at the end.
 
     Attributes:
         own: The dataclass of the options that are neither of the task, the model nor its training.
@@ -117,9 +116,10 @@ class ExperimentCommand(SettingsCommand):
 
     own: ClassVar[type]
     top: ClassVar[Sequence[str]]
+    notes = EXPERIMENT_NOTES
 
-    def __init__(self, name: str, task: type[Task], epilog: str = NOTES) -> None:
-        super().__init__(name, epilog)
+    def __init__(self, name: str, task: type[Task]) -> None:
+        super().__init__(name)
         self.task = task
         self.model: str = RecurrentSettings.kind
         self.kind: type[ModelSettings] = RecurrentSettings
@@ -213,9 +213,10 @@ class CompareCommand(ExperimentCommand):
 
     own = CompareOptions
     top = ("budget",)
+    notes = COMPARE_NOTES
 
     def __init__(self, name: str, task: type[Task]) -> None:
-        super().__init__(name, task, NOTES + VARIANTS)
+        super().__init__(name, task)
         self.words: Sequence[str] = []
 
     def declare(self, words: Sequence[str]) -> None:
@@ -248,12 +249,6 @@ class CompareCommand(ExperimentCommand):
             console = Console(highlight=False)
             console.print(comparison.table)
             print(report.legend(comparison.results), "", *map(str, comparison.files), sep="\n")
-
-
-EXPERIMENTS: dict[str, Callable[[str, type[Task]], ExperimentCommand]] = {
-    "train": TrainCommand,
-    "compare": CompareCommand,
-}
 
 
 def choose_model(
