@@ -6,7 +6,7 @@ import torch
 from hypothesis import settings
 from transformers.utils import logging
 
-pytest.register_assert_rewrite("tests.helpers", "tests.twins", "tests.models.contract")
+pytest.register_assert_rewrite("tests.helpers", "tests.twins", "freerun.testing")
 
 # The same examples in every run; the first of them compile and import, which takes long.
 settings.register_profile("freerun", deadline=None, derandomize=True, max_examples=50)

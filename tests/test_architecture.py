@@ -15,7 +15,7 @@ FLOORS = [
     {"policy", "data"},
     {"metrics"},
     {"tasks"},
-    {"decoding", "models", "roll_in", "roll_out"},
+    {"decoding", "models", "roll_in", "roll_out", "testing"},
     {"evaluation", "methods"},
     {"report", "training"},
     {"study"},

@@ -11,8 +11,8 @@ import torch
 
 from freerun.batch import Source
 from freerun.models import CausalPolicy, Seq2SeqPolicy
+from freerun.testing import PolicyContract
 from tests.helpers import close, gradients, single
-from tests.models.contract import PolicyContract
 from tests.models.models import (
     ARCHITECTURES,
     plain_scores,
@@ -76,9 +76,10 @@ class TestContract(PolicyContract):
         return text_batch(policy)
 
     @pytest.fixture(autouse=True)
-    def promises(self, kind):
+    def promises(self, kind, policy):
         architecture = ARCHITECTURES[kind[0]]
-        self.tolerance, self.trees = architecture.tolerance, architecture.trees
+        self.tolerance = architecture.tolerance
+        assert policy.reads_trees == policy.can_withdraw == architecture.trees
         self.reads_bos = not (architecture.causal and kind[2])
 
 

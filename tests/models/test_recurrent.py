@@ -14,8 +14,8 @@ from freerun.batch import Source
 from freerun.decoding import argmax_tokens, beam_search, greedy, sample
 from freerun.models.recurrent import lstm
 from freerun.roll_in import score_relaxed
+from freerun.testing import PolicyContract
 from tests.helpers import close, roll_in_own, single, tiny_batch, tiny_policy
-from tests.models.contract import PolicyContract
 from tests.models.kinds import KINDS, LOOKS, name, policy_of
 from tests.models.plain import plain_scores
 
