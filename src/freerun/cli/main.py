@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     program = click.version_option(__version__, message="freerun %(version)s")(Program())
     if not words:
-        # click has shown this help with status 0 or 2, and on either stream, over its versions.
+        # Versions of click differ in the status of this help and in the stream it goes to.
         context = click.Context(program, info_name="freerun", **program.context_settings)
         print(program.get_help(context), file=sys.stderr)
         return USAGE_ERROR
