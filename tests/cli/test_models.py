@@ -167,7 +167,7 @@ def test_an_interrupted_causal_run_ends_in_the_same_weights(run, text, tmp_path,
     words = ["train", "spelling", "--data", text, "--quiet", "--model", "causal", *SCRATCH]
     words += ["--model.dropout", "0.2", "--method", METHODS[1], *TASK, *SHORT]
     assert run(*words, "--output", tmp_path / "whole")[0] == 0
-    whole = trainer.Trainer.evaluate
+    whole = trainer.RunTrainer.evaluate
 
     def interrupted(self, *args, **kwargs):
         if self.state.global_step == 2:
@@ -175,7 +175,7 @@ def test_an_interrupted_causal_run_ends_in_the_same_weights(run, text, tmp_path,
         return whole(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "evaluate", interrupted)
+        patch.setattr(trainer.RunTrainer, "evaluate", interrupted)
         assert run(*words, "--output", tmp_path / "cut")[0] == 130
     assert (tmp_path / "cut" / "checkpoint-1").exists()
     assert run(*words, "--output", tmp_path / "cut")[0] == 0
@@ -338,7 +338,7 @@ def test_a_method_that_withdraws_nothing_is_refused_on_a_model_with_a_backspace(
     assert run(*task, *scratch, "--method", "behaviour_cloning", "--output", first)[0] == 0
     start = [flag, first, *(scratch if flag == "--init" else [])]
     refuses(
-        "freerun train: method 'searnn': searnn lets the model read what it writes, and withdraws "
+        "freerun train: searnn lets the model read what it writes, and withdraws "
         "nothing; this model has a backspace: train it by behaviour_cloning, sequence_match, mle "
         "or unlikelihood",
         *(*task, *start, "--method", "searnn", "--output", second),

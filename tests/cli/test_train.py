@@ -107,20 +107,20 @@ def test_an_interrupted_run_goes_on(run, trained, tmp_path, monkeypatch):
     words = ["train", "digits", "--output", output, "--quiet", *TINY]
     from freerun.training import trainer
 
-    whole = trainer.Trainer.evaluate
+    whole = trainer.RunTrainer.evaluate
 
     def interrupted(self, *args, **kwargs):
         if self.state.global_step == 4:
             raise KeyboardInterrupt
         return whole(self, *args, **kwargs)
 
-    monkeypatch.setattr(trainer.Trainer, "evaluate", interrupted)
+    monkeypatch.setattr(trainer.RunTrainer, "evaluate", interrupted)
     status, _, errors = run(*words)
     assert status == 130
     assert errors == (
         "\nfreerun train: interrupted; the same command resumes from the last checkpoint\n"
     )
-    monkeypatch.setattr(trainer.Trainer, "evaluate", whole)
+    monkeypatch.setattr(trainer.RunTrainer, "evaluate", whole)
     assert run(*words)[0] == 0
     assert (output / "model.safetensors").read_bytes() == (
         trained / "model.safetensors"

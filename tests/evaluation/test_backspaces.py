@@ -18,7 +18,7 @@ from freerun.evaluation import (
 )
 from freerun.methods import MLE
 from freerun.training import Objective
-from freerun.training.free_run import free_run
+from freerun.training.trainer import decode_examples
 from freerun.vocabulary import Vocabulary
 from tests.helpers import tiny_policy
 from tests.training.tiny_task import Strings, Tiny
@@ -180,6 +180,6 @@ def test_parts_are_joined_in_the_order_of_examples():
 def test_the_trainer_finds_the_same(policy, tmp_path, decoding):
 
     args = TrainingArguments(str(tmp_path), per_device_eval_batch_size=6, report_to=[])
-    found, loss = free_run(Objective(policy, MLE()), policy, EXAMPLES, decoding, args)
+    found, loss = decode_examples(Objective(policy, MLE()), policy, EXAMPLES, decoding, args)
     assert found == write(policy, EXAMPLES, decoding=decoding)
     assert loss == pytest.approx(teacher_forced_loss(policy, EXAMPLES))

@@ -197,7 +197,7 @@ def test_a_model_is_trained_from_the_command_line(tmp_path, capsys):
     other = str(tmp_path / "other")
     assert main([*words[:3], other, *TINY, "--method", "searnn:cost=hamming"]) == 2
     assert capsys.readouterr().err == (
-        "freerun train: method 'searnn:cost=hamming': cost=hamming compares equal lengths, but "
+        "freerun train: cost=hamming compares equal lengths, but "
         "these outputs end in eos, at any length: take edit_distance\n"
     )
     assert not (tmp_path / "other").exists()

@@ -16,7 +16,7 @@ from freerun.models.settings import (
     PretrainedSettings,
     RecurrentSettings,
     Seq2SeqSettings,
-    disagreement,
+    describe_difference,
     kind_of,
     settings_from,
 )
@@ -194,7 +194,7 @@ def test_nearly_a_kind_is_a_mistake_unless_it_is_a_directory(tmp_path, monkeypat
     ],
 )
 def test_codecs_that_differ(other, difference):
-    assert disagreement(TinyCodec(), other) == difference
+    assert describe_difference(TinyCodec(), other) == difference
 
 
 def test_recurrent_models_read_what_transformers_cannot():

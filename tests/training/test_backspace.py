@@ -16,7 +16,7 @@ from freerun.methods import MLE
 from freerun.models.settings import CausalSettings, PretrainedSettings, RecurrentSettings
 from freerun.tasks import load_codec
 from freerun.training import Trainer, TrainingSettings, fit, load_policy
-from freerun.training.resolve import start
+from freerun.training.resolve import resolve
 from tests.training.tiny_models import CODEC, text_model, tiny_model, tiny_tokenizer
 from tests.training.tiny_task import Tiny
 
@@ -34,7 +34,7 @@ class Erasing(MLE):
     """Teacher forcing of a policy that could withdraw tokens."""
 
     name: ClassVar[str] = "erasing"
-    backspace: ClassVar[bool] = True
+    needs_backspace: ClassVar[bool] = True
 
 
 def run(output, *, method=None, model=None, task=TASK, updates=2, init=None, **settings):
@@ -93,7 +93,9 @@ def test_one_that_needs_none_has_none(tmp_path):
 
 
 def test_runs_of_one_seed_start_from_equal_weights():
-    plain, erasing = (start(codec, CAUSAL, 3, None) for codec in (CODEC, CODEC.with_backspace()))
+    plain, erasing = (
+        resolve(CAUSAL, DATA, method, task=TASK, seed=3).policy for method in (MLE(), Erasing())
+    )
     torch.testing.assert_close(scores(erasing)[:, :-1], scores(plain))
 
 
@@ -120,7 +122,7 @@ def test_a_resumed_run_is_the_same(tmp_path, model):
 def test_a_checkpoint_without_is_gone_on_from(tmp_path, model):
     before = run(tmp_path / "one", method=MLE(), model=model)
     codec = CODEC.with_backspace()
-    policy = start(codec, model, 0, tmp_path / "one")
+    policy = resolve(model, DATA, Erasing(), task=TASK, init=tmp_path / "one").policy
     torch.testing.assert_close(scores(policy)[:, :-1], scores(before.policy))
     torch.testing.assert_close(scores(policy)[:, -1], scores(before.policy).mean(1))
     found = run(tmp_path / "two", init=tmp_path / "one")

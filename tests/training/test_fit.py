@@ -23,8 +23,9 @@ from freerun.models.settings import (
     Seq2SeqSettings,
 )
 from freerun.training import TrainingSettings, fit, load_policy
-from freerun.training.horizon import estimated_horizon
+from freerun.training.horizon import estimate_horizon
 from freerun.training.record import build_curve, digest_codec
+from freerun.training.resolve import resolve
 from tests.helpers import Log
 from tests.training.tiny_task import Tiny, TinyCodec
 
@@ -92,7 +93,7 @@ def test_a_run_leaves_a_policy_and_its_record(tmp_path):
     assert 0 < found.seconds_per_update < found.seconds
     assert found.updates == 8
     record = json.loads((tmp_path / "deep" / "run" / "freerun.json").read_text())
-    assert record["task"]["name"] == "tiny"
+    assert record["task"]["name"] == "tests.training.tiny_task:Tiny"
     assert record["task"]["settings"] == {
         "letters": 4, "longest": 5, "train": 50, "dev": 13, "eos": True,
     }  # fmt: skip
@@ -286,16 +287,14 @@ def test_budget(tmp_path):
 
 
 def test_the_horizon_is_estimated_beside_the_run():
-    policy, method = MODEL.build(DATA.codec), MLE()
+    made = resolve(MODEL, DATA, MLE(), task=TASK)
+    policy = made.policy
     before = {name: value.clone() for name, value in policy.state_dict().items()}
-    horizons = [
-        estimated_horizon(policy, method, TASK, DATA, changed(budget=budget))
-        for budget in (1.0, 10.0)
-    ]
+    horizons = [estimate_horizon(made, changed(budget=budget)) for budget in (1.0, 10.0)]
     assert 2 < horizons[1] / horizons[0] < 50
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
     with pytest.raises(ValueError, match=r"^budget is None; there is nothing to estimate$"):
-        estimated_horizon(policy, method, TASK, DATA, TRAINING)
+        estimate_horizon(made, TRAINING)
 
 
 def test_updates_are_timed_at_the_middle_of_the_schedule(monkeypatch):
@@ -306,7 +305,7 @@ def test_updates_are_timed_at_the_middle_of_the_schedule(monkeypatch):
         return MLE().loss(policy, batch, clock)
 
     monkeypatch.setattr(Worse, "loss", loss)
-    horizon = estimated_horizon(MODEL.build(DATA.codec), Worse(), TASK, DATA, changed(budget=0.1))
+    horizon = estimate_horizon(resolve(MODEL, DATA, Worse(), task=TASK), changed(budget=0.1))
     totals = sorted({clock.total for clock in clocks})
     assert all(clock.step == clock.total // 2 for clock in clocks)
     assert len(totals) == 2
@@ -326,7 +325,7 @@ def test_the_horizon_of_a_budget_is_kept(tmp_path, monkeypatch):
 
     horizons = iter([123, 456])
     room = sys.modules["freerun.training.fit"]
-    monkeypatch.setattr(room, "estimated_horizon", lambda *_: next(horizons))
+    monkeypatch.setattr(room, "estimate_horizon", lambda *_: next(horizons))
     training = changed(budget=0.2)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Watch(), training=training)

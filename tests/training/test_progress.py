@@ -8,11 +8,10 @@ import re
 import pytest
 from rich.console import Console
 from transformers import TrainerControl, TrainerState, TrainingArguments
-from transformers.utils import logging
 
 from freerun.training import progress
 from freerun.training.callbacks import Meter
-from freerun.training.progress import ProgressBar, hushed
+from freerun.training.progress import ProgressBar
 
 
 @pytest.fixture
@@ -67,17 +66,3 @@ def test_a_bar_on_a_terminal(args):
 def test_other_processes_are_silent(args):
     assert show(args, terminal=True, rank=1) == ""
     assert show(args, terminal=False, rank=1) == ""
-
-
-def test_transformers_is_hushed_for_a_while():
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.enable_progress_bar()
-    logging.set_verbosity_info()
-    with hushed():
-        assert not logging.is_progress_bar_enabled()
-        assert logging.get_verbosity() == logging.ERROR
-    assert logging.is_progress_bar_enabled()
-    assert logging.get_verbosity() == logging.INFO
-    logging.set_verbosity(level)
-    if not bars:
-        logging.disable_progress_bar()

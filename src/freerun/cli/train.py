@@ -24,10 +24,10 @@ from freerun.models.settings import (
 )
 from freerun.report.labels import metric_lines
 from freerun.settings import SettingError, list_settings, to_dict
-from freerun.study import compare, method_of, methods_of, suitable
+from freerun.study import compare, method_of, methods_of
 from freerun.training import TrainingSettings, fit
 from freerun.training.folders import no_file
-from freerun.training.resolve import settings_at
+from freerun.training.resolve import read_model_settings
 
 EXPERIMENT_NOTES = """\
 The defaults are those of the task and the kind of model. A YAML file (--config) overrides them, and
@@ -178,19 +178,7 @@ class TrainCommand(ExperimentCommand):
         task = self.build_task(settings)
         no_file(Path(own.output))
         data = model.load(task)
-        suitable(
-            {own.method: method.for_task(task)},
-            model,
-            training,
-            task,
-            data,
-            Path(own.output),
-            init=None if own.init is None else Path(own.init),
-        )
         quiet = own.quiet or not is_main_process()
-        console = Console(stderr=True, quiet=quiet, highlight=False)
-        for note in data.notes:
-            console.print(note, style="dim", markup=False)
         run = fit(
             task,
             data,
@@ -274,7 +262,7 @@ def choose_model(
         name = None  # any other value in YAML is refused when all settings are read
     kind = None if name is None else kind_of(name)
     if checkpoint is not None:
-        found = settings_at(str(checkpoint))
+        found = read_model_settings(str(checkpoint))
         if kind in (None, type(found)) and not isinstance(found, PretrainedSettings):
             return found.kind, type(found), to_dict(found)
         if kind is None:

@@ -1,4 +1,4 @@
-"""Adapters that also train the rows of a new token."""
+"""Adapters of peft, which also train the rows of a new token."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from freerun.data.extras import extra
-from freerun.models.loading import unwarned
+from freerun.models.loading import ignore_peft_warning
 
 SCALE = 2
 """What adapters add is scaled by: alpha is twice the rank."""
 
 
-def with_lora(model: PreTrainedModel, rank: int, token: int | None = None) -> nn.Module:
-    """The model, its weights frozen, with LoRA in all linear layers but the last.
+def add_lora(model: PreTrainedModel, rank: int, token: int | None = None) -> nn.Module:
+    """Freeze a model, and add LoRA to all linear layers but the last.
 
     Hu et al. 2021 (arXiv 2106.09685): W x becomes W x + 2 B A x, where A and B have `rank` rows and
     columns. A is drawn from torch's RNG, and B is zero, so that nothing changes at first.
@@ -42,14 +42,37 @@ def with_lora(model: PreTrainedModel, rank: int, token: int | None = None) -> nn
         # GPT-2 keeps its matrices the other way round.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
+    return add_adapters(model, config, token)
+
+
+def add_adapters(model: PreTrainedModel, config: Any, token: int | None = None) -> nn.Module:
+    """Freeze a model, and add adapters, drawn from torch's RNG.
+
+    Args:
+        model: the model.
+        config: the configuration of peft.
+        token: a new token, whose rows are trained, too.
+
+    Raises:
+        MissingExtraError: if peft is not installed.
+        ValueError: if rows of the new token cannot be trained.
+    """
+    peft = extra("peft", "lora", "a model with adapters")
     if token is not None:
-        config = training_rows(config, model, token)
-    with unwarned():
+        config = add_token_rows(config, model, token)
+    with ignore_peft_warning():
         return peft.get_peft_model(model, config)
 
 
-def training_rows(config: Any, model: PreTrainedModel, token: int) -> Any:
-    """A configuration of new adapters that train the rows of a token, too, and keep them.
+def find_base_model(model: Any) -> PreTrainedModel:
+    """Return the model itself, without the adapters around it, if there are any."""
+    unwrap = getattr(model, "get_base_model", None)
+    found: PreTrainedModel = model if unwrap is None else unwrap()
+    return found
+
+
+def add_token_rows(config: Any, model: PreTrainedModel, token: int) -> Any:
+    """Return a configuration of adapters that train the rows of a token, too, and save them.
 
     Args:
         config: the configuration of peft.
@@ -65,23 +88,23 @@ def training_rows(config: Any, model: PreTrainedModel, token: int) -> Any:
             "the backspace; LoRA can"
         )
     own = config.trainable_token_indices or {}
-    embedding, output = _names(model)
+    embedding, output = _table_names(model)
     rows = {name: list(kept) for name, kept in own.items()} if isinstance(own, dict) else {}
     if not isinstance(own, dict):
         rows[embedding] = list(own)
     names = [embedding, *([output] if output is not None else [])]
     for name in names:
-        if not _whole(config, name):
+        if not _is_saved_whole(config, name):
             same = next((key for key in rows if name.endswith(key)), name)
             rows[same] = sorted({*rows.get(same, []), token})
     return replace(config, trainable_token_indices=rows or None)
 
 
-def readapted(model: Any, token: int, change: Callable[[PreTrainedModel], None]) -> Any:
-    """Adapters, as trained, around a model that was changed, which train the rows of a token, too.
+def renew_adapters(model: Any, token: int, change: Callable[[PreTrainedModel], None]) -> Any:
+    """Change the model beneath trained adapters, and let them train the rows of a token, too.
 
     Args:
-        model: a PeftModel, which is taken apart.
+        model: a PeftModel, which cannot be used afterwards.
         token: the new token.
         change: gives the model beneath its rows.
 
@@ -96,9 +119,9 @@ def readapted(model: Any, token: int, change: Callable[[PreTrainedModel], None])
         )
     ((name, config),) = model.peft_config.items()
     base = model.get_base_model()
-    training_rows(config, base, token)  # refused before anything is changed
-    tables = [table for table in _names(base) if table is not None]
-    if getattr(config, "trainable_token_indices", None) or any(_whole(config, t) for t in tables):
+    add_token_rows(config, base, token)  # raises before anything is changed
+    whole = any(_is_saved_whole(config, name) for name in _table_names(base) if name is not None)
+    if whole or getattr(config, "trainable_token_indices", None):
         raise ValueError(
             "the adapters hold rows of tokens (trainable_token_indices, modules_to_save), and "
             "cannot be given those of another token, the backspace"
@@ -108,8 +131,8 @@ def readapted(model: Any, token: int, change: Callable[[PreTrainedModel], None])
     mode = model.training
     base = model.unload()
     change(base)
-    config = training_rows(config, base, token)
-    with torch.random.fork_rng(devices=[]), unwarned():
+    config = add_token_rows(config, base, token)
+    with torch.random.fork_rng(devices=[]), ignore_peft_warning():
         found = peft.get_peft_model(base, config, adapter_name=name)
         new = peft.get_peft_model_state_dict(found, adapter_name=name, save_embedding_layers=False)
         peft.set_peft_model_state_dict(found, {**new, **state}, adapter_name=name)
@@ -118,8 +141,8 @@ def readapted(model: Any, token: int, change: Callable[[PreTrainedModel], None])
     return found.train(mode)
 
 
-def _names(model: PreTrainedModel) -> tuple[str, str | None]:
-    """What the table of embeddings is called, and that of the output, unless they are one.
+def _table_names(model: PreTrainedModel) -> tuple[str, str | None]:
+    """Return the names of the tables of embeddings and of the output; None if they are one.
 
     Raises:
         ValueError: where peft would not train all that reads the rows, or leave something out.
@@ -140,6 +163,6 @@ def _names(model: PreTrainedModel) -> tuple[str, str | None]:
     return names[id(embedding)], None if tied else names[id(output)]
 
 
-def _whole(config: Any, name: str) -> bool:
-    """Whether adapters hold a table as a whole."""
+def _is_saved_whole(config: Any, name: str) -> bool:
+    """Return whether a table is saved with the adapters, not only some of its rows."""
     return any(name.endswith(module) for module in config.modules_to_save or ())

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from freerun.data import Codec
 from freerun.data.text import TextCodec, add_backspace_token
-from freerun.models.adapters import readapted
+from freerun.models.adapters import find_base_model, renew_adapters
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.huggingface.embeddings import add_backspace_row, count_embeddings
 from freerun.models.recurrent import RecurrentPolicy
@@ -45,7 +45,7 @@ def add_backspace(
             cannot be given one; it says why.
     """
     found = add_backspace_token(tokenizer)
-    if found is tokenizer and count_embeddings(_beneath(model)) > found.backspace_token_id:
+    if found is tokenizer and count_embeddings(find_base_model(model)) > found.backspace_token_id:
         return model, tokenizer
     return extended(model, TextCodec(found).target, shared=True), found
 
@@ -99,17 +99,10 @@ def extended(model: Any, vocabulary: Vocabulary, *, shared: bool) -> Any:
         ValueError: where it cannot be given them; it says why.
     """
     add = partial(add_backspace_row, vocabulary=vocabulary, shared=shared)
-    if _beneath(model) is not model:
-        return readapted(model, vocabulary.backspace or 0, add)
+    if find_base_model(model) is not model:
+        return renew_adapters(model, vocabulary.backspace or 0, add)
     add(model)
     return model
-
-
-def _beneath(model: Any) -> PreTrainedModel:
-    """The model itself, without adapters around it."""
-    unwrap = getattr(model, "get_base_model", None)
-    beneath: PreTrainedModel = model if unwrap is None else unwrap()
-    return beneath
 
 
 def _others(vocabulary: Vocabulary, but: int | None = None) -> list[str]:

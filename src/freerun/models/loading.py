@@ -1,4 +1,4 @@
-"""Models that others trained: their configuration, weights, adapters and tokenizers."""
+"""Loading models that others trained: configuration, weights, adapters and tokenizers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def config_of(path: str) -> PreTrainedConfig:
     """
     base, _ = base_of(path)
     file = Path(base, CONFIG)
-    with explained(base):
+    with loading_errors(base):
         if file.exists() and _model_type(file) == RecurrentConfig.model_type:
             return RecurrentConfig.from_pretrained(base)
         return AutoConfig.from_pretrained(base, **_NO_CODE)
@@ -70,7 +70,7 @@ def base_of(path: str) -> tuple[str, bool]:
     elif Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise CheckpointError(f"{path}: there is no such directory")
     else:
-        with explained(path):
+        with loading_errors(path):
             # Adapters have no config.json; a second question is only asked where there is none.
             there = cached_file(path, CONFIG, _raise_exceptions_for_missing_entries=False)
             found = None if there else find_adapter_config_file(path)
@@ -115,7 +115,7 @@ def load_model(
         raise CheckpointError(
             f"{path}: {config.model_type} is neither a causal model nor an encoder-decoder of text"
         )
-    with explained(base):
+    with loading_errors(base):
         model, found = auto.from_pretrained(
             # Adapters keep where their model is, and may be read from another directory.
             str(Path(base).resolve()) if Path(base).is_dir() else base,
@@ -130,7 +130,7 @@ def load_model(
         raise CheckpointError(f"{base}: weights are missing, such as {missing[0]}")
     if adapted:
         peft = extra("peft", "lora", f"{path}, which holds adapters,")
-        with explained(path), unwarned():
+        with loading_errors(path), ignore_peft_warning():
             cached_file(path, "adapter_model.safetensors")  # else peft would read a pickled file
             if codec is not None:
                 _complete(model, codec, peft.PeftConfig.from_pretrained(path))
@@ -160,7 +160,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         CheckpointError: where it has none.
     """
     try:
-        with explained(path):
+        with loading_errors(path):
             found = AutoTokenizer.from_pretrained(path, **_NO_CODE)
         # Where there are no files, transformers may make one of the special tokens alone.
         if len(found) > len(found.all_special_ids):
@@ -175,31 +175,39 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
 
 @contextmanager
-def unwarned() -> Iterator[None]:
-    """Say nothing of what peft asks for, and transformers is about to remove."""
+def ignore_peft_warning() -> Iterator[None]:
+    """Ignore the warning about an attribute that peft reads and transformers is about to remove."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is", FutureWarning)
         yield
 
 
 @contextmanager
-def explained(path: str) -> Iterator[None]:
-    """Keep transformers quiet, and say of what goes wrong what model it is about.
-
-    Raises:
-        CheckpointError: where something did.
-    """
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from showing progress bars and advice."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def loading_errors(path: str) -> Iterator[None]:
+    """Keep transformers quiet, and name the model in the message of an error.
+
+    Raises:
+        CheckpointError: if it cannot be loaded.
+    """
+    try:
+        with quiet_transformers():
+            yield
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "trust_remote_code" in str(error):
             reason = "it comes with code of its own, which is never run"
         raise CheckpointError(f"{path}: {reason}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

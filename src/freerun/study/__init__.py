@@ -1,6 +1,6 @@
 """Studies of several runs: comparing methods on a task."""
 
-from freerun.study.comparison import Comparison, compare, suitable
+from freerun.study.comparison import Comparison, compare
 from freerun.study.specs import method_of, methods_of
 
 __all__ = [
@@ -8,5 +8,4 @@ __all__ = [
     "compare",
     "method_of",
     "methods_of",
-    "suitable",
 ]

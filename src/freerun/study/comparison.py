@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from freerun import report
-from freerun.data import Codec, Data, DataError, Task
-from freerun.errors import CheckpointError
+from freerun.data import Data, Task
 from freerun.evaluation import GREEDY, Decoding, check_decoding, evaluate
 from freerun.methods import Method
-from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
 from freerun.study.plan import Plan
-from freerun.study.results import Run, results_of, write_results
+from freerun.study.results import SeedResult, results_of, write_results
 from freerun.study.specs import Given, methods_of
 from freerun.training import TrainingSettings, fit
-from freerun.training.checks import check_data, rehearse
-from freerun.training.resolve import data_for
+from freerun.training.checks import check_lengths
+from freerun.training.fit import check_training
+from freerun.training.progress import show_notes
+from freerun.training.resolve import Run, as_setting_errors, resolve
 
 
 @dataclass(frozen=True)
@@ -104,9 +102,11 @@ def compare(
         raise SettingError(f"beam is {beam}; it must be at least 2, as greedy is always reported")
     output = Path(output)
     plan.check(output)
+    with as_setting_errors():
+        plan.training.arguments(output, task, quiet=True)
     data = plan.model.load(task)
     decodings = [decoding, *([] if beam is None else [Decoding(beam=beam)])]
-    suitable(plan.methods, plan.model, plan.training, task, data, output, decodings=decodings)
+    ready = _check_plan(plan, data, decodings)
     majority = task.majority(data)
     process = PartialState()
     process.wait_for_everyone()
@@ -114,9 +114,8 @@ def compare(
         plan.claim(output)
     quiet = quiet or not process.is_main_process
     console = Console(stderr=True, quiet=quiet, highlight=False)
-    for note in data.notes:
-        console.print(note, style="dim", markup=False)
-    runs = _runs(plan, data, decodings, output, console, quiet)
+    show_notes(data.notes, quiet)
+    runs = _train_all(plan, data, ready, decodings, output, console, quiet)
     results = results_of(plan, data, majority, runs, command, beam, decoding)
     files = []
     if process.is_main_process:
@@ -138,91 +137,61 @@ def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return found
 
 
-def suitable(
-    methods: Mapping[str, Method],
-    model: ModelSettings,
-    training: TrainingSettings,
-    task: Task,
-    data: Data,
-    output: Path,
-    *,
-    decodings: Sequence[Decoding] = (GREEDY,),
-    init: Path | None = None,
-) -> None:
-    """See before training that methods and settings suit the task, the model and the device.
+def _check_plan(plan: Plan, data: Data, decodings: Sequence[Decoding]) -> dict[str, Run]:
+    """Check before training that methods and settings fit the task, the model and the device.
 
-    Args:
-        methods: by their names.
-        model: what it is made of.
-        training: how it is trained.
-        task: the task.
-        data: its data.
-        output: the folder of what comes of it.
-        decodings: how the model is to be decoded.
-        init: a checkpoint to start from, if there is one.
+    Of methods that need a backspace, and of those that do not, one model is built.
+
+    Returns:
+        What was made for the first method of each kind, by its name, with the first seed.
 
     Raises:
-        SettingError: where they do not.
-        MissingExtraError: where a library that they need is missing.
+        SettingError: if they do not fit.
+        MissingExtraError: if a library that they need is missing.
     """
-    _check_methods(methods, data.codec)
-    try:
-        training.arguments(output, task, quiet=True)
-        by_backspace = attrgetter("needs_backspace")
-        for _, same in groupby(sorted(methods.values(), key=by_backspace), by_backspace):
-            group = list(same)
-            codec = data_for(data, group[0], model, init).codec
-            # A model to go on from may have a backspace that no method asks for.
-            _check_methods({name: m for name, m in methods.items() if m in group}, codec)
-            policy: Any = model.build(codec)
-            training.check(policy)
-            check_data(policy, data, group)
-            for decoding in decodings:
-                check_decoding(policy, data.test, decoding)
-            if isinstance(policy, HuggingFacePolicy):
-                for method in group:
-                    rehearse(policy, method, data, training)
-    except (DataError, CheckpointError, SettingError):
-        raise
-    except ValueError as error:
-        raise SettingError(str(error)) from None
-
-
-def _check_methods(methods: Mapping[str, Method], codec: Codec) -> None:
-    """See that methods can train on outputs of a codec.
-
-    Raises:
-        SettingError: naming the method that cannot.
-    """
-    for name, method in methods.items():
+    made: dict[str, Run] = {}
+    kinds: dict[bool, Run] = {}
+    for name, method in plan.methods.items():
+        run = kinds.get(method.needs_backspace)
         try:
-            method.check(method.add_backspace(codec).target)
+            method.check(method.add_backspace(data.codec if run is None else run.codec).target)
         except ValueError as error:
             raise SettingError(f"method {name!r}: {error}") from None
+        if run is None:
+            run = resolve(plan.model, data, method, task=plan.task, seed=plan.seeds[0])
+            kinds[method.needs_backspace] = made[name] = run
+            with as_setting_errors():
+                for decoding in decodings:
+                    check_decoding(run.policy, data.test, decoding)
+        check_lengths(run.policy, data.train, "train", method.extra_positions)
+        check_training(replace(run, method=method), plan.training)
+    return made
 
 
-def _runs(
+def _train_all(
     plan: Plan,
     data: Data,
+    ready: dict[str, Run],
     decodings: Sequence[Decoding],
     output: Path,
     console: Console,
     quiet: bool,
-) -> dict[str, list[Run]]:
+) -> dict[str, list[SeedResult]]:
     """Train and evaluate; runs that are finished already are only loaded."""
     planned = list(plan.runs())
-    runs: dict[str, list[Run]] = {name: [] for name in plan.methods}
+    runs: dict[str, list[SeedResult]] = {name: [] for name in plan.methods}
     for number, (name, seed, folder) in enumerate(planned, 1):
         heading = f"Run {number} of {len(planned)}: {name}, seed {seed}"
         console.print(heading, style="bold", markup=False)
         run = fit(
             plan.task,
-            data,
+            replace(data, notes=[]),  # they were shown once
             plan.methods[name],
             model=plan.model,
             training=replace(plan.training, seed=seed),
             output=output / folder,
             quiet=quiet,
+            run=ready.pop(name, None) if seed == plan.seeds[0] else None,
         )
         whole = partial(
             evaluate,
@@ -233,7 +202,7 @@ def _runs(
             batch_size=plan.training.eval_batch_size,
         )
         test, *searched = (whole(decoding=decoding) for decoding in decodings)
-        runs[name].append(Run(run, test, *searched))
+        runs[name].append(SeedResult(run, test, *searched))
         metric = plan.task.metric
         figure = f"{test.metrics[metric] * scale(metric):.2f} {unit(metric)}".strip()
         spent = f"{run.updates:,} updates in {run.seconds:.0f} s"

@@ -23,8 +23,8 @@ _RUN_ONLY = ("init", "horizon", "results")
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of a comparison.
+class SeedResult:
+    """The results of one method with one seed.
 
     Args:
         fit: what came of training.
@@ -47,7 +47,7 @@ def results_of(
     plan: Plan,
     data: Data,
     majority: Mapping[str, float],
-    runs: Mapping[str, Sequence[Run]],
+    runs: Mapping[str, Sequence[SeedResult]],
     command: str | None = None,
     beam: int | None = None,
     decoding: Decoding = GREEDY,
@@ -98,7 +98,7 @@ def write_results(results: Mapping[str, Any], output: Path) -> Path:
 
 
 def _entry(
-    runs: Sequence[Run], metrics: Mapping[str, float], base: Sequence[Run] | None
+    runs: Sequence[SeedResult], metrics: Mapping[str, float], base: Sequence[SeedResult] | None
 ) -> dict[str, Any]:
     """The results of one variant."""
     test = _names(runs)
@@ -139,6 +139,6 @@ def _entry(
     }
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[SeedResult]) -> list[str]:
     """The metrics on test that all runs have: shares of nothing are left out of a run's."""
     return [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]

@@ -16,8 +16,9 @@ from freerun.evaluation import GREEDY, Decoding
 from freerun.methods import Method
 from freerun.models import CausalPolicy, Seq2SeqPolicy
 from freerun.models.huggingface import HuggingFacePolicy
+from freerun.policy import Policy
 from freerun.settings import to_dict
-from freerun.training.checkpoints import adapted
+from freerun.training.checkpoints import has_adapters
 
 CARD = "README.md"
 _TRAINING = {
@@ -72,7 +73,7 @@ class Card:
     """
 
     name: str
-    policy: Any
+    policy: Policy
     method: Method
     task: Task
     decoding: Decoding
@@ -101,13 +102,16 @@ class Card:
     @property
     def _library(self) -> str:
         """The library that loads what was saved."""
-        if adapted(self.policy):
+        if has_adapters(self.policy):
             return "peft"
         return "transformers" if isinstance(self.policy, HuggingFacePolicy) else "freerun"
 
     def _front_matter(self) -> str:
         base = getattr(getattr(self.policy, "inner", None), "name_or_path", "")
-        kinds = {CausalPolicy: "text-generation", Seq2SeqPolicy: "text2text-generation"}
+        kinds: dict[type, str] = {
+            CausalPolicy: "text-generation",
+            Seq2SeqPolicy: "text2text-generation",
+        }
         results = [
             EvalResult(
                 task_type=kinds.get(type(self.policy), "other"),

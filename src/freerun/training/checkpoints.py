@@ -1,4 +1,4 @@
-"""Reading checkpoints of every kind of model: nothing that is read is executed."""
+"""Reading and writing models of every kind: nothing that is read is executed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from freerun.errors import CheckpointError
 from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.huggingface.embeddings import adapter_save_options
-from freerun.models.loading import load_model
-from freerun.models.settings import disagreement
+from freerun.models.loading import load_model, quiet_transformers
+from freerun.models.settings import describe_difference
+from freerun.policy import Policy
 from freerun.tasks import load_codec
-from freerun.training.progress import hushed
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -30,7 +30,7 @@ ADAPTERS = "adapter_model.safetensors"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read the object in a JSON file.
 
     Raises:
         CheckpointError: where there is no such file, or it holds no JSON object.
@@ -46,7 +46,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_weights(folder: Path) -> None:
-    """See that the safetensors of a model, in one file or several, are there and whole.
+    """Check that the safetensors of a model, in one file or several, exist and are complete.
 
     Raises:
         CheckpointError: where they are not; the file is named.
@@ -67,7 +67,7 @@ def check_weights(folder: Path) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file.
+    """Read the tensors in a safetensors file.
 
     Raises:
         CheckpointError: where there is no such file, or it is damaged.
@@ -89,12 +89,12 @@ def _expect(path: Path) -> None:
 State = dict[str, Tensor]
 
 
-def adapted(policy: Any) -> bool:
-    """Whether it is adapters that are trained and saved, not the model that they belong to."""
+def has_adapters(policy: Policy) -> bool:
+    """Return whether adapters are trained and saved, not the model beneath them."""
     return isinstance(policy, HuggingFacePolicy) and hasattr(policy.model, "peft_config")
 
 
-def save_weights(policy: Any, folder: Path, state: State | None = None) -> None:
+def save_weights(policy: Policy, folder: Path, state: State | None = None) -> None:
     """Save a policy as `save_pretrained` of its library does, as safetensors.
 
     Args:
@@ -102,34 +102,35 @@ def save_weights(policy: Any, folder: Path, state: State | None = None) -> None:
         folder: where to; it is made.
         state: all weights, by their names in the policy, where it does not have them whole itself.
     """
-    with hushed():
+    saved: Any = policy  # `save_pretrained` is no part of a policy, as one may never be saved
+    with quiet_transformers():
         if state is None:
-            policy.save_pretrained(folder)
+            saved.save_pretrained(folder)
         elif isinstance(policy, HuggingFacePolicy):
             policy.save_pretrained(
                 folder, state_dict={k.removeprefix("model."): v for k, v in state.items()}
             )
         else:
-            policy.save_pretrained(folder, state_dict=state)
+            saved.save_pretrained(folder, state_dict=state)
 
 
-def saved_weights(policy: Any, folder: Path) -> State:
-    """What a folder holds of the weights of a policy, by their names in it.
+def read_weights(policy: Policy, folder: Path) -> State:
+    """Read the weights of a policy from a folder, by their names in the policy.
 
     Raises:
         CheckpointError: where a file is missing or damaged, or its weights are of another model.
     """
-    if adapted(policy):
+    if isinstance(policy, HuggingFacePolicy) and has_adapters(policy):
         return _saved_adapters(policy, folder / ADAPTERS)
     if isinstance(policy, HuggingFacePolicy):
         check_weights(folder)
         # Names in a file may be older than those in the model: transformers knows both.
         found = load_model(str(folder), dtype=policy.dtype).state_dict()
         state = {f"model.{name}": value for name, value in found.items()}
-        _agree(state, policy.state_dict(), folder)
+        _check_weights_match(state, policy.state_dict(), folder)
         return state
     state = read_tensors(folder / WEIGHTS)
-    _agree(state, policy.state_dict(), folder / WEIGHTS)
+    _check_weights_match(state, policy.state_dict(), folder / WEIGHTS)
     return state
 
 
@@ -141,12 +142,12 @@ def load_weights(module: nn.Module, path: Path) -> None:
             another model; the first that differs is named.
     """
     found = read_tensors(path)
-    _agree(found, module.state_dict(), path)
+    _check_weights_match(found, module.state_dict(), path)
     module.load_state_dict(found, strict=False)
 
 
 def adapter_names(policy: HuggingFacePolicy) -> dict[str, str]:
-    """What the weights of adapters are called in a file, and in the policy.
+    """Return the names of the weights of adapters: in a file, and in the policy.
 
     Raises:
         ValueError: where the file would hold other tensors than the model does.
@@ -166,12 +167,12 @@ def adapter_names(policy: HuggingFacePolicy) -> dict[str, str]:
 
 def _saved_adapters(policy: HuggingFacePolicy, path: Path) -> State:
     found, names, own = read_tensors(path), adapter_names(policy), policy.state_dict()
-    _agree(found, {name: own[full] for name, full in names.items()}, path)
+    _check_weights_match(found, {name: own[full] for name, full in names.items()}, path)
     return {names[name]: value for name, value in found.items()}
 
 
-def _agree(found: State, own: State, path: Path) -> None:
-    """See that weights are those of a module.
+def _check_weights_match(found: State, own: State, path: Path) -> None:
+    """Check that weights are those of a module.
 
     Raises:
         CheckpointError: where they are not; the first that differs is named.
@@ -191,46 +192,60 @@ def _agree(found: State, own: State, path: Path) -> None:
 
 
 def _place(value: Tensor) -> int:
-    """Where the numbers of a tensor are; of one that is sharded, those of this process."""
+    """Return the address of the numbers of a tensor, or of this process's shard of it."""
     local = getattr(value, "to_local", None)
     return torch.Tensor.data_ptr(value if local is None else local())
 
 
-AnyPolicy = Any
-"""A module that is a Policy, for which Python has no type."""
+def load_policy(directory: str | Path, codec: type[Codec] | None = None) -> tuple[Policy, Codec]:
+    """Load the policy of a checkpoint or a finished run, and what it reads and writes.
 
-
-def load_policy(directory: str | Path, codec: type[Codec] | None = None) -> tuple[AnyPolicy, Codec]:
-    """The policy in a checkpoint or a finished run, and what it reads and writes.
-
-    Of adapters, the model that they belong to is loaded from where it was when they were trained.
+    The model beneath adapters is loaded from where it was when they were trained.
 
     Args:
         directory: the folder.
-        codec: the kind of codec; left out, that of freerun's own task that codec.json names.
+        codec: the class of the codec; left out, that of the task that codec.json names.
+
+    Returns:
+        The policy in evaluation mode, and its codec.
 
     Raises:
-        CheckpointError: where a file is missing, damaged or of another kind of model; it is named.
-        MissingExtraError: where it holds adapters, and peft is not installed.
+        CheckpointError: if a file is missing, damaged or of another kind of model; it is named.
+        MissingExtraError: if it holds adapters, and peft is not installed.
+    """
+    model, found = load_saved_model(directory, codec)
+    if isinstance(model, Policy):
+        return model, found
+    try:
+        with torch.random.fork_rng(devices=[]):
+            policy = adapt(model, found.target, limit=found.limit or 0, shared=found.shared)
+    except ValueError as error:
+        raise CheckpointError(f"{directory}: {error}") from None
+    return policy.eval(), found
+
+
+def load_saved_model(
+    directory: str | Path, codec: type[Codec] | None = None
+) -> tuple[RecurrentPolicy | nn.Module, Codec]:
+    """Load what `load_policy` loads, but leave a Hugging Face model as it is, without a policy.
+
+    Raises:
+        CheckpointError: if a file is missing, damaged or of another kind of model; it is named.
+        MissingExtraError: if it holds adapters, and peft is not installed.
     """
     folder = Path(directory)
     if not (folder / ADAPTER_CONFIG).exists():
         contents = read_json(folder / CONFIG)
         if contents.get("model_type") == RecurrentConfig.model_type:
-            return _recurrent(folder, contents, codec)
-    found = _codec(folder, codec)
+            return _load_recurrent(folder, contents, codec)
+    found = _load_codec(folder, codec)
     if found.limit is None:
         raise CheckpointError(f"{folder}: outputs of the task {found.task} are not text")
     with torch.random.fork_rng(devices=[]):
-        model = load_model(str(folder), codec=found, dtype=_dtype(folder))
-        try:
-            policy = adapt(model, found.target, limit=found.limit, shared=found.shared)
-        except ValueError as error:
-            raise CheckpointError(f"{folder}: {error}") from None
-    return policy.eval(), found
+        return load_model(str(folder), codec=found, dtype=_dtype(folder)), found
 
 
-def _recurrent(
+def _load_recurrent(
     folder: Path, contents: dict[str, Any], codec: type[Codec] | None
 ) -> tuple[RecurrentPolicy, Codec]:
     try:
@@ -240,14 +255,14 @@ def _recurrent(
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     load_weights(policy, folder / WEIGHTS)
-    found = _codec(folder, codec)
-    difference = disagreement(config, found)
+    found = _load_codec(folder, codec)
+    difference = describe_difference(config, found)
     if difference is not None:
         raise CheckpointError(f"{folder}: config.json and codec.json disagree: {difference}")
     return policy.eval(), found
 
 
-def _codec(folder: Path, codec: type[Codec] | None) -> Codec:
+def _load_codec(folder: Path, codec: type[Codec] | None) -> Codec:
     if not (folder / CODEC_FILE).exists():
         raise CheckpointError(
             f"{folder / CODEC_FILE}: there is no such file, so freerun did not train this model; "
@@ -260,7 +275,7 @@ def _codec(folder: Path, codec: type[Codec] | None) -> Codec:
 
 
 def _dtype(folder: Path) -> torch.dtype:
-    """What weights were kept in; those of adapters say nothing of the model beneath."""
+    """Return the type of saved weights; those of adapters say nothing of the model beneath."""
     if (folder / ADAPTER_CONFIG).exists():
         read_tensors(folder / ADAPTERS)
         return torch.float32

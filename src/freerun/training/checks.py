@@ -1,55 +1,45 @@
-"""What of transformers' settings this Trainer refuses, rather than pass over in silence."""
+"""Checks of what a user asks for, before training: data, methods, and transformers' settings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
-from freerun.data import Data, DataError, Examples
-from freerun.evaluation import GREEDY, Decoding, check_decoding, on_device
+from freerun.data import DataError, Examples
+from freerun.evaluation import on_device
 from freerun.methods import Clock, Method
+from freerun.models.huggingface import HuggingFacePolicy
+from freerun.policy import Policy
 from freerun.training.objective import Objective
 from freerun.training.settings import CHECKPOINTING, TrainingSettings
 
-AT_ONCE = 1024
-FEW = 4
+_BATCH = 1024
+"""How many examples are read together to measure their lengths."""
+_TRIAL = 4
+"""How many examples a method is tried on."""
 
 
-def check_data(policy: Any, data: Data, methods: Iterable[Method]) -> None:
-    """See that every example of a task fits the positions of a model (see `check_lengths`).
-
-    Some methods read more of examples to train on than their targets have.
-
-    Raises:
-        DataError: where one does not; its split and its number are named.
-    """
-    more = max(method.extra_positions for method in methods)
-    for name, extra in (("train", more), ("dev", 0), ("test", 0)):
-        check_lengths(policy, getattr(data, name), name, extra)
-
-
-def check_lengths(policy: Any, examples: Examples, name: str, extra: int = 0) -> None:
-    """See that every example fits the positions of a model, where it has a bounded number of them.
+def check_lengths(policy: Policy, examples: Examples, name: str, extra: int = 0) -> None:
+    """Check that every example fits the positions of a model, if their number is bounded.
 
     Args:
         policy: the model.
         examples: sources to read, with the targets that are to be forced, if any.
         name: what to call the examples.
-        extra: how many more positions than its target an example takes.
+        extra: the number of positions that an example takes in addition to its source and target.
 
     Raises:
-        DataError: where one does not fit; its number, counted from 1, is named.
+        DataError: if one does not fit; its number, counted from 1, is named.
     """
     most, readable = policy.max_positions, policy.max_source_length
     if most is None:
         return
-    for first in range(0, len(examples), AT_ONCE):
-        batch = examples.batch(range(first, min(first + AT_ONCE, len(examples))))
+    for first in range(0, len(examples), _BATCH):
+        batch = examples.batch(range(first, min(first + _BATCH, len(examples))))
         number = int(batch.source.lengths.argmax())
         length = int(batch.source.lengths[number])
         if readable is not None and length > readable:
@@ -74,16 +64,17 @@ def check_lengths(policy: Any, examples: Examples, name: str, extra: int = 0) ->
         )
 
 
-def rehearse(policy: Any, method: Method, data: Data, training: TrainingSettings) -> None:
-    """Compute the loss of a few examples half-way through training, and throw it away.
+def try_method(
+    policy: Policy, method: Method, examples: Examples, training: TrainingSettings
+) -> None:
+    """Compute the loss of a few examples half-way through training, and discard it.
 
     Raises:
-        ValueError: where the method does not suit the model, or the way it is trained.
+        ValueError: if the method does not work with the model, or with the way it is trained.
     """
-    numbers = range(min(FEW, len(data.train)))
-    batch = on_device(data.train.batch(numbers), policy)
-    if training.gradient_checkpointing:
-        # It was called otherwise before.
+    batch = on_device(examples.batch(range(min(_TRIAL, len(examples)))), policy)
+    if training.gradient_checkpointing and isinstance(policy, HuggingFacePolicy):
+        # transformers had this name first, and later the other.
         enable = getattr(policy, "activation_checkpointing_enable", None)
         (enable or policy.gradient_checkpointing_enable)(CHECKPOINTING)
     with torch.random.fork_rng(devices=[]):
@@ -114,20 +105,14 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
     "label_names": (None, "what is learnt is the target"),
     "train_sampling_strategy": ("random", "every epoch has a random order of its own"),
 }
-"""The only value that is supported, and why."""
+"""The only value of a setting of transformers that is supported, and why."""
 
 
-def check(
-    args: TrainingArguments,
-    train: Examples,
-    dev: Examples | None,
-    policy: Any,
-    decoding: Decoding,
-) -> None:
-    """Refuse what would have no effect, or cannot work.
+def check_arguments(args: TrainingArguments) -> None:
+    """Check that transformers' settings ask for nothing that has no effect or cannot work.
 
     Raises:
-        ValueError: naming the setting, or what is missing.
+        ValueError: if one does; it is named.
     """
     for name, (neutral, why) in _NEUTRAL.items():
         value = getattr(args, name, neutral)
@@ -138,17 +123,9 @@ def check(
             "activation_checkpointing_kwargs: use_reentrant=True is not supported, as a policy may "
             "run several times in an update; leave it out"
         )
-    if len(train) == 0:
-        raise ValueError("there are no examples to train on")
-    if dev is not None and len(dev) == 0:
-        raise ValueError("there are no examples to evaluate on")
-    if policy.vocabulary.backspace is not None:  # whatever withdraws, in training too, needs this
-        check_decoding(policy, train, GREEDY)
-    if dev is not None and decoding != GREEDY:
-        check_decoding(policy, dev, decoding)
 
 
-def in_updates(args: TrainingArguments, epoch: float) -> None:
+def convert_epochs(args: TrainingArguments, epoch: float) -> None:
     """Express in updates what is to be done every epoch: a run is one stream of examples.
 
     Args:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from torch import nn
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from freerun.data import Codec, Data, Task
 from freerun.errors import CheckpointError
 from freerun.methods import Method
+from freerun.models.huggingface import HuggingFacePolicy
+from freerun.models.loading import quiet_transformers
 from freerun.models.settings import ModelSettings, RecurrentSettings
+from freerun.policy import Policy
 from freerun.training.checkpoints import load_policy
-from freerun.training.checks import check_data
+from freerun.training.checks import try_method
 from freerun.training.folders import flush, move, newest, no_file, saving, temporary
-from freerun.training.horizon import estimated_horizon
+from freerun.training.horizon import estimate_horizon
 from freerun.training.processes import limit_threads
-from freerun.training.progress import hushed
+from freerun.training.progress import show_notes
 from freerun.training.record import RECORD_FILE, Record, Results, build_curve
-from freerun.training.resolve import data_for, settings_at, start
+from freerun.training.resolve import Run, as_setting_errors, read_model_settings, resolve
 from freerun.training.settings import TrainingSettings
-from freerun.training.trainer import Trainer
+from freerun.training.sharding import is_sharded
+from freerun.training.trainer import RunTrainer
 
 _FOREIGN = ("config.json", "model.safetensors", "checkpoint-*", "comparison.json")
 """Files that show, where there is no record, that a folder is of something else."""
@@ -40,7 +42,7 @@ class Fit(Results):
         codec: what it reads and writes: as in the data, but with a backspace where it has one.
     """
 
-    policy: Any  # a module that is a Policy, for which Python has no type
+    policy: Policy
     codec: Codec
 
 
@@ -54,6 +56,7 @@ def fit(
     output: str | Path,
     init: str | Path | None = None,
     quiet: bool = False,
+    run: Run | None = None,
 ) -> Fit:
     """Train a policy, or go on where an interrupted run in `output` stopped.
 
@@ -63,13 +66,14 @@ def fit(
 
     Args:
         task: knows the metrics; its headline metric on dev says which model is best.
-        data: its data, as `model.load(task)` reads them.
+        data: its data, as `model.load(task)` reads them; their notes are shown.
         method: how to train.
         model: what the policy is made of; left out, a recurrent one, or that of `init`.
         training: how long, how fast, how precisely.
         output: the run's folder.
         init: a checkpoint to start from in place of drawn weights.
-        quiet: show no progress.
+        quiet: show neither notes nor progress.
+        run: what `resolve` has made of the same arguments, if it was called already.
 
     Raises:
         CheckpointError: where `output` cannot be written or holds another run, where `init` cannot
@@ -78,35 +82,46 @@ def fit(
         FloatingPointError: where the loss is no longer a number.
     """
     output, init = Path(output), None if init is None else Path(init)
-    method = method.for_task(task)
-    method.check(method.add_backspace(data.codec).target)
     no_file(output)
-    with hushed():
+    method = method.for_task(task)
+    with quiet_transformers():
         limit_threads(training.threads)
-        arguments = training.arguments(output, task, quiet=quiet)
-        model = model or (RecurrentSettings() if init is None else settings_at(init))
-        data = data_for(data, method, model, init)
-        record = _resume(
-            Record.build(
-                task,
-                {method.name: method},
-                model,
-                training,
-                seeds=[training.seed],
-                init=init,
-                data=data,
-            ),
-            output,
+        with as_setting_errors():
+            arguments = training.arguments(output, task, quiet=quiet)
+        if model is None:
+            model = RecurrentSettings() if init is None else read_model_settings(init)
+        record = Record.build(
+            task,
+            {method.name: method},
+            model,
+            training,
+            seeds=[training.seed],
+            init=init,
+            data=data,
         )
-        results = record.results
-        if results is None:
-            policy = start(data.codec, model, training.seed, init)
-            training.check(policy)
-            check_data(policy, data, [method])
-            _begin(output, arguments)
-            results = _run(record, policy, method, task, data, training, arguments)
-        found, codec = load_policy(output, type(data.codec))
-    return Fit(policy=found.to(arguments.device), codec=codec, **vars(results))
+        record = _resume(record, output)
+        if record.results is not None:
+            policy, codec = load_policy(output, type(data.codec))
+            return Fit(policy=policy.to(arguments.device), codec=codec, **vars(record.results))
+        if run is None:
+            run = resolve(model, data, method, task=task, init=init, seed=training.seed)
+            check_training(run, training)
+        show_notes(data.notes, quiet or not arguments.should_save)
+        _begin(output, arguments)
+        return _train(run, record, training, arguments)
+
+
+def check_training(run: Run, training: TrainingSettings) -> None:
+    """Check that a run can be trained as its settings say.
+
+    Raises:
+        SettingError: if it cannot.
+    """
+    with as_setting_errors():
+        training.check(run.policy)
+        # Only models of other libraries fail where a method needs what the probe does not cover.
+        if isinstance(run.policy, HuggingFacePolicy):
+            try_method(run.policy, run.method, run.train, training)
 
 
 def _resume(record: Record, output: Path) -> Record:
@@ -143,33 +158,22 @@ def _begin(output: Path, arguments: TrainingArguments) -> None:
         raise CheckpointError(f"{output}: cannot write there ({error.strerror})") from None
 
 
-def _run(
-    record: Record,
-    policy: nn.Module,
-    method: Method,
-    task: Task,
-    data: Data,
-    training: TrainingSettings,
-    arguments: TrainingArguments,
-) -> Results:
-    """Train, from the newest checkpoint where there is one, and save what is kept."""
+def _train(
+    run: Run, record: Record, training: TrainingSettings, arguments: TrainingArguments
+) -> Fit:
+    """Train, from the newest checkpoint if there is one, and save what is kept."""
     output = Path(arguments.output_dir)
     if record.horizon is None:
         horizon = training.updates
         if training.budget is not None:
-            horizon = estimated_horizon(policy, method, task, data, training)
+            horizon = estimate_horizon(run, training)
         record = replace(record, horizon=horizon)
         if arguments.should_save:
             with saving(output / FINAL, "freerun.json"):
                 record.write(output / RECORD_FILE)
-    trainer = Trainer(
-        policy,
-        method,
+    trainer = RunTrainer(
+        run,
         arguments,
-        data.codec,
-        data.train,
-        data.dev,
-        task=task,
         horizon=record.horizon,
         budget=training.budget,
         optimizer_cls_and_kwargs=training.optimizer_cls_and_kwargs,
@@ -180,10 +184,14 @@ def _run(
     results = _collect_results(trainer, training)
     _save(trainer, replace(record, results=results), output)
     trainer.accelerator.wait_for_everyone()
-    return results
+    policy = run.policy
+    if is_sharded(trainer.objective):  # this process has only a part of it
+        policy, _ = load_policy(output, type(run.codec))
+    policy.zero_grad()
+    return Fit(policy=policy.to(arguments.device).eval(), codec=run.codec, **vars(results))
 
 
-def _collect_results(trainer: Trainer, training: TrainingSettings) -> Results:
+def _collect_results(trainer: RunTrainer, training: TrainingSettings) -> Results:
     """Collect the results of a run that has just ended."""
     state, meter = trainer.state, trainer.meter
     curve = build_curve(state.log_history)
@@ -203,7 +211,7 @@ def _collect_results(trainer: Trainer, training: TrainingSettings) -> Results:
     )
 
 
-def _save(trainer: Trainer, record: Record, output: Path) -> None:
+def _save(trainer: RunTrainer, record: Record, output: Path) -> None:
     """Leave the model that is kept in the run's folder; freerun.json comes last.
 
     The first process writes; all others give what they hold of weights that are sharded.

@@ -9,25 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from freerun.data import Data, Task
-from freerun.methods import Clock, Method
+from freerun.methods import Clock
 from freerun.training.callbacks import WARM_UP
 from freerun.training.objective import Objective
+from freerun.training.resolve import Run
 from freerun.training.settings import TrainingSettings
-from freerun.training.trainer import Trainer
+from freerun.training.trainer import RunTrainer
 
 SHARE = 0.02
 """The share of the budget that the timing may take beside it."""
-FEWEST, MOST = 5, 500
+MIN_TIMED, MAX_TIMED = 5, 500
 """How many updates are timed."""
 GUESS = 1000
 """The horizon of the first round."""
 
 
-class At(TrainerCallback):
+class FixedClock(TrainerCallback):
     """Holds the clock at the middle of the schedule, where an update costs what it does on average.
 
     Later updates may cost more than earlier ones: more own tokens have to be written.
@@ -51,10 +50,8 @@ class At(TrainerCallback):
         model.clock = Clock(self.horizon // 2, self.horizon, args.seed)
 
 
-def estimated_horizon(
-    policy: nn.Module, method: Method, task: Task, data: Data, training: TrainingSettings
-) -> int:
-    """The updates that fit into the budget, by timing some on copies that are thrown away.
+def estimate_horizon(run: Run, training: TrainingSettings) -> int:
+    """Estimate how many updates fit into the budget, by timing some on copies that are discarded.
 
     A few tell roughly, and then more are timed: at the middle of a schedule of the length found,
     as one of fixed steps stands elsewhere at the middle of a longer run.
@@ -64,37 +61,26 @@ def estimated_horizon(
     """
     if training.budget is None:
         raise ValueError("budget is None; there is nothing to estimate")
-    horizon, count = GUESS, FEWEST
+    horizon, count = GUESS, MIN_TIMED
     for _ in range(2):
-        seconds = _seconds_per_update(policy, method, task, data, training, horizon, count)
+        seconds = _time_updates(run, training, horizon, count)
         horizon = max(1, round(training.budget / seconds))
-        count = min(max(round(SHARE * horizon), FEWEST), MOST)
+        count = min(max(round(SHARE * horizon), MIN_TIMED), MAX_TIMED)
     return horizon
 
 
-def _seconds_per_update(
-    policy: nn.Module,
-    method: Method,
-    task: Task,
-    data: Data,
-    training: TrainingSettings,
-    horizon: int,
-    count: int,
-) -> float:
-    """The mean time of `count` updates at the middle of a schedule of `horizon` updates."""
+def _time_updates(run: Run, training: TrainingSettings, horizon: int, count: int) -> float:
+    """Return the mean seconds of `count` updates at the middle of a schedule of `horizon`."""
     with tempfile.TemporaryDirectory() as folder:
         settings = replace(training, tensorboard=False, budget=None, updates=WARM_UP + count)
-        arguments = settings.arguments(Path(folder), task, quiet=True)
+        arguments = settings.arguments(Path(folder), run.task, quiet=True)
         arguments.eval_strategy = arguments.save_strategy = arguments.logging_strategy = "no"
         arguments.load_best_model_at_end = False
-        trainer = Trainer(
-            copy.deepcopy(policy),
-            method,
+        trainer = RunTrainer(
+            replace(run, policy=copy.deepcopy(run.policy), dev=None),
             arguments,
-            data.codec,
-            data.train,
             optimizer_cls_and_kwargs=settings.optimizer_cls_and_kwargs,
-            callbacks=[At(horizon)],
+            callbacks=[FixedClock(horizon)],
         )
         trainer.train()
     # Every process goes by what the first one found.

@@ -21,7 +21,7 @@ from transformers.trainer_callback import ExportableState
 from freerun.errors import CheckpointError
 from freerun.methods import Modules
 from freerun.training.callbacks import Meter
-from freerun.training.checkpoints import read_tensors, save_weights, saved_weights
+from freerun.training.checkpoints import read_tensors, read_weights, save_weights
 from freerun.training.folders import publish, rotate, saving, temporary
 from freerun.training.objective import Objective
 from freerun.training.sharding import local_part, prepare, set_state
@@ -281,7 +281,7 @@ class TrainerOverrides(transformers.Trainer):
 
     def load_policy_weights(self, folder: Path) -> None:
         """Load the weights of the policy from a checkpoint."""
-        weights = saved_weights(self.objective.model, folder)
+        weights = read_weights(self.objective.model, folder)
         set_state(
             self.objective, {f"{_POLICY_PREFIX}{name}": value for name, value in weights.items()}
         )

@@ -1,22 +1,27 @@
-"""What a person sees while a model is trained."""
+"""The progress of training, as a bar or as lines."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.utils import logging
 
 from freerun.training.callbacks import Meter
 
 PLAIN_EVERY = 30.0
 """The seconds between two lines, where the output is no terminal."""
+
+
+def show_notes(notes: Iterable[str], quiet: bool = False) -> None:
+    """Print what a task says of its data, on the standard error stream."""
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    for note in notes:
+        console.print(note, style="dim", markup=False)
 
 
 class _Speed(ProgressColumn):
@@ -157,17 +162,3 @@ class ProgressBar(TrainerCallback):
         speed = self._speed()
         parts = (self._done(state)[1], speed and f"{speed:.1f}/s", self._figures())
         self.console.print("  ".join(part for part in parts if part), highlight=False)
-
-
-@contextmanager
-def hushed() -> Iterator[None]:
-    """Keep transformers from drawing bars of its own and from giving advice."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -1,13 +1,17 @@
-"""What a Trainer is given, in the forms that users have it in, as what it works with."""
+"""The one place where what a user names becomes what a run works with.
+
+Names become objects, tokenizers meet models, it is decided whether there is a backspace, adapters
+are put on, and all of it is checked; the model is built, and probed, once.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import nn
@@ -20,39 +24,231 @@ from freerun.data.text import TextCodec, TextExamples
 from freerun.data.text.columns import kind_of
 from freerun.data.text.examples import ENDLESS
 from freerun.errors import CheckpointError
+from freerun.evaluation import GREEDY, check_decoding
 from freerun.methods import METHODS, Method
 from freerun.models import RecurrentConfig
-from freerun.models.adapters import training_rows
+from freerun.models.adapters import add_adapters, find_base_model
 from freerun.models.backspace import extended, with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.huggingface.embeddings import count_embeddings
-from freerun.models.loading import load_model, load_tokenizer, unwarned
+from freerun.models.loading import load_model, load_tokenizer
 from freerun.models.settings import (
     SCRATCH,
     ModelSettings,
     PretrainedSettings,
     RecurrentSettings,
-    agreeing,
-    disagreement,
+    describe_difference,
+    follow_backspace,
     settings_from,
 )
 from freerun.policy import Policy
-from freerun.settings import did_you_mean
-from freerun.training.checkpoints import CONFIG, adapter_names, load_policy, read_json
-from freerun.training.free_run import Outputs
+from freerun.settings import SettingError, did_you_mean
+from freerun.tasks.scored import CharacterTask
+from freerun.training.checkpoints import (
+    CONFIG,
+    adapter_names,
+    load_saved_model,
+    read_json,
+    read_weights,
+)
+from freerun.training.checks import check_lengths
 from freerun.training.record import RECORD_FILE, find_record
 
 ADAPTERS = "adapter_config.json"
 
+Model: TypeAlias = str | Path | nn.Module
+Processing: TypeAlias = PreTrainedTokenizerBase | Codec
 
-def settings_at(directory: str | Path) -> ModelSettings:
-    """The settings of the model in a folder; of one that was not trained from scratch, where it is.
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run works with.
+
+    Attributes:
+        policy: the policy, on the CPU.
+        codec: what the policy reads and writes.
+        method: the method, with the settings that it leaves to the task.
+        task: the task, which knows the metrics.
+        train: the examples to train on.
+        dev: the examples to evaluate on while training, if there are any.
+    """
+
+    policy: Policy
+    codec: Codec
+    method: Method
+    task: Task
+    train: Examples
+    dev: Examples | None
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """Data without a task: rows of columns, or Examples.
+
+    Args:
+        train: what to train on.
+        dev: what to evaluate on, or None.
+        processing: the tokenizer or the codec that the model reads and writes by; None for those
+            beside the model.
+    """
+
+    train: Any
+    dev: Any = None
+    processing: Processing | None = None
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The data by the names that users know them by."""
+        return {"train_dataset": self.train, "eval_dataset": self.dev}
+
+
+@dataclass(frozen=True)
+class GenericTask(CharacterTask):
+    """Outputs are compared with their references as text: for data without a task."""
+
+    name: ClassVar[str] = "outputs"
+    summary: ClassVar[str] = "outputs against their references, as text"
+    metric: ClassVar[str] = "exact_match"
+    greater_is_better: ClassVar[bool] = True
+
+    def load(self) -> Data:
+        """Refuse: data without a task are not loaded, but given.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError("data were given without a task; there is none to load")
+
+
+def resolve(
+    model: ModelSettings | Model,
+    data: Task | Data | Datasets,
+    method: Method | str,
+    *,
+    task: Task | None = None,
+    init: Path | None = None,
+    peft_config: Any = None,
+    seed: int = 0,
+) -> Run:
+    """Make a run of what a user names, and check that its parts fit together.
+
+    Args:
+        model: the settings of a model; or a Hugging Face model, its directory or its id on the hub;
+            or a policy, or the directory of one.
+        data: a task, whose data are then read; its data; or data without a task, which go with a
+            model that is not given by settings.
+        method: a method, or its name.
+        task: the task of the data; left out, outputs are compared with references as text.
+        init: a checkpoint to take the weights from, for a model given by settings; then only
+            dropout may differ from it, and a backspace be new.
+        peft_config: a configuration of peft, for a model that is not given by settings: adapters
+            are trained in place of all weights.
+        seed: the seed of weights that are drawn.
+
+    Raises:
+        SettingError: if a name is unknown, or model, method and data do not fit together.
+        DataError: if rows cannot be used.
+        CheckpointError: if a model cannot be read, or is not the one that is asked for.
+        MissingExtraError: if a library that they need is missing.
+    """
+    with as_setting_errors():
+        if isinstance(data, Task):
+            task = data
+            data = model.load(data) if isinstance(model, ModelSettings) else data.load()
+        task = task or GenericTask()
+        method = find_method(method).for_task(task)
+        if isinstance(model, ModelSettings):
+            if not isinstance(data, Data):
+                raise ValueError("settings of a model go with a task or its data")
+            source = _plan_from_settings(model, data, init, seed)
+        else:
+            if isinstance(data, Data):
+                data = Datasets(data.train, data.dev, data.codec)
+            source = _plan_from_model(model, data, peft_config, seed)
+        if len(source.train) == 0:
+            raise ValueError("there are no examples to train on")
+        if source.dev is not None and len(source.dev) == 0:
+            raise ValueError("there are no examples to evaluate on")
+        codec = choose_codec(method, source)
+        method.check(codec.target)
+        run = Run(source.build(codec), codec, method, task, source.train, source.dev)
+        for name, examples in source.examples.items():
+            more = method.extra_positions if examples is run.train else 0
+            check_lengths(run.policy, examples, name, more)
+        if codec.target.backspace is not None:
+            check_decoding(run.policy, run.train, GREEDY)  # whatever withdraws tokens needs this
+        return run
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a policy comes from, before it is known whether it gets a backspace.
+
+    Attributes:
+        codec: what it reads and writes.
+        has_backspace: whether the model has a backspace already.
+        build: builds the policy that reads and writes what a codec says: `codec`, or `codec` with a
+            backspace.
+        train: the examples to train on.
+        dev: the examples to evaluate on, if there are any.
+        examples: all examples, by the names that users know them by.
+    """
+
+    codec: Codec
+    has_backspace: bool
+    build: Callable[[Codec], Policy]
+    train: Examples
+    dev: Examples | None
+    examples: Mapping[str, Examples]
+
+
+def choose_codec(method: Method, source: ModelSource) -> Codec:
+    """Decide whether a policy has a backspace: if the method needs it, or the model has it already.
+
+    Raises:
+        ValueError: if the method needs one, and outputs cannot have any.
+    """
+    codec = source.codec
+    return codec.with_backspace() if source.has_backspace else method.add_backspace(codec)
+
+
+def find_method(method: Method | str) -> Method:
+    """Return a method, by name with its default settings.
+
+    Raises:
+        SettingError: if there is none of that name.
+    """
+    if not isinstance(method, str):
+        return method
+    if method not in METHODS:
+        raise SettingError(f"unknown method {method!r}{did_you_mean(method, METHODS)}")
+    return METHODS[method]()
+
+
+@contextmanager
+def as_setting_errors() -> Iterator[None]:
+    """Turn errors in what a user asks for into a `SettingError`, which is reported in one line."""
+    try:
+        yield
+    except (DataError, CheckpointError, SettingError):
+        raise
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+
+
+# ---- Models given by settings
+
+
+def read_model_settings(directory: str | Path) -> ModelSettings:
+    """Read the settings of the model in a folder; if it is pretrained, where it is.
 
     Args:
         directory: the folder of a finished run, or of a checkpoint in a run.
 
     Raises:
-        CheckpointError: where there is none, or it cannot be read.
+        CheckpointError: if there is none, or it cannot be read.
     """
     folder = Path(directory)
     pretrained = PretrainedSettings(path=str(directory))
@@ -70,63 +266,48 @@ def settings_at(directory: str | Path) -> ModelSettings:
     return pretrained
 
 
-def data_for(data: Data, method: Method, model: ModelSettings, init: Path | None = None) -> Data:
-    """The data, with what a policy reads and writes that a method trains from here.
-
-    That has a backspace where the method needs one, or the model has one already.
-
-    Args:
-        data: the data of the task.
-        method: the method.
-        model: what the policy is made of.
-        init: a checkpoint to start from, if there is one.
+def _plan_from_settings(
+    model: ModelSettings, data: Data, init: Path | None, seed: int
+) -> ModelSource:
+    """Plan to build a policy from settings, with weights that are drawn, or those of `init`.
 
     Raises:
-        ValueError: where the method needs a backspace, and outputs can have none.
+        CheckpointError: if `init` cannot be read or is another model.
     """
-    codec = method.add_backspace(data.codec)
-    if init is None and isinstance(model, PretrainedSettings) and model.own:
-        init = Path(model.path)
-    if init is not None and codec.target.backspace is None:
-        with suppress(DataError):  # what is wrong there, `start` says
-            codec = agreeing(codec, type(codec).from_pretrained(str(init)))
-    return replace(data, codec=codec)
-
-
-def start(codec: Codec, model: ModelSettings, seed: int, init: Path | None) -> nn.Module:
-    """The policy that training starts from: weights that are drawn are drawn by `seed`.
-
-    Args:
-        codec: what it reads and writes.
-        model: what it is made of.
-        seed: of the weights.
-        init: a checkpoint to take them from; then only dropout may differ from it, and a backspace
-            be new.
-
-    Raises:
-        CheckpointError: where `init` cannot be read, is another model, or does not suit the task.
-        ValueError: where a setting does not suit the task.
-    """
+    codec, known = data.codec, None
     if init is not None:
-        _check(model, settings_at(init), init)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        # Anew where there is a checkpoint, too, as dropout and the longest output may differ.
-        fresh = model.build(codec)
-    if init is None or isinstance(model, PretrainedSettings):
-        return fresh
-    policy, found = load_policy(init, type(codec))
-    difference = disagreement(agreeing(found, codec), codec)
-    if difference is not None:
-        raise CheckpointError(f"{init}: it does not suit the task: {difference}")
-    if codec.target.backspace is not None:
-        policy = with_backspace(policy, codec)
-    fresh.load_state_dict(policy.state_dict())
-    return fresh
+        _check_same_model(model, read_model_settings(init), init)
+    saved = init
+    if isinstance(model, PretrainedSettings):
+        saved = Path(model.path) if model.own else None
+    if saved is not None:
+        known = _read_codec(saved, type(codec))
+        wanted = follow_backspace(codec, known)
+        difference = describe_difference(follow_backspace(known, codec), wanted)
+        if difference is not None:
+            raise CheckpointError(f"{saved}: it does not suit the task: {difference}")
+
+    def build(chosen: Codec) -> Policy:
+        if init is not None and not isinstance(model, PretrainedSettings):
+            return _build_from_checkpoint(model, init, codec, chosen, seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return model.build(chosen)
+
+    has_backspace = (known or codec).target.backspace is not None
+    examples = {"train": data.train, "dev": data.dev, "test": data.test}
+    return ModelSource(codec, has_backspace, build, data.train, data.dev, examples)
 
 
-def _check(model: ModelSettings, found: ModelSettings, init: Path) -> None:
-    """See that a checkpoint is of the model that is asked for."""
+def _read_codec(folder: Path, cls: type[Codec]) -> Codec:
+    try:
+        return cls.from_pretrained(str(folder))
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _check_same_model(model: ModelSettings, found: ModelSettings, init: Path) -> None:
+    """Check that a checkpoint is of the model that is asked for."""
     if model.kind != found.kind:
         raise CheckpointError(f"{init}: it is a {found.kind} model, not a {model.kind} one")
     if isinstance(model, PretrainedSettings):
@@ -144,82 +325,55 @@ def _check(model: ModelSettings, found: ModelSettings, init: Path) -> None:
             )
 
 
-Model: TypeAlias = str | Path | nn.Module
-Processing: TypeAlias = PreTrainedTokenizerBase | Codec
-
-_LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a Trainer works with.
-
-    Attributes:
-        policy: a module that is a Policy.
-        method: how it is trained.
-        codec: what it reads and writes.
-        train: what to train on.
-        dev: what to evaluate on, if there is something.
-        task: knows the metrics.
-    """
-
-    policy: Any
-    method: Method
-    codec: Codec
-    train: Examples
-    dev: Examples | None
-    task: Task
+def _build_from_checkpoint(
+    model: ModelSettings, init: Path, codec: Codec, chosen: Codec, seed: int
+) -> Policy:
+    """Build a policy with the weights of a checkpoint; a backspace that it lacks is added after."""
+    known = _read_codec(init, type(codec))
+    lacking = known.target.backspace is None and chosen.target.backspace is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # Built anew, as dropout and the longest output may differ from those of the checkpoint.
+        policy = model.build(codec if lacking else chosen)
+    policy.load_state_dict(read_weights(policy, init), strict=False)
+    return with_backspace(policy, chosen) if lacking else policy
 
 
-def given(
-    model: Model,
-    method: Method | str,
-    processing: Processing | None,
-    train: Any,
-    dev: Any,
-    *,
-    peft_config: Any = None,
-    task: Task | None = None,
-    seed: int = 0,
-) -> Given:
-    """Make of all that what a Trainer works with; see there.
+# ---- Models as users have them
 
-    Args:
-        model: a policy, a model, or where one is.
-        method: a method, or its name.
-        processing: what the policy reads and writes, or a tokenizer.
-        train: examples, or rows of columns.
-        dev: likewise, or None.
-        peft_config: of adapters to train in place of all weights.
-        task: knows the metrics.
-        seed: of the weights of new adapters.
 
-    Raises:
-        ValueError: where something is missing, or does not suit the rest.
-    """
-    model, processing = _loaded(model, processing)
+def _plan_from_model(model: Model, data: Datasets, peft_config: Any, seed: int) -> ModelSource:
+    """Plan to build a policy from a model, and read the data by its tokenizer or codec."""
+    model, processing = _load(model, data.processing)
     codec = processing
     if isinstance(codec, PreTrainedTokenizerBase):
-        codec = _codec(codec, model, {"train_dataset": train, "eval_dataset": dev})
-    examples = examples_of(train, codec, "train_dataset")
-    others = None if dev is None else examples_of(dev, codec, "eval_dataset")
-    for name, part, of in (("train_dataset", examples, train), ("eval_dataset", others, dev)):
-        for note in getattr(part, "notes", ()) if part is not of else ():  # whoever made it knows
-            _LOGGER.warning("%s: %s", name, note)
-    task = task or Outputs()
-    method = _method(method).for_task(task)
-    method.check(method.add_backspace(codec).target)
-    codec, new = _with_backspace(model, codec, method)
-    if new is not None:
-        model = _extended(model, codec)
-    if peft_config is not None:
-        model = _with_adapters(model, peft_config, seed, new)
-    policy = model if isinstance(model, Policy) else _adapted(model, codec)
-    return Given(policy, method, codec, examples, others, task)
+        codec = _build_codec(codec, model, data.parts)
+    examples = {
+        name: make_examples(part, codec, name)
+        for name, part in data.parts.items()
+        if part is not None or name == "train_dataset"
+    }
+    for name, part in examples.items():
+        if part is not data.parts[name]:  # who made examples has read their notes
+            for note in getattr(part, "notes", ()):
+                _LOGGER.warning("%s: %s", name, note)
+    has_backspace = _has_backspace(model, codec)
+
+    def build(chosen: Codec) -> Policy:
+        new = None if has_backspace else chosen.target.backspace
+        found = model
+        if new is not None:
+            found = _add_backspace_rows(found, chosen)
+        if peft_config is not None:
+            found = _add_adapters(found, peft_config, seed, new)
+        return found if isinstance(found, Policy) else _make_policy(found, chosen)
+
+    train, dev = examples["train_dataset"], examples.get("eval_dataset")
+    return ModelSource(codec, has_backspace, build, train, dev, examples)
 
 
-def examples_of(data: Any, codec: Codec, name: str) -> Examples:
-    """Examples as they are, or made of rows.
+def make_examples(data: Any, codec: Codec, name: str) -> Examples:
+    """Return examples as they are, or make them of rows.
 
     Args:
         data: the one or the other.
@@ -227,8 +381,8 @@ def examples_of(data: Any, codec: Codec, name: str) -> Examples:
         name: what to call them in messages.
 
     Raises:
-        ValueError: where they are neither, or the codec does not read rows.
-        DataError: where a row cannot be used.
+        ValueError: if they are neither, or the codec does not read rows.
+        DataError: if a row cannot be used.
     """
     if _are_rows(data, name):
         if not isinstance(codec, TextCodec):
@@ -239,13 +393,14 @@ def examples_of(data: Any, codec: Codec, name: str) -> Examples:
 
 
 def _are_rows(data: Any, name: str) -> bool:
-    """Whether data are rows of columns, and not examples.
+    """Return whether data are rows of columns, and not examples.
 
     Raises:
-        ValueError: where they are neither.
+        ValueError: if they are neither.
     """
     if isinstance(data, list | tuple):
         return True
+    # The datasets library need not be installed, so its classes are told by what they have.
     if hasattr(data, "column_names") and not isinstance(data, Mapping):
         if not hasattr(data, "__len__"):
             raise ValueError(f"{name} is a stream; a run must know its examples beforehand")
@@ -258,23 +413,15 @@ def _are_rows(data: Any, name: str) -> bool:
     return False
 
 
-def _method(method: Method | str) -> Method:
-    if not isinstance(method, str):
-        return method
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}{did_you_mean(method, METHODS)}")
-    return METHODS[method]()
-
-
-def _loaded(model: Model, processing: Processing | None) -> tuple[nn.Module, Processing]:
-    """The model, and what it reads and writes or its tokenizer.
+def _load(model: Model, processing: Processing | None) -> tuple[nn.Module, Processing]:
+    """Load the model if it is given by where it is, and its tokenizer or codec.
 
     Raises:
-        ValueError: where that is missing, or is not that of the model.
+        ValueError: if the tokenizer or codec is missing, or is not that of the model.
     """
     if isinstance(model, str | Path):
         if Path(model, CODEC_FILE).exists():
-            return _trained(model, processing)
+            return _load_trained(model, processing)
         if processing is None:
             processing = load_tokenizer(str(model))
         model = load_model(str(model))
@@ -288,9 +435,9 @@ def _loaded(model: Model, processing: Processing | None) -> tuple[nn.Module, Pro
     return model, processing
 
 
-def _trained(folder: str | Path, processing: Processing | None) -> tuple[nn.Module, Codec]:
-    """A policy that freerun trained."""
-    policy, codec = load_policy(folder)
+def _load_trained(folder: str | Path, processing: Processing | None) -> tuple[nn.Module, Codec]:
+    """Load a model that freerun trained; what it reads and writes may only change in length."""
+    model, codec = load_saved_model(folder)
     if isinstance(processing, PreTrainedTokenizerBase):
         known = codec.tokenizer.get_vocab() if isinstance(codec, TextCodec) else None
         if processing.get_vocab() != known:
@@ -298,21 +445,18 @@ def _trained(folder: str | Path, processing: Processing | None) -> tuple[nn.Modu
                 f"{folder}: it was trained with other tokens; leave processing_class out"
             )
     elif processing is not None:
-        processing = agreeing(processing, codec)
-        difference = disagreement(agreeing(codec, processing), processing)
+        processing = follow_backspace(processing, codec)
+        difference = describe_difference(follow_backspace(codec, processing), processing)
         if difference is not None:
             raise ValueError(f"{folder}: processing_class does not suit it: {difference}")
-        if processing.target.backspace is not None:
-            policy = with_backspace(policy, processing)
         codec = processing
-    # Anew below, as its outputs may be longer now, or it gets adapters.
-    return policy.model if isinstance(policy, HuggingFacePolicy) else policy, codec
+    return model, codec
 
 
-def _codec(
+def _build_codec(
     tokenizer: PreTrainedTokenizerBase, model: nn.Module, parts: Mapping[str, Any]
 ) -> TextCodec:
-    """What is read and written by a tokenizer; outputs may be half as long again as the longest.
+    """Build the codec of a tokenizer; outputs may be half as long again as the longest target.
 
     Args:
         tokenizer: the tokenizer.
@@ -320,8 +464,8 @@ def _codec(
         parts: the data by their names; the last may be None.
 
     Raises:
-        DataError: where a row cannot be used.
-        ValueError: where an encoder-decoder does not say what its decoder starts with.
+        DataError: if a row cannot be used.
+        ValueError: if an encoder-decoder does not say what its decoder starts with.
     """
     config: Any = model.config
     start = config.decoder_start_token_id if config.is_encoder_decoder else None
@@ -342,33 +486,24 @@ def _codec(
     return replace(codec, limit=longest + longest // 2)
 
 
-def _with_backspace(model: nn.Module, codec: Codec, method: Method) -> tuple[Codec, int | None]:
-    """What is read and written: with a backspace, where the method needs it or the model has it.
-
-    Returns:
-        The codec, and its backspace where the model has none yet.
-    """
+def _has_backspace(model: nn.Module, codec: Codec) -> bool:
+    """Return whether a model has the rows of a backspace, and they are not merely to spare."""
     if isinstance(model, Policy):
-        there = model.vocabulary.backspace is not None
-    else:
-        beneath: Any = model
-        beneath = beneath.get_base_model() if hasattr(model, "get_base_model") else model
-        rows = codec.target.size + (0 if codec.shared else sum(codec.factors))
-        there = codec.target.backspace is not None and count_embeddings(beneath) >= rows
-    codec = codec.with_backspace() if there else method.add_backspace(codec)
-    return codec, None if there else codec.target.backspace
+        return model.vocabulary.backspace is not None
+    rows = codec.target.size + (0 if codec.shared else sum(codec.factors))
+    return codec.target.backspace is not None and count_embeddings(find_base_model(model)) >= rows
 
 
-def _extended(model: nn.Module, codec: Codec) -> nn.Module:
-    """The model with the backspace of a codec."""
+def _add_backspace_rows(model: nn.Module, codec: Codec) -> nn.Module:
+    """Give a model the rows of the backspace of a codec."""
     if isinstance(model, Policy):
         return with_backspace(model, codec)
     found: nn.Module = extended(model, codec.target, shared=codec.shared)
     return found
 
 
-def _with_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None) -> nn.Module:
-    """The model with new adapters; all else is frozen but for the rows of a new token."""
+def _add_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None) -> nn.Module:
+    """Put new adapters on a model; everything else is frozen but for the rows of a new token."""
     peft = extra("peft", "lora", "peft_config")
     if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):
         raise ValueError("the model has adapters already, which are trained; leave peft_config out")
@@ -382,16 +517,13 @@ def _with_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | Non
     if not isinstance(peft_config, peft.PeftConfig):
         kind = type(peft_config).__name__
         raise ValueError(f"peft_config is a {kind}; it must be a configuration of peft")
-    if new is not None:
-        peft_config = training_rows(peft_config, model, new)
-    with torch.random.fork_rng(devices=[]), unwarned():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        found: nn.Module = peft.get_peft_model(model, peft_config)
-    return found
+        return add_adapters(model, peft_config, new)
 
 
-def _adapted(model: nn.Module, codec: Codec) -> HuggingFacePolicy:
-    """The policy that a model is; what is saved of adapters must be theirs."""
+def _make_policy(model: nn.Module, codec: Codec) -> HuggingFacePolicy:
+    """Make a policy of a model, and check that what is saved of adapters is theirs."""
     if codec.limit is None or codec.features is not None or len(codec.factors) != 1:
         raise ValueError(f"the task {codec.task} is not text; it needs a recurrent model")
     policy = adapt(model, codec.target, limit=codec.limit, shared=codec.shared)

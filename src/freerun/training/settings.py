@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from transformers import TrainingArguments
 
 from freerun.data import Task
 from freerun.data.extras import extra
+from freerun.models.huggingface import HuggingFacePolicy
+from freerun.policy import Policy
 
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 LearningRateSchedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
@@ -125,13 +126,13 @@ class TrainingSettings:
         if not holds:
             raise ValueError(f"{name} is {getattr(self, name)}; it must be {required}")
 
-    def check(self, policy: nn.Module) -> None:
-        """See that a policy can be trained so.
+    def check(self, policy: Policy) -> None:
+        """Check that a policy can be trained so.
 
         Raises:
             ValueError: where it cannot.
         """
-        able = getattr(policy, "supports_gradient_checkpointing", False)
+        able = isinstance(policy, HuggingFacePolicy) and policy.supports_gradient_checkpointing
         if self.gradient_checkpointing and not able:
             raise ValueError(
                 f"gradient_checkpointing=true has no effect on {type(policy).__name__}; "

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     PrinterCallback,
@@ -18,113 +19,89 @@ from transformers import (
 )
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-from freerun.data import Task
+from freerun.data import Examples, Task
 from freerun.errors import CheckpointError
-from freerun.evaluation import GREEDY, Decoding
+from freerun.evaluation import (
+    GREEDY,
+    Decoding,
+    Written,
+    batches_by_length,
+    check_decoding,
+    on_device,
+)
 from freerun.methods import Method
+from freerun.policy import Policy
 from freerun.training.callbacks import LogWithEvaluation, Meter, Timekeeper
 from freerun.training.card import Card
 from freerun.training.checkpoints import read_json
-from freerun.training.checks import check, in_updates
+from freerun.training.checks import check_arguments, convert_epochs
 from freerun.training.folders import newest, renewing, saving, sweep
-from freerun.training.free_run import free_run
 from freerun.training.objective import Objective
 from freerun.training.overrides import TrainerOverrides
 from freerun.training.processes import freeze_garbage
 from freerun.training.progress import ProgressBar
-from freerun.training.resolve import Model, Processing, examples_of, given
+from freerun.training.resolve import Datasets, Model, Processing, Run, make_examples, resolve
 from freerun.training.sharding import is_sharded, whole_state
 from freerun.training.stream import Stream
 from freerun.training.training_state import STATE_FILE
 
 
-class Trainer(TrainerOverrides):
-    """Trains a policy by a method; evaluates it free-running.
+class RunTrainer(TrainerOverrides):
+    """Trains what `resolve` made; evaluates it free-running.
 
     A run is one stream of examples (see `Order`) of as many updates as `args` asks for. The loss is
     a mean over the target tokens of a whole update, so accumulation and the number of processes do
-    not change it. Checkpoints appear as a whole or not at all, and a resumed run goes on as if it
-    had never stopped.
+    not change it. Checkpoints are complete or absent, and a resumed run continues as if it had
+    never stopped.
 
     Args:
-        model: a Hugging Face causal model or encoder-decoder, its directory or its id on the hub; a
-            PeftModel; or a policy, or the directory of one that freerun trained.
-        method: how it is trained, or the name of a method of `METHODS` with its usual settings.
+        run: what is trained, on which data.
         args: transformers' settings.
-        processing_class: the tokenizer of the model, or the codec of a task; saved with the model.
-            Left out, the tokenizer or codec beside the model. Where the method needs a backspace
-            that it lacks, a copy of it has one, and the model gets it, too (see `add_backspace`).
-        train_dataset: what to train on: a Dataset of the datasets library or a list of mappings,
-            with the columns that `TextExamples` knows; or Examples of a task.
-        eval_dataset: what to evaluate on, likewise.
-        peft_config: a configuration of peft: adapters are trained in place of the model's weights.
-        task: knows the metrics of an evaluation; left out, outputs are compared with references
-            (see `Outputs`).
         horizon: the updates that schedules are fitted to, after which they stay as they are; by
             default all updates.
         budget: the seconds of training after which to stop.
         decoding: how to decode in evaluations.
-        optimizer_cls_and_kwargs: an optimiser and its settings, in place of that of `args`.
-        callbacks: what else to call.
+        optimizer_cls_and_kwargs: an optimizer and its settings, in place of that of `args`.
+        callbacks: further callbacks.
 
     Raises:
-        ValueError: where `args` asks for what this Trainer does not do, something is missing, or
-            model, method and data do not suit each other.
-        DataError: where rows cannot be used.
-        CheckpointError: where a model cannot be read.
-        MissingExtraError: where `peft_config` is given and peft is not installed.
+        ValueError: if `args` asks for what this Trainer does not do.
     """
 
     def __init__(
         self,
-        model: Model,
-        method: Method | str,
+        run: Run,
         args: TrainingArguments,
-        processing_class: Processing | None = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
         *,
-        peft_config: Any = None,
-        task: Task | None = None,
         horizon: int | None = None,
         budget: float | None = None,
         decoding: Decoding = GREEDY,
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        found = given(
-            model,
-            method,
-            processing_class,
-            train_dataset,
-            eval_dataset,
-            peft_config=peft_config,
-            task=task,
-            seed=args.seed,
-        )
-        check(args, found.train, found.dev, found.policy, decoding)
+        check_arguments(args)
         # One process drives one device; several are started by a launcher.
         args._n_gpu = min(args.n_gpu, 1)
         args.logging_nan_inf_filter = False
         # Examples come as ready batches, not as columns.
         args.remove_unused_columns = False
         args.dataloader_pin_memory &= args.device.type == "cuda"
-        self.objective = Objective(found.policy, found.method, args.seed)
-        self.task, self.decoding = found.task, decoding
+        self.objective = Objective(run.policy, run.method, args.seed)
+        self.task, self.decoding = run.task, decoding
         self.meter = Meter(budget)
         super().__init__(
             model=self.objective,
             args=args,
-            data_collator=_as_it_is,
-            train_dataset=Stream(found.train),
-            eval_dataset=found.dev,
-            processing_class=found.codec,
+            data_collator=_identity,
+            train_dataset=Stream(run.train),
+            eval_dataset=run.dev,
+            processing_class=run.codec,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
-        epoch = len(found.train) / self.get_total_train_batch_size(args)
+        epoch = len(run.train) / self.get_total_train_batch_size(args)
         if args.max_steps <= 0:
             args.max_steps = math.ceil(args.num_train_epochs * epoch)
-        in_updates(args, epoch)
+        convert_epochs(args, epoch)
         self.horizon = horizon or args.max_steps
         self.remove_callback(PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
         self._bars = [] if args.disable_tqdm else [ProgressBar(self.meter)]
@@ -191,7 +168,7 @@ class Trainer(TrainerOverrides):
         """The schedule of the learning rate, fitted to the horizon; then it stays where it is."""
         scheduler = super().create_scheduler(self.horizon, optimizer)
         if isinstance(scheduler, LambdaLR):
-            scheduler.lr_lambdas = [_until(rate, self.horizon) for rate in scheduler.lr_lambdas]
+            scheduler.lr_lambdas = [_hold(rate, self.horizon) for rate in scheduler.lr_lambdas]
         return scheduler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -228,8 +205,8 @@ class Trainer(TrainerOverrides):
         data = self.eval_dataset if eval_dataset is None else eval_dataset
         if data is None:
             raise ValueError("evaluation needs an eval_dataset")
-        examples = examples_of(data, self.processing_class, "eval_dataset")
-        written, loss = free_run(
+        examples = make_examples(data, self.processing_class, "eval_dataset")
+        written, loss = decode_examples(
             self.model_wrapped, self.objective.model, examples, self.decoding, self.args
         )
         figures = self.task.score(self.processing_class, written.hypotheses, examples)
@@ -271,9 +248,103 @@ class Trainer(TrainerOverrides):
         raise NotImplementedError("use freerun.evaluation.evaluate or outputs, or Trainer.evaluate")
 
 
-def _as_it_is(batch: Any) -> Any:
+class Trainer(RunTrainer):
+    """Trains a policy by a method; evaluates it free-running.
+
+    See `RunTrainer` for what a run is.
+
+    Args:
+        model: a Hugging Face causal model or encoder-decoder, its directory or its id on the hub; a
+            PeftModel; or a policy, or the directory of one that freerun trained.
+        method: how it is trained, or the name of a method of `METHODS` with its usual settings.
+        args: transformers' settings.
+        processing_class: the tokenizer of the model, or the codec of a task; saved with the model.
+            Left out, the tokenizer or codec beside the model. Where the method needs a backspace
+            that it lacks, a copy of it has one, and the model gets it, too (see `add_backspace`).
+        train_dataset: what to train on: a Dataset of the datasets library or a list of mappings,
+            with the columns that `TextExamples` knows; or Examples of a task.
+        eval_dataset: what to evaluate on, likewise.
+        peft_config: a configuration of peft: adapters are trained in place of the model's weights.
+        task: knows the metrics of an evaluation; left out, outputs are compared with references
+            (see `GenericTask`).
+        horizon: the updates that schedules are fitted to, after which they stay as they are; by
+            default all updates.
+        budget: the seconds of training after which to stop.
+        decoding: how to decode in evaluations.
+        optimizer_cls_and_kwargs: an optimizer and its settings, in place of that of `args`.
+        callbacks: further callbacks.
+
+    Raises:
+        ValueError: where `args` asks for what this Trainer does not do, something is missing, or
+            model, method and data do not suit each other.
+        DataError: where rows cannot be used.
+        CheckpointError: where a model cannot be read.
+        MissingExtraError: where `peft_config` is given and peft is not installed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        method: Method | str,
+        args: TrainingArguments,
+        processing_class: Processing | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        *,
+        peft_config: Any = None,
+        task: Task | None = None,
+        decoding: Decoding = GREEDY,
+        **settings: Any,
+    ) -> None:
+        data = Datasets(train_dataset, eval_dataset, processing_class)
+        run = resolve(model, data, method, task=task, peft_config=peft_config, seed=args.seed)
+        if run.dev is not None and decoding != GREEDY:
+            check_decoding(run.policy, run.dev, decoding)
+        super().__init__(run, args, decoding=decoding, **settings)
+
+
+@torch.no_grad()
+def decode_examples(
+    objective: nn.Module,
+    policy: Policy,
+    examples: Examples,
+    decoding: Decoding,
+    args: TrainingArguments,
+) -> tuple[Written, float]:
+    """Decode all examples freely, in one process or several.
+
+    It goes through the wrapped objective. Every process makes as many passes, as some wrappers need
+    all of them to take part.
+
+    Args:
+        objective: the `Objective`, wrapped or not.
+        policy: the policy in it.
+        examples: what to decode.
+        decoding: how.
+        args: the size of batches, and which process this is.
+
+    Returns:
+        What was written for every example, and the mean teacher-forced log loss of their target
+        tokens.
+    """
+    work = batches_by_length(examples, args.eval_batch_size)
+    found: list[tuple[list[int], Written, float, int]] = []
+    for start in range(0, len(work), args.world_size):
+        mine = start + args.process_index
+        numbers = work[mine] if mine < len(work) else work[0]
+        batch = on_device(examples.batch(numbers), policy)
+        output: dict[str, Any] = objective(**batch.tensors(), decoding=decoding)
+        if mine < len(work):
+            written = Written.of(policy.vocabulary, batch, output["decoded"], output["planted"])
+            found.append((numbers, written, float(output["teacher_forced"]), int(batch.mask.sum())))
+    found = gather_object(found)
+    loss = sum(part[2] for part in found) / sum(part[3] for part in found)
+    return Written.joined((part[0], part[1]) for part in found), loss
+
+
+def _identity(batch: Any) -> Any:
     return batch
 
 
-def _until(rate: Any, horizon: int) -> Any:
+def _hold(rate: Any, horizon: int) -> Any:
     return lambda step: rate(min(step, horizon))

@@ -1,6 +1,6 @@
 """The settings of models that a user chooses; the rest follows from the task."""
 
-from freerun.models.settings.base import ModelSettings, agreeing, disagreement
+from freerun.models.settings.base import ModelSettings, describe_difference, follow_backspace
 from freerun.models.settings.pretrained import (
     KINDS,
     SCRATCH,
@@ -18,8 +18,8 @@ __all__ = [
     "PretrainedSettings",
     "RecurrentSettings",
     "Seq2SeqSettings",
-    "agreeing",
-    "disagreement",
+    "describe_difference",
+    "follow_backspace",
     "kind_of",
     "settings_from",
 ]

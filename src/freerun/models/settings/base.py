@@ -48,13 +48,13 @@ class ModelSettings(ABC):
         return {"kind": self.kind} | to_dict(self)
 
 
-def agreeing(own: Codec, wanted: Codec) -> Codec:
-    """What a model reads and writes, with a backspace where a task has one: it can be added."""
+def follow_backspace(own: Codec, wanted: Codec) -> Codec:
+    """Return a codec with a backspace if another one has it: a model can be given one."""
     return own if wanted.target.backspace is None else own.with_backspace()
 
 
-def disagreement(own: Codec | RecurrentConfig, wanted: Codec) -> str | None:
-    """How what a model reads and writes differs from what a task does, if it does.
+def describe_difference(own: Codec | RecurrentConfig, wanted: Codec) -> str | None:
+    """Say in words how what a model reads and writes differs from what a task does; None if not.
 
     Args:
         own: the codec that was kept with the model, or its configuration.

@@ -14,12 +14,12 @@ from freerun.data import Codec, Data, DataError, Task
 from freerun.data.codec import CODEC_FILE
 from freerun.data.text import data_of, tokenized
 from freerun.errors import CheckpointError
-from freerun.models.adapters import with_lora
+from freerun.models.adapters import add_lora
 from freerun.models.backspace import extended, with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.loading import base_of, config_of, load_model, load_tokenizer
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
-from freerun.models.settings.base import ModelSettings, agreeing, disagreement
+from freerun.models.settings.base import ModelSettings, describe_difference, follow_backspace
 from freerun.models.settings.scratch import (
     CausalSettings,
     RecurrentSettings,
@@ -136,7 +136,7 @@ class PretrainedSettings(ModelSettings):
                 raise ValueError(
                     f"{self.path} holds adapters, which are trained on; leave lora out"
                 )
-            model = with_lora(model, self.lora, new)
+            model = add_lora(model, self.lora, new)
         return adapt(model, target, limit=limit, shared=codec.shared)
 
     def _known(self, codec: Codec) -> Codec:
@@ -149,13 +149,15 @@ class PretrainedSettings(ModelSettings):
             found = type(codec).from_pretrained(self.path)
         except DataError as error:
             raise CheckpointError(str(error)) from None
-        difference = disagreement(agreeing(found, codec), codec)
+        difference = describe_difference(follow_backspace(found, codec), codec)
         if difference is not None:
             raise CheckpointError(f"{self.path}: it does not suit the task: {difference}")
         return found
 
     def _new(self, codec: Codec, known: Codec | None) -> int | None:
         """The backspace of a codec, where the model has none."""
+        if codec.target.backspace is None:
+            return None
         if known is not None:
             there = known.target.backspace
         else:

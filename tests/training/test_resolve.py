@@ -1,21 +1,34 @@
-"""What a Trainer may be given: models, tokenizers, rows and methods, as users have them."""
+"""What users name becomes a run: models, tokenizers, rows and methods, each loaded once."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments, pipeline
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    TrainingArguments,
+    pipeline,
+)
+from transformers.utils import logging
 
 from freerun.data.text import TextCodec, TextExamples
 from freerun.evaluation import outputs
-from freerun.methods import METHODS, MLE, SEARNN, ScheduledSampling
+from freerun.methods import METHODS, MLE, SEARNN, BehaviourCloning, ScheduledSampling
 from freerun.models import CausalPolicy, Seq2SeqPolicy
-from freerun.training import Trainer, load_policy
-from tests.training.huggingface import DATA
+from freerun.models.huggingface import base
+from freerun.models.loading import quiet_transformers
+from freerun.models.settings import CausalSettings, PretrainedSettings
+from freerun.study import compare
+from freerun.tasks import Digits, Spelling
+from freerun.training import Trainer, TrainingSettings, fit, load_policy
+from tests.training.huggingface import DATA, TASK
 from tests.training.tiny_models import text_model, tiny_model, tiny_tokenizer
 
 ROWS = [{"prompt": f"{a}+{b}=", "completion": str(a + b)} for a in range(6) for b in range(6)]
@@ -298,3 +311,72 @@ def test_what_is_cut_is_told(tmp_path, caplog):
     trainer(tmp_path, rows=made, processing_class=codec)
     assert made.notes == [told.removeprefix("train_dataset: ")]
     assert told not in caplog.messages
+
+
+@pytest.fixture
+def counts(monkeypatch):
+    """How often weights were loaded, and models were probed."""
+    found = {"loaded": 0, "probed": 0}
+    probe, load = base.check_scores, PreTrainedModel.from_pretrained.__func__
+
+    def counted_probe(policy):
+        found["probed"] += 1
+        return probe(policy)
+
+    def counted_load(cls, *args, **kwargs):
+        found["loaded"] += 1
+        return load(cls, *args, **kwargs)
+
+    monkeypatch.setattr(base, "check_scores", counted_probe)
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(counted_load))
+    return found
+
+
+def test_a_trainer_loads_and_probes_a_model_once(tmp_path, saved, counts):
+    trainer(tmp_path, str(saved), processing_class=None).train()
+    assert counts == {"loaded": 1, "probed": 1}
+
+
+@pytest.mark.parametrize("method", [MLE(), BehaviourCloning()], ids=lambda method: method.name)
+def test_a_run_loads_and_probes_a_model_once(tmp_path, counts, method):
+    training = TrainingSettings(updates=2, evaluate_every=2, batch_size=4, keep="last")
+    model = CausalSettings(hidden_size=8, layers=1, heads=2, positions=16)
+    settings = {"training": training, "quiet": True}
+    fit(TASK, DATA, MLE(), model=model, output=tmp_path / "first", **settings)
+    assert counts == {"loaded": 0, "probed": 1}
+    # Under a budget, updates are timed on copies.
+    settings["training"] = replace(training, budget=0.1, evaluate_every=10**6)
+    again = PretrainedSettings(path=str(tmp_path / "first"))
+    fit(TASK, DATA, method, model=again, output=tmp_path / "again", **settings)
+    assert counts == {"loaded": 1, "probed": 2}
+    fit(TASK, DATA, method, model=again, output=tmp_path / "again", **settings)  # is only loaded
+    assert counts == {"loaded": 2, "probed": 3}
+    fit(TASK, DATA, method, model=model, init=tmp_path / "first", output=tmp_path / "b", **settings)
+    assert counts == {"loaded": 3, "probed": 4}
+
+
+def test_a_comparison_builds_a_model_for_each_run(tmp_path, counts):
+    methods = {"mle": MLE(), "cloning": BehaviourCloning(), "half": ScheduledSampling()}
+    training = TrainingSettings(updates=1, evaluate_every=1, batch_size=4)
+    model = CausalSettings(hidden_size=8, layers=1, heads=2, positions=16)
+    task = Digits(train_size=8, dev_size=4, test_size=4)
+    with pytest.raises(ValueError, match="real-valued sources"):
+        compare(task, methods, output=tmp_path, seeds=2, model=model, training=training)
+    task = Spelling(train_size=8, dev_size=4, test_size=4)
+    model = replace(model, positions=64)
+    compare(task, methods, output=tmp_path, seeds=2, model=model, training=training, quiet=True)
+    assert counts["probed"] == 6
+
+
+def test_transformers_is_quiet_for_a_while():
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.enable_progress_bar()
+    logging.set_verbosity_info()
+    with quiet_transformers():
+        assert not logging.is_progress_bar_enabled()
+        assert logging.get_verbosity() == logging.ERROR
+    assert logging.is_progress_bar_enabled()
+    assert logging.get_verbosity() == logging.INFO
+    logging.set_verbosity(level)
+    if not bars:
+        logging.disable_progress_bar()
