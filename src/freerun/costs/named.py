@@ -82,7 +82,7 @@ class PythonCost:
             warnings.warn(
                 f"the cost {self.name} is a Python function, called for one pair at a time: "
                 f"{rate:,.0f} pairs a second so far, where a batched cost such as "
-                "freerun.costs.ngrams makes 100,000 or more",
+                "freerun.costs.bleu makes 100,000 or more",
                 stacklevel=2,
             )
         return torch.tensor(values, dtype=torch.float64, device=hypotheses.device)
