@@ -17,12 +17,13 @@ from timing import parse, parser, ratio, side_by_side, write
 from transformers import TrainingArguments
 
 from freerun.batch import Batch
-from freerun.data import Codec, Task
+from freerun.data import Codec, TextCodec
+from freerun.data.prose import SYMBOLS
 from freerun.data.store import Ragged, Stored
 from freerun.decoding import greedy
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
 from freerun.models.settings import RecurrentSettings
-from freerun.tasks import Ocr, OcrCodec, Spelling, SpellingCodec
+from freerun.tasks import Ocr, OcrCodec, Spelling, Task
 from freerun.training import Trainer
 
 ALL_OWN = {"schedule": "constant", "k": 0.0}
@@ -64,10 +65,15 @@ def ocr(count: int = 4096) -> Size:
 
 def spelling(count: int = 8192) -> Size:
     """Pieces of 10 characters, with the noise of training."""
-    codec = SpellingCodec(length=10, noise=0.3, seed=0)
-    letters = torch.randint(0, len(codec.symbols), (count, 10))
-    texts = ["".join(codec.symbols[i] for i in row) for row in letters.tolist()]
-    return Size("spelling", codec, plain(Spelling), codec.examples(texts, "train"), 128)
+    letters = torch.randint(0, len(SYMBOLS), (count, 10))
+    texts = ["".join(SYMBOLS[i] for i in row) for row in letters.tolist()]
+    rows = [{"source": text, "target": text} for text in texts]
+    tokens = Spelling().target_tokens
+    codec = TextCodec.learn(rows, [], target_tokens=tokens, source_tokens=tokens)
+    codec = replace(codec, limit=16)
+    examples = codec.encode(rows)
+    examples = replace(examples, draw=Spelling().augment(codec, "train", examples))
+    return Size("spelling", codec, plain(Spelling), examples, 128)
 
 
 def batches(size: Size, steps: int, device: torch.device) -> list[Batch]:

@@ -20,9 +20,8 @@ import torch
 from tiny import causal_model, character_tokenizer
 from transformers import TrainingArguments
 
-from freerun.data.text import tokenized
 from freerun.methods import ScheduledSampling
-from freerun.tasks import Arithmetic
+from freerun.tasks import Arithmetic, load_data
 from freerun.training import Trainer
 
 
@@ -37,7 +36,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
     task = Arithmetic(data=options.data, train_size=5000, dev_size=200)
     texts = [text for part in task.texts().values() for pair in part for text in pair]
     tokenizer = character_tokenizer([*texts, "\n"])
-    data = tokenized(task, tokenizer)
+    data = load_data(task, tokenizer=tokenizer)
     trainer = Trainer(
         model=causal_model(tokenizer),
         method=ScheduledSampling(schedule="linear", passes=2),

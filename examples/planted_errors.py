@@ -17,12 +17,12 @@ from torch import Tensor
 from freerun.backspaces import WrongTokens
 from freerun.batch import Batch
 from freerun.cli.evaluate import load_examples
-from freerun.data import Task
 from freerun.decoding import choose_greedily, decode_with, force_actions
 from freerun.evaluation import on_device
 from freerun.methods import BehaviourCloning
 from freerun.policy import Policy
 from freerun.randomness import uniform
+from freerun.tasks import Task
 from freerun.training import load_policy
 
 

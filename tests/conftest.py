@@ -1,10 +1,18 @@
-"""What holds for every test."""
+"""What holds for every test, and files to read, made on the spot."""
+
+import gzip
+import os
+import sys
+from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
 from transformers.utils import logging
+
+from freerun.data import DataError
+from freerun.data.store import Ragged, Stored
 
 pytest.register_assert_rewrite("tests.helpers", "tests.twins", "freerun.testing")
 
@@ -27,3 +35,74 @@ def seeded():
 def unchecked(monkeypatch):
     """Types go unchecked, as they do for users, so that the code's own checks come to bear."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes text or bytes to a new file and returns its path."""
+
+    def writer(contents, name="data.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raw = contents if isinstance(contents, bytes) else contents.encode()
+        path.write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+        return str(path)
+
+    return writer
+
+
+@pytest.fixture
+def refuses():
+    """A function that checks the exact message of the DataError that another raises."""
+
+    def check(message, call, *arguments, **settings):
+        with pytest.raises(DataError) as caught:
+            call(*arguments, **settings)
+        assert str(caught.value) == message
+
+    return check
+
+
+@pytest.fixture
+def given():
+    """A function that makes examples of references."""
+
+    def examples(*references):
+        rows = Ragged.of(references, 0)
+        return Stored(rows, rows, eos=False)
+
+    return examples
+
+
+@pytest.fixture
+def missing(monkeypatch):
+    """A function that makes a library look as if it were not installed."""
+
+    def hide(library):
+        for name in [library, *(name for name in sys.modules if name.startswith(f"{library}."))]:
+            monkeypatch.setitem(sys.modules, name, None)
+
+    return hide
+
+
+@pytest.fixture
+def real():
+    """A function that returns the path of a real file, or skips the test where it is not there."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(os.environ.get("FREERUN_DATA", default))
+
+    def find(name):
+        if not (root / name).exists():
+            pytest.skip(f"{root / name} is not there; set FREERUN_DATA to the folder of real data")
+        return str(root / name)
+
+    return find
+
+
+@pytest.fixture
+def local_datasets(tmp_path, monkeypatch):
+    """The `datasets` library without network, with its cache in a folder of the test."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    return datasets

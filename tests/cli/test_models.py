@@ -235,7 +235,7 @@ def test_adapters_are_trained_and_kept_alone(run, text, tmp_path, pretrained):
         (["spelling", "--model", "cell.yaml"], "cell.yaml: there is no such directory"),
         (["spelling", "--model", "."], "config.json: there is no such file; is . a model?"),
         (["spelling", "--model", "{bare}"], "{bare}: there is no tokenizer beside the model"),
-        (["digits", *SIZES, "--model", "causal"], "the task digits has real-valued sources, which "
+        (["digits", *SIZES, "--model", "causal"], "sources are real-valued, which "
          "a causal model cannot read; recurrent models can"),
         (["digits", "--model", "{seq2seq}"], "the task digits is not text, which is all that a "
          "tokenizer reads and writes; take a recurrent model"),

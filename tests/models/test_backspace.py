@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from freerun.batch import Source
-from freerun.data.text import TextCodec
+from freerun.data import TextCodec
 from freerun.models.backspace import add_backspace, with_backspace
 from freerun.models.huggingface import adapt
 from freerun.models.settings import CausalSettings, RecurrentSettings, Seq2SeqSettings

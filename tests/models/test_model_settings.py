@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import BartForConditionalGeneration, GPT2LMHeadModel
 
+from freerun.data.prose import SYMBOLS
 from freerun.models import CausalPolicy, RecurrentPolicy, Seq2SeqPolicy
 from freerun.models.settings import (
     KINDS,
@@ -21,10 +22,11 @@ from freerun.models.settings import (
     settings_from,
 )
 from freerun.settings import SettingError
-from freerun.tasks import OcrCodec, SpellingCodec, TaggingCodec
+from freerun.tasks import OcrCodec, TaggingCodec
+from tests.codecs import character_codec
 from tests.training.tiny_task import TinyCodec
 
-CODEC = SpellingCodec(length=10, noise=0.3, seed=0)
+CODEC = character_codec(SYMBOLS)
 SMALL = {"hidden_size": 8, "layers": 1, "heads": 2}
 SCRATCH = [CausalSettings, Seq2SeqSettings]
 
@@ -122,12 +124,12 @@ def test_sources_and_targets_that_a_transformer_cannot_have(cls):
     kind = cls.kind
     tags = TaggingCodec(("O", "B-LOC"), (("a",), ("b",), ("c",), ("d",)), 0, -1)
     refused = {
-        "the task tagging has 4 tokens at each position of a source, of which a "
-        f"{kind} model reads one; recurrent models read them all": tags,
-        f"the task ocr has real-valued sources, which a {kind} model cannot read; recurrent models "
+        f"sources have 4 tokens at each position, of which a {kind} model reads one; recurrent "
+        "models read them all": tags,
+        f"sources are real-valued, which a {kind} model cannot read; recurrent models "
         "can": OcrCodec(),
-        f"the task tiny has outputs that end with their source, not by a token, which a {kind} "
-        "model cannot write; recurrent models can": TinyCodec(eos=False),
+        f"outputs end with their source, not by a token, which a {kind} model cannot write; "
+        "recurrent models can": TinyCodec(eos=False),
     }
     for message, codec in refused.items():
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

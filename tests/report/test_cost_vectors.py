@@ -8,15 +8,16 @@ from freerun.methods import SEARNN, Clock
 from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.report.cost_vectors import cost_vectors
 from freerun.report.cost_vectors.values import MOST_RANKS
-from freerun.tasks import SpellingCodec
+from tests.codecs import character_codec
 
 TEXTS = ["ab b", " a", "bba"]
+SOURCES = ["abab", "ba", "bbb"]
 LEARNED = {"cost": "edit_distance", "roll_in": "learned", "roll_out": "learned"}
 
 
 @pytest.fixture(scope="module")
 def codec():
-    return SpellingCodec(length=4, noise=0.3, seed=1, symbols="ab ")
+    return character_codec("ab ", longest=4)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,12 @@ def policy(codec):
 
 @pytest.fixture(scope="module")
 def batch(codec):
-    return codec.examples(TEXTS, "dev").batch([0, 1, 2])
+    return codec.encode(
+        [
+            {"source": source, "target": target}
+            for source, target in zip(SOURCES, TEXTS, strict=True)
+        ]
+    ).batch([0, 1, 2])
 
 
 @pytest.fixture

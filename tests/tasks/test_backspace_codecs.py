@@ -1,26 +1,21 @@
 """Codecs with a backspace: what they write, what they keep, and those that have none."""
 
 import json
-from dataclasses import dataclass
 
 import pytest
 
-from freerun.data import DataError
-from freerun.data.codec import SavedCodec
-from freerun.data.text import TextCodec, TextExamples, add_backspace_token
+from freerun.data import DataError, TextCodec, add_backspace_token
 from freerun.tasks import (
     ArithmeticCodec,
     DigitsCodec,
     OcrCodec,
-    SpellingCodec,
     TaggingCodec,
     TranslationCodec,
 )
-from freerun.vocabulary import Vocabulary
+from tests.codecs import character_codec, pairs
 from tests.tasks.tiny_tokenizers import byte_tokenizer, piece_tokenizer, word_tokenizer
 
 CODECS = [
-    SpellingCodec(length=8, noise=0.1, seed=3, symbols="abc "),
     ArithmeticCodec(3, "+0123", "0123-"),
     TranslationCodec("words", True, True, 4, 0, 1, ("der", "hund"), ("the", "dog")),
     DigitsCodec(longest=6),
@@ -50,9 +45,7 @@ def test_a_file_from_before_there_was_one_is_read(codec, tmp_path):
 
 @pytest.mark.parametrize("codec", FIXED, ids=lambda codec: codec.task)
 def test_outputs_as_long_as_their_source_have_none(codec, tmp_path):
-    message = (
-        f"the task {codec.task} has no backspace: its outputs end with their source, not by a token"
-    )
+    message = "there is no backspace: outputs end with their source, not by a token"
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         codec.with_backspace()
     assert str(caught.value) == message
@@ -64,31 +57,10 @@ def test_outputs_as_long_as_their_source_have_none(codec, tmp_path):
     assert str(caught.value) == f"{path}: {message}"
 
 
-@dataclass(frozen=True)
-class Unaware(SavedCodec):
-    """A codec of someone's own that does not look at its field `backspace`."""
-
-    task = "own"
-    features = None
-    factors = (3,)
-    limit = 4
-    target = Vocabulary.build("ab", eos=True)
-
-    def read(self, lines, name): ...
-    def write(self, tokens, source): ...
-    def evaluation(self, path): ...
-
-
-def test_a_codec_that_knows_none_says_so():
-    with pytest.raises(ValueError, match=r"^the task own has no backspace: Unaware knows none$"):
-        Unaware().with_backspace()
-
-
 def test_examples_are_the_same_but_for_what_fills_targets():
-    plain = CODECS[0]
+    plain = character_codec("abc ")
     one, other = (
-        codec.examples(["abc", "a"], "train").batch([0, 1])
-        for codec in (plain, plain.with_backspace())
+        codec.encode(pairs("abc", "a")).batch([0, 1]) for codec in (plain, plain.with_backspace())
     )
     assert one.source.values.tolist() == other.source.values.tolist()
     assert one.target[one.mask].tolist() == other.target[other.mask].tolist()
@@ -127,9 +99,7 @@ def test_named_special_tokens_of_a_tokenizer_stay():
 def test_rows_are_read_alike():
     rows = [{"prompt": "a b", "completion": "yes"}, {"prompt": "c", "completion": "no no"}]
     codec = TextCodec(word_tokenizer())
-    one, other = (
-        TextExamples.from_rows(rows, each).batch([0, 1]) for each in (codec, codec.with_backspace())
-    )
+    one, other = (each.encode(rows).batch([0, 1]) for each in (codec, codec.with_backspace()))
     assert one.target.tolist() == other.target.tolist()
     assert one.source.values.tolist() == other.source.values.tolist()
 

@@ -1,7 +1,8 @@
 """Texts of outputs and sources, as they are shown beside costs."""
 
 from freerun.data.parallel import Columns, Pair
-from freerun.tasks import Digits, SpellingCodec, Tagging, TranslationCodec
+from freerun.tasks import Digits, Tagging, TranslationCodec
+from tests.codecs import character_codec, pairs
 
 
 def sources(codec, examples):
@@ -11,9 +12,9 @@ def sources(codec, examples):
     return [codec.source_text(values[mask]) for values, mask in rows]
 
 
-def test_spelling():
-    codec = SpellingCodec(length=5, noise=0.0, seed=0)
-    assert sources(codec, codec.examples(["ab", " c d "], "dev")) == ["ab", " c d "]
+def test_characters():
+    codec = character_codec("abcd ")
+    assert sources(codec, codec.encode(pairs("ab", " c d "))) == ["ab", " c d "]
     assert codec.text([*codec.target.encode("a b"), codec.target.eos]) == "a b"
 
 

@@ -5,10 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from freerun.data import DataError
+from freerun.data import DataError, TextCodec
 from freerun.data.prose import paragraphs, pieces
-from freerun.data.text import TextCodec, tokenized
-from freerun.tasks import TASKS, Continuation, load_codec
+from freerun.tasks import TASKS, Continuation, load_codec, load_data
 from tests.tasks.tiny_tokenizers import byte_tokenizer
 
 NAMES = ["Anna", "Bea", "Cora", "Dora", "Ella", "Fay", "Gina"]
@@ -228,7 +227,7 @@ def test_the_majority_guess_is_text_of_training(write):
 
 def test_a_tokenizer_reads_and_writes_as_many_tokens(story):
     tokenizer = byte_tokenizer(size=280)
-    data = tokenized(Continuation(story, prompt=5, length=7), tokenizer)
+    data = load_data(Continuation(story, prompt=5, length=7), tokenizer=tokenizer)
     codec = data.codec
     batch = data.train.batch(range(len(data.train)))
     assert batch.source.lengths.unique().tolist() == [5]

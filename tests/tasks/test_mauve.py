@@ -7,8 +7,7 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
 
 from freerun.data import MissingExtraError
-from freerun.data.text import tokenized
-from freerun.tasks import Continuation, Spelling
+from freerun.tasks import Continuation, Spelling, load_data
 from freerun.tasks.text_metrics import Mauve, reader_of
 from tests.tasks.tiny_tokenizers import byte_tokenizer
 
@@ -89,7 +88,7 @@ def test_mauve_is_of_texts_with_their_prompts(task, folder, monkeypatch):
     for settings, data in (
         ({}, task.load()),
         ({"tokens": "bpe", "size": 300}, None),
-        ({"prompt": 4}, tokenized(dataclasses.replace(task, prompt=4), byte_tokenizer())),
+        ({"prompt": 4}, load_data(dataclasses.replace(task, prompt=4), tokenizer=byte_tokenizer())),
     ):
         other = dataclasses.replace(task, **settings)
         data = data or other.load()
@@ -117,7 +116,7 @@ def test_a_model_that_cannot_read_texts_is_refused(task, tmp_path, refuses):
     spelling = tmp_path / "spelling"
     tiny(99).save_pretrained(spelling)
     Spelling(train_size=9, dev_size=2, test_size=2).load().codec.save_pretrained(str(spelling))
-    message = f"{spelling}: it is a model of the task spelling, and reads no running text"
+    message = f"{spelling}: it reads no running text"
     refuses(message, dataclasses.replace(task, features=str(spelling)).load)
 
 

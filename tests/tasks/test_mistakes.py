@@ -2,7 +2,7 @@
 
 import pytest
 
-from freerun.data.text import TextCodec
+from freerun.data import TextCodec
 from freerun.tasks import TASKS, Arithmetic, Digits, Spelling
 from tests.tasks.tiny_tokenizers import byte_tokenizer, piece_tokenizer, word_tokenizer
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from freerun.data.text import TextCodec, tokenized
+from freerun.data import TextCodec
 from freerun.evaluation import scored
-from freerun.tasks import Pairs
+from freerun.tasks import Pairs, load_data
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
 pytestmark = pytest.mark.usefixtures("local_datasets")
@@ -81,7 +81,7 @@ def test_a_folder_keeps_its_splits(write, tmp_path):
 
 def test_the_rows_in_tokens(write):
     task = Pairs(write(lines(ROWS), "rows.jsonl"))
-    data = tokenized(task, byte_tokenizer())
+    data = load_data(task, tokenizer=byte_tokenizer())
     assert data.codec.column == "prompt"
     right = [list(row) for row in data.test.references]
     assert scored(task, data.codec, right, data.test).metrics == {
@@ -90,7 +90,7 @@ def test_the_rows_in_tokens(write):
     }
     prompt = data.codec.tokenizer.decode(data.test.batch([0]).source.values[0])
     assert prompt == next(iter(task.rows()["test"]))["prompt"]
-    row = data.codec.evaluation(task.data).batch([3])
+    row = task.evaluation(data.codec, task.data).batch([3])
     assert data.codec.tokenizer.decode(row.source.values[0]) == "3 + 1 ="
 
 
@@ -100,7 +100,7 @@ def test_conversations(write, refuses):
         for i in range(20)
     ]
     task = Pairs(write(lines([{"messages": each} for each in turns]), "rows.jsonl"))
-    data = tokenized(task, byte_tokenizer(chat_template=CHAT))
+    data = load_data(task, tokenizer=byte_tokenizer(chat_template=CHAT))
     assert data.codec.column == "messages"
     assert all(text.strip().isdigit() for text in data.test.texts)
     refuses(f"{task.data}: rows of messages are no pairs of texts", task.texts)
@@ -108,7 +108,7 @@ def test_conversations(write, refuses):
 
 def test_running_text_in_blocks(write):
     rows = [{"text": "a b c " * (i + 1)} for i in range(20)]
-    data = tokenized(Pairs(write(lines(rows), "rows.jsonl"), block=8), word_tokenizer())
+    data = load_data(Pairs(write(lines(rows), "rows.jsonl"), block=8), tokenizer=word_tokenizer())
     assert int(data.train.targets.lengths.max()) == 8
     assert data.codec.block == 8
 
@@ -117,17 +117,17 @@ def test_settings_of_length_are_those_of_the_task(write):
     rows = [{"source": "a " * (i + 1), "target": "b " * (i + 1)} for i in range(20)]
     path = write(lines(rows), "rows.jsonl")
     task = Pairs(path, max_prompt=5, max_completion=6, truncation="end", separator=" c")
-    data = tokenized(task, word_tokenizer())
+    data = load_data(task, tokenizer=word_tokenizer())
     assert int(data.train.sources.lengths.max()) == 5
     assert int(data.train.targets.lengths.max()) == 6
-    assert data.codec.limit == 9
+    assert data.codec.limit == 8
     assert any("prompts of 16 were cut off at the end" in note for note in data.notes)
 
 
 def test_it_needs_a_tokenizer(refuses):
     message = (
         "pairs is read in the tokens of a trained model: name one, --model DIR or an id on the "
-        "Hugging Face hub; in Python, give its tokenizer to tokenized()"
+        "Hugging Face hub; in Python, give its tokenizer to load_data()"
     )
     refuses(message, Pairs("rows.jsonl").load)
 
@@ -157,7 +157,7 @@ def test_a_row_that_is_wrong_is_named(write, refuses):
     rows = [{"prompt": "a", "completion": " " if i == 7 else "b"} for i in range(10)]
     path = write(lines(rows), "rows.jsonl")
     message = f"{path}, row 7: the completion is empty"
-    refuses(message, TextCodec(word_tokenizer()).evaluation, path)
+    refuses(message, Pairs(path).evaluation, TextCodec(word_tokenizer()), path)
 
 
 def test_datasets_must_be_installed(write, missing, refuses):

@@ -1,5 +1,6 @@
 """Misspelt text: normalising, windows, noise, splits."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -7,11 +8,13 @@ import pytest
 import torch
 
 from freerun.data import Data
-from freerun.data.noise import SymbolNoise
+from freerun.data.noise import Misspelling, SymbolNoise
 from freerun.data.prose import SYMBOLS, normalize, windows
-from freerun.tasks import Spelling, SpellingCodec
+from freerun.tasks import Spelling, load_data
+from tests.codecs import character_codec, pairs
+from tests.tasks.tiny_tokenizers import byte_tokenizer
 
-CODEC = SpellingCodec(length=10, noise=0.3, seed=0)
+CODEC = character_codec(SYMBOLS)
 
 
 def texts(examples):
@@ -59,7 +62,9 @@ def test_targets_end_in_eos_and_are_the_clean_text(write):
 
 
 def test_shorter_windows_are_padded_and_not_misspelt():
-    examples = CODEC.examples(["abc", "abcdefghij"], "train")
+    examples = CODEC.encode(pairs("abc", "abcdefghij"))
+    noise = Spelling(noise=1.0).augment(CODEC, "train", examples)
+    examples = dataclasses.replace(examples, draw=noise)
     batch = examples.batch([0, 1])
     assert batch.source.mask.tolist() == [[True] * 3 + [False] * 7, [True] * 10]
     assert batch.source.values[0, 3:].tolist() == [CODEC.target.pad] * 7
@@ -97,9 +102,11 @@ def test_noise_is_redrawn_every_epoch_in_training_only(write):
 
 def test_noise_differs_between_splits_and_seeds(write):
     path = write(prose(400))
-    clean = CODEC.examples(["abcdefghij"] * 50, "dev").batch(range(50)).source.values
-    other = CODEC.examples(["abcdefghij"] * 50, "test").batch(range(50)).source.values
-    assert not torch.equal(clean, other)
+    sources = [
+        Misspelling.of(["abcdefghij"] * 50, SYMBOLS, SymbolNoise(0.3, 43, 0, split, False))
+        for split in ("spelling dev", "spelling test")
+    ]
+    assert sources[0].texts(SYMBOLS) != sources[1].texts(SYMBOLS)
     one, two = (Spelling(path, seed=seed).load().dev for seed in (0, 1))
     assert texts(one) != texts(two)
 
@@ -163,9 +170,9 @@ def test_the_embedded_text_needs_nothing():
     assert sum(set(text) == {"-"} for text in texts(data.train)) < 10
 
 
-def test_metrics_by_hand(given):
+def test_metrics_by_hand():
     task = Spelling()
-    assert task.score(CODEC, [[1, 2], [3]], given([1, 2, 4], [3])) == {
+    assert task.score(CODEC, [[1, 2], [3]], CODEC.encode(pairs("bce", "d"))) == {
         "character_error": 1 / 4,
         "exact_match": 1 / 2,
     }
@@ -173,7 +180,7 @@ def test_metrics_by_hand(given):
 
 
 def test_lines_to_correct():
-    examples = CODEC.read(["Hello", " (wor1d) "], "-")
+    examples = Spelling().read_sources(CODEC, ["Hello", " (wor1d) "], "-")
     batch = examples.batch([0, 1])
     rows = zip(batch.source.values, batch.source.mask, strict=True)
     assert [CODEC.write(row[mask].tolist(), []) for row, mask in rows] == ["hello", "wor1d"]
@@ -194,16 +201,18 @@ def test_lines_to_correct():
     ],
 )
 def test_lines_that_cannot_be_corrected(refuses, lines, message):
-    refuses(message, CODEC.read, lines, "-")
+    refuses(message, Spelling().read_sources, CODEC, lines, "-")
 
 
 def test_other_files_to_evaluate_on(refuses, write):
-    examples = CODEC.evaluation(write("Some words, and more of them."))
+    examples = Spelling().evaluation(CODEC, write("Some words, and more of them."))
     assert texts(examples) == ["some words", ", and more", " of them."]
     one, other = (examples.batch([0, 1, 2], epoch).source.values for epoch in (0, 1))
     assert torch.equal(one, other)
     path = write("((\n", "empty.txt")
-    refuses(f"{path}: no text is left in the symbols {SYMBOLS!r}", CODEC.evaluation, path)
+    refuses(
+        f"{path}: no text is left in the symbols {SYMBOLS!r}", Spelling().evaluation, CODEC, path
+    )
 
 
 def test_files_without_text_are_refused(refuses, write, tmp_path):
@@ -274,13 +283,27 @@ def test_a_novel(real):
 
 
 @pytest.mark.parametrize("better", ["ab", "cb"])
-def test_the_better_guess_on_dev_is_scored_on_test(given, better):
-    train, dev = _ids("ab", "ab", "cb", "cd", "ce"), _ids(better)
-    data = Data(given(*train), given(*dev), given(*_ids("ab", "abc")), SpellingCodec(3, 0.0, 0))
+def test_the_better_guess_on_dev_is_scored_on_test(better):
+    parts = (["ab", "ab", "cb", "cd", "ce"], [better], ["ab", "abc"])
+    data = Data(*(CODEC.encode(pairs(*texts)) for texts in parts), CODEC)
     right = better == "ab"
     expected = {"character_error": (1 if right else 3) / 5, "exact_match": right / 2}
     assert Spelling().majority(data) == expected
 
 
-def _ids(*words):
-    return [[ord(letter) for letter in word] for word in words]
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_rows_are_the_examples_of_the_first_epoch(write, split):
+    task = Spelling(write(prose(90)), noise=0.5, train_size=30)
+    rows = task.rows()[split]
+    for data in (load_data(task), load_data(task, tokenizer=byte_tokenizer())):
+        examples = getattr(data, split)
+        assert list(examples.texts) == [row["target"] for row in rows]
+        batch = examples.batch(range(len(examples)))
+        sources = [
+            data.codec.source_text(values[mask])
+            for values, mask in zip(batch.source.values, batch.source.mask, strict=True)
+        ]
+        normalize = data.codec.normalize
+        assert sources == [normalize(row["source"]) for row in rows]
+    one, other = (examples.batch([0], epoch).source.values for epoch in (0, 1))
+    assert torch.equal(one, other), "the tokens of a tokenizer are the same in every epoch"

@@ -1,7 +1,6 @@
 """Codecs on disk, and what holds for every task."""
 
 import dataclasses
-import json
 from typing import get_args
 
 import docstring_parser
@@ -10,7 +9,6 @@ import pytest
 from freerun.costs import CostName
 from freerun.data import MissingExtraError
 from freerun.data import files as hub
-from freerun.data.codec import SavedCodec
 from freerun.models import RecurrentConfig
 from freerun.models.settings import RecurrentSettings
 from freerun.tasks import (
@@ -18,7 +16,6 @@ from freerun.tasks import (
     ArithmeticCodec,
     DigitsCodec,
     OcrCodec,
-    SpellingCodec,
     TaggingCodec,
     TranslationCodec,
     load_codec,
@@ -29,7 +26,6 @@ BYTE = tuple("abcĠ")
 CODECS = [
     DigitsCodec(longest=17),
     OcrCodec(),
-    SpellingCodec(length=10, noise=0.3, seed=0),
     ArithmeticCodec(5, " +1?\u2028", "-1"),
     TaggingCodec(("B-LOC", "O"), (("köln", "\u2028"), ("köl",), ("öln",), ("Xx", "x")), 0, -1),
     TranslationCodec("words", False, True, 9, 1, 0, ("ü", "\u2028"), ("a", "￭.")),
@@ -53,71 +49,6 @@ def test_a_codec_describes_a_policy(codec):
     )
     assert config.vocabulary == codec.target
     assert (codec.features is None) != (not codec.factors)
-
-
-def edited(tmp_path, **changes):
-    SpellingCodec(length=10, noise=0.3, seed=0).save_pretrained(str(tmp_path))
-    path = tmp_path / "codec.json"
-    contents = json.loads(path.read_text()) | changes
-    kept = {name: value for name, value in contents.items() if value != "left out"}
-    path.write_text(json.dumps(kept))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"colour": 1},
-            "unknown field 'colour'; known are length, noise, seed, symbols, backspace",
-        ),
-        ({"noise": "left out"}, "the field 'noise' is missing"),
-        ({"task": "left out"}, "the field 'task' is missing"),
-        ({"length": 1.5}, "the field 'length' is 1.5; it must be a whole number"),
-        ({"length": True}, "the field 'length' is True; it must be a whole number"),
-        ({"noise": "x"}, "the field 'noise' is 'x'; it must be a number"),
-        ({"symbols": ["a"]}, "the field 'symbols' is ['a']; it must be text"),
-        ({"symbols": "aa"}, "the symbol 'a' comes more than once in the vocabulary"),
-        (
-            {"task": "speling"},
-            "unknown task 'speling'; known are digits, spelling, arithmetic, ocr, "
-            "tagging, translation, pairs, text",
-        ),
-    ],
-)
-def test_a_codec_that_is_wrong_is_named_with_its_field(refuses, tmp_path, changes, message):
-    path = edited(tmp_path, **changes)
-    refuses(f"{path}: {message}", load_codec, str(tmp_path))
-
-
-def test_whole_numbers_are_numbers(tmp_path):
-    edited(tmp_path, noise=0)
-    assert load_codec(str(tmp_path)).noise == 0.0
-
-
-def test_lists_must_be_lists(refuses, tmp_path):
-    (codec,) = (codec for codec in CODECS if codec.task == "tagging")
-    codec.save_pretrained(str(tmp_path))
-    path = tmp_path / "codec.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"entries": [["a"], "b"]}))
-    message = "the field 'entries' is 'b'; it must be a list"
-    refuses(f"{path}: {message}", load_codec, str(tmp_path))
-
-
-def test_the_codec_of_another_task_is_refused(refuses, tmp_path):
-    path = edited(tmp_path)
-    message = f"{path}: it is of the task 'spelling', not 'ocr'"
-    refuses(message, OcrCodec.from_pretrained, str(tmp_path))
-
-
-def test_a_codec_that_is_missing_or_broken_is_named(refuses, tmp_path):
-    path = tmp_path / "codec.json"
-    refuses(f"{path}: there is no such file", load_codec, str(tmp_path))
-    path.write_text('{"task": "oc')
-    message = "not JSON (Unterminated string starting at: line 1 column 10 (char 9))"
-    refuses(f"{path}: {message}", load_codec, str(tmp_path))
-    path.write_text("[]")
-    refuses(f"{path}: the field 'task' is missing", load_codec, str(tmp_path))
 
 
 def test_tasks_are_known_by_their_names():
@@ -144,10 +75,6 @@ def test_the_recipe_of_a_task_makes_a_policy(codec):
     recipe = TASKS[codec.task].recipe
     assert RecurrentSettings(**recipe["model"]).build(codec).vocabulary == codec.target
     assert TrainingSettings(**recipe["training"]).updates > 0
-
-
-def test_every_codec_is_saved_with_its_type():
-    assert all(isinstance(codec, SavedCodec) for codec in CODECS)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from freerun.batch import Batch
-from freerun.data import DataError
-from freerun.data.text import TextCodec, TextCollator, TextExamples, data_of, tokenized
+from freerun.data import DataError, TextCodec, TextCollator
 from freerun.evaluation import scored
-from freerun.tasks import Arithmetic, Digits, Spelling, SpellingCodec, Translation, load_codec
+from freerun.tasks import Arithmetic, Digits, Spelling, Translation, load_codec, load_data
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
 PAD, BOS, EOS, UNK, A, B, C, YES, NO = range(9)
@@ -23,7 +22,7 @@ def test_the_vocabulary_is_the_tokenizer_s():
     assert target.symbols[:6] == ("<pad>", "<s>", "</s>", "<unk>", "a", "b")
     assert target.actions == target.size == len(tokenizer)
     assert (target.bos, target.pad, target.eos, target.unknown) == (BOS, PAD, EOS, UNK)
-    codec = TextCodec(tokenizer, start=PAD)
+    codec = TextCodec(tokenizer, bos=PAD, continues=False)
     assert codec.target.bos == PAD
     assert codec.factors == (len(tokenizer),)
     assert codec.shared
@@ -74,10 +73,15 @@ def test_settings_that_are_wrong(settings, message):
 
 CHANGED = {
     "limit": 40,
-    "start": 0,
+    "bos": 0,
+    "pad": 1,
+    "whitespace": "single",
+    "continues": False,
+    "source_eos": True,
     "column": "source",
     "separator": " ",
     "block": 3,
+    "context": 2,
     "max_prompt": 30,
     "max_completion": 20,
     "truncation": "drop",
@@ -109,14 +113,18 @@ def test_what_is_wrong_with_a_saved_codec_is_named(refuses, tmp_path):
     path = tmp_path / "codec.json"
     contents = json.loads(path.read_text())
     for changes, message in (
-        ({"limit": None}, "the field 'limit' is None; it must be a whole number"),
-        ({"start": "a"}, "the field 'start' is 'a'; it must be a whole number or null"),
+        ({"limit": "all"}, "the field 'limit' is 'all'; it must be a whole number or null"),
+        ({"bos": "a"}, "the field 'bos' is 'a'; it must be a whole number or null"),
+        ({"bos": -1}, "bos is -1; a token is at least 0"),
+        ({"continues": 1}, "the field 'continues' is 1; it must be true or false"),
+        ({"source": "x"}, "the field 'source' is 'x'; it must be an object or null"),
         ({"truncation": 1}, "the field 'truncation' is 1; it must be text"),
         ({"limit": 0}, "limit is 0; it must be at least 1"),
         (
             {"tokenizer": "x"},
-            "unknown field 'tokenizer'; known are limit, start, column, separator, block, "
-            "max_prompt, max_completion, truncation",
+            "unknown field 'tokenizer'; known are limit, bos, pad, whitespace, source, continues, "
+            "source_eos, column, separator, block, context, max_prompt, max_completion, "
+            "truncation",
         ),
     ):
         path.write_text(json.dumps(contents | changes))
@@ -155,7 +163,9 @@ def test_lines_are_prompts_as_in_training():
     ):
         codec = TextCodec(plain.tokenizer, column=column)
         assert prompts(codec, " 1 + 1?") == [found]
-    assert prompts(TextCodec(plain.tokenizer, column="source", start=0), "1") == ["<s>1"]
+    assert prompts(TextCodec(plain.tokenizer, column="source", bos=0, continues=False), "1") == [
+        "<s>1"
+    ]
 
 
 USER = {"role": "user", "content": "1?"}
@@ -196,7 +206,8 @@ def test_outputs_are_written_in_one_line():
     codec = TextCodec(byte_tokenizer())
     tokens = codec.tokenizer(" one\ntwo \n")["input_ids"]
     assert codec.text([*tokens, 0, 7, 8]) == "one\\ntwo"
-    assert codec.decode(tokens) == "one\ntwo"
+    assert codec.decode(tokens) == " one\ntwo \n"
+    assert codec.normalize(codec.decode(tokens)) == "one\ntwo"
     assert codec.source_text(torch.tensor(tokens)) == "one\\ntwo"
 
 
@@ -227,7 +238,7 @@ ROWS = [{"prompt": f"a {i}", "completion": "b " * (i + 1)} for i in range(6)]
 def test_rows_are_collated_as_examples_are_batched():
     codec = TextCodec(word_tokenizer())
     loader = DataLoader(ROWS, batch_size=3, collate_fn=TextCollator(codec))
-    examples = TextExamples.from_rows(ROWS, codec)
+    examples = codec.encode(ROWS)
     for start, tensors in zip((0, 3), loader, strict=True):
         batch, same = Batch.of(tensors), examples.batch(range(start, start + 3))
         for name, value in same.tensors().items():
@@ -254,15 +265,16 @@ def test_rows_that_cannot_be_collated(refuses):
 
 def test_a_task_in_the_tokens_of_a_tokenizer():
     task = Arithmetic(train_size=60, dev_size=5, test_size=9)
-    data, texts = tokenized(task, byte_tokenizer()), task.texts()
+    data, texts = load_data(task, tokenizer=byte_tokenizer()), task.texts()
     for name in ("train", "dev", "test"):
         part = getattr(data, name)
         assert list(part.texts) == [answer for _, answer in texts[name]]
         assert [data.codec.decode(row) for row in part.references] == list(part.texts)
         batch = part.batch([0])
         assert data.codec.tokenizer.decode(batch.source.values[0]) == texts[name][0][0] + "\n"
+    longest = max(map(len, data.train.references))
+    assert data.codec.limit == longest + longest // 2 + 1
     longest = max(max(map(len, getattr(data, n).references)) for n in ("train", "dev", "test")) + 1
-    assert data.codec.limit == longest + longest // 2
     assert data.notes[:2] == texts.notes
     assert data.notes[2].startswith("the longest prompt has ")
     assert data.notes[2].endswith(f", the longest completion {longest}")
@@ -279,7 +291,7 @@ def test_outputs_are_scored_as_text(write):
         Spelling(write(" ".join(str(i * i) for i in range(200)), "prose.txt"), length=20),
         Translation(write(table, "pairs.tsv")),
     ):
-        data = tokenized(task, tokenizer)
+        data = load_data(task, tokenizer=tokenizer)
         right = [list(row) for row in data.test.references]
         found = scored(task, data.codec, right, data.test)
         assert found.metrics["exact_match"] == 1
@@ -297,7 +309,7 @@ def test_outputs_are_scored_as_text(write):
 def test_errors_of_characters_are_counted_in_the_text():
     codec = TextCodec(byte_tokenizer())
     rows = [{"source": "a", "target": "yes"}, {"source": "b", "target": "12345"}]
-    examples = TextExamples.from_rows(rows, codec)
+    examples = codec.encode(rows)
     written = codec.tokenizer(["yet", " 12345 "])["input_ids"]
     assert Arithmetic().score(codec, written, examples) == {
         "exact_match": 1 / 2,
@@ -307,7 +319,7 @@ def test_errors_of_characters_are_counted_in_the_text():
 
 def test_texts_that_a_tokenizer_alters_are_noted():
     task = Arithmetic(train_size=20, dev_size=5, test_size=9)
-    data = tokenized(task, word_tokenizer())
+    data = load_data(task, tokenizer=word_tokenizer())
     wrong = sum(len(answer) > 1 for answer in data.test.texts)
     text = next(answer for answer in data.test.texts if len(answer) > 1)
     assert data.notes[-1] == (
@@ -318,23 +330,23 @@ def test_texts_that_a_tokenizer_alters_are_noted():
 
 def test_the_data_of_a_trained_model_are_in_its_tokens():
     task = Arithmetic(train_size=60, dev_size=5, test_size=9)
-    data = tokenized(task, byte_tokenizer())
-    again = data_of(task, data.codec)
+    data = load_data(task, tokenizer=byte_tokenizer())
+    again = load_data(task, data.codec)
     assert again.codec.limit == data.codec.limit
     for name in ("train", "dev", "test"):
         one, other = getattr(data, name), getattr(again, name)
         assert list(one.references) == list(other.references)
     short = Arithmetic(digits=1, train_size=60, dev_size=5, test_size=9)
-    assert data_of(short, data.codec).codec.limit == data.codec.limit
+    assert load_data(short, data.codec).codec.limit == data.codec.limit
     long = Arithmetic(digits=9, train_size=60, dev_size=5, test_size=9)
-    assert data_of(long, data.codec).codec.limit > data.codec.limit
+    assert load_data(long, data.codec).codec.limit > data.codec.limit
     own = task.load()
-    assert data_of(task, own.codec).codec == own.codec
+    assert load_data(task, own.codec).codec == own.codec
 
 
 def test_what_was_cut_off_is_told_once():
     task = Arithmetic(train_size=20, dev_size=5, test_size=5)
-    data = tokenized(task, byte_tokenizer(), max_completion=1, truncation="end")
+    data = load_data(task, tokenizer=byte_tokenizer(), max_completion=1, truncation="end")
     assert "test: 5 completions of 5 were cut off at the end" in data.notes
     assert not [note for note in data.notes if "are read as" in note]
 
@@ -345,9 +357,9 @@ def test_other_files_are_read_by_the_task(write):
     assert found.texts == ["2", "5"]
     assert codec.source_text(found.batch([1]).source.values[0]) == "2 + 3"
     task, path = Spelling(noise=0.5), write("some words to misspell, some more of them")
-    found, own = task.evaluation(codec, path), SpellingCodec(length=10, noise=0.5, seed=0)
-    same = own.evaluation(path)
-    assert list(found.texts) == [own.text(row) for row in same.references]
+    found, own = task.evaluation(codec, path), load_data(Spelling()).codec
+    same = task.evaluation(own, path)
+    assert list(found.texts) == [own.text(row) for row in same.references] == list(same.texts)
     sources = [codec.source_text(found.batch([i]).source.values[0]) for i in range(len(found))]
     assert sources == [
         own.source_text(same.batch([i]).source.values[0]).strip() for i in range(len(same))
@@ -358,7 +370,9 @@ def test_other_files_are_read_by_the_task(write):
 
 def test_settings_take_the_place_of_the_task_s(refuses):
     task = Arithmetic(train_size=20, dev_size=5, test_size=5)
-    data = tokenized(task, byte_tokenizer(), separator=" = ", max_prompt=3, truncation="end")
+    data = load_data(
+        task, tokenizer=byte_tokenizer(), separator=" = ", max_prompt=3, truncation="end"
+    )
     assert data.codec.separator == " = "
     assert int(data.train.sources.lengths.max()) == 3
     assert "train: 20 prompts of 20 were cut off at the end" in data.notes
@@ -366,9 +380,9 @@ def test_settings_take_the_place_of_the_task_s(refuses):
         "separator stands between the columns source and target for causal models; it has no "
         "effect here"
     )
-    refuses(message, tokenized, task, byte_tokenizer(), start=0, separator=" ")
+    refuses(message, load_data, task, tokenizer=byte_tokenizer(), start=0, separator=" ")
     message = (
         "the task digits is not text, which is all that a tokenizer reads and writes; take a "
         "recurrent model"
     )
-    refuses(message, tokenized, Digits(), byte_tokenizer())
+    refuses(message, load_data, Digits(), tokenizer=byte_tokenizer())

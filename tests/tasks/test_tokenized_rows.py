@@ -2,7 +2,7 @@
 
 import pytest
 
-from freerun.data.text import TextCodec, TextExamples
+from freerun.data import TextCodec
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, piece_tokenizer, word_tokenizer
 
 A, B, C, YES, NO, USER, ASSISTANT, COLON, PLUS, ONE, TWO = range(4, 15)
@@ -12,12 +12,13 @@ TURNS = [{"role": "user", "content": "1 + 1"}, {"role": "assistant", "content": 
 
 def words(*, causal=True, bos=False, eos=False, special=None, **settings):
     tokenizer = word_tokenizer(bos=bos, eos=eos, **(special or {}))
-    return TextCodec(tokenizer, start=None if causal else PAD, **settings)
+    bos = None if causal else PAD
+    return TextCodec(tokenizer, bos=bos, continues=causal, **settings)
 
 
 def read(codec, *rows):
     """The tokens of prompts and completions, and the texts."""
-    examples = TextExamples.from_rows(rows, codec)
+    examples = codec.encode(rows)
     batch = examples.batch(range(len(examples)))
     prompts = [v[m].tolist() for v, m in zip(batch.source.values, batch.source.mask, strict=True)]
     targets = [v[m].tolist() for v, m in zip(batch.target, batch.mask, strict=True)]
@@ -33,8 +34,8 @@ def test_a_completion_follows_its_prompt_and_ends_in_eos():
 def test_eos_is_learnt_where_it_is_the_padding_too():
     codec = words(special={"pad_token": None})
     assert codec.target.pad == codec.target.eos == EOS
-    examples = TextExamples.from_rows(
-        [{"prompt": "a", "completion": " b"}, {"prompt": "a b", "completion": " b c c"}], codec
+    examples = codec.encode(
+        [{"prompt": "a", "completion": " b"}, {"prompt": "a b", "completion": " b c c"}]
     )
     batch = examples.batch([0, 1])
     assert batch.target.tolist() == [[B, EOS, EOS, EOS], [B, C, C, EOS]]
@@ -91,7 +92,7 @@ def test_sources_are_set_apart_from_their_targets_for_causal_models_only():
     for settings, prompt in (
         ({}, "7-4\n"),
         ({"separator": " => "}, "7-4 => "),
-        ({"start": 0}, "7-4"),
+        ({"bos": 0, "continues": False}, "7-4"),
     ):
         (found,), (rest,), texts = read(TextCodec(tokenizer, **settings), row)
         assert tokenizer.decode(found) == prompt
@@ -134,7 +135,7 @@ def test_running_text_is_learnt_once_in_blocks():
     assert prompts == [[BOS], [YES], [BOS]]
     assert targets == [[A, B, C, YES], [NO, EOS], [ONE, EOS]]
     assert texts == ["a b c yes", "no", "1"]
-    references = TextExamples.from_rows([row], words(block=4)).references
+    references = words(block=4).encode([row]).references
     assert list(references) == [[A, B, C, YES], [NO]]
     assert read(words(special={"bos_token": None}), row)[0] == [[EOS]]
 
@@ -202,13 +203,13 @@ PIECES = (
     ],
 )
 def test_labels_that_cannot_be_learnt(refuses, row, message):
-    refuses(message, TextExamples.from_rows, [row], words())
+    refuses(message, words().encode, [row])
 
 
 def test_targets_of_encoder_decoders_are_one_piece(refuses):
     message = "the data, row 0: labels are -100 before the end of the target"
     rows = [labelled([A], [A, -100, B])]
-    refuses(message, TextExamples.from_rows, rows, words(causal=False))
+    refuses(message, words(causal=False).encode, rows)
 
 
 GOOD = {"prompt": "a", "completion": "b"}
@@ -247,7 +248,7 @@ GOOD = {"prompt": "a", "completion": "b"}
     ],
 )
 def test_rows_that_are_wrong_are_named(refuses, row, message):
-    refuses(f"the data, {message}", TextExamples.from_rows, [GOOD, row], words())
+    refuses(f"the data, {message}", words().encode, [GOOD, row])
 
 
 def test_columns_that_are_unknown_are_named(refuses):
@@ -255,8 +256,8 @@ def test_columns_that_are_unknown_are_named(refuses):
         "known are input_ids and labels; prompt and completion; messages; source and target; text"
     )
     message = f"the data: the columns are question, answer; {known}"
-    refuses(message, TextExamples.from_rows, [{"question": "a", "answer": "b"}], words())
-    refuses("the data: there are no rows", TextExamples.from_rows, [], words())
+    refuses(message, words().encode, [{"question": "a", "answer": "b"}])
+    refuses("the data: there are no rows", words().encode, [])
 
 
 def test_messages_that_cannot_be_learnt(refuses):
@@ -270,12 +271,12 @@ def test_messages_that_cannot_be_learnt(refuses):
         ({"messages": []}, "the messages is []; it must be a list of messages"),
         ({"messages": "hello"}, "the messages is 'hello'; it must be a list of messages"),
     ):
-        refuses(f"the data, row 0: {message}", TextExamples.from_rows, [row], codec)
+        refuses(f"the data, row 0: {message}", codec.encode, [row])
     message = (
         "the data, row 0: messages need a chat template, which the tokenizer has not; set "
         "tokenizer.chat_template, or give text"
     )
-    refuses(message, TextExamples.from_rows, [{"messages": TURNS}], words())
+    refuses(message, words().encode, [{"messages": TURNS}])
 
 
 def test_templates_that_hide_the_answer_or_refuse(refuses):
@@ -285,11 +286,11 @@ def test_templates_that_hide_the_answer_or_refuse(refuses):
         "the data, row 0: with the answer, the chat template writes something else before it, so "
         "that what is to be learnt cannot be told; take another template"
     )
-    refuses(message, TextExamples.from_rows, [{"messages": TURNS}], codec)
+    refuses(message, codec.encode, [{"messages": TURNS}])
     strict = "{{ raise_exception('no, no') }}"
     codec = words(special={"chat_template": strict})
     message = "the data, row 0: the chat template refuses it (no, no)"
-    refuses(message, TextExamples.from_rows, [{"messages": TURNS}], codec)
+    refuses(message, codec.encode, [{"messages": TURNS}])
 
 
 def test_running_text_is_for_causal_models(refuses):
@@ -297,9 +298,9 @@ def test_running_text_is_for_causal_models(refuses):
         "the data, row 0: text without a prompt is for causal models; an encoder-decoder needs "
         "source and target"
     )
-    refuses(message, TextExamples.from_rows, [{"text": "a"}], words(causal=False))
+    refuses(message, words(causal=False).encode, [{"text": "a"}])
     message = "the data: block has no effect on rows of prompt; leave it out"
-    refuses(message, TextExamples.from_rows, [GOOD], words(block=3))
+    refuses(message, words(block=3).encode, [GOOD])
 
 
 LONG = {"prompt": "a b c a b", "completion": " 1 2 1 2"}
@@ -339,7 +340,7 @@ LONG = {"prompt": "a b c a b", "completion": " 1 2 1 2"}
 )
 def test_long_rows_are_cut_as_the_user_says(settings, prompt, target, notes):
     codec = words(bos=True, **settings)
-    examples = TextExamples.from_rows([LONG, {"prompt": "c", "completion": "1"}], codec)
+    examples = codec.encode([LONG, {"prompt": "c", "completion": "1"}])
     assert examples.notes == notes
     batch = examples.batch([0])
     assert (batch.source.values[0].tolist(), batch.target[0].tolist()) == (prompt, target)
@@ -359,11 +360,11 @@ def test_special_tokens_stay_at_the_ends_of_a_source_that_is_cut():
 
 def test_long_rows_are_left_out_where_asked(refuses):
     codec = words(max_prompt=2, truncation="drop")
-    examples = TextExamples.from_rows([LONG, GOOD, LONG], codec, "x")
+    examples = codec.encode([LONG, GOOD, LONG], "x")
     assert (len(examples), examples.texts) == (1, ["b"])
     assert examples.notes == ["2 rows of 3 were left out: they are too long"]
     message = "x, row 0 and all others are too long; raise max_prompt or max_completion"
-    refuses(message, TextExamples.from_rows, [LONG, LONG], codec, "x")
+    refuses(message, codec.encode, [LONG, LONG], "x")
 
 
 def test_long_rows_are_refused_where_nothing_is_asked(refuses):
@@ -371,13 +372,13 @@ def test_long_rows_are_refused_where_nothing_is_asked(refuses):
         "x, row 1: the prompt has 5 tokens, more than 4; raise max_prompt, or choose truncation: "
         "start, end or drop"
     )
-    refuses(message, TextExamples.from_rows, [GOOD, LONG], words(max_prompt=4), "x")
+    refuses(message, words(max_prompt=4).encode, [GOOD, LONG], "x")
     message = (
         "x, row 1: the completion has 5 tokens, more than 4; raise max_completion or limit, or "
         "choose truncation: start, end or drop"
     )
     for settings in ({"max_completion": 4}, {"limit": 4}):
-        refuses(message, TextExamples.from_rows, [GOOD, LONG], words(**settings), "x")
+        refuses(message, words(**settings).encode, [GOOD, LONG], "x")
 
 
 def test_a_prompt_is_never_cut_to_nothing(refuses):
@@ -386,7 +387,7 @@ def test_a_prompt_is_never_cut_to_nothing(refuses):
         "x, row 0: 1 tokens are too few for the special ones of the prompt and one more; raise "
         "max_prompt"
     )
-    refuses(message, TextExamples.from_rows, [LONG], codec, "x")
+    refuses(message, codec.encode, [LONG], "x")
 
 
 def test_unknown_words_never_count_as_a_match():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, TrainingArguments
 
-from freerun.data.text import TextCodec
+from freerun.data import TextCodec
 from freerun.errors import CheckpointError
 from freerun.methods import MLE
 from freerun.models.settings import CausalSettings, PretrainedSettings, RecurrentSettings
@@ -150,7 +150,7 @@ def test_a_checkpoint_named_as_the_model_is_gone_on_from(tmp_path):
 
 
 def test_outputs_of_fixed_length_are_refused(tmp_path):
-    message = r"^the task tiny has no backspace: its outputs end with their source, not by a token$"
+    message = r"^there is no backspace: outputs end with their source, not by a token$"
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "run", task=Tiny(train=16, dev=4, eos=False))
     assert not (tmp_path / "run").exists()

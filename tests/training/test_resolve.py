@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from freerun.data.text import TextCodec, TextExamples
+from freerun.data import TextCodec
 from freerun.evaluation import outputs
 from freerun.methods import METHODS, MLE, SEARNN, BehaviourCloning, ScheduledSampling
 from freerun.models import CausalPolicy, Seq2SeqPolicy
@@ -103,14 +103,15 @@ def test_rows_of_every_form(tmp_path, kind):
     for state in policies[1:]:
         assert all(torch.equal(policies[0][name], value) for name, value in state.items())
     codec = found.processing_class
-    assert codec.start == (0 if kind == "t5" else None)
+    assert codec.bos == (0 if kind == "t5" else None)
+    assert codec.continues is (kind != "t5")
     assert codec.column == "source"
     assert codec.limit == 4  # Two digits and eos, and half as many again.
 
 
 def test_examples_of_ones_own(tmp_path):
     codec = TextCodec(tiny_tokenizer(), limit=9)
-    examples = TextExamples.from_rows(ROWS, codec)
+    examples = codec.encode(ROWS)
     found = trainer(tmp_path, rows=examples, eval_dataset=ROWS[:3], processing_class=codec)
     assert found.processing_class is codec
     assert found.objective.model.max_new_tokens == 9
@@ -228,10 +229,6 @@ def test_plain_transformers_loads_what_was_trained(tmp_path, kind):
             "train_dataset is a stream; a run must know its examples beforehand",
         ),
         (
-            {"processing_class": DATA.codec},
-            "train_dataset has rows of columns, which need a tokenizer to be read",
-        ),
-        (
             {"rows": DATA.train},
             "Examples of a task come with a codec: give it as processing_class",
         ),
@@ -294,7 +291,7 @@ def test_another_codec_is_refused(tmp_path):
 def test_tasks_that_are_not_text(tmp_path):
     from freerun.tasks import OcrCodec
 
-    message = "^the task ocr is not text; it needs a recurrent model$"
+    message = "^the data are not text, which a Hugging Face model reads; take a recurrent one$"
     members = {"rows": DATA.train, "eval_dataset": None, "processing_class": OcrCodec()}
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, tiny_model("gpt2"), **members)
@@ -307,7 +304,7 @@ def test_what_is_cut_is_told(tmp_path, caplog):
     told = "train_dataset: 4 prompts of 8 were cut off at the start"
     assert told in caplog.messages
     caplog.clear()
-    made = TextExamples.from_rows(rows, codec)  # which told its notes to whoever made it
+    made = codec.encode(rows)  # which told its notes to whoever made it
     trainer(tmp_path, rows=made, processing_class=codec)
     assert made.notes == [told.removeprefix("train_dataset: ")]
     assert told not in caplog.messages

@@ -11,10 +11,11 @@ from typing import ClassVar
 import torch
 
 from freerun.batch import Batch, Source
-from freerun.data import Codec, Data, DataError, Task
+from freerun.data import Codec, Data, DataError
 from freerun.metrics import character_error, exact_match
 from freerun.metrics.sequences import aligned_errors
 from freerun.randomness import below
+from freerun.tasks import Task
 from freerun.vocabulary import Vocabulary
 
 FILE = "codec.json"
@@ -53,7 +54,7 @@ def _pad(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 @dataclass(frozen=True)
 class TinyCodec(Codec):
-    task: ClassVar[str] = "tiny"
+    kind: ClassVar[str] = "tiny"
     letters: int = 4
     longest: int = 5
     eos: bool = True
@@ -80,11 +81,13 @@ class TinyCodec(Codec):
     def read(self, lines, name):
         raise NotImplementedError
 
-    def write(self, tokens, source):
-        return "".join(self.target.decode(tokens))
-
-    def evaluation(self, path):
+    def encode(self, rows, name="the data"):
         raise NotImplementedError
+
+    encode_sources = encode
+
+    def decode(self, tokens, unknown="<unk>"):
+        return "".join(self.target.decode(tokens))
 
     def save_pretrained(self, directory: str) -> None:
         Path(directory).mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from freerun.cli.options import SettingsCommand, UserSettings
-from freerun.data import Codec, Examples, Task
+from freerun.data import Codec, Examples, Sources
 from freerun.data.files import decode_lines, read_lines, write_text
-from freerun.data.text import data_of
 from freerun.errors import CheckpointError
 from freerun.evaluation import (
     Decoding,
@@ -28,6 +27,7 @@ from freerun.report.labels import backspace_lines, metric_lines
 from freerun.report.live import NOTATION, Traces
 from freerun.settings import SettingError, build, list_settings, to_dict
 from freerun.tasks import find_task
+from freerun.tasks.base import Task, load_data
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
@@ -155,7 +155,7 @@ class PredictCommand(SettingsCommand):
             lines = decode_lines(sys.stdin.buffer.read(), name)
         else:
             lines = read_lines(name)
-        sources = codec.read([line for _, line in lines], name)
+        sources = _read_sources(own.checkpoint, codec, [line for _, line in lines], name)
         check_lengths(policy, sources, name)
         _check_decoding(policy, sources, decoding)
         traces = Traces(policy, codec, decoding) if own.show_backspaces else None
@@ -199,8 +199,21 @@ def load_examples(
             if known and _is_same_file(data, known):
                 raise SettingError(f"{data}: the model was trained on {instead}")
         return task, task.evaluation(codec, data), data
-    loaded = data_of(task, codec)
+    loaded = load_data(task, codec)
     return task, loaded.dev if split == "dev" else loaded.test, split or "test"
+
+
+def _read_sources(checkpoint: str, codec: Codec, lines: list[str], name: str) -> Sources:
+    """Read lines as the task of a model does; as its codec does, if it was trained without one.
+
+    Raises:
+        DataError: If a line cannot be read.
+    """
+    try:
+        task = load_task(checkpoint)
+    except CheckpointError:
+        return codec.read(lines, name)
+    return task.read_sources(codec, lines, name)
 
 
 def load_task(directory: str, data: str | None = None) -> Task:

@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from freerun.cli.options import MAX_WIDTH, SettingsCommand, UserSettings, strip_markup
-from freerun.data import Task
 from freerun.methods import METHODS
 from freerun.metrics import METRICS, Metric, metric_of
 from freerun.report.labels import label
@@ -27,6 +26,7 @@ from freerun.settings import (
     list_settings,
 )
 from freerun.tasks import TASKS, find_task
+from freerun.tasks.base import Task
 
 TASK_NOTES = """\
 In a command, the data of a task are given as --data, other settings as --task.NAME:

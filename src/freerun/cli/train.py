@@ -13,7 +13,6 @@ from rich.console import Console
 
 from freerun import report
 from freerun.cli.options import SettingsCommand, UserSettings, peek
-from freerun.data import Task
 from freerun.evaluation import Decoding
 from freerun.models.settings import (
     KINDS,
@@ -25,6 +24,7 @@ from freerun.models.settings import (
 from freerun.report.labels import metric_lines
 from freerun.settings import SettingError, list_settings, to_dict
 from freerun.study import compare, method_of, methods_of
+from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
 from freerun.training.folders import no_file
 from freerun.training.resolve import read_model_settings

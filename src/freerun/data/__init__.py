@@ -1,17 +1,38 @@
-"""Data: examples, codecs, files, columns and splits."""
+"""Data: rows, codecs that make examples of them, files and splits."""
 
-from freerun.data.base import Codec, Data, DataError, Examples, Sources, Splits, Task
-from freerun.data.codec import read_json
+from freerun.data.base import Data, DataError, Examples, Sources, Splits
+from freerun.data.codec import CODEC_FILE, UNMATCHED, Codec, WritingCodec, read_json
+from freerun.data.examples import TextCollator, TextExamples
 from freerun.data.extras import MissingExtraError
+from freerun.data.factor_codec import FactorCodec
+from freerun.data.feature_codec import FeatureCodec
+from freerun.data.rows import KINDS, Row
+from freerun.data.store import Draw
+from freerun.data.text_codec import TextCodec
+from freerun.data.tokens import Tokens, add_backspace_token
+from freerun.data.truncation import Truncation
 
 __all__ = [
+    "CODEC_FILE",
+    "KINDS",
+    "UNMATCHED",
     "Codec",
     "Data",
     "DataError",
+    "Draw",
     "Examples",
+    "FactorCodec",
+    "FeatureCodec",
     "MissingExtraError",
+    "Row",
     "Sources",
     "Splits",
-    "Task",
+    "TextCodec",
+    "TextCollator",
+    "TextExamples",
+    "Tokens",
+    "Truncation",
+    "WritingCodec",
+    "add_backspace_token",
     "read_json",
 ]

@@ -1,116 +1,358 @@
-"""Codecs that are dataclasses, kept as codec.json beside a model's weights."""
+"""Codecs: what a model reads and writes, kept as codec.json beside its weights."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from freerun.data.base import Codec, DataError
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from freerun.data.base import DataError, Examples, Sources
 from freerun.data.files import read_bytes, write_text
+from freerun.data.tokens import add_backspace_token, decode, load_tokenizer
+from freerun.vocabulary import UNKNOWN, Vocabulary
 
 CODEC_FILE = "codec.json"
-_KINDS = {
+TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
+
+UNMATCHED = "\ue000"
+"""What metrics show `<unk>` as: a character of private use, which equals nothing."""
+
+C = TypeVar("C", bound="Codec")
+
+_TYPES = {
     int: "a whole number",
     float: "a number",
     str: "text",
     bool: "true or false",
+    dict: "an object",
     NoneType: "null",
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class SavedCodec(Codec):
-    """A codec whose fields are all that there is to keep: numbers, text, and lists of them.
+class Codec(ABC):
+    """What a model reads and writes: all that a checkpoint keeps beside its weights.
 
-    Args:
-        backspace: whether outputs may withdraw tokens; `target` is to have that action then.
+    Attributes:
+        kind: the name of this kind of codec in codec.json.
+        shared: whether sources are written in the tokens of targets, and share their embeddings.
     """
 
-    backspace: bool = dataclasses.field(default=False, kw_only=True)
+    kind: ClassVar[str]
+    shared: bool = False
+
+    @property
+    @abstractmethod
+    def target(self) -> Vocabulary:
+        """The tokens that are written."""
+
+    @property
+    @abstractmethod
+    def features(self) -> int | None:
+        """The width of real-valued inputs; None for token inputs."""
+
+    @property
+    @abstractmethod
+    def factors(self) -> tuple[int, ...]:
+        """How many ids each of the tokens at a position has, padding included; () for real inputs.
+
+        Ids of factor k lie in 0 … factors[k]-1. With one factor a source is Int[b, s], with more it
+        is Int[b, s, f].
+        """
+
+    @property
+    @abstractmethod
+    def limit(self) -> int | None:
+        """The maximum number of tokens of an output, eos included.
+
+        None where every output is as long as its source.
+        """
 
     def with_backspace(self) -> Codec:
         """The same with an action that withdraws the last token; itself, where it has one.
 
-        Raises:
-            ValueError: where outputs have no eos, or this kind of codec knows no backspace.
-        """
-        if self.target.backspace is None and self.target.eos is not None:
-            found = dataclasses.replace(self, backspace=True)
-            if found.target.backspace is not None:
-                return found
-        return super().with_backspace()
+        Examples stay valid: the ids of targets do not move, and padding is told by masks.
 
+        Raises:
+            ValueError: where outputs have no eos.
+        """
+        if self.target.backspace is not None:
+            return self
+        raise ValueError("there is no backspace: outputs end with their source, not by a token")
+
+    @abstractmethod
+    def encode(self, rows: Iterable[Mapping[str, Any]], name: str = "the data") -> Examples:
+        """Rows as examples.
+
+        Args:
+            rows: mappings with the columns that this kind of codec reads. In any of them, a column
+                `where` may say what to call the row in messages, such as "file.txt, line 7".
+            name: where the rows come from, for messages.
+
+        Raises:
+            DataError: naming the row, counted from 0, and what would be right.
+        """
+
+    @abstractmethod
+    def encode_sources(self, rows: Iterable[Mapping[str, Any]], name: str = "the data") -> Sources:
+        """Rows without targets as examples to predict from.
+
+        Args:
+            rows: as in `encode`. A column `lines` has the lines that a row was read from.
+            name: where they come from, for messages.
+
+        Raises:
+            DataError: naming the row and what would be right.
+        """
+
+    @abstractmethod
+    def read(self, lines: Sequence[str], name: str) -> Sources:
+        """Sources without targets from the lines of a file called `name`, to predict from.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+
+    def write(self, tokens: Sequence[int], lines: Sequence[str]) -> str:
+        """The text of an output, as `freerun predict` prints it.
+
+        Args:
+            tokens: the output; what follows its eos is left out.
+            lines: the lines its source was read from (`Sources.lines`).
+        """
+        return self.text(tokens)
+
+    @abstractmethod
+    def decode(self, tokens: Sequence[int], unknown: str = UNKNOWN) -> str:
+        """The text of an output up to its eos, as it stands, without special tokens.
+
+        Args:
+            tokens: the output.
+            unknown: what `<unk>` is shown as.
+        """
+
+    def normalize(self, text: str) -> str:
+        """A text as metrics compare it, without white space that a tokenizer does not keep."""
+        return text
+
+    def text(self, tokens: Sequence[int]) -> str:
+        r"""The text of an output in one line, with `\n` for its line breaks."""
+        return self.normalize(self.decode(tokens)).replace("\r", "").replace("\n", "\\n")
+
+    def source_text(self, values: Tensor) -> str | None:
+        """The text of a source in one line; None where sources are no text.
+
+        Args:
+            values: the row of `Source.values`, without padding.
+        """
+        return None
+
+    @abstractmethod
     def save_pretrained(self, directory: str) -> None:
-        """Write codec.json into `directory`, as a whole or not at all."""
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        contents = {"task": self.task, **dataclasses.asdict(self)}
-        text = json.dumps(contents, ensure_ascii=False, indent=1)
-        write_text(str(Path(directory, CODEC_FILE)), text + "\n")
+        """Write codec.json, and what else there is to keep, into `directory`."""
 
     @classmethod
-    def from_pretrained(cls, directory: str) -> SavedCodec:
+    @abstractmethod
+    def from_pretrained(cls: type[C], directory: str) -> C:
         """The codec that was saved in `directory`.
 
         Raises:
-            DataError: where there is none, it is of another task, or a field is missing, unknown or
-                of the wrong type.
+            DataError: where there is none, or none of this kind.
         """
-        path, settings = read_fields(cls, directory)
-        try:
-            codec = cls(**settings)
-            codec.target  # noqa: B018  (symbols that come twice are refused here)
-            if codec.backspace:
-                codec.with_backspace()  # refused where this kind has none
-        except ValueError as error:
-            raise DataError(f"{path}: {error}") from None
-        return codec
 
 
-def read_fields(
-    cls: type[Codec], directory: str, skip: Sequence[str] = ()
-) -> tuple[str, dict[str, Any]]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class WritingCodec(Codec):
+    """A codec whose outputs are text, in the tokens of a tokenizer.
+
+    Args:
+        tokenizer: the tokenizer of outputs.
+        limit: the maximum number of tokens of an output, eos included; None where it has no eos,
+            and is as long as its source.
+        bos: the token that outputs start with; None for that of the tokenizer, or its eos.
+        pad: the token that fills the rest of shorter rows; None likewise.
+        whitespace: how texts are compared: as they stand (kept), without white space around them
+            (stripped), or with one space for white space of any kind (single).
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    limit: int | None = 256
+    bos: int | None = None
+    pad: int | None = None
+    whitespace: Literal["kept", "stripped", "single"] = "stripped"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}; it must be at least 1")
+        if self.whitespace not in ("kept", "stripped", "single"):
+            raise ValueError(
+                f"whitespace is {self.whitespace!r}; it must be kept, stripped or single"
+            )
+        if self.limit is not None and self.tokenizer.eos_token_id is None:
+            raise DataError("the tokenizer has no eos token, which ends outputs: set its eos_token")
+
+    @cached_property
+    def target(self) -> Vocabulary:
+        """The tokens of the tokenizer, of which those without a text are named `<unused i>`."""
+        own = self.tokenizer
+        size = max(len(own), max(own.get_vocab().values()) + 1)
+        symbols = [
+            f"<unused {i}>" if symbol is None else symbol
+            for i, symbol in enumerate(own.convert_ids_to_tokens(list(range(size))))
+        ]
+        eos = None if self.limit is None else cast(int, own.eos_token_id)
+        bos, pad = (
+            (own.eos_token_id if its is None else its) if here is None else here
+            for here, its in ((self.bos, own.bos_token_id), (self.pad, own.pad_token_id))
+        )
+        # Some tokenizers call an ordinary special token unknown, as GPT-2's does its eos.
+        named = own.unk_token_id not in (None, eos, bos, pad)
+        return Vocabulary(
+            tuple(symbols),
+            bos=cast(int, bos),
+            pad=cast(int, pad),
+            eos=eos,
+            backspace=getattr(own, "backspace_token_id", None),
+            unknown=cast(int, own.unk_token_id) if named else None,
+        )
+
+    def with_backspace(self) -> Codec:
+        """The same with a tokenizer that has a backspace; itself, where it has one.
+
+        Raises:
+            ValueError: where outputs have no eos, or the tokenizer has a token of that name for
+                something else.
+        """
+        if self.target.backspace is not None or self.limit is None:
+            return super().with_backspace()
+        actions = self.target.actions
+        # Tokens that stand behind all actions make room for the new one.
+        bos, pad = (
+            None if token is None else token + (token >= actions) for token in (self.bos, self.pad)
+        )
+        tokenizer = add_backspace_token(self.tokenizer)
+        return dataclasses.replace(self, tokenizer=tokenizer, bos=bos, pad=pad)
+
+    def decode(self, tokens: Sequence[int], unknown: str = UNKNOWN) -> str:
+        """The text of an output up to its eos, as it stands, without special tokens.
+
+        Args:
+            tokens: the output.
+            unknown: what `<unk>` is shown as.
+        """
+        written = list(tokens)
+        if self.target.eos in written:
+            written = written[: written.index(self.target.eos)]
+        return decode(self.tokenizer, written, unknown)
+
+    def normalize(self, text: str) -> str:
+        """A text as metrics compare it, without white space that the tokenizer does not keep."""
+        if self.whitespace == "single":
+            return " ".join(text.split())
+        return text.strip() if self.whitespace == "stripped" else text
+
+    def save_pretrained(self, directory: str) -> None:
+        """Write codec.json and the files of the tokenizer into `directory`."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(directory)
+        write_fields(self, directory, tokenizer=...)
+
+    @classmethod
+    def from_pretrained(cls: type[C], directory: str) -> C:
+        """The codec that was saved in `directory`. No code of a tokenizer's own is run.
+
+        Raises:
+            DataError: where there is none, it is of another kind, the tokenizer is missing, or a
+                field is missing, unknown or of the wrong type.
+        """
+        path, settings = read_fields(cls, directory, tokenizer=...)
+        return build_saved(cls, path, tokenizer=saved_tokenizer(directory), **settings)
+
+
+def saved_tokenizer(directory: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that stands beside codec.json.
+
+    Raises:
+        DataError: where there is none, or it cannot be read.
+    """
+    if not any(Path(directory, name).exists() for name in TOKENIZER_FILES):
+        raise DataError(f"{Path(directory, TOKENIZER_FILES[0])}: there is no such file")
+    return load_tokenizer(directory)
+
+
+def write_fields(codec: Codec, directory: str, **replaced: Any) -> None:
+    """Write the kind and the fields of a dataclass as codec.json, as a whole or not at all.
+
+    Args:
+        codec: the dataclass.
+        directory: the folder, which exists.
+        replaced: what to write of fields that are kept elsewhere; nothing, where it is `...`.
+    """
+    fields: Any = codec
+    values = {field.name: getattr(codec, field.name) for field in dataclasses.fields(fields)}
+    contents = {"kind": codec.kind, **values, **replaced}
+    kept = {name: value for name, value in contents.items() if value is not ...}
+    text = json.dumps(kept, ensure_ascii=False, indent=1)
+    write_text(str(Path(directory, CODEC_FILE)), text + "\n")
+
+
+def read_fields(cls: type[Codec], directory: str, **replaced: Any) -> tuple[str, dict[str, Any]]:
     """The path of codec.json in `directory`, and what it holds: the fields of a dataclass.
 
     Args:
         cls: the dataclass.
         directory: the folder.
-        skip: fields that are kept elsewhere.
+        replaced: the types of fields that were written as something else, `...` for those that
+            were not written.
 
     Raises:
-        DataError: where there is no such file, it is of another task, or a field is missing,
+        DataError: where there is no such file, it is of another kind, or a field is missing,
             unknown or of the wrong type.
     """
     path, contents = read_json(directory)
-    if contents["task"] != cls.task:
-        raise DataError(f"{path}: it is of the task {contents['task']!r}, not {cls.task!r}")
+    if contents["kind"] != cls.kind:
+        raise DataError(f"{path}: it is a codec of {contents['kind']}, not of {cls.kind}")
     fields: Any = cls
-    kept = [field for field in dataclasses.fields(fields) if field.name not in skip]
-    kept.sort(key=lambda field: field.kw_only is True)
-    names = [field.name for field in kept]
-    newer = [field.name for field in kept if field.kw_only]  # than files that lack them
+    types = {**get_type_hints(cls), **replaced}
+    names = [f.name for f in dataclasses.fields(fields) if types[f.name] is not ...]
     for name in contents:
-        if name not in (*names, "task"):
+        if name not in (*names, "kind"):
             raise DataError(f"{path}: unknown field {name!r}; known are {', '.join(names)}")
-    types = get_type_hints(cls)
     settings = {}
     for name in names:
         if name not in contents:
-            if name in newer:
-                continue
             raise DataError(f"{path}: the field {name!r} is missing")
         settings[name] = _typed(contents[name], types[name], f"{path}: the field {name!r}")
     return path, settings
 
 
-def read_json(directory: str) -> tuple[str, dict[str, Any]]:
-    """The path and the contents of codec.json in `directory`, which name a task.
+def build_saved(cls: type[C], path: str, **settings: Any) -> C:
+    """The codec of these settings, which were read from `path`.
 
     Raises:
-        DataError: where there is no such file, or it is no JSON object that names a task.
+        DataError: where they contradict each other.
+    """
+    try:
+        codec = cls(**settings)
+        codec.target  # noqa: B018  (special tokens that are none are refused here)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+    return codec
+
+
+def read_json(directory: str) -> tuple[str, dict[str, Any]]:
+    """The path and the contents of codec.json in `directory`, which name a kind of codec.
+
+    Raises:
+        DataError: where there is no such file, or it is no JSON object that names a kind.
     """
     path = str(Path(directory, CODEC_FILE))
     try:
@@ -119,8 +361,13 @@ def read_json(directory: str) -> tuple[str, dict[str, Any]]:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: not JSON ({error})") from None
-    if not isinstance(contents, dict) or not isinstance(contents.get("task"), str):
-        raise DataError(f"{path}: the field 'task' is missing")
+    if isinstance(contents, dict) and "task" in contents and "kind" not in contents:
+        raise DataError(
+            f"{path}: it was written by an older version of freerun, whose models are not read any "
+            "more; train the model anew"
+        )
+    if not isinstance(contents, dict) or not isinstance(contents.get("kind"), str):
+        raise DataError(f"{path}: the field 'kind' is missing")
     return path, contents
 
 
@@ -133,9 +380,11 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if get_origin(kind) is Literal:
-        kind = str  # which texts will do, the codec says
+        kind = str  # the codec itself says which texts it takes
+    if get_origin(kind) is dict:
+        kind = dict
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if type(value) not in kinds:
-        wanted = " or ".join(_KINDS[each] for each in kinds)
+        wanted = " or ".join(_TYPES[each] for each in kinds)
         raise DataError(f"{where} is {value!r:.40}; it must be {wanted}")
     return value

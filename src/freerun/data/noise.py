@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from freerun.data.store import Ragged
 from freerun.randomness import uniform
 
 
@@ -45,6 +46,51 @@ class SymbolNoise:
         # Below the rate, a draw divided by the rate is uniform again, and chooses the token.
         chosen = (draws / self.rate * self.symbols).long() if self.rate else values
         return torch.where(mask & (draws < self.rate), chosen, values)
+
+
+@dataclass(frozen=True, eq=False)
+class Misspelling:
+    """Replaces characters of texts by others of an alphabet, whose ids are those of its characters.
+
+    Args:
+        clean: the characters of the texts, as ids.
+        noise: what replaces them.
+    """
+
+    clean: Ragged
+    noise: SymbolNoise
+
+    @classmethod
+    def of(cls, texts: Sequence[str], alphabet: str, noise: SymbolNoise) -> Misspelling:
+        """The misspelling of texts in the characters of an alphabet."""
+        ids = {character: i for i, character in enumerate(alphabet)}
+        rows = [[ids[character] for character in text] for text in texts]
+        return cls(Ragged.of(rows, len(alphabet)), noise)
+
+    def __call__(
+        self,
+        values: Int[Tensor, "b s"],
+        mask: Bool[Tensor, "b s"],
+        ids: Int[Tensor, "b"],
+        epoch: int,
+    ) -> Int[Tensor, "b s"]:
+        """The tokens of examples `ids` in `epoch`; padding stays as it is in `values`."""
+        clean, _ = self.clean.gather(ids)
+        return torch.where(mask, self.noise(clean, mask, ids, epoch), values)
+
+    def texts(self, alphabet: str, at_once: int = 4096) -> list[str]:
+        """The texts as they are in the first epoch."""
+        found = []
+        for start in range(0, len(self.clean), at_once):
+            ids = torch.arange(start, min(start + at_once, len(self.clean)))
+            clean, mask = self.clean.gather(ids)
+            rows = self.noise(clean, mask, ids, 0).tolist()
+            lengths = self.clean.lengths[ids].tolist()
+            found += [
+                "".join(alphabet[token] for token in row[:length])
+                for row, length in zip(rows, lengths, strict=True)
+            ]
+        return found
 
 
 _DIGIT = re.compile(r"([Ġ▁]?)[0-9]")

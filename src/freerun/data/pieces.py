@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from freerun.data.base import DataError, Task
+from freerun.data.base import DataError
 from freerun.data.extras import extra
 from freerun.vocabulary import EOS, UNKNOWN
 

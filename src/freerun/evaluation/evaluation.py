@@ -11,12 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from freerun.batch import Batch
-from freerun.data import Codec, Examples, Task
+from freerun.data import Codec, Examples
 from freerun.decoding import Decoded
 from freerun.evaluation.backspaces import Backspaces, backspaces_of
 from freerun.evaluation.decoding import GREEDY, Decoding, attempt, batches_by_length, on_device
 from freerun.losses import log_loss
 from freerun.policy import Policy, evaluation_mode
+from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
 
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, get_args
 from torch import Tensor, nn
 
 from freerun.batch import Batch
-from freerun.data import Codec, Task
+from freerun.data import Codec
 from freerun.policy import Policy
+from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from freerun.backspaces import Alternatives, Noised, WrongTokens, any_token, noised, tree_of
 from freerun.batch import Batch, Source
-from freerun.data import Task
 from freerun.losses import Walk, behaviour_cloning_loss
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
 from freerun.policy import Policy
+from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from freerun.data import Codec
-from freerun.data.text import TextCodec, add_backspace_token
+from freerun.data import Codec, TextCodec, add_backspace_token
 from freerun.models.adapters import find_base_model, renew_adapters
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.huggingface.embeddings import add_backspace_row, count_embeddings

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from freerun import report
-from freerun.data import Data, Task
+from freerun.data import Data
 from freerun.evaluation import GREEDY, Decoding, check_decoding, evaluate
 from freerun.methods import Method
 from freerun.models.settings import ModelSettings, RecurrentSettings
@@ -22,6 +22,7 @@ from freerun.settings import SettingError
 from freerun.study.plan import Plan
 from freerun.study.results import SeedResult, results_of, write_results
 from freerun.study.specs import Given, methods_of
+from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
 from freerun.training.checks import check_lengths
 from freerun.training.fit import check_training

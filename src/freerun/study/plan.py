@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from freerun.data import Data, Task
+from freerun.data import Data
 from freerun.errors import CheckpointError, WriteError
 from freerun.methods import Method
 from freerun.models.settings import ModelSettings
 from freerun.study.specs import folder_of
+from freerun.tasks.base import Task
 from freerun.training import TrainingSettings
 from freerun.training.folders import no_file
 from freerun.training.record import Record

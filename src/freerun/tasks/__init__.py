@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 
 from freerun.data import (
     Codec,
     Data,
     DataError,
     Examples,
+    FactorCodec,
+    FeatureCodec,
     MissingExtraError,
     Sources,
     Splits,
-    Task,
+    TextCodec,
+    TextCollator,
+    TextExamples,
     read_json,
+    saved,
 )
-from freerun.data.text import TextCodec, TextCollator, TextExamples, data_of, tokenized
 from freerun.imports import address_of, import_object, is_address
 from freerun.settings import SettingError, did_you_mean
 from freerun.tasks.arithmetic import Arithmetic, ArithmeticCodec
+from freerun.tasks.base import Task, load_data
 from freerun.tasks.continuation import Continuation
 from freerun.tasks.continuation_codec import ContinuationCodec
 from freerun.tasks.digits import Digits, DigitsCodec
 from freerun.tasks.ocr import Ocr, OcrCodec
 from freerun.tasks.pairs import Pairs
-from freerun.tasks.spelling import Spelling, SpellingCodec
+from freerun.tasks.spelling import Spelling
 from freerun.tasks.tagging import Tagging, TaggingCodec
 from freerun.tasks.translation import Translation
 from freerun.tasks.translation_codec import TranslationCodec
@@ -77,28 +83,36 @@ _CODECS: dict[str, type[Codec]] = {
     codec.task: codec
     for codec in (
         DigitsCodec,
-        SpellingCodec,
         ArithmeticCodec,
         OcrCodec,
         TaggingCodec,
         TranslationCodec,
-        TextCodec,
         ContinuationCodec,
     )
 }
 
 
+_KINDS: dict[str, type[Codec]] = {
+    codec.kind: codec for codec in (TextCodec, FeatureCodec, FactorCodec)
+}
+
+
 def load_codec(directory: str) -> Codec:
-    """The codec that a checkpoint keeps in `directory`, of whichever task.
+    """The codec that a checkpoint keeps in `directory`, of whichever kind.
 
     Raises:
-        DataError: where there is none, its task is unknown, or a field of it is wrong.
+        DataError: where there is none, its kind is unknown, or a field of it is wrong.
     """
+    own = None
+    with suppress(DataError):
+        own = _CODECS.get(saved.read_json(directory)[1]["task"])
+    if own is not None:
+        return own.from_pretrained(directory)
     path, contents = read_json(directory)
-    task = contents["task"]
-    if task not in _CODECS:
-        raise DataError(f"{path}: unknown task {task!r}; known are {', '.join(_CODECS)}")
-    return _CODECS[task].from_pretrained(directory)
+    kind = contents["kind"]
+    if kind not in _KINDS:
+        raise DataError(f"{path}: unknown kind {kind!r}; known are {', '.join(_KINDS)}")
+    return _KINDS[kind].from_pretrained(directory)
 
 
 __all__ = [
@@ -113,13 +127,14 @@ __all__ = [
     "Digits",
     "DigitsCodec",
     "Examples",
+    "FactorCodec",
+    "FeatureCodec",
     "MissingExtraError",
     "Ocr",
     "OcrCodec",
     "Pairs",
     "Sources",
     "Spelling",
-    "SpellingCodec",
     "Splits",
     "Tagging",
     "TaggingCodec",
@@ -129,9 +144,8 @@ __all__ = [
     "TextExamples",
     "Translation",
     "TranslationCodec",
-    "data_of",
     "find_task",
     "load_codec",
+    "load_data",
     "task_name",
-    "tokenized",
 ]

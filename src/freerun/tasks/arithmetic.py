@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from freerun.data import Codec, Data, DataError, Examples, Splits
-from freerun.data.codec import SavedCodec
+from freerun.data import Codec, Data, DataError, Examples, Splits, TextCodec
 from freerun.data.noise import mistaken_digits
 from freerun.data.questions import MAX_DIGITS, Question, generate, read_questions
+from freerun.data.saved import SavedCodec
 from freerun.data.splits import complete, cut, shared
 from freerun.data.store import Ragged, Stored
-from freerun.data.text import TextCodec, TextExamples
 from freerun.tasks.scored import CharacterTask
 from freerun.vocabulary import EOS, Vocabulary
 
@@ -236,7 +235,7 @@ class Arithmetic(CharacterTask):
         if not isinstance(codec, TextCodec):
             return codec.evaluation(path)
         pairs = [(question.text, question.answer) for question in read_questions(path)]
-        return TextExamples.of_texts(pairs, codec, path)
+        return codec.encode([{"source": one, "target": other} for one, other in pairs], path)
 
     def mistakes(self, vocabulary: Vocabulary) -> Mapping[int, Sequence[int]]:
         """Every digit may be mistaken for any other digit.

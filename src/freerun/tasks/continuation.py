@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
-from freerun.data import Codec, Data, DataError, Examples, Splits, Task
+from freerun.data import Codec, Data, DataError, Examples, Splits, TextCodec
 from freerun.data.pieces import BYTES, check_left_out
 from freerun.data.prose import (
     divide,
@@ -18,9 +18,9 @@ from freerun.data.prose import (
 )
 from freerun.data.splits import cut
 from freerun.data.store import Stored, Tokens
-from freerun.data.text import TextCodec, TextExamples
 from freerun.metrics import ms_jaccard
 from freerun.randomness import permutation
+from freerun.tasks.base import Task
 from freerun.tasks.continuation_codec import ContinuationCodec
 from freerun.tasks.text_metrics import Mauve, States, own_metrics
 
@@ -176,7 +176,7 @@ class Continuation(Task):
             raise DataError(
                 f"{path}: no paragraph has more than {self.prompt} words, the length of a prompt"
             )
-        return TextExamples.from_rows(map(_row, pairs), codec, path)
+        return codec.encode(map(_row, pairs), path)
 
     def score(
         self,
@@ -201,7 +201,7 @@ class Continuation(Task):
         if mauve is None:
             return scores
         prompts = Tokens(cast(Stored, examples).sources)
-        decode = codec.encoder.decode if isinstance(codec, TextCodec) else codec.text
+        decode = codec.decode if isinstance(codec, TextCodec) else codec.text
         sides = (
             [decode([*prompt, *row]) for prompt, row in zip(prompts, rows, strict=True)]
             for rows in (written, examples.references)

@@ -11,9 +11,9 @@ from typing import cast
 from torch import Tensor
 
 from freerun.data import DataError
-from freerun.data.codec import SavedCodec
 from freerun.data.pieces import BytePairs
 from freerun.data.prose import paragraphs, pieces, read_text
+from freerun.data.saved import SavedCodec
 from freerun.data.store import Ragged, Stored, Tokens
 from freerun.vocabulary import EOS, Vocabulary
 

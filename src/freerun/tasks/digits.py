@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.data import Data, DataError
-from freerun.data.codec import SavedCodec
 from freerun.data.extras import extra
 from freerun.data.files import blocks, read_lines
 from freerun.data.images import pixels, stacked, unlabelled
+from freerun.data.saved import SavedCodec
 from freerun.data.splits import split
 from freerun.data.store import Ragged, Stored
 from freerun.randomness import permutation, uniform

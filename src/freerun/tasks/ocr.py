@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from freerun.data import Data, DataError
-from freerun.data.codec import SavedCodec
 from freerun.data.files import blocks, is_dataset, load_splits, read_lines
 from freerun.data.images import pixels, stacked, unlabelled
 from freerun.data.letters import PIXELS, WIDTH, Word, read_dataset, read_words
+from freerun.data.saved import SavedCodec
 from freerun.data.splits import hold_out, shared
 from freerun.data.store import Ragged, Stored
 from freerun.tasks.scored import CellTask

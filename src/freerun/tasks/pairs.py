@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from freerun.data import Data, DataError, Splits
+from freerun.data import KINDS, Data, DataError, Splits, Truncation
 from freerun.data.files import read_splits
+from freerun.data.rows import kind_of
 from freerun.data.splits import complete, cut
-from freerun.data.text import KINDS, Truncation
-from freerun.data.text.columns import kind_of
 from freerun.tasks.scored import CharacterTask
 
 OWN = 1_000
@@ -22,7 +21,7 @@ class Pairs(CharacterTask):
     """Prompts and their completions, for models with a tokenizer.
 
     Rows have the columns `prompt` and `completion` (text, or messages), `messages`, `source` and
-    `target`, `text`, or `input_ids` and `labels`: see `TextExamples.from_rows`. Where dev or test
+    `target`, `text`, or `input_ids` and `labels`: see `TextCodec.encode`. Where dev or test
     is missing, it is taken out of train at random: rows with equal prompts stay in one split.
 
     Args:
@@ -84,7 +83,7 @@ class Pairs(CharacterTask):
         """
         raise DataError(
             "pairs is read in the tokens of a trained model: name one, --model DIR or an id on the "
-            "Hugging Face hub; in Python, give its tokenizer to tokenized()"
+            "Hugging Face hub; in Python, give its tokenizer to load_data()"
         )
 
     def texts(self) -> Splits[tuple[str, str]]:

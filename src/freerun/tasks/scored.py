@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-from freerun.data import Codec, Data, Examples, Task
-from freerun.data.text import TextCodec, TextExamples
+from freerun.data import UNMATCHED, Codec, Data, Examples, TextCodec, TextExamples
 from freerun.metrics import character_error, exact_match, hamming_error
 from freerun.metrics.guesses import constant_guesses, most_common_token
 from freerun.metrics.sequences import aligned_errors, cell_errors
+from freerun.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,13 @@ class CharacterTask(Task):
     ) -> dict[str, float]:
         """All edits divided by all reference characters, and the share of right outputs.
 
-        What was written in the tokens of a tokenizer is compared as text, without white space
-        around it.
+        Text is compared as its codec normalizes it.
         """
         written: Sequence[Sequence[int] | str] = hypotheses
         wanted: Sequence[Sequence[int] | str] = examples.references
         if isinstance(codec, TextCodec):
-            written = [codec.decode(row) for row in hypotheses]
-            wanted = [text.strip() for text in cast(TextExamples, examples).texts]
+            written = [codec.normalize(codec.decode(row, UNMATCHED)) for row in hypotheses]
+            wanted = [codec.normalize(text) for text in cast(TextExamples, examples).texts]
         return {
             "character_error": character_error(written, wanted),
             "exact_match": exact_match(written, wanted),

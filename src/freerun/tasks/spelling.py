@@ -5,130 +5,25 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
-from torch import Tensor
-
-from freerun.data import Codec, Data, DataError, Examples, Splits
-from freerun.data.codec import SavedCodec
+from freerun.data import (
+    Codec,
+    DataError,
+    Draw,
+    Examples,
+    Row,
+    Sources,
+    Splits,
+    TextCodec,
+    TextExamples,
+    Tokens,
+)
 from freerun.data.files import column, is_dataset, load_splits
-from freerun.data.noise import SymbolNoise
+from freerun.data.noise import Misspelling, SymbolNoise
 from freerun.data.prose import SYMBOLS, normalize, python_documentation, read_text, windows
 from freerun.data.splits import complete, cut, shared
-from freerun.data.store import Ragged, Stored
-from freerun.data.text import TextCodec, TextExamples
 from freerun.tasks.scored import CharacterTask
-from freerun.vocabulary import EOS, Vocabulary
-
-
-@dataclass(frozen=True)
-class SpellingCodec(SavedCodec):
-    """Characters in, characters and eos out.
-
-    Args:
-        length: the most characters of a source.
-        noise: the probability that a symbol is replaced, in files to evaluate on.
-        seed: the seed of that noise.
-        symbols: the characters that are read and written.
-    """
-
-    task = "spelling"
-    features = None
-    length: int
-    noise: float
-    seed: int
-    symbols: str = SYMBOLS
-
-    @cached_property
-    def source(self) -> Vocabulary:
-        """The symbols and eos, which no source has."""
-        return Vocabulary.build(self.symbols, eos=True)
-
-    @cached_property
-    def target(self) -> Vocabulary:
-        """The symbols and eos."""
-        return self.source.with_backspace() if self.backspace else self.source
-
-    @property
-    def factors(self) -> tuple[int, ...]:
-        """A position of the source has one character."""
-        return (self.source.size,)
-
-    @property
-    def limit(self) -> int:
-        """Half as many characters again as the longest target, and eos."""
-        return self.length + self.length // 2 + 1
-
-    def read(self, lines: Sequence[str], name: str) -> Stored:
-        """Misspelt text to correct: every line is a source, of at most `length` characters.
-
-        It is normalised like the text of training: see `Spelling`.
-
-        Raises:
-            DataError: where a line is too long, or empty.
-        """
-        if not lines:
-            raise DataError(f"{name}: nothing to read")
-        sources = [normalize(line, self.symbols)[0] for line in lines]
-        for number, source in enumerate(sources, 1):
-            if not source:
-                raise DataError(f"{name}, line {number}: there is nothing to correct")
-            if len(source) > self.length:
-                raise DataError(
-                    f"{name}, line {number}: {len(source)} characters; the model reads at most "
-                    f"{self.length}, so break the line"
-                )
-        rows = Ragged.of([self.source.encode(source) for source in sources], self.source.pad)
-        empty = Ragged.of([[] for _ in lines], self.target.pad)
-        return Stored(rows, empty, eos=False, lines=[[line] for line in lines])
-
-    def write(self, tokens: Sequence[int], source: Sequence[str]) -> str:
-        """The corrected text."""
-        return "".join(self.target.decode(tokens))
-
-    def source_text(self, values: Tensor) -> str:
-        """The misspelt text."""
-        return "".join(self.source.decode(values.tolist()))
-
-    def evaluation(self, path: str) -> Stored:
-        """The windows of another text file, misspelt as in training by noise fixed by seed.
-
-        Raises:
-            DataError: where the file is missing, empty or not UTF-8.
-        """
-        return self.examples(self.windows_of(path), "evaluation")
-
-    def windows_of(self, path: str) -> list[str]:
-        """The windows of a text file.
-
-        Raises:
-            DataError: where the file is missing, empty or not UTF-8.
-        """
-        text, _ = normalize(read_text(path)[0], self.symbols)
-        if not text:
-            raise DataError(f"{path}: no text is left in the symbols {self.symbols!r}")
-        return windows(text, self.length)
-
-    def examples(self, texts: Sequence[str], stream: str) -> Stored:
-        """Texts as examples, with noise that is redrawn every epoch where `stream` is train."""
-        noise = SymbolNoise(
-            rate=self.noise,
-            symbols=len(self.symbols),
-            seed=self.seed,
-            stream=f"spelling {stream}",
-            redrawn=stream == "train",
-        )
-        end = [self.source.ids[EOS]]
-        rows = [self.source.encode(text) + end for text in texts]
-        sources, targets = (Ragged.of(rows, side.pad) for side in (self.source, self.target))
-        return Stored(sources.shortened(1), targets, eos=True, draw=noise)
-
-    def misspelt(self, texts: Sequence[str], stream: str) -> list[str]:
-        """Texts as sources, with the noise of the first epoch of `examples`."""
-        batch = self.examples(texts, stream).batch(range(len(texts)))
-        rows = zip(batch.source.values, batch.source.mask, strict=True)
-        return [self.source_text(values[mask]) for values, mask in rows]
 
 
 @dataclass(frozen=True)
@@ -139,8 +34,8 @@ class Spelling(CharacterTask):
     digits, space and . , ' " - ?), a few characters at a time. Accents are dropped, and typographic
     quotes and dashes made plain; other characters become spaces; runs of white space become one
     space. The text is cut into consecutive windows, and equal windows stay in one split. A
-    replacement is drawn from all 43 symbols, and may be the one that stood there. Noise is redrawn
-    every epoch in training, and fixed by seed elsewhere.
+    replacement is drawn from all 43 symbols, and may be the one that stood there. Noise is fixed by
+    seed, but redrawn every epoch in training where the model reads characters.
 
     Args:
         data: a text file, plain or gzipped, or a `datasets` id or folder with a column `text`; left
@@ -193,42 +88,78 @@ class Spelling(CharacterTask):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
 
-    def load(self) -> Data:
-        """Read, cut and split the text.
+    @property
+    def target_tokens(self) -> Tokens:
+        """The 43 symbols."""
+        return Tokens("characters", alphabet=SYMBOLS)
+
+    source_tokens = target_tokens
+
+    def rows(self) -> Splits[Row]:
+        """Read, cut, split and misspell the text.
+
+        Sources are as in the first epoch of training.
 
         Raises:
             DataError: naming the file, the line and what would be right.
         """
-        codec = SpellingCodec(length=self.length, noise=self.noise, seed=self.seed)
         parts, notes = self._parts()
-        train, dev, test = (codec.examples(parts[name], name) for name in ("train", "dev", "test"))
-        return Data(train, dev, test, codec, notes)
+        return Splits({name: self._misspelt(part, name) for name, part in parts.items()}, notes)
 
-    def texts(self) -> Splits[tuple[str, str]]:
-        """The windows of every split, misspelt and as they are; noise is that of the first epoch.
+    def augment(self, codec: Codec, split: str, examples: Examples) -> Draw | None:
+        """Noise that is redrawn every epoch in training, where the model reads characters."""
+        characters = isinstance(codec, TextCodec) and codec.source is not None
+        if split != "train" or not characters or not isinstance(examples, TextExamples):
+            return None
+        return Misspelling.of(examples.texts, SYMBOLS, self._noise(split))
 
-        Raises:
-            DataError: naming the file, the line and what would be right.
-        """
-        codec = SpellingCodec(length=self.length, noise=self.noise, seed=self.seed)
-        parts, notes = self._parts()
-        pairs = {
-            name: zip(codec.misspelt(part, name), part, strict=True) for name, part in parts.items()
-        }
-        return Splits(pairs, [*notes, "the noise of training is the same in every epoch"])
-
-    def evaluation(self, codec: Codec, path: str) -> Examples:
+    def read_examples(self, path: str) -> list[Row]:
         """The windows of another text file, misspelt as in training by noise fixed by seed.
 
         Raises:
             DataError: where the file is missing, empty or not UTF-8.
         """
-        own = SpellingCodec(length=self.length, noise=self.noise, seed=self.seed)
-        if not isinstance(codec, TextCodec):
-            return codec.evaluation(path)
-        clean = own.windows_of(path)
-        pairs = list(zip(own.misspelt(clean, "evaluation"), clean, strict=True))
-        return TextExamples.of_texts(pairs, codec, path)
+        text, _ = normalize(read_text(path)[0], SYMBOLS)
+        if not text:
+            raise DataError(f"{path}: no text is left in the symbols {SYMBOLS!r}")
+        return self._misspelt(windows(text, self.length), "evaluation")
+
+    def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
+        """Misspelt text to correct: every line is a source, of at most `length` characters.
+
+        It is normalized like the text of training.
+
+        Raises:
+            DataError: where a line is too long, or empty.
+        """
+        if not lines:
+            raise DataError(f"{name}: nothing to read")
+        rows: list[Row] = []
+        for number, line in enumerate(lines, 1):
+            source, _ = normalize(line, SYMBOLS)
+            if not source:
+                raise DataError(f"{name}, line {number}: there is nothing to correct")
+            if len(source) > self.length:
+                raise DataError(
+                    f"{name}, line {number}: {len(source)} characters; the model reads at most "
+                    f"{self.length}, so break the line"
+                )
+            rows.append({"source": source, "lines": [line]})
+        return codec.encode_sources(rows, name)
+
+    def _misspelt(self, texts: Sequence[str], split: str) -> list[Row]:
+        sources = Misspelling.of(texts, SYMBOLS, self._noise(split)).texts(SYMBOLS)
+        pairs = zip(sources, texts, strict=True)
+        return [{"source": source, "target": text} for source, text in pairs]
+
+    def _noise(self, split: str) -> SymbolNoise:
+        return SymbolNoise(
+            rate=self.noise,
+            symbols=len(SYMBOLS),
+            seed=self.seed,
+            stream=f"spelling {split}",
+            redrawn=split == "train",
+        )
 
     def _parts(self) -> tuple[dict[str, list[str]], list[str]]:
         """The windows of every split, and notes on them."""

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import torch
 
 from freerun.data import Codec, Data, DataError, Examples
-from freerun.data.codec import SavedCodec
 from freerun.data.conll import Sentence, find_files, read_dataset, read_sentences
 from freerun.data.extras import extra
 from freerun.data.files import decode_lines, is_dataset, load_splits, read_bytes, read_lines
+from freerun.data.saved import SavedCodec
 from freerun.data.splits import hold_out, shared
 from freerun.data.store import Draw, Ragged, Stored
 from freerun.data.words import PAD, UNKNOWN, Lexicon, Reader, UnknownNoise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,10 +19,9 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from freerun.data import DataError, read_json
+from freerun.data import DataError, TextCodec
 from freerun.data.codec import CODEC_FILE
 from freerun.data.extras import extra
-from freerun.data.text import TextCodec
 from freerun.metrics import diversity, entropy, repetition
 from freerun.tasks.continuation_codec import ContinuationCodec
 
@@ -166,11 +166,11 @@ def reader_of(path: str) -> Reader:
 
 def _encoder(path: str) -> Callable[[str], list[int]]:
     if Path(path, CODEC_FILE).exists():
-        task = read_json(path)[1]["task"]
-        if task == ContinuationCodec.task:
+        contents = json.loads(Path(path, CODEC_FILE).read_text(encoding="utf-8"))
+        if contents.get("task") == ContinuationCodec.task:
             return cast(ContinuationCodec, ContinuationCodec.from_pretrained(path)).encode
-        if task != TextCodec.task:
-            raise DataError(f"{path}: it is a model of the task {task}, and reads no running text")
+        if contents.get("kind") != TextCodec.kind or contents.get("source"):
+            raise DataError(f"{path}: it reads no running text")
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     return lambda text: list(tokenizer(text, verbose=False)["input_ids"])
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
-from freerun.data import Codec, Data, DataError, Examples, Splits, Task
+from freerun.data import Codec, Data, DataError, Examples, Splits, TextCodec, TextExamples
 from freerun.data.extras import extra
 from freerun.data.parallel import Columns, Pair, overlaps, read_parts, read_table, short
 from freerun.data.pieces import BYTES, Words, check_left_out
 from freerun.data.splits import complete, cut
 from freerun.data.store import Ragged, Tokens
-from freerun.data.text import TextCodec, TextExamples
 from freerun.metrics.sequences import aligned_errors
+from freerun.tasks.base import Task
 from freerun.tasks.scored import constant_majority
 from freerun.tasks.translation_codec import UNMATCHED, TranslationCodec, Translations
 from freerun.vocabulary import Vocabulary
@@ -251,7 +251,7 @@ class Translation(Task):
             return codec.evaluation(path)
         plain = str.lower if self.lower else str
         pairs = [(plain(one), plain(other)) for one, other in read_table(path, self.columns)]
-        return TextExamples.of_texts(pairs, codec, path)
+        return codec.encode([{"source": one, "target": other} for one, other in pairs], path)
 
     def _parts(self) -> tuple[dict[str, list[Pair]], list[str]]:
         """The pairs of every split, and notes on them."""

@@ -9,9 +9,9 @@ from functools import cached_property
 from torch import Tensor
 
 from freerun.data import DataError
-from freerun.data.codec import SavedCodec
 from freerun.data.parallel import Columns, Pair, read_table
 from freerun.data.pieces import BytePairs, Pieces, Words, commonest_words
+from freerun.data.saved import SavedCodec
 from freerun.data.store import Ragged, Stored
 from freerun.vocabulary import EOS, UNKNOWN, Vocabulary
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from freerun.data import Task
 from freerun.data.files import write_text
 from freerun.evaluation import GREEDY, Decoding
 from freerun.methods import Method
@@ -18,6 +17,7 @@ from freerun.models import CausalPolicy, Seq2SeqPolicy
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.policy import Policy
 from freerun.settings import to_dict
+from freerun.tasks.base import Task
 from freerun.training.checkpoints import has_adapters
 
 CARD = "README.md"

@@ -240,7 +240,9 @@ def load_saved_model(
             return _load_recurrent(folder, contents, codec)
     found = _load_codec(folder, codec)
     if found.limit is None:
-        raise CheckpointError(f"{folder}: outputs of the task {found.task} are not text")
+        raise CheckpointError(
+            f"{folder}: its outputs are not text, which this kind of model writes"
+        )
     with torch.random.fork_rng(devices=[]):
         return load_model(str(folder), codec=found, dtype=_dtype(folder)), found
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from transformers import EarlyStoppingCallback, TrainingArguments
 
-from freerun.data import Codec, Data, Task
+from freerun.data import Codec, Data
 from freerun.errors import CheckpointError
 from freerun.methods import Method
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.loading import quiet_transformers
 from freerun.models.settings import ModelSettings, RecurrentSettings
 from freerun.policy import Policy
+from freerun.tasks.base import Task
 from freerun.training.checkpoints import load_policy
 from freerun.training.checks import try_method
 from freerun.training.folders import flush, move, newest, no_file, saving, temporary

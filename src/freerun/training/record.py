@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from freerun.data import Codec, Data, Task
+from freerun.data import Codec, Data
 from freerun.data.files import write_text
 from freerun.errors import CheckpointError
 from freerun.methods import Method
 from freerun.models.settings import ModelSettings
 from freerun.settings import format_value, to_dict
 from freerun.tasks import task_name
+from freerun.tasks.base import Task
 from freerun.training.checkpoints import read_json
 from freerun.training.settings import TrainingSettings
 

@@ -17,12 +17,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from freerun.data import Codec, Data, DataError, Examples, Task
+from freerun.data import Codec, Data, DataError, Examples, TextCodec, TextExamples
 from freerun.data.codec import CODEC_FILE
 from freerun.data.extras import extra
-from freerun.data.text import TextCodec, TextExamples
-from freerun.data.text.columns import kind_of
-from freerun.data.text.examples import ENDLESS
+from freerun.data.rows import kind_of
+from freerun.data.text_codec import UNBOUNDED
 from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, check_decoding
 from freerun.methods import METHODS, Method
@@ -43,6 +42,7 @@ from freerun.models.settings import (
 )
 from freerun.policy import Policy
 from freerun.settings import SettingError, did_you_mean
+from freerun.tasks.base import Task
 from freerun.tasks.scored import CharacterTask
 from freerun.training.checkpoints import (
     CONFIG,
@@ -385,9 +385,7 @@ def make_examples(data: Any, codec: Codec, name: str) -> Examples:
         DataError: if a row cannot be used.
     """
     if _are_rows(data, name):
-        if not isinstance(codec, TextCodec):
-            raise ValueError(f"{name} has rows of columns, which need a tokenizer to be read")
-        return TextExamples.from_rows(data, codec, name)
+        return codec.encode(data, name)
     examples: Examples = data
     return examples
 
@@ -471,14 +469,15 @@ def _build_codec(
     start = config.decoder_start_token_id if config.is_encoder_decoder else None
     if config.is_encoder_decoder and start is None:
         raise ValueError("config.decoder_start_token_id of the model is missing")
-    codec, longest = TextCodec(tokenizer, limit=ENDLESS, start=start), 1
+    causal = start is None
+    codec, longest = TextCodec(tokenizer, limit=UNBOUNDED, bos=start, continues=causal), 1
     for name, part in parts.items():
         if name == "eval_dataset" and part is None:
             continue
         if _are_rows(part, name) and len(part):
             kind = kind_of(part[0], name)
             codec = replace(codec, column="prompt" if kind == "input_ids" else kind)
-            part = TextExamples.from_rows(part, codec, name)
+            part = codec.encode(part, name)
         if isinstance(part, TextExamples):
             longest = max(longest, part.longest[1])
         elif len(part):
@@ -525,7 +524,9 @@ def _add_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None
 def _make_policy(model: nn.Module, codec: Codec) -> HuggingFacePolicy:
     """Make a policy of a model, and check that what is saved of adapters is theirs."""
     if codec.limit is None or codec.features is not None or len(codec.factors) != 1:
-        raise ValueError(f"the task {codec.task} is not text; it needs a recurrent model")
+        raise ValueError(
+            "the data are not text, which a Hugging Face model reads; take a recurrent one"
+        )
     policy = adapt(model, codec.target, limit=codec.limit, shared=codec.shared)
     if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):
         adapter_names(policy)

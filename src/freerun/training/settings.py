@@ -11,10 +11,10 @@ import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from transformers import TrainingArguments
 
-from freerun.data import Task
 from freerun.data.extras import extra
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.policy import Policy
+from freerun.tasks.base import Task
 
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 LearningRateSchedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]

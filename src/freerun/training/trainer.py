@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-from freerun.data import Examples, Task
+from freerun.data import Examples
 from freerun.errors import CheckpointError
 from freerun.evaluation import (
     GREEDY,
@@ -31,6 +31,7 @@ from freerun.evaluation import (
 )
 from freerun.methods import Method
 from freerun.policy import Policy
+from freerun.tasks.base import Task
 from freerun.training.callbacks import LogWithEvaluation, Meter, Timekeeper
 from freerun.training.card import Card
 from freerun.training.checkpoints import read_json
@@ -262,7 +263,7 @@ class Trainer(RunTrainer):
             Left out, the tokenizer or codec beside the model. Where the method needs a backspace
             that it lacks, a copy of it has one, and the model gets it, too (see `add_backspace`).
         train_dataset: what to train on: a Dataset of the datasets library or a list of mappings,
-            with the columns that `TextExamples` knows; or Examples of a task.
+            with the columns that the codec reads (see `TextCodec.encode`); or Examples of a task.
         eval_dataset: what to evaluate on, likewise.
         peft_config: a configuration of peft: adapters are trained in place of the model's weights.
         task: knows the metrics of an evaluation; left out, outputs are compared with references

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.costs import CostName
-from freerun.data import Task
 from freerun.decoding import promote_scores, sample_tokens
 from freerun.losses import CELL_LOSSES
 from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, refuse_backspace
@@ -37,6 +36,7 @@ from freerun.policy import Policy, Trace
 from freerun.randomness import uniform
 from freerun.roll_in import Trajectories, roll_in_learned, roll_in_mixed, roll_in_reference
 from freerun.roll_out import RollOuts, Trials, TrialSampler
+from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
 
 ENDLESS = 1 << 30

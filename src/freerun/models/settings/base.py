@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from freerun.data import Codec, Data, Task
+from freerun.data import Codec, Data
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
 from freerun.settings import to_dict
+from freerun.tasks.base import Task, load_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +40,9 @@ class ModelSettings(ABC):
         """The data of a task, in the tokens that the model reads and writes.
 
         Raises:
-            DataError: where they cannot be used (see `Task.load`).
+            DataError: where they cannot be used (see `load_data`).
         """
-        return task.load()
+        return load_data(task)
 
     def record(self) -> dict[str, Any]:
         """The kind and the settings, as they are written down."""

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
-from freerun.data import Codec, Data, DataError, Task
+from freerun.data import Codec, Data, DataError
 from freerun.data.codec import CODEC_FILE
-from freerun.data.text import data_of, tokenized
 from freerun.errors import CheckpointError
 from freerun.models.adapters import add_lora
 from freerun.models.backspace import extended, with_backspace
@@ -27,7 +26,8 @@ from freerun.models.settings.scratch import (
     check_text,
 )
 from freerun.settings import SettingError, build, did_you_mean
-from freerun.tasks import load_codec
+from freerun.tasks import load_codec, load_data
+from freerun.tasks.base import Task
 
 DROPOUTS = (
     "dropout",
@@ -91,13 +91,13 @@ class PretrainedSettings(ModelSettings):
             try:
                 codec = load_codec(self.path)
             except DataError:  # that of a task of the user's own; what is damaged, `build` says
-                return task.load()
-            return data_of(task, codec)
+                return load_data(task)
+            return load_data(task, codec)
         config = config_of(self.path)
         start = config.decoder_start_token_id if config.is_encoder_decoder else None
         if config.is_encoder_decoder and start is None:
             raise CheckpointError(f"{self.path}: config.json names no decoder_start_token_id")
-        return tokenized(task, load_tokenizer(self.path), start=start)
+        return load_data(task, tokenizer=load_tokenizer(self.path), start=start)
 
     def build(self, codec: Codec) -> HuggingFacePolicy | RecurrentPolicy:
         """The model as a policy that reads and writes what `codec` says.

@@ -220,25 +220,25 @@ class Seq2SeqSettings(ScratchSettings):
 
 
 def check_text(codec: Codec, kind: str) -> int:
-    """See that a Transformer can read and write what a codec says: the longest output.
+    """Check that a Transformer can read and write what a codec says; return the longest output.
 
     Raises:
-        ValueError: where it cannot; the message names the task and the kind of model.
+        ValueError: where it cannot; the message names the kind of model.
     """
-    task, model = f"the task {codec.task}", f"a {kind} model"
+    model = f"a {kind} model"
     if codec.features is not None:
         raise ValueError(
-            f"{task} has real-valued sources, which {model} cannot read; recurrent models can"
+            f"sources are real-valued, which {model} cannot read; recurrent models can"
         )
     if len(codec.factors) > 1:
         raise ValueError(
-            f"{task} has {len(codec.factors)} tokens at each position of a source, of which "
-            f"{model} reads one; recurrent models read them all"
+            f"sources have {len(codec.factors)} tokens at each position, of which {model} reads "
+            "one; recurrent models read them all"
         )
     if codec.limit is None:
         raise ValueError(
-            f"{task} has outputs that end with their source, not by a token, which {model} cannot "
-            "write; recurrent models can"
+            f"outputs end with their source, not by a token, which {model} cannot write; "
+            "recurrent models can"
         )
     return codec.limit
 

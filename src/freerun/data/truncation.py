@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from freerun.data.base import DataError
-from freerun.data.text.encoder import Encoded
+from freerun.data.encoding import Encoded
 
 Truncation = Literal["error", "start", "end", "drop"]
 

@@ -1,17 +1,13 @@
-"""Lines to predict from: a prompt each, or a JSON object with columns."""
+"""Rows with the usual columns as prompts and completions; lines to predict from as rows."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from freerun.data.base import DataError
-
-if TYPE_CHECKING:
-    from freerun.data.text.codec import TextCodec
-
 
 Row = Mapping[str, Any]
 Message = dict[str, Any]
@@ -27,6 +23,12 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """The columns of each kind of rows, under the first of them."""
 
+FACTORS = ("tokens", "tags")
+"""The columns of rows that are tagged words."""
+
+FEATURES = ("features", "target")
+"""The columns of rows whose sources are real-valued."""
+
 IGNORED = -100
 """What labels have where nothing is to be learnt."""
 
@@ -40,12 +42,14 @@ class Pair:
         prompt: what is read; None where nothing is.
         completion: what is to be written after it; None where that is to be predicted.
         template: what the chat template is given beside a conversation, such as tools.
+        blocks: the maximum number of pieces that running text is cut into; None for any number.
     """
 
     where: str
     prompt: Side
     completion: Side = None
     template: Row = field(default_factory=dict)
+    blocks: int | None = None
 
 
 def kind_of(row: Row, name: str, *, learnt: bool = True) -> str:
@@ -70,8 +74,19 @@ def kind_of(row: Row, name: str, *, learnt: bool = True) -> str:
     raise DataError(f"{name}: the columns are {there}; known are {known}")
 
 
+def places_of(rows: Sequence[Row], name: str) -> list[str]:
+    """What to call rows in messages: what their column `where` says, or their numbers."""
+    return [str(row.get("where") or f"{name}, row {i}") for i, row in enumerate(rows)]
+
+
 def pairs_of(
-    rows: Iterable[Row], places: Iterable[str], kind: str, *, separator: str, learnt: bool = True
+    rows: Iterable[Row],
+    places: Iterable[str],
+    kind: str,
+    *,
+    separator: str,
+    learnt: bool = True,
+    blank: bool = False,
 ) -> list[Pair]:
     """Rows of one kind, but for `input_ids`, as prompts and completions.
 
@@ -81,25 +96,28 @@ def pairs_of(
         kind: one of `KINDS`.
         separator: what stands behind a source.
         learnt: whether there are completions; else what is there is left out.
+        blank: whether a text may have no characters but white space.
 
     Raises:
         DataError: naming the row and the column, where it is missing or no text.
     """
     read = {"prompt": _prompted, "messages": _conversed, "source": _sourced, "text": _running}[kind]
-    return [read(row, place, separator, learnt) for row, place in zip(rows, places, strict=True)]
+    return [
+        read(row, place, separator, learnt, blank) for row, place in zip(rows, places, strict=True)
+    ]
 
 
-def _prompted(row: Row, where: str, separator: str, learnt: bool) -> Pair:
-    prompt = _side(row, "prompt", where)
+def _prompted(row: Row, where: str, separator: str, learnt: bool, blank: bool) -> Pair:
+    prompt = _side(row, "prompt", where, blank)
     if not learnt:
         return Pair(where, prompt, None, _template(row))
-    completion = _side(row, "completion", where)
+    completion = _side(row, "completion", where, blank)
     if isinstance(prompt, str) != isinstance(completion, str):
         raise DataError(f"{where}: prompt and completion must both be text, or both be messages")
     return Pair(where, prompt, completion, _template(row))
 
 
-def _conversed(row: Row, where: str, separator: str, learnt: bool) -> Pair:
+def _conversed(row: Row, where: str, separator: str, learnt: bool, blank: bool) -> Pair:
     messages = _messages(row.get("messages"), "messages", where)
     last = messages[-1]["role"]
     if not learnt:
@@ -114,32 +132,35 @@ def _conversed(row: Row, where: str, separator: str, learnt: bool) -> Pair:
     return Pair(where, messages[:-1], messages[-1:], _template(row))
 
 
-def _sourced(row: Row, where: str, separator: str, learnt: bool) -> Pair:
-    target = _text(row, "target", where) if learnt else None
-    return Pair(where, _text(row, "source", where) + separator, target)
+def _sourced(row: Row, where: str, separator: str, learnt: bool, blank: bool) -> Pair:
+    target = _text(row, "target", where, blank) if learnt else None
+    return Pair(where, _text(row, "source", where, blank) + separator, target)
 
 
-def _running(row: Row, where: str, separator: str, learnt: bool) -> Pair:
-    text = _text(row, "text", where)
-    return Pair(where, None, text) if learnt else Pair(where, text)
+def _running(row: Row, where: str, separator: str, learnt: bool, blank: bool) -> Pair:
+    text = _text(row, "text", where, blank)
+    blocks = row.get("blocks")
+    if blocks is not None and (type(blocks) is not int or blocks < 1):
+        raise DataError(f"{where}: blocks is {blocks!r:.20}; it must be a number of at least 1")
+    return Pair(where, None, text, blocks=blocks) if learnt else Pair(where, text)
 
 
-def _text(row: Row, column: str, where: str) -> str:
+def _text(row: Row, column: str, where: str, blank: bool) -> str:
     text = row.get(column)
     if not isinstance(text, str):
         raise DataError(f"{where}: the {column} is {text!r:.40}; it must be text")
-    if not text.strip():
+    if not (text if blank else text.strip()):
         raise DataError(f"{where}: the {column} is empty")
     return text
 
 
-def _side(row: Row, column: str, where: str) -> str | list[Message]:
+def _side(row: Row, column: str, where: str, blank: bool) -> str | list[Message]:
     value = row.get(column)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return _messages(value, column, where)
     if not isinstance(value, str):
         raise DataError(f"{where}: the {column} is {value!r:.40}; it must be text or messages")
-    return _text(row, column, where)
+    return _text(row, column, where, blank)
 
 
 def _messages(value: Any, column: str, where: str) -> list[Message]:
@@ -231,8 +252,13 @@ def _numbers(row: Row, column: str, where: str, size: int) -> list[int]:
     return list(values)
 
 
-def prompts_of(codec: TextCodec, lines: Sequence[str], name: str) -> list[list[int]]:
-    """The tokens of the prompts in lines: what they are is told by the first line.
+def read_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row], str]:
+    """Lines to predict from as rows, and the kind of these, which the first line tells.
+
+    Args:
+        lines: a text each, or a JSON object each with the columns of `KINDS`.
+        name: the file that they are from.
+        column: what a line is that is no such object: the first column of one of `KINDS`.
 
     Raises:
         DataError: naming the line that is wrong.
@@ -244,14 +270,14 @@ def prompts_of(codec: TextCodec, lines: Sequence[str], name: str) -> list[list[i
         if not line.strip():
             raise DataError(f"{where}: there is no prompt")
     if _object(lines[0]) is None:
-        rows, kind = [_row(line, codec.column) for line in lines], codec.column
+        rows, kind = [_row(line, column) for line in lines], column
     else:
         rows = [_parsed(line, where) for line, where in zip(lines, places, strict=True)]
         kind = kind_of(rows[0], places[0], learnt=False)
-    prompts = _encoded(codec, rows, places, kind)
-    special = codec.encoder.special
-    cut = codec.bounds.cut
-    return [cut(prompt, where, special) for prompt, where in zip(prompts, places, strict=True)]
+    return [
+        {**row, "where": where, "lines": [line]}
+        for row, where, line in zip(rows, places, lines, strict=True)
+    ], kind
 
 
 def answered(source: Sequence[str], text: str) -> str | None:
@@ -273,24 +299,6 @@ def answered(source: Sequence[str], text: str) -> str | None:
         spoken = kind == "prompt" and not isinstance(row["prompt"], str)
         filled = {"completion": message if spoken else text}
     return json.dumps({**row, **filled}, ensure_ascii=False)
-
-
-def _encoded(
-    codec: TextCodec, rows: Sequence[Row], places: Sequence[str], kind: str
-) -> list[list[int]]:
-    if kind == "input_ids":
-        given = [{name: row[name] for name in row if name != "labels"} for row in rows]
-        size, pad, causal = codec.target.actions, codec.target.pad, codec.start is None
-        pairs = [
-            labelled(row, where, pad=pad, size=size, causal=causal)
-            for row, where in zip(given, places, strict=True)
-        ]
-        return codec.encoder.prompts(pairs)
-    separator = codec.separator if codec.start is None else ""
-    pairs = pairs_of(rows, places, kind, separator=separator, learnt=False)
-    if kind == "text":
-        return codec.encoder.continued([str(pair.prompt) for pair in pairs])
-    return codec.encoder.prompts(pairs)
 
 
 def _row(line: str, column: str) -> Row:

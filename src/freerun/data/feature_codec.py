@@ -1,0 +1,205 @@
+"""The codec of real-valued sources, such as images and sounds, and text that is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from freerun.data.base import DataError
+from freerun.data.codec import WritingCodec
+from freerun.data.encoding import Side
+from freerun.data.examples import TextExamples
+from freerun.data.files import Line, blocks
+from freerun.data.rows import Row, places_of
+from freerun.data.store import Ragged, Stored
+from freerun.data.text_codec import UNBOUNDED
+from freerun.data.tokens import Tokens
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FeatureCodec(WritingCodec):
+    """A vector of numbers at each position of the source in, text out.
+
+    Args:
+        width: the numbers of a position.
+
+    Raises:
+        ValueError: where a setting is out of range.
+    """
+
+    kind = "features"
+    factors = ()
+
+    width: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        if self.width < 1:
+            raise ValueError(f"width is {self.width}; it must be at least 1")
+
+    @classmethod
+    def learn(
+        cls,
+        train: Sequence[Row],
+        dev: Sequence[Row],
+        *,
+        target_tokens: str | Tokens,
+        fixed_length: bool = False,
+        **options: Any,
+    ) -> FeatureCodec:
+        """The codec of rows with the columns `features` and `target`.
+
+        Args:
+            train: the rows to train on.
+            dev: rows whose characters and symbols are known as well (see `Tokens`).
+            target_tokens: how targets are cut into tokens.
+            fixed_length: whether outputs are as long as their sources, without eos.
+            options: other settings of the codec.
+        """
+        spec = Tokens.parse(target_tokens)
+        texts = ([_text(row["target"]) for row in rows] for rows in (train, dev))
+        tokenizer = spec.build(*texts, eos=not fixed_length)
+        return cls(
+            tokenizer,
+            limit=None if fixed_length else UNBOUNDED,
+            bos=len(tokenizer),
+            pad=len(tokenizer) + 1,
+            whitespace=spec.whitespace,
+            width=np.shape(train[0]["features"])[-1],
+            **options,
+        )
+
+    @property
+    def features(self) -> int:
+        """The width of the inputs."""
+        return self.width
+
+    def encode(self, rows: Iterable[Row], name: str = "the data") -> TextExamples:
+        """Rows with the columns `features` (numbers, [positions, width]) and `target` (text).
+
+        A target may also be a list of symbols.
+
+        Args:
+            rows: the rows.
+            name: where they come from, for messages.
+
+        Raises:
+            DataError: naming the row, counted from 0, and what would be right.
+        """
+        rows = list(rows)
+        if not rows:
+            raise DataError(f"{name}: there are no rows")
+        places = places_of(rows, name)
+        sources = self._sources(rows, places)
+        texts = [_text(row.get("target")) for row in rows]
+        targets = Side(self.tokenizer, target=True).tokens(texts, places)
+        for source, target, where in zip(sources, targets, places, strict=True):
+            if not target:
+                raise DataError(f"{where}: the target has no tokens to learn")
+            if self.limit is None and len(source) != len(target):
+                raise DataError(
+                    f"{where}: the source has {len(source)} positions, and the target "
+                    f"{len(target)} tokens; the outputs of this task are as long as their sources"
+                )
+            if self.limit is not None and len(target) >= self.limit:
+                raise DataError(
+                    f"{where}: the target has {len(target)} tokens; the model writes at most "
+                    f"{self.limit - 1}"
+                )
+        eos = self.target.eos
+        end = [] if eos is None else [eos]
+        return TextExamples(
+            stacked(sources),
+            Ragged.of([[*target, *end] for target in targets], self.target.pad),
+            eos=eos is not None,
+            texts=texts,
+            end=-1 if eos is None else eos,
+        )
+
+    def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> Stored:
+        """Rows with the column `features` as examples to predict from.
+
+        Raises:
+            DataError: naming the row and what would be right.
+        """
+        rows = list(rows)
+        sources = self._sources(rows, places_of(rows, name))
+        empty = Ragged.of([[] for _ in rows], self.target.pad)
+        return Stored(
+            stacked(sources), empty, eos=False, lines=[row.get("lines", ()) for row in rows]
+        )
+
+    def read(self, lines: Sequence[str], name: str) -> Stored:
+        """Sources to predict from: the numbers of a position a line, a blank line between sources.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        found = blocks(enumerate(lines, 1))
+        if not found:
+            raise DataError(f"{name}: nothing to read")
+        return self.encode_sources(
+            [
+                {"features": read_numbers(block.lines, self.width, name), "lines": block.text}
+                for block in found
+            ],
+            name,
+        )
+
+    def _sources(
+        self, rows: Sequence[Row], places: Sequence[str]
+    ) -> list[Float[np.ndarray, "_ width"]]:
+        """The arrays of rows."""
+        found = []
+        for row, where in zip(rows, places, strict=True):
+            try:
+                values = np.asarray(row.get("features"), dtype=np.float32)
+            except (ValueError, TypeError):
+                raise DataError(f"{where}: features is no array of numbers") from None
+            if values.ndim != 2 or values.shape[1] != self.width or not len(values):
+                raise DataError(
+                    f"{where}: features has the shape {list(values.shape)}; it must be "
+                    f"[positions, {self.width}], with at least one position"
+                )
+            if not np.isfinite(values).all():
+                raise DataError(f"{where}: features has a number that is not finite")
+            found.append(values)
+        return found
+
+
+def _text(target: str | Sequence[str] | None) -> str:
+    """A target as text: symbols have a space between them."""
+    if isinstance(target, str) or target is None:
+        return target or ""
+    return " ".join(target)
+
+
+def read_numbers(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarray, "_ width"]:
+    """The numbers of positions, one position a line, separated by spaces, tabs or commas.
+
+    Raises:
+        DataError: naming the file and the line, where it holds anything else.
+    """
+    return np.stack([_numbers(line, width, f"{name}, line {number}") for number, line in lines])
+
+
+def _numbers(line: str, width: int, where: str) -> Float[np.ndarray, "width"]:
+    cells = line.replace(",", " ").split()
+    if len(cells) != width:
+        raise DataError(f"{where}: {len(cells)} numbers; a position has {width}")
+    try:
+        return np.array(cells, dtype=np.float32)
+    except ValueError:
+        raise DataError(f"{where}: not all of it is numbers") from None
+
+
+def stacked(sources: Sequence[Float[np.ndarray, "_ width"]]) -> Ragged:
+    """Sources of real numbers, end to end, padded with zeros."""
+    blank = np.zeros((1, sources[0].shape[1]), dtype=np.float32)
+    return Ragged.stack(torch.from_numpy(np.concatenate([*sources, blank])), map(len, sources))

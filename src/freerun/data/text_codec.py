@@ -1,0 +1,369 @@
+"""The codec of text, for recurrent models and Transformers, from scratch or pretrained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from freerun.data.base import DataError
+from freerun.data.codec import (
+    WritingCodec,
+    build_saved,
+    read_fields,
+    saved_tokenizer,
+    write_fields,
+)
+from freerun.data.encoding import Encoded, Encoder
+from freerun.data.examples import TextExamples
+from freerun.data.files import write_text
+from freerun.data.rows import (
+    KINDS,
+    Row,
+    answered,
+    kind_of,
+    labelled,
+    pairs_of,
+    places_of,
+    read_lines,
+)
+from freerun.data.store import Ragged, Stored
+from freerun.data.tokens import Tokens, decode, load_tokenizer, special_tokens
+from freerun.data.truncation import Bounds, Truncation
+from freerun.vocabulary import UNKNOWN
+
+SOURCE_TOKENIZER = "source_tokenizer.json"
+
+UNBOUNDED = 2**31
+"""More tokens than any output has."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextCodec(WritingCodec):
+    """Text in and text out, in the tokens of a tokenizer.
+
+    By default a causal model's: completions continue their prompts. For an encoder-decoder, give
+    `bos` and `continues=False`.
+
+    Args:
+        source: the tokenizer of sources, where these have one of their own. Their tokens then have
+            embeddings of their own as well; else sources are in the tokens of targets.
+        continues: whether completions continue their prompts, in one text; else they are targets
+            of their own.
+        source_eos: whether sources end in eos, where targets do not continue them.
+        column: what a line without columns is, to predict from: the first column of one of `KINDS`.
+        separator: what stands between a source and a target that continues it, where rows have the
+            columns `source` and `target`.
+        block: the maximum number of tokens of a piece of running text to learn; None leaves it
+            whole.
+        context: the number of tokens of running text that stand before a piece as its prompt; None
+            for the one before it.
+        max_prompt: the maximum number of tokens of a prompt; None for any number.
+        max_completion: the maximum number of tokens of a completion to learn, eos included; None
+            for `limit`.
+        truncation: what becomes of rows with more (see `Bounds`).
+
+    Raises:
+        DataError: where outputs end in eos, and the tokenizer has none.
+        ValueError: where a setting is out of range.
+    """
+
+    kind = "text"
+    features = None
+
+    source: PreTrainedTokenizerBase | None = None
+    continues: bool = True
+    source_eos: bool = False
+    column: str = "prompt"
+    separator: str = "\n"
+    block: int | None = None
+    context: int | None = None
+    max_prompt: int | None = None
+    max_completion: int | None = None
+    truncation: Truncation = "error"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        for name in ("block", "context"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.column not in KINDS or self.column == "input_ids":
+            raise ValueError(f"column is {self.column!r}; no line of text is that")
+        self.bounds  # noqa: B018
+        if self.limit is not None and self.bounds.completion > self.limit:
+            raise ValueError(
+                f"max_completion is {self.max_completion}, over the limit of {self.limit} tokens"
+            )
+
+    @classmethod
+    def learn(
+        cls,
+        train: Sequence[Row],
+        dev: Sequence[Row],
+        *,
+        target_tokens: str | Tokens,
+        source_tokens: str | Tokens | None,
+        fixed_length: bool = False,
+        **options: Any,
+    ) -> TextCodec:
+        """The codec of rows of text, for a model that brings no tokenizer.
+
+        The ids of the tokens come first, then eos; bos and padding stand behind them.
+
+        Args:
+            train: the rows to train on.
+            dev: rows whose characters and symbols are known as well (see `Tokens`).
+            target_tokens: how targets are cut into tokens.
+            source_tokens: how sources are, which then have a tokenizer of their own; None for one
+                tokenizer for both.
+            fixed_length: whether outputs are as long as their sources, without eos.
+            options: other settings of the codec.
+
+        Raises:
+            DataError: where rows have no columns of text.
+            ValueError: where a setting is out of range.
+        """
+        kind = kind_of(train[0], "the data")
+        if kind in ("input_ids", "messages"):
+            raise DataError(
+                f"rows of {kind} are in the tokens of a trained model: name one, --model DIR or an "
+                "id on the Hugging Face hub"
+            )
+        target_spec = Tokens.parse(target_tokens)
+        sides = [[_column(rows, column) for column in KINDS[kind]] for rows in (train, dev)]
+        source = None
+        if source_tokens is not None and kind != "text":
+            source_spec = Tokens.parse(source_tokens)
+            # Two sides of one alphabet have the same ids, that of eos included.
+            eos = source_spec == target_spec and source_spec.alphabet is not None
+            source = source_spec.build(sides[0][0], sides[1][0], eos=eos and not fixed_length)
+        learned = [[text for side in part[source is not None :] for text in side] for part in sides]
+        tokenizer = target_spec.build(*learned, eos=not fixed_length)
+        continues = source is None and kind != "source"
+        return cls(
+            tokenizer,
+            limit=None if fixed_length else UNBOUNDED,
+            bos=len(tokenizer),
+            pad=len(tokenizer) + 1,
+            whitespace=target_spec.whitespace,
+            source=source,
+            continues=continues,
+            source_eos=source is None and kind == "source",
+            column=kind,
+            separator="",
+            **options,
+        )
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """The maximum number of tokens of either side."""
+        limit = UNBOUNDED if self.limit is None else self.limit
+        most = limit if self.max_completion is None else self.max_completion
+        return Bounds(self.max_prompt, most, self.truncation)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """From text to tokens."""
+        return Encoder(
+            self.tokenizer,
+            self.source,
+            continues=self.continues,
+            eos=self.limit is not None,
+            source_eos=self.source_eos,
+            block=self.block,
+            context=self.context,
+        )
+
+    @property
+    def shared(self) -> bool:  # type: ignore[override]  # of this kind, it depends on the codec
+        """Whether sources are in the tokens of targets."""
+        return self.source is None
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """A position of the source has one token."""
+        if self.source is not None:
+            return (len(self.source) + 2,)  # bos and padding have ids on this side as well
+        if self.bos is not None and self.bos >= self.target.actions:
+            return (self.target.without_backspace().size,)
+        return (self.target.actions,)
+
+    def with_backspace(self) -> TextCodec:
+        """The same with a tokenizer that has a backspace; itself, where it has one.
+
+        Of running text that is cut into blocks, outputs may then be half as long again.
+
+        Raises:
+            ValueError: where outputs have no eos, or the tokenizer has a token of that name for
+                something else.
+        """
+        found = cast(TextCodec, super().with_backspace())
+        if found is not self and self.block is not None and self.limit == self.block:
+            return dataclasses.replace(found, limit=self.block + self.block // 2)
+        return found
+
+    def encode(self, rows: Iterable[Row], name: str = "the data") -> TextExamples:
+        """Rows as examples: mappings, such as those of a Dataset of the `datasets` library.
+
+        They have the columns `prompt` and `completion` (text, or messages), `messages` (the last
+        one, the assistant's, is the completion), `source` and `target` (text), `text` (running
+        text, cut into blocks; at most `blocks` of them, where there is this column, too), or
+        `input_ids` and `labels` (tokens, with -100 on what is not to be learnt; see `labelled`).
+        Other columns are passed over.
+
+        Args:
+            rows: the rows.
+            name: where they come from, for messages.
+
+        Raises:
+            DataError: naming the row, counted from 0, and what would be right.
+        """
+        encoded, notes = self._encoded(list(rows), name)
+        kept = self.bounds.within(encoded, self._special)
+        return TextExamples(
+            Ragged.of([row.prompt for row in kept], self._source_pad),
+            Ragged.of([row.completion for row in kept], self.target.pad),
+            eos=self.limit is not None,
+            texts=[row.text for row in kept],
+            notes=[*notes, *self.bounds.notes(encoded)],
+            end=-1 if self.target.eos is None else self.target.eos,
+        )
+
+    def encode_sources(
+        self, rows: Iterable[Row], name: str = "the data", kind: str | None = None
+    ) -> Stored:
+        """Rows without completions as examples to predict from.
+
+        Args:
+            rows: the rows, with the first column of one of `KINDS`.
+            name: where they come from, for messages.
+            kind: which one; None for that of the first row.
+
+        Raises:
+            DataError: naming the row and what would be right.
+        """
+        rows = list(rows)
+        places = places_of(rows, name)
+        prompts = self._prompts(rows, places, kind or kind_of(rows[0], places[0], learnt=False))
+        cut = [
+            self.bounds.cut(prompt, where, self._special)
+            for prompt, where in zip(prompts, places, strict=True)
+        ]
+        empty = Ragged.of([[] for _ in rows], self.target.pad)
+        lines = [row.get("lines", ()) for row in rows]
+        return Stored(Ragged.of(cut, self._source_pad), empty, eos=False, lines=lines)
+
+    def read(self, lines: Sequence[str], name: str) -> Stored:
+        """Prompts to complete: one a line, or a JSON object a line with the columns of `KINDS`.
+
+        Raises:
+            DataError: where a line is empty or no such object, or a prompt is too long or has no
+                tokens.
+        """
+        rows, kind = read_lines(lines, name, self.column)
+        return self.encode_sources(rows, name, kind)
+
+    def write(self, tokens: Sequence[int], lines: Sequence[str]) -> str:
+        r"""The completion in one line, with `\n` for its line breaks.
+
+        Of a JSON object, that object with the completion in its column.
+        """
+        found = answered(lines, self.normalize(self.decode(tokens)))
+        return self.text(tokens) if found is None else found
+
+    def source_text(self, values: Tensor) -> str:
+        """The text of a prompt, in one line."""
+        text = decode(self.source or self.tokenizer, values.tolist(), UNKNOWN)
+        return self.normalize(text).replace("\r", "").replace("\n", "\\n")
+
+    def save_pretrained(self, directory: str) -> None:
+        """Write codec.json and the files of the tokenizers into `directory`."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(directory)
+        path, special = Path(directory, SOURCE_TOKENIZER), None
+        path.unlink(missing_ok=True)
+        if self.source is not None:
+            write_text(str(path), cast(Any, self.source).backend_tokenizer.to_str())
+            special = {name: str(token) for name, token in self.source.special_tokens_map.items()}
+        write_fields(self, directory, tokenizer=..., source=special)
+
+    @classmethod
+    def from_pretrained(cls, directory: str) -> TextCodec:
+        """The codec that was saved in `directory`. No code of a tokenizer's own is run.
+
+        Raises:
+            DataError: where there is none, it is of another kind, a tokenizer is missing, or a
+                field is missing, unknown or of the wrong type.
+        """
+        path, settings = read_fields(cls, directory, tokenizer=..., source=dict | None)
+        special = settings.pop("source")
+        if special is not None:
+            settings["source"] = load_tokenizer(str(Path(directory, SOURCE_TOKENIZER)), **special)
+        return build_saved(cls, path, tokenizer=saved_tokenizer(directory), **settings)
+
+    @property
+    def _source_pad(self) -> int:
+        """What fills the rest of shorter sources; it has an embedding, unlike a new backspace."""
+        last = self.factors[0] - 1
+        return min(self.target.pad, last) if self.source is None else last
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        """Tokens that stay at the ends of a prompt that is cut."""
+        return special_tokens(self.source or self.tokenizer)
+
+    def _encoded(self, rows: list[Row], name: str) -> tuple[list[Encoded], list[str]]:
+        """The tokens of rows, as long as they are, and notes on them."""
+        if not rows:
+            raise DataError(f"{name}: there are no rows")
+        places = places_of(rows, name)
+        kind = kind_of(rows[0], name)
+        if self.block is not None and kind != "text":
+            raise DataError(f"{name}: block has no effect on rows of {kind}; leave it out")
+        if kind == "input_ids":
+            return self.encoder.encode(self._labelled(rows, places)), []
+        separator = self.separator if self.continues else ""
+        blank = self.whitespace == "kept"
+        pairs = pairs_of(rows, places, kind, separator=separator, blank=blank)
+        if kind != "text":
+            return self.encoder.encode(pairs), []
+        pieces = self.encoder.blocks(pairs)
+        short = sum(not each for each in pieces)
+        if short == len(pieces):
+            raise DataError(
+                f"{name}: no text has more than {self.context} tokens, the length of a prompt"
+            )
+        notes = [
+            f"{short} of {len(pieces)} texts were left out: they have at most {self.context} tokens"
+        ]
+        return [piece for each in pieces for piece in each], notes if short else []
+
+    def _prompts(self, rows: list[Row], places: list[str], kind: str) -> list[list[int]]:
+        """The tokens of prompts alone."""
+        if kind == "input_ids":
+            unlabelled = [{name: row[name] for name in row if name != "labels"} for row in rows]
+            return self.encoder.prompts(self._labelled(unlabelled, places))
+        separator = self.separator if self.continues else ""
+        pairs = pairs_of(rows, places, kind, separator=separator, learnt=False)
+        if kind == "text":
+            return self.encoder.continuable(pairs)
+        return self.encoder.prompts(pairs)
+
+    def _labelled(self, rows: Sequence[Row], places: Sequence[str]) -> list[Any]:
+        size, pad = self.target.actions, self.target.pad
+        return [
+            labelled(row, where, pad=pad, size=size, causal=self.continues)
+            for row, where in zip(rows, places, strict=True)
+        ]
+
+
+def _column(rows: Sequence[Row], column: str) -> list[str]:
+    """The texts of a column; what is no text is left to `pairs_of`, which names it."""
+    return [text for row in rows if isinstance(text := row.get(column), str)]

@@ -1,0 +1,352 @@
+"""Tokenizers that are built from training data: characters, symbols, words, byte pairs, bytes."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from freerun.data.base import DataError
+from freerun.settings import did_you_mean
+from freerun.vocabulary import BACKSPACE, EOS, UNKNOWN
+
+Kind = Literal["characters", "symbols", "words", "bpe", "bytes", "path"]
+
+JOINER = "￭"
+"""Marks the side of a word on which no space stands (a halfwidth black square, U+FFED)."""
+
+BYTES = 256
+"""The number of tokens that byte-pair encoding begins with: any text can be written in them."""
+
+_SPEC = re.compile(r"(?P<kind>[a-z]+)(?P<unknown>\+unk)?(:(?P<size>\d+))?")
+
+# A word is a run of letters, digits and inner hyphens; what follows an apostrophe in it is a word
+# of its own, and so is every other character that is not white space: "Don't!" is Don 't !
+_LETTER, _MARK = r"[\p{L}\p{N}_]", r"[^\p{L}\p{N}_\s]"
+_WORD = rf"(?>{_LETTER}+(?:-{_LETTER}+)*|(?<={_LETTER})['’]{_LETTER}+|{_MARK})"
+# The empty place behind a word that no space follows. \G keeps the search from starting inside of
+# a word, which it would else do where the last words of a text all have spaces behind them.
+_SEAM = rf"\G\s*(?:{_WORD}\s+)*{_WORD}\K(?=\S)"
+_SEAM_MARK = "\ue000"  # a character of private use
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How text is cut into tokens, for a model that brings no tokenizer of its own.
+
+    Written as text: `characters`, `symbols` (what stands between spaces), `words` (words and
+    punctuation marks), `bpe:N` (byte-pair encoding, Sennrich et al. 2016, arXiv 1508.07909),
+    `bytes`, or the path of a tokenizer.
+
+    `characters` and `symbols` alone are closed: they are those of train and dev, and any other is
+    refused. `characters:N`, `symbols:N` and `words:N` are the N most frequent ones of train, and
+    `characters+unk`, `symbols+unk` and `words` those that train has more than once; all others are
+    then read as the token `<unk>`, which never counts as a match.
+
+    Args:
+        kind: one of the above; `path` for a tokenizer that is there already.
+        size: the maximum number of tokens, special ones left out.
+        unknown: whether tokens that are not known are read as `<unk>`.
+        alphabet: the characters, in the order of their ids, in place of those of the data.
+        lower: whether text is read in lower case.
+        path: the directory of a tokenizer, or its tokenizer.json.
+
+    Raises:
+        ValueError: where settings contradict each other.
+    """
+
+    kind: Kind
+    size: int | None = None
+    unknown: bool = False
+    alphabet: str | None = None
+    lower: bool = False
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings against each other."""
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"unknown tokens {self.kind!r}")
+        least = {"bpe": BYTES + 1}.get(self.kind, 1)
+        if self.size is not None and self.size < least:
+            raise ValueError(
+                f"the number of {self.kind} tokens is {self.size}; it must be at least {least}"
+            )
+        if self.kind == "bpe" and self.size is None:
+            raise ValueError("byte-pair encoding needs a number of tokens, as in bpe:1000")
+        if self.size is not None and self.kind in ("bytes", "path"):
+            raise ValueError(f"a number of tokens has no effect on {self.kind}")
+        if self.unknown and self.kind not in ("characters", "symbols", "words"):
+            raise ValueError(f"+unk has no effect on {self.kind}, which can write any text")
+        if self.alphabet is not None and (self.kind != "characters" or self.size):
+            raise ValueError("an alphabet is for characters, without a size")
+
+    @classmethod
+    def parse(cls, spec: str | Tokens) -> Tokens:
+        """The tokens that a text such as `words:8000` stands for.
+
+        Raises:
+            ValueError: where it is neither a kind of tokens nor the path of a tokenizer.
+        """
+        if isinstance(spec, Tokens):
+            return spec
+        match = _SPEC.fullmatch(spec)
+        kinds = [kind for kind in get_args(Kind) if kind != "path"]
+        if match and match["kind"] in kinds:
+            size = None if match["size"] is None else int(match["size"])
+            kind: Kind = match["kind"]  # type: ignore[assignment]  # it is one of them
+            return cls(kind, size, unknown=match["unknown"] is not None)
+        if Path(spec).exists():
+            return cls("path", path=spec)
+        raise ValueError(
+            f"unknown tokens {spec!r}{did_you_mean(spec.partition(':')[0], kinds)}; they are one "
+            f"of {', '.join(kinds)}, or the path of a tokenizer"
+        )
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether there is a token for what is not known, `<unk>`."""
+        sized = self.size is not None and self.kind in ("characters", "symbols")
+        return self.unknown or self.kind == "words" or sized
+
+    @property
+    def whitespace(self) -> Literal["kept", "single", "stripped"]:
+        """What becomes of white space in texts that are read and written again."""
+        if self.kind in ("characters", "bytes"):
+            return "kept"
+        return "stripped" if self.kind == "path" else "single"
+
+    def build(
+        self, train: Iterable[str], others: Iterable[str] = (), *, eos: bool = True
+    ) -> PreTrainedTokenizerBase:
+        """The tokenizer of these texts: `<unk>` where there is one, the tokens, then eos.
+
+        Args:
+            train: the texts to train on.
+            others: texts whose characters or symbols are known as well, where those are closed.
+            eos: whether there is an eos.
+
+        Raises:
+            DataError: where there is no such tokenizer at `path`.
+        """
+        if self.path is not None:
+            return _with_eos(load_tokenizer(self.path)) if eos else load_tokenizer(self.path)
+        inner = self._trained(train, others)
+        special = {"unk_token": UNKNOWN} if self.has_unknown else {}
+        if eos:
+            special["eos_token"] = EOS
+        # A text that says <eos> or <unk> is a text like any other.
+        return PreTrainedTokenizerFast(
+            tokenizer_object=inner,
+            clean_up_tokenization_spaces=False,
+            split_special_tokens=True,
+            **special,
+        )
+
+    def _trained(self, train: Iterable[str], others: Iterable[str]) -> Tokenizer:
+        """The tokenizer without special tokens other than `<unk>`."""
+        if self.kind in ("bpe", "bytes"):
+            return self._bytes(train)
+        inner = self._empty()
+        cut = cutter(inner)
+        known: Sequence[str]
+        if self.alphabet is not None:
+            known = self.alphabet
+        else:
+            counts = Counter(piece for text in train for piece in cut(text))
+            for special in (UNKNOWN, EOS):  # which are no tokens of the text
+                counts.pop(special, None)
+            if not self.has_unknown:
+                known = sorted({*counts, *(piece for text in others for piece in cut(text))})
+            elif self.size is not None:
+                known = [piece for piece, _ in counts.most_common(self.size)]
+            else:
+                known = [piece for piece, count in counts.most_common() if count > 1]
+                known = sorted(known) if self.kind == "characters" else known
+        ids = {piece: i for i, piece in enumerate([UNKNOWN] * self.has_unknown + [*known])}
+        inner.model = self._model(ids)
+        return inner
+
+    def _empty(self) -> Tokenizer:
+        """The tokenizer of characters, symbols or words, that knows none yet."""
+        inner = Tokenizer(self._model({UNKNOWN: 0}))
+        steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if self.lower else []
+        if self.kind == "characters":
+            inner.decoder = decoders.Fuse()
+        else:
+            inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        if self.kind == "words":
+            steps += [
+                normalizers.Replace(JOINER, "\ufffd"),
+                normalizers.Replace(Regex(_SEAM), _SEAM_MARK),
+                # The mark stands on the side of the two that begins with no letter.
+                normalizers.Replace(Regex(f"{_SEAM_MARK}(?={_LETTER})"), f"{JOINER} "),
+                normalizers.Replace(_SEAM_MARK, f" {JOINER}"),
+            ]
+            inner.decoder = decoders.Sequence(
+                [
+                    decoders.WordPiece(prefix=JOINER, cleanup=False),
+                    decoders.Fuse(),
+                    decoders.Replace(f"{JOINER} ", ""),
+                    decoders.Replace(JOINER, ""),
+                ]
+            )
+        if steps:
+            inner.normalizer = normalizers.Sequence(steps)
+        return inner
+
+    def _model(self, ids: dict[str, int]) -> models.Model:
+        """The model of characters, symbols or words with these ids."""
+        if self.kind == "characters":
+            # Without merges, byte-pair encoding cuts text into characters; it is twice as fast as
+            # a split at every character.
+            unknown = {"unk_token": UNKNOWN} if self.has_unknown else {}
+            return models.BPE(ids, [], **unknown)
+        return models.WordLevel(ids, unk_token=UNKNOWN)
+
+    def _bytes(self, train: Iterable[str]) -> Tokenizer:
+        """Byte-pair encoding, or bytes alone."""
+        inner = Tokenizer(models.BPE())
+        pairs = self.kind == "bpe"
+        steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if self.lower else []
+        if pairs:
+            steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+        if steps:
+            inner.normalizer = normalizers.Sequence(steps)
+        # Words are seen with the space before them, the first one as well.
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=pairs, use_regex=pairs)
+        inner.decoder = decoders.ByteLevel()
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        if not pairs:
+            inner.model = models.BPE({byte: i for i, byte in enumerate(alphabet)}, [])
+            return inner
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.size or 0,
+            min_frequency=2,
+            initial_alphabet=alphabet,
+            show_progress=False,
+        )
+        inner.train_from_iterator(train, trainer)
+        return inner
+
+
+def cutter(tokenizer: Tokenizer) -> Callable[[str], Iterable[str]]:
+    """The function that cuts a text into the pieces that a tokenizer of `Tokens` looks up."""
+
+    def cut(text: str) -> Iterable[str]:
+        if tokenizer.normalizer is not None:
+            text = tokenizer.normalizer.normalize_str(text)
+        return text if tokenizer.pre_tokenizer is None else text.split()
+
+    return cut
+
+
+def closed(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer is one of `Tokens` that cannot write what it does not know."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) or tokenizer.unk_token is not None:
+        return False
+    inner = tokenizer.backend_tokenizer
+    characters = isinstance(inner.model, models.BPE) and inner.pre_tokenizer is None
+    symbols = isinstance(inner.model, models.WordLevel)
+    return (characters and isinstance(inner.decoder, decoders.Fuse)) or symbols
+
+
+def decode(
+    tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], unknown: str = UNKNOWN
+) -> str:
+    """The text of tokens, without special ones; unknown ones are no such, and are shown."""
+    unk, special = tokenizer.unk_token_id, special_tokens(tokenizer)
+    shown = [token for token in tokens if token not in special]
+    if unk not in shown or unknown == tokenizer.unk_token:
+        return cast(str, tokenizer.decode(shown))
+    if not tokenizer.is_fast:
+        return cast(str, tokenizer.decode(shown)).replace(str(tokenizer.unk_token), unknown)
+    symbols = cast(list[str], tokenizer.convert_ids_to_tokens(shown))
+    named = [
+        unknown if token == unk else symbol for token, symbol in zip(shown, symbols, strict=True)
+    ]
+    decoder = cast(Any, tokenizer).backend_tokenizer.decoder
+    return " ".join(named) if decoder is None else cast(str, decoder.decode(named))
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The special tokens of a tokenizer, but for the unknown one."""
+    kept = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}
+    return frozenset(tokenizer.all_special_ids) - kept
+
+
+def add_backspace_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A copy of a tokenizer with one more special token, `BACKSPACE`, its `backspace_token`.
+
+    It is saved with the tokenizer, as plain transformers does, and read again; no text is read
+    otherwise than before but for one that has the token in it.
+
+    Args:
+        tokenizer: the tokenizer; itself is given back where it has a `backspace_token`.
+
+    Raises:
+        ValueError: where it has a token of that name for something else.
+    """
+    if getattr(tokenizer, "backspace_token", None) is not None:
+        return tokenizer
+    if BACKSPACE in tokenizer.get_vocab():
+        raise ValueError(
+            f"the tokenizer has a token {BACKSPACE} that is not its backspace_token; if it is, "
+            "say so in tokenizer_config.json"
+        )
+    found = copy.deepcopy(tokenizer)
+    found.add_tokens([AddedToken(BACKSPACE, special=True, normalized=False)])
+    # On the class this list is one for all tokenizers; a list of its own leaves others alone.
+    found.SPECIAL_TOKENS_ATTRIBUTES = [*found.SPECIAL_TOKENS_ATTRIBUTES, "backspace_token"]
+    found.backspace_token = BACKSPACE
+    return found
+
+
+def load_tokenizer(path: str, **special: str) -> PreTrainedTokenizerBase:
+    """The tokenizer in a directory or a tokenizer.json; no code that comes with it is run.
+
+    Args:
+        path: the directory or the file.
+        special: the special tokens of a file by their names in transformers, such as `eos_token`.
+
+    Raises:
+        DataError: where there is none.
+    """
+    if not Path(path).exists():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        if Path(path).is_file():
+            return PreTrainedTokenizerFast(
+                tokenizer_file=path,
+                clean_up_tokenization_spaces=False,
+                split_special_tokens=True,
+                **special,
+            )
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=False
+        )
+    except Exception as error:  # of the Rust library, too, which has no class of its own
+        raise DataError(f"{path}: the tokenizer cannot be read ({error})") from None
+    return found
+
+
+def _with_eos(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """A tokenizer with an eos, which is added where it has none."""
+    if tokenizer.eos_token_id is None:
+        tokenizer.add_special_tokens({"eos_token": EOS})
+    return tokenizer

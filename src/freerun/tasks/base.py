@@ -1,0 +1,352 @@
+"""What a task is, and how its rows become examples."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+from transformers import PreTrainedTokenizerBase
+
+from freerun.data.base import Data, DataError, Examples, Sources, Splits
+from freerun.data.codec import Codec, WritingCodec
+from freerun.data.examples import TextExamples
+from freerun.data.factor_codec import FactorCodec
+from freerun.data.feature_codec import FeatureCodec
+from freerun.data.files import read_rows
+from freerun.data.rows import FACTORS, FEATURES, Row, kind_of
+from freerun.data.store import Draw, Ragged, Stored
+from freerun.data.store import Tokens as Tokenized
+from freerun.data.text_codec import UNBOUNDED, TextCodec
+from freerun.data.tokens import Tokens, closed, special_tokens
+from freerun.vocabulary import Vocabulary
+
+
+class Task(ABC):
+    """A task: a dataclass whose fields are its settings.
+
+    Attributes:
+        name: what it is called on the command line.
+        summary: one line on what is read and written.
+        metric: the name of the headline metric in `score`.
+        greater_is_better: whether a larger headline metric is better.
+        cost: the name of what an output costs in training that looks at costs, where the user
+            chooses none.
+        recipe: the settings of model and training that suit it, where the user gives none.
+        target_tokens: how targets are cut into tokens, for a model that brings no tokenizer (see
+            `Tokens`).
+        source_tokens: how sources are; None for the tokens of targets, which they then share.
+        fixed_length: whether every output is as long as its source, and has no eos.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    metric: ClassVar[str]
+    greater_is_better: ClassVar[bool] = False
+    cost: ClassVar[str]
+    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {"model": {}, "training": {}}
+    fixed_length: ClassVar[bool] = False
+
+    @property
+    def target_tokens(self) -> str | Tokens:
+        """How targets are cut into tokens."""
+        return "characters"
+
+    @property
+    def source_tokens(self) -> str | Tokens | None:
+        """How sources are cut into tokens; None for the tokens of targets."""
+        return "characters"
+
+    @property
+    def codec_options(self) -> Mapping[str, Any]:
+        """Settings of the codec that its rows are read with, such as `max_prompt`."""
+        return self.reading()
+
+    def rows(self) -> Splits[Row]:
+        """Read, check and split the data: the rows of train, dev and test.
+
+        They have the columns that a codec reads (see `TextCodec.encode`, `FeatureCodec.encode`,
+        `FactorCodec.encode`).
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        texts = self.texts()
+        return Splits(
+            {
+                name: [{"source": source, "target": target} for source, target in part]
+                for name, part in texts.items()
+            },
+            texts.notes,
+        )
+
+    def augment(self, codec: Codec, split: str, examples: Examples) -> Draw | None:
+        """What draws the sources of a split anew in every epoch; None where nothing does.
+
+        What is drawn is named by seed, epoch and example (see `freerun.randomness`), so that an
+        example meets the same draws in whatever batch it comes.
+
+        Args:
+            codec: what the model reads and writes.
+            split: train, dev or test.
+            examples: the examples of the rows of this split.
+        """
+        return None
+
+    def read_examples(self, path: str) -> Sequence[Row]:
+        """The rows of a new file of the task's format, with targets, to evaluate on.
+
+        By default one of rows with the columns that `rows` has: .jsonl, .csv, .parquet and others.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        return list(read_rows(path))
+
+    def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
+        """Sources without targets from the lines of a file called `name`, to predict from.
+
+        Args:
+            codec: what the model reads and writes, whose way of reading lines is the default.
+            lines: the lines.
+            name: the file, for messages.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        return codec.read(lines, name)
+
+    def evaluation(self, codec: Codec, path: str) -> Examples:
+        """Examples from a new file of the task's format, as `codec` reads and writes them.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        return _unbounded(codec).encode(self.read_examples(path), path)
+
+    # What follows, up to `score`, is of tasks that have a codec of their own.
+
+    def load(self) -> Data:
+        """Read, check and split the data, in the tokens of the task's own codec."""
+        return load_data(self)
+
+    def texts(self) -> Splits[tuple[str, str]]:
+        """The splits as pairs of texts, source and target, for models with a tokenizer."""
+        raise DataError(
+            f"the task {self.name} is not text, which is all that a tokenizer reads and writes; "
+            "take a recurrent model"
+        )
+
+    def reading(self) -> dict[str, Any]:
+        """The settings of a `TextCodec` that rows are to be read with."""
+        return {}
+
+    @abstractmethod
+    def score(
+        self,
+        codec: Codec,
+        hypotheses: Sequence[Sequence[int]],
+        examples: Examples,
+    ) -> dict[str, float]:
+        """The metrics of free-running outputs, eos left out, one for each of the examples."""
+
+    def signatures(self) -> dict[str, str]:
+        """How metrics are computed, by name, as the library says that computes them.
+
+        Only of those whose figures cannot be compared without knowing it, such as BLEU.
+        """
+        return {}
+
+    def mistakes(self, vocabulary: Vocabulary) -> Mapping[int, Sequence[int]]:
+        """For each token, others that are plausibly written in its place by mistake.
+
+        Tokens that are not named are never mistaken.
+
+        Args:
+            vocabulary: the tokens that are written.
+
+        Raises:
+            ValueError: where the task or the vocabulary has no such tokens.
+        """
+        raise ValueError(
+            f"the task {self.name} names no plausible mistakes; use noise_tokens=random"
+        )
+
+    @abstractmethod
+    def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
+        """For every position of the reference, whether the output is wrong there.
+
+        The unknown token is -1 in the reference: it equals none.
+        """
+
+    @abstractmethod
+    def majority(self, data: Data) -> dict[str, float]:
+        """The metrics on the test set of a guess that never looks at its source."""
+
+
+def load_data(
+    task: Task,
+    codec: Codec | None = None,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    start: int | None = None,
+    **options: Any,
+) -> Data:
+    """The data of a task as examples: its rows, in the tokens of a codec.
+
+    By default the codec is learned from the rows to train on. Outputs may be half as long again as
+    the longest of these.
+
+    Args:
+        task: the task.
+        codec: what the model reads and writes, where that is known: of a model that was trained
+            before. Its outputs may become longer.
+        tokenizer: in place of a codec, the tokenizer of a pretrained model.
+        start: the token that the decoder of a pretrained encoder-decoder starts with; None for
+            causal models.
+        options: settings of `TextCodec`, such as `max_prompt`, in place of the task's.
+
+    Raises:
+        DataError: where the data cannot be used, or are none that the codec or tokenizer reads.
+        ValueError: where a setting is out of range.
+    """
+    own = type(task).load is not Task.load
+    if own and tokenizer is None and not isinstance(codec, TextCodec):
+        return task.load()
+    rows = task.rows()
+    known = codec
+    if codec is None:
+        codec = _codec(task, rows, tokenizer, start, {**task.codec_options, **options})
+    elif isinstance(codec, TextCodec):
+        _check_text(task, rows)
+    parts = {
+        name: _unbounded(codec).encode(part, f"{task.name} ({name})") for name, part in rows.items()
+    }
+    codec = _limited(codec, parts["train"], known)
+    notes = [*rows.notes]
+    for name, part in parts.items():
+        if isinstance(part, TextExamples):
+            notes += [f"{name}: {note}" for note in part.notes]
+    if isinstance(codec, TextCodec):
+        notes += _notes(codec, parts, learned=known is None and tokenizer is None)
+    for name, part in parts.items():
+        draw = task.augment(codec, name, part)
+        if draw is not None and isinstance(part, Stored):
+            parts[name] = replace(part, draw=draw)
+    return Data(parts["train"], parts["dev"], parts["test"], codec, notes)
+
+
+def _codec(
+    task: Task,
+    rows: Splits[Row],
+    tokenizer: PreTrainedTokenizerBase | None,
+    start: int | None,
+    options: dict[str, Any],
+) -> Codec:
+    """What a model reads and writes that is trained on these rows."""
+    train, first = rows["train"], rows["train"][0]
+    if tokenizer is not None:
+        _check_text(task, rows)
+        kind = kind_of(first, f"{task.name} (train)")
+        if "separator" in options and (kind != "source" or start is not None):
+            raise DataError(
+                "separator stands between the columns source and target for causal models; it has "
+                "no effect here"
+            )
+        return TextCodec(
+            tokenizer,
+            limit=UNBOUNDED,
+            bos=start,
+            continues=start is None,
+            column="prompt" if kind == "input_ids" else kind,
+            **options,
+        )
+    if set(FACTORS) <= set(first):
+        return FactorCodec.learn(train, **options)
+    spec = {"target_tokens": task.target_tokens, "fixed_length": task.fixed_length, **options}
+    if set(FEATURES) <= set(first):
+        return FeatureCodec.learn(train, rows["dev"], **spec)
+    return TextCodec.learn(train, rows["dev"], source_tokens=task.source_tokens, **spec)
+
+
+def _check_text(task: Task, rows: Splits[Row]) -> None:
+    """Check that a tokenizer can read the rows of a task."""
+    first = rows["train"][0]
+    if set(FACTORS) <= set(first) or set(FEATURES) <= set(first):
+        raise DataError(
+            f"the task {task.name} is not text, which is all that a tokenizer reads and writes; "
+            "take a recurrent model"
+        )
+
+
+def _unbounded(codec: Codec) -> Codec:
+    """A codec that reads targets that are longer than its outputs may be."""
+    if isinstance(codec, WritingCodec) and codec.limit is not None:
+        return replace(codec, limit=UNBOUNDED)
+    return codec
+
+
+def _limited(codec: Codec, train: Examples, known: Codec | None) -> Codec:
+    """A codec whose outputs may be long enough for the targets of training."""
+    if not isinstance(codec, WritingCodec) or codec.limit is None:
+        return codec
+    longest = int(cast(Stored, train).targets.lengths.max())
+    limit = longest + (longest - 1) // 2
+    if isinstance(codec, TextCodec):
+        limit = codec.block or max(limit, codec.max_completion or 0)
+    if known is not None:
+        limit = max(limit, known.limit or 0)
+    return replace(codec, limit=limit)
+
+
+def _notes(codec: TextCodec, parts: Mapping[str, Examples], *, learned: bool) -> list[str]:
+    """What a user should know of how texts are read: sizes, unknown tokens, texts that change."""
+    texts = {name: part for name, part in parts.items() if isinstance(part, TextExamples)}
+    test = texts["test"]
+    notes = []
+    if learned:
+        if codec.source is not None:
+            notes += _share("source", codec.source, test.sources)
+        notes += _share("target" if codec.source else "text", codec.tokenizer, test.targets)
+    else:
+        longest = [max(sizes) for sizes in zip(*(p.longest for p in texts.values()), strict=True)]
+        notes.append(
+            f"the longest prompt has {longest[0]} tokens, the longest completion {longest[1]}"
+        )
+    if codec.block is not None:
+        notes.append(f"train has {len(texts['train'])} pieces")
+    return [*notes, *_altered(codec, test)]
+
+
+def _share(side: str, tokenizer: PreTrainedTokenizerBase, test: Ragged) -> list[str]:
+    """A note on the tokens that were learned of a side; none on those that are closed."""
+    if closed(tokenizer):
+        return []
+    count = len(tokenizer) - len(special_tokens(tokenizer)) - (tokenizer.unk_token is not None)
+    if tokenizer.unk_token_id is None:
+        return [f"{side}: {count} tokens"]
+    found = [token for row in Tokenized(test) for token in row]
+    share = found.count(tokenizer.unk_token_id) / max(len(found), 1)
+    return [f"{side}: {count} tokens are known; {share:.1%} of those of test are not"]
+
+
+def _altered(codec: TextCodec, examples: TextExamples) -> list[str]:
+    """A note on texts that the tokenizer does not give back, so that no output can equal them.
+
+    Targets without eos were cut off, of which there is a note already.
+    """
+    rows = zip(examples.references, examples.targets.lengths.tolist(), examples.texts, strict=True)
+    ended = int(codec.target.eos is not None)
+    whole = ((tokens, text) for tokens, length, text in rows if len(tokens) + ended == length)
+    read = ((codec.decode(tokens), text) for tokens, text in whole)
+    wrong = [
+        (found, text) for found, text in read if codec.normalize(found) != codec.normalize(text)
+    ]
+    if not wrong:
+        return []
+    found, text = (codec.normalize(each) for each in wrong[0])
+    return [
+        f"{len(wrong)} targets of {len(examples)} of test are not what their tokens are read as, "
+        f"and so are never right: {text!r:.60} is read as {found!r:.60}"
+    ]
