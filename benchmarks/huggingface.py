@@ -25,6 +25,7 @@ from torch import Tensor
 from freerun.batch import Batch
 from freerun.decoding import greedy, sample
 from freerun.methods import MLE, SEARNN, DifferentiableScheduledSampling, Method, ScheduledSampling
+from freerun.methods.searnn import Candidates, TopTokens
 from freerun.models.huggingface import HuggingFacePolicy
 
 ALL_OWN: dict[str, Any] = {"schedule": "constant", "k": 0.0}
@@ -36,13 +37,7 @@ METHODS: dict[str, Method] = {
     "dss_two_pass": DifferentiableScheduledSampling(passes=2, **ALL_OWN),
     "k_pass_dss": DifferentiableScheduledSampling(passes=3, **ALL_OWN),
 }
-SEARCH = SEARNN(
-    roll_in="learned",
-    roll_out="mixed",
-    cost="edit_distance",
-    token_choice="top_k",
-    tokens=5,
-)
+SEARCH = SEARNN(cost="edit_distance", candidates=Candidates(tokens=TopTokens(5)))
 DRAWN = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
 
 

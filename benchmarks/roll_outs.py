@@ -14,7 +14,15 @@ from torch import Tensor
 
 from freerun.batch import Batch, Source
 from freerun.methods import SEARNN, Clock, Method
-from freerun.methods.searnn import search
+from freerun.methods.searnn import (
+    Candidates,
+    KLLoss,
+    MixedRollOut,
+    NeighboringTokens,
+    ReferenceRollIn,
+    search,
+)
+from freerun.methods.searnn.rolls import Precision
 from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.models.recurrent.writer import RecurrentWriter
 from freerun.vocabulary import Vocabulary
@@ -63,19 +71,15 @@ class Shape:
         batch = Batch(torch.arange(self.batch), Source(source, source_mask), target, mask)
         return Batch.of({name: tensor.to(device) for name, tensor in batch.tensors().items()})
 
-    def method(self, **settings: object) -> SEARNN:
+    def method(self, precision: Precision = "training") -> SEARNN:
         """SEARNN as Leblond et al. 2018 run it on translation."""
+        tokens = NeighboringTokens(self.tokens, neighbors=min(10, self.tokens - 1))
         return SEARNN(
-            roll_in="reference",
-            roll_out="mixed",
+            roll_in=ReferenceRollIn(),
+            roll_out=MixedRollOut(precision=precision),
             cost="bleu",
-            alpha=200.0,
-            cell_choice="uniform",
-            cells=self.cells,
-            token_choice="neighbours",
-            tokens=self.tokens,
-            neighbours=min(10, self.tokens - 1),
-            **settings,
+            candidates=Candidates(cells=self.cells, tokens=tokens),
+            cell_loss=KLLoss(alpha=200.0),
         )
 
     def operations(self, source_length: float) -> float:

@@ -39,12 +39,12 @@ def translation(device: torch.device, rounds: int, shape: Shape) -> dict[str, fl
     taught = updates(*model, [batch], MLE())
     found: dict[str, list[float]] = {}
     for precision in ("training", "bfloat16"):
-        updates(*model, few, shape.method(roll_out_precision=precision))()
+        updates(*model, few, shape.method(precision))()
     taught()
     for _ in range(rounds):
         note(found, "nmt_mle_seconds", seconds(taught, device))
         for precision, suffix in (("training", ""), ("bfloat16", "_bf16")):
-            run = updates(*model, [batch], shape.method(roll_out_precision=precision))
+            run = updates(*model, [batch], shape.method(precision))
             plain = "bfloat16" if suffix else "float32"
             with watched(device) as seen:
                 before = {name: timed(run, device) for name, run in alone.items()}
@@ -89,7 +89,7 @@ def letters(device: torch.device, rounds: int, steps: int = 10) -> dict[str, flo
     policy = size.model.build(size.codec).to(device)
     model = policy, idle(policy)
     ready = batches(size, steps, device)
-    method = SEARNN(roll_in="learned", roll_out="mixed", cost="hamming", cell_loss="kl")
+    method = SEARNN(cost="hamming")
     runs = {"mle": updates(*model, ready, MLE()), "searnn": updates(*model, ready, method)}
     with watched(device) as seen:
         runs["searnn"]()

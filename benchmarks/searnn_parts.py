@@ -11,14 +11,14 @@ from unittest import mock
 import torch
 from timing import seconds
 
-from freerun.methods import SEARNN
+from freerun.methods.searnn import LearnedRollIn
 from freerun.methods.searnn.search import Search
 
 PARTS: dict[str, tuple[type, str]] = {
-    "roll_in": (SEARNN, "_roll_in"),
+    "roll_in": (LearnedRollIn, "write"),
     "read": (Search, "read"),
-    "roll_outs": (Search, "outputs"),
-    "costs": (Search, "costs"),
+    "roll_outs": (Search, "roll_out"),
+    "costs": (Search, "compute_costs"),
 }
 """The method that each part is; what is left is the choice of tokens, and the gradient's pass."""
 

@@ -21,6 +21,7 @@ from tiny import character_tokenizer, seq2seq_model
 from transformers import TrainingArguments
 
 from freerun.methods import SEARNN
+from freerun.methods.searnn import Candidates, MixedRollIn, PolicyTokens
 from freerun.training import Trainer
 
 ONES = {"zwei": "two", "drei": "three", "vier": "four", "sechs": "six", "acht": "eight"}
@@ -56,11 +57,8 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
         model=seq2seq_model(tokenizer),
         method=SEARNN(
             cost="edit_distance",
-            roll_in="mixed",
-            cell_choice="uniform",
-            cells=3,
-            token_choice="policy",
-            tokens=4,
+            roll_in=MixedRollIn(),
+            candidates=Candidates(cells=3, tokens=PolicyTokens(4)),
             warm_up=0.5,
         ),
         args=TrainingArguments(

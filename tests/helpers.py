@@ -8,9 +8,11 @@ from torch import Tensor
 
 from freerun.batch import Batch, Source
 from freerun.decoding import truncated_log_probs
+from freerun.methods import SEARNN
 from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.policy import Policy, State, Trace
 from freerun.roll_in import roll_in
+from freerun.settings import build
 from freerun.vocabulary import Vocabulary
 
 SOURCES = {"tokens": {"factors": (5,)}, "factors": {"factors": (5, 3, 4)}, "real": {"features": 3}}
@@ -252,3 +254,8 @@ class Log(list):
 
     def __deepcopy__(self, memo):
         return self
+
+
+def searnn(**settings):
+    """SEARNN from settings by name, as on the command line."""
+    return build(SEARNN, settings, "searnn")

@@ -5,14 +5,23 @@ other; there are no batches, no forks, no results taken from elsewhere.
 """
 
 import math
+from types import SimpleNamespace
 
 import torch
 
 from freerun.losses import CELL_LOSSES
+from freerun.methods import SEARNN
 from freerun.randomness import gumbel, uniform
-from freerun.references import FITTING, named_reference
+from freerun.references import DEFAULT_REFERENCES, make_reference
+from freerun.settings import list_settings, to_dict
 from tests.costs.pairs import columns, masked, plain_gleu, plain_matches, plain_table
 from tests.helpers import single
+
+
+def by_name(method):
+    """The settings of a method, None where they have no effect."""
+    names = dict.fromkeys(list_settings(SEARNN))
+    return SimpleNamespace(**{**names, **to_dict(method), "cost": method.cost})
 
 
 def twins(method, policy, batch, clock):
@@ -22,8 +31,7 @@ def twins(method, policy, batch, clock):
 
 def twin_loss(method, policy, batch, clock):
     """The loss of a batch, as the sum over its sentences."""
-    found, count = twins(method, policy, batch, clock), int(batch.mask.sum())
-    return sum(twin.loss() * twin.weight(count / len(found)) for twin in found)
+    return sum(twin.loss() * twin.weight() for twin in twins(method, policy, batch, clock))
 
 
 class Twin:
@@ -31,14 +39,14 @@ class Twin:
 
     Attributes:
         roll_in: what was written, eos included.
-        tried: for each cell that is searched, for each token that is tried, the outputs of its
-            roll-outs and what they cost on average.
+        tried: for each cell that is searched, for each token that is tried, the output that it
+            leads to and what that costs.
         steps: how often the policy had to write a token: not where a greedy roll-out would only
             repeat the roll-in.
     """
 
     def __init__(self, method, policy, one, clock):
-        self.method, self.policy, self.source = method, policy, one.source
+        self.method, self.policy, self.source = by_name(method), policy, one.source
         self.words, self.id = policy.vocabulary, int(one.ids[0])
         self.seed, self.step, self.done = clock.seed, clock.step, min(1, clock.step / clock.total)
         self.target = one.target[0].tolist()
@@ -72,25 +80,14 @@ class Twin:
         scores = self.scores(prefix).tolist()
         return scores.index(max(scores))
 
-    def sampled(self, prefix, *names):
-        """A token by inverse CDF, one uniform number for each."""
-        number = float(uniform(self.seed, *names, dtype=torch.float64))
-        shares = self.scores(prefix).detach().exp().tolist()
-        left = number * sum(shares)
-        for token, share in enumerate(shares):
-            left -= share
-            if left < 0:
-                return token
-        raise AssertionError("the shares sum up to less than they do")
-
     def completion(self, prefix):
         """What the reference policy writes after `prefix`, eos left out."""
         method, names = self.method, (self.words.symbols, self.words.unknown)
-        name = method.reference or FITTING[method.cost]
+        name = method.reference or DEFAULT_REFERENCES[method.cost]
         if name == "copy":
             return self.true[len(prefix) :]
         if name == "max_f1":
-            tokens, counts = named_reference(name, *names)(*columns([(prefix, self.true)]))
+            tokens, counts = make_reference(name, *names)(*columns([(prefix, self.true)]))
             return tokens[0, : counts[0]].tolist()
         starts = range(len(self.true) + 1)
         true = masked(self.true, self.words.unknown)
@@ -110,7 +107,7 @@ class Twin:
     def _roll_in(self):
         """What is written, and whether the policy did it, cell by cell."""
         kind, tokens, own = self.method.roll_in, [], []
-        share = 0.5 if self.method.roll_in_share is None else self.method.roll_in_share
+        share = self.method.roll_in_share
         if kind == "mixed":
             taught = self.coin("roll_in", self.step, self.id) < share
             kind = "reference" if taught else "learned"
@@ -126,23 +123,18 @@ class Twin:
         """How many tokens the policy writes in a roll-out."""
         method = self.method
         if method.roll_out == "focused":
-            start = 1 if method.focus is None else method.focus
+            start = method.focus
             end = start if method.focus_end is None else method.focus_end
             return round(start + self.done * (end - start))
         if method.roll_out == "mixed":
-            share = 0.5 if method.roll_out_share is None else method.roll_out_share
-            return 0 if self.coin("roll_out", self.step, self.id) < share else math.inf
+            coin = self.coin("roll_out", self.step, self.id)
+            return 0 if coin < method.roll_out_share else math.inf
         return {"reference": 0, "learned": math.inf}[method.roll_out]
 
     def _cells(self):
         cells, most = list(range(len(self.roll_in))), self.method.cells
-        choice = self.method.cell_choice
-        if choice == "last":
-            return cells[-most:]
-        if choice == "uniform":
-            order = sorted(cells, key=lambda cell: self.coin("cells", self.step, self.id, cell))
-            return sorted(order[:most])
-        return cells[:most]
+        order = sorted(cells, key=lambda cell: self.coin("cells", self.step, self.id, cell))
+        return sorted(order[:most])
 
     def _tokens(self, cell):
         """What is tried at a cell."""
@@ -151,8 +143,7 @@ class Twin:
             return list(actions)
         scores, taught = self.scores(prefix).detach(), self.taught(prefix)
         names = ("tokens", self.step, self.id, cell)
-        bias = 0.5 if method.bias is None else method.bias
-        bias = bias if method.token_choice == "biased" else 1.0
+        bias = method.bias if method.token_choice == "biased" else 1.0
         if method.token_choice == "uniform":
             value = {a: self.coin(*names, a) for a in actions}
         elif method.token_choice in ("policy", "biased"):
@@ -161,48 +152,37 @@ class Twin:
         else:
             value = {a: float(scores[a]) for a in actions}
         order = sorted(actions, key=lambda a: -value[a])
-        if method.token_choice == "neighbours":
-            near = 10 if method.neighbours is None else method.neighbours
+        if method.token_choice == "neighbors":
+            near = method.neighbors
             around = [cell + offset for k in range(1, near + 1) for offset in (k, -k)][: near - 1]
             around = [self.target[c] for c in around if 0 <= c < len(self.target)]
             return list(dict.fromkeys([taught, *around, *order[: method.tokens - near]]))
         order = [taught, *(a for a in order if a != taught)][: method.tokens]
         if method.token_choice == "targeted":
             shares = scores.float().softmax(-1)
-            gap = 0.5 if method.gap is None else method.gap
-            order = [a for a in order if a == taught or shares[a] >= shares.max() - gap]
+            least = shares.max() - method.gap
+            order = [a for a in order if a == taught or shares[a] >= least]
         return order
 
     def _costs(self, cell):
-        """For each token, the outputs of its roll-outs, and what they cost on average."""
-        method, found = self.method, {}
+        """For each token, the output that it leads to, and what that costs."""
+        found = {}
         for token in self._tokens(cell):
             repeats = token == self.roll_in[cell] and all(self.own[cell + 1 :])
-            repeats = repeats and method.writing == "greedy" and self.most >= self.limit
-            times = 1 if self.most == 0 else method.roll_outs
-            steps, outputs = self.steps, []
-            for turn in range(times):
-                outputs.append(self._roll_out(cell, token, turn))
+            repeats = repeats and self.most >= self.limit
+            steps, output = self.steps, self._roll_out(cell, token)
             self.steps = steps if repeats else self.steps
-            total = 0.0
-            for output in outputs:
-                total += self.cost(output)
-            found[token] = outputs, total / times
+            found[token] = output, self.cost(output)
         return found
 
-    def _roll_out(self, cell, token, turn):
+    def _roll_out(self, cell, token):
         """What becomes of the sentence: its tokens, eos left out."""
         tokens, eos = [*self.roll_in[:cell], token], self.words.eos
         if token == eos:
             return tokens[:-1]
-        names = ("sampled roll_out", self.step, turn, self.id, cell)
-        names = (*names, 0 if self.method.common_numbers else token)
         while len(tokens) < self.limit and len(tokens) - cell - 1 < self.most:
             self.steps += 1
-            if self.method.writing == "greedy":
-                tokens.append(self.greedy(tokens))
-            else:
-                tokens.append(self.sampled(tokens, *names, len(tokens)))
+            tokens.append(self.greedy(tokens))
             if tokens[-1] == eos:
                 return tokens[:-1]
         # Where the policy writes, sentences end at the limit; the reference policy ends by itself.
@@ -221,26 +201,20 @@ class Twin:
         """The sum of the losses of its cells."""
         return sum(self.cell_loss(cell) for cell in self.tried)
 
-    def weight(self, mean):
-        """What each of its cells counts, where sentences have `mean` target tokens."""
-        there = len(self.roll_in) if self.method.normalisation == "cells" else mean
-        return there / len(self.tried)
+    def weight(self):
+        """What each of its cells counts."""
+        return len(self.roll_in) / len(self.tried)
 
     def cell_loss(self, cell):
         method, tried = self.method, self.tried[cell]
-        tokens = list(range(self.words.actions)) if method.all_labels else sorted(tried)
+        tokens = sorted(tried)
         scores = self.scores(self.roll_in[:cell])[tokens]
-        costs = [tried[a][1] if a in tried else math.nan for a in tokens]
-        costs = torch.tensor(costs, dtype=torch.float64)
-        options = {}
-        if method.cell_loss not in ("ll", "consistent"):
-            options["alpha"] = 100.0 if method.alpha is None else method.alpha
-        if method.all_labels:
-            options["all_labels"] = True
+        costs = torch.tensor([tried[a][1] for a in tokens], dtype=torch.float64)
+        options = {} if method.alpha is None else {"alpha": method.alpha}
         if method.cell_loss in ("ll", "llcas", "structured_hinge"):
             ties = [self.coin("ties", self.step, self.id, cell, a) for a in tokens]
             options["ties"] = torch.tensor(ties)[None]
-        mask = torch.tensor([a in tried for a in tokens])
+        mask = torch.ones(len(tokens), dtype=torch.bool)
         loss = CELL_LOSSES[method.cell_loss]
         return loss(scores[None], costs[None], mask[None], **options)[0]
 

@@ -245,7 +245,7 @@ class Plate:
         gold: whether the rim is of gold.
     """
 
-    portion: Whole | Slices | Crumbs = Whole()
+    portion: Whole | Slices | Crumbs = field(default_factory=Whole)
     gold: bool = False
 
 
@@ -259,7 +259,7 @@ class Table:
     """
 
     guests: int
-    plate: Plate = Plate()
+    plate: Plate = field(default_factory=Plate)
 
 
 def test_settings_of_groups_and_options_have_flat_names():

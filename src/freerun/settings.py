@@ -242,6 +242,11 @@ def _fields(cls: type) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
             yield field.metadata.get(SETTING_NAME, field.name), kinds[field.name], field
 
 
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """Return the default of a field, or `MISSING`."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
 def _is_group(kind: Any) -> TypeGuard[type[Any]]:
     """Return whether a type is a dataclass."""
     return isinstance(kind, type) and dataclasses.is_dataclass(kind)
@@ -267,9 +272,7 @@ def _flatten(
         for parameter in parse(base.__dict__.get("__doc__") or "").params
     }
     for name, kind, field in _fields(cls):
-        default, summary = field.default, summaries.get(field.name, "")
-        if field.default_factory is not MISSING:
-            default = field.default_factory()
+        default, summary = _default(field), summaries.get(field.name, "")
         own = _options(kind)
         if own:
             default = default if default is MISSING else default.name
@@ -308,8 +311,7 @@ def _make(cls: type[T], values: Mapping[str, Any]) -> T:
     for name, kind, field in _fields(cls):
         options = _options(kind)
         if options:
-            default = None if field.default is MISSING else field.default.name
-            chosen = options[values.get(name, default)]
+            chosen = options[values[name] if name in values else _default(field).name]
             if name in values or list_settings(chosen).keys() & values.keys():
                 given[field.name] = _make(chosen, values)
         elif _is_group(kind):

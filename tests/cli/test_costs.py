@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
-from freerun.methods import SEARNN, Clock
+from freerun.methods import Clock
 from freerun.report.cost_vectors import cost_vectors
 from freerun.tasks import Digits
 from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TRAINING
 from tests.full import FULL, full
+from tests.helpers import searnn
 
 CHECKPOINT = "the folder of a trained model, trained by any method"
 
@@ -29,7 +30,7 @@ def by_hand(trained):
     def find(number, split="test", seed=0, **settings):
         policy, codec = load_policy(trained)
         examples = getattr(Digits(train_size=40, dev_size=12, test_size=14).load(), split)
-        method = SEARNN(cost="edit_distance", **settings)
+        method = searnn(cost="edit_distance", **settings)
         batch = examples.batch([number - 1])
         found = method.search(policy, batch, Clock(seed=seed))
         return cost_vectors(found, policy, codec, batch, method)
@@ -192,12 +193,12 @@ def test_of_a_large_vocabulary_the_best_tokens_are_tried(run, tmp_path):
         (["{trained}", "--method", "mle"], "--method is 'mle'; only searnn searches for costs"),
         (["{trained}", "--method", "serann"], "unknown method 'serann'; did you mean 'searnn'?"),
         (["{trained}", "--method", "searnn:focus=2"], "method 'searnn:focus=2': focus has no "
-         "effect here; it needs roll_out=focused"),
+         "effect on roll_out=mixed; it needs roll_out=focused"),
         (["{trained}", "--method", "searnn:cost=hamming"], "--method is 'searnn:cost=hamming': "
          "cost=hamming compares equal lengths, but these outputs end in eos, at any length: take "
          "edit_distance"),
-        (["{trained}", "--cell", "0", "--method", "searnn:roll_in=reference,cell_choice=first,"
-         "cells=2"], "--cell is 0; the cells that were searched are 1 to 2"),
+        (["{trained}", "--cell", "0", "--method", "searnn:roll_in=reference,cells=2"],
+         "--cell is 0; the cells that were searched are 3, 10"),
         (["{trained}", "--data", "nowhere"], "nowhere: there is no such file"),
         (["{trained}", "--png", "no/costs.png"], "--png is 'no/costs.png'; there is no folder no"),
     ],

@@ -12,7 +12,7 @@ METHODS = [
     "mle",
     "scheduled_sampling:schedule=constant,k=0.5,passes=2",
     "differentiable_scheduled_sampling",
-    "searnn:token_choice=top_k,tokens=2,cell_choice=uniform,cells=2",
+    "searnn:token_choice=top_k,tokens=2,cells=2",
 ]
 MLE = METHODS[0]
 SHORT = [

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freerun.costs import CostName, named_cost, rows
+from freerun.costs import CostName, make_cost, rows
 from tests.costs.pairs import columns, pairs
 
 SYMBOLS = ["O", "B-A", "I-A", "B-B", "<unk>"]
@@ -26,7 +26,7 @@ def fitting(name, rows):
 @EACH
 @given(given_rows=pairs(tokens=5), unknown=UNKNOWN)
 def test_a_row_does_not_depend_on_padding_or_on_other_rows(name, given_rows, unknown):
-    cost = named_cost(name, SYMBOLS, unknown)
+    cost = make_cost(name, SYMBOLS, unknown)
     rows_ = fitting(name, given_rows)
     together = cost(*columns(rows_))
     assert together.dtype == torch.float64
@@ -44,7 +44,7 @@ def test_a_row_among_thousands_has_the_bits_that_it_has_alone(name):
     own = true.where(torch.rand(3001, 12, generator=generator) < 0.6, true.flip(0))
     lengths = torch.randint(13, (3001,), generator=generator)
     others = lengths if name.startswith("hamming") else lengths.flip(0)
-    cost = named_cost(name, SYMBOLS)
+    cost = make_cost(name, SYMBOLS)
     together = cost(own, lengths, true, others)
     for i in [*range(7), 1499, *range(2995, 3001)]:
         row = slice(i, i + 1)
@@ -57,7 +57,7 @@ def test_blocks_of_rows_change_nothing(name, bytes_, monkeypatch):
     generator = torch.Generator().manual_seed(1)
     own, true = torch.randint(5, (2, 23, 9), generator=generator)
     lengths = torch.randint(10, (23,), generator=generator)
-    cost = named_cost(name, SYMBOLS, 4)
+    cost = make_cost(name, SYMBOLS, 4)
     whole = cost(own, lengths, true, lengths)
     monkeypatch.setattr(rows, "_BYTES", bytes_)
     assert torch.equal(cost(own, lengths, true, lengths), whole)
@@ -65,7 +65,7 @@ def test_blocks_of_rows_change_nothing(name, bytes_, monkeypatch):
 
 @EACH
 def test_no_rows_and_no_columns(name):
-    cost = named_cost(name, SYMBOLS)
+    cost = make_cost(name, SYMBOLS)
     none = torch.zeros(0, dtype=torch.int64)
     assert cost(none.reshape(0, 3), none, none.reshape(0, 3), none).shape == (0,)
     wide, narrow = torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 0, dtype=torch.int64)
@@ -82,7 +82,7 @@ def test_no_rows_and_no_columns(name):
 @given(given_rows=pairs(tokens=5))
 def test_costs_lie_in_their_ranges(name, given_rows):
     rows_ = fitting(name, given_rows)
-    costs = named_cost(name, SYMBOLS)(*columns(rows_)).tolist()
+    costs = make_cost(name, SYMBOLS)(*columns(rows_)).tolist()
     for cost, (own, true) in zip(costs, rows_, strict=True):
         most = {
             "hamming_total": len(true),
@@ -93,7 +93,7 @@ def test_costs_lie_in_their_ranges(name, given_rows):
 
 def test_a_name_that_no_cost_has_is_an_error(unchecked):
     with pytest.raises(ValueError, match="rouge") as error:
-        named_cost("rouge", SYMBOLS)
+        make_cost("rouge", SYMBOLS)
     assert str(error.value) == (
         "there is no cost called 'rouge'; the costs are hamming, hamming_total, edit_distance, "
         "bleu, bleu_1, gleu, chunk_f1"
@@ -106,7 +106,7 @@ def test_a_gpu_gives_what_the_cpu_gives(name):
     generator = torch.Generator().manual_seed(2)
     own, true = torch.randint(5, (2, 500, 70), generator=generator)
     lengths = torch.randint(71, (500,), generator=generator)
-    cost = named_cost(name, SYMBOLS, 4)
+    cost = make_cost(name, SYMBOLS, 4)
     arguments = (own, lengths, true, lengths)
     there = cost(*(argument.cuda() for argument in arguments))
     assert there.is_cuda
@@ -122,4 +122,4 @@ def test_every_step_is_on_the_device_of_the_rows(name, width):
     """
     tokens = torch.ones(3, width, dtype=torch.int64, device="meta")
     lengths = torch.ones(3, dtype=torch.int64, device="meta")
-    assert named_cost(name, SYMBOLS, 4)(tokens, lengths, tokens, lengths).is_meta
+    assert make_cost(name, SYMBOLS, 4)(tokens, lengths, tokens, lengths).is_meta

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from freerun.costs import PythonCost, checked
+from freerun.costs import PythonCost, check_costs
 from tests.costs.pairs import columns
 
 ROWS = [([1, 2], [1, 3, 4]), ([], [5]), ([6], [])]
@@ -114,14 +114,14 @@ def test_options_that_cannot_be_honoured_are_errors(options, message, unchecked)
 
 
 def test_checked_costs_are_those_that_were_given():
-    assert checked(torch.tensor([1, 2]), 2).tolist() == [1, 2]
-    assert checked(torch.tensor([0.5]), 1).dtype == torch.float64
+    assert check_costs(torch.tensor([1, 2]), 2).tolist() == [1, 2]
+    assert check_costs(torch.tensor([0.5]), 1).dtype == torch.float64
 
 
 @pytest.mark.parametrize(("value", "shown"), [(math.nan, "nan"), (-math.inf, "-inf")])
 def test_checked_costs_name_the_first_row_that_is_not_finite(value, shown):
     with pytest.raises(ValueError, match="row 2") as error:
-        checked(torch.tensor([0, 1, value, math.nan]), 4, "mine")
+        check_costs(torch.tensor([0, 1, value, math.nan]), 4, "mine")
     assert str(error.value) == f"mine gave {shown} for row 2; a cost is a finite number"
 
 
@@ -139,4 +139,4 @@ def test_costs_that_are_not_one_for_each_row(given, what):
     """A mean, above all, which would make all tokens equal."""
     message = f"^mine gave {what} for 2 rows; it must be a tensor of shape \\(2,\\), a number for"
     with pytest.raises(ValueError, match=message):
-        checked(given, 2, "mine")
+        check_costs(given, 2, "mine")

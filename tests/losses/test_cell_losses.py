@@ -1,20 +1,17 @@
 """The losses of a cell: hand numbers, definitions in plain Python, finite differences, limits."""
 
 import math
-from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freerun.losses import CELL_LOSSES, CellLossName, kl, ll, log_loss, target_distribution
+from freerun.losses import CELL_LOSSES, kl, ll, log_loss, target_distribution
 from tests.helpers import close
 
 WITH_ALPHA = ("kl", "inverse_kl", "js", "llcas", "structured_hinge", "l2")
-WITH_SOFTMAX = ("ll", "kl", "inverse_kl", "js", "llcas")
 WITH_TIES = ("ll", "llcas", "structured_hinge")
-SOFTMAXES = [(name, False) for name in CELL_LOSSES] + [(name, True) for name in WITH_SOFTMAX]
 NAN, INFINITY = math.nan, math.inf
 LOG2, LOG4 = math.log(2), math.log(4)
 
@@ -34,7 +31,6 @@ def cell(name, scores, costs, mask=None, **settings):
 
 
 def test_the_names_are_those_of_the_functions():
-    assert tuple(CELL_LOSSES) == get_args(CellLossName)
     assert all(function.__name__ == name for name, function in CELL_LOSSES.items())
 
 
@@ -89,26 +85,21 @@ def test_the_target_distribution_by_hand():
     assert target_distribution(costs.half(), mask, 1.0).dtype == torch.float32
 
 
-def definition(name, s, c, alpha, favourite, untried=None):
-    """The loss of lists of tried scores and costs, read off the paper.
-
-    `untried` are the scores of other tokens, where the softmax is over them too.
-    """
+def definition(name, s, c, alpha, favourite):
+    """The loss of lists of tried scores and costs, read off the paper."""
     tried, c = range(len(s)), [cost - min(c) for cost in c]
     star = min(
         (cost, -favour, i) for i, (cost, favour) in enumerate(zip(c, favourite, strict=True))
     )[2]
-    everyone = [*s, *(untried or [])]
-    p = [math.exp(x) / sum(math.exp(y) for y in everyone) for x in everyone]
+    p = [math.exp(x) / sum(math.exp(y) for y in s) for x in s]
     q = [math.exp(-alpha * x) / sum(math.exp(-alpha * y) for y in c) for x in c]
-    q += [0.0] * len(untried or [])
-    augmented = [s[i] + alpha * c[i] for i in tried] + (untried or [])
+    augmented = [s[i] + alpha * c[i] for i in tried]
     if name == "ll":
         return -math.log(p[star])
     if name == "kl":
         return -sum(q[i] * math.log(p[i]) for i in tried)
     if name == "inverse_kl":
-        return sum(x * (math.log(x) - math.log(y or 1e-12)) for x, y in zip(p, q, strict=True))
+        return sum(x * (math.log(x) - math.log(y)) for x, y in zip(p, q, strict=True))
     if name == "js":
         m = [(x + y) / 2 for x, y in zip(p, q, strict=True)]
         to_ours = sum(x * math.log(x / z) for x, z in zip(p, m, strict=True))
@@ -142,14 +133,12 @@ def cells(draw):
     return rows(*scores), rows(*costs), mask, rows(*order)
 
 
-@pytest.mark.parametrize(("name", "all_labels"), SOFTMAXES)
+@pytest.mark.parametrize("name", CELL_LOSSES)
 @given(cells=cells(), alpha=st.floats(0.1, 5), favoured=st.booleans())
 @settings(deadline=None, max_examples=30)
-def test_they_are_what_the_paper_defines(name, all_labels, cells, alpha, favoured):
+def test_they_are_what_the_paper_defines(name, cells, alpha, favoured):
     scores, costs, mask, favourite = cells
     chosen = {**options(name, alpha)}
-    if name in WITH_SOFTMAX:
-        chosen["all_labels"] = all_labels
     if not favoured or name not in WITH_TIES:
         favourite = torch.zeros_like(favourite)
     elif name in WITH_TIES:
@@ -160,14 +149,13 @@ def test_they_are_what_the_paper_defines(name, all_labels, cells, alpha, favoure
     for row in range(len(scores)):
         tried = mask[row]
         lists = [table[row][tried].tolist() for table in (scores, costs)]
-        others = scores[row][~tried].tolist() if all_labels else None
-        expected = definition(name, *lists, alpha, favourite[row][tried].tolist(), others)
+        expected = definition(name, *lists, alpha, favourite[row][tried].tolist())
         assert float(found[row]) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize(("name", "all_labels"), SOFTMAXES)
-def test_gradients_are_those_of_finite_differences(name, all_labels):
-    chosen = {**options(name, 1.7), **({"all_labels": True} if all_labels else {})}
+@pytest.mark.parametrize("name", CELL_LOSSES)
+def test_gradients_are_those_of_finite_differences(name):
+    chosen = options(name, 1.7)
     scores = rows([0.3, -1.2, 0.8, 0.1], [1.5, 0.2, -0.7, 0.4], [0.1, 0.2, 0.3, 0.4])
     costs = rows([0.2, 0.9, 0.0, 0.5], [0.3, 0.3, INFINITY, 0.1], [NAN, 0.7, NAN, INFINITY])
     mask = costs.isfinite()
@@ -180,13 +168,6 @@ def test_one_tried_token_has_nothing_to_teach():
     for name in CELL_LOSSES:
         found = cell(name, [3.0, 1.0, 2.0], [0.5, 0, 0], [True, False, False], **options(name))
         assert found == (9.0 if name == "l2" else 0.0), name
-
-
-def test_one_tried_token_among_all_labels_is_taught_by_its_log_loss():
-    for name in ("ll", "kl", "llcas"):
-        chosen = {"all_labels": True, **options(name)}
-        found = cell(name, P, [NAN, 0.7, NAN], [False, True, False], **chosen)
-        assert found == pytest.approx(LOG4, abs=1e-14), name
 
 
 def test_equal_costs():

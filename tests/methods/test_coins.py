@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from freerun.batch import Batch, Source
-from freerun.methods import SEARNN, Clock, DifferentiableScheduledSampling, ScheduledSampling
+from freerun.methods import Clock, DifferentiableScheduledSampling, ScheduledSampling
 from freerun.methods.scheduled_sampling import Coins
 from freerun.vocabulary import Vocabulary
-from tests.helpers import chi_square
+from tests.helpers import chi_square, searnn
 
 
 def batch_of(rows, cells, ids=None):
@@ -209,7 +209,7 @@ def test_settings_are_named():
 
 @pytest.mark.parametrize(
     "method",
-    [ScheduledSampling(), DifferentiableScheduledSampling(), SEARNN(cost="edit_distance")],
+    [ScheduledSampling(), DifferentiableScheduledSampling(), searnn(cost="edit_distance")],
     ids=lambda method: method.name,
 )
 def test_own_tokens_may_not_be_backspaces(method):

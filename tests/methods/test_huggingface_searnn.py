@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from freerun.batch import Batch
-from freerun.methods import SEARNN, Clock
-from freerun.references import FITTING
-from tests.helpers import close, gradients, padded, single
+from freerun.methods import Clock
+from freerun.references import DEFAULT_REFERENCES
+from tests.helpers import close, gradients, padded, searnn, single
 from tests.methods.test_searnn_twin import (
     CLOCK,
     FREE,
@@ -21,7 +21,7 @@ from tests.methods.test_searnn_twin import (
 from tests.models.models import text_batch, tiny_adapted
 
 POLICIES = [("gpt2", True), ("gpt2", False), ("bart", False)]
-REFERENCES = ("copy", *(FITTING[cost] for cost in FREE), "best_suffix_bleu")
+REFERENCES = ("copy", *(DEFAULT_REFERENCES[cost] for cost in FREE), "best_suffix_bleu")
 
 
 @pytest.fixture(params=POLICIES, ids=lambda kind: "-".join([kind[0]] + ["own"] * (not kind[1])))
@@ -40,11 +40,8 @@ def batch_of(policy, seed=0):
 @pytest.mark.parametrize("roll_in", ROLL_INS)
 def test_who_writes(policy, roll_in, roll_out):
     """Costs are those of roll-outs that are read from the start, one token at a time."""
-    writing = "greedy" if roll_out == "reference" or roll_in != "mixed" else "sample"
     focus = {"focus": 1, "focus_end": 4} if roll_out == "focused" else {}
-    method = SEARNN(
-        roll_in=roll_in, roll_out=roll_out, writing=writing, cost="edit_distance", **focus
-    )
+    method = searnn(roll_in=roll_in, roll_out=roll_out, cost="edit_distance", **focus)
     check_search(method, policy, batch_of(policy))
 
 
@@ -81,7 +78,7 @@ def test_other_architectures(name):
 def test_a_batch_is_the_sum_of_its_rows(policy, roll_in):
     """Whatever its order, its padding and what that is made of; and however much runs at once."""
     settings = {"roll_in": roll_in, "roll_out": "mixed", "cost": "edit_distance"}
-    method, few = SEARNN(**settings), SEARNN(**settings, at_once=4)
+    method, few = searnn(**settings), searnn(**settings, at_once=4)
     batch = batch_of(policy)
     whole = method.loss(policy, batch, CLOCK).total
     gradient = gradients(policy, whole)
@@ -104,7 +101,7 @@ def test_a_batch_is_the_sum_of_its_rows(policy, roll_in):
 def test_costs_are_without_dropout_and_checkpointing(name):
     """The same search while training; and its gradient takes one pass, with or without."""
     policy = tiny_adapted(name, shared=False, letters="abc", attention="sdpa", dropout=0.5)
-    method, batch = SEARNN(cost="edit_distance", roll_in="learned"), batch_of(policy)
+    method, batch = searnn(cost="edit_distance", roll_in="learned"), batch_of(policy)
     before = method.search(policy, batch, CLOCK)
     policy.train()
     policy.model.activation_checkpointing_enable({"use_reentrant": False})

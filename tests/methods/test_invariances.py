@@ -14,14 +14,13 @@ from freerun.batch import Batch
 from freerun.methods import (
     METHODS,
     MLE,
-    SEARNN,
     Clock,
     DifferentiableScheduledSampling,
     ScheduledSampling,
     Unlikelihood,
 )
 from freerun.vocabulary import Vocabulary
-from tests.helpers import close, gradients, padded, single, tiny_batch, tiny_policy
+from tests.helpers import close, gradients, padded, searnn, single, tiny_batch, tiny_policy
 
 CLOCK = Clock(2, total=9, seed=3)
 HALF = {"schedule": "constant", "k": 0.4}
@@ -41,15 +40,14 @@ ALL = {
     "constant mixtures in passes": DifferentiableScheduledSampling(
         **HALF, relaxation="soft_sample", passes=3, through=False
     ),
-    "searched": SEARNN(cost="edit_distance", reference="copy", alpha=5.0),
-    "searched in part": SEARNN(
+    "searched": searnn(cost="edit_distance", reference="copy", alpha=5.0),
+    "searched in part": searnn(
         roll_in="mixed_cells", roll_out="focused", focus=1, cost="gleu", reference="copy",
-        cell_loss="ll", cell_choice="uniform", cells=2, token_choice="biased", tokens=2, at_once=3,
+        cell_loss="ll", cells=2, token_choice="biased", tokens=2, at_once=3,
     ),
-    "searched by samples": SEARNN(
-        roll_in="mixed", roll_out="learned", writing="sample", roll_outs=2, cost="edit_distance",
-        reference="copy", cell_loss="js", alpha=5.0, token_choice="neighbours", tokens=3,
-        neighbours=2, all_labels=True, stretch=2.0,
+    "searched near the target": searnn(
+        roll_in="mixed", roll_out="learned", cost="edit_distance", reference="copy",
+        cell_loss="js", alpha=5.0, token_choice="neighbors", tokens=3, neighbors=2, stretch=2.0,
     ),
     "unlikely tokens": Unlikelihood(weight=0.5),
     "unlikely sequences": Unlikelihood(level="sequence", ngram=1, share=0.6),

@@ -19,9 +19,9 @@ from freerun.costs import PythonCost
 from freerun.methods import MLE, SEARNN, Clock, Method
 from freerun.vocabulary import Vocabulary
 from tests.helpers import (
-    chain,
     close,
     gradients,
+    searnn,
     sequences,
     single,
     tiny_batch,
@@ -39,9 +39,9 @@ def searched(method, policy, batch, clock=CLOCK):
     found = method.search(policy, batch, clock)
     costs = {}
     for (row, cell), tokens, counts, values in zip(
-        found.chosen.nonzero().tolist(),
+        found.cells.nonzero().tolist(),
         found.tokens.tolist(),
-        found.counts.tolist(),
+        found.mask.tolist(),
         found.costs.tolist(),
         strict=True,
     ):
@@ -78,7 +78,7 @@ def test_learned_roll_outs_by_enumeration(settings, name, roll_in):
     """Of all sequences, the one that begins so and is the policy's choice from there on."""
     policy = tiny_policy(3, **settings)
     words, batch = policy.vocabulary, tiny_batch(policy, targets=(4, 1, 3, 2))
-    method = SEARNN(roll_in=roll_in, roll_out="learned", cost=name, stretch=1.0)
+    method = searnn(roll_in=roll_in, roll_out="learned", cost=name, stretch=1.0)
     costs, written = searched(method, policy, batch)
     for (row, cell), tried in costs.items():
         one = single(batch, row)
@@ -104,7 +104,7 @@ def test_an_optimal_reference_loses_no_more_than_any_completion(settings, name, 
     words, batch = policy.vocabulary, tiny_batch(policy, targets=(4, 1, 3, 2))
     letters = range(3 - (words.eos is not None))
     costs, written = searched(
-        SEARNN(roll_in=roll_in, roll_out="reference", cost=name), policy, batch
+        searnn(roll_in=roll_in, roll_out="reference", cost=name), policy, batch
     )
     for (row, cell), tried in costs.items():
         target = cut(single(batch, row).target[0].tolist(), words.eos)
@@ -126,29 +126,6 @@ def test_an_optimal_reference_loses_no_more_than_any_completion(settings, name, 
         assert min(tried.values()) == pytest.approx(least(prefix), abs=1e-15)
 
 
-def test_the_mean_of_sampled_roll_outs_is_the_expected_cost():
-    """Over two roll-outs each of two hundred namesakes of a sentence."""
-    policy = tiny_policy(3, limit=3, scale=0.6)
-    one = single(tiny_batch(policy, targets=(3, 1, 3, 2)), 0)
-    many = replace(one.select(torch.zeros(200, dtype=torch.long)), ids=torch.arange(200))
-    sampled = {"writing": "sample", "roll_outs": 2, "stretch": 1.0}
-    method = SEARNN(roll_in="reference", roll_out="learned", cost="edit_distance", **sampled)
-    means = method.search(policy, many, CLOCK).costs.view(200, 3, 3).mean(0).tolist()
-    target, eos = one.target[0].tolist(), policy.vocabulary.eos
-    for cell, token in itertools.product(range(3), repeat=2):
-        expected, square = 0.0, 0.0
-        for y in sequences(3, 3, eos):
-            if y[: cell + 1] == (*target[:cell], token):
-                inputs = torch.tensor([[policy.vocabulary.bos, *y[:-1]]])
-                scores = policy.force(one.source, inputs).logits(torch.ones_like(inputs).bool())
-                shares = scores.softmax(-1)[range(len(y)), list(y)].detach()
-                share = float(shares[cell + 1 :].prod())
-                cost = COSTS["edit_distance"](cut(y, eos), cut(target, eos), policy.vocabulary)
-                expected, square = expected + share * cost, square + share * cost**2
-        spread = math.sqrt(max(0.0, square - expected**2) / 400)
-        assert abs(means[cell][token] - expected) <= 4 * spread + 1e-12
-
-
 # Limits
 
 
@@ -157,7 +134,7 @@ def test_with_hamming_and_reference_policies_ll_is_mle(attention):
     policy = tiny_policy(4, eos=False, attention=attention)
     batch = tiny_batch(policy)
     for cost in ("hamming", "hamming_total"):
-        method = SEARNN(roll_in="reference", roll_out="reference", cost=cost, cell_loss="ll")
+        method = searnn(roll_in="reference", roll_out="reference", cost=cost, cell_loss="ll")
         found, mle = method.loss(policy, batch, CLOCK), MLE().loss(policy, batch, CLOCK)
         assert torch.equal(found.total, mle.total)
         ours, theirs = gradients(policy, found.total), gradients(policy, mle.total)
@@ -169,7 +146,7 @@ def test_with_edit_distance_and_reference_policies_ll_is_mle():
     """With eos too: the reference token alone costs nothing."""
     policy = tiny_policy(4, attention="general", input_feeding=True)
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    method = SEARNN(roll_in="reference", roll_out="reference", cost="edit_distance", cell_loss="ll")
+    method = searnn(roll_in="reference", roll_out="reference", cost="edit_distance", cell_loss="ll")
     found, mle = method.loss(policy, batch, CLOCK), MLE().loss(policy, batch, CLOCK)
     assert torch.equal(found.total, mle.total)
     close(gradients(policy, found.total), gradients(policy, mle.total))
@@ -185,11 +162,11 @@ def test_with_hamming_and_reference_policies_kl_is_label_smoothing(alpha):
     policy = tiny_policy(4, eos=False, attention="additive", input_feeding=True)
     batch = tiny_batch(policy)
     settings = {"roll_in": "reference", "roll_out": "reference", "alpha": alpha}
-    found = SEARNN(**settings, cost="hamming_total").loss(policy, batch, CLOCK).total
+    found = searnn(**settings, cost="hamming_total").loss(policy, batch, CLOCK).total
     mle = MLE(label_smoothing=smoothing(alpha, 4)).loss(policy, batch, CLOCK).total
     close(found, mle)
     close(gradients(policy, found), gradients(policy, mle))
-    found, expected = SEARNN(**settings, cost="hamming").loss(policy, batch, CLOCK).total, 0.0
+    found, expected = searnn(**settings, cost="hamming").loss(policy, batch, CLOCK).total, 0.0
     for row, length in enumerate(batch.lengths.tolist()):
         one = single(batch, row)
         expected += MLE(label_smoothing=smoothing(alpha / length, 4)).loss(policy, one, CLOCK).total
@@ -210,10 +187,10 @@ SAME = {
     ),
     "no focus": ({"roll_out": "reference"}, {"roll_out": "focused", "focus": 0}),
     "a wide focus": ({"roll_out": "learned"}, {"roll_out": "focused", "focus": 99}),
-    "all cells": ({}, {"cell_choice": "uniform", "cells": 99}),
+    "all cells": ({}, {"cells": 99}),
     "all tokens": ({}, {"token_choice": "top_k", "tokens": 4}),
     "whatever the gap": ({}, {"token_choice": "targeted", "tokens": 4, "gap": 1.0}),
-    "all labels": ({}, {"token_choice": "uniform", "tokens": 9, "all_labels": True}),
+    "all tokens, drawn": ({}, {"token_choice": "uniform", "tokens": 9}),
     "no bias": (
         {"token_choice": "uniform", "tokens": 2},
         {"token_choice": "biased", "tokens": 2, "bias": 0.0},
@@ -227,10 +204,10 @@ def test_settings_that_come_to_the_same(name, eos):
     policy = tiny_policy(4, eos=eos, attention="general", limit=6)
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
     base = {"roll_in": "learned", "roll_out": "learned", "cost": "edit_distance", "alpha": 5.0}
-    first, second = (SEARNN(**{**base, **settings}) for settings in SAME[name])
-    if eos is False and (first.taught or second.taught):
+    first, second = (searnn(**{**base, **settings}) for settings in SAME[name])
+    if eos is False and (first.asks_reference or second.asks_reference):
         first, second = (
-            replace(m, reference="copy" if m.taught else None) for m in (first, second)
+            replace(m, reference="copy" if m.asks_reference else None) for m in (first, second)
         )
     found, expected = (m.loss(policy, batch, CLOCK).total for m in (first, second))
     close(found, expected)
@@ -241,22 +218,20 @@ def test_a_sharp_target_is_the_best_token():
     policy = tiny_policy(4, attention="general")
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
     settings = {"roll_in": "reference", "roll_out": "reference", "cost": "edit_distance"}
-    sharp = SEARNN(**settings, alpha=1e6).loss(policy, batch, CLOCK).total
-    close(sharp, SEARNN(**settings, cell_loss="ll").loss(policy, batch, CLOCK).total)
+    sharp = searnn(**settings, alpha=1e6).loss(policy, batch, CLOCK).total
+    close(sharp, searnn(**settings, cell_loss="ll").loss(policy, batch, CLOCK).total)
 
 
 def test_finite_differences():
     """Between jumps of its own tokens the loss is smooth: costs and roll-ins have no gradient."""
-    gradcheck_loss(SEARNN(cost="edit_distance", alpha=3.0), attention="general", input_feeding=True)
-    gradcheck_loss(
-        SEARNN(cost="gleu", roll_out="learned", writing="sample", cell_loss="llcas", alpha=2.0)
-    )
+    gradcheck_loss(searnn(cost="edit_distance", alpha=3.0), attention="general", input_feeding=True)
+    gradcheck_loss(searnn(cost="gleu", roll_out="learned", cell_loss="llcas", alpha=2.0))
 
 
 def test_warm_up_is_maximum_likelihood():
     policy = tiny_policy(4, attention="general")
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    method = SEARNN(cost="edit_distance", warm_up=0.25)
+    method = searnn(cost="edit_distance", warm_up=0.25)
     mle = MLE().loss(policy, batch, CLOCK).total
     after = replace(method, warm_up=0.0)
     for step in range(10):
@@ -273,9 +248,9 @@ def test_a_learned_roll_in_searches_the_cells_of_its_sentences():
     """20 cells, not 4 times the longest; tokens that are, without eos, none of which is a cell."""
     policy = tiny_policy(4, eos=False, attention="aligned")
     batch = tiny_batch(policy, lengths=(3, 1, 14, 2))
-    method = SEARNN(roll_in="learned", roll_out="learned", cost="hamming", cell_loss="ll")
+    method = searnn(roll_in="learned", roll_out="learned", cost="hamming", cell_loss="ll")
     found = method.search(policy, batch, CLOCK)
-    assert torch.equal(found.chosen, batch.mask)
+    assert torch.equal(found.cells, batch.mask)
     assert found.tokens.shape == (20, 4)
     assert (
         found.outputs.lengths.tolist()
@@ -288,45 +263,34 @@ def test_eos_is_aimed_at_where_it_is_best_alone():
     """A cell of a perfect roll-in has its own target, eos only the last."""
     policy = tiny_policy(4, attention="general")
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    method = SEARNN(roll_in="reference", roll_out="reference", cost="bleu")
+    method = searnn(roll_in="reference", roll_out="reference", cost="bleu")
     costs, _ = searched(method, policy, batch)
     for (row, cell), tried in costs.items():
         if int(batch.lengths[row]) > 1:  # of an empty target every output costs 1
             assert min(tried, key=tried.get) == int(batch.target[row, cell])
 
 
-@pytest.mark.parametrize("normalisation", ["cells", "sentences"])
-def test_every_cell_counts_once(normalisation):
+def test_every_cell_counts_once():
     """With all scores alike each cell loses log 4, whatever the costs: 11 times, not 121."""
     policy = tiny_policy(4, attention="general")
     with torch.no_grad():
         policy.output.weight.zero_()
         policy.output.bias.zero_()
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    settings = {"roll_in": "reference", "cost": "gleu", "normalisation": normalisation}
-    for method in (SEARNN(**settings), SEARNN(**settings, cell_choice="uniform", cells=2)):
+    settings = {"roll_in": "reference", "cost": "gleu"}
+    for method in (searnn(**settings), searnn(**settings, cells=2)):
         outcome = method.loss(policy, batch, CLOCK)
         close(outcome.total.detach(), torch.tensor(11 * math.log(4), dtype=torch.float64))
-
-
-def test_normalising_by_sentences_weighs_them_alike():
-    policy = tiny_policy(4, attention="general")
-    batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    settings = {"roll_in": "reference", "cost": "gleu", "alpha": 3.0}
-    ones = [single(batch, row) for row in range(4)]
-    means = [SEARNN(**settings).loss(policy, o, CLOCK).total / o.lengths[0] for o in ones]
-    by_sentence = SEARNN(**settings, normalisation="sentences").loss(policy, batch, CLOCK)
-    close(by_sentence.total / by_sentence.count, sum(means) / 4)
 
 
 def test_roll_outs_stop_at_eos():
     """As many decoder steps as tokens that the policy writes, eos included, and no more."""
     policy = tiny_policy(4, attention="general", limit=12)
     batch = tiny_batch(policy, targets=(6, 1, 3, 2))
-    method = SEARNN(roll_in="reference", roll_out="learned", cost="gleu", stretch=2.0)
+    method = searnn(roll_in="reference", roll_out="learned", cost="gleu", stretch=2.0)
     found = method.search(policy, batch, CLOCK)
     limits = torch.minimum(2 * batch.lengths, torch.tensor(12))
-    steps, rows = 0, found.chosen.nonzero().repeat_interleave(4, 0).tolist()
+    steps, rows = 0, found.cells.nonzero().repeat_interleave(4, 0).tolist()
     for (row, cell), length, token in zip(
         rows, found.outputs.lengths.tolist(), found.tokens.flatten().tolist(), strict=True
     ):
@@ -342,12 +306,12 @@ def test_roll_outs_stop_at_eos():
 def test_what_the_policy_chose_costs_so_much_more_than_the_best():
     policy = tiny_policy(4, attention="general")
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    method = SEARNN(cost="gleu", token_choice="uniform", tokens=3)
+    method = searnn(cost="gleu", token_choice="uniform", tokens=3)
     found = method.search(policy, batch, CLOCK)
     trace = policy.force(batch.source, found.roll_in.inputs(policy.vocabulary.bos))
     regrets, least = [], []
     for scores, tokens, costs in zip(
-        trace.logits(found.chosen).tolist(),
+        trace.logits(found.cells).tolist(),
         found.tokens.tolist(),
         found.costs.tolist(),
         strict=True,
@@ -365,7 +329,7 @@ def test_roll_outs_are_fed_what_came_before(monkeypatch):
     """The last attentional output goes on into the fork; with zeros the costs are others."""
     policy = tiny_policy(4, attention="general", input_feeding=True, limit=8)
     batch = tiny_batch(policy, targets=(8, 7, 6, 5))
-    method = SEARNN(roll_in="reference", roll_out="learned", cost="gleu", stretch=1.0)
+    method = searnn(roll_in="reference", roll_out="learned", cost="gleu", stretch=1.0)
     costs, written = searched(method, policy, batch)
     for (row, cell), tried in costs.items():
         one = single(batch, row)
@@ -391,7 +355,7 @@ def test_costs_are_those_of_the_policy_without_dropout(roll_in):
     """Roll-in, tokens, roll-outs; the pass with the gradient drops out, and modes come back."""
     policy = tiny_policy(5, attention="general", dropout=0.5, layers=2, limit=8)
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    method = SEARNN(
+    method = searnn(
         roll_in=roll_in, roll_out="learned", cost="gleu", token_choice="top_k", tokens=3
     )
     plain, loss = searched(method, policy, batch), method.loss(policy, batch, CLOCK).total
@@ -412,12 +376,10 @@ CHANCE = {
     "a mixed roll-in": {"roll_in": "mixed"},
     "mixed cells": {"roll_in": "mixed_cells"},
     "a mixed roll-out": {"roll_out": "mixed", "roll_in": "reference"},
-    "cells": {"cell_choice": "uniform", "cells": 1},
+    "cells": {"cells": 1},
     "uniform tokens": {"token_choice": "uniform", "tokens": 2},
     "tokens of the policy": {"token_choice": "policy", "tokens": 2},
     "biased tokens": {"token_choice": "biased", "tokens": 2},
-    "samples": {"writing": "sample"},
-    "common numbers": {"writing": "sample", "common_numbers": True},
     "ties": {"cell_loss": "ll", "cost": "constant"},
 }
 
@@ -429,8 +391,9 @@ def test_chance_changes_with_update_run_and_example(name):
     settings = {"roll_in": "learned", "roll_out": "learned", "cost": "gleu", "alpha": 5.0}
     settings |= CHANCE[name]
     if settings["cost"] == "constant":
-        settings |= {"cost": lambda own, lengths, *_: torch.zeros(len(own)), "alpha": None}
-    method = SEARNN(**settings)
+        settings |= {"cost": lambda own, lengths, *_: torch.zeros(len(own))}
+        del settings["alpha"]
+    method = searnn(**settings)
     renamed = replace(batch, ids=batch.ids + 1000)
     runs = [(batch, CLOCK), (batch, Clock(4, total=9, seed=1)), (batch, Clock(3, total=9, seed=2))]
     runs.append((renamed, CLOCK))
@@ -439,38 +402,13 @@ def test_chance_changes_with_update_run_and_example(name):
     assert len(set(losses)) == 4
 
 
-def test_common_numbers_are_the_same_for_all_tokens_of_a_cell():
-    """After a chain that forgets what was tried they write the same; else by luck."""
-    policy = chain(5, eos=False, limit=9)
-    policy.table = policy.table[:, :1].expand(-1, 6, -1) / 4
-    batch = tiny_batch(tiny_policy(5, eos=False), lengths=(9, 9))
-    batch = replace(batch, source=policy.source(0, 1))
-    alike = {}
-    for common in (True, False):
-        method = SEARNN(
-            roll_in="reference", roll_out="learned", cost="hamming", writing="sample",
-            common_numbers=common,
-        )  # fmt: skip
-        found = method.search(policy, batch, CLOCK)
-        whole = found.outputs.tokens.view(18, 5, 9)
-        cells = torch.arange(9).repeat(2)
-        after = torch.arange(9) > cells[:, None]
-        same = (whole == whole[:, :1]).all(1)
-        alike[common] = float(same[after].double().mean())
-        # Whoever the numbers are for, another cell has others.
-        assert not torch.equal(whole[0, 0, 2:], whole[1, 0, 2:])
-    assert alike[True] == 1
-    assert alike[False] < 0.2
-
-
-@pytest.mark.parametrize("writing", ["greedy", "sample"])
-def test_memory_bounds_change_nothing(writing):
+def test_memory_bounds_change_nothing():
     policy = tiny_policy(4, attention="additive", input_feeding=True, limit=8)
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    method = SEARNN(cost="gleu", roll_out="learned", writing=writing)
+    method = searnn(cost="gleu", roll_out="learned")
     whole, written = searched(method, policy, batch)
     for at_once in (1, 2, 3, 7, 40):
-        few = replace(method, at_once=at_once)
+        few = searnn(cost="gleu", roll_out="learned", at_once=at_once)
         assert searched(few, policy, batch) == (whole, written)
         total = few.loss(policy, batch, CLOCK).total
         assert torch.equal(total, method.loss(policy, batch, CLOCK).total)
@@ -484,7 +422,7 @@ def test_a_cost_of_ones_own_is_one_of_ours():
     """As a function of tensors, and as one of Python on tokens."""
     policy = tiny_policy(4, attention="general")
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    named = SEARNN(cost="edit_distance", reference="best_suffix_gleu")
+    named = searnn(cost="edit_distance", reference="best_suffix_gleu")
 
     def distance(own, true):
         return COSTS["edit_distance"](own, true, policy.vocabulary)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from freerun.methods import SEARNN, Clock
-from tests.helpers import Wrapped, tiny_batch, tiny_policy
+from freerun.methods import Clock
+from tests.helpers import Wrapped, searnn, tiny_batch, tiny_policy
 
 pytestmark = pytest.mark.kernels
 
@@ -32,7 +32,7 @@ class Stepping(Wrapped):
 @pytest.mark.parametrize("low", [None, torch.bfloat16])
 def test_roll_outs_alone_are_in_lower_precision(low):
     policy, seen = tiny_policy(), set()
-    method = SEARNN(
+    method = searnn(
         cost="edit_distance",
         roll_in="reference",
         roll_out="learned",
@@ -44,7 +44,7 @@ def test_roll_outs_alone_are_in_lower_precision(low):
 
 def test_training_in_lower_precision_is_left_as_it_is():
     policy, seen = tiny_policy().float(), set()
-    method = SEARNN(cost="edit_distance", roll_in="reference", roll_out="learned")
+    method = searnn(cost="edit_distance", roll_in="reference", roll_out="learned")
     with torch.autocast("cpu", torch.bfloat16):
         method.loss(Stepping(policy, seen), tiny_batch(policy), Clock())
     assert seen == {("force", torch.bfloat16), ("step", torch.bfloat16)}
@@ -55,7 +55,7 @@ def test_costs_are_nearly_those_of_full_precision():
     policy = tiny_policy(actions=8, limit=12).float()
     batch = tiny_batch(policy, targets=(9, 7, 8, 5))
     found = [
-        SEARNN(cost="edit_distance", roll_out="learned", roll_out_precision=precision)
+        searnn(cost="edit_distance", roll_out="learned", roll_out_precision=precision)
         .search(policy, batch, Clock())
         .costs
         for precision in ("training", "bfloat16")
@@ -65,6 +65,9 @@ def test_costs_are_nearly_those_of_full_precision():
 
 
 def test_precision_without_a_roll_out_is_refused():
-    message = "^roll_out_precision has no effect here; it needs a roll_out by the policy$"
+    message = (
+        "^searnn: roll_out_precision has no effect on roll_out=reference; it needs "
+        "roll_out=learned or mixed or focused$"
+    )
     with pytest.raises(ValueError, match=message):
-        SEARNN(roll_out="reference", roll_out_precision="bfloat16")
+        searnn(roll_out="reference", roll_out_precision="bfloat16")

@@ -16,6 +16,7 @@ from freerun.study import compare
 from freerun.tasks import TASKS, Digits
 from freerun.training import TrainingSettings, fit
 from tests.cli.tiny import TINY
+from tests.helpers import searnn
 from tests.training.tiny_task import Tiny, TinyCodec
 
 TASK = Digits(train_size=40, dev_size=12, test_size=14)
@@ -41,10 +42,8 @@ def recorded(output, name="searnn"):
 
 
 def test_the_cost_is_the_task_s_where_none_is_chosen():
-    assert SEARNN(cells=3, cell_choice="first").for_task(Costly()) == SEARNN(
-        cost="gleu", cells=3, cell_choice="first"
-    )
-    chosen = SEARNN(cost="bleu")
+    assert searnn(cells=3).for_task(Costly()) == searnn(cost="gleu", cells=3)
+    chosen = searnn(cost="bleu")
     assert chosen.for_task(Costly()) is chosen
     other = MLE()
     assert other.for_task(Costly()) is other
@@ -59,30 +58,30 @@ def test_every_task_names_a_cost(task):
 def test_the_cost_of_a_task_must_suit_its_outputs(eos):
     codec = TinyCodec(eos=eos)
     MLE().check(codec.target)
-    SEARNN(cost="edit_distance", reference="copy").check(codec.target)
+    searnn(cost="edit_distance", reference="copy").check(codec.target)
     with pytest.raises(ValueError, match=r"^(cost=hamming compares|reference=edit_distance ends)"):
-        SEARNN(cost="hamming" if eos else "edit_distance").check(codec.target)
+        searnn(cost="hamming" if eos else "edit_distance").check(codec.target)
 
 
 @pytest.mark.parametrize(
     ("method", "message"),
     [
         (
-            SEARNN(cost="hamming"),
+            searnn(cost="hamming"),
             "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
             "at any length: take edit_distance",
         ),
         (
-            SEARNN(cost="hamming", warm_up=0.9),
+            searnn(cost="hamming", warm_up=0.9),
             "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
             "at any length: take edit_distance",
         ),
         (
-            SEARNN(cost=PythonCost(lambda own, true: 0.0)),
+            searnn(cost=PythonCost(lambda own, true: 0.0)),
             "method 'searnn': SEARNN.reference is None: name the policy that suits your own cost",
         ),
         (
-            SEARNN(cost="chunk_f1"),
+            searnn(cost="chunk_f1"),
             "method 'searnn': the symbol ' ' is no IOB2 tag; chunks need tags such as 'O', 'B-PER' "
             "and 'I-PER'",
         ),
@@ -115,7 +114,7 @@ def test_a_function_as_cost_is_written_down_by_name_and_found_again(tmp_path):
         def length(hypotheses, lengths, references, reference_lengths):
             return (lengths - reference_lengths).abs().double()
 
-        return SEARNN(cost=length, reference="copy")
+        return searnn(cost=length, reference="copy")
 
     first = compare(TASK, {"searnn": longer()}, output=output, **SMALL)
     name = recorded(output)["cost"]
@@ -137,7 +136,7 @@ def test_a_cost_in_python_is_written_down_by_name_and_warns_once(tmp_path):
     codec = TASK.load().codec
 
     def given(name=None):
-        return SEARNN(
+        return searnn(
             cost=PythonCost(wer, on="text", write=lambda ids: codec.write(ids, []), name=name),
             reference="edit_distance",
             token_choice="uniform",
@@ -155,8 +154,8 @@ def test_a_cost_in_python_is_written_down_by_name_and_warns_once(tmp_path):
 def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
     """Coins, samples and warm-up are those of the update, whoever runs it."""
     task, data = Costly(), Costly().load()
-    method = SEARNN(
-        roll_in="mixed", roll_out="learned", writing="sample", reference="best_suffix_gleu",
+    method = searnn(
+        roll_in="mixed", roll_out="learned", reference="best_suffix_gleu",
         token_choice="policy", tokens=3, warm_up=0.4,
     )  # fmt: skip
     settings = {
@@ -186,7 +185,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
 def test_a_model_is_trained_from_the_command_line(tmp_path, capsys):
     output = tmp_path / "model"
     words = ["train", "digits", "--output", str(output), "--quiet", *TINY]
-    method = "searnn:roll_out=learned,writing=sample,token_choice=top_k,tokens=4,alpha=50"
+    method = "searnn:roll_out=learned,token_choice=top_k,tokens=4,alpha=50"
     assert main([*words, "--method", method]) == 0
     record = json.loads((output / "freerun.json").read_text())
     assert record["results"] is not None

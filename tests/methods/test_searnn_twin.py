@@ -8,11 +8,10 @@ import pytest
 
 from freerun.losses import CELL_LOSSES
 from freerun.methods import SEARNN, Clock
-from freerun.methods.searnn.candidates import CellChoice, TokenChoice
-from freerun.methods.searnn.settings import WITH_ALPHA, WITH_SOFTMAX
-from freerun.references import FITTING
+from freerun.references import DEFAULT_REFERENCES
+from freerun.settings import list_settings
 from freerun.vocabulary import Vocabulary
-from tests.helpers import close, gradients, tiny_batch, tiny_policy
+from tests.helpers import close, gradients, searnn, tiny_batch, tiny_policy
 from tests.models.kinds import KINDS, policy_of
 from tests.searnn_twin import twin_loss, twins
 
@@ -35,12 +34,12 @@ def check_search(method, policy, batch, clock=CLOCK):
     rows = zip(found.roll_in.tokens.tolist(), lengths, strict=True)
     assert [row[:length] for row, length in rows] == [twin.roll_in for twin in plain]
     cells = [(row, cell) for row, twin in enumerate(plain) for cell in twin.tried]
-    assert found.chosen.nonzero().tolist() == [list(place) for place in cells]
+    assert found.cells.nonzero().tolist() == [list(place) for place in cells]
     outputs = zip(found.outputs.tokens.tolist(), found.outputs.lengths.tolist(), strict=True)
     tolerance = 1e-15 if method.cost in ("bleu", "bleu_1") else 0
     for i, (row, cell) in enumerate(cells):
         tried = plain[row].tried[cell]
-        counts = found.counts[i].tolist()
+        counts = found.mask[i].tolist()
         tokens = list(itertools.compress(found.tokens[i].tolist(), counts))
         assert len(tokens) == len(set(tokens))
         assert set(tokens) == set(tried)
@@ -48,9 +47,9 @@ def check_search(method, policy, batch, clock=CLOCK):
             tokens, itertools.compress(found.costs[i].tolist(), counts), strict=True
         ):
             output, length = next(outputs)
-            assert output[:length] == tried[token][0][0]
+            assert output[:length] == tried[token][0]
             assert abs(cost - tried[token][1]) <= tolerance
-        assert found.costs[i][~found.counts[i]].isposinf().all()
+        assert found.costs[i][~found.mask[i]].isposinf().all()
     assert next(outputs, None) is None
     assert not found.outputs.open.any()
     assert found.outputs.steps == sum(twin.steps for twin in plain)
@@ -71,12 +70,11 @@ def check_loss(method, policy, batch, clock=CLOCK, tolerance=1e-12):
 @pytest.mark.parametrize("roll_out", ROLL_OUTS)
 @pytest.mark.parametrize("roll_in", ROLL_INS)
 def test_who_writes(roll_in, roll_out):
-    for writing in ("greedy", "sample")[: 1 + (roll_out != "reference")]:
-        for turn, (eos, cost) in enumerate([(True, "edit_distance"), (False, "hamming")]):
-            policy = tiny_policy(4, eos=eos, limit=6, seed=turn)
-            focus = {"focus": 1, "focus_end": 4} if roll_out == "focused" else {}
-            method = SEARNN(roll_in=roll_in, roll_out=roll_out, writing=writing, cost=cost, **focus)
-            check_search(method, policy, batch_of(policy))
+    for turn, (eos, cost) in enumerate([(True, "edit_distance"), (False, "hamming")]):
+        policy = tiny_policy(4, eos=eos, limit=6, seed=turn)
+        focus = {"focus": 1, "focus_end": 4} if roll_out == "focused" else {}
+        method = searnn(roll_in=roll_in, roll_out=roll_out, cost=cost, **focus)
+        check_search(method, policy, batch_of(policy))
 
 
 @pytest.mark.parametrize("turn", range(0, len(KINDS), 3))
@@ -84,7 +82,7 @@ def test_every_kind_of_policy(turn):
     """Cells, layers, ways to look at the source, input feeding, sources; with eos and without."""
     policy = policy_of(turn, limit=6)
     cost = "hamming" if policy.vocabulary.eos is None else FREE[turn % 4]
-    method = SEARNN(roll_in="mixed_cells", roll_out="learned", reference="copy", cost=cost)
+    method = searnn(roll_in="mixed_cells", roll_out="learned", reference="copy", cost=cost)
     check_search(method, policy, batch_of(policy))
     check_loss(method, policy, batch_of(policy))
 
@@ -97,7 +95,8 @@ def policy_and_costs(draw):
     if draw.random() < 0.5:
         words = Vocabulary.build("abcd", eos=True, unknown=draw.random() < 0.3)
         attention = draw.choice(["additive", "general"])
-        costs, references = FREE, ("copy", *(FITTING[cost] for cost in FREE), "best_suffix_bleu")
+        costs = FREE
+        references = ("copy", *(DEFAULT_REFERENCES[cost] for cost in FREE), "best_suffix_bleu")
         limit = draw.choice([2, 5, 9])
         return (
             tiny_policy(words=words, limit=limit, attention=attention, seed=seed, **look),
@@ -120,9 +119,7 @@ def any_settings(draw, costs, references):
         "roll_out": draw.choice(ROLL_OUTS),
         "cost": draw.choice(costs),
         "cell_loss": draw.choice(list(CELL_LOSSES)),
-        "normalisation": draw.choice(["cells", "sentences"]),
-        "cell_choice": draw.choice(get_args(CellChoice)),
-        "token_choice": draw.choice(get_args(TokenChoice)),
+        "token_choice": draw.choice(get_args(list_settings(SEARNN)["token_choice"].kind)),
     }
     more = {}
     if (chosen["roll_in"], chosen["roll_out"]) != ("reference", "reference"):
@@ -135,28 +132,23 @@ def any_settings(draw, costs, references):
         more["roll_out_share"] = draw.choice([0.0, 0.3, 0.7, 1.0])
     if chosen["roll_out"] == "focused":
         more |= {"focus": draw.choice([0, 1, 2]), "focus_end": draw.choice([0, 3, 20])}
-    if chosen["roll_out"] != "reference" and draw.random() < 0.4:
-        chosen["writing"] = "sample"
-        more |= {"roll_outs": draw.choice([1, 2, 3]), "common_numbers": draw.choice([True, False])}
     if chosen["roll_out"] != "learned" or chosen["roll_in"] == "mixed_cells":
         more["reference"] = draw.choice(references)
-    if chosen["cell_choice"] != "all":
+    if draw.random() < 0.5:
         chosen["cells"] = draw.choice([1, 2, 20])
     if chosen["token_choice"] != "all":
         near = draw.choice([1, 2, 4])
         chosen["tokens"] = draw.choice([near + 1, near + 2, 25])
-        if chosen["token_choice"] == "neighbours":
-            chosen["neighbours"] = near
-        if chosen["cell_loss"] in WITH_SOFTMAX:
-            more["all_labels"] = draw.choice([True, False])
-    if chosen["cell_loss"] in WITH_ALPHA:
+        if chosen["token_choice"] == "neighbors":
+            chosen["neighbors"] = near
+    if chosen["cell_loss"] not in ("ll", "consistent"):
         more["alpha"] = draw.choice([0.5, 3.0, 200.0])
     if chosen["token_choice"] == "biased":
         more["bias"] = draw.choice([0.0, 0.7])
     if chosen["token_choice"] == "targeted":
         more["gap"] = draw.choice([0.0, 0.1, 0.5])
     # Half of these are left to their defaults.
-    return SEARNN(**chosen, **{name: value for name, value in more.items() if draw.random() < 0.5})
+    return searnn(**chosen, **{name: value for name, value in more.items() if draw.random() < 0.5})
 
 
 def check_any(number):

@@ -16,6 +16,7 @@ from freerun.batch import Batch, Source
 from freerun.methods import METHODS, Clock
 from freerun.models import RecurrentConfig, RecurrentPolicy, adapt
 from freerun.models.settings import CausalSettings, RecurrentSettings, Seq2SeqSettings
+from freerun.settings import build
 from freerun.tasks import Arithmetic, Digits, Spelling
 from freerun.training import TrainingSettings, fit
 from freerun.vocabulary import Vocabulary
@@ -218,7 +219,7 @@ def _rectangle(rows, padding):
 
 def losses(name, settings, policy, batch, clocks):
     """What a method computes at each of these updates, between which weights do not change."""
-    method = METHODS[name](**settings)
+    method = build(METHODS[name], settings, name)
     for step, total in clocks:
         clock = Clock(step=step, total=total, seed=5)
         outcome = method.loss(policy, batch, clock)
@@ -246,7 +247,7 @@ def run(task, task_settings, name, settings, model, model_settings, updates, out
     found = fit(
         task,
         kind.load(task),
-        METHODS[name](**settings),
+        build(METHODS[name], settings, name),
         model=kind,
         training=training,
         output=output,

@@ -96,28 +96,20 @@ SEARNN = {
         )
         for reference in ("copy", "best_suffix_bleu", "best_suffix_gleu", "edit_distance")
     },
-    "sampled": (SOFT | {"roll_out": "learned", "writing": "sample", "roll_outs": 3}, MAIN),
-    "sampled, common numbers": (
-        SOFT | {"writing": "sample", "roll_outs": 2, "common_numbers": True}, MAIN,
-    ),
     "shares": (
         SOFT | {"roll_in": "mixed", "roll_in_share": 0.8, "roll_out_share": 0.2}, ["gru", "bart"],
     ),
     "focus grows": (SOFT | {"roll_out": "focused", "focus": 1, "focus_end": 4}, ["gru"]),
-    "cells uniform": (SOFT | {"cell_choice": "uniform", "cells": 2}, MAIN),
+    "cells uniform": (SOFT | {"cells": 2}, MAIN),
     "cells uniform, fixed length": (
-        {"cost": "hamming", "alpha": 2.0, "cell_choice": "uniform", "cells": 2}, TAGGER,
+        {"cost": "hamming", "alpha": 2.0, "cells": 2}, TAGGER,
     ),
-    "cells first": (SOFT | {"cell_choice": "first", "cells": 2}, ["gru"]),
-    "cells last": (SOFT | {"cell_choice": "last", "cells": 2}, ["gru"]),
     "tokens uniform": (FEW | {"token_choice": "uniform"}, MAIN),
     "tokens by policy": (FEW | {"token_choice": "policy"}, MAIN),
     "tokens biased": (FEW | {"token_choice": "biased", "bias": 0.3}, MAIN),
     "tokens top k": (FEW | {"token_choice": "top_k"}, [*MAIN, "t5"]),
     "tokens targeted": (FEW | {"token_choice": "targeted", "gap": 0.2}, MAIN),
-    "tokens neighbours": (FEW | {"token_choice": "neighbours", "neighbours": 2}, MAIN),
-    "all labels": (FEW | {"token_choice": "top_k", "all_labels": True}, MAIN),
-    "sentences": (SOFT | {"normalisation": "sentences"}, MAIN),
+    "tokens neighbours": (FEW | {"token_choice": "neighbors", "neighbors": 2}, MAIN),
     "short": (SOFT | {"stretch": 1.0, "at_once": 5}, MAIN),
     "warm-up": (SOFT | {"warm_up": 0.5}, ["gru"]),
 }  # fmt: skip
@@ -188,8 +180,7 @@ METHODS = {
     "mle": {},
     "scheduled_sampling": {"feedback": "sample"},
     "differentiable_scheduled_sampling": {"relaxation": "soft_sample"},
-    "searnn": {"alpha": 5.0, "cell_choice": "uniform", "cells": 3, "token_choice": "top_k",
-               "tokens": 4},
+    "searnn": {"alpha": 5.0, "cells": 3, "token_choice": "top_k", "tokens": 4},
     "behaviour_cloning": {"noise": 0.2},
     "sequence_match": EARLY | {"noise": 0.2},
     "unlikelihood": {"level": "sequence", "ngram": 2},

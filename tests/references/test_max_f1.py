@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freerun.costs import named_cost
-from freerun.references import named_reference
+from freerun.costs import make_cost
+from freerun.references import make_reference
 from tests.costs.pairs import columns
 
 SYMBOLS = ["B-A", "I-A", "O", "B-B", "I-B"]
@@ -17,7 +17,7 @@ SYMBOLS = ["B-A", "I-A", "O", "B-B", "I-B"]
 def completions(rows, symbols=SYMBOLS):
     """The completions of pairs of prefix and reference, as tags."""
     ids = [tuple([symbols.index(tag) for tag in side.split()] for side in row) for row in rows]
-    tokens, counts = named_reference("max_f1", symbols)(*columns(ids))
+    tokens, counts = make_reference("max_f1", symbols)(*columns(ids))
     return [
         " ".join(symbols[token] for token in row[:count])
         for row, count in zip(tokens.tolist(), counts, strict=True)
@@ -64,8 +64,8 @@ def test_no_completion_has_a_better_f1(symbols, data):
     reference = data.draw(st.lists(tags, min_size=length, max_size=length))
     prefix = data.draw(st.lists(tags, min_size=max(0, length - 4), max_size=length))
     unknown = 4 if "<unk>" in symbols else None
-    cost = named_cost("chunk_f1", symbols, unknown)
-    policy = named_reference("max_f1", symbols, unknown)
+    cost = make_cost("chunk_f1", symbols, unknown)
+    policy = make_reference("max_f1", symbols, unknown)
 
     tokens, counts = policy(*columns([(prefix, reference)]))
     more = tokens[0, : counts[0]].tolist()
@@ -78,7 +78,7 @@ def test_no_completion_has_a_better_f1(symbols, data):
 
 def test_a_vocabulary_without_o_is_an_error():
     with pytest.raises(ValueError, match="'O'") as error:
-        named_reference("max_f1", ["B-A", "I-A"])
+        make_reference("max_f1", ["B-A", "I-A"])
     assert str(error.value) == (
         "no symbol is 'O'; max_f1 writes it where no chunk can be right any more"
     )
@@ -86,6 +86,6 @@ def test_a_vocabulary_without_o_is_an_error():
 
 def test_tokens_keep_their_type():
     rows = [tensor.int() for tensor in columns([([3], [0, 1, 2])])]
-    tokens, counts = named_reference("max_f1", SYMBOLS)(*rows)
+    tokens, counts = make_reference("max_f1", SYMBOLS)(*rows)
     assert tokens.dtype == torch.int32
     assert tokens[0, : counts[0]].tolist() == [2, 2]

@@ -23,9 +23,10 @@ from torch import nn
 from transformers import TrainingArguments
 
 from freerun.batch import Batch
-from freerun.methods import SEARNN, Clock, Method, Modules, Outcome, ScheduledSampling
+from freerun.methods import Clock, Method, Modules, Outcome, ScheduledSampling
 from freerun.models.settings import RecurrentSettings
 from freerun.training import Trainer, TrainingSettings, fit
+from tests.helpers import searnn
 from tests.training.tiny_task import Tiny
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -46,19 +47,16 @@ SETTINGS = {
 }
 
 
-SEARCH = SEARNN(
+SEARCH = searnn(
     roll_in="mixed_cells",
-    writing="sample",
-    roll_outs=2,
     cost="edit_distance",
     cell_loss="ll",
-    cell_choice="uniform",
     cells=3,
     token_choice="biased",
     tokens=3,
     warm_up=0.2,
 )
-"""A search with all the coins and samples that there are."""
+"""A search with all random choices that there are."""
 
 
 def tiny_fit(

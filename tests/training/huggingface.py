@@ -15,8 +15,9 @@ from peft import LoraConfig
 from transformers import TrainingArguments
 
 from freerun.errors import CheckpointError
-from freerun.methods import SEARNN, DifferentiableScheduledSampling, ScheduledSampling
+from freerun.methods import DifferentiableScheduledSampling, ScheduledSampling
 from freerun.training import Trainer
+from tests.helpers import searnn
 from tests.pages import ROOT
 from tests.training.tiny_models import tiny_model
 from tests.training.tiny_task import Tiny
@@ -106,7 +107,7 @@ def exact_by(output: str, method: str, **settings: Any) -> None:
     """As `exact`, by a method whose passes differ in number from batch to batch."""
     methods = {
         "relaxed": DifferentiableScheduledSampling(schedule="constant", k=0.5),
-        "searched": SEARNN(cost="edit_distance", roll_in="learned", at_once=7),
+        "searched": searnn(cost="edit_distance", roll_in="learned", at_once=7),
     }
     exact(output, "gpt2", method=methods[method], **settings)
 

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from freerun.data import TextCodec
 from freerun.evaluation import outputs
-from freerun.methods import METHODS, MLE, SEARNN, BehaviourCloning, ScheduledSampling
+from freerun.methods import METHODS, MLE, BehaviourCloning, ScheduledSampling
 from freerun.models import CausalPolicy, Seq2SeqPolicy
 from freerun.models.huggingface import base
 from freerun.models.loading import quiet_transformers
@@ -28,6 +28,7 @@ from freerun.models.settings import CausalSettings, PretrainedSettings
 from freerun.study import compare
 from freerun.tasks import Digits, Spelling
 from freerun.training import Trainer, TrainingSettings, fit, load_policy
+from tests.helpers import searnn
 from tests.training.huggingface import DATA, TASK
 from tests.training.tiny_models import text_model, tiny_model, tiny_tokenizer
 
@@ -71,7 +72,7 @@ def test_a_method_by_name(tmp_path, name):
 
 def test_the_cost_is_that_of_outputs_as_text(tmp_path):
     assert trainer(tmp_path, method="searnn").objective.method.cost == "edit_distance"
-    chosen = SEARNN(cost="bleu")
+    chosen = searnn(cost="bleu")
     assert trainer(tmp_path, method=chosen).objective.method.cost == "bleu"
 
 

@@ -24,7 +24,7 @@ train base mle --training.learning_rate 1e-3 --training.warmup 100 --training.up
 go_on mle mle --training.updates 750
 go_on ss $ss --training.updates 750
 go_on dss differentiable_$ss --training.updates 750
-go_on searnn searnn:token_choice=top_k,tokens=5,cell_choice=uniform,cells=4,alpha=30 \
+go_on searnn searnn:token_choice=top_k,tokens=5,cells=4,alpha=30 \
     --training.updates 750
 # As long as SEARNN takes, by the time of an update of each.
 go_on mle-long mle --training.updates 1930

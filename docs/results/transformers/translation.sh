@@ -31,7 +31,7 @@ train base mle --training.learning_rate 1e-3 --training.updates 2500 --training.
 go_on mle mle 500
 go_on ss $ss 500
 go_on dss differentiable_$ss 500
-go_on searnn searnn:roll_in=reference,alpha=200,token_choice=neighbours,tokens=12,neighbours=6,cell_choice=uniform,cells=4 500
+go_on searnn searnn:roll_in=reference,alpha=200,token_choice=neighbors,tokens=12,neighbors=6,cells=4 500
 # As long as SEARNN takes, by the time of an update of each.
 go_on mle-long mle 1900
 go_on ss-long $ss 1730

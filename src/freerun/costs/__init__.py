@@ -3,7 +3,7 @@
 from freerun.costs.chunks import chunk_f1, chunk_tags
 from freerun.costs.edit_distance import edit_distance, levenshtein, prefix_distances
 from freerun.costs.hamming import hamming, hamming_total
-from freerun.costs.named import Cost, CostName, PythonCost, checked, named_cost
+from freerun.costs.named import Cost, CostName, PythonCost, check_costs, make_cost
 from freerun.costs.ngrams import bleu, bleu_1, gleu
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "PythonCost",
     "bleu",
     "bleu_1",
-    "checked",
+    "check_costs",
     "chunk_f1",
     "chunk_tags",
     "edit_distance",
@@ -20,6 +20,6 @@ __all__ = [
     "hamming",
     "hamming_total",
     "levenshtein",
-    "named_cost",
+    "make_cost",
     "prefix_distances",
 ]

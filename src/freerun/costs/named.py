@@ -99,7 +99,7 @@ class PythonCost:
         return float(value)
 
 
-def checked(costs: object, rows: int, name: str = "the cost") -> Float[Tensor, "{rows}"]:
+def check_costs(costs: object, rows: int, name: str = "the cost") -> Float[Tensor, "{rows}"]:
     """Costs of anyone's own batched function, in double precision.
 
     Args:
@@ -171,7 +171,7 @@ _PURE: dict[str, Callable[..., Float[Tensor, "n"]]] = {
 }
 
 
-def named_cost(name: CostName, symbols: Sequence[str], unknown: int | None = None) -> Cost:
+def make_cost(name: str, symbols: Sequence[str], unknown: int | None = None) -> Cost:
     """The cost of that name for outputs written in a vocabulary.
 
     Args:

@@ -1,8 +1,8 @@
-"""Losses of a cell that compare scores with costs directly, without a softmax.
+"""Losses of a cell: functions of scores and costs of the tokens that were tried there.
 
 Leblond, Alayrac, Osokin, Lacoste-Julien 2018, *SEARNN: Training RNNs with Global-Local Losses*,
-arXiv 1706.04499. Arguments are those of the losses by softmax; only tokens that were tried have a
-part in them.
+arXiv 1706.04499. Below, s are the scores of a cell, p = softmax(s) over the tokens that were tried,
+c their costs minus the least of them, and a* a token of least cost.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def target_distribution(
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
-    return log_target(above_least(costs, mask, torch.float32), mask, alpha).exp()
+    return log_target_distribution(subtract_least(costs, mask, torch.float32), mask, alpha).exp()
 
 
-def log_target(
+def log_target_distribution(
     costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], alpha: float
 ) -> Float[Tensor, "n k"]:
     """The logarithm of P_C, -∞ where a token was not tried, of costs that are finite everywhere."""
@@ -55,7 +55,7 @@ def check_alpha(alpha: float) -> None:
         raise ValueError(f"alpha is {alpha}; it must be finite and above 0")
 
 
-def above_least(
+def subtract_least(
     costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], dtype: torch.dtype
 ) -> Float[Tensor, "n k"]:
     """c(a) - min_b c(b) without gradient, 0 where a token was not tried.
@@ -70,13 +70,13 @@ def above_least(
     """
     right = mask.any(-1) & (costs.isfinite() | ~mask).all(-1)
     if not bool(right.all()):
-        _refuse(costs, mask, int(right.int().argmin()))
+        _raise_invalid(costs, mask, int(right.int().argmin()))
     costs = costs.detach().to(torch.promote_types(costs.dtype, dtype))
     least = costs.masked_fill(~mask, math.inf).amin(-1, keepdim=True)
     return (costs - least).masked_fill(~mask, 0)
 
 
-def _refuse(costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], row: int) -> NoReturn:
+def _raise_invalid(costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], row: int) -> NoReturn:
     if not bool(mask[row].any()):
         raise ValueError(f"row {row} has no token that was tried; each needs one at least")
     column = int((costs[row].isfinite() | ~mask[row]).int().argmin())
@@ -84,7 +84,7 @@ def _refuse(costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], row: int) ->
     raise ValueError(f"row {row}, column {column}: the cost is {cost}; it must be finite")
 
 
-def best(
+def find_best(
     costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], ties: Float[Tensor, "n k"] | None
 ) -> Int[Tensor, "n 1"]:
     """The column of a*, of costs above the least of their cell."""
@@ -94,31 +94,25 @@ def best(
     return ties.masked_fill(~least, -math.inf).argmax(-1, keepdim=True)
 
 
-def prepared(
+def prepare(
     scores: Float[Tensor, "n k"],
     costs: Float[Tensor, "n k"],
     mask: Bool[Tensor, "n k"],
     fill: float,
-    *,
-    all_labels: bool = False,
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
-    """Scores and costs above the least of their cell, in single precision at least.
+    """Return scores, and costs minus the least of their cell, in single precision at least.
 
-    Scores are `fill` where a token was not tried, unless all labels count; costs are 0 there.
+    Scores are `fill` where a token was not tried; costs are 0 there.
     """
     # Half precision has too few digits for a sum over tokens.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    costs = above_least(costs, mask, scores.dtype).to(scores.dtype)
-    return (scores if all_labels else scores.masked_fill(~mask, fill)), costs
+    costs = subtract_least(costs, mask, scores.dtype).to(scores.dtype)
+    return scores.masked_fill(~mask, fill), costs
 
 
-def expected(probs: Float[Tensor, "n k"], values: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:
-    """Σ_a p(a)·v(a), where what cannot be counts nothing, be its value infinite: 0·log 0 = 0."""
+def expectation(probs: Float[Tensor, "n k"], values: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:
+    """Compute Σ_a p(a)·v(a), where 0 times an infinite value is 0: 0·log 0 = 0."""
     return (probs * values.masked_fill(probs == 0, 0)).sum(-1)
-
-
-UNTRIED = math.log(1e-12)
-"""log P_C of tokens that were not tried, where 0 would make a loss infinite."""
 
 
 def ll(
@@ -127,7 +121,6 @@ def ll(
     mask: Bool[Tensor, "n k"],
     *,
     ties: Float[Tensor, "n k"] | None = None,
-    all_labels: bool = False,
 ) -> Float[Tensor, "n"]:
     """The log loss of the best token: -log p(a*), a* = argmin_a c(a).
 
@@ -138,13 +131,12 @@ def ll(
         costs: what each token costs.
         mask: the tokens that were tried.
         ties: what decides between tokens of least cost.
-        all_labels: take the softmax over all tokens.
 
     Raises:
         ValueError: where a cost is not finite, or nothing was tried in a row.
     """
-    scores, costs = prepared(scores, costs, mask, -math.inf, all_labels=all_labels)
-    return -scores.log_softmax(-1).gather(-1, best(costs, mask, ties))[:, 0]
+    scores, costs = prepare(scores, costs, mask, -math.inf)
+    return -scores.log_softmax(-1).gather(-1, find_best(costs, mask, ties))[:, 0]
 
 
 def kl(
@@ -153,7 +145,6 @@ def kl(
     mask: Bool[Tensor, "n k"],
     *,
     alpha: float,
-    all_labels: bool = False,
 ) -> Float[Tensor, "n"]:
     """The cross entropy -Σ_a P_C(a)·log p(a), where P_C(a) ∝ exp(-α·c(a)) over the tried tokens.
 
@@ -166,14 +157,13 @@ def kl(
         costs: what each token costs.
         mask: the tokens that were tried.
         alpha: how much costs count.
-        all_labels: take the softmax over all tokens; P_C is 0 where they were not tried.
 
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
-    scores, costs = prepared(scores, costs, mask, -math.inf, all_labels=all_labels)
-    target = log_target(costs, mask, alpha).exp()
-    return -expected(target, scores.log_softmax(-1))
+    scores, costs = prepare(scores, costs, mask, -math.inf)
+    target = log_target_distribution(costs, mask, alpha).exp()
+    return -expectation(target, scores.log_softmax(-1))
 
 
 def inverse_kl(
@@ -182,7 +172,6 @@ def inverse_kl(
     mask: Bool[Tensor, "n k"],
     *,
     alpha: float,
-    all_labels: bool = False,
 ) -> Float[Tensor, "n"]:
     """KL(p ‖ P_C) = Σ_a p(a)·(log p(a) - log P_C(a)), where P_C(a) ∝ exp(-α·c(a)).
 
@@ -194,16 +183,15 @@ def inverse_kl(
         costs: what each token costs.
         mask: the tokens that were tried.
         alpha: how much costs count.
-        all_labels: take the softmax over all tokens. Where they were not tried, P_C is taken to be
-            1e-12, as with 0 there every loss would be infinite.
 
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
-    scores, costs = prepared(scores, costs, mask, -math.inf, all_labels=all_labels)
+    scores, costs = prepare(scores, costs, mask, -math.inf)
     log_probs = scores.log_softmax(-1)
-    target = log_target(costs, mask, alpha).masked_fill(~mask, UNTRIED)
-    return expected(log_probs.exp(), log_probs - target)
+    # A difference of two infinities has no gradient.
+    target = log_target_distribution(costs, mask, alpha).masked_fill(~mask, 0)
+    return expectation(log_probs.exp(), log_probs - target)
 
 
 def js(
@@ -212,7 +200,6 @@ def js(
     mask: Bool[Tensor, "n k"],
     *,
     alpha: float,
-    all_labels: bool = False,
 ) -> Float[Tensor, "n"]:
     """The Jensen-Shannon divergence ½·KL(P_C ‖ M) + ½·KL(p ‖ M), with M = ½·(P_C + p).
 
@@ -224,20 +211,19 @@ def js(
         costs: what each token costs.
         mask: the tokens that were tried.
         alpha: how much costs count.
-        all_labels: take the softmax over all tokens; P_C is 0 where they were not tried.
 
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
-    scores, costs = prepared(scores, costs, mask, -math.inf, all_labels=all_labels)
-    log_probs, log_targets = scores.log_softmax(-1), log_target(costs, mask, alpha)
+    scores, costs = prepare(scores, costs, mask, -math.inf)
+    log_probs, log_targets = scores.log_softmax(-1), log_target_distribution(costs, mask, alpha)
     probs, targets = log_probs.exp(), log_targets.exp()
     # The logarithm of a sum of nothing has no gradient.
     neither = (probs == 0) & (targets == 0)
     log_probs, log_targets = log_probs.masked_fill(neither, 0), log_targets.masked_fill(neither, 0)
     log_mean = torch.logaddexp(log_probs, log_targets) - math.log(2)
-    ours, theirs = expected(probs, log_probs - log_mean), expected(targets, log_targets - log_mean)
-    return (ours + theirs) / 2
+    ours = expectation(probs, log_probs - log_mean)
+    return (ours + expectation(targets, log_targets - log_mean)) / 2
 
 
 def llcas(
@@ -247,7 +233,6 @@ def llcas(
     *,
     alpha: float,
     ties: Float[Tensor, "n k"] | None = None,
-    all_labels: bool = False,
 ) -> Float[Tensor, "n"]:
     """The log loss of cost-augmented scores: -log softmax(s + α·c)(a*), a* = argmin_a c(a).
 
@@ -259,16 +244,14 @@ def llcas(
         mask: the tokens that were tried.
         alpha: how much costs count.
         ties: what decides between tokens of least cost.
-        all_labels: take the softmax over all tokens; nothing is added to the scores of those that
-            were not tried.
 
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     check_alpha(alpha)
-    scores, costs = prepared(scores, costs, mask, -math.inf, all_labels=all_labels)
+    scores, costs = prepare(scores, costs, mask, -math.inf)
     log_probs = (scores + alpha * costs).log_softmax(-1)
-    return -log_probs.gather(-1, best(costs, mask, ties))[:, 0]
+    return -log_probs.gather(-1, find_best(costs, mask, ties))[:, 0]
 
 
 def structured_hinge(
@@ -296,9 +279,9 @@ def structured_hinge(
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     check_alpha(alpha)
-    scores, costs = prepared(scores, costs, mask, -math.inf)
+    scores, costs = prepare(scores, costs, mask, -math.inf)
     augmented = scores + alpha * costs
-    return augmented.amax(-1) - augmented.gather(-1, best(costs, mask, ties))[:, 0]
+    return augmented.amax(-1) - augmented.gather(-1, find_best(costs, mask, ties))[:, 0]
 
 
 def consistent(
@@ -309,7 +292,7 @@ def consistent(
     """Σ_a c(a)·log(1 + exp s̃(a)), where s̃(a) = s(a) - mean_b s(b).
 
     Lee, Lin, Wahba 2004, *Multicategory Support Vector Machines*, with the logistic loss in place
-    of the hinge: with enough data and capacity its minimiser chooses the token of least expected
+    of the hinge: with enough data and capacity its minimiser chooses the token of least expectation
     cost. At least 0; sum and mean are over the tokens that were tried.
 
     Args:
@@ -320,7 +303,7 @@ def consistent(
     Raises:
         ValueError: where a cost is not finite, or nothing was tried in a row.
     """
-    scores, costs = prepared(scores, costs, mask, 0.0)
+    scores, costs = prepare(scores, costs, mask, 0.0)
     centred = scores - scores.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True)
     return (costs * torch.logaddexp(centred, torch.zeros_like(centred))).sum(-1)
 
@@ -348,6 +331,6 @@ def l2(
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     check_alpha(alpha)
-    scores, costs = prepared(scores, costs, mask, 0.0)
+    scores, costs = prepare(scores, costs, mask, 0.0)
     middle = costs.amax(-1, keepdim=True) / 2
     return (scores + alpha * (costs - middle)).masked_fill(~mask, 0).square().sum(-1)

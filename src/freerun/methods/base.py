@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -204,6 +205,19 @@ def check_choice(name: str, value: str, literal: Any) -> None:
     """
     if value not in get_args(literal):
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(get_args(literal))}")
+
+
+def check_range(
+    name: str, value: int | float | None, low: int | float, high: int | float = math.inf
+) -> None:
+    """Check that a setting, unless it is None, lies in a closed interval.
+
+    Raises:
+        ValueError: where it does not.
+    """
+    if value is not None and not low <= value <= high:
+        right = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
+        raise ValueError(f"{name} is {value}; it must be {right}")
 
 
 def refuse_backspace(vocabulary: Vocabulary, name: str) -> None:

@@ -4,10 +4,10 @@ from freerun.references.best_suffix import best_suffix_bleu, best_suffix_bleu_1,
 from freerun.references.copy import copy
 from freerun.references.edit_distance import edit_distance, optimal_tokens
 from freerun.references.max_f1 import max_f1
-from freerun.references.named import FITTING, Reference, ReferenceName, named_reference
+from freerun.references.named import DEFAULT_REFERENCES, Reference, ReferenceName, make_reference
 
 __all__ = [
-    "FITTING",
+    "DEFAULT_REFERENCES",
     "Reference",
     "ReferenceName",
     "best_suffix_bleu",
@@ -15,7 +15,7 @@ __all__ = [
     "best_suffix_gleu",
     "copy",
     "edit_distance",
+    "make_reference",
     "max_f1",
-    "named_reference",
     "optimal_tokens",
 ]

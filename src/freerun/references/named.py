@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from freerun.costs import CostName, chunk_tags
+from freerun.costs import chunk_tags
 from freerun.references.best_suffix import best_suffix_bleu, best_suffix_bleu_1, best_suffix_gleu
 from freerun.references.copy import copy
 from freerun.references.edit_distance import edit_distance
@@ -20,7 +20,7 @@ ReferenceName = Literal[
     "copy", "best_suffix_bleu_1", "best_suffix_bleu", "best_suffix_gleu", "max_f1", "edit_distance"
 ]
 
-FITTING: dict[CostName, ReferenceName] = {
+DEFAULT_REFERENCES: dict[str, ReferenceName] = {
     "hamming": "copy",
     "hamming_total": "copy",
     "edit_distance": "edit_distance",
@@ -29,7 +29,7 @@ FITTING: dict[CostName, ReferenceName] = {
     "gleu": "best_suffix_gleu",
     "chunk_f1": "max_f1",
 }
-"""The reference policy that suits a cost."""
+"""The reference policy of each cost, by its name."""
 
 
 @runtime_checkable
@@ -58,7 +58,7 @@ class Reference(Protocol):
         ...
 
 
-def named_reference(
+def make_reference(
     name: ReferenceName, symbols: Sequence[str], unknown: int | None = None
 ) -> Reference:
     """The reference policy of that name for outputs written in a vocabulary.

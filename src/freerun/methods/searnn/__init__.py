@@ -1,5 +1,62 @@
-"""SEARNN and its parts."""
+"""SEARNN, and the choices that it is made of."""
 
-from freerun.methods.searnn.searnn import SEARNN, Searched
+from freerun.methods.searnn.candidates import (
+    AllTokens,
+    BiasedTokens,
+    Candidates,
+    NeighboringTokens,
+    PolicyTokens,
+    TargetedTokens,
+    TopTokens,
+    UniformTokens,
+)
+from freerun.methods.searnn.cell_losses import (
+    ConsistentLoss,
+    InverseKLLoss,
+    JSLoss,
+    KLLoss,
+    L2Loss,
+    LLCASLoss,
+    LogLoss,
+    StructuredHingeLoss,
+)
+from freerun.methods.searnn.rolls import (
+    FocusedRollOut,
+    LearnedRollIn,
+    LearnedRollOut,
+    MixedCellsRollIn,
+    MixedRollIn,
+    MixedRollOut,
+    ReferenceRollIn,
+    ReferenceRollOut,
+)
+from freerun.methods.searnn.searnn import SEARNN, SearchResult
 
-__all__ = ["SEARNN", "Searched"]
+__all__ = [
+    "SEARNN",
+    "AllTokens",
+    "BiasedTokens",
+    "Candidates",
+    "ConsistentLoss",
+    "FocusedRollOut",
+    "InverseKLLoss",
+    "JSLoss",
+    "KLLoss",
+    "L2Loss",
+    "LLCASLoss",
+    "LearnedRollIn",
+    "LearnedRollOut",
+    "LogLoss",
+    "MixedCellsRollIn",
+    "MixedRollIn",
+    "MixedRollOut",
+    "NeighboringTokens",
+    "PolicyTokens",
+    "ReferenceRollIn",
+    "ReferenceRollOut",
+    "SearchResult",
+    "StructuredHingeLoss",
+    "TargetedTokens",
+    "TopTokens",
+    "UniformTokens",
+]

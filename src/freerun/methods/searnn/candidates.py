@@ -1,56 +1,275 @@
-"""Which tokens are tried at a cell."""
+"""Which cells are searched, and which tokens are tried there."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.methods.base import Clock, check_range
+from freerun.methods.searnn.search import Search
+from freerun.policy import Trace
 from freerun.randomness import Coordinate, gumbel, uniform
+from freerun.roll_in import Trajectories
+from freerun.settings import SETTING_NAME
 
-CellChoice = Literal["all", "uniform", "first", "last"]
+MaskedTokens = tuple[Int[Tensor, "m k"], Bool[Tensor, "m k"]]
+"""The tokens of each cell, and which of them count; no token counts twice."""
 
 
-def choose_cells(
-    mask: Bool[Tensor, "b t"],
-    choice: CellChoice,
-    count: int | None,
-    ids: Int[Tensor, "b"],
-    *coordinates: Coordinate,
-) -> Bool[Tensor, "b t"]:
-    """The cells to search: all of `mask`, or at most `count` of each row.
+@dataclass(frozen=True)
+class Cells:
+    """The cells that are searched, and what the choice of tokens may ask about them.
+
+    Attributes:
+        mask: true on them.
+        search: the batch that they are part of.
+        roll_in: the prefixes.
+        trace: the roll-in as the policy read it.
+        clock: the progress of training.
+    """
+
+    mask: Bool[Tensor, "b t"]
+    search: Search
+    roll_in: Trajectories
+    trace: Trace
+    clock: Clock
+
+    @property
+    def rows(self) -> Int[Tensor, "m"]:
+        """The row of each cell."""
+        return self.mask.nonzero()[:, 0]
+
+    @property
+    def positions(self) -> Int[Tensor, "m"]:
+        """The position of each cell in its row."""
+        return self.mask.nonzero()[:, 1]
+
+    @property
+    def actions(self) -> int:
+        """The number of tokens in the vocabulary."""
+        return self.search.policy.vocabulary.actions
+
+    @property
+    def reference(self) -> Int[Tensor, "m"]:
+        """The token that the reference policy would write at each cell."""
+        rows = self.rows
+        return self.search.next_token(self.roll_in.tokens[rows], self.positions, rows)
+
+    @property
+    def scores(self) -> Float[Tensor, "m a"]:
+        """The scores of the policy at each cell."""
+        return self.trace.logits(self.mask)
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """The names of the random numbers of each cell."""
+        seed, step, ids = self.clock.seed, self.clock.step, self.search.batch.ids
+        return seed, "tokens", step, ids[self.rows], self.positions
+
+
+@dataclass(frozen=True)
+class AllTokens:
+    """All tokens of the vocabulary."""
+
+    name: ClassVar[str] = "all"
+    asks_reference: ClassVar[bool] = False
+
+    def choose(self, cells: Cells) -> MaskedTokens:
+        """Return the tokens to try at each cell."""
+        every = torch.arange(cells.actions, device=cells.mask.device)
+        tokens = every.expand(len(cells.rows), -1)
+        return tokens, torch.ones_like(tokens, dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class SomeTokens:
+    """The base of choices of a few tokens, of which the reference token is always one.
 
     Args:
-        mask: the cells there are, from the left.
-        choice: `uniform` draws without replacement; `first` and `last` take those.
-        count: how many of each row; not looked at for `all`.
-        ids: names each row in the draw.
-        coordinates: name the draw.
+        tokens: the maximum number of tokens of a cell, the reference token included; at least 1.
     """
-    if choice == "all" or count is None:
-        return mask
-    cells = torch.arange(mask.shape[1], device=mask.device)
-    if choice == "first":
-        return mask & (cells < count)
-    if choice == "last":
-        return mask & (cells >= mask.sum(1, keepdim=True) - count)
-    drawn = uniform(*coordinates, ids[:, None], cells).masked_fill(~mask, torch.inf)
-    rank = drawn.argsort(stable=True, dim=1).argsort(1)
-    return mask & (rank < count)
+
+    asks_reference: ClassVar[bool] = True
+
+    tokens: int
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        check_range("tokens", self.tokens, 1)
 
 
-TokenChoice = Literal["all", "uniform", "policy", "biased", "top_k", "neighbours", "targeted"]
+@dataclass(frozen=True)
+class UniformTokens(SomeTokens):
+    """Tokens that are drawn with equal probabilities."""
 
-Tried = tuple[Int[Tensor, "m k"], Bool[Tensor, "m k"]]
-"""Tokens of each cell, and which of them count: no token counts twice."""
+    name: ClassVar[str] = "uniform"
+
+    def choose(self, cells: Cells) -> MaskedTokens:
+        """Return the tokens to try at each cell."""
+        return _uniform_tokens(cells.actions, cells.reference, self.tokens, *cells.coordinates)
 
 
-def uniform_tokens(
+@dataclass(frozen=True)
+class PolicyTokens(SomeTokens):
+    """Tokens that are drawn by the probabilities of the policy."""
+
+    name: ClassVar[str] = "policy"
+
+    def choose(self, cells: Cells) -> MaskedTokens:
+        """Return the tokens to try at each cell."""
+        return _draw_tokens(cells.scores, cells.reference, self.tokens, 1.0, *cells.coordinates)
+
+
+@dataclass(frozen=True)
+class BiasedTokens(SomeTokens):
+    """Tokens that are drawn by p^b, which raises the share of improbable ones.
+
+    Args:
+        bias: the exponent b, in [0, 1).
+    """
+
+    name: ClassVar[str] = "biased"
+
+    bias: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        if not 0 <= self.bias < 1:
+            raise ValueError(f"bias is {self.bias}; it must lie in [0, 1)")
+
+    def choose(self, cells: Cells) -> MaskedTokens:
+        """Return the tokens to try at each cell."""
+        names = cells.coordinates
+        return _draw_tokens(cells.scores, cells.reference, self.tokens, self.bias, *names)
+
+
+@dataclass(frozen=True)
+class TopTokens(SomeTokens):
+    """The most probable tokens."""
+
+    name: ClassVar[str] = "top_k"
+
+    def choose(self, cells: Cells) -> MaskedTokens:
+        """Return the tokens to try at each cell."""
+        return _best_tokens(cells.scores, cells.reference, self.tokens)
+
+
+@dataclass(frozen=True)
+class NeighboringTokens(SomeTokens):
+    """The most probable tokens, and tokens of the target near the cell.
+
+    Args:
+        neighbors: the number of tokens that are taken from the target near the cell, the reference
+            token included; at least 1, and below `tokens`.
+    """
+
+    name: ClassVar[str] = "neighbors"
+
+    neighbors: int = 10
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        check_range("neighbors", self.neighbors, 1)
+        if self.neighbors >= self.tokens:
+            raise ValueError(
+                f"neighbors is {self.neighbors}; it must be below tokens, of which they are a part"
+            )
+
+    def choose(self, cells: Cells) -> MaskedTokens:
+        """Return the tokens to try at each cell."""
+        batch, rows = cells.search.batch, cells.rows
+        return _neighboring_tokens(
+            cells.scores,
+            cells.reference,
+            batch.target[rows],
+            batch.lengths[rows],
+            cells.positions,
+            self.tokens,
+            self.neighbors,
+        )
+
+
+@dataclass(frozen=True)
+class TargetedTokens(SomeTokens):
+    """Of the most probable tokens, those that are nearly as probable as the best.
+
+    Goodman, Vlachos, Naradowsky 2016.
+
+    Args:
+        gap: the maximum difference of their probability to that of the best token, in [0, 1].
+    """
+
+    name: ClassVar[str] = "targeted"
+
+    gap: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        check_range("gap", self.gap, 0, 1)
+
+    def choose(self, cells: Cells) -> MaskedTokens:
+        """Return the tokens to try at each cell."""
+        return _targeted_tokens(cells.scores, cells.reference, self.tokens, self.gap)
+
+
+TokenChoice = (
+    AllTokens
+    | UniformTokens
+    | PolicyTokens
+    | BiasedTokens
+    | TopTokens
+    | NeighboringTokens
+    | TargetedTokens
+)
+"""Which tokens are tried at a cell."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is tried: tokens at cells.
+
+    Args:
+        cells: the maximum number of cells of a sentence that are searched, drawn without
+            replacement; all where left out. Their losses stand for those of the others.
+        tokens: which tokens are tried at a cell; the reference token always is.
+    """
+
+    cells: int | None = None
+    tokens: TokenChoice = field(default=AllTokens(), metadata={SETTING_NAME: "token_choice"})
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        check_range("cells", self.cells, 1)
+
+    def choose_cells(
+        self, mask: Bool[Tensor, "b t"], ids: Int[Tensor, "b"], clock: Clock
+    ) -> Bool[Tensor, "b t"]:
+        """Return the cells to search.
+
+        Args:
+            mask: the cells there are, from the left.
+            ids: the numbers of the examples.
+            clock: the progress of training.
+        """
+        if self.cells is None:
+            return mask
+        cells = torch.arange(mask.shape[1], device=mask.device)
+        drawn = uniform(clock.seed, "cells", clock.step, ids[:, None], cells)
+        rank = drawn.masked_fill(~mask, torch.inf).argsort(stable=True, dim=1).argsort(1)
+        return mask & (rank < self.cells)
+
+
+def _uniform_tokens(
     actions: int, reference: Int[Tensor, "m"], count: int, *coordinates: Coordinate
-) -> Tried:
-    """`count` different tokens of each cell, all alike likely, the reference among them.
+) -> MaskedTokens:
+    """`count` different tokens of each cell, all equally likely, the reference among them.
 
     Args:
         actions: how many tokens there are.
@@ -59,16 +278,16 @@ def uniform_tokens(
         coordinates: name the draw; those that are tensors have a value for each cell.
     """
     numbers = torch.arange(actions, device=reference.device)
-    return best_tokens(uniform(*_by_cell(coordinates), numbers), reference, count)
+    return _best_tokens(uniform(*_by_cell(coordinates), numbers), reference, count)
 
 
-def drawn_tokens(
+def _draw_tokens(
     scores: Float[Tensor, "m a"],
     reference: Int[Tensor, "m"],
     count: int,
     power: float,
     *coordinates: Coordinate,
-) -> Tried:
+) -> MaskedTokens:
     """`count` different tokens of each cell, drawn without replacement, the reference among them.
 
     Drawn by q ∝ p^power, p = softmax(scores), as the largest of log q plus Gumbel noise; a power
@@ -83,60 +302,62 @@ def drawn_tokens(
     """
     numbers = torch.arange(scores.shape[1], device=scores.device)
     noise = gumbel(*_by_cell(coordinates), numbers)
-    return best_tokens(scores.float() * power + noise, reference, count)
+    return _best_tokens(scores.float() * power + noise, reference, count)
 
 
-def best_tokens(scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int) -> Tried:
+def _best_tokens(
+    scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int
+) -> MaskedTokens:
     """The `count` tokens with the largest scores, the reference among them."""
     raised = scores.scatter(1, reference[:, None], torch.inf)
     tokens = raised.topk(min(count, scores.shape[1]), -1).indices
     return tokens, torch.ones_like(tokens, dtype=torch.bool)
 
 
-def targeted_tokens(
+def _targeted_tokens(
     scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int, gap: float
-) -> Tried:
+) -> MaskedTokens:
     """Of the best `count` tokens, those that the policy might well take, and the reference.
 
     A token might be taken where its probability is at most `gap` below that of the best.
     """
-    tokens, _ = best_tokens(scores, reference, count)
+    tokens, _ = _best_tokens(scores, reference, count)
     probabilities = scores.float().softmax(-1)
     least = probabilities.amax(-1, keepdim=True) - gap
     likely = probabilities.gather(1, tokens) >= least
     return tokens, likely | (tokens == reference[:, None])
 
 
-def neighbouring_tokens(
+def _neighboring_tokens(
     scores: Float[Tensor, "m a"],
     reference: Int[Tensor, "m"],
     targets: Int[Tensor, "m t"],
     lengths: Int[Tensor, "m"],
     cells: Int[Tensor, "m"],
     count: int,
-    neighbours: int,
-) -> Tried:
-    """The best tokens, and target tokens from around the cell: what skips or repeats would write.
+    neighbors: int,
+) -> MaskedTokens:
+    """The best tokens, and target tokens near the cell: what skipping or repeating would write.
 
-    As in translation by Leblond et al. 2018: of `count` tokens, `neighbours` are the reference
-    token and the tokens of the target nearest to the cell, the others the best by score.
+    As in the translation experiments of Leblond et al. 2018: of `count` tokens, `neighbors` are the
+    reference token and the tokens of the target nearest to the cell, the others the best by score.
 
     Args:
         scores: the policy's scores.
         reference: the reference token.
         targets: the target of each cell's sentence, eos included.
         lengths: its length.
-        cells: where the cell stands.
-        count: how many tokens at most.
-        neighbours: how many of them are the target's.
+        cells: the position of each cell.
+        count: the maximum number of tokens.
+        neighbors: the number of them that are the target's.
     """
-    steps = torch.arange(1, neighbours + 1, device=cells.device)
-    offsets = torch.stack([steps, -steps], 1).flatten()[: neighbours - 1]
+    steps = torch.arange(1, neighbors + 1, device=cells.device)
+    offsets = torch.stack([steps, -steps], 1).flatten()[: neighbors - 1]
     near = cells[:, None] + offsets
     inside = (near >= 0) & (near < lengths[:, None])
     near = targets.gather(1, near.clamp(min=0, max=targets.shape[1] - 1))
     near = torch.where(inside, near, reference[:, None])
-    best = scores.topk(min(count - neighbours, scores.shape[1]), -1).indices
+    best = scores.topk(min(count - neighbors, scores.shape[1]), -1).indices
     tokens = torch.cat([reference[:, None], near, best], 1)
     counts = torch.cat(
         [torch.ones_like(tokens[:, :1]).bool(), inside, torch.ones_like(best).bool()], 1
@@ -145,11 +366,11 @@ def neighbouring_tokens(
 
 
 def _by_cell(coordinates: tuple[Coordinate, ...]) -> list[Coordinate]:
-    """Coordinates that broadcast against the tokens of every cell."""
+    """Make coordinates broadcast against the tokens of every cell."""
     return [c[:, None] if isinstance(c, Tensor) else c for c in coordinates]
 
 
 def _repeats(tokens: Int[Tensor, "m k"], counts: Bool[Tensor, "m k"]) -> Bool[Tensor, "m k"]:
-    """Whether a token stands further left already, where it counts."""
+    """Whether the same token counts further left."""
     same = (tokens[:, :, None] == tokens[:, None, :]) & counts[:, None, :]
     return same.tril(-1).any(-1)

@@ -1,4 +1,4 @@
-"""Roll-in, trials and their costs: one batch, searched."""
+"""One batch of SEARNN's search: reading the roll-in, rolling out, and costs."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from freerun.batch import Batch
-from freerun.costs import Cost, checked
+from freerun.costs import Cost, check_costs
 from freerun.policy import Policy, Trace, evaluation_mode
 from freerun.references import Reference
 from freerun.roll_in import Trajectories
-from freerun.roll_out import RollOuts, Trials, TrialSampler, complete, roll_out
+from freerun.roll_out import RollOuts, Trials, complete, roll_out
+
+UNLIMITED = 1 << 30
+"""A number of tokens that no sequence has."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What the costs of a batch depend on, beside the roll-in and what is tried.
+    """What the costs of a batch depend on, except the roll-in and the candidates.
 
     Attributes:
         policy: the model.
         batch: the sentences and their targets.
         cost: Δ, from outputs to costs.
         reference: the reference policy.
-        limit: the most tokens of each sentence, eos included.
-        precision: what roll-outs multiply in; None for whatever training does.
+        limit: the maximum number of tokens of each sentence, eos included.
     """
 
     policy: Policy
@@ -35,16 +37,10 @@ class Search:
     cost: Cost
     reference: Reference
     limit: Int[Tensor, "b"]
-    precision: torch.dtype | None = None
-
-    @property
-    def fixed(self) -> bool:
-        """Whether outputs have a fixed length, and no eos."""
-        return self.policy.vocabulary.eos is None
 
     @property
     def target_lengths(self) -> Int[Tensor, "b"]:
-        """The lengths of the targets, eos left out; those that were cut off have none."""
+        """The lengths of the targets without eos; those that were cut off have none."""
         target, lengths = self.batch.target, self.batch.lengths
         end = self.policy.vocabulary.eos
         if end is None:
@@ -53,59 +49,69 @@ class Search:
         return lengths - (last == end).long()
 
     def read(self, roll_in: Trajectories) -> Trace:
-        """The roll-in as the policy reads it without dropout."""
+        """Read the roll-in without dropout, for roll-outs to start from."""
         with torch.no_grad(), evaluation_mode(self.policy):
             return self.policy.force(self.batch.source, roll_in.inputs(self.policy.vocabulary.bos))
 
-    def continuation(
+    def complete(
         self, prefixes: Int[Tensor, "n p"], lengths: Int[Tensor, "n"], rows: Int[Tensor, "n"]
     ) -> tuple[Int[Tensor, "n s"], Int[Tensor, "n"]]:
-        """How the reference policy completes prefixes of these rows."""
+        """Let the reference policy complete prefixes of these rows."""
         return self.reference(prefixes, lengths, self.batch.target[rows], self.target_lengths[rows])
 
     def next_token(
         self, prefixes: Int[Tensor, "n p"], lengths: Int[Tensor, "n"], rows: Int[Tensor, "n"]
     ) -> Int[Tensor, "n"]:
-        """The token that the reference policy writes after prefixes of these rows."""
-        rest, counts = self.continuation(prefixes, lengths, rows)
+        """Return the token that the reference policy writes after prefixes of these rows."""
+        rest, counts = self.complete(prefixes, lengths, rows)
         end = self.policy.vocabulary.eos
         if end is None:
             return rest[:, 0]
         first = rest[:, 0] if rest.shape[1] else torch.full_like(counts, end)
         return torch.where(counts > 0, first, end)
 
-    def outputs(
+    def roll_out(
         self,
         trace: Trace,
         roll_in: Trajectories,
         trials: Trials,
-        most: Int[Tensor, "b"],
-        draw: TrialSampler | None,
-        at_once: int,
+        max_new_tokens: Int[Tensor, "b"],
+        *,
+        chunk_size: int = 1,
+        precision: torch.dtype | None = None,
     ) -> RollOuts:
-        """What became of the trials: the policy's roll-out, finished by the reference policy."""
+        """Let the policy continue each trial, and the reference policy finish it.
+
+        Args:
+            trace: the roll-in as `read` returned it.
+            roll_in: the prefixes.
+            trials: the tokens to try, and where.
+            max_new_tokens: for each row, the maximum number of tokens that the policy writes; 0 to
+                leave all of them to the reference policy.
+            chunk_size: the maximum number of trials that the policy continues at once.
+            precision: what the policy multiplies in; None for the precision of training.
+        """
         device = trials.tokens.device.type
-        with nullcontext() if self.precision is None else torch.autocast(device, self.precision):
+        with nullcontext() if precision is None else torch.autocast(device, precision):
             written = roll_out(
                 self.policy,
                 trace,
                 roll_in,
                 trials,
                 limit=self.limit,
-                max_new_tokens=most,
-                sample=draw,
-                chunk_size=at_once,
+                max_new_tokens=max_new_tokens,
+                chunk_size=chunk_size,
             )
         rows = trials.rows[trials.place]
-        exact = self.limit[rows] if self.fixed else None
-        return complete(written, rows, self.continuation, exact)
+        exact = self.limit[rows] if self.policy.vocabulary.eos is None else None
+        return complete(written, rows, self.complete, exact)
 
-    def costs(self, outputs: RollOuts, rows: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """What each output costs against the target of its row.
+    def compute_costs(self, outputs: RollOuts, rows: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """Compute what each output costs against the target of its row.
 
         Raises:
-            ValueError: where there is not one for each, or one is not finite.
+            ValueError: where there is not one cost for each, or one is not finite.
         """
         targets, lengths = self.batch.target[rows], self.target_lengths[rows]
         found = self.cost(outputs.tokens, outputs.lengths, targets, lengths)
-        return checked(found, len(rows))
+        return check_costs(found, len(rows))

@@ -11,7 +11,7 @@ import torch
 from freerun.batch import Batch
 from freerun.data import Codec
 from freerun.methods import SEARNN
-from freerun.methods.searnn import Searched
+from freerun.methods.searnn import AllTokens, SearchResult
 from freerun.policy import Policy, evaluation_mode
 from freerun.report.cost_vectors.text import visible, visible_parts
 from freerun.report.labels import label
@@ -166,7 +166,7 @@ GAINS = ("bleu", "bleu_1", "gleu", "chunk_f1")
 
 
 def cost_vectors(
-    found: Searched,
+    found: SearchResult,
     policy: Policy,
     codec: Codec,
     batch: Batch,
@@ -189,13 +189,13 @@ def cost_vectors(
     words, one = policy.vocabulary, torch.tensor([row], device=batch.ids.device)
     with torch.no_grad(), evaluation_mode(policy):
         inputs = found.roll_in.inputs(words.bos)[one]
-        scores = policy.force(batch.source.select(one), inputs).logits(found.chosen[one])
+        scores = policy.force(batch.source.select(one), inputs).logits(found.cells[one])
     symbols = [visible(symbol) for symbol in words.symbols]
     if words.eos is not None:
         symbols[words.eos] = "eos"
     written = found.roll_in.tokens[row, found.roll_in.mask[row]].tolist()
     target = batch.target[row, batch.mask[row]].tolist()
-    grid = method.token_choice == "all" and words.actions <= FEW
+    grid = isinstance(method.candidates.tokens, AllTokens) and words.actions <= FEW
     cells = []
     tried = zip(_tried(found, row), scores.double().softmax(-1).tolist(), strict=True)
     for (place, outputs), probabilities in tried:
@@ -228,14 +228,14 @@ def cost_vectors(
     )
 
 
-def _tried(found: Searched, row: int) -> list[tuple[int, list[tuple[int, float, list[int]]]]]:
+def _tried(found: SearchResult, row: int) -> list[tuple[int, list[tuple[int, float, list[int]]]]]:
     """The cells of a sentence that were searched, and the tokens, costs and outputs of each."""
-    rows, places = found.chosen.nonzero().unbind(1)
+    rows, places = found.cells.nonzero().unbind(1)
     outputs = torch.full_like(found.tokens, -1)
-    outputs[found.counts] = torch.arange(int(found.counts.sum()), device=rows.device)
+    outputs[found.mask] = torch.arange(int(found.mask.sum()), device=rows.device)
     cells = []
     for cell in (rows == row).nonzero()[:, 0].tolist():
-        counts = found.counts[cell]
+        counts = found.mask[cell]
         numbers = outputs[cell, counts]
         written = zip(found.outputs.tokens[numbers], found.outputs.lengths[numbers], strict=True)
         texts = [tokens[:length].tolist() for tokens, length in written]
@@ -262,12 +262,11 @@ def _cost_name(method: SEARNN) -> str:
 
 
 def _search_name(method: SEARNN) -> str:
-    """Who rolls in and out, what is tried, and how often."""
-    said = [f"roll-in {method.roll_in}", f"roll-out {method.roll_out}"]
-    if method.cell_choice != "all":
-        said.append(f"{method.cells} cells ({method.cell_choice})")
-    if method.token_choice != "all":
-        said.append(f"{method.tokens} tokens a cell ({method.token_choice})")
-    if method.roll_outs > 1:
-        said.append(f"costs of {method.roll_outs} roll-outs, of which the first is shown")
+    """Say who rolls in and out, and what is tried."""
+    said = [f"roll-in {method.roll_in.name}", f"roll-out {method.roll_out.name}"]
+    cells, tokens = method.candidates.cells, method.candidates.tokens
+    if cells is not None:
+        said.append(f"{cells} cells")
+    if not isinstance(tokens, AllTokens):
+        said.append(f"{tokens.tokens} tokens a cell ({tokens.name})")
     return ", ".join(said).replace("_", " ")
