@@ -101,9 +101,24 @@ class HuggingFacePolicy(Policy):
         self.max_positions = self.find_max_positions()
         self.max_source_length = self.find_max_source_length()
         check_scores(self)
-        self.reads_trees = self.attention_window is None  # can_read_trees tries it with `force`
-        self.reads_trees = self.can_withdraw = self.reads_trees and can_read_trees(self)
         self.training = self.inner.training
+
+    @cached_property
+    def reads_trees(self) -> bool:  # type: ignore[override]
+        """Whether the model reads trees of prefixes; tried when it is first asked for."""
+        if self.attention_window is not None:
+            return False
+        # For as long as it is tried, `force` has to take trees.
+        self.__dict__["reads_trees"] = True
+        try:
+            return can_read_trees(self)
+        finally:
+            del self.__dict__["reads_trees"]
+
+    @property
+    def can_withdraw(self) -> bool:  # type: ignore[override]
+        """Whether tokens can be withdrawn: what reads trees can also do that."""
+        return self.reads_trees
 
     @property
     def inner(self) -> PreTrainedModel:

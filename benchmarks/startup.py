@@ -1,0 +1,115 @@
+"""From the start of a command to its first update, against plain transformers.
+
+Run `python benchmarks/startup.py --json startup.json`. The model is a GPT-2 of 124 M random weights
+in a folder. Plain is a new Python process that imports transformers, loads the model by
+`from_pretrained`, and makes one forward and one backward pass of a batch, of the 64 rows that
+`freerun train` takes by default, of 32 tokens each. Ours is `freerun train`
+on rows in a file, in a new process too, up to the optimizer's first step on such a batch: reading
+and encoding the rows, loading the tokenizer and the model, all checks, and both passes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from timing import parse, parser, write
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+PROMPT, COMPLETION, BATCH, ROWS = 16, 15, 64, 400
+VOCABULARY = 50257
+
+PLAIN = """
+import sys, time, torch
+from transformers import AutoModelForCausalLM
+torch.set_num_threads(int(sys.argv[2]))
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+tokens = torch.randint(0, model.config.vocab_size, ({batch}, {length}))
+model(input_ids=tokens, labels=tokens).loss.backward()
+print(time.time())
+"""
+OURS = """
+import os, sys, time, torch
+from freerun.cli import main
+def step(self, *args, **kwargs):
+    print(time.time(), flush=True)
+    os._exit(0)
+torch.optim.AdamW.step = step
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def prepare(folder: Path, layers: int) -> tuple[Path, Path]:
+    """Write a model with its tokenizer, and a file of rows; return where they are."""
+    words = {"<eos>": 0, **{f"w{i}": i for i in range(1, VOCABULARY)}}
+    plain = Tokenizer(WordLevel(words, unk_token="<eos>"))
+    plain.pre_tokenizer = WhitespaceSplit()
+    special = {"eos_token": "<eos>", "pad_token": "<eos>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, **special)
+    config = GPT2Config(n_layer=layers, eos_token_id=0, bos_token_id=0, pad_token_id=0)
+    model = folder / "model"
+    GPT2LMHeadModel(config).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(1, VOCABULARY, (ROWS, PROMPT + COMPLETION), generator=generator)
+    with (folder / "rows.jsonl").open("w") as file:
+        for row in rows.tolist():
+            text = [f"w{i}" for i in row]
+            prompt, completion = " ".join(text[:PROMPT]), " ".join(text[PROMPT:])
+            file.write(json.dumps({"prompt": prompt, "completion": completion}) + "\n")
+    return model, folder / "rows.jsonl"
+
+
+def measure(script: str, words: list[str], threads: int) -> float:
+    """Return the seconds from the start of a process to the time that it prints last."""
+    start = time.time()
+    variables = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script, *words],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+        env=variables,
+    )
+    return float(done.stdout.split()[-1]) - start
+
+
+def main() -> None:
+    """Measure, print and write."""
+    options = parse(parser(__doc__.splitlines()[0], rounds=5))
+    plain, ours = [], []
+    with tempfile.TemporaryDirectory() as name:
+        model, rows = prepare(Path(name), layers=2 if options.quick else 12)
+        script = PLAIN.format(batch=BATCH, length=PROMPT + COMPLETION + 1)
+        for number in range(options.rounds + 1):
+            words = ["train", "pairs", "--data", str(rows), "--model", str(model), "--quiet"]
+            words += ["--output", f"{name}/run-{number}", "--training.batch_size", str(BATCH)]
+            words += ["--training.threads", str(options.threads)]
+            times = [
+                measure(script, [str(model), str(options.threads)], options.threads),
+                measure(OURS, words, options.threads),
+            ]
+            if number > 0:  # the first round reads all files into memory
+                plain.append(times[0])
+                ours.append(times[1])
+    ratios = [own / other for own, other in zip(ours, plain, strict=True)]
+    figures = {
+        "startup": round(statistics.median(ratios), 3),
+        "plain_seconds": round(statistics.median(plain), 2),
+        "seconds": round(statistics.median(ours), 2),
+    }
+    write(figures, options.json)
+
+
+if __name__ == "__main__":
+    main()
