@@ -31,7 +31,7 @@ CALLS = 24
 def little_room(monkeypatch):
     """Erasers grow several times."""
     monkeypatch.setattr(cache_eraser, "MASK_GROWTH", 5)
-    monkeypatch.setattr(stack_eraser, "ROOM", 2)
+    monkeypatch.setattr(stack_eraser, "STACK_GROWTH", 2)
 
 
 def source_of(policy, lengths=LENGTHS):

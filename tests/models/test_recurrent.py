@@ -12,7 +12,7 @@ import torch
 
 from freerun.batch import Source
 from freerun.decoding import argmax_tokens, beam_search, greedy, sample
-from freerun.models.recurrent import lstm
+from freerun.models.recurrent import layers
 from freerun.roll_in import score_relaxed
 from freerun.testing import PolicyContract
 from tests.helpers import close, roll_in_own, single, tiny_batch, tiny_policy
@@ -93,7 +93,7 @@ def test_cell_states_are_those_of_the_pass_that_dropped(dropout):
     first = policy.start(batch.source)
     embedded = policy.embed(batch.inputs(policy.vocabulary.bos))
     _, reads, states = policy.decoder(embedded, first.hidden, first.cell)
-    found = policy.decoder.cells(reads, first.hidden, first.cell, states)
+    found = policy.decoder.find_cell_states(reads, first.hidden, first.cell, states)
     for layer in range(2):
         weights = list(policy.decoder.layers[layer].parameters())
         hidden, cell = first.hidden[layer], first.cell[layer]
@@ -189,14 +189,14 @@ def lstm_gradients(layer, inputs, state):
 
 @pytest.mark.kernels
 def test_lstm_leaves_autocast_where_the_processor_has_no_kernel(monkeypatch):
-    layer = lstm.LSTM(3, 4, batch_first=True)
+    layer = layers.LSTM(3, 4, batch_first=True)
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(2, 5, 3, generator=generator, requires_grad=True)
     # Under autocast, what comes from other layers is in half precision.
     state = [torch.randn(1, 2, 4, generator=generator).bfloat16() for _ in range(2)]
     expected = lstm_gradients(layer, inputs, [part.float() for part in state])
     asked = []
-    monkeypatch.setattr(lstm, "has_lstm_kernel", asked.append)
+    monkeypatch.setattr(layers, "has_lstm_kernel", asked.append)
     with torch.autocast("cpu", torch.bfloat16):
         found = lstm_gradients(layer, inputs, state)
         packed, _ = layer(torch.nn.utils.rnn.pack_sequence(list(inputs)))
@@ -213,26 +213,26 @@ def test_a_missing_lstm_kernel_is_found_once_and_told(monkeypatch, caplog):
     def refuse(*args):
         raise RuntimeError("could not create a primitive descriptor")
 
-    lstm.has_lstm_kernel.cache_clear()
+    layers.has_lstm_kernel.cache_clear()
     before = torch.get_rng_state()
     with monkeypatch.context() as patch, torch.inference_mode():
         patch.setattr(torch, "lstm", refuse)
-        assert not lstm.has_lstm_kernel(torch.bfloat16)
-    assert not lstm.has_lstm_kernel(torch.bfloat16)
+        assert not layers.has_lstm_kernel(torch.bfloat16)
+    assert not layers.has_lstm_kernel(torch.bfloat16)
     assert caplog.messages == [
         "This CPU has no LSTM kernel for bfloat16: LSTM layers compute in single precision."
     ]
-    lstm.has_lstm_kernel.cache_clear()
+    layers.has_lstm_kernel.cache_clear()
     with torch.inference_mode():
-        here = lstm.has_lstm_kernel(torch.bfloat16)
+        here = layers.has_lstm_kernel(torch.bfloat16)
     assert len(caplog.messages) == (1 if here else 2)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.kernels
 def test_lstm_keeps_to_autocast_where_the_processor_has_a_kernel():
-    layer = lstm.LSTM(3, 4, batch_first=True)
+    layer = layers.LSTM(3, 4, batch_first=True)
     with torch.autocast("cpu", torch.bfloat16):
         outputs, _ = layer(torch.ones(2, 5, 3))
-    low = lstm.has_lstm_kernel(torch.bfloat16)
+    low = layers.has_lstm_kernel(torch.bfloat16)
     assert outputs.dtype == (torch.bfloat16 if low else torch.float32)

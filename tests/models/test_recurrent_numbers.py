@@ -61,7 +61,7 @@ def attend(kind, weights):
     attention = Attention(config).double()
     attention.load_state_dict({k: torch.tensor(v).double() for k, v in weights.items()})
     mask = torch.tensor([[True, True, False]])
-    memory = attention.remember(torch.tensor([[[1.0], [-1.0], [7.0]]]).double(), mask)
+    memory = attention.make_memory(torch.tensor([[[1.0], [-1.0], [7.0]]]).double(), mask)
     query = torch.tensor([[[0.5]]]).double()
     return float(attention(query, torch.tensor([[1]]), memory).detach())
 
@@ -94,6 +94,6 @@ def test_factors_are_summed_each_from_its_own_table():
     policy = tiny_policy(source="factors")
     values = torch.tensor([[[4, 2, 3], [2, 2, 2]]])
     table = policy.encoder.embedding.weight
-    found = policy.encoder.inputs(Source(values, torch.ones(1, 2, dtype=torch.bool)))
+    found = policy.encoder.embed_source(Source(values, torch.ones(1, 2, dtype=torch.bool)))
     close(found[0, 0], table[4] + table[5 + 2] + table[5 + 3 + 3])
     close(found[0, 1], table[2] + table[5 + 2] + table[5 + 3 + 2])

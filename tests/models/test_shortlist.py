@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from freerun.models.recurrent.projection import GROUP, ROUNDING, ROWS, Buffers, Shortlist
+from freerun.models.recurrent.kernels import Buffers
+from freerun.models.recurrent.projection import BLOCK_ROWS, GROUP_SIZE, ROUNDING, Shortlist
 
 pytestmark = pytest.mark.kernels
 
@@ -25,10 +26,10 @@ def random(count, actions, size=16, seed=0, *, spread=1.0):
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.1, 1.0, 3.0])
-@pytest.mark.parametrize("actions", [1, 2, GROUP - 1, GROUP, GROUP + 1, 1000])
+@pytest.mark.parametrize("actions", [1, 2, GROUP_SIZE - 1, GROUP_SIZE, GROUP_SIZE + 1, 1000])
 def test_is_the_argmax(actions, spread):
-    weight, bias, outputs = random(ROWS["cpu"] + 3, actions, spread=spread)
-    found = shortlist(weight, bias).best(outputs)
+    weight, bias, outputs = random(BLOCK_ROWS["cpu"] + 3, actions, spread=spread)
+    found = shortlist(weight, bias).argmax(outputs)
     assert torch.equal(found, plain(weight, bias, outputs))
 
 
@@ -38,15 +39,15 @@ def test_scores_closer_than_bfloat16_can_tell(apart):
     weight, bias, outputs = random(40, 50)
     weight, bias = weight.repeat(6, 1), bias.repeat(6)
     bias[150:200] += apart
-    found = shortlist(weight, bias).best(outputs)
+    found = shortlist(weight, bias).argmax(outputs)
     assert torch.equal(found, plain(weight, bias, outputs))
     assert bool((found // 50 == (3 if apart else 0)).all())
 
 
 def test_equal_scores_give_the_first_token():
-    found = shortlist(torch.zeros(300, 8), torch.zeros(300)).best(torch.randn(5, 8))
+    found = shortlist(torch.zeros(300, 8), torch.zeros(300)).argmax(torch.randn(5, 8))
     assert found.tolist() == [0] * 5
-    few = shortlist(torch.zeros(300, 8), torch.arange(300).eq(7).float()).best(torch.randn(5, 8))
+    few = shortlist(torch.zeros(300, 8), torch.arange(300).eq(7).float()).argmax(torch.randn(5, 8))
     assert few.tolist() == [7] * 5
 
 
@@ -54,26 +55,26 @@ def test_scores_that_are_no_numbers_are_treated_as_without():
     weight, bias, outputs = random(4, 300)
     outputs[2, 3] = torch.nan
     outputs[3, 0] = torch.inf
-    found = shortlist(weight, bias).best(outputs)
+    found = shortlist(weight, bias).argmax(outputs)
     assert torch.equal(found, (outputs @ weight.T + bias).argmax(1))
 
 
 def test_large_biases_are_seen_in_all_their_digits():
     weight, bias, outputs = random(30, 400)
     bias += 1000
-    found = shortlist(weight, bias).best(outputs)
+    found = shortlist(weight, bias).argmax(outputs)
     assert torch.equal(found, plain(weight, bias, outputs))
 
 
 @pytest.mark.parametrize("spread", [0.1, 2.0])
 def test_no_score_is_farther_from_its_product_than_assumed(spread):
     """The bound itself, which random choices might never need."""
-    weight, bias, outputs = random(64, 3 * GROUP, 64, spread=spread)
+    weight, bias, outputs = random(64, 3 * GROUP_SIZE, 64, spread=spread)
     found = shortlist(weight, bias)
     few = outputs.bfloat16()
-    summed = found._with_ones(few).double() @ found.few.double().T
+    summed = found._append_ones(few).double() @ found.rounded.double().T
     exact = outputs.double() @ weight.double().T + bias.double()
-    slack = found._slack(outputs, few.float()).repeat_interleave(GROUP, 1)
+    slack = found._bound_errors(outputs, few.float()).repeat_interleave(GROUP_SIZE, 1)
     off = (summed - exact).abs()
     assert bool((off <= slack).all())
     assert float((off / slack).amax()) > 0.1  # and it is no idle bound
@@ -86,7 +87,7 @@ def test_no_score_is_farther_from_its_product_than_assumed(spread):
 def test_negative_scores(lower, exact):
     """Their bits are ordered the other way."""
     weight, bias, outputs = random(30, 400)
-    found = Shortlist(weight, bias - lower, Buffers(weight), exact=exact).best(outputs)
+    found = Shortlist(weight, bias - lower, Buffers(weight), exact=exact).argmax(outputs)
     if exact:
         assert torch.equal(found, plain(weight, bias - lower, outputs))
     scores = outputs @ weight.T + bias - lower
@@ -98,13 +99,13 @@ def test_only_candidates_are_decided(monkeypatch):
     """Of thousands of tokens a handful is compared in full."""
     weight, bias, outputs = random(50, 4000, 64)
     found, compared = shortlist(weight, bias), []
-    decided = Shortlist._decided
+    decided = Shortlist._decide
 
     def counted(self, outputs, rows, tokens):
         compared.append(len(rows))
         return decided(self, outputs, rows, tokens)
 
-    monkeypatch.setattr(Shortlist, "_decided", counted)
-    monkeypatch.setattr(Shortlist, "_plainly", None)
-    assert torch.equal(found.best(outputs), plain(weight, bias, outputs))
+    monkeypatch.setattr(Shortlist, "_decide", counted)
+    monkeypatch.setattr(Shortlist, "_argmax_plainly", None)
+    assert torch.equal(found.argmax(outputs), plain(weight, bias, outputs))
     assert 50 <= sum(compared) <= 150

@@ -7,8 +7,7 @@ import torch
 
 from freerun.batch import Source
 from freerun.models.recurrent import projection
-from freerun.models.recurrent.attention import PAGE, Pages
-from freerun.models.recurrent.projection import Buffers
+from freerun.models.recurrent.kernels import PAGE_ROWS, Buffers, Pages
 from freerun.policy import StepWriter
 from freerun.vocabulary import Vocabulary
 from tests.helpers import close, tiny_batch, tiny_policy
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.kernels
 
 def large(**settings):
     """A policy in single precision with more words than are projected at once."""
-    words = Vocabulary.build([str(i) for i in range(projection.LARGE + 5)], eos=True)
+    words = Vocabulary.build([str(i) for i in range(projection.MIN_SHORTLIST_TOKENS + 5)], eos=True)
     sizes = {"hidden_size": 16, "embedding_size": 8}
     return tiny_policy(words=words, scale=0.5, limit=9, **sizes, **settings).float()
 
@@ -41,7 +40,7 @@ def test_many_rows_of_few_sentences(turn):
     policy = policy_of(turn)
     batch = tiny_batch(policy, lengths=(3, 1, 4, 2), targets=(2, 4, 1, 3))
     rows = torch.randint(
-        int(batch.mask.sum()), (5 * PAGE + 3,), generator=torch.Generator().manual_seed(1)
+        int(batch.mask.sum()), (5 * PAGE_ROWS + 3,), generator=torch.Generator().manual_seed(1)
     )
     found = written(policy.writer(), policy, batch, rows)
     assert torch.equal(found, written(StepWriter(policy), policy, batch, rows))
@@ -60,7 +59,7 @@ def test_large_vocabularies(kind, quick, monkeypatch):
         writer = policy.writer()
         assert (writer.projection.shortlist is not None) == quick
         found = written(writer, policy, batch, rows, 3)
-        assert (writer.table is not None) == (count > 1000)
+        assert (writer.token_table is not None) == (count > 1000)
         assert torch.equal(found, written(StepWriter(policy), policy, batch, rows, 3))
 
 
@@ -88,11 +87,11 @@ def test_scores_are_shown_some_rows_at_a_time():
 def test_pages_hold_rows_of_one_sentence():
     sentence = torch.randint(5, (100,), generator=torch.Generator().manual_seed(0))
     sentence[sentence == 3] = 1
-    pages = Pages.of(sentence, 6)
+    pages = Pages.arrange(sentence, 6)
     assert len(pages.place.unique()) == 100
-    assert torch.equal(pages.sentence[pages.place // PAGE], sentence)
+    assert torch.equal(pages.sentence[pages.place // PAGE_ROWS], sentence)
     counts = torch.bincount(sentence, minlength=6)
-    assert len(pages.sentence) == int(((counts + PAGE - 1) // PAGE).sum())
+    assert len(pages.sentence) == int(((counts + PAGE_ROWS - 1) // PAGE_ROWS).sum())
 
 
 def test_buffers_grow_and_are_used_again():

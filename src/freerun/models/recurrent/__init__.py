@@ -1,4 +1,4 @@
-"""A recurrent encoder-decoder with attention: the one model that is our own."""
+"""A recurrent encoder-decoder with attention."""
 
 from freerun.models.recurrent.config import RecurrentConfig
 from freerun.models.recurrent.policy import RecurrentPolicy

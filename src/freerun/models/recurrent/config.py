@@ -1,6 +1,6 @@
 """The settings of the recurrent policy."""
 
-# No postponed annotations here: `strict` can check values only by types that are no text.
+# No postponed annotations here: `strict` cannot check values against annotations that are strings.
 import difflib
 from typing import Literal, no_type_check
 
@@ -11,28 +11,28 @@ from transformers import PreTrainedConfig
 from freerun.vocabulary import Vocabulary
 
 
-# `strict` checks types itself, and transformers takes more keywords than the signature tells.
+# `strict` checks types itself, and transformers takes more keywords than the signature has.
 @no_type_check
 @strict
 class RecurrentConfig(PreTrainedConfig):
-    """What a recurrent policy is made of.
+    """The configuration of a recurrent policy.
 
     Args:
-        features: the width of real-valued inputs; None for token inputs.
-        factors: for token inputs, the number of ids of each token of a position. Their embeddings
-            are summed.
+        features: the width of real-valued sources; None for sources of tokens.
+        factors: for sources of tokens, the number of ids of each token of a position; their
+            embeddings are summed.
         symbols: the text of every action.
         bos: the token that a target is started with.
         pad: the token that fills shorter rows.
         eos: the action that ends a sequence; None for targets as long as their source.
         backspace: the action that withdraws a token, if there is one.
         unknown: the action that stands for any symbol that is not among `symbols`, if there is one.
-        limit: the most tokens that an output may have, eos included; None where there is no eos.
+        limit: the maximum number of tokens of an output, eos included; None if there is no eos.
         cell: `gru` or `lstm`.
         hidden_size: the width of the recurrent states of encoder (each direction) and decoder.
         embedding_size: the width of embeddings of tokens, of the source and the target.
         layers: recurrent layers of encoder and decoder.
-        bidirectional: whether the encoder reads both ways.
+        bidirectional: whether the encoder reads in both directions.
         attention: how the decoder looks at the source: `none` (only through its first state),
             `general` (Luong et al. 2015, arXiv 1508.04025), `additive` (Bahdanau et al. 2015, arXiv
             1409.0473), or `aligned` (cell t reads position t; for targets as long as their source).
@@ -62,10 +62,10 @@ class RecurrentConfig(PreTrainedConfig):
     dropout: float | int = 0.0
 
     def __post_init__(self, **kwargs: object) -> None:
-        """Check what types cannot.
+        """Check values and combinations.
 
         Raises:
-            ValueError: where settings contradict each other or the inputs are not described.
+            ValueError: if settings contradict each other, or sources are not described.
         """
         super().__post_init__(**kwargs)
         for name in ("hidden_size", "embedding_size", "layers", "features", "limit"):
@@ -83,7 +83,7 @@ class RecurrentConfig(PreTrainedConfig):
                 "attention='aligned' needs targets as long as their source, "
                 "but this vocabulary has an eos"
             )
-        # Transformers also makes the configuration of nothing, to save only what differs from it.
+        # transformers also makes a configuration without arguments, to save what differs from it.
         if self.symbols and (self.limit is None) != (self.eos is None):
             raise ValueError("limit is given exactly where the vocabulary has an eos")
         if self.symbols and (self.features is None) == (not self.factors):
@@ -113,13 +113,13 @@ class RecurrentConfig(PreTrainedConfig):
         limit: int | None = None,
         **settings: object,
     ) -> "RecurrentConfig":
-        """The configuration of a policy that writes `vocabulary`; `settings` are the other fields.
+        """Return the configuration of a policy that writes `vocabulary`; the rest are other fields.
 
         Raises:
-            ValueError: where a setting is unknown, of the wrong kind or out of range, or settings
+            ValueError: if a setting is unknown, has the wrong type or is out of range, or settings
                 contradict each other.
         """
-        # Transformers would keep an unknown setting as an attribute that nobody reads.
+        # transformers would keep an unknown setting as an attribute that nobody reads.
         known = [name for name in cls.__annotations__ if name != "model_type"]
         for name in settings:
             if name not in known:

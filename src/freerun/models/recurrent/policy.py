@@ -1,4 +1,4 @@
-"""The recurrent encoder-decoder as a policy."""
+"""The recurrent encoder-decoder."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from transformers import PreTrainedModel
 from freerun.batch import Source
 from freerun.models.recurrent.attention import Attention
 from freerun.models.recurrent.config import RecurrentConfig
-from freerun.models.recurrent.decoder import Decoder, Layered
-from freerun.models.recurrent.encoder import Encoder
+from freerun.models.recurrent.layers import Decoder, Encoder, Layered
 from freerun.models.recurrent.state import RecurrentState, RecurrentTrace, read_tree
 from freerun.models.recurrent.writer import RecurrentWriter, StackEraser
 from freerun.policy import Policy
 
 
 class RecurrentPolicy(PreTrainedModel, Policy):
-    """A GRU or LSTM encoder-decoder (see `RecurrentConfig`) behind the policy protocol.
+    """A GRU or LSTM encoder-decoder as a policy (see `RecurrentConfig`).
 
     Raises:
-        ValueError: where the configuration names no symbols to write.
+        ValueError: if the configuration names no symbols to write.
     """
 
     config: RecurrentConfig
@@ -52,16 +51,18 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep the initialisation of torch's own modules."""
+        """Keep the initial weights of torch's own modules."""
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> RecurrentPolicy:
-        """The policy that `save_pretrained` wrote; only safetensors are read (see transformers).
+        """Load a policy that `save_pretrained` saved; only safetensors are read.
 
         Raises:
-            OSError: where there is no file of safetensors.
-            ValueError: where its weights are not exactly those of this model.
+            OSError: if there is no file of safetensors.
+            ValueError: if its weights are not exactly those of this model.
         """
+        # transformers would draw weights that are missing or have other shapes anew; here all
+        # differences are errors, which takes ignoring them first.
         kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True}
         model, found = super().from_pretrained(*args, **kwargs, output_loading_info=True)
         faults = [f"{name} is missing" for name in sorted(found["missing_keys"])]
@@ -80,7 +81,7 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         source_mask: Bool[Tensor, "b s"],
         tokens: Int[Tensor, "b t"],
     ) -> Float[Tensor, "b t a"]:
-        """The scores after every prefix of `tokens`, whose first is bos (teacher forcing)."""
+        """Return the scores after every prefix of `tokens`, the first of which is bos."""
         trace = self.force(Source(source, source_mask), tokens)
         return self.output(trace.outputs)
 
@@ -93,19 +94,19 @@ class RecurrentPolicy(PreTrainedModel, Policy):
     def embed(
         self, weights: Int[Tensor, "*rows"] | Float[Tensor, "*rows a"]
     ) -> Float[Tensor, "*rows e"]:
-        """The embeddings of tokens, or mixtures of the actions' embeddings."""
+        """Return embeddings of tokens, or of mixtures of tokens, given a weight per action."""
         if not weights.is_floating_point():
             return self.embedding(weights)
-        # Through the module, whose weight may be sharded.
+        # Through the module, as its weight may be sharded.
         actions = torch.arange(self.vocabulary.actions, device=weights.device)
         return weights @ self.embedding(actions).to(weights.dtype)
 
     def start(self, source: Source) -> RecurrentState:
-        """The state of every sentence before bos."""
+        """Return the state of every sentence before bos."""
         outputs, hidden, cell = self.encoder(source)
         memory = None
         if self.attention is not None:
-            memory = self.attention.remember(self.dropout(outputs), source.mask)
+            memory = self.attention.make_memory(self.dropout(outputs), source.mask)
         rows = len(source.mask)
         feed = None
         if self.config.input_feeding:
@@ -126,7 +127,7 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         self, state: RecurrentState, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
     ) -> tuple[Float[Tensor, "n h"], RecurrentState]:
         """Read one input per row; return the attentional outputs and the new state."""
-        return self._step(state, self._inputs(inputs))
+        return self._step(state, self._embed_inputs(inputs))
 
     def project(self, hidden: Float[Tensor, "*rows h"]) -> Float[Tensor, "*rows a"]:
         """Return the scores of the actions from attentional outputs."""
@@ -138,12 +139,12 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         inputs: Int[Tensor, "b t"] | Float[Tensor, "b t e"],
         parents: Int[Tensor, "b t"] | None = None,
     ) -> RecurrentTrace:
-        """Read whole rows: in one pass, or step by step with input feeding or a tree of prefixes.
+        """Read whole rows: in one pass, or step by step with input feeding or trees of prefixes.
 
         Raises:
-            ValueError: where a parent does not stand before its input.
+            ValueError: if a parent does not come before its input.
         """
-        state, embedded = self.start(source), self._inputs(inputs)
+        state, embedded = self.start(source), self._embed_inputs(inputs)
         cells = torch.arange(embedded.shape[1], device=embedded.device).expand(embedded.shape[:2])
         if parents is None and state.feed is not None:
             parents = cells - 1
@@ -152,17 +153,19 @@ class RecurrentPolicy(PreTrainedModel, Policy):
             return RecurrentTrace(outputs, self.output, lambda: after)
         top, reads, hidden = self.decoder(embedded, state.hidden, state.cell)
         outputs = self._attend(top, cells, state)
-        return RecurrentTrace(outputs, self.output, partial(self._states, state, reads, hidden))
+        return RecurrentTrace(
+            outputs, self.output, partial(self._collect_states, state, reads, hidden)
+        )
 
     def writer(self) -> RecurrentWriter:
-        """A writer with the weights as they are now."""
+        """Return a writer with the weights as they are now."""
         return RecurrentWriter(self)
 
     def eraser(self, source: Source) -> StackEraser:
-        """Rows that write and withdraw, before bos."""
+        """Return rows that write and withdraw tokens, before bos."""
         return StackEraser(self, self.start(source))
 
-    def _inputs(
+    def _embed_inputs(
         self, inputs: Int[Tensor, "*rows"] | Float[Tensor, "*rows e"]
     ) -> Float[Tensor, "*rows e"]:
         return self.dropout(inputs if inputs.is_floating_point() else self.embed(inputs))
@@ -173,7 +176,7 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         positions: Int[Tensor, "n c"],
         state: RecurrentState,
     ) -> Float[Tensor, "n c h"]:
-        """From the top layer to what is projected, and fed where input feeding is on."""
+        """Return attentional outputs, or the top hidden states if there is no attention."""
         if self.attention is None:
             return top
         return self.dropout(self.attention(top, positions, state.memory))
@@ -189,12 +192,14 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         position = state.position + 1
         return outputs, replace(state, hidden=hidden, cell=cell, feed=feed, position=position)
 
-    def _states(self, first: RecurrentState, reads: Layered, hidden: Layered) -> RecurrentState:
-        """The states after every cell of rows that were read at once, as rows b·t."""
+    def _collect_states(
+        self, first: RecurrentState, reads: Layered, hidden: Layered
+    ) -> RecurrentState:
+        """Return the states after every cell of rows that were read in one pass, as rows b·t."""
         rows, length = hidden[0].shape[:2]
         cell: Layered = ()
         if first.cell:
-            cell = self.decoder.cells(reads, first.hidden, first.cell, hidden)
+            cell = self.decoder.find_cell_states(reads, first.hidden, first.cell, hidden)
         index = torch.arange(rows, device=hidden[0].device).repeat_interleave(length)
         return RecurrentState(
             tuple(layer.flatten(0, 1) for layer in hidden),

@@ -4,93 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from freerun.models.recurrent.kernels import Buffers, Product
 
-class Buffers:
-    """Named tensors that keep their memory from one call to the next.
-
-    The system hands out large pieces of fresh memory page by page, which can take longer than the
-    arithmetic that fills them.
-    """
-
-    def __init__(self, like: Tensor) -> None:
-        self._like = like
-        self._held: dict[tuple[str, torch.dtype], Tensor] = {}
-
-    def get(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        """A tensor of any content; it is the caller's until the name is asked for again."""
-        key, size = (name, dtype or self._like.dtype), prod(shape)
-        held = self._held.get(key)
-        if held is None or held.numel() < size:
-            held = self._held[key] = self._like.new_empty(size, dtype=key[1])
-        return held[:size].view(shape)
-
-
-class Product:
-    """x ↦ x·W, for x of the same precision in and out.
-
-    Args:
-        weight: W.
-        precision: what is multiplied in; sums outside the product are in the precision of W.
-        buffers: memory to work in.
-    """
-
-    def __init__(
-        self, weight: Float[Tensor, "k m"], precision: torch.dtype, buffers: Buffers
-    ) -> None:
-        self.exact, self.buffers = weight.dtype == precision, buffers
-        self.weight = weight.to(precision)
-
-    def add(self, out: Float[Tensor, "n m"], x: Float[Tensor, "n k"]) -> Float[Tensor, "n m"]:
-        """Adds x·W to `out`."""
-        return out.addmm_(x, self.weight) if self.exact else out.add_(self._low(x))
-
-    def put(self, out: Float[Tensor, "n m"], x: Float[Tensor, "n k"]) -> Float[Tensor, "n m"]:
-        """Makes `out` x·W."""
-        return torch.mm(x, self.weight, out=out) if self.exact else out.copy_(self._low(x))
-
-    def _low(self, x: Float[Tensor, "n k"]) -> Float[Tensor, "n m"]:
-        shape = (len(x), self.weight.shape[1])
-        product = self.buffers.get("product", *shape, dtype=self.weight.dtype)
-        return torch.mm(x.to(self.weight.dtype), self.weight, out=product)
-
-
-GROUP = 128
-"""Tokens whose largest score is looked at first."""
-ROWS = {"cpu": 256, "cuda": 8192}
+GROUP_SIZE = 128
+"""The number of tokens of a group; the largest score of each group is looked at first."""
+BLOCK_ROWS = {"cpu": 256, "cuda": 8192}
 """Rows at a time: on a CPU as many as its caches hold, on a GPU as many as keep it busy."""
-MOST = 8
-"""Candidates of a row, on average, above which the plain product is the cheaper way."""
+MAX_CANDIDATES = 8
+"""The mean number of candidates per row above which the plain product is faster."""
 ROUNDING = 2.0**-8 * (1 + 2.0**-7)
-"""How far a number may be from its rounding to bfloat16, relative to the latter."""
+"""The maximum distance of a number from its rounding to bfloat16, relative to the latter."""
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 much faster than in single precision."""
+    """Return whether the device multiplies much faster in bfloat16 than in single precision."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older torch
-    return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    # Older versions of torch cannot tell.
+    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 class Shortlist:
-    """argmax_j h·w_j + b_j, exactly, mostly by a product in bfloat16.
+    """The exact argmax_j h·w_j + b_j, mostly from a product in bfloat16.
 
     With h̃ and w̃ rounded to bfloat16, |h·w - h̃·w̃| ≤ ‖h - h̃‖·‖w‖ + ‖h̃‖·‖w - w̃‖ (Cauchy and
     Schwarz), to which the rounding of sum and result is added. Only tokens whose scores lie within
-    these bounds of the largest are computed in double precision; of equal ones, the first is taken.
+    these bounds of the largest are computed in double precision; in case of ties, the first is
+    taken.
 
     Args:
         weight: w, a row for each token.
         bias: b.
         buffers: memory to work in.
-        exact: left out, the product in bfloat16 has the last word.
+        exact: whether to compute candidates in double precision; if not, the product in bfloat16
+            decides.
     """
 
     def __init__(
@@ -102,75 +56,78 @@ class Shortlist:
         exact: bool = True,
     ) -> None:
         self.weight, self.bias, self.buffers, self.exact = weight, bias, buffers, exact
-        missing = -len(bias) % GROUP
-        few = weight.bfloat16()
-        # The bias is the product of two more columns with 1: its leading digits, and the next.
+        missing = -len(bias) % GROUP_SIZE
+        rounded = weight.bfloat16()
+        # The bias is two more columns, its leading digits and the next ones, which multiply 1.
         first = bias.bfloat16()
         second = (bias - first).bfloat16()
-        self.few = torch.cat([first[:, None], second[:, None], few], 1)
-        self.few = F.pad(self.few, (0, -self.few.shape[1] % 8, 0, missing))  # as products want it
-        self.few[len(bias) :, 0] = -torch.inf
+        self.rounded = torch.cat([first[:, None], second[:, None], rounded], 1)
+        # Kernels are fastest if the inner dimension is a multiple of 8; groups must be complete.
+        self.rounded = F.pad(self.rounded, (0, -self.rounded.shape[1] % 8, 0, missing))
+        self.rounded[len(bias) :, 0] = -torch.inf
         lost = (bias - first.float() - second.float()).abs()
-        # A sum is rounded as often as it has terms; twice that, for the rounding of these bounds.
-        summed, norm = 2.0**-23 * self.few.shape[1], weight.norm(dim=1)
-        norm_lost = (weight - few.float()).norm(dim=1) + summed * norm
+        # A sum of k terms is rounded k times by 2^-24; twice that, as these bounds are rounded too.
+        summed, norm = 2.0**-23 * self.rounded.shape[1], weight.norm(dim=1)
+        norm_lost = (weight - rounded.float()).norm(dim=1) + summed * norm
         norms = (1 + summed) * torch.stack([norm, norm_lost])
-        self.norms = torch.stack([self._groups(values, missing) for values in norms])
-        self.bias_lost = self._groups(lost + summed * bias.abs(), missing)
+        self.norms = torch.stack([self._max_by_group(values, missing) for values in norms])
+        self.bias_lost = self._max_by_group(lost + summed * bias.abs(), missing)
 
     @staticmethod
-    def _groups(values: Float[Tensor, "a"], missing: int) -> Float[Tensor, "g"]:
-        return F.pad(values, (0, missing)).view(-1, GROUP).amax(1)
+    def _max_by_group(values: Float[Tensor, "a"], missing: int) -> Float[Tensor, "g"]:
+        return F.pad(values, (0, missing)).view(-1, GROUP_SIZE).amax(1)
 
-    def best(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
-        """The token with the largest score of each row."""
-        return torch.cat(
-            [self._best(some) for some in outputs.split(ROWS.get(outputs.device.type, 256))]
+    def argmax(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
+        """Return the token with the largest score of each row."""
+        blocks = outputs.split(BLOCK_ROWS.get(outputs.device.type, BLOCK_ROWS["cpu"]))
+        return torch.cat([self._argmax_block(block) for block in blocks])
+
+    def _argmax_block(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
+        low, most = outputs.bfloat16(), MAX_CANDIDATES * len(outputs)
+        scores = self.buffers.get(
+            "rounded scores", len(low), len(self.rounded), dtype=torch.bfloat16
         )
-
-    def _best(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
-        few, most = outputs.bfloat16(), MOST * len(outputs)
-        scores = self.buffers.get("few", len(few), len(self.few), dtype=torch.bfloat16)
-        with _summed_in_single():
-            torch.mm(self._with_ones(few), self.few.T, out=scores)
-        scores = scores.view(len(few), -1, GROUP)
-        largest = _largest(scores)
+        with _full_precision_sums():
+            torch.mm(self._append_ones(low), self.rounded.T, out=scores)
+        scores = scores.view(len(low), -1, GROUP_SIZE)
+        largest = _find_group_maxima(scores)
         if not self.exact:
             if bool((largest.amax(1) < 0).any()):
-                largest = scores.amax(2).float()
+                largest = scores.amax(2).float()  # negative ones were arbitrary
             groups = largest.argmax(1)
-            numbers = torch.arange(len(few), device=few.device)
-            return GROUP * groups + scores[numbers, groups].float().argmax(1)
-        slack = self._slack(outputs, few.float())
+            numbers = torch.arange(len(low), device=low.device)
+            return GROUP_SIZE * groups + scores[numbers, groups].float().argmax(1)
+        slack = self._bound_errors(outputs, low.float())
+        # What the largest score is at least, and groups whose scores may reach it.
         least = (largest - slack).sub_(largest.abs(), alpha=ROUNDING).amax(1, keepdim=True)
         most_there = largest.clamp(min=0).mul_(1 + ROUNDING).add_(slack)
         rows, groups = (most_there >= least).nonzero().unbind(1)
         if len(rows) > most:
-            return self._plainly(outputs)
+            return self._argmax_plainly(outputs)
         least = least[rows] - slack[rows, groups, None]
         there = scores[rows, groups].float()
         which, places = (there.add_(there.abs(), alpha=ROUNDING) >= least).nonzero().unbind(1)
         if len(which) > most:
-            return self._plainly(outputs)
-        return self._decided(outputs, rows[which], GROUP * groups[which] + places)
+            return self._argmax_plainly(outputs)
+        return self._decide(outputs, rows[which], GROUP_SIZE * groups[which] + places)
 
-    def _with_ones(self, few: Float[Tensor, "n h"]) -> Float[Tensor, "n k"]:
-        """Two ones, by which the columns of the bias are multiplied, then the outputs."""
-        joined = few.new_zeros(len(few), self.few.shape[1])
-        joined[:, :2], joined[:, 2 : 2 + few.shape[1]] = 1, few
+    def _append_ones(self, low: Float[Tensor, "n h"]) -> Float[Tensor, "n k"]:
+        """Return rows of two ones, which the columns of the bias multiply, and the outputs."""
+        joined = low.new_zeros(len(low), self.rounded.shape[1])
+        joined[:, :2], joined[:, 2 : 2 + low.shape[1]] = 1, low
         return joined
 
-    def _slack(
-        self, outputs: Float[Tensor, "n h"], few: Float[Tensor, "n h"]
+    def _bound_errors(
+        self, outputs: Float[Tensor, "n h"], low: Float[Tensor, "n h"]
     ) -> Float[Tensor, "n g"]:
-        """How far the sums of a group may be from the scores, before they are rounded."""
-        lost = torch.stack([(outputs - few).norm(dim=1), few.norm(dim=1)], 1)
+        """Return how far the sums of a group may be from its scores, before they are rounded."""
+        lost = torch.stack([(outputs - low).norm(dim=1), low.norm(dim=1)], 1)
         return torch.addmm(self.bias_lost, lost, self.norms)
 
-    def _decided(
+    def _decide(
         self, outputs: Float[Tensor, "n h"], rows: Int[Tensor, "k"], tokens: Int[Tensor, "k"]
     ) -> Int[Tensor, "n"]:
-        """The best candidate of each row; they come with the tokens of a row in order."""
+        """Return the best candidate of each row; candidates are sorted by row, then by token."""
         weights, bias = self.weight[tokens].double(), self.bias[tokens].double()
         scores = (weights * outputs[rows].double()).sum(1) + bias
         best = scores.new_full((len(outputs),), -torch.inf)
@@ -178,18 +135,18 @@ class Shortlist:
         none = len(rows)
         numbers = torch.arange(none, device=rows.device).where(scores == best[rows], none)
         first = rows.new_full((len(outputs),), none).scatter_reduce(0, rows, numbers, "amin")
-        if bool((first == none).any()):  # scores that are no numbers
-            return self._plainly(outputs)
+        if bool((first == none).any()):  # not a number
+            return self._argmax_plainly(outputs)
         return tokens[first]
 
-    def _plainly(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
+    def _argmax_plainly(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
         scores = self.buffers.get("scores", len(outputs), len(self.bias))
         return torch.addmm(self.bias, outputs, self.weight.T, out=scores).argmax(1)
 
 
 @contextmanager
-def _summed_in_single() -> Iterator[None]:
-    """Sums in single precision, of which the bounds are; on GPUs PyTorch may do with less."""
+def _full_precision_sums() -> Iterator[None]:
+    """Sum in single precision, as the bounds assume; on GPUs, torch may sum in less otherwise."""
     flags = torch.backends.cuda.matmul
     allowed = flags.allow_bf16_reduced_precision_reduction
     flags.allow_bf16_reduced_precision_reduction = False
@@ -199,19 +156,20 @@ def _summed_in_single() -> Iterator[None]:
         flags.allow_bf16_reduced_precision_reduction = allowed
 
 
-def _largest(scores: Shaped[Tensor, "n g k"]) -> Float[Tensor, "n g"]:
-    """The largest score of every group that has one of at least 0; any negative one of the others.
+def _find_group_maxima(scores: Shaped[Tensor, "n g k"]) -> Float[Tensor, "n g"]:
+    """Return the largest score of each group with one of at least 0, else any of its scores.
 
-    Numbers that are not negative are ordered as their bits are, read as whole numbers, and those
-    are compared several times as fast. Other bits make negative whole numbers.
+    The bits of numbers that are not negative, read as integers, are ordered as the numbers are,
+    and integers are compared several times as fast. Those of negative numbers are negative
+    integers, but in the reverse order.
     """
     return scores.view(torch.int16).amax(2).view(torch.bfloat16).float()
 
 
-LARGE = 2048
-"""The least number of tokens of which a shortlist is made: it pays from about half as many."""
-_SCORES = {"cpu": 2**22, "cuda": 2**28}
-"""How many scores are held at once."""
+MIN_SHORTLIST_TOKENS = 2048
+"""The minimum size of a vocabulary for a shortlist, which pays from about half of it on."""
+MAX_SCORES = {"cpu": 2**22, "cuda": 2**28}
+"""The maximum number of scores that are held at a time."""
 
 
 class Projection:
@@ -219,7 +177,7 @@ class Projection:
 
     Args:
         layer: from attentional outputs to scores.
-        precision: what its product is computed in.
+        precision: the dtype of its product.
         buffers: memory to work in.
     """
 
@@ -227,24 +185,26 @@ class Projection:
         self.buffers, self.bias = buffers, layer.bias
         self.product = Product(layer.weight.T, precision, buffers)
         self.shortlist: Shortlist | None = None
-        large = len(self.bias) >= LARGE and has_bfloat16(self.bias.device)
+        large = len(self.bias) >= MIN_SHORTLIST_TOKENS and has_bfloat16(self.bias.device)
         if large and (precision == torch.bfloat16 or self.bias.dtype == torch.float32):
             exact = precision != torch.bfloat16
             self.shortlist = Shortlist(layer.weight, layer.bias, buffers, exact=exact)
 
-    def best(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
-        """The token with the largest score of each row, the first where several tie."""
+    def argmax(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
+        """Return the token with the largest score of each row, the first in case of ties."""
         if self.shortlist is not None:
-            return self.shortlist.best(outputs)
-        found = [scores.max(1).indices for _, scores in self.scores(outputs)]
+            return self.shortlist.argmax(outputs)
+        found = [scores.max(1).indices for _, scores in self.project_blocks(outputs)]
         return found[0] if len(found) == 1 else torch.cat(found)
 
-    def scores(self, outputs: Float[Tensor, "n h"]) -> Iterator[tuple[slice, Float[Tensor, "k a"]]]:
-        """The scores of some rows at a time, which stand until the next are asked for."""
+    def project_blocks(
+        self, outputs: Float[Tensor, "n h"]
+    ) -> Iterator[tuple[slice, Float[Tensor, "k a"]]]:
+        """Yield rows and their scores block by block; the next block overwrites the scores."""
         actions = len(self.bias)
-        many = max(64, _SCORES.get(outputs.device.type, 2**22) // actions)
-        for start in range(0, len(outputs), many):
-            rows = slice(start, start + many)
+        size = max(64, MAX_SCORES.get(outputs.device.type, MAX_SCORES["cpu"]) // actions)
+        for start in range(0, len(outputs), size):
+            rows = slice(start, start + size)
             some = outputs[rows]
             scores = self.buffers.get("scores", len(some), actions)
-            yield rows, self.product.put(scores, some).add_(self.bias)
+            yield rows, self.product.write(scores, some).add_(self.bias)

@@ -1,4 +1,4 @@
-"""Reading a tree of prefixes, all inputs of one depth together."""
+"""States and traces of recurrent policies, and trees of prefixes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.models.recurrent.attention import Memory
-from freerun.models.recurrent.decoder import Layered
+from freerun.models.recurrent.attention import AttentionMemory
+from freerun.models.recurrent.layers import Layered
 from freerun.policy import State, Trace
 
 
@@ -18,18 +18,22 @@ from freerun.policy import State, Trace
 class RecurrentState(State):
     """The states of n rows.
 
-    `hidden` and (for LSTM) `cell` hold [n, h] for every layer; `feed` is the last attentional
-    output where it is fed; `position` is the cell that comes next.
+    Attributes:
+        hidden: the hidden states of every layer, [n, h] each.
+        cell: the cell states of every layer of an LSTM; empty for a GRU.
+        feed: with input feeding, the last attentional output.
+        position: the cell that comes next.
+        memory: what attention looks at, if there is any.
     """
 
     hidden: Layered
     cell: Layered
     feed: Float[Tensor, "n h"] | None
     position: Int[Tensor, "n"]
-    memory: Memory | None
+    memory: AttentionMemory | None
 
     def select(self, rows: Int[Tensor, "n"]) -> RecurrentState:
-        """The states of `rows`: pick, repeat, reorder."""
+        """Return the states of `rows`: pick, repeat or reorder."""
         return RecurrentState(
             tuple(layer[rows] for layer in self.hidden),
             tuple(layer[rows] for layer in self.cell),
@@ -41,14 +45,21 @@ class RecurrentState(State):
 
 @dataclass(frozen=True)
 class RecurrentTrace(Trace):
-    """Prefixes that were read: `states()` gives those of all cells, as rows b·t."""
+    """Rows that were read.
+
+    Attributes:
+        outputs: what is projected to scores: attentional outputs, or top hidden states.
+        project: from outputs to scores.
+        states: returns the states of all cells, as rows b·t; costly for an LSTM (see
+            `Decoder.find_cell_states`), and only needed to fork.
+    """
 
     outputs: Float[Tensor, "b t h"]
     project: Callable[[Float[Tensor, "n h"]], Float[Tensor, "n a"]]
     states: Callable[[], RecurrentState]
 
     def logits(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n a"]:
-        """The scores at the cells that are true, row by row."""
+        """Return the scores at the cells that are true, row by row."""
         return self.project(self.hidden(cells))
 
     def hidden(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n h"]:
@@ -56,7 +67,7 @@ class RecurrentTrace(Trace):
         return self.outputs[cells]
 
     def fork(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> RecurrentState:
-        """The states after inputs 0 … cell of each row."""
+        """Return the states after inputs 0 … cell of each row."""
         count, length = self.outputs.shape[:2]
         places = torch.arange(count * length, device=rows.device).view(count, length)
         return self.states().select(places[rows, cells])
@@ -71,23 +82,26 @@ def read_tree(
     embedded: Float[Tensor, "b t e"],
     parents: Int[Tensor, "b t"],
 ) -> tuple[Float[Tensor, "b t h"], RecurrentState]:
-    """The outputs of every input, and the states after it as rows b·t.
+    """Read trees of prefixes, all inputs of one depth together.
 
     Args:
-        step: reads one input a row; gives outputs and states.
-        state: the states before the first inputs, a row each.
+        step: reads one input per row; returns outputs and states.
+        state: the states before the first inputs, one per row.
         embedded: the inputs.
         parents: for each input, the one of its row that it continues; -1 for the start.
 
+    Returns:
+        The outputs of every input, and the states after each, as rows b·t.
+
     Raises:
-        ValueError: where a parent does not stand before its input.
+        ValueError: if a parent does not come before its input.
     """
     rows, length = parents.shape
     row = torch.arange(rows, device=parents.device)[:, None]
-    depths = _depths(parents).flatten()
+    depths = _find_depths(parents).flatten()
     parents = (parents + row * length).flatten()
     inputs = embedded.flatten(0, 1)
-    place = torch.empty_like(depths)  # of each input among those of its depth
+    place = torch.empty_like(depths)  # the number of each input among those of its depth
     order: list[Tensor] = []
     outputs: list[Tensor] = []
     states: list[RecurrentState] = []
@@ -100,11 +114,11 @@ def read_tree(
         outputs.append(output)
         states.append(after)
     back = torch.cat(order).argsort()
-    return torch.cat(outputs)[back].unflatten(0, (rows, length)), _join(states).select(back)
+    return torch.cat(outputs)[back].unflatten(0, (rows, length)), _concatenate(states).select(back)
 
 
-def _depths(parents: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
-    """The depth of every input in its tree: 0 where it continues the start."""
+def _find_depths(parents: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+    """Return the depth of every input in its tree: 0 if it continues the start."""
     length = parents.shape[1]
     cells = torch.arange(length, device=parents.device)
     if bool(((parents >= cells) | (parents < -1)).any()):
@@ -117,8 +131,8 @@ def _depths(parents: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
     return depths
 
 
-def _join(states: list[RecurrentState]) -> RecurrentState:
-    """The rows of several states, one after the other."""
+def _concatenate(states: list[RecurrentState]) -> RecurrentState:
+    """Return the rows of several states as one, in their order."""
     memory, feed = states[0].memory, states[0].feed
     if memory is not None:
         sentences = [state.memory.sentence for state in states if state.memory is not None]

@@ -1,4 +1,4 @@
-"""Rows of a recurrent policy that write and withdraw, over a stack of their states."""
+"""Rows of a recurrent policy that write and withdraw tokens."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.models.recurrent.attention import look_of
-from freerun.models.recurrent.decoder import GATES
-from freerun.models.recurrent.projection import Buffers, Product, Projection
+from freerun.models.recurrent.kernels import (
+    CELL_KERNELS,
+    Buffers,
+    Product,
+    make_attention_kernel,
+)
+from freerun.models.recurrent.projection import Projection
 from freerun.models.recurrent.state import RecurrentState
 from freerun.policy import Eraser, State, TokenChoice, Writer
 
@@ -23,9 +27,9 @@ class RecurrentWriter(Writer):
     """Writes what stepping through `policy` would write, in less time and memory.
 
     Nothing is copied per row but hidden states, which change in place. What depends on a token or a
-    sentence alone is computed once for each: the embeddings multiplied by the weights that read
-    them, the keys and values of a sentence; and rows that begin from the same state share its
-    product with the recurrent weights. See `Gates`, `Look` and `Projection` for the parts.
+    sentence alone is computed once for each: embeddings times the weights of the first layer, keys
+    and values of a sentence. Rows that begin from the same state share its product with the hidden
+    weights. See `CellKernel`, `AttentionKernel` and `Projection`.
     """
 
     def __init__(self, policy: RecurrentPolicy) -> None:
@@ -34,132 +38,134 @@ class RecurrentWriter(Writer):
         self.buffers, precision = Buffers(weight), self.dtype
         if torch.is_autocast_enabled(self.device_type):
             precision = torch.get_autocast_dtype(self.device_type)
-        kind, decoder = GATES[policy.config.cell], policy.decoder
-        with self._plainly():
+        kind, decoder = CELL_KERNELS[policy.config.cell], policy.decoder
+        with self._without_autocast():
             self.layers = [
                 kind(decoder.weights(i), precision, self.buffers)
                 for i in range(len(decoder.layers))
             ]
             self.projection = Projection(policy.output, precision, self.buffers)
-            self.look = None
+            self.attention = None
             if policy.attention is not None:
-                self.look = look_of(policy.attention, precision, self.buffers)
-            width, read = policy.config.embedding_size, self.layers[0].read
-            self.of_token = Product(read[:width], precision, self.buffers)
-            self.of_feed = Product(read[width:], precision, self.buffers)
-            self.of_below = [
-                Product(layer.read, precision, self.buffers) for layer in self.layers[1:]
+                self.attention = make_attention_kernel(policy.attention, precision, self.buffers)
+            width, weight = policy.config.embedding_size, self.layers[0].input_weight
+            self.token_product = Product(weight[:width], precision, self.buffers)
+            self.feed_product = Product(weight[width:], precision, self.buffers)
+            self.layer_products = [
+                Product(layer.input_weight, precision, self.buffers) for layer in self.layers[1:]
             ]
-        self.table: Tensor | None = None
+        self.token_table: Tensor | None = None
 
-    def _plainly(self) -> torch.autocast:
-        """Precision is chosen here, once, and not by autocast at every operation."""
+    def _without_autocast(self) -> torch.autocast:
+        """Switch autocast off: kernels cast by themselves, once, not at every operation."""
         return torch.autocast(self.device_type, enabled=False)
 
     def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
         """Start over with n rows, of which row i continues row `rows[i]` of `state`."""
         state = cast("RecurrentState", state)
-        with self._plainly():
+        with self._without_autocast():
             self.turn = 0
             both = (state.hidden, state.cell) if state.cell else (state.hidden,)
             layers = enumerate(zip(*both, strict=True))
-            self.states = [self._rows(states, rows, i) for i, states in layers]
+            self.states = [self._select_states(states, rows, i) for i, states in layers]
             self.feed = None if state.feed is None else state.feed[rows].to(self.dtype)
             pairs = zip(state.hidden, self.layers, strict=True)
-            self.origin: Tensor | None = rows
-            self.carried = [hidden.to(self.dtype) @ layer.carry for hidden, layer in pairs]
-            if self.look is not None and state.memory is not None:
+            self.origins: Tensor | None = rows
+            self.products = [hidden.to(self.dtype) @ layer.hidden_weight for hidden, layer in pairs]
+            if self.attention is not None and state.memory is not None:
                 sentence = state.memory.sentence
                 sentence = rows if sentence is None else sentence[rows]
-                self.look.begin(state.memory, sentence, state.position[rows])
-            if self.table is None and self.policy.vocabulary.size <= 2 * len(rows):
+                self.attention.begin(state.memory, sentence, state.position[rows])
+            # A table pays if it has fewer rows than two steps of embeddings to multiply.
+            if self.token_table is None and self.policy.vocabulary.size <= 2 * len(rows):
                 everything = torch.arange(self.policy.vocabulary.size, device=rows.device)
                 first = self.layers[0]
-                weight = first.read[: self.policy.config.embedding_size]
-                self.table = torch.addmm(first.bias, self.policy.embed(everything), weight)
+                weight = first.input_weight[: self.policy.config.embedding_size]
+                self.token_table = torch.addmm(first.bias, self.policy.embed(everything), weight)
 
     def write(
         self, inputs: Int[Tensor, "n"], choose: TokenChoice | None = None
     ) -> Int[Tensor, "n"]:
-        """Read one token a row, and give the next."""
-        with self._plainly():
+        """Read one token per row and return the next."""
+        with self._without_autocast():
             outputs = self._step(inputs)
             if choose is None:
-                return self.projection.best(outputs)
+                return self.projection.argmax(outputs)
             numbers = torch.arange(len(inputs), device=inputs.device)
-            scored = self.projection.scores(outputs)
+            scored = self.projection.project_blocks(outputs)
             return torch.cat([choose(scores, numbers[rows]) for rows, scores in scored])
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Let only `rows` go on, in this order."""
+        """Drop all rows but `rows`, which go on in this order."""
         self.turn = 1 - self.turn
-        self.states = [self._rows(states, rows, i) for i, states in enumerate(self.states)]
+        self.states = [self._select_states(states, rows, i) for i, states in enumerate(self.states)]
         self.feed = None if self.feed is None else self.feed[rows]
-        self.origin = None if self.origin is None else self.origin[rows]
-        if self.look is not None:
-            self.look.keep(rows)
+        self.origins = None if self.origins is None else self.origins[rows]
+        if self.attention is not None:
+            self.attention.keep(rows)
 
-    def _rows(
+    def _select_states(
         self, states: tuple[Tensor, ...], rows: Int[Tensor, "n"], layer: int
     ) -> tuple[Tensor, ...]:
-        """The states of `rows` of a layer, in memory where they may be overwritten."""
+        """Return the states of `rows` of a layer, in a buffer that may be overwritten."""
         found = []
         for i, state in enumerate(states):
-            # Two pieces take turns: what is read, and what is written.
+            # Two buffers take turns, as the old states are read while the new ones are written.
             name = f"state {i} of layer {layer}, {self.turn}"
             held = self.buffers.get(name, len(rows), state.shape[1])
             found.append(torch.index_select(state.to(self.dtype), 0, rows, out=held))
         return tuple(found)
 
     def _step(self, inputs: Int[Tensor, "n"]) -> Float[Tensor, "n h"]:
-        """Read one token a row: the outputs that are projected."""
-        gates = self.buffers.get("gates", len(inputs), self.layers[0].carry.shape[1])
-        if self.table is None:
+        """Read one token per row; return the outputs to project."""
+        gates = self.buffers.get("gates", len(inputs), self.layers[0].hidden_weight.shape[1])
+        if self.token_table is None:
             embedded = self.policy.embed(inputs).to(self.dtype)
-            self.of_token.put(gates, embedded).add_(self.layers[0].bias)
+            self.token_product.write(gates, embedded).add_(self.layers[0].bias)
         else:
-            torch.index_select(self.table, 0, inputs, out=gates)
+            torch.index_select(self.token_table, 0, inputs, out=gates)
         if self.feed is not None:
-            self.of_feed.add(gates, self.feed)
+            self.feed_product.add(gates, self.feed)
         for i, layer in enumerate(self.layers):
             if i:
-                self.of_below[i - 1].put(gates, self.states[i - 1][0]).add_(layer.bias)
-            carried = None
-            if self.origin is not None:  # rows that begin from one state share its product
-                carried = self.buffers.get("carried", *gates.shape)
-                torch.index_select(self.carried[i], 0, self.origin, out=carried)
-            layer.step(gates, self.states[i], carried)
-        self.origin = None
+                self.layer_products[i - 1].write(gates, self.states[i - 1][0]).add_(layer.bias)
+            product = None
+            if self.origins is not None:  # first step: rows that began from one state share it
+                product = self.buffers.get("hidden product", *gates.shape)
+                torch.index_select(self.products[i], 0, self.origins, out=product)
+            layer.step(gates, self.states[i], product)
+        self.origins = None
         outputs = self.states[-1][0]
-        if self.look is not None:
-            outputs = self.look(outputs)
+        if self.attention is not None:
+            outputs = self.attention.attend(outputs)
         if self.feed is not None:
             self.feed = outputs
         return outputs
 
 
-ROOM = 32
-"""The least number of levels by which the stack grows."""
+STACK_GROWTH = 32
+"""The minimum number of levels by which the stack grows."""
 
 
 class StackEraser(Eraser):
-    """Writes and withdraws over a stack that holds every token and the state before it.
+    """Writes and withdraws tokens with a stack of every token and the state before it.
 
-    The token that is on top after a withdrawal is read once more from the state before it, so that
-    its scores need not be stored. Level 0 of a row is bos, level d its d-th token.
+    After a withdrawal, the token that is then on top is read again from the state before it: this
+    gives its scores again without storing them, and rows that write and rows that withdraw share
+    one step. Level 0 of a row is bos, level d its d-th token.
     """
 
     def __init__(self, policy: RecurrentPolicy, state: RecurrentState) -> None:
         self.policy, self.state = policy, state
         self.level = torch.full_like(state.position, -1)
         self.tokens = state.position.new_zeros(len(self.level), 0)
-        self.before = [part.new_zeros(len(part), 0, part.shape[1]) for part in _parts(state)]
+        self.before = [part.new_zeros(len(part), 0, part.shape[1]) for part in _list_parts(state)]
         self.calls = 0
 
     def read(self, tokens: Int[Tensor, "n"], withdraw: Bool[Tensor, "n"]) -> Float[Tensor, "n a"]:
-        """Each row reads its token, or withdraws its last one; the scores of what comes next."""
+        """Read a token or withdraw the last one in each row; return the scores of the next."""
         if self.calls == self.tokens.shape[1]:
-            self.tokens, *self.before = (_wider(held) for held in (self.tokens, *self.before))
+            self.tokens, *self.before = (_grow(held) for held in (self.tokens, *self.before))
         self.calls += 1
         withdraw = withdraw & (self.level >= 0)
         self.level = torch.where(withdraw, (self.level - 1).clamp(min=0), self.level + 1)
@@ -167,28 +173,32 @@ class StackEraser(Eraser):
         read = self.tokens.gather(1, here).where(back, tokens[:, None])
         self.tokens.scatter_(1, here, read)
         parts = []
-        for held, part in zip(self.before, _parts(self.state), strict=True):
+        for held, part in zip(self.before, _list_parts(self.state), strict=True):
             at = here[:, :, None].expand(-1, 1, part.shape[1])
-            part = part[:, None].to(held.dtype)  # autocast may have made them shorter
+            part = part[:, None].to(held.dtype)  # autocast may have lowered it
             before = held.gather(1, at).where(back[:, :, None], part)
             held.scatter_(1, at, before)
             parts.append(before[:, 0])
-        scores, self.state = self.policy.step(_made(self.state, parts, self.level), read[:, 0])
+        scores, self.state = self.policy.step(
+            _replace_parts(self.state, parts, self.level), read[:, 0]
+        )
         return scores
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Let only `rows` go on, in this order."""
+        """Drop all rows but `rows`, which go on in this order."""
         self.state, self.level = self.state.select(rows), self.level[rows]
         self.tokens, *self.before = (held[rows] for held in (self.tokens, *self.before))
 
 
-def _parts(state: RecurrentState) -> list[Tensor]:
-    """What changes from token to token, [n, h] each."""
+def _list_parts(state: RecurrentState) -> list[Tensor]:
+    """Return what changes from token to token, [n, h] each."""
     return [*state.hidden, *state.cell, *([] if state.feed is None else [state.feed])]
 
 
-def _made(state: RecurrentState, parts: list[Tensor], position: Int[Tensor, "n"]) -> RecurrentState:
-    """`state` with other `parts`, at these positions."""
+def _replace_parts(
+    state: RecurrentState, parts: list[Tensor], position: Int[Tensor, "n"]
+) -> RecurrentState:
+    """Return `state` with other parts, at these positions."""
     layers, cells = len(state.hidden), len(state.cell)
     return replace(
         state,
@@ -199,9 +209,9 @@ def _made(state: RecurrentState, parts: list[Tensor], position: Int[Tensor, "n"]
     )
 
 
-def _wider(held: Tensor) -> Tensor:
-    """The same with room for more levels."""
+def _grow(held: Tensor) -> Tensor:
+    """Return a copy with free levels behind the others."""
     rows, levels, *shape = held.shape
-    wider = held.new_zeros(rows, levels + max(ROOM, levels), *shape)
+    wider = held.new_zeros(rows, levels + max(STACK_GROWTH, levels), *shape)
     wider[:, :levels] = held
     return wider
