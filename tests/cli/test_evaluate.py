@@ -172,7 +172,8 @@ def test_weights_of_another_model(refuses, copy, speller, command):
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 def test_a_model_of_another_task(refuses, copy, speller, command):
-    shutil.copy(speller / "codec.json", copy)
+    for name in ("codec.json", "tokenizer.json", "tokenizer_config.json", "source_tokenizer.json"):
+        shutil.copy(speller / name, copy)
     refuses(
         f"freerun {command}: {copy}: config.json and codec.json disagree: features of the model "
         "is 64, of the task None",

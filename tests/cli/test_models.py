@@ -268,11 +268,11 @@ def test_sequential_steps_under_checkpointing_are_told_before_training(run, text
     assert run(*words, *TASK, *SHORT, "--method", f"{METHODS[2]}:passes=2")[0] == 0
 
 
-def test_sources_that_leave_no_position_are_told(run, refuses, pretrained, text, tmp_path):
+def test_sources_that_leave_no_position_are_told(run, refuses, pretrained, tmp_path):
     output, path = tmp_path / "out", tmp_path / "lines.txt"
-    words = ["--data", text, "--output", output, "--quiet", "--model", pretrained["causal"]]
-    assert run("train", "spelling", *words, *TASK, *SHORT)[0] == 0
-    path.write_text("thw\n" + "x" * 65 + "\n")
+    words = ["--output", output, "--quiet", "--model", pretrained["causal"]]
+    assert run("train", "arithmetic", *words, *SIZES, "--task.digits", "1", *SHORT)[0] == 0
+    path.write_text("1 + 1\n" + "1" * 65 + "\n")
     refuses(
         f"freerun predict: {path}, example 2: the source leaves none of the 64 positions of the "
         "model to write at; shorten it",

@@ -358,7 +358,7 @@ def test_a_comparison_builds_a_model_for_each_run(tmp_path, counts):
     training = TrainingSettings(updates=1, evaluate_every=1, batch_size=4)
     model = CausalSettings(hidden_size=8, layers=1, heads=2, positions=16)
     task = Digits(train_size=8, dev_size=4, test_size=4)
-    with pytest.raises(ValueError, match="real-valued sources"):
+    with pytest.raises(ValueError, match="sources are real-valued"):
         compare(task, methods, output=tmp_path, seeds=2, model=model, training=training)
     task = Spelling(train_size=8, dev_size=4, test_size=4)
     model = replace(model, positions=64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -337,12 +338,22 @@ def load_tokenizer(path: str, **special: str) -> PreTrainedTokenizerBase:
                 split_special_tokens=True,
                 **special,
             )
-        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            path, trust_remote_code=False
-        )
+        # The class that finds another looks at config.json, too, and warns of models of our own.
+        plain = _tokenizer_class(path) in ("PreTrainedTokenizerFast", "TokenizersBackend")
+        cls: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
+        found: PreTrainedTokenizerBase = cls.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # of the Rust library, too, which has no class of its own
         raise DataError(f"{path}: the tokenizer cannot be read ({error})") from None
     return found
+
+
+def _tokenizer_class(path: str) -> str | None:
+    """The class of the tokenizer in a directory, if it says so."""
+    config = Path(path, "tokenizer_config.json")
+    if not config.is_file():
+        return None
+    name: str | None = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")
+    return name
 
 
 def _with_eos(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

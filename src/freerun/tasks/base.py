@@ -16,6 +16,7 @@ from freerun.data.factor_codec import FactorCodec
 from freerun.data.feature_codec import FeatureCodec
 from freerun.data.files import read_rows
 from freerun.data.rows import FACTORS, FEATURES, Row, kind_of
+from freerun.data.saved import SavedCodec
 from freerun.data.store import Draw, Ragged, Stored
 from freerun.data.store import Tokens as Tokenized
 from freerun.data.text_codec import UNBOUNDED, TextCodec
@@ -123,6 +124,8 @@ class Task(ABC):
         Raises:
             DataError: naming the file, the line and what would be right.
         """
+        if isinstance(codec, SavedCodec):
+            return cast(Examples, codec.evaluation(path))
         return _unbounded(codec).encode(self.read_examples(path), path)
 
     # What follows, up to `score`, is of tasks that have a codec of their own.
