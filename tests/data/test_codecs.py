@@ -127,7 +127,7 @@ def test_what_closed_tokens_do_not_know_is_refused(refuses):
     codec = text_codec("symbols", "characters")
     message = (
         "the data, row 0: the source has 'X', which the training data does not have; it has "
-        "' adeikmorst'"
+        "' adeikmorst' (the tokens characters+unk read others as <unk>)"
     )
     refuses(message, codec.encode, [{"source": "toX", "target": "Tom"}])
     message = "f.txt, line 3: the target has 'tom', which the training data does not have"
@@ -192,7 +192,8 @@ def test_features_are_read():
         ({"features": np.zeros((1, 3)), "target": ""}, "the target has no tokens to learn"),
         (
             {"features": np.zeros((1, 3)), "target": "ax"},
-            "the target has 'x', which the training data does not have; it has 'ab'",
+            "the target has 'x', which the training data does not have; it has 'ab' (the tokens "
+            "characters+unk read others as <unk>)",
         ),
     ],
 )

@@ -140,6 +140,43 @@ def test_running_text_is_learnt_once_in_blocks():
     assert read(words(special={"bos_token": None}), row)[0] == [[EOS]]
 
 
+def test_running_text_has_prompts_of_as_many_tokens_as_asked():
+    rows = [{"text": "a b c yes no 1 2"}, {"text": "a"}, {"text": "a b c"}]
+    codec = words(block=3, context=2, bos=True)
+    examples = codec.encode(rows)
+    assert examples.notes == ["1 of 3 texts were left out: they have at most 2 tokens"]
+    prompts, targets, texts = read(codec, *rows)
+    assert prompts == [[BOS, A], [C, YES], [ONE, TWO], [BOS, A]]
+    assert targets == [[B, C, YES], [NO, ONE, TWO], [EOS], [B, C, EOS]]
+    assert texts[-1] == "b c"
+    rows = [{**row, "blocks": 1} for row in rows]
+    assert read(codec, *rows)[0] == [[BOS, A], [BOS, A]]
+    assert codec.read(['{"text": "a b c yes"}'], "-").batch([0]).source.values.tolist() == [
+        [BOS, A, B, C, YES]
+    ]
+
+
+def test_every_token_behind_the_first_prompt_is_learnt_once():
+    tokens = [*range(4, 15)] * 3
+    text = words().tokenizer.decode(tokens)
+    for context in (1, 2, 5):
+        for block in (1, 3, 4, 100):
+            codec = words(block=block, context=context)
+            prompts, targets, _ = read(codec, {"text": text})
+            assert [t for target in targets for t in target] == [*tokens[context:], EOS]
+            read_so_far = tokens[:context]
+            for prompt, target in zip(prompts, targets, strict=True):
+                assert prompt == read_so_far[-context:]
+                read_so_far += target
+
+
+def test_texts_that_are_all_too_short(refuses):
+    message = "the data: no text has more than 4 tokens, the length of a prompt"
+    refuses(message, words(block=3, context=4).encode, [{"text": "a b c yes"}])
+    message = "the data, row 0: blocks is 0; it must be a number of at least 1"
+    refuses(message, words(block=3, context=1).encode, [{"text": "a b", "blocks": 0}])
+
+
 def labelled(tokens, labels, **more):
     return {"input_ids": tokens, "labels": labels, **more}
 

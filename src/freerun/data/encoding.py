@@ -79,10 +79,12 @@ class Side:
         for text, where in zip(texts, places, strict=True):
             if not known.issuperset(cut(text)):
                 piece = next(piece for piece in cut(text) if piece not in known)
-                listed = "".join(sorted(known)) if cut("ab") == "ab" else ", ".join(sorted(known))
+                characters = cut("ab") == "ab"
+                listed = ("" if characters else ", ").join(sorted(known))
                 raise DataError(
                     f"{where}: the {self.name} has {piece!r}, which the training data does not "
-                    f"have; it has {listed!r:.300}"
+                    f"have; it has {listed!r:.300} (the tokens "
+                    f"{'characters' if characters else 'symbols'}+unk read others as <unk>)"
                 )
 
     @cached_property

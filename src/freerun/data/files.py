@@ -247,12 +247,12 @@ def read_rows(path: str) -> Any:
             read.
         MissingExtraError: where `datasets` is not installed.
     """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: there is no such file")
     name = path.removesuffix(".gz")
     kind = FORMATS.get(Path(name).suffix)
     if kind is None:
         raise DataError(f"{path}: files of rows end in {', '.join(FORMATS)}, or .gz behind it")
-    if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such file")
     library = extra("datasets", "datasets", f"reading {path}")
     settings: dict[str, Any] = {}
     if kind == "csv":
