@@ -432,3 +432,14 @@ def test_unknown_words_never_count_as_a_match():
     assert codec.target.unknown == UNK
     assert read(codec, {"prompt": "a", "completion": "zebra"})[1] == [[UNK, EOS]]
     assert codec.decode([A, UNK, EOS]) == "a <unk>"
+
+
+@pytest.mark.parametrize("make", [piece_tokenizer, byte_tokenizer])
+@pytest.mark.parametrize("prompt", ["Question: 1 + 1? Answer: ", "Question: 1 + 1? Ans", "yes, "])
+@pytest.mark.parametrize("completion", ["yes, it is", "wer: no", "12"])
+def test_a_row_is_read_as_its_text(make, prompt, completion):
+    codec = TextCodec(make())
+    ((found,), (rest,), _) = read(codec, {"prompt": prompt, "completion": completion})
+    whole = codec.tokenizer(prompt + completion)["input_ids"]
+    assert codec.decode([*found, *rest]) == codec.tokenizer.decode(whole, skip_special_tokens=True)
+    assert found == codec.tokenizer(prompt)["input_ids"]

@@ -18,6 +18,8 @@ from freerun.data.tokens import closed, cutter, decode
 TEXT, MESSAGES, TOKENS, RUNNING = "text", "messages", "tokens", "running text"
 """What a prompt may be made of."""
 
+_ANCHORS = ("\n", "|", ".", "0", "a")
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -231,20 +233,63 @@ class Encoder:
         head, _ = self.sources.frame
         places = _places(pairs)
         prompts = self.sources.tokens([str(pair.prompt) for pair in pairs], places)
-        whole = self.sources.tokens([f"{pair.prompt}{pair.completion}" for pair in pairs], places)
+        completions = [str(pair.completion) for pair in pairs]
+        rests = self._rests(prompts, [str(pair.prompt) for pair in pairs], completions, places)
         return [
-            self._encoded(pair, [*head, *prompt], self._rest(prompt, both, str(pair.completion)))
-            for pair, prompt, both in zip(pairs, prompts, whole, strict=True)
+            self._encoded(pair, [*head, *prompt], rest)
+            for pair, prompt, rest in zip(pairs, prompts, rests, strict=True)
         ]
 
-    def _rest(self, prompt: list[int], both: list[int], completion: str) -> list[int]:
-        """The tokens of a completion behind its prompt."""
-        if both[: len(prompt)] == prompt:
-            return both[len(prompt) :]
-        # A token runs across the seam, as where a prompt ends in a space that the first word of the
-        # completion would take. When the model runs, the prompt stands alone and has its own
-        # tokens: so it must in training, and the completion its own.
-        return self.sources.tokens([completion], [""])[0]
+    def _rests(
+        self,
+        prompts: Sequence[list[int]],
+        befores: Sequence[str],
+        completions: Sequence[str],
+        places: Sequence[str],
+    ) -> list[list[int]]:
+        """The tokens of completions behind their prompts.
+
+        When the model runs, a prompt stands alone and has its own tokens, so it must have these in
+        training. Mostly the whole text begins with them, and what follows are the tokens of the
+        completion. Where a token of the whole runs across the seam, as where a prompt ends in a
+        space that the first word of the completion would take, the completion is cut by itself.
+
+        Args:
+            prompts: the tokens of the prompts.
+            befores: their texts.
+            completions: the texts of the completions.
+            places: what to call them in messages.
+        """
+        texts = [f"{one}{other}" for one, other in zip(befores, completions, strict=True)]
+        whole = self.sources.tokens(texts, places)
+        found = [both[len(prompt) :] for prompt, both in zip(prompts, whole, strict=True)]
+        apart = [i for i, both in enumerate(whole) if both[: len(prompts[i])] != prompts[i]]
+        # A tokenizer may put a space before any text, which does not belong there. Behind a
+        # character that no token joins with the completion, it puts none: so several are tried.
+        for anchor in ("",) if closed(self.sources.tokenizer) else ("", *_ANCHORS):
+            behind = self._behind(anchor, [completions[i] for i in apart], places)
+            left = []
+            for i, rest in zip(apart, behind, strict=True):
+                if anchor == "":
+                    found[i] = rest or []
+                fits = rest and self._decode([*prompts[i], *rest]) == self._decode(whole[i])
+                if rest and fits:
+                    found[i] = rest
+                else:
+                    left.append(i)
+            apart = left
+        return found
+
+    def _behind(
+        self, anchor: str, completions: Sequence[str], places: Sequence[str]
+    ) -> list[list[int] | None]:
+        """The tokens of completions behind another text; None where that has other tokens then."""
+        if not completions:
+            return []
+        (head,) = self.sources.tokens([anchor], [""]) if anchor else ([],)
+        texts = [f"{anchor}{completion}" for completion in completions]
+        rows = self.sources.tokens(texts, [""] * len(texts))
+        return [row[len(head) :] if row[: len(head)] == head else None for row in rows]
 
     def _encoded(self, pair: Pair, prompt: list[int], completion: list[int]) -> Encoded:
         prompt = self._filled(prompt, pair.where)
@@ -264,8 +309,9 @@ class Encoder:
                 f"{pair.where}: with the answer, the chat template writes something else before "
                 "it, so that what is to be learnt cannot be told; take another template"
             )
-        prompt, both = self.sources.tokens([opening, text], [pair.where] * 2)
-        rest = self._closed(self._rest(prompt, both, text[len(opening) :]), pair.where)
+        (prompt,) = self.sources.tokens([opening], [pair.where])
+        (rest,) = self._rests([prompt], [opening], [text[len(opening) :]], [pair.where])
+        rest = self._closed(rest, pair.where)
         return Encoded(pair.where, self._filled(prompt, pair.where), rest, self._decode(rest))
 
     def _ready(self, pair: Pair) -> Encoded:
