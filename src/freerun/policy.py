@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from freerun.batch import Source
 from freerun.vocabulary import Vocabulary
 
-TokenChoice = Callable[[Float[Tensor, "k a"], Int[Tensor, "k"]], Int[Tensor, "k"]]
+TokenChooser = Callable[[Float[Tensor, "k a"], Int[Tensor, "k"]], Int[Tensor, "k"]]
 """A function from scores, and the numbers of the rows they belong to, to tokens."""
 
 
@@ -77,7 +77,7 @@ class Writer(ABC):
 
     @abstractmethod
     def write(
-        self, inputs: Int[Tensor, "n"], choose: TokenChoice | None = None
+        self, inputs: Int[Tensor, "n"], choose: TokenChooser | None = None
     ) -> Int[Tensor, "n"]:
         """Read one token per row and return the next.
 
@@ -103,7 +103,7 @@ class StepWriter(Writer):
         self.state = state.select(rows)
 
     def write(
-        self, inputs: Int[Tensor, "n"], choose: TokenChoice | None = None
+        self, inputs: Int[Tensor, "n"], choose: TokenChooser | None = None
     ) -> Int[Tensor, "n"]:
         """Read one token per row and return the next."""
         scores, self.state = self.policy.step(self.state, inputs)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.decoding import run_writer
-from freerun.policy import Policy, State, TokenChoice, Trace, Writer, evaluation_mode
+from freerun.policy import Policy, State, TokenChooser, Trace, Writer, evaluation_mode
 from freerun.roll_in import Trajectories
 
 TrialSampler = Callable[
@@ -248,7 +248,7 @@ def _run_chunk(
     number of its tokens.
     """
     cells, steps = outputs.lengths[chunk], 0
-    choose: TokenChoice | None = None
+    choose: TokenChooser | None = None
     if sample is not None:
         choose = lambda scores, rows: sample(scores, chunk[rows], cells[rows])  # noqa: E731
     for rows, written, done in run_writer(writer, tokens, left, eos, choose):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from freerun.batch import Source
 from freerun.decoding.sampling import Sampler, promote_scores
-from freerun.policy import Policy, TokenChoice, Writer
+from freerun.policy import Policy, TokenChooser, Writer
 from freerun.vocabulary import Vocabulary
 
 # After how many cells the loop checks which rows have ended. Every check waits for the device, so
@@ -164,7 +164,7 @@ def run_writer(
     inputs: Int[Tensor, "n"],
     limit: Int[Tensor, "n"],
     eos: int | None,
-    choose: TokenChoice | None = None,
+    choose: TokenChooser | None = None,
 ) -> Iterator[WriterStep]:
     """Let a writer write until each row has written eos or reached its limit; yield every step.
 
@@ -195,7 +195,7 @@ def run_writer(
 
 
 def _renumber(
-    choose: TokenChoice,
+    choose: TokenChooser,
     rows: Int[Tensor, "n"],
     scores: Float[Tensor, "k a"],
     places: Int[Tensor, "k"],

@@ -1,4 +1,4 @@
-"""Models that lack a backspace, the action that withdraws the last token, are given one."""
+"""Adding a backspace, the action that withdraws the last token, to models that lack one."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ P = TypeVar("P")
 def add_backspace(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """A Hugging Face model and its tokenizer, with a backspace.
+    """Add a backspace to a Hugging Face model and its tokenizer.
 
-    The token is a special one, the tokenizer's `backspace_token`; both are saved and loaded by
-    transformers as any others. Its embedding and its row of the output are the means of those of
-    all other tokens, so that its probability is at most one in their number, at every state. Other
-    scores stay as they are.
+    It is a special token, the tokenizer's `backspace_token`; transformers saves and loads both as
+    usual. Its embedding and its row of the output layer are the means of those of all other tokens,
+    so that its probability is at most one in their number in every state. Other scores stay as they
+    are.
 
     Cundy and Ermon 2024, arXiv 2306.05426, section 4.
 
     Args:
         model: a causal model or an encoder-decoder, which is changed in place; or a PeftModel,
-            whose adapters are put around the changed model anew, and train the new rows, too.
+            whose adapters are put around the changed model again, and also train the new rows.
         tokenizer: its tokenizer, which is left as it is.
 
     Returns:
-        The model, and a copy of the tokenizer; both as given, where they have a backspace.
+        The model, and a copy of the tokenizer; both as given if they have a backspace.
 
     Raises:
-        ValueError: where the tokenizer has a token of that name for something else, or the model
-            cannot be given one; it says why.
+        ValueError: if the tokenizer uses a token of that name for something else, or the model
+            cannot have one; the message says why.
     """
     found = add_backspace_token(tokenizer)
     if found is tokenizer and count_embeddings(find_base_model(model)) > found.backspace_token_id:
         return model, tokenizer
-    return extended(model, TextCodec(found).target, shared=True), found
+    return extend_model(model, TextCodec(found).target, shared=True), found
 
 
 def with_backspace(policy: P, codec: Codec | None = None) -> P:
-    """A policy with a backspace; it is changed in place.
+    """Add a backspace to a policy in place, and return it.
 
     The rows of the new action are the means of those of all others (see `add_backspace`).
 
     Args:
         policy: a recurrent policy, or one of a Hugging Face model. One that has a backspace is
-            given back as it is.
-        codec: what it is to read and write; its limit counts, too. Left out, the policy's own
+            returned as it is.
+        codec: what the policy is to read and write, with its limit; by default the policy's own
             vocabulary with one more action.
 
     Raises:
-        ValueError: where outputs have no eos, the codec has other tokens than the policy, or a
-            policy of this kind cannot be given one.
+        ValueError: if outputs have no eos, the codec has other tokens than the policy, or a policy
+            of this class cannot have one.
     """
     if not isinstance(policy, RecurrentPolicy | HuggingFacePolicy):
         raise ValueError(f"a {type(policy).__name__} cannot be given a backspace; make it with one")
@@ -70,13 +70,13 @@ def with_backspace(policy: P, codec: Codec | None = None) -> P:
     if old.backspace is not None:
         return policy
     new = old.with_backspace() if codec is None else codec.with_backspace().target
-    # Of a tokenizer with ids to spare, the new token may have one of them.
-    if _others(new) != _others(old, but=new.backspace):
+    # A tokenizer may have a free id for the new token, before the end of the vocabulary.
+    if _list_symbols(new) != _list_symbols(old, without=new.backspace):
         raise ValueError("the codec has other tokens than the policy")
     if isinstance(policy, RecurrentPolicy):
         _extend_recurrent(policy, new)
     else:
-        policy.model = extended(policy.model, new, shared=policy.shared)
+        policy.model = extend_model(policy.model, new, shared=policy.shared)
         policy.vocabulary = new
     if codec is not None and codec.limit is not None:
         if isinstance(policy, RecurrentPolicy):
@@ -86,16 +86,16 @@ def with_backspace(policy: P, codec: Codec | None = None) -> P:
     return policy
 
 
-def extended(model: Any, vocabulary: Vocabulary, *, shared: bool) -> Any:
-    """A Hugging Face model with the rows of the backspace of a vocabulary.
+def extend_model(model: Any, vocabulary: Vocabulary, *, shared: bool) -> Any:
+    """Add the rows of the backspace of a vocabulary to a Hugging Face model, and return it.
 
     Args:
         model: the model, which is changed in place, or a PeftModel.
-        vocabulary: what it is to write.
+        vocabulary: what the model is to write.
         shared: whether sources are written in the tokens of targets.
 
     Raises:
-        ValueError: where it cannot be given them; it says why.
+        ValueError: if the model cannot have them; the message says why.
     """
     add = partial(add_backspace_row, vocabulary=vocabulary, shared=shared)
     if find_base_model(model) is not model:
@@ -104,15 +104,15 @@ def extended(model: Any, vocabulary: Vocabulary, *, shared: bool) -> Any:
     return model
 
 
-def _others(vocabulary: Vocabulary, but: int | None = None) -> list[str]:
-    """The symbols of all actions but the backspace."""
-    but = vocabulary.backspace if but is None else but
-    return [symbol for i, symbol in enumerate(vocabulary.symbols) if i != but]
+def _list_symbols(vocabulary: Vocabulary, without: int | None = None) -> list[str]:
+    """Return the symbols of all actions but one, by default the backspace."""
+    without = vocabulary.backspace if without is None else without
+    return [symbol for i, symbol in enumerate(vocabulary.symbols) if i != without]
 
 
 @torch.no_grad()
 def _extend_recurrent(policy: RecurrentPolicy, new: Vocabulary) -> None:
-    """Give a recurrent policy the rows of one more action, the last."""
+    """Add the rows of one more action, the last, to a recurrent policy."""
     old = policy.vocabulary.actions
     embedding, output = policy.embedding, policy.output
     for module, name in ((embedding, "weight"), (output, "weight"), (output, "bias")):

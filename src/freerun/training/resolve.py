@@ -27,7 +27,7 @@ from freerun.evaluation import GREEDY, check_decoding
 from freerun.methods import METHODS, Method
 from freerun.models import RecurrentConfig
 from freerun.models.adapters import add_adapters, find_base_model
-from freerun.models.backspace import extended, with_backspace
+from freerun.models.backspace import extend_model, with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.huggingface.embeddings import count_embeddings
 from freerun.models.loading import load_model, load_tokenizer
@@ -497,7 +497,7 @@ def _add_backspace_rows(model: nn.Module, codec: Codec) -> nn.Module:
     """Give a model the rows of the backspace of a codec."""
     if isinstance(model, Policy):
         return with_backspace(model, codec)
-    found: nn.Module = extended(model, codec.target, shared=codec.shared)
+    found: nn.Module = extend_model(model, codec.target, shared=codec.shared)
     return found
 
 

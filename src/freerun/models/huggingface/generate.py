@@ -1,4 +1,4 @@
-"""Generation with a backspace for plain `model.generate`."""
+"""Generation with a backspace for `generate` of transformers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from freerun.decoding import Sampler, backtrack, choose_greedily, sample_tokens
 from freerun.models.huggingface.registry import adapt
 from freerun.vocabulary import Vocabulary
 
-OF_SCORES_ALONE = (
+STATELESS_PROCESSORS = (
     EpsilonLogitsWarper,
     EtaLogitsWarper,
     InfNanRemoveLogitsProcessor,
@@ -44,34 +44,42 @@ OF_SCORES_ALONE = (
     TopPLogitsWarper,
     TypicalLogitsWarper,
 )
-"""What makes scores of scores, whatever was written before."""
+"""Processors that depend on scores alone, not on what was written before."""
 
-TAKEN = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
-"""The keywords of models that `generate` makes by itself, beside what an encoder gave."""
+GENERATE_KWARGS = {
+    "attention_mask",
+    "position_ids",
+    "past_key_values",
+    "use_cache",
+    "logits_to_keep",
+}
+"""The arguments of models that `generate` adds by itself, besides encoder outputs."""
 
-KEPT = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
-"""What else `generate` can return."""
+EXTRA_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+"""What else `generate` can be asked to return."""
 
 
-def check(
+def check_settings(
     model: PreTrainedModel,
     config: GenerationConfig,
     processors: LogitsProcessorList,
     given: dict[str, Any],
 ) -> None:
-    """See that nothing was asked for that cannot be done."""
+    """Check that `generate_with_backspace` can do what was asked for."""
     if config.num_beams and config.num_beams > 1:
         raise ValueError(
             f"num_beams is {config.num_beams}; generate_with_backspace is greedy or samples, and "
             "cannot search with beams"
         )
     asked = (
-        [name for name in KEPT if getattr(config, name)] if config.return_dict_in_generate else []
+        [name for name in EXTRA_OUTPUTS if getattr(config, name)]
+        if config.return_dict_in_generate
+        else []
     )
     if asked:
         raise ValueError(f"generate_with_backspace returns actions, and cannot return {asked[0]}")
     for processor in processors:
-        if not isinstance(processor, OF_SCORES_ALONE):
+        if not isinstance(processor, STATELESS_PROCESSORS):
             raise ValueError(
                 f"generate_with_backspace cannot apply {type(processor).__name__}: it may look at "
                 "tokens that were withdrawn"
@@ -79,37 +87,39 @@ def check(
     past = given.get("past_key_values")
     if past is not None and past.get_seq_length() > 0:
         raise ValueError("generate_with_backspace begins with no past_key_values; give the prompt")
-    own = TAKEN | ({"encoder_outputs"} if model.config.is_encoder_decoder else set())
+    own = GENERATE_KWARGS | ({"encoder_outputs"} if model.config.is_encoder_decoder else set())
     for name, value in given.items():
         if value is not None and name not in own:
             raise ValueError(f"generate_with_backspace cannot give {name} to the model")
 
 
-def ends(criteria: StoppingCriteriaList) -> tuple[list[int], int]:
-    """The tokens that end a row, and the most tokens of a row with its prompt."""
+def find_ends(criteria: StoppingCriteriaList) -> tuple[list[int], int]:
+    """Return the tokens that end a row, and the maximum length of a row with its prompt."""
     eos: list[int] = []
     longest = None
     for criterion in criteria:
         if isinstance(criterion, EosTokenCriteria):
             eos += criterion.eos_token_id.flatten().tolist()
         elif isinstance(criterion, MaxLengthCriteria):
-            most = criterion.max_length
-            longest = most if longest is None else min(longest, most)
+            limit = criterion.max_length
+            longest = limit if longest is None else min(longest, limit)
         else:
             raise ValueError(f"generate_with_backspace cannot stop by {type(criterion).__name__}")
     if longest is None:
-        raise ValueError("generate_with_backspace needs max_new_tokens, the most actions of a row")
+        raise ValueError(
+            "generate_with_backspace needs max_new_tokens, the maximum number of actions of a row"
+        )
     return eos, longest
 
 
-def vocabulary_of(
+def make_vocabulary(
     model: PreTrainedModel,
     prompts: Int[Tensor, "n p"],
     config: GenerationConfig,
     backspace: int | None,
     eos: list[int],
 ) -> Vocabulary:
-    """All tokens of the model."""
+    """Return a vocabulary of all tokens of the model."""
     tables = (model.get_output_embeddings(), model.get_input_embeddings())
     actions = min(table.weight.shape[0] for table in tables)
     if backspace is None:
@@ -121,20 +131,20 @@ def vocabulary_of(
         )
     if backspace in eos:
         raise ValueError(f"backspace_token_id is {backspace}, which is an eos token")
-    pad = config._pad_token_tensor  # what `generate` itself fills rows with
+    pad = config._pad_token_tensor  # what `generate` itself pads with
     if pad is None:
         raise ValueError("rows end at different lengths: give pad_token_id")
-    # A causal model reads its prompt, and no bos.
+    # A causal model reads its prompt instead of bos.
     bos = int(prompts[0, 0]) if model.config.is_encoder_decoder else int(pad)
     symbols = tuple(map(str, range(actions)))
     first = eos[0] if eos else None
     return Vocabulary(symbols, bos=bos, pad=int(pad), eos=first, backspace=backspace)
 
 
-def prompts_of(
+def make_prompts(
     prompts: Int[Tensor, "n p"], mask: Tensor | None, positions: Tensor | None
 ) -> Source:
-    """Prompts that are padded on the left, padded behind."""
+    """Return prompts, which come padded on the left, padded on the right."""
     there = torch.ones_like(prompts) if mask is None else mask.to(prompts.device).long()
     expected = there.cumsum(1) - 1
     if positions is not None and bool(
@@ -145,8 +155,8 @@ def prompts_of(
     return Source(prompts.gather(1, order), there.gather(1, order).bool())
 
 
-def sources_of(starts: Int[Tensor, "n p"], inputs: Tensor | None, mask: Tensor | None) -> Source:
-    """What an encoder reads for every row."""
+def make_sources(starts: Int[Tensor, "n p"], inputs: Tensor | None, mask: Tensor | None) -> Source:
+    """Return what the encoder reads for every row."""
     if inputs is None or inputs.is_floating_point() or inputs.dim() != 2:
         raise ValueError("generate_with_backspace needs the tokens of the encoder, input_ids")
     if starts.shape[1] != 1 or bool((starts != starts[0]).any()):
@@ -155,21 +165,21 @@ def sources_of(starts: Int[Tensor, "n p"], inputs: Tensor | None, mask: Tensor |
             "decoder_input_ids cannot be given"
         )
     inputs = inputs.to(starts.device).repeat_interleave(len(starts) // len(inputs), 0)
-    there = (
-        torch.ones_like(inputs, dtype=torch.bool) if mask is None else mask.to(inputs.device).bool()
-    )
-    if bool((there[:, 1:] & ~there[:, :-1]).any()):
+    if mask is None:
+        mask = torch.ones_like(inputs)
+    mask = mask.to(inputs.device).bool()
+    if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
         raise ValueError("generate_with_backspace needs sources that are padded on the right")
-    return Source(inputs, there)
+    return Source(inputs, mask)
 
 
 @dataclass
 class BackspaceOutput(ModelOutput):
-    """What `generate_with_backspace` returns where `return_dict_in_generate` is true.
+    """What `generate_with_backspace` returns if `return_dict_in_generate` is true.
 
     Args:
-        sequences: the prompts, as they were given, and the tokens that remain, eos included.
-        actions: all that was done for each row: tokens, backspaces and eos.
+        sequences: the prompts as they were given, and the tokens that remain, eos included.
+        actions: all actions of each row: tokens, backspaces and eos.
         action_mask: true on actions, false on the padding that follows them.
         backtracked: true on the actions that withdrew a token.
     """
@@ -191,58 +201,58 @@ def generate_with_backspace(
     seed: int | None = None,
     **model_kwargs: Any,
 ) -> Int[Tensor, "n s"] | BackspaceOutput:
-    """Greedy generation or sampling in which a token withdraws the last one.
+    """Generate greedily or by sampling, with a token that withdraws the last one.
 
-    To be given to `generate`, which calls it with all but the first two of these:
+    Pass this function to `generate`, which calls it:
 
         model.generate(**inputs, custom_generate=generate_with_backspace, backspace_token_id=7)
 
-    The settings of `generate` hold: `do_sample`, and what truncates or divides scores;
-    `max_new_tokens` counts backspaces; several eos tokens end a row. Prompts of a causal model are
-    padded on the left, sources of an encoder-decoder on the right. A prompt is never withdrawn. A
-    row also ends where the model has no more positions. A streamer sees the prompt alone, and an
-    assistant model nothing, as `generate` hands them to no function of others. Greedily, what was
-    withdrawn is not written there again (see `freerun.decoding.backtracking`).
+    `do_sample`, temperature and truncation work as in `generate`; `max_new_tokens` counts
+    backspaces, and there may be several eos tokens. Prompts of a causal model are padded on the
+    left, sources of an encoder-decoder on the right. A prompt is never withdrawn. A row also ends
+    at the last position of the model. A streamer sees only the prompt, and an assistant model is
+    not used, as `generate` does not pass them on. In greedy generation, a token that was withdrawn
+    is not written there again (see `freerun.decoding.backtrack`).
 
     Args:
         model: a causal model or an encoder-decoder.
         input_ids: the prompts, or the token that a decoder starts with.
-        logits_processor: of `generate`.
-        stopping_criteria: of `generate`.
-        generation_config: of `generate`.
-        inputs_tensor: what the encoder reads.
+        logits_processor: passed by `generate`.
+        stopping_criteria: passed by `generate`.
+        generation_config: passed by `generate`.
+        inputs_tensor: what the encoder reads; passed by `generate`.
         backspace_token_id: the token that withdraws the last one.
-        seed: names the samples; by default it is drawn from torch's generator, so that `set_seed`
-            holds as it does for `generate`.
-        model_kwargs: what `generate` would give the model.
+        seed: the seed of samples; by default drawn from torch's generator, so that `set_seed` works
+            as it does for `generate`.
+        model_kwargs: what `generate` would pass to the model.
 
     Returns:
         The prompts and what remains, padded on the right; or `BackspaceOutput`.
 
     Raises:
-        ValueError: where a setting cannot be honoured or tokens cannot be withdrawn, and it says
-            which; or where no backspace is named.
+        ValueError: if a setting is not supported, tokens cannot be withdrawn, or no backspace is
+            named.
     """
-    check(model, generation_config, logits_processor, model_kwargs)
-    device, (eos, longest) = model.device, ends(stopping_criteria)
-    prompts, most = input_ids.to(device), longest - input_ids.shape[1]
-    words = vocabulary_of(model, prompts, generation_config, backspace_token_id, eos)
+    check_settings(model, generation_config, logits_processor, model_kwargs)
+    device, (eos, longest) = model.device, find_ends(stopping_criteria)
+    prompts, limit = input_ids.to(device), longest - input_ids.shape[1]
+    words = make_vocabulary(model, prompts, generation_config, backspace_token_id, eos)
     mask = model_kwargs.get("attention_mask")
     if model.config.is_encoder_decoder:
-        source = sources_of(prompts, inputs_tensor, mask)
+        source = make_sources(prompts, inputs_tensor, mask)
     else:
-        source = prompts_of(prompts, mask, model_kwargs.get("position_ids"))
-    policy = adapt(model, words, limit=most)
+        source = make_prompts(prompts, mask, model_kwargs.get("position_ids"))
+    policy = adapt(model, words, limit=limit)
     sampled = bool(generation_config.do_sample)
     if seed is not None and not sampled:
         raise ValueError("seed has no effect on greedy generation; set do_sample")
     if seed is None and sampled:
         seed = int(torch.randint(2**62, ()))
-    choose = _Ending(_choose(logits_processor, prompts, seed), eos, prompts)
+    choose = _MergedEos(_make_sampler(logits_processor, prompts, seed), eos, prompts)
     decoded = backtrack(policy, source, choose, forbid_repeats=not sampled)
     actions, taken = decoded.taken
-    choose.put(decoded.tokens, decoded.lengths, decoded.ended)
-    choose.put(actions, taken.sum(1), decoded.ended)
+    choose.restore_eos(decoded.tokens, decoded.lengths, decoded.ended)
+    choose.restore_eos(actions, taken.sum(1), decoded.ended)
     sequences = torch.cat([prompts, decoded.tokens], 1).to(input_ids.device)
     if not generation_config.return_dict_in_generate:
         return sequences
@@ -253,10 +263,10 @@ def generate_with_backspace(
     )
 
 
-def _choose(
+def _make_sampler(
     processors: LogitsProcessorList, prompts: Int[Tensor, "n p"], seed: int | None
 ) -> Sampler:
-    """As `generate` chooses; samples are drawn by our own generator, greedy without a seed."""
+    """Return a sampler that chooses as `generate` does; greedy without a seed."""
     numbers = torch.arange(len(prompts), device=prompts.device)
 
     def choose(
@@ -272,8 +282,11 @@ def _choose(
     return choose
 
 
-class _Ending:
-    """A choice in which several tokens end a row: they are taken for the first of them."""
+class _MergedEos:
+    """A sampler for several eos tokens: it returns the first of them for all.
+
+    A vocabulary has one eos. `restore_eos` puts the token back by which a row ended.
+    """
 
     def __init__(self, choose: Sampler, eos: list[int], prompts: Int[Tensor, "n p"]) -> None:
         self.choose, self.eos = choose, torch.tensor(eos, dtype=torch.long, device=prompts.device)
@@ -282,19 +295,19 @@ class _Ending:
     def __call__(
         self, scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        """The actions of some rows."""
-        tokens, gained = self.choose(scores, rows, cell)
+        """Return the actions of some rows and their log-probabilities."""
+        tokens, log_probs = self.choose(scores, rows, cell)
         if len(self.eos) < 2:
-            return tokens, gained
+            return tokens, log_probs
         closes = torch.isin(tokens, self.eos)
-        # A row that has ended may still be asked.
+        # Rows that have ended may still be asked; what counts is the first eos.
         self.last[rows] = tokens.where(closes & (self.last[rows] < 0), self.last[rows])
-        return self.eos[0].where(closes, tokens), gained
+        return self.eos[0].where(closes, tokens), log_probs
 
-    def put(
+    def restore_eos(
         self, tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"], ended: Bool[Tensor, "n"]
     ) -> None:
-        """Let rows that ended have the token by which they did, in place."""
+        """Put the token by which a row ended in its place."""
         if len(self.eos) > 1:
             rows = ended.nonzero()[:, 0]
             tokens[rows, lengths[rows] - 1] = self.last[rows]

@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.models.huggingface.state import CacheState
-from freerun.policy import Eraser, State, TokenChoice, Writer
+from freerun.policy import Eraser, State, TokenChooser, Writer
 
 if TYPE_CHECKING:
     from freerun.models.huggingface.base import HuggingFacePolicy
 
 
-MAX_SCORES = 2**24
+_MAX_SCORES = 2**24
 """The maximum number of scores that are held at a time."""
 
 MASK_GROWTH = 64
@@ -38,7 +38,7 @@ class CacheWriter(Writer):
         self.kept: Int[Tensor, "k"] | None = None  # None: all of them, in order
 
     def write(
-        self, inputs: Int[Tensor, "n"], choose: TokenChoice | None = None
+        self, inputs: Int[Tensor, "n"], choose: TokenChooser | None = None
     ) -> Int[Tensor, "n"]:
         """Read one token per row and return the next."""
         if self.kept is not None:
@@ -48,7 +48,7 @@ class CacheWriter(Writer):
         if self.kept is not None:
             hidden = hidden[self.kept]
         numbers = torch.arange(len(hidden), device=hidden.device)
-        block = max(1, MAX_SCORES // self.policy.vocabulary.actions)
+        block = max(1, _MAX_SCORES // self.policy.vocabulary.actions)
         blocks = zip(hidden.split(block), numbers.split(block), strict=True)
         return torch.cat([self._choose_tokens(*parts, choose) for parts in blocks])
 
@@ -59,7 +59,7 @@ class CacheWriter(Writer):
             self.state, self.kept = self.state.select(self.kept), None
 
     def _choose_tokens(
-        self, hidden: Float[Tensor, "k h"], rows: Int[Tensor, "k"], choose: TokenChoice | None
+        self, hidden: Float[Tensor, "k h"], rows: Int[Tensor, "k"], choose: TokenChooser | None
     ) -> Int[Tensor, "k"]:
         scores = self.policy.project(hidden)
         return scores.argmax(-1) if choose is None else choose(scores, rows)

@@ -168,7 +168,7 @@ def _find_group_maxima(scores: Shaped[Tensor, "n g k"]) -> Float[Tensor, "n g"]:
 
 MIN_SHORTLIST_TOKENS = 2048
 """The minimum size of a vocabulary for a shortlist, which pays from about half of it on."""
-MAX_SCORES = {"cpu": 2**22, "cuda": 2**28}
+_MAX_SCORES = {"cpu": 2**22, "cuda": 2**28}
 """The maximum number of scores that are held at a time."""
 
 
@@ -202,7 +202,7 @@ class Projection:
     ) -> Iterator[tuple[slice, Float[Tensor, "k a"]]]:
         """Yield rows and their scores block by block; the next block overwrites the scores."""
         actions = len(self.bias)
-        size = max(64, MAX_SCORES.get(outputs.device.type, MAX_SCORES["cpu"]) // actions)
+        size = max(64, _MAX_SCORES.get(outputs.device.type, _MAX_SCORES["cpu"]) // actions)
         for start in range(0, len(outputs), size):
             rows = slice(start, start + size)
             some = outputs[rows]

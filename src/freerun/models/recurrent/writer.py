@@ -17,7 +17,7 @@ from freerun.models.recurrent.kernels import (
 )
 from freerun.models.recurrent.projection import Projection
 from freerun.models.recurrent.state import RecurrentState
-from freerun.policy import Eraser, State, TokenChoice, Writer
+from freerun.policy import Eraser, State, TokenChooser, Writer
 
 if TYPE_CHECKING:
     from freerun.models.recurrent.policy import RecurrentPolicy
@@ -84,7 +84,7 @@ class RecurrentWriter(Writer):
                 self.token_table = torch.addmm(first.bias, self.policy.embed(everything), weight)
 
     def write(
-        self, inputs: Int[Tensor, "n"], choose: TokenChoice | None = None
+        self, inputs: Int[Tensor, "n"], choose: TokenChooser | None = None
     ) -> Int[Tensor, "n"]:
         """Read one token per row and return the next."""
         with self._without_autocast():

@@ -14,7 +14,7 @@ from freerun.data import Codec, Data, DataError
 from freerun.data.codec import CODEC_FILE
 from freerun.errors import CheckpointError
 from freerun.models.adapters import add_lora
-from freerun.models.backspace import extended, with_backspace
+from freerun.models.backspace import extend_model, with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.loading import base_of, config_of, load_model, load_tokenizer
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
@@ -130,7 +130,7 @@ class PretrainedSettings(ModelSettings):
         model = load_model(self.path, codec=known, **changes)
         new = self._new(codec, known)
         if new is not None:
-            model = extended(model, target, shared=codec.shared)
+            model = extend_model(model, target, shared=codec.shared)
         if self.lora is not None:
             if base_of(self.path)[1]:
                 raise ValueError(
