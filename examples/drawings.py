@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from freerun.costs import edit_distance
-from freerun.references import edit_distance as nearest
+from freerun.references import min_edit_distance
 from freerun.relaxations import soft_argmax
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#777777", "#222222"
@@ -175,7 +175,7 @@ def tokens_of(word: str) -> torch.Tensor:
 def completion(prefix: str) -> str:
     """How the reference policy of the edit distance finishes a word."""
     lengths = torch.tensor([len(prefix)]), torch.tensor([len(TARGET)])
-    tokens, count = nearest(tokens_of(prefix), lengths[0], tokens_of(TARGET), lengths[1])
+    tokens, count = min_edit_distance(tokens_of(prefix), lengths[0], tokens_of(TARGET), lengths[1])
     return "".join(string.ascii_lowercase[i] for i in tokens[0, : int(count)].tolist())
 
 

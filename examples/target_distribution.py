@@ -18,8 +18,7 @@ from torch import Tensor
 
 from freerun.costs import edit_distance, hamming
 from freerun.losses import target_distribution
-from freerun.references import copy
-from freerun.references import edit_distance as nearest
+from freerun.references import copy, min_edit_distance
 
 BEST, OTHER, LINES = "#D55E00", "#9BB8CC", ("#0072B2", "#009E73", "#CC79A7", "#000000")
 ALPHAS = (1.0, 10.0, 30.0, 100.0, 300.0)
@@ -42,7 +41,7 @@ def costs_after(prefix: str, word: str, *, eos: bool) -> Tensor:
     trials = torch.cat([tokens_of(prefix).expand(26, -1), torch.arange(26)[:, None]], 1)
     references = tokens_of(word).expand(26, -1)
     width, length = torch.full((26,), len(prefix) + 1), torch.full((26,), len(word))
-    policy, cost = (nearest, edit_distance) if eos else (copy, hamming)
+    policy, cost = (min_edit_distance, edit_distance) if eos else (copy, hamming)
     completions, more = policy(trials, width, references, length)
     rows = zip(trials, completions, more.tolist(), strict=True)
     whole = [torch.cat([trial, completion[:count]]) for trial, completion, count in rows]

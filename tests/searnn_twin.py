@@ -272,7 +272,7 @@ COSTS = {
 """What an output costs, by the name of the cost: of (output, target, vocabulary)."""
 
 REFERENCES = {
-    "edit_distance": plain_distance,
+    "min_edit_distance": plain_distance,
     "best_suffix_bleu_1": lambda own, true: -plain_bleu(own, true, 1),
     "best_suffix_bleu": lambda own, true: -plain_bleu(own, true),
     "best_suffix_gleu": lambda own, true: -plain_gleu(own, true),

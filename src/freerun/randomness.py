@@ -30,7 +30,7 @@ def _shift(bits: Int[Tensor, "..."], by: int) -> Int[Tensor, "..."]:
 
 
 def _mix(bits: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
-    """The finaliser of splitmix64 (Steele, Lea, Flood, 2014): a bijection of 64-bit integers."""
+    """The finalizer of splitmix64 (Steele, Lea, Flood, 2014): a bijection of 64-bit integers."""
     bits = (bits ^ _shift(bits, 30)) * _FIRST
     bits = (bits ^ _shift(bits, 27)) * _SECOND
     return bits ^ _shift(bits, 31)

@@ -18,7 +18,7 @@ def soft_argmax(
     """softmax(α·s), which tends to the one-hot argmax as α → ∞ (equation 3).
 
     Args:
-        scores: unnormalised scores s.
+        scores: unnormalized scores s.
         alpha: the peakedness α > 0.
         top_k: spread the weights over the `top_k` best tokens of each row only.
 
@@ -46,7 +46,7 @@ def soft_sample(
     α multiplies the noise too: it is the inverse temperature 1/τ of Gumbel-softmax.
 
     Args:
-        scores: unnormalised scores s.
+        scores: unnormalized scores s.
         noise: Gumbel noise G, fresh for every cell.
         alpha: the peakedness α > 0.
         top_k: spread the weights over the `top_k` best perturbed tokens of each row only.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freerun.costs import bleu, bleu_1, gleu
-from freerun.costs.ngrams import matches
+from freerun.costs.ngrams import count_matches
 from tests.costs.pairs import (
     columns,
     masked,
@@ -104,7 +104,7 @@ def test_references_of_several_machine_words_count_as_in_python(data, longest):
         ([0] * 90, [0] * longest),
     ]
     plain = [[plain_matches(*pair, n) for pair in rows] for n in (1, 2, 3, 4)]
-    assert matches(*columns(rows), 4).tolist() == plain
+    assert count_matches(*columns(rows), 4).tolist() == plain
 
 
 @pytest.mark.parametrize("length", [62, 63, 64, 126, 127])

@@ -298,7 +298,7 @@ def test_costs_of_equal_lengths_are_for_outputs_of_fixed_length():
 def test_reference_policies_keep_to_a_fixed_length(settings):
     policy = tiny_policy(4, eos=False)
     batch = tiny_batch(policy)
-    name = settings.get("reference", "edit_distance")
+    name = settings.get("reference", "min_edit_distance")
     message = (
         f"^reference={name} ends at any length, but these outputs are as long as their sources: "
         "take copy or max_f1$"

@@ -73,7 +73,7 @@ REFUSED = [
     (
         {"reference": "copied"},
         "reference is 'copied'; it must be one of copy, best_suffix_bleu_1, best_suffix_bleu, "
-        "best_suffix_gleu, max_f1, edit_distance or null",
+        "best_suffix_gleu, max_f1, min_edit_distance or null",
     ),
     ({"roll_in": "own"}, "roll_in is 'own'; it must be one of reference, learned, mixed, "
      "mixed_cells"),
@@ -276,7 +276,7 @@ DIFFER = {
     "reference": [
         {**TAUGHT, "cost": "bleu", "reference": name}
         for name in ("copy", "best_suffix_bleu_1", "best_suffix_bleu", "best_suffix_gleu",
-                     "edit_distance")
+                     "min_edit_distance")
     ],
     "cell_loss": [{"cell_loss": name} for name in CELL_LOSSES],
     "cells": [{"cells": count} for count in (None, 1, 2, 3)],

@@ -94,7 +94,7 @@ SEARNN = {
         f"{reference} for BLEU": (
             SOFT | {"cost": "bleu", "reference": reference, "roll_out": "reference"}, ["gru"],
         )
-        for reference in ("copy", "best_suffix_bleu", "best_suffix_gleu", "edit_distance")
+        for reference in ("copy", "best_suffix_bleu", "best_suffix_gleu", "min_edit_distance")
     },
     "shares": (
         SOFT | {"roll_in": "mixed", "roll_in_share": 0.8, "roll_out_share": 0.2}, ["gru", "bart"],

@@ -86,7 +86,7 @@ def test_a_name_that_no_policy_has_is_an_error(unchecked):
         make_reference("oracle", SYMBOLS)
     assert str(error.value) == (
         "there is no reference policy called 'oracle'; they are copy, best_suffix_bleu_1, "
-        "best_suffix_bleu, best_suffix_gleu, max_f1, edit_distance"
+        "best_suffix_bleu, best_suffix_gleu, max_f1, min_edit_distance"
     )
 
 

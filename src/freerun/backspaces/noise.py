@@ -170,10 +170,10 @@ def noised(
 
     Args:
         target: the reference tokens, eos included.
-        mask: true on them, false on the padding that follows, which is not looked at.
+        mask: true on them, false on the padding that follows, which is ignored.
         alternatives: what may be written wrongly in the place of a token.
         rate: the probability of an error before a token, in [0, 1].
-        most: the most wrong tokens in a row, at least 1.
+        most: the maximum number of wrong tokens in a row, at least 1.
         backspace: the action that withdraws.
         pad: what fills shorter rows.
         names: what the draws are named by, beside example and cell: seed, update and so on.

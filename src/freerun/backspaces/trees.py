@@ -55,7 +55,7 @@ def remaining(
 
     Args:
         actions: tokens, eos and backspaces.
-        mask: true on actions, false on the padding that follows them, which is not looked at.
+        mask: true on actions, false on the padding that follows them, which is ignored.
         pad: what fills shorter rows.
         backspace: the action that withdraws; None where there is none.
 
@@ -128,7 +128,7 @@ def tree_of(
 
     Args:
         actions: tokens, eos and backspaces.
-        mask: true on actions, false on the padding that follows them, which is not looked at.
+        mask: true on actions, false on the padding that follows them, which is ignored.
         bos: what the first row reads.
         pad: what fills the rows of shorter trees.
         backspace: the action that withdraws; None where there is none, and the tree is a chain.

@@ -45,7 +45,7 @@ def usage(
 
     Args:
         actions: tokens, eos and backspaces.
-        mask: true on actions, false on the padding that follows them, which is not looked at.
+        mask: true on actions, false on the padding that follows them, which is ignored.
         backspace: the action that withdraws.
         references: the targets, eos included, and the mask that is true on them.
     """
@@ -53,7 +53,7 @@ def usage(
     height = depths(written, mask)
     undone = mask & ~written & (height[:, :-1] > 0)
     # In one place, tokens and withdrawals take turns: sorted by place, and by time within it,
-    # the neighbours of a withdrawal are what it withdrew and what came instead.
+    # the neighbors of a withdrawal are what it withdrew and what came instead.
     place = torch.where(written | undone, torch.maximum(height[:, :-1], height[:, 1:]), 0)
     order = place.argsort(dim=1, stable=True)
     token, place, undone = (values.gather(1, order) for values in (actions, place, undone))

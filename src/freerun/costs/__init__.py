@@ -1,9 +1,9 @@
 """Costs: what an output loses against its reference, as pure batched functions on any device."""
 
+from freerun.costs.base import Cost, CostName, PythonCost, check_costs, make_cost
 from freerun.costs.chunks import chunk_f1, chunk_tags
 from freerun.costs.edit_distance import edit_distance, levenshtein, prefix_distances
 from freerun.costs.hamming import hamming, hamming_total
-from freerun.costs.named import Cost, CostName, PythonCost, check_costs, make_cost
 from freerun.costs.ngrams import bleu, bleu_1, gleu
 
 __all__ = [

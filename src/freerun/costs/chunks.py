@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.costs.rows import by_rows, within
+from freerun.costs.rows import by_rows, length_mask
 
 _TAG = re.compile(r"(?P<place>[BI])(?:-(?P<kind>.*))?|O|<.*>", re.S)
 
@@ -62,10 +62,10 @@ def chunk_f1(
     Tjong Kim Sang and De Meulder 2003 (W03-0419).
 
     Args:
-        hypotheses: the outputs; what stands beyond a row's length is not looked at.
-        hypothesis_lengths: the number of tokens of every output, eos left out.
+        hypotheses: the outputs; values beyond a row's length are ignored.
+        hypothesis_lengths: the number of tokens of every output, without eos.
         references: the targets, likewise.
-        reference_lengths: the number of tokens of every target, eos left out.
+        reference_lengths: the number of tokens of every target, without eos.
         tags: what every token says of chunks, as `chunk_tags` gives it.
 
     Returns:
@@ -98,7 +98,7 @@ class Chunks(NamedTuple):
 def chunks(tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"], tags: Int[Tensor, "a"]) -> Chunks:
     """The chunks of sentences; `tags` is what tokens say of them, as `chunk_tags` gives it."""
     width = tokens.shape[1]
-    inside = within(width, lengths)
+    inside = length_mask(width, lengths)
     said = tags.to(tokens.device)[tokens.long().where(inside, 0)].where(inside, 0)
     kinds = (said - 1).div(2, rounding_mode="floor")
     before = torch.cat([torch.full_like(kinds[:, :1], -1), kinds], 1)[:, :width]

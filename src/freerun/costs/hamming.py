@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from freerun.costs.rows import by_rows, comparable, unmatched, within
+from freerun.costs.rows import by_rows, length_mask, mask_padding, mask_unknown
 
 
 def hamming(
@@ -19,7 +19,7 @@ def hamming(
     """The share of cells that are wrong, 1/T Σ_t [y_t ≠ y*_t].
 
     Args:
-        hypotheses: the outputs; what stands beyond a row's length is not looked at.
+        hypotheses: the outputs; values beyond a row's length are ignored.
         hypothesis_lengths: the number of tokens of every output.
         references: the targets, likewise.
         reference_lengths: the number of tokens of every target: as many as its output has.
@@ -46,7 +46,7 @@ def hamming_total(
     """The number of cells that are wrong, Σ_t [y_t ≠ y*_t].
 
     Args:
-        hypotheses: the outputs; what stands beyond a row's length is not looked at.
+        hypotheses: the outputs; values beyond a row's length are ignored.
         hypothesis_lengths: the number of tokens of every output.
         references: the targets, likewise.
         reference_lengths: the number of tokens of every target: as many as its output has.
@@ -79,8 +79,8 @@ def _wrong(
     *,
     unknown: int | None,
 ) -> Float[Tensor, "n"]:
-    targets = unmatched(references, unknown)
-    own, true = comparable(hypotheses, hypothesis_lengths, targets, reference_lengths)
+    targets = mask_unknown(references, unknown)
+    own, true = mask_padding(hypotheses, hypothesis_lengths, targets, reference_lengths)
     width = min(own.shape[1], true.shape[1])
-    wrong = (own[:, :width] != true[:, :width]) & within(width, reference_lengths)
+    wrong = (own[:, :width] != true[:, :width]) & length_mask(width, reference_lengths)
     return wrong.sum(1).double()

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from freerun.costs.edit_distance import count, first, matching, moved, size
-from freerun.costs.rows import by_rows, unmatched
+from freerun.costs.bitsets import count_positions, count_words, find_matches, keep_first, shift
+from freerun.costs.rows import by_rows, mask_unknown
 
 
-def equal_ngrams(
+def find_equal_ngrams(
     hypotheses: Int[Tensor, "n h"],
     hypothesis_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
@@ -23,16 +23,16 @@ def equal_ngrams(
 
     For n from 1 to `orders`. An n-gram is equal where its first word is, and what follows.
     """
-    words = matching(hypotheses, hypothesis_lengths, references, reference_lengths)
+    words = find_matches(hypotheses, hypothesis_lengths, references, reference_lengths)
     equal = words.new_zeros(len(words), orders, *words.shape[1:])
     equal[:, 0] = words
     for n in range(1, orders):
-        rest = moved(words[:, n:], n)
+        rest = shift(words[:, n:], n)
         torch.bitwise_and(equal[:, n - 1, : rest.shape[1]], rest, out=equal[:, n, : rest.shape[1]])
     return equal
 
 
-def claimed(equal: Int[Tensor, "w o h n"]) -> Int[Tensor, "w o n"]:
+def claim_ngrams(equal: Int[Tensor, "w o h n"]) -> Int[Tensor, "w o n"]:
     """The n-grams of the reference that those of the hypothesis match, none of them twice.
 
     Each claims the first of its equals that is still free. So an n-gram that stands a times in the
@@ -40,11 +40,11 @@ def claimed(equal: Int[Tensor, "w o h n"]) -> Int[Tensor, "w o n"]:
     """
     free = equal.new_full((*equal.shape[:2], equal.shape[3]), -1)
     for here in equal.unbind(2):
-        free ^= first(here & free)
+        free ^= keep_first(here & free)
     return ~free
 
 
-def matches(
+def count_matches(
     hypotheses: Int[Tensor, "n h"],
     hypothesis_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
@@ -53,20 +53,20 @@ def matches(
 ) -> Int[Tensor, "{orders} n"]:
     """How many n-grams match for n from 1 to `orders`: the clipped counts of BLEU."""
     pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
-    return size(claimed(equal_ngrams(*pairs, orders)))
+    return count_positions(claim_ngrams(find_equal_ngrams(*pairs, orders)))
 
 
-def possible(lengths: Int[Tensor, "*s"], orders: int) -> Int[Tensor, "{orders} *s"]:
+def count_ngrams(lengths: Int[Tensor, "*s"], orders: int) -> Int[Tensor, "{orders} *s"]:
     """How many n-grams a sequence of a length has, for n from 1 to `orders`."""
     return torch.stack([(lengths.long() - n).clamp(min=0) for n in range(orders)])
 
 
-def memory(orders: int, width: int, other: int) -> int:
+def estimate_memory(orders: int, width: int, other: int) -> int:
     """The numbers that a row's temporaries take in `matches`, by the widths of both sides."""
-    return (count(other) * (orders + 3) + 3) * (width + 1) + 3 * other
+    return (count_words(other) * (orders + 3) + 3) * (width + 1) + 3 * other
 
 
-@by_rows(partial(memory, 4))
+@by_rows(partial(estimate_memory, 4))
 def bleu(
     hypotheses: Int[Tensor, "n h"],
     hypothesis_lengths: Int[Tensor, "n"],
@@ -83,21 +83,21 @@ def bleu(
     smoothed form of SEARNN (Leblond et al. 2018, arXiv 1706.04499).
 
     Args:
-        hypotheses: the outputs; what stands beyond a row's length is not looked at.
-        hypothesis_lengths: the number of tokens of every output, eos left out.
+        hypotheses: the outputs; values beyond a row's length are ignored.
+        hypothesis_lengths: the number of tokens of every output, without eos.
         references: the targets, likewise.
-        reference_lengths: the number of tokens of every target, eos left out.
+        reference_lengths: the number of tokens of every target, without eos.
         unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
         A cost in [0, 1] for every row, in double precision: 0 for the reference itself, 1 where no
         word matches, so also for an empty hypothesis.
     """
-    pairs = (hypotheses, hypothesis_lengths, unmatched(references, unknown), reference_lengths)
-    return 1 - bleu_score(matches(*pairs, 4), hypothesis_lengths, reference_lengths)
+    pairs = (hypotheses, hypothesis_lengths, mask_unknown(references, unknown), reference_lengths)
+    return 1 - bleu_score(count_matches(*pairs, 4), hypothesis_lengths, reference_lengths)
 
 
-@by_rows(partial(memory, 1))
+@by_rows(partial(estimate_memory, 1))
 def bleu_1(
     hypotheses: Int[Tensor, "n h"],
     hypothesis_lengths: Int[Tensor, "n"],
@@ -111,18 +111,18 @@ def bleu_1(
     BLEU-1 = BP · (matches + 1) / (|ŷ| + 1), and 0 where no word matches.
 
     Args:
-        hypotheses: the outputs; what stands beyond a row's length is not looked at.
-        hypothesis_lengths: the number of tokens of every output, eos left out.
+        hypotheses: the outputs; values beyond a row's length are ignored.
+        hypothesis_lengths: the number of tokens of every output, without eos.
         references: the targets, likewise.
-        reference_lengths: the number of tokens of every target, eos left out.
+        reference_lengths: the number of tokens of every target, without eos.
         unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
         A cost in [0, 1] for every row, in double precision: 0 for the words of the reference in any
         order, 1 where no word matches, so also for an empty hypothesis.
     """
-    pairs = (hypotheses, hypothesis_lengths, unmatched(references, unknown), reference_lengths)
-    return 1 - bleu_score(matches(*pairs, 1), hypothesis_lengths, reference_lengths)
+    pairs = (hypotheses, hypothesis_lengths, mask_unknown(references, unknown), reference_lengths)
+    return 1 - bleu_score(count_matches(*pairs, 1), hypothesis_lengths, reference_lengths)
 
 
 def bleu_score(
@@ -135,7 +135,7 @@ def bleu_score(
     Products of whole numbers are exact, and division and square root are rounded once: so equal
     fractions give equal scores, to the bit.
     """
-    counts = possible(hypothesis_lengths, len(matched))
+    counts = count_ngrams(hypothesis_lengths, len(matched))
     precision = (matched + 1).double().prod(0) / (counts + 1).double().prod(0)
     if len(matched) == 4:
         precision = precision.sqrt().sqrt()
@@ -143,7 +143,7 @@ def bleu_score(
     return torch.exp((1 - ratio).clamp(max=0)) * precision * (matched[0] > 0)
 
 
-@by_rows(partial(memory, 4))
+@by_rows(partial(estimate_memory, 4))
 def gleu(
     hypotheses: Int[Tensor, "n h"],
     hypothesis_lengths: Int[Tensor, "n"],
@@ -159,18 +159,18 @@ def gleu(
     section 5.2).
 
     Args:
-        hypotheses: the outputs; what stands beyond a row's length is not looked at.
-        hypothesis_lengths: the number of tokens of every output, eos left out.
+        hypotheses: the outputs; values beyond a row's length are ignored.
+        hypothesis_lengths: the number of tokens of every output, without eos.
         references: the targets, likewise.
-        reference_lengths: the number of tokens of every target, eos left out.
+        reference_lengths: the number of tokens of every target, without eos.
         unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
         A cost in [0, 1] for every row, in double precision: 0 for the reference itself, 1 where no
         word matches, so also for an empty hypothesis.
     """
-    pairs = (hypotheses, hypothesis_lengths, unmatched(references, unknown), reference_lengths)
-    return 1 - gleu_score(matches(*pairs, 4), hypothesis_lengths, reference_lengths)
+    pairs = (hypotheses, hypothesis_lengths, mask_unknown(references, unknown), reference_lengths)
+    return 1 - gleu_score(count_matches(*pairs, 4), hypothesis_lengths, reference_lengths)
 
 
 def gleu_score(
@@ -180,5 +180,5 @@ def gleu_score(
 ) -> Float[Tensor, "*s"]:
     """GLEU of the number of matches of every order."""
     longer = torch.maximum(hypothesis_lengths, reference_lengths)
-    most = possible(longer, len(matched)).sum(0)
+    most = count_ngrams(longer, len(matched)).sum(0)
     return matched.sum(0) / most.clamp(min=1).double()

@@ -52,23 +52,23 @@ def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
     return decorate
 
 
-def unmatched(references: Int[Tensor, "n r"], token: int | None) -> Int[Tensor, "n r"]:
+def mask_unknown(references: Int[Tensor, "n r"], token: int | None) -> Int[Tensor, "n r"]:
     """References in which `token` is -1, which matches nothing."""
     return references if token is None else references.long().where(references != token, -1)
 
 
-def comparable(
+def mask_padding(
     hypotheses: Int[Tensor, "n h"],
     hypothesis_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
 ) -> tuple[Int[Tensor, "n h"], Int[Tensor, "n r"]]:
     """Both sides with negative tokens, and what stands beyond a length, made to equal nothing."""
-    counted = within(hypotheses.shape[1], hypothesis_lengths) & (hypotheses >= 0)
-    due = within(references.shape[1], reference_lengths) & (references >= 0)
+    counted = length_mask(hypotheses.shape[1], hypothesis_lengths) & (hypotheses >= 0)
+    due = length_mask(references.shape[1], reference_lengths) & (references >= 0)
     return hypotheses.long().where(counted, -1), references.long().where(due, -2)
 
 
-def within(width: int, lengths: Int[Tensor, "n"]) -> Bool[Tensor, "n {width}"]:
+def length_mask(width: int, lengths: Int[Tensor, "n"]) -> Bool[Tensor, "n {width}"]:
     """True on the first `lengths` of `width` positions."""
     return torch.arange(width, device=lengths.device) < lengths[:, None]

@@ -24,9 +24,9 @@ def target_distribution(
     least cost, with α → 0 over all that were tried.
 
     Args:
-        costs: what each token costs; finite where it was tried, and not looked at elsewhere.
+        costs: the cost of each token; finite where it was tried, and ignored elsewhere.
         mask: the tokens that were tried, at least one in each row.
-        alpha: how much costs count; finite and above 0.
+        alpha: what costs are multiplied by; finite and above 0.
 
     Returns:
         Probabilities, in single precision at least; 0 where a token was not tried.
@@ -61,7 +61,7 @@ def subtract_least(
     """c(a) - min_b c(b) without gradient, 0 where a token was not tried.
 
     Args:
-        costs: what each token costs; not looked at where it was not tried.
+        costs: the cost of each token; ignored where it was not tried.
         mask: the tokens that were tried.
         dtype: the precision wanted, at least; the difference is taken in the finer of the two.
 
@@ -127,8 +127,8 @@ def ll(
     With costs [a ≠ y*] it is the log loss of y*. At least 0; 0 where one token alone was tried.
 
     Args:
-        scores: unnormalised scores.
-        costs: what each token costs.
+        scores: unnormalized scores.
+        costs: the cost of each token.
         mask: the tokens that were tried.
         ties: what decides between tokens of least cost.
 
@@ -153,10 +153,10 @@ def kl(
     ε = V·exp(-α/T) / (1 + (V-1)·exp(-α/T)).
 
     Args:
-        scores: unnormalised scores.
-        costs: what each token costs.
+        scores: unnormalized scores.
+        costs: the cost of each token.
         mask: the tokens that were tried.
-        alpha: how much costs count.
+        alpha: what costs are multiplied by.
 
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
@@ -179,10 +179,10 @@ def inverse_kl(
     exponential, its gradient grows with α.
 
     Args:
-        scores: unnormalised scores.
-        costs: what each token costs.
+        scores: unnormalized scores.
+        costs: the cost of each token.
         mask: the tokens that were tried.
-        alpha: how much costs count.
+        alpha: what costs are multiplied by.
 
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
@@ -207,10 +207,10 @@ def js(
     [0, log 2].
 
     Args:
-        scores: unnormalised scores.
-        costs: what each token costs.
+        scores: unnormalized scores.
+        costs: the cost of each token.
         mask: the tokens that were tried.
-        alpha: how much costs count.
+        alpha: what costs are multiplied by.
 
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
@@ -239,10 +239,10 @@ def llcas(
     Dear tokens must lie the further below a*. At least 0, and at least the structured hinge loss.
 
     Args:
-        scores: unnormalised scores.
-        costs: what each token costs.
+        scores: unnormalized scores.
+        costs: the cost of each token.
         mask: the tokens that were tried.
-        alpha: how much costs count.
+        alpha: what costs are multiplied by.
         ties: what decides between tokens of least cost.
 
     Raises:
@@ -268,10 +268,10 @@ def structured_hinge(
     tokens attain the maximum, they share its gradient.
 
     Args:
-        scores: unnormalised scores; finite where a token was tried.
-        costs: what each token costs; finite where it was tried.
-        mask: the tokens that were tried, at least one in each row; others are not looked at.
-        alpha: how much costs count; finite and above 0.
+        scores: unnormalized scores; finite where a token was tried.
+        costs: the cost of each token; finite where it was tried.
+        mask: the tokens that were tried, at least one in each row; others are ignored.
+        alpha: what costs are multiplied by; finite and above 0.
         ties: of several tokens of least cost, a* is the one with the largest value here; finite.
             None for the first.
 
@@ -292,13 +292,13 @@ def consistent(
     """Σ_a c(a)·log(1 + exp s̃(a)), where s̃(a) = s(a) - mean_b s(b).
 
     Lee, Lin, Wahba 2004, *Multicategory Support Vector Machines*, with the logistic loss in place
-    of the hinge: with enough data and capacity its minimiser chooses the token of least expectation
+    of the hinge: with enough data and capacity its minimizer chooses the token of least expectation
     cost. At least 0; sum and mean are over the tokens that were tried.
 
     Args:
-        scores: unnormalised scores; finite where a token was tried.
-        costs: what each token costs; finite where it was tried.
-        mask: the tokens that were tried, at least one in each row; others are not looked at.
+        scores: unnormalized scores; finite where a token was tried.
+        costs: the cost of each token; finite where it was tried.
+        mask: the tokens that were tried, at least one in each row; others are ignored.
 
     Raises:
         ValueError: where a cost is not finite, or nothing was tried in a row.
@@ -322,9 +322,9 @@ def l2(
     least 0; the sum is over the tokens that were tried.
 
     Args:
-        scores: unnormalised scores; finite where a token was tried.
-        costs: what each token costs; finite where it was tried.
-        mask: the tokens that were tried, at least one in each row; others are not looked at.
+        scores: unnormalized scores; finite where a token was tried.
+        costs: the cost of each token; finite where it was tried.
+        mask: the tokens that were tried, at least one in each row; others are ignored.
         alpha: the scale of the scores; finite and above 0.
 
     Raises:

@@ -153,7 +153,7 @@ def outside(x: Float[Tensor, "*n"], divergence: Divergence) -> Bool[Tensor, "*n"
 
 
 def check_divergence(divergence: str) -> None:
-    """See that there is such a divergence.
+    """Check that there is such a divergence.
 
     Raises:
         ValueError: where there is none.

@@ -23,7 +23,7 @@ def log_loss(
     no token, such as a label of -100, is an error.
 
     Args:
-        scores: unnormalised scores of each cell.
+        scores: unnormalized scores of each cell.
         targets: the reference token of each cell.
         smoothing: ε in [0, 1).
 
@@ -43,12 +43,12 @@ def token_unlikelihood(
 ) -> Float[Tensor, ""]:
     """-Σ_t Σ_{c∈C_t} log(1 - p_t(c)), where C_t are the tokens before y_t of its sequence but y_t.
 
-    Each token of C_t counts once, and what precedes the targets is not looked at.
+    Each token of C_t counts once, and what precedes the targets is ignored.
 
     Args:
-        scores: unnormalised scores of the cells that are true in `mask`, row by row.
+        scores: unnormalized scores of the cells that are true in `mask`, row by row.
         targets: the reference tokens.
-        mask: true on them, false on the padding that follows, which is not looked at.
+        mask: true on them, false on the padding that follows, which is ignored.
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     cells = torch.arange(targets.shape[1], device=targets.device)
@@ -69,7 +69,7 @@ def sequence_unlikelihood(
     In the paper these are the tokens of the model's own continuations that `repeated_ngrams` names.
 
     Args:
-        scores: unnormalised scores of the cells where they were written.
+        scores: unnormalized scores of the cells where they were written.
         tokens: what was written there.
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
@@ -85,7 +85,7 @@ def repeated_ngrams(
 
     Args:
         tokens: what was written.
-        mask: true on it, false on the padding that follows, which is not looked at.
+        mask: true on it, false on the padding that follows, which is ignored.
         size: n, at least 1.
 
     Raises:

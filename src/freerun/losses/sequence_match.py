@@ -25,9 +25,9 @@ class Walk:
     was cut short.
 
     Args:
-        chosen: ℓ(a_t|s_t), the score of every action; only looked at where `mask` is true.
+        chosen: ℓ(a_t|s_t), the score of every action; used only where `mask` is true.
         values: V(s_t), the value of the state before every action and of that after the last,
-            so that there is one more of them; only looked at up to that one.
+            so that there is one more of them; used only up to that one.
         mask: true on actions, false on the padding that follows them.
         ended: whether the last action is eos.
     """

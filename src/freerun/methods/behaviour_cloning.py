@@ -67,7 +67,8 @@ class Noise(Method):
         noise: η, the probability that wrong tokens stand before a token, in [0, 1) (default 0.001).
         noise_tokens: which tokens: any that are wrong (`random`, the default), or those that the
             task names as mistakes (`plausible`, such as another digit).
-        noise_run: the most wrong tokens in a row, which are then withdrawn in a row (default 1).
+        noise_run: the maximum number of wrong tokens in a row, which are then withdrawn in a row
+            (default 1).
 
     Raises:
         ValueError: where a setting is out of range, or has no effect beside the others.
@@ -107,7 +108,7 @@ class Noise(Method):
         return found
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """See that mistakes can be planted and withdrawn.
+        """Check that mistakes can be planted and withdrawn.
 
         Raises:
             ValueError: where the vocabulary has no backspace, or nobody names mistakes.
@@ -154,7 +155,7 @@ class BehaviourCloning(Noise):
     """-Σ_t log p(a_t | s_t) over targets with planted mistakes, each withdrawn by a backspace.
 
     Cundy and Ermon 2024, arXiv 2306.05426: maximum likelihood for actions, of which
-    backspace is one. The wrong tokens themselves are learnt too, as in the paper.
+    backspace is one. The wrong tokens themselves are learned too, as in the paper.
 
     Raises:
         ValueError: where a setting is out of range.

@@ -81,7 +81,7 @@ class Coins(Method):
             )
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """See that own tokens are tokens.
+        """Check that own tokens are tokens.
 
         Raises:
             ValueError: where they may be backspaces.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from freerun.costs.chunks import chunks
 from freerun.costs.rows import by_rows
-from freerun.references.copy import suffix
+from freerun.references.suffixes import suffix
 
 
 @by_rows(lambda width, other: 8 * (width + other))
@@ -22,7 +22,7 @@ def max_f1(
     outside: int,
     begins: Int[Tensor, "k"],
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """The completion to the length of the reference that maximises the F1 of chunks.
+    """The completion to the length of the reference that maximizes the F1 of chunks.
 
     It copies the reference, but for the chunk that goes on where the prefix ends, if the prefix has
     already got it wrong: the rest of it is written outside, as a chunk there would be one too many.
@@ -31,7 +31,7 @@ def max_f1(
     that can still be right then is, and each raises F1.
 
     Args:
-        prefixes: what was written so far; what stands beyond a row's length is not looked at.
+        prefixes: what was written so far; values beyond a row's length are ignored.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets, likewise.
         reference_lengths: the number of tokens of every target.

@@ -35,7 +35,7 @@ class SequenceMatch(Noise):
             the mean of both), `chi2`, `kl_model_data`, `kl_data_model`, `js`, `hellinger` or `tv`.
         alpha: α, how much the divergence counts beside the likelihood; at least 0.
         gamma: γ, by which each later action counts less; in (0, 1].
-        backspace: whether the policy may withdraw tokens; without it, targets are learnt as they
+        backspace: whether the policy may withdraw tokens; without it, targets are learned as they
             are, and there is no noise.
         warm_up: the share of the updates, at the start of training, that are behaviour cloning; in
             [0, 1).
@@ -44,7 +44,8 @@ class SequenceMatch(Noise):
         floor: the least β, in [0, 1).
         period: the updates from one sampling to the next; the sequences of one update are sampled.
         samplings: how many samplings the buffer holds.
-        length: the most actions of an own sequence; left out, one less than an output may have.
+        length: the maximum number of actions of an own sequence; by default one less than an output
+            may have.
 
     Raises:
         ValueError: where a setting is out of range, or has no effect beside the others.
@@ -91,7 +92,7 @@ class SequenceMatch(Noise):
                     raise ValueError(f"{name} has no effect without a backspace; leave it out")
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """See that the method can train on outputs of this vocabulary.
+        """Check that the method can train on outputs of this vocabulary.
 
         Raises:
             ValueError: where outputs have no eos, or mistakes can be neither planted nor withdrawn,

@@ -1,4 +1,4 @@
-"""Reference policies that append the best suffix of the reference."""
+"""Reference policies that append a suffix of the reference: at the same position, or the best."""
 
 from __future__ import annotations
 
@@ -8,10 +8,51 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from freerun.costs.edit_distance import count, first, from_on, moved, packed, size
-from freerun.costs.ngrams import bleu_score, claimed, equal_ngrams, gleu_score
-from freerun.costs.rows import by_rows, unmatched, within
-from freerun.references.copy import suffix
+from freerun.costs.bitsets import (
+    count_positions,
+    count_words,
+    keep_first,
+    pack,
+    shift,
+    suffix_sets,
+)
+from freerun.costs.ngrams import bleu_score, claim_ngrams, find_equal_ngrams, gleu_score
+from freerun.costs.rows import by_rows, length_mask, mask_unknown
+
+
+@by_rows(lambda width, other: 2 * other)
+def copy(
+    prefixes: Int[Tensor, "n p"],
+    prefix_lengths: Int[Tensor, "n"],
+    references: Int[Tensor, "n r"],
+    reference_lengths: Int[Tensor, "n"],
+) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
+    """Goes on where the reference stands: y*_{p+1}, y*_{p+2}, …, whatever the prefix holds.
+
+    The best completion under the Hamming cost.
+
+    Args:
+        prefixes: what was written so far.
+        prefix_lengths: the number of tokens of every prefix.
+        references: the targets; values beyond a row's length are ignored.
+        reference_lengths: the number of tokens of every target, without eos.
+
+    Returns:
+        The tokens after every prefix, without eos, and how many they are: none where the prefix is
+        as long as its target, or longer.
+    """
+    return suffix(references, reference_lengths, prefix_lengths.long())
+
+
+def suffix(
+    references: Int[Tensor, "n r"], reference_lengths: Int[Tensor, "n"], starts: Int[Tensor, "n"]
+) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
+    """The tokens of every reference from `starts` on, and how many they are."""
+    width = references.shape[1]
+    cells = starts[:, None] + torch.arange(width, device=references.device)
+    counts = (reference_lengths - starts).clamp(min=0)
+    return references.gather(1, cells.clamp(max=max(0, width - 1))), counts
+
 
 Score = Callable[
     [Int[Tensor, "orders *s"], Int[Tensor, "*s"], Int[Tensor, "*s"]], Float[Tensor, "*s"]
@@ -20,8 +61,8 @@ Score = Callable[
 
 
 def _memory(width: int, other: int) -> int:
-    """The numbers that a row's temporaries take, by the widths of both sides."""
-    return count(other) * (8 * width + 20 * (other + 1))
+    """Return how many numbers the temporaries of a row take, given the widths of both sides."""
+    return count_words(other) * (8 * width + 20 * (other + 1))
 
 
 @by_rows(_memory)
@@ -40,15 +81,15 @@ def best_suffix_bleu_1(
     BLEU-4 picks whole sentences.
 
     Args:
-        prefixes: what was written so far; what stands beyond a row's length is not looked at.
+        prefixes: what was written so far; values beyond a row's length are ignored.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets, likewise.
-        reference_lengths: the number of tokens of every target, eos left out.
+        reference_lengths: the number of tokens of every target, without eos.
         unknown: a token that never counts as a match; negative ones in references never do. Such
             tokens are appended as they stand.
 
     Returns:
-        The tokens after every prefix, eos left out, and how many they are.
+        The tokens after every prefix, without eos, and how many they are.
     """
     pairs = (prefixes, prefix_lengths, references, reference_lengths)
     return _best(bleu_score, 1, *pairs, unknown)
@@ -97,7 +138,7 @@ def _best(
     reference_lengths: Int[Tensor, "n"],
     unknown: int | None,
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    pairs = (prefixes, prefix_lengths, unmatched(references, unknown), reference_lengths)
+    pairs = (prefixes, prefix_lengths, mask_unknown(references, unknown), reference_lengths)
     matched = _matches(*pairs, orders)
     starts = torch.arange(matched.shape[1], device=matched.device)[:, None]
     lengths = (prefix_lengths + reference_lengths - starts).clamp(min=0)
@@ -116,25 +157,26 @@ def _matches(
 ) -> Int[Tensor, "{orders} r+1 n"]:
     """How many n-grams match when the suffix from a position on is appended, for every position.
 
-    The n-grams of the prefix claim the first of their equals in the reference (`claimed`), those of
-    the suffix themselves, the last of their equals; so they share one only where there are no more.
-    Last, each n-gram that is part prefix and part suffix claims what is still free.
+    The n-grams of the prefix claim the first of their equals in the reference (`claim_ngrams`),
+    those of the suffix claim themselves, the last of their equals; so they share one only where
+    there are no more. Last, each n-gram that is part prefix and part suffix claims what is still
+    free.
     """
     pairs = (prefixes, prefix_lengths, references, reference_lengths)
-    equal = equal_ngrams(*pairs, orders)
+    equal = find_equal_ngrams(*pairs, orders)
     width = references.shape[1]
-    words = packed((references >= 0) & within(width, reference_lengths))
+    words = pack((references >= 0) & length_mask(width, reference_lengths))
     whole, counts = words, []
     ends = [_ending(equal[:, n - 1], prefix_lengths - n) for n in range(1, orders)]
     ahead = _following(references, reference_lengths, orders - 1) if orders > 1 else words
-    onward = from_on(width, words.device)[..., None]
-    for n, mine in enumerate(claimed(equal).unbind(1), 1):
+    onward = suffix_sets(width, words.device)[..., None]
+    for n, mine in enumerate(claim_ngrams(equal).unbind(1), 1):
         taken = mine[:, None] | (whole[:, None] & onward)
         for m in range(1, n):
-            both = ends[m - 1][:, None] & moved(ahead[:, n - m - 1], m)
-            taken |= first(both & ~taken)
-        counts.append(size(taken))
-        whole = whole & moved(words, n)
+            both = ends[m - 1][:, None] & shift(ahead[:, n - m - 1], m)
+            taken |= keep_first(both & ~taken)
+        counts.append(count_positions(taken))
+        whole = whole & shift(words, n)
     return torch.stack(counts)
 
 
@@ -148,6 +190,6 @@ def _following(
     references: Int[Tensor, "n r"], reference_lengths: Int[Tensor, "n"], orders: int
 ) -> Int[Tensor, "w {orders} r+1 n"]:
     """The equals in a reference of the n-gram that starts at every position; none at its end."""
-    equal = equal_ngrams(references, reference_lengths, references, reference_lengths, orders)
+    equal = find_equal_ngrams(references, reference_lengths, references, reference_lengths, orders)
     none = equal.new_zeros(*equal.shape[:2], 1, equal.shape[3])
     return torch.cat([equal, none], 2)

@@ -7,17 +7,17 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from freerun.costs import prefix_distances
-from freerun.costs.rows import by_rows, unmatched, within
-from freerun.references.copy import suffix
+from freerun.costs.rows import by_rows, length_mask, mask_unknown
+from freerun.references.suffixes import suffix
 
 
 def _memory(width: int, other: int) -> int:
-    """The numbers that a row's temporaries take, by the widths of both sides."""
+    """Return how many numbers the temporaries of a row take, given the widths of both sides."""
     return 4 * width + 10 * (other + 1) + 16
 
 
 @by_rows(_memory)
-def edit_distance(
+def min_edit_distance(
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
     references: Int[Tensor, "n r"],
@@ -33,16 +33,16 @@ def edit_distance(
     to come are added to the distance.
 
     Args:
-        prefixes: what was written so far; what stands beyond a row's length is not looked at.
+        prefixes: what was written so far; values beyond a row's length are ignored.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets, likewise. Negative tokens match nothing.
-        reference_lengths: the number of tokens of every target, eos left out.
+        reference_lengths: the number of tokens of every target, without eos.
         unknown: a token that matches nothing, but is appended as it stands.
 
     Returns:
-        The tokens after every prefix, eos left out, and how many they are.
+        The tokens after every prefix, without eos, and how many they are.
     """
-    targets = unmatched(references, unknown)
+    targets = mask_unknown(references, unknown)
     best = _best(prefixes, prefix_lengths, targets, reference_lengths)
     starts = torch.arange(best.shape[1], device=best.device).where(best, 0).amax(1)
     return suffix(references, reference_lengths, starts)
@@ -66,15 +66,15 @@ def optimal_tokens(
     Where such a prefix is followed by a token that matches nothing, every token but eos serves.
 
     Args:
-        prefixes: what was written so far; what stands beyond a row's length is not looked at.
+        prefixes: what was written so far; values beyond a row's length are ignored.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets, likewise. Negative tokens match nothing.
-        reference_lengths: the number of tokens of every target, eos left out.
+        reference_lengths: the number of tokens of every target, without eos.
         actions: the number of tokens that may be written.
         eos: the token that ends a sequence.
         unknown: a token of the target that matches nothing.
     """
-    targets = unmatched(references, unknown).long()
+    targets = mask_unknown(references, unknown).long()
     best = _best(prefixes, prefix_lengths, targets, reference_lengths)
     ends = torch.arange(best.shape[1], device=best.device) == reference_lengths[:, None]
     after = torch.cat([targets, targets.new_full((len(targets), 1), eos)], 1).where(~ends, eos)
@@ -94,8 +94,8 @@ def _best(
 ) -> Bool[Tensor, "n r+1"]:
     """The prefixes of every target, by length, from which the least distance can be reached."""
     distances = prefix_distances(prefixes, prefix_lengths, targets, reference_lengths)
-    lost = ((targets < 0) & within(targets.shape[1], reference_lengths)).long()
+    lost = ((targets < 0) & length_mask(targets.shape[1], reference_lengths)).long()
     distances[:, :-1] += lost.flip(1).cumsum(1).flip(1)
     most = prefixes.shape[1] + 2 * targets.shape[1] + 1
-    distances = distances.where(within(distances.shape[1], reference_lengths + 1), most)
+    distances = distances.where(length_mask(distances.shape[1], reference_lengths + 1), most)
     return distances == distances.amin(1, keepdim=True)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freerun.references import edit_distance, optimal_tokens
+from freerun.references import min_edit_distance, optimal_tokens
 from tests.costs.pairs import columns, masked, pairs, plain_table, sequences
 
 ACTIONS, EOS = 4, 3
@@ -15,7 +15,7 @@ LETTERS = range(3)
 
 
 def completions(rows, **settings):
-    tokens, counts = edit_distance(*columns(rows), **settings)
+    tokens, counts = min_edit_distance(*columns(rows), **settings)
     return [row[:count].tolist() for row, count in zip(tokens, counts, strict=True)]
 
 

@@ -11,19 +11,23 @@ from jaxtyping import Int
 from torch import Tensor
 
 from freerun.costs import chunk_tags
-from freerun.references.best_suffix import best_suffix_bleu, best_suffix_bleu_1, best_suffix_gleu
-from freerun.references.copy import copy
-from freerun.references.edit_distance import edit_distance
 from freerun.references.max_f1 import max_f1
+from freerun.references.min_edit_distance import min_edit_distance
+from freerun.references.suffixes import best_suffix_bleu, best_suffix_bleu_1, best_suffix_gleu, copy
 
 ReferenceName = Literal[
-    "copy", "best_suffix_bleu_1", "best_suffix_bleu", "best_suffix_gleu", "max_f1", "edit_distance"
+    "copy",
+    "best_suffix_bleu_1",
+    "best_suffix_bleu",
+    "best_suffix_gleu",
+    "max_f1",
+    "min_edit_distance",
 ]
 
 DEFAULT_REFERENCES: dict[str, ReferenceName] = {
     "hamming": "copy",
     "hamming_total": "copy",
-    "edit_distance": "edit_distance",
+    "edit_distance": "min_edit_distance",
     "bleu": "best_suffix_bleu_1",
     "bleu_1": "best_suffix_bleu_1",
     "gleu": "best_suffix_gleu",
@@ -46,14 +50,14 @@ class Reference(Protocol):
         """The completion of every prefix, whatever the other rows are.
 
         Args:
-            prefixes: what was written so far; what stands beyond a row's length is not looked at.
+            prefixes: what was written so far; values beyond a row's length are ignored.
             prefix_lengths: the number of tokens of every prefix.
             references: the targets, likewise.
-            reference_lengths: the number of tokens of every target, eos left out.
+            reference_lengths: the number of tokens of every target, without eos.
 
         Returns:
-            The tokens after every prefix, eos left out, and how many they are; what stands beyond
-            is undefined.
+            The tokens after every prefix, without eos, and how many they are; values beyond
+            are undefined.
         """
         ...
 
@@ -85,7 +89,7 @@ _SEARCHING = {
     "best_suffix_bleu_1": best_suffix_bleu_1,
     "best_suffix_bleu": best_suffix_bleu,
     "best_suffix_gleu": best_suffix_gleu,
-    "edit_distance": edit_distance,
+    "min_edit_distance": min_edit_distance,
 }
 
 

@@ -153,10 +153,10 @@ class Cost(Protocol):
         """The cost of every row, in double precision, whatever the other rows are.
 
         Args:
-            hypotheses: the outputs; what stands beyond a row's length is not looked at.
-            hypothesis_lengths: the number of tokens of every output, eos left out.
+            hypotheses: the outputs; values beyond a row's length are ignored.
+            hypothesis_lengths: the number of tokens of every output, without eos.
             references: the targets, likewise.
-            reference_lengths: the number of tokens of every target, eos left out.
+            reference_lengths: the number of tokens of every target, without eos.
         """
         ...
 
