@@ -386,3 +386,14 @@ def test_settings_take_the_place_of_the_task_s(refuses):
         "recurrent model"
     )
     refuses(message, load_data, Digits(), tokenizer=byte_tokenizer())
+
+
+def test_a_pretrained_tokenizer_may_keep_its_unknown_token_to_itself():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "a": 2}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    codec = TextCodec(PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>"))
+    examples = codec.encode([{"prompt": "a b", "completion": " a"}])
+    assert examples.batch([0]).source.values.tolist() == [[2, 0]]

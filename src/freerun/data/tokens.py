@@ -261,9 +261,15 @@ def closed(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a tokenizer is one of `Tokens` that cannot write what it does not know."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or tokenizer.unk_token is not None:
         return False
-    inner = tokenizer.backend_tokenizer
-    characters = isinstance(inner.model, models.BPE) and inner.pre_tokenizer is None
-    symbols = isinstance(inner.model, models.WordLevel)
+    inner, model = tokenizer.backend_tokenizer, tokenizer.backend_tokenizer.model
+    # A pretrained tokenizer may have an unknown token that transformers does not know of.
+    if (
+        getattr(model, "unk_token", None) is not None
+        and inner.token_to_id(model.unk_token) is not None
+    ):
+        return False
+    characters = isinstance(model, models.BPE) and inner.pre_tokenizer is None
+    symbols = isinstance(model, models.WordLevel)
     return (characters and isinstance(inner.decoder, decoders.Fuse)) or symbols
 
 
