@@ -57,10 +57,10 @@ Defects that public code for these methods is known to have, and the tests that 
 - own tokens and roll-outs from dropped-out states:
   methods/test_searnn.py::test_costs_are_those_of_the_policy_without_dropout,
   methods/test_invariances.py::test_own_tokens_come_without_dropout,
-  decoding/test_modes.py::test_decoding_is_without_dropout_and_modes_come_back,
+  test_policy.py::test_decoding_is_without_dropout_and_modes_come_back,
   models/test_recurrent.py::test_cell_states_are_those_of_the_pass_that_dropped
 - modes of a model lost by decoding:
-  decoding/test_modes.py::test_modes_come_back_after_an_error
+  test_policy.py::test_modes_come_back_after_an_error
 - roll-outs with a zeroed input-feed vector:
   methods/test_searnn.py::test_roll_outs_are_fed_what_came_before,
   ../src/freerun/testing.py::test_a_fork_goes_on_from_any_cell,

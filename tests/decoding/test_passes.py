@@ -1,20 +1,20 @@
-"""Parallel passes: by hand, against a plain twin, and with as many passes as cells against steps.
+"""Roll-in by parallel passes: by hand, against a plain twin, and as many passes as cells.
 
 Of the defects known of other code, here: a parallel roll-in that is another one than the sequential
 (`test_as_many_passes_as_cells_are_steps`), noise that changes from pass to pass (the same, with
-noise), full passes over rows that read nothing of their own (`test_what_is_run`).
+noise), full passes over rows that read nothing of their own (`test_what_is_run`). What holds cell
+by cell too is in `test_roll_in.py`.
 """
 
 import pytest
 import torch
 
-from freerun.batch import Batch, Source
-from freerun.decoding import argmax_tokens
+from freerun.batch import Batch
 from freerun.policy import Trace
 from freerun.relaxations import soft_argmax
 from freerun.roll_in import check_passes, roll_in, score_relaxed
 from tests.decoding.test_roll_in import LENGTHS, choosers, coins, relaxers
-from tests.helpers import Chain, Wrapped, close, gradients, padded, single, tiny_batch, tiny_policy
+from tests.helpers import Chain, Wrapped, close, gradients, tiny_batch, tiny_policy
 from tests.models.kinds import policy_of
 from tests.twins import twin_passes
 
@@ -216,62 +216,6 @@ def test_without_gradient_there_is_no_dropout(share):
     close(first, again)
     policy.eval()
     close(run(False)[0], first)
-
-
-@pytest.mark.parametrize("turn", [0, 1])
-def test_the_batch_changes_nothing(policy, batch, turn):
-    """Padding, order, and a batch of one, for which fewer passes may be enough."""
-    order = torch.tensor([2, 0, 3, 1, 4])
-    rolled = []
-    singles = [single(batch, row) for row in range(5)]
-    for layout in (batch, batch.select(order), padded(batch, 0), *singles):
-        own = coins(layout, 0.6)
-        inputs = roll_in(policy, layout, own, choosers(layout)[turn], passes=3)
-        scores = score_relaxed(policy, layout, own, relaxers(layout)[2 * turn], passes=3)
-        parts = scores.split(layout.lengths.tolist())
-        rows = [inputs[i, :length].tolist() for i, length in enumerate(layout.lengths.tolist())]
-        rolled.append(list(zip(rows, parts, strict=True)))
-    plain, shuffled, wide, *alone = rolled
-    for row in range(5):
-        tokens, scores = plain[row]
-        others = shuffled[order.tolist().index(row)], wide[row], alone[row][0]
-        for other_tokens, other_scores in others:
-            assert other_tokens == tokens
-            close(other_scores, scores)
-
-
-def test_a_row_of_not_a_number_is_alone_with_it():
-    policy = tiny_policy(4, eos=False, source="real", attention="general")
-    batch = tiny_batch(policy, lengths=(3, 4, 5, 2, 4))
-    values = batch.source.values.clone()
-    values[1] = float("nan")
-    poisoned = Batch(batch.ids, Source(values, batch.source.mask), batch.target, batch.mask)
-    others = torch.tensor([0, 2, 3, 4])
-    for choose in choosers(batch):
-        clean = roll_in(policy, batch, batch.mask, choose, passes=3)
-        assert torch.equal(
-            roll_in(policy, poisoned, batch.mask, choose, passes=3)[others], clean[others]
-        )
-    for relax in relaxers(batch):
-        parts, clean = (
-            score_relaxed(policy, given, batch.mask, relax, passes=3).split(batch.lengths.tolist())
-            for given in (poisoned, batch)
-        )
-        assert all(torch.equal(parts[row], clean[row]) for row in others)
-
-
-def test_choices_see_single_precision():
-    policy, seen = tiny_policy().bfloat16(), []
-    batch = tiny_batch(policy, **LENGTHS)
-
-    def choose(scores, rows, cells):
-        seen.append(scores.dtype)
-        return argmax_tokens(scores)
-
-    roll_in(policy, batch, batch.mask, choose, passes=2)
-    relax = relaxers(batch)[0]
-    assert score_relaxed(policy, batch, batch.mask, relax, passes=2).dtype == torch.float32
-    assert seen == [torch.float32]
 
 
 @pytest.mark.parametrize("passes", [1, 0, -2])

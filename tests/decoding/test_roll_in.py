@@ -1,8 +1,8 @@
-"""Roll-in: against plain, slow twins that force every prefix from scratch.
+"""Roll-in cell by cell: against plain, slow twins that force every prefix from scratch.
 
 Of the defects known of other code, here: a row of not-a-number poisoning the batch
 (`test_a_row_of_not_a_number_is_alone_with_it`), roll-ins from dropped-out states
-(`tests/decoding/test_modes.py`), fused path unlike plain path (the twins).
+(`tests/test_policy.py`), fused path unlike plain path (the twins).
 """
 
 import pytest
@@ -27,6 +27,7 @@ from tests.models.kinds import KINDS, policy_of
 from tests.twins import twin_mixed, twin_relaxed
 
 KINDS_HERE = range(0, len(KINDS), 9)  # every way to look at the source
+PASSES = [None, 3]
 LENGTHS = {"lengths": (3, 1, 5, 2, 4), "targets": (5, 1, 3, 2, 4)}
 
 
@@ -190,16 +191,17 @@ def test_mixed_has_no_gradient_and_relaxed_has(policy, batch):
     assert score_relaxed(policy, batch, own, relaxers(batch)[0]).requires_grad
 
 
+@pytest.mark.parametrize("passes", PASSES)
 @pytest.mark.parametrize("turn", [0, 1])
-def test_the_batch_changes_nothing(policy, batch, turn):
-    """Padding, order, and a batch of one."""
+def test_the_batch_changes_nothing(policy, batch, turn, passes):
+    """Padding, order, and a batch of one, for which fewer passes may be enough."""
     order = torch.tensor([2, 0, 3, 1, 4])
     rolled = []
     singles = [single(batch, row) for row in range(5)]
     for layout in (batch, batch.select(order), padded(batch, 0), *singles):
         own = coins(layout, 0.6)
-        inputs = roll_in(policy, layout, own, choosers(layout)[turn])
-        scores = score_relaxed(policy, layout, own, relaxers(layout)[2 * turn])
+        inputs = roll_in(policy, layout, own, choosers(layout)[turn], passes=passes)
+        scores = score_relaxed(policy, layout, own, relaxers(layout)[2 * turn], passes=passes)
         parts = scores.split(layout.lengths.tolist())
         rows = [inputs[i, :length].tolist() for i, length in enumerate(layout.lengths.tolist())]
         rolled.append(list(zip(rows, parts, strict=True)))
@@ -212,7 +214,8 @@ def test_the_batch_changes_nothing(policy, batch, turn):
             close(other_scores, scores)
 
 
-def test_a_row_of_not_a_number_is_alone_with_it():
+@pytest.mark.parametrize("passes", PASSES)
+def test_a_row_of_not_a_number_is_alone_with_it(passes):
     policy = tiny_policy(4, eos=False, source="real", attention="general")
     batch = tiny_batch(policy, lengths=(3, 4, 5, 2, 4))
     values = batch.source.values.clone()
@@ -220,25 +223,33 @@ def test_a_row_of_not_a_number_is_alone_with_it():
     poisoned = Batch(batch.ids, Source(values, batch.source.mask), batch.target, batch.mask)
     others = torch.tensor([0, 2, 3, 4])
     for choose in choosers(batch):
-        clean = roll_in_own(policy, batch, choose)
-        assert torch.equal(roll_in_own(policy, poisoned, choose)[others], clean[others])
+        clean, found = (
+            roll_in(policy, given, batch.mask, choose, passes=passes) for given in (batch, poisoned)
+        )
+        assert torch.equal(found[others], clean[others])
     for relax in relaxers(batch):
-        parts = score_relaxed(policy, poisoned, batch.mask, relax).split(batch.lengths.tolist())
-        clean = score_relaxed(policy, batch, batch.mask, relax).split(batch.lengths.tolist())
-        assert all(torch.equal(parts[row], clean[row]) for row in others)
+        clean, found = (
+            score_relaxed(policy, given, batch.mask, relax, passes=passes)
+            for given in (batch, poisoned)
+        )
+        parts, expected = (scores.split(batch.lengths.tolist()) for scores in (found, clean))
+        assert all(torch.equal(parts[row], expected[row]) for row in others)
 
 
-def test_choices_see_single_precision():
+@pytest.mark.parametrize("passes", PASSES)
+def test_choices_see_single_precision(passes):
     """A policy in half precision hands on scores that can be summed."""
     policy, seen = tiny_policy().bfloat16(), []
     batch = tiny_batch(policy, **LENGTHS)
 
     def choose(scores, rows, cells):
         seen.append(scores.dtype)
-        return scores.argmax(-1)
+        return argmax_tokens(scores)
 
-    roll_in(policy, batch, batch.mask, choose)
-    score_relaxed(
-        policy, batch, batch.mask, lambda *given: choose(*given)[:, None] * 0 + given[0] * 0
-    )
-    assert set(seen) == {torch.float32}
+    def relax(scores, rows, cells):
+        seen.append(scores.dtype)
+        return soft_argmax(scores, 1.0)
+
+    roll_in(policy, batch, batch.mask, choose, passes=passes)
+    scores = score_relaxed(policy, batch, batch.mask, relax, passes=passes)
+    assert {*seen, scores.dtype} == {torch.float32}

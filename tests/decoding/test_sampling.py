@@ -5,7 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freerun.decoding import argmax_tokens, sample_tokens, truncated_log_probs
+from freerun.decoding import (
+    apply_in_blocks,
+    argmax_tokens,
+    sample_tokens,
+    sampling,
+    truncated_log_probs,
+)
 from tests.helpers import chi_square, close
 
 PROBS = torch.tensor([[0.1, 0.5, 0.15, 0.25]], dtype=torch.float64)
@@ -114,3 +120,18 @@ def test_a_row_of_not_a_number_is_alone_with_it():
     assert 0 <= found[7] < 4
     others = torch.arange(200) != 7
     assert torch.equal(found[others], clean[others])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize("most", [1, 4, 8, 100])
+def test_blocks_are_put_together(monkeypatch, count, most):
+    monkeypatch.setattr(sampling, "_BLOCK_SCORES_CPU", most)
+    scores, numbers, seen = torch.rand(count, 4), torch.arange(count), []
+
+    def make(some, of):
+        seen.append(len(some))
+        return some.sum(1) + of
+
+    assert torch.equal(apply_in_blocks(make, scores, numbers), scores.sum(1) + numbers)
+    assert sum(seen) == count
+    assert max(seen) <= max(1, most // 4)

@@ -1,11 +1,11 @@
-"""Dropout is off while a policy decodes; afterwards every module is in the mode it was in."""
+"""Evaluation mode: dropout is off while a policy decodes, and every module gets its mode back."""
 
 import pytest
 import torch
 
 from freerun.decoding import argmax_tokens, beam_search, greedy, sample
-from freerun.policy import evaluation_mode
-from tests.helpers import roll_in_own, tiny_batch, tiny_policy
+from freerun.policy import Policy, evaluation_mode
+from tests.helpers import chain, roll_in_own, tiny_batch, tiny_policy
 
 
 def modes(policy):
@@ -63,3 +63,32 @@ def test_inside_the_block_all_is_evaluation(policy):
             assert not any(modes(policy).values())
         assert not any(modes(policy).values())
     assert policy.training
+
+
+def test_defaults_refuse_by_name():
+    """What a policy does not define says what to override."""
+    policy = chain()
+    source = policy.source(0)
+    trace = policy.force(source, torch.tensor([[0]]))
+    message = r"^Chain has no hidden states; override advance and project$"
+    with pytest.raises(ValueError, match=message):
+        policy.advance(policy.start(source), torch.tensor([0]))
+    with pytest.raises(ValueError, match=message):
+        policy.project(torch.zeros(1, 2))
+    with pytest.raises(ValueError, match=r"^ChainTrace has no hidden states; override hidden$"):
+        trace.hidden(torch.tensor([[True]]))
+    with pytest.raises(ValueError, match=r"^Chain cannot withdraw tokens: override eraser$"):
+        policy.eraser(source)
+    assert (policy.reads_trees, policy.can_withdraw) == (False, False)
+    assert (policy.max_positions, policy.max_source_length, trace.max_forks(3)) == (None,) * 3
+    assert policy.prompt_lengths(source).tolist() == [0]
+    assert policy.device == torch.device("cpu")
+
+
+def test_a_policy_without_its_methods_cannot_be_made():
+    class Half(Policy):
+        def limit(self, source):
+            return source.lengths
+
+    with pytest.raises(TypeError, match="abstract"):
+        Half()
