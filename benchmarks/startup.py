@@ -21,9 +21,9 @@ from pathlib import Path
 
 import torch
 from timing import parse, parser, write
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 PROMPT, COMPLETION, BATCH, ROWS = 16, 15, 64, 400
@@ -51,22 +51,26 @@ sys.exit(main(sys.argv[1:]))
 
 def prepare(folder: Path, layers: int) -> tuple[Path, Path]:
     """Write a model with its tokenizer, and a file of rows; return where they are."""
-    words = {"<eos>": 0, **{f"w{i}": i for i in range(1, VOCABULARY)}}
-    plain = Tokenizer(WordLevel(words, unk_token="<eos>"))
-    plain.pre_tokenizer = WhitespaceSplit()
+    # Every byte is a token, and there are as many tokens as GPT-2 has.
+    tokens = ["<eos>", *sorted(ByteLevel.alphabet())]
+    tokens += [f"<{i}>" for i in range(len(tokens), VOCABULARY)]
+    plain = Tokenizer(BPE({token: i for i, token in enumerate(tokens)}, merges=[]))
+    plain.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    plain.decoder = decoders.ByteLevel()
     special = {"eos_token": "<eos>", "pad_token": "<eos>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, **special)
     config = GPT2Config(n_layer=layers, eos_token_id=0, bos_token_id=0, pad_token_id=0)
     model = folder / "model"
     GPT2LMHeadModel(config).save_pretrained(model)
     tokenizer.save_pretrained(model)
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(1, VOCABULARY, (ROWS, PROMPT + COMPLETION), generator=generator)
+    letters = torch.randint(
+        26, (ROWS, PROMPT + COMPLETION), generator=torch.Generator().manual_seed(0)
+    )
     with (folder / "rows.jsonl").open("w") as file:
-        for row in rows.tolist():
-            text = [f"w{i}" for i in row]
-            prompt, completion = " ".join(text[:PROMPT]), " ".join(text[PROMPT:])
-            file.write(json.dumps({"prompt": prompt, "completion": completion}) + "\n")
+        for row in letters.tolist():
+            text = "".join(chr(ord("a") + letter) for letter in row)
+            columns = {"prompt": text[:PROMPT], "completion": text[PROMPT:]}
+            file.write(json.dumps(columns) + "\n")
     return model, folder / "rows.jsonl"
 
 

@@ -14,9 +14,9 @@ from freerun.evaluation import (
     Decoding,
     batches_by_length,
     decode,
+    decode_hypotheses,
     evaluate,
     on_device,
-    outputs,
     teacher_forced_loss,
 )
 from freerun.models.settings import RecurrentSettings
@@ -96,14 +96,14 @@ def test_outputs_come_in_the_order_of_examples_whatever_the_batch_size():
     examples = Strings(sources, 4, [])
     policy = scripted([0, 0], [1], [2, 2, 2], [])
     for batch_size in (1, 2, 3, 100):
-        found = outputs(policy, examples, batch_size=batch_size)
+        found = decode_hypotheses(policy, examples, batch_size=batch_size)
         assert found == [policy.scripts[source[0]] for source in sources]
     assert batches_by_length(examples, 2) == [[3, 0], [2, 1], [4]]
 
 
 def test_batches_hold_at_most_so_many():
     policy = scripted([0])
-    outputs(policy, Strings(((0,),) * 7, 4, []), batch_size=3)
+    decode_hypotheses(policy, Strings(((0,),) * 7, 4, []), batch_size=3)
     assert policy.widths == [3, 3, 1]
 
 
@@ -131,10 +131,10 @@ def test_greedy_and_beam_are_those_of_rolling():
     ):
         assert torch.equal(decode(policy, source, decoding).tokens, twin.tokens)
         expected = twin.lists(data.codec.target.eos)
-        assert outputs(policy, data.dev, decoding=decoding, batch_size=30) == expected
+        assert decode_hypotheses(policy, data.dev, decoding=decoding, batch_size=30) == expected
         found = evaluate(policy, task, data.codec, data.dev, decoding=decoding, batch_size=7)
         assert found.hypotheses == expected
-    assert outputs(policy, data.dev) != outputs(policy, data.dev, decoding=beam)
+    assert decode_hypotheses(policy, data.dev) != decode_hypotheses(policy, data.dev, decoding=beam)
 
 
 def test_evaluation_leaves_the_policy_as_it_was():
@@ -155,7 +155,7 @@ def test_evaluation_leaves_the_policy_as_it_was():
 
 def test_sources_without_targets_can_be_decoded():
     examples = Strings(((2,), (1, 1)), 4, [])
-    assert outputs(scripted([], [1], [2]), examples) == [[2], [1]]
+    assert decode_hypotheses(scripted([], [1], [2]), examples) == [[2], [1]]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from freerun.evaluation import Decoding, write
+from freerun.evaluation import Decoding, decode_examples
 from freerun.models.backspace import with_backspace
 from freerun.report.live import Traces
 from freerun.report.trace import coloured, plain, trace
@@ -53,7 +53,7 @@ def found(eraser):
     def find(**decoding):
         policy, codec = load_policy(eraser)
         sources = codec.read(LINES, "lines")
-        return codec, write(policy, sources, decoding=Decoding(**decoding))
+        return codec, decode_examples(policy, sources, decoding=Decoding(**decoding))
 
     return find
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from freerun.evaluation import Decoding, outputs
+from freerun.evaluation import Decoding, decode_hypotheses
 from freerun.training import load_policy
 
 LINES = ["the quikc", "bronw fox", "jump", "s over the", "lazy dgo"]
@@ -34,7 +34,7 @@ def piped(monkeypatch):
 def expected(speller, **decoding):
     policy, codec = load_policy(speller)
     sources = codec.read(LINES, "lines")
-    rows = outputs(policy, sources, decoding=Decoding(**decoding))
+    rows = decode_hypotheses(policy, sources, decoding=Decoding(**decoding))
     written = zip(rows, sources.lines, strict=True)
     return "".join(codec.write(row, lines) + "\n" for row, lines in written)
 

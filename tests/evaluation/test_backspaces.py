@@ -9,16 +9,16 @@ from transformers import TrainingArguments
 from freerun.evaluation import (
     GREEDY,
     Backspaces,
+    DecodedExamples,
     Decoding,
-    Written,
-    attempt,
+    decode_examples,
+    decode_with_errors,
     evaluate,
     teacher_forced_loss,
-    write,
 )
 from freerun.methods import MLE
 from freerun.training import Objective
-from freerun.training.trainer import decode_examples
+from freerun.training.trainer import decode_in_processes
 from freerun.vocabulary import Vocabulary
 from tests.helpers import tiny_policy
 from tests.training.tiny_task import Strings, Tiny
@@ -73,7 +73,7 @@ def counted(rows, references):
 
 @pytest.mark.parametrize("decoding", [GREEDY, SAMPLE])
 def test_actions_are_kept_and_counted(policy, decoding):
-    found = write(policy, EXAMPLES, decoding=decoding, batch_size=7)
+    found = decode_examples(policy, EXAMPLES, decoding=decoding, batch_size=7)
     eos = WORDS.eos
     for row, hypothesis in zip(found.actions, found.hypotheses, strict=True):
         remains = replayed(row)
@@ -88,12 +88,12 @@ def test_actions_are_kept_and_counted(policy, decoding):
 
 def test_planted_errors_and_those_that_are_withdrawn_are_counted(policy):
     decoding = Decoding(noise=0.3, seed=1)
-    written = write(policy, EXAMPLES, decoding=decoding)
-    assert written != write(policy, EXAMPLES)
+    written = decode_examples(policy, EXAMPLES, decoding=decoding)
+    assert written != decode_examples(policy, EXAMPLES)
     errors = gone = 0
     for number, row in enumerate(written.actions):
         batch = EXAMPLES.batch([number])
-        found, planted = attempt(policy, batch.source, decoding, ids=batch.ids)
+        found, planted = decode_with_errors(policy, batch.source, decoding, ids=batch.ids)
         assert found.taken[0].tolist() == [row]
         stack = []
         for place, (action, wrong) in enumerate(zip(row, planted[0].tolist(), strict=True)):
@@ -112,14 +112,14 @@ def test_planted_errors_and_those_that_are_withdrawn_are_counted(policy):
 
 @pytest.mark.parametrize("decoding", [GREEDY, SAMPLE, Decoding(noise=0.3, seed=1)])
 def test_batching_changes_nothing(policy, decoding):
-    one = write(policy, EXAMPLES, decoding=decoding, batch_size=40)
+    one = decode_examples(policy, EXAMPLES, decoding=decoding, batch_size=40)
     for size in (1, 9):
-        assert write(policy, EXAMPLES, decoding=decoding, batch_size=size) == one
+        assert decode_examples(policy, EXAMPLES, decoding=decoding, batch_size=size) == one
 
 
 def test_an_evaluation_has_shares_and_counts(policy):
     found = evaluate(policy, TASK, TASK.load().codec, EXAMPLES, decoding=SAMPLE)
-    written = write(policy, EXAMPLES, decoding=SAMPLE)
+    written = decode_examples(policy, EXAMPLES, decoding=SAMPLE)
     assert (found.hypotheses, found.actions) == (written.hypotheses, written.actions)
     assert found.backspaces == written.backspaces
     used = found.backspaces
@@ -137,11 +137,11 @@ def test_sources_without_targets_have_nothing_that_is_right(policy):
             found = super().batch(numbers, epoch)
             return type(found)(found.ids, found.source, found.target[:, :0], found.mask[:, :0])
 
-    found = write(policy, Sources(EXAMPLES.sources, 4, []), decoding=SAMPLE)
+    found = decode_examples(policy, Sources(EXAMPLES.sources, 4, []), decoding=SAMPLE)
     assert found.backspaces.rewritten > 0
     assert found.backspaces.right is None
     assert "right_after" not in found.metrics
-    assert found.actions == write(policy, EXAMPLES, decoding=SAMPLE).actions
+    assert found.actions == decode_examples(policy, EXAMPLES, decoding=SAMPLE).actions
 
 
 @pytest.mark.parametrize(
@@ -168,18 +168,20 @@ def test_counts_add_up_and_stay_unknown_where_one_is():
 
 
 def test_parts_are_joined_in_the_order_of_examples():
-    one = Written([[0], [1]], [[0, 4], [1, 4]], Backspaces(4, 0, 0, 0, 0))
-    other = Written([[2]], [[3, 5, 2, 4]], Backspaces(4, 1, 1, 1, 1))
-    assert Written.joined([([2, 0], one), ([1], other)]) == Written(
+    one = DecodedExamples([[0], [1]], [[0, 4], [1, 4]], Backspaces(4, 0, 0, 0, 0))
+    other = DecodedExamples([[2]], [[3, 5, 2, 4]], Backspaces(4, 1, 1, 1, 1))
+    assert DecodedExamples.join([([2, 0], one), ([1], other)]) == DecodedExamples(
         [[1], [2], [0]], [[1, 4], [3, 5, 2, 4], [0, 4]], Backspaces(8, 1, 1, 1, 1)
     )
-    assert Written.joined([([1], Written([[5]])), ([0], Written([[6]]))]) == Written([[6], [5]])
+    assert DecodedExamples.join(
+        [([1], DecodedExamples([[5]])), ([0], DecodedExamples([[6]]))]
+    ) == DecodedExamples([[6], [5]])
 
 
 @pytest.mark.parametrize("decoding", [GREEDY, SAMPLE, Decoding(noise=0.3, seed=1)])
 def test_the_trainer_finds_the_same(policy, tmp_path, decoding):
 
     args = TrainingArguments(str(tmp_path), per_device_eval_batch_size=6, report_to=[])
-    found, loss = decode_examples(Objective(policy, MLE()), policy, EXAMPLES, decoding, args)
-    assert found == write(policy, EXAMPLES, decoding=decoding)
+    found, loss = decode_in_processes(Objective(policy, MLE()), policy, EXAMPLES, decoding, args)
+    assert found == decode_examples(policy, EXAMPLES, decoding=decoding)
     assert loss == pytest.approx(teacher_forced_loss(policy, EXAMPLES))

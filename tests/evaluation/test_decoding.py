@@ -12,12 +12,12 @@ from freerun.decoding import contrastive_search, sample
 from freerun.evaluation import (
     GREEDY,
     Decoding,
-    attempt,
     check_decoding,
     decode,
+    decode_examples,
+    decode_hypotheses,
+    decode_with_errors,
     evaluate,
-    outputs,
-    write,
 )
 from freerun.models.settings import RecurrentSettings
 from tests.models.models import text_source, tiny_adapted
@@ -56,7 +56,7 @@ def test_samples_are_those_of_rolling(policy, data):
 
 def test_a_sample_hangs_on_its_example_and_the_seed_alone(policy, data):
     one, *others = (
-        outputs(policy, data.dev, decoding=SAMPLE, batch_size=size) for size in (30, 1, 7)
+        decode_hypotheses(policy, data.dev, decoding=SAMPLE, batch_size=size) for size in (30, 1, 7)
     )
     assert others == [one, one]
     reordered = [4, 17, 2]
@@ -64,15 +64,15 @@ def test_a_sample_hangs_on_its_example_and_the_seed_alone(policy, data):
     rows = decode(policy, batch.source, SAMPLE, ids=batch.ids).lists(4)
     assert rows == [one[number] for number in reordered]
     other = Decoding(sample=True, temperature=0.8, top_k=3, top_p=0.9, seed=6)
-    assert outputs(policy, data.dev, decoding=other) != one
+    assert decode_hypotheses(policy, data.dev, decoding=other) != one
 
 
 def test_evaluation_is_of_the_samples(policy, task, data):
     found = evaluate(policy, task, data.codec, data.dev, decoding=SAMPLE, batch_size=4)
-    assert found.hypotheses == outputs(policy, data.dev, decoding=SAMPLE)
+    assert found.hypotheses == decode_hypotheses(policy, data.dev, decoding=SAMPLE)
     assert found.metrics == task.score(data.codec, found.hypotheses, data.dev)
     assert (found.actions, found.backspaces) == (None, None)
-    assert write(policy, data.dev).backspaces is None
+    assert decode_examples(policy, data.dev).backspaces is None
 
 
 def test_what_is_drawn_needs_the_ids_of_rows(policy, data):
@@ -90,7 +90,7 @@ def test_whoever_watches_sees_all_that_is_written(policy, data, decoding):
         for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
             seen[row].append(token)
 
-    found, planted = attempt(policy, batch.source, decoding, ids=batch.ids, watch=watch)
+    found, planted = decode_with_errors(policy, batch.source, decoding, ids=batch.ids, watch=watch)
     assert planted is None
     for row, length in enumerate(found.lengths.tolist()):
         assert seen[row][:length] == found.tokens[row, :length].tolist()
@@ -101,7 +101,7 @@ def test_whoever_watches_sees_all_that_is_written(policy, data, decoding):
 def test_errors_are_planted_and_the_policy_goes_on_from_them(policy, data):
     batch = data.dev.batch(range(30))
     decoding = Decoding(noise=0.2, seed=4)
-    found, planted = attempt(policy, batch.source, decoding, ids=batch.ids)
+    found, planted = decode_with_errors(policy, batch.source, decoding, ids=batch.ids)
     assert planted.shape == found.tokens.shape
     assert 0.1 < planted.sum() / found.lengths.sum() < 0.3
     trace = policy.force(batch.source, inputs_of(found.tokens, policy.vocabulary.bos))
@@ -109,8 +109,8 @@ def test_errors_are_planted_and_the_policy_goes_on_from_them(policy, data):
     choices = trace.logits(mask).argmax(-1)
     assert torch.equal(choices != found.tokens[mask], planted[mask])
     rows = found.lists(4)
-    assert outputs(policy, data.dev, decoding=decoding, batch_size=4) == rows
-    assert outputs(policy, data.dev, decoding=Decoding(noise=0.2, seed=5)) != rows
+    assert decode_hypotheses(policy, data.dev, decoding=decoding, batch_size=4) == rows
+    assert decode_hypotheses(policy, data.dev, decoding=Decoding(noise=0.2, seed=5)) != rows
 
 
 def test_contrastive_search_is_that_of_rolling():

@@ -17,7 +17,7 @@ from freerun.models.settings import RecurrentSettings
 from freerun.report import MissingPlotsError, legend, summary
 from freerun.settings import SettingError, to_dict
 from freerun.study import compare
-from freerun.study.comparison import seeds_of
+from freerun.study.comparison import list_seeds
 from freerun.tasks import Digits, Spelling
 from freerun.training import TrainingSettings, load_policy
 from freerun.training.record import compute_digest
@@ -406,7 +406,7 @@ def test_missing_libraries_are_found_before_training(refuses, monkeypatch):
     ("given", "seeds"), [(1, (0,)), (3, (0, 1, 2)), ([7, 3], (7, 3)), ((5,), (5,))]
 )
 def test_seeds_are_a_number_or_a_list(given, seeds):
-    assert seeds_of(given) == seeds
+    assert list_seeds(given) == seeds
 
 
 @pytest.mark.parametrize(
@@ -421,5 +421,5 @@ def test_seeds_are_a_number_or_a_list(given, seeds):
 )
 def test_wrong_seeds_are_refused(given, message):
     with pytest.raises(SettingError) as caught:
-        seeds_of(given)
+        list_seeds(given)
     assert str(caught.value) == message

@@ -4,8 +4,8 @@ import pytest
 
 from freerun.methods import MLE, DifferentiableScheduledSampling, ScheduledSampling
 from freerun.settings import SettingError
-from freerun.study import method_of, methods_of
-from freerun.study.specs import folder_of
+from freerun.study import parse_method, parse_methods
+from freerun.study.specs import make_folder_name
 
 KNOWN = (
     "mle, scheduled_sampling, differentiable_scheduled_sampling, searnn, behaviour_cloning, "
@@ -26,7 +26,7 @@ LINEAR = ScheduledSampling(schedule="linear", k=0.9)
     ],
 )  # fmt: skip
 def test_text_names_a_method_and_its_settings(spec, method):
-    assert method_of(spec) == method
+    assert parse_method(spec) == method
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,18 @@ def test_text_names_a_method_and_its_settings(spec, method):
 )  # fmt: skip
 def test_wrong_text_is_refused(spec, message):
     with pytest.raises(SettingError) as caught:
-        method_of(spec)
+        parse_method(spec)
     assert str(caught.value) == message
 
 
 def test_texts_are_the_names_of_their_variants():
     linear = "scheduled_sampling:schedule=linear,k=0.9"
-    assert methods_of(["mle", linear]) == {"mle": MLE(), linear: LINEAR}
-    assert methods_of("mle") == {"mle": MLE()}
+    assert parse_methods(["mle", linear]) == {"mle": MLE(), linear: LINEAR}
+    assert parse_methods("mle") == {"mle": MLE()}
 
 
 def test_mappings_name_variants():
-    assert methods_of(
+    assert parse_methods(
         {
             "mle": None,
             "scheduled_sampling": {"schedule": "linear", "k": 0.9},
@@ -83,7 +83,7 @@ def test_mappings_name_variants():
 
 def test_a_list_may_mix_texts_and_mappings():
     given = ["mle", {"linear": {"scheduled_sampling": {"schedule": "linear", "k": 0.9}}}]
-    assert methods_of(given) == {"mle": MLE(), "linear": LINEAR}
+    assert parse_methods(given) == {"mle": MLE(), "linear": LINEAR}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_list_may_mix_texts_and_mappings():
 )  # fmt: skip
 def test_wrong_variants_are_refused(given, message):
     with pytest.raises(SettingError) as caught:
-        methods_of(given)
+        parse_methods(given)
     assert str(caught.value) == message
 
 
@@ -120,4 +120,4 @@ def test_wrong_variants_are_refused(given, message):
     ],
 )
 def test_folders_stay_inside_the_output(name, folder):
-    assert folder_of(name) == folder
+    assert make_folder_name(name) == folder

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from freerun.data import TextCodec
-from freerun.evaluation import scored
+from freerun.evaluation import score_outputs
 from freerun.tasks import Pairs, load_data
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
@@ -84,7 +84,7 @@ def test_the_rows_in_tokens(write):
     data = load_data(task, tokenizer=byte_tokenizer())
     assert data.codec.column == "prompt"
     right = [list(row) for row in data.test.references]
-    assert scored(task, data.codec, right, data.test).metrics == {
+    assert score_outputs(task, data.codec, right, data.test).metrics == {
         "exact_match": 1,
         "character_error": 0,
     }

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from freerun.batch import Batch
 from freerun.data import DataError, TextCodec, TextCollator
-from freerun.evaluation import scored
+from freerun.evaluation import score_outputs
 from freerun.tasks import Arithmetic, Digits, Spelling, Translation, load_codec, load_data
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
@@ -293,7 +293,7 @@ def test_outputs_are_scored_as_text(write):
     ):
         data = load_data(task, tokenizer=tokenizer)
         right = [list(row) for row in data.test.references]
-        found = scored(task, data.codec, right, data.test)
+        found = score_outputs(task, data.codec, right, data.test)
         assert found.metrics["exact_match"] == 1
         assert found.metrics.get("character_error", 0) == 0
         assert found.metrics.get("bleu", 100) == pytest.approx(100)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from freerun.data.parallel import Pair
-from freerun.evaluation import scored as evaluation_of
+from freerun.evaluation import score_outputs as evaluation_of
 from freerun.tasks import Translation, TranslationCodec
 
 NAMES = ["Tom", "Anna", "Udo", "Ina", "Max", "Eva", "Jan", "Lea", "Ole", "Ida"]

@@ -18,11 +18,11 @@ from freerun.training.folders import (
     checkpoints,
     discard,
     newest,
+    parse_update,
     publish,
     rotate,
     sweep,
     temporary,
-    update_of,
 )
 from tests.training.tiny_task import TinyCodec
 
@@ -220,10 +220,10 @@ def test_checkpoints_are_ordered_by_update(tmp_path):
     (tmp_path / ".checkpoint-200.new.tmp").mkdir()
     assert names(tmp_path) == ["checkpoint-9", "checkpoint-20", "checkpoint-100"]
     assert newest(tmp_path) == tmp_path / "checkpoint-100"
-    assert update_of(tmp_path / "checkpoint-20") == 20
+    assert parse_update(tmp_path / "checkpoint-20") == 20
     assert newest(tmp_path / "nowhere") is None
     with pytest.raises(CheckpointError, match="a checkpoint is called checkpoint-UPDATE"):
-        update_of(tmp_path / "checkpoint-best")
+        parse_update(tmp_path / "checkpoint-best")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from freerun.errors import CheckpointError
-from freerun.evaluation import outputs, teacher_forced_loss
+from freerun.evaluation import decode_hypotheses, teacher_forced_loss
 from freerun.methods import MLE, DifferentiableScheduledSampling
 from freerun.training import load_policy
 from tests.training.children import alone
@@ -59,7 +59,7 @@ def test_what_was_trained_is_saved_and_found_again(tmp_path, kind):
     assert not policy.training
     own = found.objective.model.state_dict()
     assert all(torch.equal(own[name], value) for name, value in policy.state_dict().items())
-    assert outputs(policy, DATA.dev) == outputs(found.objective.model, DATA.dev)
+    assert decode_hypotheses(policy, DATA.dev) == decode_hypotheses(found.objective.model, DATA.dev)
     auto = AutoModelForSeq2SeqLM if kind == "t5" else AutoModelForCausalLM
     plain = auto.from_pretrained(tmp_path)
     names = {name.removeprefix("model."): value for name, value in own.items()}
@@ -221,7 +221,7 @@ def test_adapters_are_trained_and_saved_alone(tmp_path, base):
     ]
     assert all("lora_" in name for name in weights(tmp_path / "saved", "adapter_model"))
     again, _ = load_policy(tmp_path / "saved", TinyCodec)
-    assert outputs(again, DATA.dev) == outputs(policy, DATA.dev)
+    assert decode_hypotheses(again, DATA.dev) == decode_hypotheses(policy, DATA.dev)
     trainable = {name for name, p in again.named_parameters() if p.requires_grad}
     assert trainable == {name for name in trainable if "lora_" in name} != set()
 

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.utils import logging
 
 from freerun.data import TextCodec
-from freerun.evaluation import outputs
+from freerun.evaluation import decode_hypotheses
 from freerun.methods import METHODS, MLE, BehaviourCloning, ScheduledSampling
 from freerun.models import CausalPolicy, Seq2SeqPolicy
 from freerun.models.huggingface import base
@@ -164,7 +164,7 @@ def test_a_trained_policy_goes_on(tmp_path):
     adapted.train()
     adapted.save_model(str(tmp_path / "adapted"))
     policy, _ = load_policy(tmp_path / "adapted")
-    assert outputs(policy, adapted.eval_dataset) == outputs(
+    assert decode_hypotheses(policy, adapted.eval_dataset) == decode_hypotheses(
         adapted.objective.model, adapted.eval_dataset
     )
 
@@ -200,7 +200,7 @@ def test_plain_transformers_loads_what_was_trained(tmp_path, kind):
     prompts = [row["prompt"] for row in ROWS[:5]]
     ours = [
         found.processing_class.decode(row)
-        for row in outputs(found.objective.model, found.eval_dataset)
+        for row in decode_hypotheses(found.objective.model, found.eval_dataset)
     ]
     limit = found.processing_class.limit
     theirs = []

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
 from freerun.errors import CheckpointError
-from freerun.evaluation import Decoding, evaluate, outputs, teacher_forced_loss
+from freerun.evaluation import Decoding, evaluate, teacher_forced_loss
 from freerun.losses import log_loss
 from freerun.methods import MLE, Clock, Method, Modules, Outcome
 from freerun.models.backspace import with_backspace
@@ -549,7 +549,7 @@ def test_evaluation_needs_something_to_evaluate_on(tmp_path):
     with pytest.raises(ValueError, match=r"^evaluation needs an eval_dataset$"):
         trainer(tmp_path, eval_dataset=None).evaluate()
     with pytest.raises(
-        NotImplementedError, match=r"use freerun\.evaluation\.evaluate or outputs, or "
+        NotImplementedError, match=r"use freerun\.evaluation\.evaluate or decode_examples, or "
     ):
         trainer(tmp_path).predict(DATA.dev)
 
@@ -568,7 +568,7 @@ def test_learns_to_read_backwards(tmp_path):
     data = Tiny(train=300)
     examples = data.load().train
     trainer(tmp_path, arguments=arguments, model=model, train_dataset=examples).train()
-    written = outputs(model, DATA.test)
+    written = decode_hypotheses(model, DATA.test)
     assert TASK.score(DATA.codec, written, DATA.test)["character_error"] < 0.1
 
 

@@ -31,7 +31,7 @@ class Strings:
 
     @property
     def references(self) -> Sequence[Sequence[int]]:
-        return [source[::-1] for source in self.sources]
+        return [list(source[::-1]) for source in self.sources]
 
     def __len__(self) -> int:
         return len(self.sources)

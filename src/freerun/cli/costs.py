@@ -24,7 +24,7 @@ from freerun.report.cost_vectors import (
 )
 from freerun.report.cost_vectors.values import FEW
 from freerun.settings import SettingError
-from freerun.study import method_of
+from freerun.study import parse_method
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
@@ -119,7 +119,7 @@ def _search_example(own: CostsOptions) -> CostVectors:
 
 def _parse_search(specification: str) -> SEARNN:
     """Return the search that `--method` specifies."""
-    method = method_of(specification)
+    method = parse_method(specification)
     if not isinstance(method, SEARNN):
         raise SettingError(f"--method is {specification!r}; only searnn searches for costs")
     return method

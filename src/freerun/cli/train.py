@@ -23,7 +23,7 @@ from freerun.models.settings import (
 )
 from freerun.report.labels import metric_lines
 from freerun.settings import SettingError, list_settings, to_dict
-from freerun.study import compare, method_of, methods_of
+from freerun.study import compare, parse_method, parse_methods
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
 from freerun.training.folders import no_file
@@ -173,7 +173,7 @@ class TrainCommand(ExperimentCommand):
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
         own = settings.build(TrainOptions, "train")
-        method = method_of(own.method)
+        method = parse_method(own.method)
         training, model = self.build_training(settings), self.build_model(settings)
         task = self.build_task(settings)
         no_file(Path(own.output))
@@ -218,7 +218,7 @@ class CompareCommand(ExperimentCommand):
         """Run the command."""
         own = settings.build(CompareOptions, "compare")
         try:
-            methods = methods_of(own.methods)
+            methods = parse_methods(own.methods)
         except SettingError as error:
             raise SettingError(f"{settings.places['methods']}: {error}") from None
         comparison = compare(

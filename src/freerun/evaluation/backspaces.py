@@ -16,16 +16,16 @@ from freerun.decoding import Decoded
 
 @dataclass(frozen=True)
 class Backspaces:
-    """How backspaces were used, counted.
+    """The numbers of backspaces and of what became of them.
 
     Attributes:
         actions: all actions: tokens, eos and backspaces.
-        backspaces: those that are backspaces.
-        withdrawals: the backspaces that withdrew a token; at the prompt they withdraw nothing.
-        rewritten: the withdrawals after which another token was written in that place.
-        right: of the rewritten, those where it is the reference's; None without references.
-        planted: the errors that were planted; None where none were to be.
-        withdrawn: the planted errors that were withdrawn; None likewise.
+        backspaces: the actions that are backspaces.
+        withdrawals: the backspaces that withdrew a token; at the prompt there is none to withdraw.
+        rewritten: the withdrawals after which a different token was written in that place.
+        right: the rewritten ones where it is the token of the reference; None without references.
+        planted: the planted errors; None if none were planted.
+        withdrawn: the planted errors that were withdrawn; None if none were planted.
     """
 
     actions: int
@@ -38,7 +38,7 @@ class Backspaces:
 
     @classmethod
     def sum(cls, counts: Sequence[Backspaces]) -> Backspaces:
-        """The counts of all together; what one did not count is not counted."""
+        """Add up counts; a number that is None in one of them is None in the sum."""
         found: dict[str, Any] = {}
         for field in fields(cls):
             each = [getattr(count, field.name) for count in counts]
@@ -47,11 +47,11 @@ class Backspaces:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Shares in [0, 1]; those of nothing are left out.
+        """Fractions in [0, 1], without those of nothing.
 
         `backspace_rate` of the actions are backspaces; `rewritten` of the withdrawals were followed
-        by another token in that place; `right_after` of these were the reference's; `withdrawn` of
-        the planted errors were withdrawn.
+        by a different token in that place; `right_after` of these are tokens of the reference;
+        `withdrawn` of the planted errors were withdrawn.
         """
         shares = {
             "backspace_rate": (self.backspaces, self.actions),
@@ -66,15 +66,15 @@ class Backspaces:
         }
 
 
-def backspaces_of(
+def count_backspaces(
     decoded: Decoded, batch: Batch, backspace: int, planted: Bool[Tensor, "n u"] | None = None
 ) -> Backspaces:
-    """How backspaces were used in a batch of outputs.
+    """Count how backspaces were used in a batch of outputs.
 
     Args:
         decoded: the outputs.
-        batch: what they were decoded from; right is what equals its targets, where it has any.
-        backspace: the action that withdraws.
+        batch: their examples; a token is right if it equals the target, if there is one.
+        backspace: the action that withdraws the last token.
         planted: which actions are planted errors.
     """
     actions, mask = decoded.taken

@@ -1,4 +1,4 @@
-"""One batch of outputs, written freely."""
+"""Settings of decoding, and decoding of one batch."""
 
 from __future__ import annotations
 
@@ -27,28 +27,32 @@ from freerun.policy import Policy
 
 
 def batches_by_length(examples: Examples, batch_size: int) -> list[list[int]]:
-    """The numbers of all examples in batches of similar length: fewer steps to decode them all."""
+    """Group examples of similar length, so that decoding takes fewer steps.
+
+    Returns:
+        The numbers of the examples of each batch, those with the longest references first.
+    """
     lengths = [len(reference) for reference in examples.references]
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def on_device(batch: Batch, policy: Policy) -> Batch:
-    """The batch where the policy is."""
+    """Move a batch to the device of the policy."""
     return Batch.of({name: value.to(policy.device) for name, value in batch.tensors().items()})
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How outputs are decoded: greedily, where nothing else is asked for.
+    """How outputs are decoded: by default greedily.
 
     Args:
-        beam: hypotheses kept for each sentence; 1 is no beam search.
+        beam: the number of hypotheses kept for each sentence; 1 for no beam search.
         length_penalty: a hypothesis y of a beam scores log p(y) / |y|^length_penalty: 0 compares
             log-probabilities, 1 their means per token.
         sample: draw every token from the model's distribution.
         temperature: divides the scores that samples are drawn by.
-        top_k: sample, or search contrastively, among the k best tokens only.
+        top_k: sample, or search contrastively, only among the k best tokens.
         top_p: sample from the smallest set of best tokens with at least this probability.
         contrastive: contrastive search among the `top_k` best tokens: what counts is a token's
             probability, times 1 less this, and against it the largest similarity with what stands
@@ -102,7 +106,7 @@ class Decoding:
         self._check_effects()
 
     def _check_effects(self) -> None:
-        """See that no setting is without effect."""
+        """Check that every setting that was given has an effect."""
         if self.beam == 1 and self.length_penalty != 1.0:
             raise ValueError("length_penalty has no effect on greedy decoding; set beam above 1")
         for name, effective, instead in (
@@ -116,17 +120,17 @@ class Decoding:
 
     @property
     def truncation(self) -> dict[str, Any]:
-        """What is left of the distribution that samples are drawn from."""
+        """The settings that shape the distribution that samples are drawn from."""
         return {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
 
     @property
     def draws(self) -> bool:
-        """Whether anything is drawn."""
+        """Whether anything is random."""
         return self.sample or self.noise > 0
 
     @property
     def how(self) -> str:
-        """What it is in words."""
+        """A description in words."""
         said: str = "greedy"
         details: list[str] = []
         if self.beam > 1:
@@ -150,8 +154,8 @@ GREEDY = Decoding()
 
 
 Watch = Callable[[Int[Tensor, "n"], Int[Tensor, "n"]], None]
-"""What is called with rows and their actions, as these are written. Rows that have ended may still
-come, with actions that do not count."""
+"""A function that is called with rows and their actions while these are written. It may be called
+with rows that have ended, whose actions do not count."""
 
 
 def decode(
@@ -163,24 +167,25 @@ def decode(
     limit: Int[Tensor, "n"] | None = None,
     watch: Watch | None = None,
 ) -> Decoded:
-    """What the policy writes for a batch of sources when it runs freely.
+    """Decode a batch of sources freely.
 
     Args:
-        policy: the model; decodes in evaluation mode.
-        source: what to decode from.
-        decoding: how.
-        ids: names each row, where anything is drawn: a row draws the same numbers in any batch.
-        limit: the most actions of each row; by default the policy's own limit.
-        watch: sees actions as they are written.
+        policy: the policy, which decodes in evaluation mode.
+        source: the sources.
+        decoding: how to decode.
+        ids: the number of each row in the data set, if anything is random: a row draws the same
+            numbers in any batch.
+        limit: the maximum number of actions of each row; by default that of the policy.
+        watch: is called with actions while they are written.
 
     Raises:
-        ValueError: where something is drawn for rows that have no ids, tokens are not written one
-            by one that are to be watched, or the policy cannot be decoded so.
+        ValueError: if anything is random and there are no ids, if `watch` is given and tokens are
+            not written one by one, or if the policy cannot decode like this.
     """
-    return attempt(policy, source, decoding, ids=ids, limit=limit, watch=watch)[0]
+    return decode_with_errors(policy, source, decoding, ids=ids, limit=limit, watch=watch)[0]
 
 
-def attempt(
+def decode_with_errors(
     policy: Policy,
     source: Source,
     decoding: Decoding = GREEDY,
@@ -189,7 +194,7 @@ def attempt(
     limit: Int[Tensor, "n"] | None = None,
     watch: Watch | None = None,
 ) -> tuple[Decoded, Bool[Tensor, "n u"] | None]:
-    """What `decode` gives, and which of the actions are planted errors; None without noise."""
+    """Return what `decode` returns, and which actions are planted errors; None without noise."""
     if ids is None:
         if decoding.draws:
             raise ValueError("tokens are drawn by the ids of rows; give ids")
@@ -210,29 +215,29 @@ def attempt(
         words, seed = policy.vocabulary, decoding.seed
         choose = noisy = NoisySampler(choose, words, rate=decoding.noise, ids=ids, seed=seed)
     if watch is not None:
-        choose = _watched(choose, watch)
+        choose = _watch_choices(choose, watch)
     found = decode_with(policy, source, choose, limit, forbid_repeats=not decoding.sample)
     return found, None if noisy is None else noisy.find_errors(found)
 
 
-def _watched(choose: Sampler, watch: Watch) -> Sampler:
-    """The same choice, which is told to `watch`."""
+def _watch_choices(choose: Sampler, watch: Watch) -> Sampler:
+    """Return a function that makes the same choices, and calls `watch` with them."""
 
-    def watched(
+    def choose_and_tell(
         scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
         tokens, log_probs = choose(scores, rows, cell)
         watch(rows, tokens)
         return tokens, log_probs
 
-    return watched
+    return choose_and_tell
 
 
 def check_decoding(policy: Policy, examples: Examples, decoding: Decoding) -> None:
-    """See that a policy can be decoded so, by the first token of the first example.
+    """Check that a policy can decode like this, by the first token of the first example.
 
     Raises:
-        ValueError: where it cannot.
+        ValueError: if it cannot.
     """
     if len(examples):
         batch = on_device(examples.batch([0]), policy)

@@ -1,4 +1,4 @@
-"""How good it is what a policy writes when it runs freely."""
+"""Free-running evaluation: decode examples, and score the outputs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from torch import Tensor
 from freerun.batch import Batch
 from freerun.data import Codec, Examples
 from freerun.decoding import Decoded
-from freerun.evaluation.backspaces import Backspaces, backspaces_of
-from freerun.evaluation.decoding import GREEDY, Decoding, attempt, batches_by_length, on_device
+from freerun.evaluation.backspaces import Backspaces, count_backspaces
+from freerun.evaluation.decoding import (
+    GREEDY,
+    Decoding,
+    batches_by_length,
+    decode_with_errors,
+    on_device,
+)
 from freerun.losses import log_loss
 from freerun.policy import Policy, evaluation_mode
 from freerun.tasks.base import Task
@@ -22,10 +28,10 @@ from freerun.vocabulary import Vocabulary
 
 
 def teacher_forced_loss(policy: Policy, examples: Examples, *, batch_size: int = 256) -> float:
-    """The mean log loss of a target token when every prefix is the reference.
+    """Compute the mean log loss of a target token when every prefix is the reference.
 
-    It says how well the policy predicts under teacher forcing, which is not how it runs; whoever
-    reports it calls it by this name.
+    It says how well the policy predicts under teacher forcing, which is not how it runs, so it is
+    always reported under this name.
     """
     total, count = 0.0, 0
     with torch.no_grad(), evaluation_mode(policy):
@@ -37,20 +43,20 @@ def teacher_forced_loss(policy: Policy, examples: Examples, *, batch_size: int =
 
 
 def teacher_forced_total(policy: Policy, batch: Batch) -> Float[Tensor, ""]:
-    """The log loss of a batch under teacher forcing, summed over target tokens."""
+    """Compute the log loss of a batch under teacher forcing, summed over target tokens."""
     trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
     return log_loss(trace.logits(batch.mask), batch.target[batch.mask])
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a policy wrote.
+class DecodedExamples:
+    """The outputs of a policy for some examples.
 
     Attributes:
-        hypotheses: what remained for every example, without eos.
-        actions: all that was done for it, backspaces and eos included; None where the vocabulary
+        hypotheses: the tokens of every output, without eos and withdrawn tokens.
+        actions: all actions of every output, backspaces and eos included; None if the vocabulary
             has no backspace.
-        backspaces: how backspaces were used; None likewise.
+        backspaces: how backspaces were used; None if there are none.
     """
 
     hypotheses: list[list[int]]
@@ -59,23 +65,23 @@ class Written:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """How backspaces were used (see `Backspaces.metrics`); nothing where there are none."""
+        """How backspaces were used (see `Backspaces.metrics`); empty if there are none."""
         return {} if self.backspaces is None else self.backspaces.metrics
 
     @classmethod
-    def of(
+    def from_batch(
         cls,
         vocabulary: Vocabulary,
         batch: Batch,
         decoded: Decoded,
         planted: Bool[Tensor, "n u"] | None = None,
-    ) -> Written:
-        """What was written for a batch.
+    ) -> DecodedExamples:
+        """Collect the outputs of a batch.
 
         Args:
-            vocabulary: that of the policy.
+            vocabulary: the vocabulary of the policy.
             batch: the examples.
-            decoded: what was written.
+            decoded: their outputs.
             planted: which actions are planted errors.
         """
         hypotheses = decoded.lists(vocabulary.eos)
@@ -84,74 +90,73 @@ class Written:
         rows = zip(*(each.tolist() for each in decoded.taken), strict=True)
         actions = [tokens[: sum(mask)] for tokens, mask in rows]
         return cls(
-            hypotheses, actions, backspaces_of(decoded, batch, vocabulary.backspace, planted)
+            hypotheses, actions, count_backspaces(decoded, batch, vocabulary.backspace, planted)
         )
 
     @classmethod
-    def joined(cls, parts: Iterable[tuple[list[int], Written]]) -> Written:
-        """What was written for all examples, in their order.
+    def join(cls, parts: Iterable[tuple[list[int], DecodedExamples]]) -> DecodedExamples:
+        """Join the outputs of parts of the examples, in the order of all examples.
 
         Args:
-            parts: the numbers of some examples, and what was written for them; together all.
+            parts: for each part, the numbers of its examples, and their outputs.
         """
         parts = list(parts)
         numbers = [number for part in parts for number in part[0]]
 
-        def ordered(rows: Iterable[list[int]]) -> list[list[int]]:
+        def sort(rows: Iterable[list[int]]) -> list[list[int]]:
             return [row for _, row in sorted(zip(numbers, rows, strict=True))]
 
-        hypotheses = ordered(row for _, part in parts for row in part.hypotheses)
+        hypotheses = sort(row for _, part in parts for row in part.hypotheses)
         counts = [part.backspaces for _, part in parts if part.backspaces is not None]
         if not counts:
             return cls(hypotheses)
-        actions = ordered(row for _, part in parts for row in part.actions or [])
+        actions = sort(row for _, part in parts for row in part.actions or [])
         return cls(hypotheses, actions, Backspaces.sum(counts))
 
 
-def write(
+def decode_examples(
     policy: Policy, examples: Examples, *, decoding: Decoding = GREEDY, batch_size: int = 256
-) -> Written:
-    """What the policy writes for every example when it runs freely.
+) -> DecodedExamples:
+    """Decode every example freely.
 
     Args:
-        policy: the model; decodes in evaluation mode.
-        examples: what to decode from.
-        decoding: how.
-        batch_size: examples decoded together.
+        policy: the policy, which decodes in evaluation mode.
+        examples: the examples, of which only the sources are read.
+        decoding: how to decode.
+        batch_size: the number of examples decoded together.
 
     Raises:
-        ValueError: where the policy cannot be decoded so.
+        ValueError: if the policy cannot decode like this.
     """
     parts = []
     for numbers in batches_by_length(examples, batch_size):
         batch = on_device(examples.batch(numbers), policy)
-        found = attempt(policy, batch.source, decoding, ids=batch.ids)
-        parts.append((numbers, Written.of(policy.vocabulary, batch, *found)))
-    return Written.joined(parts)
+        found = decode_with_errors(policy, batch.source, decoding, ids=batch.ids)
+        parts.append((numbers, DecodedExamples.from_batch(policy.vocabulary, batch, *found)))
+    return DecodedExamples.join(parts)
 
 
-def outputs(
+def decode_hypotheses(
     policy: Policy, examples: Examples, *, decoding: Decoding = GREEDY, batch_size: int = 256
 ) -> list[list[int]]:
-    """What remains of what the policy writes for every example, without eos (see `write`)."""
-    return write(policy, examples, decoding=decoding, batch_size=batch_size).hypotheses
+    """Return the hypotheses alone of `decode_examples`."""
+    return decode_examples(policy, examples, decoding=decoding, batch_size=batch_size).hypotheses
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a policy wrote, and how good it is.
+    """The outputs of a policy, and how good they are.
 
     Attributes:
-        metrics: the task's metrics, and how backspaces were used (see `Backspaces.metrics`) where
-            the vocabulary has one.
-        hypotheses: what was written for every example, without eos.
-        references: what should have been written, without eos.
-        error_by_position: for every position of a reference, the share of examples that are wrong
-            there, among those that are long enough.
-        count_by_position: how many examples are long enough.
-        actions: all that was done for every example, backspaces and eos included; None where the
-            vocabulary has no backspace.
-        backspaces: how backspaces were used, counted; None likewise.
+        metrics: the metrics of the task, and how backspaces were used (see `Backspaces.metrics`).
+        hypotheses: the tokens of every output, without eos and withdrawn tokens.
+        references: the target tokens of every example, without eos.
+        error_by_position: for every position of a reference, the fraction of examples that are
+            wrong there, among those that are long enough.
+        count_by_position: the number of examples that are long enough.
+        actions: all actions of every output, backspaces and eos included; None if the vocabulary
+            has no backspace.
+        backspaces: how often backspaces were used; None if there are none.
     """
 
     metrics: dict[str, float]
@@ -175,18 +180,18 @@ def evaluate(
     """Decode every example freely, and score the outputs.
 
     Args:
-        policy: the model; decodes in evaluation mode.
-        task: knows the metrics.
+        policy: the policy, which decodes in evaluation mode.
+        task: the task, which knows the metrics.
         codec: what the policy reads and writes.
-        examples: what to evaluate on.
+        examples: the examples to evaluate on.
         decoding: how to decode.
-        batch_size: examples decoded together.
+        batch_size: the number of examples decoded together.
 
     Raises:
-        ValueError: where there are no examples, or the policy cannot be decoded so.
+        ValueError: if there are no examples, or the policy cannot decode like this.
     """
-    written = write(policy, examples, decoding=decoding, batch_size=batch_size)
-    found = scored(task, codec, written.hypotheses, examples)
+    written = decode_examples(policy, examples, decoding=decoding, batch_size=batch_size)
+    found = score_outputs(task, codec, written.hypotheses, examples)
     return replace(
         found,
         metrics={**found.metrics, **written.metrics},
@@ -195,11 +200,13 @@ def evaluate(
     )
 
 
-def scored(task: Task, codec: Codec, hypotheses: list[list[int]], examples: Examples) -> Evaluation:
-    """The evaluation of outputs, one for each example.
+def score_outputs(
+    task: Task, codec: Codec, hypotheses: list[list[int]], examples: Examples
+) -> Evaluation:
+    """Score outputs, one for each example.
 
     Raises:
-        ValueError: where there are no examples.
+        ValueError: if there are no examples.
     """
     if not hypotheses:
         raise ValueError("there are no examples to evaluate on")

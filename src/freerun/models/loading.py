@@ -34,7 +34,7 @@ CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
 
-def config_of(path: str) -> PreTrainedConfig:
+def load_config(path: str) -> PreTrainedConfig:
     """The configuration of the model at `path`; of adapters, that of the model they belong to.
 
     Args:
@@ -43,7 +43,7 @@ def config_of(path: str) -> PreTrainedConfig:
     Raises:
         CheckpointError: where there is no model that can be loaded without running code of its own.
     """
-    base, _ = base_of(path)
+    base, _ = find_base_path(path)
     file = Path(base, CONFIG)
     with loading_errors(base):
         if file.exists() and _model_type(file) == RecurrentConfig.model_type:
@@ -55,7 +55,7 @@ def _model_type(file: Path) -> str | None:
     return json.loads(file.read_text(encoding="utf-8")).get("model_type")
 
 
-def base_of(path: str) -> tuple[str, bool]:
+def find_base_path(path: str) -> tuple[str, bool]:
     """Where the model itself is, and whether what is at `path` are adapters of it.
 
     Raises:
@@ -106,8 +106,8 @@ def load_model(
         CheckpointError: where there is no such model, or it cannot be read.
         MissingExtraError: where it has adapters, and peft is not installed.
     """
-    base, adapted = base_of(path)
-    config = config_of(base)
+    base, adapted = find_base_path(path)
+    config = load_config(base)
     for name, value in changes.items():
         setattr(config, name, value)
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
@@ -168,7 +168,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         reason = "there is no tokenizer beside the model"
     except CheckpointError as error:
         reason = f"its tokenizer cannot be read ({error.__cause__})"
-    base, adapted = base_of(path)
+    base, adapted = find_base_path(path)
     if adapted:
         return load_tokenizer(base)
     raise CheckpointError(f"{path}: {reason}")

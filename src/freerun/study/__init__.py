@@ -1,11 +1,11 @@
 """Studies of several runs: comparing methods on a task."""
 
 from freerun.study.comparison import Comparison, compare
-from freerun.study.specs import method_of, methods_of
+from freerun.study.specs import parse_method, parse_methods
 
 __all__ = [
     "Comparison",
     "compare",
-    "method_of",
-    "methods_of",
+    "parse_method",
+    "parse_methods",
 ]

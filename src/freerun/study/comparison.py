@@ -20,8 +20,8 @@ from freerun.models.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
 from freerun.study.plan import Plan
-from freerun.study.results import SeedResult, results_of, write_results
-from freerun.study.specs import Given, methods_of
+from freerun.study.results import SeedResult, collect_results, write_results
+from freerun.study.specs import Given, parse_methods
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
 from freerun.training.checks import check_lengths
@@ -70,7 +70,7 @@ def compare(
 
     Args:
         task: the task.
-        methods: what to compare, as `freerun.study.methods_of` reads it: texts such as
+        methods: what to compare, as `freerun.study.parse_methods` reads it: texts such as
             "scheduled_sampling:schedule=linear", or methods or mappings of settings by name.
         output: the folder of the comparison.
         seeds: how many runs of each method, with the seeds 0, 1, …; or the seeds.
@@ -94,8 +94,8 @@ def compare(
     model = model or RecurrentSettings(**task.recipe.get("model", {}))
     plan = Plan(
         task,
-        {name: method.for_task(task) for name, method in methods_of(methods).items()},
-        seeds_of(seeds),
+        {name: method.for_task(task) for name, method in parse_methods(methods).items()},
+        list_seeds(seeds),
         model,
         training or TrainingSettings(**{**task.recipe.get("training", {}), **model.training}),
     )
@@ -117,14 +117,14 @@ def compare(
     console = Console(stderr=True, quiet=quiet, highlight=False)
     show_notes(data.notes, quiet)
     runs = _train_all(plan, data, ready, decodings, output, console, quiet)
-    results = results_of(plan, data, majority, runs, command, beam, decoding)
+    results = collect_results(plan, data, majority, runs, command, beam, decoding)
     files = []
     if process.is_main_process:
         files = [write_results(results, output), *report.draw(results, output)]
     return Comparison(results, files)
 
 
-def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
+def list_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """The seeds: of a number n, those from 0 to n-1.
 
     Raises:

@@ -10,7 +10,7 @@ from freerun.data import Data
 from freerun.errors import CheckpointError, WriteError
 from freerun.methods import Method
 from freerun.models.settings import ModelSettings
-from freerun.study.specs import folder_of
+from freerun.study.specs import make_folder_name
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings
 from freerun.training.folders import no_file
@@ -41,7 +41,7 @@ class Plan:
         """Yield variant, seed and folder of every run, seed by seed, so that all advance alike."""
         for seed in self.seeds:
             for name in self.methods:
-                yield name, seed, Path(folder_of(name), f"seed-{seed}")
+                yield name, seed, Path(make_folder_name(name), f"seed-{seed}")
 
     @property
     def base(self) -> str | None:

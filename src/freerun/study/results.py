@@ -43,7 +43,7 @@ class SeedResult:
         return {**self.test.metrics, **{f"beam_{name}": value for name, value in beam.items()}}
 
 
-def results_of(
+def collect_results(
     plan: Plan,
     data: Data,
     majority: Mapping[str, float],

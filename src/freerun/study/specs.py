@@ -13,7 +13,7 @@ EXAMPLE = "scheduled_sampling:schedule=linear,k=0.9"
 Given = Mapping[str, Any] | Sequence[Any]
 
 
-def method_of(spec: str) -> Method:
+def parse_method(spec: str) -> Method:
     """The method of a text like `scheduled_sampling:schedule=linear,k=0.9`.
 
     Raises:
@@ -24,7 +24,7 @@ def method_of(spec: str) -> Method:
     return build(cls, settings, f"method {spec!r}")
 
 
-def methods_of(given: Given) -> dict[str, Method]:
+def parse_methods(given: Given) -> dict[str, Method]:
     """The methods of a comparison, each under a name of its own.
 
     A list names methods by their text, and a variant is called by it. In a mapping, as YAML has it,
@@ -46,7 +46,7 @@ def methods_of(given: Given) -> dict[str, Method]:
     for name, method in _entries(given):
         if name in methods:
             raise SettingError(f"{name!r} is named twice; each variant needs its own name")
-        folder = folder_of(name)
+        folder = make_folder_name(name)
         if folder in folders:
             message = f"{folders[folder]!r} and {name!r} would share the folder {folder!r}"
             raise SettingError(f"{message}; choose another name")
@@ -56,7 +56,7 @@ def methods_of(given: Given) -> dict[str, Method]:
     return methods
 
 
-def folder_of(name: str) -> str:
+def make_folder_name(name: str) -> str:
     """The folder of a variant's runs: its name, without what file systems may refuse."""
     return re.sub(r"^\.|[^\w.=,+-]", "-", name)
 
@@ -68,7 +68,7 @@ def _entries(given: Given) -> Iterable[tuple[str, Method]]:
     items: list[Any] = [given] if isinstance(given, Mapping) else list(given)
     for item in items:
         if isinstance(item, str):
-            yield item.strip(), method_of(item)
+            yield item.strip(), parse_method(item)
         elif isinstance(item, Mapping):
             for name, value in item.items():
                 yield str(name), _variant(str(name), value)
@@ -79,7 +79,7 @@ def _entries(given: Given) -> Iterable[tuple[str, Method]]:
 def _variant(name: str, value: Any) -> Method:
     """The method that a mapping has under `name`."""
     if isinstance(value, str):
-        return method_of(value)
+        return parse_method(value)
     if isinstance(value, Method):
         return value
     settings = _settings(name, value)

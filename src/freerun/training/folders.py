@@ -20,10 +20,10 @@ _OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json
 def checkpoints(output: Path) -> list[Path]:
     """The complete checkpoints in `output`, the oldest first."""
     found = [path for path in output.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)]
-    return sorted(found, key=update_of)
+    return sorted(found, key=parse_update)
 
 
-def update_of(checkpoint: Path) -> int:
+def parse_update(checkpoint: Path) -> int:
     """The update after which a checkpoint was written."""
     match = _CHECKPOINT.fullmatch(checkpoint.name)
     if match is None:

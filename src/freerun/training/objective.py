@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from freerun.batch import Batch, Source
-from freerun.evaluation import Decoding, attempt, teacher_forced_total
+from freerun.evaluation import Decoding, decode_with_errors, teacher_forced_total
 from freerun.methods import Clock, Method, Modules, Outcome
 from freerun.policy import evaluation_mode
 
@@ -80,7 +80,7 @@ class Objective(nn.Module):
         batch = Batch(ids, Source(source, source_mask), target, target_mask)
         if decoding is not None:
             with torch.no_grad(), evaluation_mode(self.model):
-                decoded, planted = attempt(self.model, batch.source, decoding, ids=ids)
+                decoded, planted = decode_with_errors(self.model, batch.source, decoding, ids=ids)
                 return {
                     "decoded": decoded,
                     "planted": planted,

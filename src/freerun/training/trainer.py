@@ -23,8 +23,8 @@ from freerun.data import Examples
 from freerun.errors import CheckpointError
 from freerun.evaluation import (
     GREEDY,
+    DecodedExamples,
     Decoding,
-    Written,
     batches_by_length,
     check_decoding,
     on_device,
@@ -207,7 +207,7 @@ class RunTrainer(TrainerOverrides):
         if data is None:
             raise ValueError("evaluation needs an eval_dataset")
         examples = make_examples(data, self.processing_class, "eval_dataset")
-        written, loss = decode_examples(
+        written, loss = decode_in_processes(
             self.model_wrapped, self.objective.model, examples, self.decoding, self.args
         )
         figures = self.task.score(self.processing_class, written.hypotheses, examples)
@@ -246,7 +246,9 @@ class RunTrainer(TrainerOverrides):
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("use freerun.evaluation.evaluate or outputs, or Trainer.evaluate")
+        raise NotImplementedError(
+            "use freerun.evaluation.evaluate or decode_examples, or Trainer.evaluate"
+        )
 
 
 class Trainer(RunTrainer):
@@ -305,13 +307,13 @@ class Trainer(RunTrainer):
 
 
 @torch.no_grad()
-def decode_examples(
+def decode_in_processes(
     objective: nn.Module,
     policy: Policy,
     examples: Examples,
     decoding: Decoding,
     args: TrainingArguments,
-) -> tuple[Written, float]:
+) -> tuple[DecodedExamples, float]:
     """Decode all examples freely, in one process or several.
 
     It goes through the wrapped objective. Every process makes as many passes, as some wrappers need
@@ -329,18 +331,20 @@ def decode_examples(
         tokens.
     """
     work = batches_by_length(examples, args.eval_batch_size)
-    found: list[tuple[list[int], Written, float, int]] = []
+    found: list[tuple[list[int], DecodedExamples, float, int]] = []
     for start in range(0, len(work), args.world_size):
         mine = start + args.process_index
         numbers = work[mine] if mine < len(work) else work[0]
         batch = on_device(examples.batch(numbers), policy)
         output: dict[str, Any] = objective(**batch.tensors(), decoding=decoding)
         if mine < len(work):
-            written = Written.of(policy.vocabulary, batch, output["decoded"], output["planted"])
+            written = DecodedExamples.from_batch(
+                policy.vocabulary, batch, output["decoded"], output["planted"]
+            )
             found.append((numbers, written, float(output["teacher_forced"]), int(batch.mask.sum())))
     found = gather_object(found)
     loss = sum(part[2] for part in found) / sum(part[3] for part in found)
-    return Written.joined((part[0], part[1]) for part in found), loss
+    return DecodedExamples.join((part[0], part[1]) for part in found), loss
 
 
 def _identity(batch: Any) -> Any:

@@ -16,7 +16,7 @@ from freerun.errors import CheckpointError
 from freerun.models.adapters import add_lora
 from freerun.models.backspace import extend_model, with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
-from freerun.models.loading import base_of, config_of, load_model, load_tokenizer
+from freerun.models.loading import find_base_path, load_config, load_model, load_tokenizer
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
 from freerun.models.settings.base import ModelSettings, describe_difference, follow_backspace
 from freerun.models.settings.scratch import (
@@ -93,7 +93,7 @@ class PretrainedSettings(ModelSettings):
             except DataError:  # that of a task of the user's own; what is damaged, `build` says
                 return load_data(task)
             return load_data(task, codec)
-        config = config_of(self.path)
+        config = load_config(self.path)
         start = config.decoder_start_token_id if config.is_encoder_decoder else None
         if config.is_encoder_decoder and start is None:
             raise CheckpointError(f"{self.path}: config.json names no decoder_start_token_id")
@@ -119,7 +119,7 @@ class PretrainedSettings(ModelSettings):
                 f"{self.path}: it reads and writes the tokens of its tokenizer, which the data are "
                 "not in; read them by PretrainedSettings.load"
             )
-        config = config_of(self.path)
+        config = load_config(self.path)
         changes = self._dropouts(config)
         if isinstance(config, RecurrentConfig):
             if self.lora is not None:
@@ -132,7 +132,7 @@ class PretrainedSettings(ModelSettings):
         if new is not None:
             model = extend_model(model, target, shared=codec.shared)
         if self.lora is not None:
-            if base_of(self.path)[1]:
+            if find_base_path(self.path)[1]:
                 raise ValueError(
                     f"{self.path} holds adapters, which are trained on; leave lora out"
                 )
