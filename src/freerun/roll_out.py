@@ -6,17 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from freerun.decoding import run_writer
-from freerun.policy import Policy, State, TokenChooser, Trace, Writer, evaluation_mode
+from freerun.policy import Policy, State, Trace, Writer, evaluation_mode
 from freerun.roll_in import Trajectories
-
-TrialSampler = Callable[
-    [Float[Tensor, "n a"], Int[Tensor, "n"], Int[Tensor, "n"]], Int[Tensor, "n"]
-]
-"""A function from (scores, the numbers of their trials, the cells to write) to tokens."""
 
 Completer = Callable[
     [Int[Tensor, "n p"], Int[Tensor, "n"], Int[Tensor, "n"]],
@@ -40,10 +35,6 @@ class Trials:
     cells: Int[Tensor, "m"]
     place: Int[Tensor, "n"]
     tokens: Int[Tensor, "n"]
-
-    def select(self, trials: Int[Tensor, "k"]) -> Trials:
-        """Return some of the trials."""
-        return replace(self, place=self.place[trials], tokens=self.tokens[trials])
 
 
 @dataclass(frozen=True)
@@ -72,13 +63,12 @@ def roll_out(
     *,
     limit: Int[Tensor, "b"],
     max_new_tokens: Int[Tensor, "b"],
-    sample: TrialSampler | None = None,
     chunk_size: int,
 ) -> RollOuts:
-    """Try tokens, and let the policy continue after each.
+    """Try tokens, and let the policy continue greedily after each.
 
-    All trials advance together, and leave as they end. A greedy roll-out that would only repeat
-    the roll-in is copied from it.
+    All trials advance together, and leave as they end. A roll-out that would only repeat the
+    roll-in is copied from it.
 
     Args:
         policy: the model; continues in evaluation mode.
@@ -88,17 +78,15 @@ def roll_out(
         limit: for each row of the batch, the maximum number of tokens, eos included.
         max_new_tokens: for each row, the maximum number of tokens that the policy writes after one
             that is tried; 0 if the reference policy continues at once.
-        sample: draws the policy's tokens; by default roll-outs are greedy.
         chunk_size: the maximum number of trials that are run together, which bounds their memory;
             see also `Trace.max_forks`.
     """
     rows = trials.rows[trials.place]
     outputs = _start_trials(policy, roll_in, trials, limit, max_new_tokens[rows] > 0)
     running = outputs.open & (max_new_tokens[rows] > 0)
-    if sample is None:
-        to_end = running & (max_new_tokens >= limit)[rows]
-        outputs, known = _copy_repeats(policy, roll_in, trials, outputs, to_end)
-        running = running & ~known
+    to_end = running & (max_new_tokens >= limit)[rows]
+    outputs, known = _copy_repeats(policy, roll_in, trials, outputs, to_end)
+    running = running & ~known
     waiting = running.nonzero()[:, 0]
     if len(waiting) == 0:
         return outputs
@@ -119,7 +107,6 @@ def roll_out(
                 left=torch.minimum(limit[rows] - outputs.lengths, max_new_tokens[rows])[chunk],
                 limit=limit[rows][chunk],
                 eos=policy.vocabulary.eos,
-                sample=sample,
             )
     return replace(outputs, steps=steps)
 
@@ -240,7 +227,6 @@ def _run_chunk(
     left: Int[Tensor, "k"],
     limit: Int[Tensor, "k"],
     eos: int | None,
-    sample: TrialSampler | None,
 ) -> int:
     """Continue the trials of `chunk`, which try `tokens`, in place; return the number of steps.
 
@@ -248,10 +234,7 @@ def _run_chunk(
     number of its tokens.
     """
     cells, steps = outputs.lengths[chunk], 0
-    choose: TokenChooser | None = None
-    if sample is not None:
-        choose = lambda scores, rows: sample(scores, chunk[rows], cells[rows])  # noqa: E731
-    for rows, written, done in run_writer(writer, tokens, left, eos, choose):
+    for rows, written, done in run_writer(writer, tokens, left, eos):
         steps += len(rows)
         outputs.tokens[chunk[rows], cells[rows]] = written
         cells = cells + 1

@@ -5,6 +5,8 @@ Of the defects known of other code, here: roll-outs that go on after eos
 (`test_what_the_roll_in_has_written_is_not_run_again`).
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -48,14 +50,14 @@ def trials_of(*tried):
     return Trials(rows, cells, numbers, torch.tensor([token for _, _, token in tried]))
 
 
-def run(policy, roll_in, trials, *, limit=6, most=ENDLESS, at_once=100, draw=None):
+def run(policy, roll_in, trials, *, limit=6, most=ENDLESS, at_once=100):
     """Outputs, for one limit and one number of tokens for all rows, or a list of them."""
     count = len(roll_in.tokens)
     limit, most = (torch.tensor(n if isinstance(n, list) else [n] * count) for n in (limit, most))
     source = policy.source(*range(count))
     trace = policy.force(source, roll_in.inputs(policy.vocabulary.bos))
     policy.steps.clear()
-    options = {"limit": limit, "max_new_tokens": most, "chunk_size": at_once, "sample": draw}
+    options = {"limit": limit, "max_new_tokens": most, "chunk_size": at_once}
     return roll_out(policy, trace, roll_in, trials, **options)
 
 
@@ -130,7 +132,9 @@ def test_no_more_are_run_together_than_fit(room, at_once, chunks):
 def test_trials_stand_in_the_order_they_are_given_in():
     policy, roll_in = policy_of(), trajectories([C, END], [B, END])
     order = torch.randperm(len(EVERY), generator=torch.Generator().manual_seed(0))
-    outputs = run(policy, roll_in, trials_of(*EVERY).select(order), at_once=3)
+    trials = trials_of(*EVERY)
+    trials = replace(trials, place=trials.place[order], tokens=trials.tokens[order])
+    outputs = run(policy, roll_in, trials, at_once=3)
     assert whole(outputs) == [WRITTEN[i] for i in order]
 
 
@@ -181,27 +185,8 @@ def test_what_only_seems_known_is_run():
     assert run(policy_of(), trajectories([A, B, C, END], [C, *[A] * 5]), tried).steps == 2 + 2
     assert run(policy_of(), own, tried, most=2).steps == 2 + 2
     assert run(policy_of(), own, trials_of((0, 1, A), (1, 3, B))).steps == 3 + 2
-    drawn = run(policy_of(), own, tried, draw=lambda scores, which, at: scores.argmax(-1))
-    assert drawn.steps == 2 + 2
-    assert whole(drawn) == [[A, B, C], [C, *[A] * 5]]
     half = Trajectories(own.tokens, own.mask, own.mask & torch.tensor([[True], [False]]))
     assert run(policy_of(), half, tried).steps == 2
-
-
-def test_draws_are_asked_for_every_cell_of_every_trial_once():
-    asked = []
-
-    def draw(scores, which, at):
-        assert scores.shape == (len(which), 4)
-        asked.extend(zip(which.tolist(), at.tolist(), scores.argmax(-1).tolist(), strict=True))
-        return torch.where(at == 3, END, B)
-
-    roll_in, tried = trajectories([C, END], [B, END]), trials_of((0, 0, A), (1, 1, C), (1, 1, B))
-    outputs = run(policy_of(), roll_in, tried, draw=draw, at_once=2)
-    assert whole(outputs) == [[A, B, B], [B, C, B], [B, B, B]]
-    # What each would have written greedily shows that its scores are its own.
-    first = {(0, 1, B), (0, 2, C), (0, 3, C)}
-    assert sorted(asked) == sorted(first | {(1, 2, A), (1, 3, B), (2, 2, B), (2, 3, B)})
 
 
 def test_tokens_of_a_cell_share_its_state(monkeypatch):
@@ -262,7 +247,7 @@ def test_a_bound_changes_no_output_of_a_policy(settings):
 
 
 @pytest.mark.parametrize("eos", [True, False])
-def test_modes_are_restored_and_there_is_no_gradient(eos):
+def test_modes_are_restored_and_there_is_no_gradient(eos, monkeypatch):
     policy = tiny_policy(4, eos=eos, attention="general", dropout=0.5)
     batch = tiny_batch(policy)
     plain = real_search(policy, batch)
@@ -274,17 +259,18 @@ def test_modes_are_restored_and_there_is_no_gradient(eos):
     assert not policy.encoder.training
     assert outputs.tokens.shape == plain.tokens.shape
 
-    def fail(scores, which, at):
+    def fail():
         assert not policy.training
-        assert not scores.requires_grad
+        assert not torch.is_grad_enabled()
         raise KeyError
 
+    monkeypatch.setattr(policy, "writer", fail)
     roll_in = Trajectories(batch.target, batch.mask, torch.zeros_like(batch.mask))
     trace = policy.force(batch.source, roll_in.inputs(policy.vocabulary.bos))
     first = Trials(*(torch.tensor([n]) for n in (2, 0, 0, 0)))
     limits = {"limit": batch.lengths + 2, "max_new_tokens": batch.ids + 1}
     with pytest.raises(KeyError):
-        roll_out(policy, trace, roll_in, first, **limits, sample=fail, chunk_size=1)
+        roll_out(policy, trace, roll_in, first, **limits, chunk_size=1)
     assert policy.training
     assert not policy.encoder.training
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from freerun.batch import Source
 from freerun.decoding.sampling import Sampler, promote_scores
-from freerun.policy import Policy, TokenChooser, Writer
+from freerun.policy import Policy, Writer
 from freerun.vocabulary import Vocabulary
 
 # After how many cells the loop checks which rows have ended. Every check waits for the device, so
@@ -164,25 +163,25 @@ def run_writer(
     inputs: Int[Tensor, "n"],
     limit: Int[Tensor, "n"],
     eos: int | None,
-    choose: TokenChooser | None = None,
 ) -> Iterator[WriterStep]:
-    """Let a writer write until each row has written eos or reached its limit; yield every step.
+    """Let a writer write greedily until each row has written eos or reached its limit.
 
-    Beside `run_scorer` for speed: a writer holds no scores of all rows and tokens, and need not
-    even compute them where only the best token is wanted, so nobody knows log-probabilities here.
+    This loop is faster than `run_scorer`: a writer does not hold the scores of all rows and tokens,
+    and need not even compute all of them to find the best. So there are no log-probabilities here.
 
     Args:
         writer: a writer that has begun with n rows.
         inputs: the token that each row reads first.
         limit: the maximum number of tokens that each may write, at least 1.
         eos: the token that ends a row, if there is one.
-        choose: the choice of tokens, by default the best; it is called with the numbers that rows
-            have here, however many have left.
+
+    Yields:
+        Every step of all rows that are still writing.
     """
     rows = torch.arange(len(inputs), device=inputs.device)
 
     while len(rows):
-        inputs = writer.write(inputs, None if choose is None else partial(_renumber, choose, rows))
+        inputs = writer.write(inputs)
         limit = limit - 1
         done = limit == 0
         if eos is not None:
@@ -192,12 +191,3 @@ def run_writer(
         if len(stay) < len(rows):
             rows, inputs, limit = rows[stay], inputs[stay], limit[stay]
             writer.keep(stay)
-
-
-def _renumber(
-    choose: TokenChooser,
-    rows: Int[Tensor, "n"],
-    scores: Float[Tensor, "k a"],
-    places: Int[Tensor, "k"],
-) -> Int[Tensor, "k"]:
-    return choose(scores, rows[places])
