@@ -1,4 +1,4 @@
-"""The command line in this process, and a model that is trained once."""
+"""Runs the command line in this process; models that are trained once per session."""
 
 import itertools
 

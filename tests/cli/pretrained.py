@@ -1,4 +1,4 @@
-"""Tiny models as others leave them: random weights, and a tokenizer of bytes beside them."""
+"""Tiny pretrained models: random weights with a tokenizer of bytes."""
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration

@@ -1,4 +1,4 @@
-"""What a model writes and withdraws, as `freerun predict` shows it and `evaluate` counts it."""
+"""Withdrawn tokens, as `freerun predict` shows them and `evaluate` counts them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def found(eraser):
 
 @pytest.mark.parametrize("flag", ["--show-backspaces", "--show_backspaces"])
 @pytest.mark.parametrize("size", ["2", "256"])
-def test_a_pipe_gets_a_plain_notation(run, eraser, source, found, flag, size):
+def test_output_to_a_pipe_is_in_plain_notation(run, eraser, source, found, flag, size):
     codec, written = found(sample=True, seed=2)
     words = ["predict", eraser, source, flag, *SAMPLE, "--batch_size", size]
     status, printed, errors = run(*words)
@@ -70,14 +70,14 @@ def test_a_pipe_gets_a_plain_notation(run, eraser, source, found, flag, size):
     assert sum("<]" in line for line in traces) > 1
 
 
-def test_without_it_what_remains_is_printed(run, eraser, source, found):
+def test_without_the_flag_only_the_remaining_text_is_printed(run, eraser, source, found):
     for words, decoding in ((SAMPLE, {"sample": True, "seed": 2}), ([], {})):
         codec, written = found(**decoding)
         expected = "".join(f"{codec.write(row, [])}\n" for row in written.hypotheses)
         assert run("predict", eraser, source, *words) == (0, expected, "")
 
 
-def test_a_terminal_shows_rows_live_and_in_colours(eraser, found):
+def test_a_terminal_shows_rows_live_and_in_color(eraser, found):
     policy, codec = load_policy(eraser)
     screen = io.StringIO()
     console = Console(
@@ -104,7 +104,7 @@ def plain_text(text):
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
-def test_a_dumb_terminal_gets_the_plain_notation(eraser):
+def test_output_to_a_dumb_terminal_is_in_plain_notation(eraser):
     policy, codec = load_policy(eraser)
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, _environ={"TERM": "dumb"})
@@ -140,7 +140,7 @@ def test_planted_errors_are_counted(run, eraser, text, tmp_path):
     assert "free-running, greedy decoding (errors planted at a rate of 0.2, seed 0):\n" in printed
 
 
-def test_evaluate_counts(run, eraser, text, tmp_path):
+def test_evaluate_counts_backspaces(run, eraser, text, tmp_path):
     path = tmp_path / "figures.json"
     words = ["evaluate", eraser, "--split", "dev", "--data", text, *SAMPLE, "--json", path]
     status, printed, errors = run(*words)
@@ -175,5 +175,5 @@ def test_evaluate_counts(run, eraser, text, tmp_path):
          "(greedy decodes at 0)"),
     ],
 )  # fmt: skip
-def test_mistakes(refuses, eraser, source, words, message):
+def test_errors(refuses, eraser, source, words, message):
     refuses(f"freerun predict: {message}", "predict", eraser, source, *words)

@@ -1,4 +1,4 @@
-"""`freerun compare`: the whole way from a command line to a table, and what is refused."""
+"""`freerun compare`: from a command line to a table, and error messages."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from tests.cli.tiny import MODEL, TINY, TRAINING
 LINEAR = "scheduled_sampling:schedule=linear"
 
 
-def test_methods_on_a_file_end_in_a_table_and_the_paths_of_files(run, text, tmp_path):
+def test_a_comparison_prints_a_table_and_the_paths_of_its_files(run, text, tmp_path):
     output = tmp_path / "out"
     words = ["spelling", "--data", text, "--methods", "mle", LINEAR, "--seeds", "2"]
     status, printed, errors = run("compare", *words, "--output", output, *MODEL, *TRAINING)
@@ -53,7 +53,7 @@ def test_variants_are_named_in_yaml(run, tmp_path):
     assert " ss_linear " in printed
 
 
-def test_an_interrupted_comparison_goes_on(run, tmp_path, monkeypatch):
+def test_an_interrupted_comparison_is_resumed(run, tmp_path, monkeypatch):
     output = tmp_path / "out"
     words = ["compare", "digits", "--methods", "mle", LINEAR, "--seeds", "1", *TINY]
     words += ["--output", output]
@@ -105,7 +105,7 @@ def test_an_interrupted_comparison_goes_on(run, tmp_path, monkeypatch):
          "a directory)"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_before_training(refuses, tmp_path, monkeypatch, words, message):
+def test_errors_are_reported_before_training(refuses, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     for name, text in {
         "unknown.yaml": "seeds: 1\nmethods: {ss: {scheduled_samplin: {}}}\n",
@@ -120,7 +120,7 @@ def test_mistakes_are_told_before_training(refuses, tmp_path, monkeypatch, words
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_another_comparison_is_left_alone(run, refuses, tmp_path):
+def test_another_comparison_is_not_overwritten(run, refuses, tmp_path):
     words = ["compare", "digits", "--output", tmp_path / "out", "--quiet", "--methods"]
     assert run(*words, "mle", "--seeds", "1", *TINY)[0] == 0
     refuses(
@@ -130,7 +130,7 @@ def test_another_comparison_is_left_alone(run, refuses, tmp_path):
     )
 
 
-def test_a_missing_matplotlib_is_told_before_training(refuses, tmp_path, monkeypatch):
+def test_a_missing_matplotlib_is_reported_before_training(refuses, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     refuses(
         "freerun compare: drawing plots needs matplotlib, which is missing: "
@@ -140,7 +140,7 @@ def test_a_missing_matplotlib_is_told_before_training(refuses, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_help_names_the_methods_and_what_comes_first(run, monkeypatch):
+def test_the_help_shows_required_options_and_how_to_name_variants(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     status, output, errors = run("compare", "ocr", "--help")
     assert (status, errors) == (0, "")

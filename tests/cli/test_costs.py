@@ -1,4 +1,4 @@
-"""`freerun costs`: cost vectors of trained models, and what is refused."""
+"""`freerun costs`: cost vectors of trained models, and error messages."""
 
 import re
 import shutil
@@ -42,7 +42,7 @@ def lines(output):
     return [line.rstrip() for line in output.splitlines()]
 
 
-def test_the_first_of_test_is_shown(run, trained, by_hand):
+def test_the_first_test_example_is_the_default(run, trained, by_hand):
     vectors = by_hand(1, roll_in="learned", roll_out="learned")
     status, output, errors = run("costs", trained)
     assert (status, errors) == (0, "")
@@ -69,7 +69,7 @@ def test_the_first_of_test_is_shown(run, trained, by_hand):
     assert len(printed) == 45 + 2 + cells + 1
 
 
-def test_an_example_of_dev_and_a_cell_of_it(run, trained, by_hand):
+def test_one_cell_of_a_dev_example(run, trained, by_hand):
     vectors = by_hand(12, "dev", roll_in="learned", roll_out="learned")
     words = ["--split", "dev", "--example", "12", "--cell", "2"]
     status, output, _ = run("costs", trained, *words)
@@ -83,7 +83,7 @@ def test_an_example_of_dev_and_a_cell_of_it(run, trained, by_hand):
     assert best.output in outputs[best.symbol]
 
 
-def test_a_search_of_ones_own_and_its_seed(run, trained, by_hand):
+def test_the_search_and_its_seed_can_be_chosen(run, trained, by_hand):
     spec = "searnn:roll_in=mixed,roll_out=mixed,token_choice=policy,tokens=3"
     seen = set()
     for seed in (0, 1, 2, 3):
@@ -102,7 +102,7 @@ def test_a_search_of_ones_own_and_its_seed(run, trained, by_hand):
     assert len(seen) > 1, "no coin or sample was drawn by the seed"
 
 
-def test_a_picture_is_drawn_beside(run, trained, tmp_path):
+def test_a_picture_is_drawn_as_well(run, trained, tmp_path):
     path = tmp_path / "costs.png"
     expected = run("costs", trained)
     assert run("costs", trained, "--png", path) == expected
@@ -110,7 +110,7 @@ def test_a_picture_is_drawn_beside(run, trained, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_named_with_the_picture(run, trained, tmp_path):
+def test_a_full_disk_is_reported_with_the_name_of_the_picture(run, trained, tmp_path):
     path = tmp_path / "costs.png"
     with full(5_000):
         status, output, errors = run("costs", trained, "--png", path)
@@ -118,7 +118,7 @@ def test_a_full_disk_is_named_with_the_picture(run, trained, tmp_path):
     assert not path.exists()
 
 
-def test_matplotlib_is_needed_for_pictures_alone(run, refuses, trained, tmp_path, monkeypatch):
+def test_only_pictures_need_matplotlib(run, refuses, trained, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run("costs", trained)[0] == 0
     refuses(
@@ -137,7 +137,7 @@ def test_an_example_of_a_new_file(run, speller, tmp_path):
     assert "\ntarget   g wizards␣\n" in re.sub(" +\n", "\n", output)
 
 
-def test_data_that_moved(run, refuses, speller, text, tmp_path):
+def test_data_that_were_moved(run, refuses, speller, text, tmp_path):
     moved = shutil.copy(text, tmp_path / "moved.txt")
     expected = run("costs", speller, "--split", "test")
     assert run("costs", speller, "--split", "test", "--data", moved) == expected
@@ -148,7 +148,7 @@ def test_data_that_moved(run, refuses, speller, text, tmp_path):
     )
 
 
-def test_tags_that_were_trained_with_costs(run, tmp_path):
+def test_costs_of_tags(run, tmp_path):
     path = tmp_path / "train.conll"
     path.write_text("".join(f"w{i} O\nBerlin B-LOC\n\n" for i in range(20)))
     output = tmp_path / "model"
@@ -169,7 +169,7 @@ def test_tags_that_were_trained_with_costs(run, tmp_path):
     assert "O" in right
 
 
-def test_of_a_large_vocabulary_the_best_tokens_are_tried(run, tmp_path):
+def test_only_the_best_tokens_of_a_large_vocabulary_are_tried(run, tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"quelle{i} und so\tword{i} and so on\n" for i in range(150)))
     output = tmp_path / "model"
@@ -203,13 +203,13 @@ def test_of_a_large_vocabulary_the_best_tokens_are_tried(run, tmp_path):
         (["{trained}", "--png", "no/costs.png"], "--png is 'no/costs.png'; there is no folder no"),
     ],
 )  # fmt: skip
-def test_mistakes(refuses, trained, tmp_path, monkeypatch, words, message):
+def test_errors(refuses, trained, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     words = [word.format(trained=trained) for word in words]
     refuses(f"freerun costs: {message}", "costs", *words)
 
 
-def test_a_mistaken_cell_leaves_no_picture(run, trained, tmp_path):
+def test_a_wrong_cell_leaves_no_picture(run, trained, tmp_path):
     path = tmp_path / "costs.png"
     assert run("costs", trained, "--cell", "99", "--png", path)[0] == 2
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""`freerun evaluate`: figures of models and data, and what is refused."""
+"""`freerun evaluate`: figures of models and data, and error messages."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def figures(trained):
     return find
 
 
-def test_test_is_evaluated_freely_and_the_forced_figure_is_called_so(run, trained, figures):
+def test_the_test_split_is_evaluated_free_running(run, trained, figures):
     found, loss = figures("test")
     status, output, errors = run("evaluate", trained)
     assert (status, errors) == (0, "")
@@ -43,7 +43,7 @@ def test_test_is_evaluated_freely_and_the_forced_figure_is_called_so(run, traine
     )
 
 
-def test_figures_are_written_where_asked(run, trained, figures, tmp_path):
+def test_json_has_all_figures(run, trained, figures, tmp_path):
     found, loss = figures("dev", beam=3, length_penalty=0.5)
     path = tmp_path / "figures.json"
     words = ["--split", "dev", "--beam", "3", "--length_penalty", "0.5", "--json", path]
@@ -66,7 +66,7 @@ def test_figures_are_written_where_asked(run, trained, figures, tmp_path):
     }
 
 
-def test_a_full_disk_is_named_with_the_file(run, trained, tmp_path):
+def test_a_full_disk_is_reported_with_the_name_of_the_file(run, trained, tmp_path):
     path = tmp_path / "figures.json"
     with full():
         status, _, errors = run("evaluate", trained, "--json", path)
@@ -74,7 +74,7 @@ def test_a_full_disk_is_named_with_the_file(run, trained, tmp_path):
     assert not path.exists()
 
 
-def test_a_checkpoint_of_an_unfinished_run_will_do(run, trained):
+def test_a_checkpoint_of_an_unfinished_run_can_be_evaluated(run, trained):
     status, output, _ = run("evaluate", trained / "checkpoint-2")
     assert status == 0
     assert output.startswith("digits, test, 14 examples, free-running, greedy:\n")
@@ -88,21 +88,21 @@ def test_a_new_file_is_evaluated_as_a_whole(run, speller, tmp_path):
     assert output.startswith(f"spelling, {path}, 4 examples, free-running, greedy:\n")
 
 
-def test_data_that_moved_are_split_as_before(run, speller, text, tmp_path):
+def test_data_that_were_moved_are_split_as_before(run, speller, text, tmp_path):
     moved = shutil.copy(text, tmp_path / "moved.txt")
     expected = run("evaluate", speller, "--split", "test")
     assert run("evaluate", speller, "--split", "test", "--data", moved) == expected
     assert expected[0] == 0
 
 
-def test_what_a_model_was_trained_on_is_no_test(refuses, speller, text):
+def test_evaluation_on_training_data_is_refused(refuses, speller, text):
     refuses(
         f"freerun evaluate: {text}: the model was trained on a part of it; add --split test",
         *("evaluate", speller, "--data", text),
     )
 
 
-def test_nor_is_the_file_of_its_training_split(run, refuses, tmp_path):
+def test_evaluation_on_the_file_of_the_training_split_is_refused(run, refuses, tmp_path):
     files = []
     for name in ("train", "test"):
         path = tmp_path / f"{name}.conll"
@@ -138,7 +138,7 @@ def test_nor_is_the_file_of_its_training_split(run, refuses, tmp_path):
          "no"),
     ],
 )  # fmt: skip
-def test_mistakes(refuses, trained, tmp_path, monkeypatch, words, message):
+def test_errors(refuses, trained, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     words = [word.format(trained=trained) for word in words]
     refuses(f"freerun evaluate: {message}", "evaluate", *words)
@@ -181,7 +181,7 @@ def test_a_model_of_another_task(refuses, copy, speller, command):
     )
 
 
-def test_a_folder_that_does_not_say_its_task(refuses, copy):
+def test_a_folder_without_a_record(refuses, copy):
     (copy / "freerun.json").unlink()
     path = copy.parent / "freerun.json"
     refuses(

@@ -1,4 +1,4 @@
-"""What there is to train by and to learn, as it is listed."""
+"""Listings of tasks, methods and metrics."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_tasks_have_data_metric_and_settings(run):
 
 
 @pytest.mark.parametrize(("command", "known"), [("methods", METHODS), ("tasks", TASKS)])
-def test_one_of_them_in_full(run, command, known):
+def test_one_class_in_full(run, command, known):
     for name, cls in known.items():
         status, output, errors = run(command, name)
         assert (status, errors) == (0, "")

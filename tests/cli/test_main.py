@@ -1,4 +1,4 @@
-"""The program as a whole: its help, its statuses, and how mistakes are told."""
+"""The program as a whole: its help, its exit statuses, and how errors are reported."""
 
 import os
 import signal
@@ -55,7 +55,7 @@ def test_unknown_words(refuses, words, message):
     refuses(message, *words)
 
 
-def test_a_programming_error_shows_its_traceback(monkeypatch):
+def test_a_bug_shows_its_traceback(monkeypatch):
     def broken(self, settings):
         raise ValueError("a bug")
 
@@ -64,7 +64,7 @@ def test_a_programming_error_shows_its_traceback(monkeypatch):
         main(["tasks"])
 
 
-def test_errors_of_the_system_are_told_without_a_traceback(monkeypatch, run):
+def test_errors_of_the_system_are_reported_without_a_traceback(monkeypatch, run):
     def full(self, settings):
         raise OSError(28, "No space left on device", "runs/results.json")
 
@@ -83,7 +83,7 @@ def test_errors_of_the_system_are_told_without_a_traceback(monkeypatch, run):
         (["predict"], "evaluate.PredictCommand", "interrupted"),
     ],
 )  # fmt: skip
-def test_an_interruption_says_how_to_go_on(monkeypatch, run, words, name, message):
+def test_an_interruption_says_how_to_resume(monkeypatch, run, words, name, message):
     def interrupted(self, settings):
         raise KeyboardInterrupt
 
@@ -92,7 +92,7 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, run, words, name, messag
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], [], ["trian"], ["--hepl"]])
-def test_what_concerns_no_command_is_answered_without_torch(words):
+def test_help_and_wrong_commands_do_not_import_torch(words):
     code = (
         "import sys; from freerun.cli import main; main(sys.argv[1:]); "
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
@@ -107,7 +107,7 @@ def test_the_module_is_the_program():
     assert entry is main
 
 
-def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path):
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
     output = tmp_path / "model"
     words = ["train", "digits", "--output", str(output), *TASK, *MODEL]
     words += ["--training.updates", "100000", "--training.evaluate_every", "5"]

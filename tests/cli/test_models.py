@@ -1,4 +1,4 @@
-"""Models of every kind on the command line: trained by every method, compared, looked at."""
+"""Models of every kind on the command line: trained by every method, compared, inspected."""
 
 import json
 
@@ -119,7 +119,7 @@ def test_a_new_file_is_evaluated_in_the_tokens_of_the_model(trained, run, tmp_pa
     assert output.startswith(f"spelling, {path}, 8 examples, free-running, greedy:\n")
 
 
-def test_a_trained_model_is_gone_on_from(compared, trained, run, text, tmp_path):
+def test_training_continues_from_a_trained_model(compared, trained, run, text, tmp_path):
     """By --model, which takes it as it is, or by --init."""
     kind, _, _ = compared
     words = ["train", "spelling", "--data", text, "--quiet", *TASK, *SHORT]
@@ -133,7 +133,7 @@ def test_a_trained_model_is_gone_on_from(compared, trained, run, text, tmp_path)
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
-def test_the_model_is_named_in_yaml_either_way(run, text, tmp_path):
+def test_both_ways_of_naming_the_model_in_yaml(run, text, tmp_path):
     words = ["train", "spelling", "--data", text, "--quiet", *TASK, *SHORT]
     ways = {
         "word": "model: causal\n",
@@ -152,7 +152,7 @@ def test_the_model_is_named_in_yaml_either_way(run, text, tmp_path):
     assert found[0] == found[1]
 
 
-def test_a_flag_wins_over_yaml(run, text, tmp_path):
+def test_a_flag_overrides_yaml(run, text, tmp_path):
     (tmp_path / "run.yaml").write_text("model: {kind: causal, hidden_size: 16, heads: 2}\n")
     words = ["train", "spelling", "--data", text, "--config", tmp_path / "run.yaml", "--quiet"]
     flags = ["--model", "seq2seq", "--model.layers", "1", "--output", tmp_path / "out"]
@@ -183,7 +183,7 @@ def test_an_interrupted_causal_run_ends_in_the_same_weights(run, text, tmp_path,
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_adapters_are_trained_and_kept_alone(run, text, tmp_path, pretrained):
+def test_only_adapters_are_trained_and_saved(run, text, tmp_path, pretrained):
     output = tmp_path / "out"
     words = ["train", "spelling", "--data", text, "--quiet", "--output", output, *TASK, *SHORT]
     status, _, errors = run(*words, "--model", pretrained["causal"], "--model.lora", "2")
@@ -242,7 +242,7 @@ def test_adapters_are_trained_and_kept_alone(run, text, tmp_path, pretrained):
         (["spelling", "--init", "nowhere"], "nowhere: there is no such directory"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_before_training(
+def test_errors_are_reported_before_training(
     refuses, tmp_path, monkeypatch, pretrained, text, words, message
 ):
     monkeypatch.chdir(tmp_path)
@@ -257,7 +257,7 @@ def test_mistakes_are_told_before_training(
     assert not (tmp_path / "out").exists()
 
 
-def test_sequential_steps_under_checkpointing_are_told_before_training(run, text, tmp_path):
+def test_sequential_steps_under_checkpointing_are_refused_before_training(run, text, tmp_path):
     words = ["train", "spelling", "--data", text, "--output", tmp_path / "out", "--quiet"]
     words += ["--model", "causal", *SCRATCH, "--training.gradient_checkpointing", "true"]
     status, _, errors = run(*words, *TASK, "--method", METHODS[2])
@@ -268,7 +268,7 @@ def test_sequential_steps_under_checkpointing_are_told_before_training(run, text
     assert run(*words, *TASK, *SHORT, "--method", f"{METHODS[2]}:passes=2")[0] == 0
 
 
-def test_sources_that_leave_no_position_are_told(run, refuses, pretrained, tmp_path):
+def test_sources_that_leave_no_position_are_refused(run, refuses, pretrained, tmp_path):
     output, path = tmp_path / "out", tmp_path / "lines.txt"
     words = ["--output", output, "--quiet", "--model", pretrained["causal"]]
     assert run("train", "arithmetic", *words, *SIZES, "--task.digits", "1", *SHORT)[0] == 0
@@ -280,7 +280,9 @@ def test_sources_that_leave_no_position_are_told(run, refuses, pretrained, tmp_p
     )
 
 
-def test_a_missing_peft_is_told_with_its_extra(refuses, pretrained, text, tmp_path, monkeypatch):
+def test_a_missing_peft_is_reported(
+    refuses, pretrained, text, tmp_path, monkeypatch
+):
     import sys
 
     monkeypatch.setitem(sys.modules, "peft", None)
@@ -300,7 +302,7 @@ def test_a_missing_peft_is_told_with_its_extra(refuses, pretrained, text, tmp_pa
         ("recurrent", "--model.cell {gru,lstm}", "--model.heads"),
     ],
 )
-def test_the_help_is_that_of_the_kind_that_is_named(run, name, own, foreign):
+def test_the_help_has_the_settings_of_the_kind_of_model(run, name, own, foreign):
     for command in ("train", "compare"):
         status, output, errors = run(command, "spelling", "--model", name, "--help")
         assert (status, errors) == (0, "")
@@ -309,13 +311,13 @@ def test_the_help_is_that_of_the_kind_that_is_named(run, name, own, foreign):
         assert foreign not in output.partition("Model ")[2]
 
 
-def test_pretrained_models_are_trained_gently_unless_asked(run):
+def test_pretrained_models_have_a_small_default_learning_rate(run):
     _, output, _ = run("train", "spelling", "--model", "someone/model", "--help")
     entry = " ".join(output.partition("--training.learning_rate ")[2].split())
     assert entry.startswith("X the peak learning rate (default: 5e-05)")
 
 
-def test_a_model_that_misplaces_withdrawn_tokens_is_refused_before_training(
+def test_a_model_that_cannot_withdraw_tokens_is_refused_before_training(
     refuses, pretrained, text, tmp_path
 ):
     words = ["spelling", "--data", str(text), "--model", pretrained["seq2seq"], *TASK, *SHORT]
@@ -329,7 +331,7 @@ def test_a_model_that_misplaces_withdrawn_tokens_is_refused_before_training(
 
 
 @pytest.mark.parametrize("flag", ["--model", "--init"])
-def test_a_method_that_withdraws_nothing_is_refused_on_a_model_with_a_backspace(
+def test_a_method_without_backspaces_is_refused_on_a_model_with_one(
     run, refuses, text, tmp_path, flag
 ):
     first, second = str(tmp_path / "first"), str(tmp_path / "second")

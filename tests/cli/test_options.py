@@ -1,4 +1,4 @@
-"""Settings of a command: defaults under YAML under flags, and what is refused."""
+"""Settings of a command: precedence of flags, YAML and defaults, and error messages."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def yaml(tmp_path):
 
 
 @pytest.mark.parametrize("words", [["--in-ner.size", "3"], ["--in-ner.size=3"]])
-def test_dashes_are_as_good_as_underscores(words):
+def test_dashes_are_the_same_as_underscores(words):
     settings = parse("here", *words, "--in_ner.kind", "y")
     assert settings.build(Inner, "inner") == Inner(size=3, kind="y")
 
@@ -97,7 +97,7 @@ def test_defaults():
     assert settings.build(Inner, "inner") == Inner(size=5)
 
 
-def test_yaml_overrides_defaults_and_flags_override_yaml_wherever_they_stand(yaml):
+def test_yaml_overrides_defaults_and_flags_override_yaml_in_any_order(yaml):
     path = yaml("output: there\nrate: 1e-3\nthings: {a: {b: 1}}\nin_ner: {size: 7, kind: y}\n")
     settings = parse("here", "--in_ner.size", "9", "--config", path, "--output=elsewhere")
     assert settings.build(Own, "own") == Own("here", "elsewhere", {"a": {"b": 1}}, path)
@@ -205,7 +205,7 @@ def test_a_missing_file_is_named():
     assert str(caught.value) == "nowhere.yaml: there is no such file"
 
 
-def test_what_is_missing_is_named_as_it_is_given():
+def test_a_missing_setting_is_named_as_on_the_command_line():
     with pytest.raises(SettingError) as caught:
         parse().build(Own, "own")
     assert str(caught.value) == "PLACE is missing: where it is"

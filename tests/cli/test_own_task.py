@@ -46,7 +46,7 @@ def test_its_help_has_its_settings_and_its_recipe(run, words):
         assert entry.endswith(f"(default: {default})")
 
 
-def test_it_is_trained_and_compared_and_evaluated(run, tmp_path):
+def test_it_is_compared_and_evaluated(run, tmp_path):
     words = ["mine.py:Dates", "--output", "out", "--seeds", "1", "--methods", "mle", "--quiet"]
     status, _, errors = run("compare", *words, *TINY)
     assert (status, errors) == (0, "")
@@ -65,7 +65,7 @@ def test_it_is_listed(run):
     assert "my_task.py:MyTask" in run("tasks")[1]
 
 
-def test_a_wrong_address_is_told_in_one_line(refuses):
+def test_a_wrong_address_is_reported_in_one_line(refuses):
     message = "task 'mine.py:Date': there is no Date in mine.py; did you mean 'Dates'?"
     refuses(f"freerun train: {message}", "train", "mine.py:Date", "--output", "x")
     refuses(f"freerun tasks: {message}", "tasks", "mine.py:Date")

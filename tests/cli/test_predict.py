@@ -47,7 +47,7 @@ def test_every_line_of_a_file_is_answered_in_order(run, speller, source, size):
 
 
 @pytest.mark.parametrize("words", [[], ["-"]])
-def test_standard_input_is_read_where_no_file_is_named(run, speller, source, piped, words):
+def test_standard_input_is_the_default(run, speller, source, piped, words):
     piped(source.read_bytes())
     assert run("predict", speller, *words) == (0, expected(speller), "")
 
@@ -92,12 +92,12 @@ def test_lines_that_cannot_be_read_are_named(refuses, speller, tmp_path, piped):
         (["{speller}", "--beam", "many"], "--beam is 'many'; it must be a whole number"),
     ],
 )
-def test_mistakes(refuses, speller, words, message):
+def test_errors(refuses, speller, words, message):
     words = [word.format(speller=speller) for word in words]
     refuses(f"freerun predict: {message}", "predict", *words)
 
 
-def test_a_reader_that_leaves_early_is_no_error(speller, tmp_path):
+def test_a_closed_pipe_is_not_an_error(speller, tmp_path):
     """As in `freerun predict model | head -1`."""
     path = tmp_path / "many.txt"
     path.write_text("the quikc\n" * 3_000)

@@ -35,7 +35,7 @@ def trained(request, tmp_path_factory, story):
     return output
 
 
-def test_it_is_evaluated_and_perplexity_is_called_teacher_forced(run, trained, tmp_path):
+def test_perplexity_is_printed_as_teacher_forced(run, trained, tmp_path):
     figures = tmp_path / "figures.json"
     status, output, errors = run("evaluate", trained, "--json", figures)
     assert (status, errors) == (0, "")
@@ -62,7 +62,7 @@ def test_it_predicts_from_short_and_long_prompts(run, trained, tmp_path):
     assert all(len(line) <= 9 * len("<unk>") for line in output.splitlines())
 
 
-def test_a_trained_model_judges_another_by_mauve(run, story, tmp_path):
+def test_mauve_uses_the_states_of_another_trained_model(run, story, tmp_path):
     judge = tmp_path / "judge"
     words = ["train", "text", "--data", story, *TASK, *KINDS["causal"], *TRAINING]
     assert run(*words, "--output", judge, "--quiet")[0] == 0
@@ -75,7 +75,7 @@ def test_a_trained_model_judges_another_by_mauve(run, story, tmp_path):
     assert f"\nMAUVE|features:{judge}, mean of states|mauve-text:" in output
 
 
-def test_a_comparison_shows_what_real_text_scores(run, story, tmp_path):
+def test_a_comparison_shows_the_score_of_the_majority_guess(run, story, tmp_path):
     methods = ["--methods", "mle", "scheduled_sampling:schedule=constant,k=0.5"]
     flags = [*TASK, *KINDS["recurrent"], *TRAINING, "--seeds", "1", "--output", tmp_path / "runs"]
     status, output, _ = run("compare", "text", "--data", story, *methods, *flags, "--quiet")

@@ -1,4 +1,4 @@
-"""`freerun train`: what is written, which setting wins, and what is refused."""
+"""`freerun train`: its output, the precedence of settings, and error messages."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def record(folder):
     return json.loads((folder / "freerun.json").read_text())
 
 
-def test_a_model_is_trained_and_its_dev_figures_are_printed(run, tmp_path):
+def test_training_prints_the_dev_figures(run, tmp_path):
     output = tmp_path / "model"
     status, printed, errors = run("train", "digits", "--output", output, *TINY)
     assert status == 0
@@ -45,7 +45,7 @@ def test_the_task_may_be_named_by_a_flag(run, words):
     assert run("train", *words, "--help")[0] == 0
 
 
-def test_flags_win_over_yaml_and_yaml_over_the_recipe(run, tmp_path):
+def test_flags_override_yaml_and_yaml_overrides_the_recipe(run, tmp_path):
     output, config = tmp_path / "model", tmp_path / "run.yaml"
     config.write_text(
         "method: scheduled_sampling:schedule=linear\nseed: 3\nquiet: true\n"
@@ -74,7 +74,7 @@ def test_the_same_command_loads_a_finished_run(run, trained):
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_run_is_left_alone(refuses, trained):
+def test_another_run_is_not_overwritten(refuses, trained):
     refuses(
         f"freerun train: {trained}: it holds another run: seeds is [0] there, and [1] here; "
         "choose another output directory",
@@ -102,7 +102,7 @@ def test_init_with_another_model_is_refused(refuses, trained, tmp_path):
     )
 
 
-def test_an_interrupted_run_goes_on(run, trained, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_resumed(run, trained, tmp_path, monkeypatch):
     output = tmp_path / "model"
     words = ["train", "digits", "--output", output, "--quiet", *TINY]
     from freerun.training import trainer
@@ -165,7 +165,7 @@ def test_an_interrupted_run_goes_on(run, trained, tmp_path, monkeypatch):
         (["digits", "--output", "x", "--config", "nowhere"], "nowhere: there is no such file"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_before_training(refuses, tmp_path, monkeypatch, words, message):
+def test_errors_are_reported_before_training(refuses, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     refuses(f"freerun train: {message}", "train", *words)
     assert list(tmp_path.iterdir()) == []
@@ -180,7 +180,7 @@ def test_an_output_that_cannot_be_written(refuses, tmp_path):
     )
 
 
-def test_an_output_that_is_a_file_is_told_before_the_data_are_loaded(refuses, tmp_path):
+def test_an_output_that_is_a_file_is_reported_before_the_data_are_loaded(refuses, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     refuses(

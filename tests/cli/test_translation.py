@@ -63,7 +63,7 @@ def test_another_file_has_the_same_columns(run, refuses, trained, tmp_path):
     )
 
 
-def test_two_files_are_trained_on(run, tmp_path):
+def test_source_and_target_in_two_files(run, tmp_path):
     files = []
     for side, word in (("source", "drei"), ("target", "three")):
         path = tmp_path / f"train.{side}"

@@ -1,4 +1,4 @@
-"""Flags that make a run so small that it takes a moment."""
+"""Flags for runs that take less than a second."""
 
 TASK = ["--task.train_size", "40", "--task.dev_size", "12", "--task.test_size", "14"]
 MODEL = ["--model.hidden_size", "8", "--model.embedding_size", "4"]
