@@ -280,9 +280,7 @@ def test_sources_that_leave_no_position_are_refused(run, refuses, pretrained, tm
     )
 
 
-def test_a_missing_peft_is_reported(
-    refuses, pretrained, text, tmp_path, monkeypatch
-):
+def test_a_missing_peft_is_reported(refuses, pretrained, text, tmp_path, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "peft", None)
