@@ -217,7 +217,7 @@ def test_nothing_is_run_where_all_has_ended(tried):
 
 
 def test_no_trials_at_all():
-    none = trials_of((0, 0, A)).select(torch.zeros(0, dtype=torch.long))
+    none = replace(trials_of((0, 0, A)), place=torch.zeros(0).long(), tokens=torch.zeros(0).long())
     outputs = run(policy_of(), trajectories([C, END], [B, END]), none)
     assert outputs.tokens.shape == (0, 6)
     assert outputs.steps == 0
