@@ -14,7 +14,7 @@ from rich.console import Console
 from freerun.evaluation import Decoding, decode_examples
 from freerun.models.backspace import with_backspace
 from freerun.report.live import Traces
-from freerun.report.trace import coloured, plain, trace
+from freerun.report.trace import format_colored, plain, trace
 from freerun.training import load_policy
 
 LINES = ["the quikc", "bronw fox", "jump", "s over the", "lazy dgo"]
@@ -91,7 +91,7 @@ def test_a_terminal_shows_rows_live_and_in_color(eraser, found):
     _, written = found(sample=True, seed=2)
     with console.capture() as expected:
         for row in written.actions:
-            console.print(coloured(trace(row, codec.target, codec.text)), soft_wrap=True)
+            console.print(format_colored(trace(row, codec.target, codec.text)), soft_wrap=True)
     shown = screen.getvalue()
     assert shown.endswith(expected.get())
     assert "\x1b[9;31m" in expected.get()

@@ -24,7 +24,7 @@ def words(figure):
 
 
 def squares(figure):
-    """The coloured squares: colours by place, and the places of frames among them."""
+    """The colored squares: colors by place, and the places of frames among them."""
     shapes = figure.axes[0].patches
     white = [p for p in shapes if to_hex(p.get_edgecolor()) == "#ffffff"]
     framed = [p for p in shapes if to_hex(p.get_edgecolor()) == BEST.lower()]
@@ -53,12 +53,12 @@ def test_the_token_is_bold_and_what_stood_before_is_faint():
 
 
 def test_colours_are_costs_and_frames_the_cheapest():
-    colours, framed = squares(picture(no()))
-    assert len(colours) == 9
-    rows = sorted({y for _, y in colours})
-    columns = sorted({x for x, _ in colours})
-    assert colours[columns[0], rows[0]] == hexadecimal(STOPS[0]).lower()
-    assert colours[columns[2], rows[0]] == hexadecimal(STOPS[-1]).lower()
+    colors, framed = squares(picture(no()))
+    assert len(colors) == 9
+    rows = sorted({y for _, y in colors})
+    columns = sorted({x for x, _ in colors})
+    assert colors[columns[0], rows[0]] == hexadecimal(STOPS[0]).lower()
+    assert colors[columns[2], rows[0]] == hexadecimal(STOPS[-1]).lower()
     assert len(framed) == 5, "one in the first cell, two in the second, one in the third, a legend"
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from freerun.report.cost_vectors import HeatMap, Outcomes, heading, outputs_of_cell
 from freerun.report.cost_vectors.text import (
     STOPS,
-    cropped,
+    crop,
     hexadecimal,
     is_dark,
     shade,
@@ -110,17 +110,17 @@ def test_shades_run_from_pale_to_dark():
     assert [is_dark(stop) for stop in STOPS] == [False, False, False, True, True]
 
 
-def luminance(colour):
+def luminance(color):
     """As WCAG defines it."""
-    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
 
 
 def test_what_stands_on_a_shade_is_legible():
     for i in range(101):
-        colour = shade(i / 100, 0.0, 1.0)
-        light = luminance(colour) + 0.05
-        contrast = 1.05 / light if is_dark(colour) else light / 0.05
+        color = shade(i / 100, 0.0, 1.0)
+        light = luminance(color) + 0.05
+        contrast = 1.05 / light if is_dark(color) else light / 0.05
         assert contrast >= 3.5
 
 
@@ -207,6 +207,6 @@ def test_text_that_can_be_seen():
 
 
 def test_what_is_too_long_ends_in_an_ellipsis():
-    assert cropped("abcd", 4) == "abcd"
-    assert cropped("abcde", 4) == "abc…"
-    assert cropped("漢字漢字", 5) == "漢字…"
+    assert crop("abcd", 4) == "abcd"
+    assert crop("abcde", 4) == "abc…"
+    assert crop("漢字漢字", 5) == "漢字…"

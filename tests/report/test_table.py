@@ -7,7 +7,7 @@ from rich.console import Console
 
 from freerun.report import legend, summary, table
 from freerun.report.labels import arrow, label, scale, shown, unit
-from freerun.report.table import folded
+from freerun.report.table import fold_name
 
 
 def text(found, width=80):
@@ -133,8 +133,8 @@ def test_three_metrics_fit_eighty_columns(results):
     ],
 )
 def test_names_break_where_words_end(name, lines):
-    assert folded(name).split("\n") == lines
-    assert folded(name).replace("\n", "") == name
+    assert fold_name(name).split("\n") == lines
+    assert fold_name(name).replace("\n", "") == name
 
 
 def test_metrics_in_words():

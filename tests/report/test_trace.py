@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from freerun.report.trace import Piece, coloured, plain, trace
+from freerun.report.trace import Piece, format_colored, plain, trace
 from freerun.vocabulary import Vocabulary
 
 LETTERS = "0123456789[]<\\ "
@@ -77,19 +77,19 @@ def test_what_replaced_something_is_another_token_in_its_place(written, replacin
 
 
 def test_colours():
-    shown = coloured(traced("←123←4567←←8."))
+    shown = format_colored(traced("←123←4567←←8."))
     assert shown.plain == "<12345678"
     assert [(shown.plain[slice(*span[:2])], span.style) for span in shown.spans] == [
         ("<", "red"), ("3", "red strike"), ("4", "green"), ("67", "red strike"), ("8", "green"),
     ]  # fmt: skip
     console = Console(width=80, force_terminal=True, color_system="standard", _environ={})
     with console.capture() as found:
-        console.print(coloured(traced("13←4.")), end="")
+        console.print(format_colored(traced("13←4.")), end="")
     assert found.get() == "1\x1b[9;31m3\x1b[0m\x1b[32m4\x1b[0m"
 
 
 def test_texts_may_have_marks_of_rich():
-    assert coloured(traced("[1].")).plain == "[1]"
+    assert format_colored(traced("[1].")).plain == "[1]"
 
 
 def test_a_text_without_white_space_at_its_ends():

@@ -63,7 +63,7 @@ class Decoding:
             whatever else is decoded with them.
 
     Raises:
-        ValueError: where a setting is out of range or has no effect, or two exclude each other.
+        ValueError: if a setting is out of range or has no effect, or two exclude each other.
     """
 
     beam: int = 1

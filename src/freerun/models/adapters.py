@@ -15,7 +15,7 @@ from freerun.data.extras import extra
 from freerun.models.loading import ignore_peft_warning
 
 SCALE = 2
-"""What adapters add is scaled by: alpha is twice the rank."""
+"""The scale of LoRA: alpha divided by the rank."""
 
 
 def add_lora(model: PreTrainedModel, rank: int, token: int | None = None) -> nn.Module:
@@ -30,8 +30,8 @@ def add_lora(model: PreTrainedModel, rank: int, token: int | None = None) -> nn.
         token: a new token, whose rows are trained, too.
 
     Raises:
-        MissingExtraError: where peft is not installed.
-        ValueError: where rows of the new token cannot be trained.
+        MissingExtraError: if peft is not installed.
+        ValueError: if rows of the new token cannot be trained.
     """
     peft = extra("peft", "lora", "lora")
     config = peft.LoraConfig(
@@ -80,7 +80,7 @@ def add_token_rows(config: Any, model: PreTrainedModel, token: int) -> Any:
         token: the token: its embedding, and where that is not tied to it, its row of the output.
 
     Raises:
-        ValueError: where adapters of this kind, or of this model, cannot train single rows.
+        ValueError: if adapters of this kind, or of this model, cannot train single rows.
     """
     if not hasattr(config, "trainable_token_indices"):
         raise ValueError(
@@ -109,7 +109,7 @@ def renew_adapters(model: Any, token: int, change: Callable[[PreTrainedModel], N
         change: gives the model beneath its rows.
 
     Raises:
-        ValueError: where there are several sets of adapters, or they cannot train single rows.
+        ValueError: if there are several sets of adapters, or they cannot train single rows.
     """
     peft = extra("peft", "lora", "a model with adapters")
     if len(model.peft_config) != 1:
@@ -145,7 +145,7 @@ def _table_names(model: PreTrainedModel) -> tuple[str, str | None]:
     """Return the names of the tables of embeddings and of the output; None if they are one.
 
     Raises:
-        ValueError: where peft would not train all that reads the rows, or leave something out.
+        ValueError: if peft would not train all that reads the rows, or leave something out.
     """
     embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
     names = {id(module): name for name, module in model.named_modules()}

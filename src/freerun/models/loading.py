@@ -35,13 +35,13 @@ _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
 
 def load_config(path: str) -> PreTrainedConfig:
-    """The configuration of the model at `path`; of adapters, that of the model they belong to.
+    """Load the configuration of the model at `path`; for adapters, of the model beneath them.
 
     Args:
         path: a directory, or an id on the Hugging Face hub.
 
     Raises:
-        CheckpointError: where there is no model that can be loaded without running code of its own.
+        CheckpointError: if there is no model that can be loaded without running code of its own.
     """
     base, _ = find_base_path(path)
     file = Path(base, CONFIG)
@@ -56,10 +56,10 @@ def _model_type(file: Path) -> str | None:
 
 
 def find_base_path(path: str) -> tuple[str, bool]:
-    """Where the model itself is, and whether what is at `path` are adapters of it.
+    """Find the model itself, and whether there are only adapters of it at `path`.
 
     Raises:
-        CheckpointError: where there is nothing, or adapters do not say what they belong to.
+        CheckpointError: if there is nothing, or adapters do not say what they belong to.
     """
     if Path(path).is_dir():
         own = Path(path, ADAPTER_CONFIG)
@@ -90,21 +90,21 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     **changes: Any,
 ) -> PreTrainedModel | nn.Module:
-    """A causal model or an encoder-decoder; adapters as a PeftModel around it.
+    """Load a causal model or an encoder-decoder; adapters as a PeftModel around it.
 
     Only safetensors are read, and all weights must be there.
 
     Args:
         path: a directory, or an id on the Hugging Face hub.
-        codec: what it reads and writes, where that is known. Adapters may have been trained with a
+        codec: what it reads and writes, if that is known. Adapters may have been trained with a
             backspace that the model beneath lacks; it is given one, then.
-        trainable: whether adapters that are there are to be trained on.
-        dtype: what the weights are kept in.
+        trainable: whether existing adapters are trained further.
+        dtype: the dtype of the weights.
         changes: settings of its configuration to change.
 
     Raises:
-        CheckpointError: where there is no such model, or it cannot be read.
-        MissingExtraError: where it has adapters, and peft is not installed.
+        CheckpointError: if there is no such model, or it cannot be read.
+        MissingExtraError: if it has adapters, and peft is not installed.
     """
     base, adapted = find_base_path(path)
     config = load_config(base)
@@ -139,7 +139,7 @@ def load_model(
 
 
 def _complete(model: PreTrainedModel, codec: Codec, config: Any) -> None:
-    """Give a model the backspace that its adapters were trained with, as it was given then."""
+    """Give a model the backspace that its adapters were trained with, in the same way as then."""
     words, rows = codec.target, count_embeddings(model)
     if words.backspace is None:
         return
@@ -154,10 +154,10 @@ def _complete(model: PreTrainedModel, codec: Codec, config: Any) -> None:
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of the model at `path`.
+    """Load the tokenizer of the model at `path`.
 
     Raises:
-        CheckpointError: where it has none.
+        CheckpointError: if it has none.
     """
     try:
         with loading_errors(path):

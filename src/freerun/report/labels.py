@@ -1,4 +1,4 @@
-"""How figures are named and written for people."""
+"""Labels, units and formats of figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Summary(TypedDict):
 
 
 def summary(values: Sequence[float]) -> Summary:
-    """The mean and the sample standard deviation of `values`, with them."""
+    """Compute the mean and the sample standard deviation of `values`."""
     std = statistics.stdev(values) if len(values) > 1 else 0.0
     return Summary(mean=statistics.fmean(values), std=std, values=list(values))
 
@@ -41,43 +41,43 @@ _PROPER = {
     "ms_jaccard": "MS-Jaccard",
 }
 _NO_SHARES = {"bleu", "chrf", "gleu", "entropy"}
-"""Metrics that are shown as they are: out of a hundred, or in nats."""
+"""Metrics that are no fractions: out of 100, or in nats."""
 _LOWER = {"repetition"}
 _LIKE_PEOPLE = {"entropy"}
-"""Metrics of which neither more nor less is better, but what people's texts have."""
+"""Metrics that should be as in human text, neither higher nor lower."""
 
 
 def label(metric: str) -> str:
-    """The name of a metric in words: `character_error` is "character error"."""
+    """Return the name of a metric in words: `character_error` is "character error"."""
     if metric.startswith("beam_"):
         return f"beam {label(metric.removeprefix('beam_'))}"
     return _PROPER.get(metric, metric.replace("_", " "))
 
 
 def unit(metric: str) -> str:
-    """The unit that a metric is shown in: per cent, or nothing where it is no share."""
+    """Return the unit of a metric: percent, or empty if it is not a fraction."""
     return "" if _plain(metric) in _NO_SHARES else "%"
 
 
 def scale(metric: str) -> float:
-    """What a metric is multiplied by to be shown in its unit."""
+    """Return the factor from a metric to its unit."""
     return 1.0 if _plain(metric) in _NO_SHARES else 100.0
 
 
 def arrow(metric: str) -> str:
-    """The direction of better: ↓ for errors and repetition, none for entropy, ↑ for all else."""
+    """Return the better direction: ↓ for errors and repetition, none for entropy, ↑ otherwise."""
     if _plain(metric) in _LIKE_PEOPLE:
         return ""
     return "↓" if metric.endswith("_error") or _plain(metric) in _LOWER else "↑"
 
 
 def _plain(metric: str) -> str:
-    """The name of a metric, of greedy outputs or of beam search."""
+    """Return the name of a metric without the prefix of beam search."""
     return metric.removeprefix("beam_")
 
 
 def shown(figure: Summary, factor: float, sign: str = "") -> str:
-    """A mean ± the standard deviation, with two decimals; of a single value, that value."""
+    """Format a mean ± the standard deviation with two decimals; of a single value, that value."""
     text = f"{figure['mean'] * factor:{sign}.2f}"
     return text if len(figure["values"]) == 1 else f"{text} ± {figure['std'] * factor:.2f}"
 

@@ -14,7 +14,7 @@ from freerun.batch import Batch
 from freerun.data import Codec
 from freerun.evaluation import Decoding, decode
 from freerun.policy import Policy
-from freerun.report.trace import coloured, plain, trace
+from freerun.report.trace import format_colored, plain, trace
 from freerun.settings import SettingError
 
 NOTATION = """\
@@ -95,4 +95,4 @@ class Traces:
     def _format_row(self, actions: list[int]) -> Text:
         """Return the trace of a row."""
         pieces = trace(actions, self.policy.vocabulary, self.codec.text)
-        return coloured(pieces) if self.live else Text(plain(pieces))
+        return format_colored(pieces) if self.live else Text(plain(pieces))

@@ -1,4 +1,4 @@
-"""The pictures of a comparison: learning curves, and the error by position in the sequence."""
+"""Plots of a comparison: learning curves, and the error by position in the sequence."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which stay apart under every kind of colour blindness; with markers, also
+# Okabe and Ito's colors, which stay apart under every kind of color blindness; with markers, also
 # in grey. Their yellow is left out, as it is too faint for a line on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FEWEST = 50
-"""Positions that fewer test examples have are not drawn, or a tenth of them where they are few."""
+"""Positions with fewer test examples are not drawn; if there are few examples, a tenth of them."""
 
 
 class MissingPlotsError(ImportError):
@@ -27,10 +27,10 @@ class MissingPlotsError(ImportError):
 
 
 def require_plots() -> None:
-    """Check that pictures can be drawn.
+    """Check that matplotlib is installed.
 
     Raises:
-        MissingPlotsError: where matplotlib is missing.
+        MissingPlotsError: if matplotlib is missing.
     """
     try:
         importlib.import_module("matplotlib")
@@ -41,7 +41,7 @@ def require_plots() -> None:
 
 
 def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
-    """Draw the pictures of a comparison into `directory`.
+    """Draw the plots of a comparison into `directory`.
 
     Args:
         results: the contents of its results.json.
@@ -51,8 +51,8 @@ def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
         Their paths.
 
     Raises:
-        MissingPlotsError: where matplotlib is missing.
-        WriteError: where a picture cannot be written.
+        MissingPlotsError: if matplotlib is missing.
+        WriteError: if a picture cannot be written.
     """
     require_plots()
     pictures = {"learning_curves.png": learning_curves, "error_by_position.png": error_by_position}
@@ -66,7 +66,7 @@ def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
 
 
 def learning_curves(results: Mapping[str, Any]) -> Figure:
-    """The headline metric of free-running outputs on dev, by update; under a budget, by seconds.
+    """Plot the headline metric of free-running outputs on dev by update; under a budget by seconds.
 
     Lines are means over seeds, and bands reach one standard deviation to either side. Where seeds
     of a method were not all evaluated at the same points, as under a budget or with patience, every
@@ -77,7 +77,7 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
     budget = results["training"]["budget"] is not None
     by = "seconds" if budget else "update"
     curves = {name: entry["learning_curves"] for name, entry in results["methods"].items()}
-    shared = all(_shared(seeds, by) for seeds in curves.values())
+    shared = all(_have_same_points(seeds, by) for seeds in curves.values())
     values: list[float] = []
     for i, (name, seeds) in enumerate(curves.items()):
         groups = [seeds] if shared else [[curve] for curve in seeds]
@@ -87,7 +87,7 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
             values += [point["mean"] for point in y]
             _line(axes, i, "" if j else name, x, y, scale(metric), 1.6 if shared else 0.8)
     x_label = "seconds of training" if budget else "update"
-    _finish(axes, x_label, f"{_named(metric)} on dev", whole=not budget)
+    _finish(axes, x_label, f"{_name_with_unit(metric)} on dev", whole=not budget)
     if values and min(values) > 0 and max(values) > 20 * min(values):
         _logarithmic(axes)
     elif values and min(values) >= 0:
@@ -98,7 +98,7 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
 
 
 def error_by_position(results: Mapping[str, Any]) -> Figure:
-    """The share of test outputs that are wrong at each position of the sequence.
+    """Plot the fraction of test outputs that are wrong at each position of the sequence.
 
     Below stands how many examples have the position; where too few have it to say much, it is left
     out, and the axis says so.
@@ -128,7 +128,7 @@ def error_by_position(results: Mapping[str, Any]) -> Figure:
 
 
 def _figure(heights: list[float], results: Mapping[str, Any]) -> tuple[Figure, list[Axes]]:
-    """A figure of its own, so that nothing global is touched: neither pyplot nor its back end."""
+    """Make a figure without pyplot, which would change global state."""
     from matplotlib.figure import Figure
 
     rows = len(results["methods"]) if _columns(results["methods"]) == 1 else 1
@@ -147,26 +147,26 @@ def _line(
     factor: float,
     width: float = 1.6,
 ) -> None:
-    """The line of a method, and a band of one standard deviation around it; a bar at a lone point.
+    """Draw the line of a method with a band of one standard deviation; a bar at a single point.
 
     A line without a name is left out of the legend.
     """
-    colour, means = COLOURS[i % len(COLOURS)], [point["mean"] * factor for point in y]
+    color, means = COLORS[i % len(COLORS)], [point["mean"] * factor for point in y]
     spread = [point["std"] * factor for point in y]
     low = [mean - std for mean, std in zip(means, spread, strict=True)]
     high = [mean + std for mean, std in zip(means, spread, strict=True)]
-    style = "-" if i < len(COLOURS) else "--"
+    style = "-" if i < len(COLORS) else "--"
     marker, size = MARKERS[i % len(MARKERS)], 2.5 * width
-    (line,) = axes.plot(x, means, style, color=colour, marker=marker, markersize=size)
+    (line,) = axes.plot(x, means, style, color=color, marker=marker, markersize=size)
     line.set(linewidth=width, label=name or "_unnamed")
     if any(spread) and len(y) == 1:
-        axes.errorbar(x, means, yerr=spread, fmt="none", ecolor=colour, capsize=3)
+        axes.errorbar(x, means, yerr=spread, fmt="none", ecolor=color, capsize=3)
     elif any(spread):
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def _finish(axes: Axes, x: str, y: str, *, whole: bool = True) -> None:
-    """Labels, a faint grid, and no frame but the axes; `whole`: x has whole numbers alone."""
+    """Set labels, grid and frame; with `whole`, ticks of x are whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel(x)
@@ -179,7 +179,7 @@ def _finish(axes: Axes, x: str, y: str, *, whole: bool = True) -> None:
 
 
 def _title(axes: Axes, title: str, results: Mapping[str, Any], means: bool = True) -> None:
-    """What is drawn, and of how many seeds: their means, or each by itself."""
+    """Write the title, and of how many seeds the means or lines are."""
     count = len(results["seeds"])
     several = f"mean of {count} seeds, ± one standard deviation"
     if not means:
@@ -191,7 +191,7 @@ def _title(axes: Axes, title: str, results: Mapping[str, Any], means: bool = Tru
 
 
 def _logarithmic(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers."""
+    """Make the y axis logarithmic, with plain numbers."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     axes.set_yscale("log")
@@ -201,21 +201,21 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def _columns(names: Collection[str]) -> int:
-    """In how many columns the names of the lines fit under the axes."""
+    """Return the number of columns of the legend."""
     return len(names) if sum(len(name) + 6 for name in names) < 80 else 1
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """The names of the lines under the axes, where they hide nothing."""
+    """Draw the legend below the axes."""
     handles, names = axes.get_legend_handles_labels()
     columns = _columns(names)
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _shared(curves: Sequence[Sequence[Mapping[str, Any]]], by: str) -> bool:
-    """Whether all seeds were evaluated at the same points."""
+def _have_same_points(curves: Sequence[Sequence[Mapping[str, Any]]], by: str) -> bool:
+    """Return whether all seeds were evaluated at the same points."""
     return len({tuple(point[by] for point in curve) for curve in curves}) == 1
 
 
-def _named(metric: str) -> str:
+def _name_with_unit(metric: str) -> str:
     return f"{label(metric)} ({unit(metric)})" if unit(metric) else label(metric)

@@ -15,11 +15,11 @@ from freerun.report.labels import arrow, label, scale, shown, unit
 
 NAME_WIDTH = 19
 BACKSPACES = ("backspace_rate", "rewritten", "right_after", "withdrawn")
-"""What is known only of models that can take tokens back."""
+"""The metrics of models that have a backspace."""
 
 
 def table(results: Mapping[str, Any]) -> Table:
-    """The table of a comparison, from the contents of its results.json.
+    """Build the table of a comparison from the contents of its results.json.
 
     For every method it has the metrics of free-running outputs on test, under each the difference
     to MLE seed by seed, and the time of an update relative to MLE; where test was also decoded by
@@ -37,7 +37,7 @@ def table(results: Mapping[str, Any]) -> Table:
     for name, entry in results["methods"].items():
         compared = base not in (None, name)
         cells = [_cell(entry, metric, compared=compared) for metric in metrics]
-        found.add_row(folded(name), *cells, _time(entry))
+        found.add_row(fold_name(name), *cells, _time(entry))
         if beam := results.get("beam"):
             cells = [_cell(entry, f"beam_{metric}", compared=compared) for metric in metrics]
             found.add_row(f"  beam {beam}", *cells)
@@ -48,7 +48,7 @@ def table(results: Mapping[str, Any]) -> Table:
 
 
 def legend(results: Mapping[str, Any]) -> str:
-    """What the figures of the table are, in a few lines."""
+    """Explain the figures of the table in a few lines."""
     base, count = results["base"], len(results["seeds"])
     spread = f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
     how = Decoding(**results.get("decoding", {})).how
@@ -66,14 +66,14 @@ def legend(results: Mapping[str, Any]) -> str:
     lines += [
         f"{name}: {', '.join(used)}."
         for name, entry in results["methods"].items()
-        if (used := _used(entry["test"]))
+        if (used := _describe_backspaces(entry["test"]))
     ]
     lines += results["task"].get("signatures", {}).values()
     return "\n".join(lines)
 
 
-def _used(figures: Mapping[str, Any]) -> list[str]:
-    """How a method used backspaces, figure by figure; nothing where it has none."""
+def _describe_backspaces(figures: Mapping[str, Any]) -> list[str]:
+    """Describe how a method used backspaces, one text per figure; none if it has no backspace."""
     return [
         f"{label(metric)} {shown(figures[metric], scale(metric))} {unit(metric)}".rstrip()
         for metric in BACKSPACES
@@ -81,8 +81,8 @@ def _used(figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def folded(name: str, width: int = NAME_WIDTH) -> str:
-    """A name in lines of at most `width` where it has places to break: after _ : , or a space."""
+def fold_name(name: str, width: int = NAME_WIDTH) -> str:
+    """Break a name into lines of at most `width`, after _ : , or a space."""
     lines = [""]
     for part in re.findall(r"[^_:,\s]*[_:,\s]|[^_:,\s]+", name):
         if lines[-1] and len(lines[-1] + part) > width:
@@ -92,7 +92,7 @@ def folded(name: str, width: int = NAME_WIDTH) -> str:
 
 
 def _title(results: Mapping[str, Any]) -> str:
-    """The task, and what was spent on each method."""
+    """Return the task, and how long each method was trained."""
     training = results["training"]
     spent = f"{training['updates']:,} updates"
     if training["budget"] is not None:
@@ -103,7 +103,7 @@ def _title(results: Mapping[str, Any]) -> str:
 
 
 def _cell(entry: Mapping[str, Any], metric: str, *, compared: bool) -> Text:
-    """A metric, and under it the difference to MLE."""
+    """Format a metric, and below it the difference to MLE."""
     factor = scale(metric)
     cell = Text(shown(entry["test"][metric], factor))
     if compared:
@@ -113,7 +113,7 @@ def _cell(entry: Mapping[str, Any], metric: str, *, compared: bool) -> Text:
 
 
 def _time(entry: Mapping[str, Any]) -> str:
-    """The time of an update: relative to MLE, or in milliseconds without one."""
+    """Format the time of an update: relative to MLE, or in milliseconds without MLE."""
     if entry["time_relative_to_mle"] is None:
         return f"{entry['seconds_per_update']['mean'] * 1000:.1f} ms"
     return f"{entry['time_relative_to_mle']['mean']:.2f} ×"

@@ -1,4 +1,4 @@
-"""Actions as a person reads them: what was written, what was withdrawn, and what replaced it."""
+"""Actions in a readable form: what was written, what was withdrawn, and what replaced it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Piece:
 def trace(
     actions: Sequence[int], vocabulary: Vocabulary, text: Callable[[Sequence[int]], str]
 ) -> list[Piece]:
-    """The actions of a row, piece by piece, up to eos.
+    """Split the actions of a row into pieces of one kind, up to eos.
 
     Args:
         actions: tokens and backspaces, in the order in which they were written.
@@ -59,7 +59,7 @@ def trace(
         if kind in ("withdrawing", "idle"):
             said = BACKSPACE * len(tokens)
         else:
-            said = _said(same[0].before, tokens, text)
+            said = _added_text(same[0].before, tokens, text)
         if kind == "withdrawn" and not said:  # white space at an end, of which a text may have none
             said = "".join(vocabulary.symbols[token] for token in tokens)
         pieces.append(Piece(kind, said, same[0].opens, same[-1].closes))
@@ -67,7 +67,7 @@ def trace(
 
 
 def plain(pieces: Sequence[Piece]) -> str:
-    r"""A trace without colours, as in `12[3<]4`: 3 was written and withdrawn, and 4 replaced it.
+    r"""Format a trace without colors, as in `12[3<]4`: 3 was withdrawn, and 4 replaced it.
 
     Brackets hold what did not remain, in the order in which it was written; in them every `<`
     withdraws the last token that still stands. Outside of them, `<` found nothing to withdraw.
@@ -82,8 +82,8 @@ def plain(pieces: Sequence[Piece]) -> str:
     return "".join(shown)
 
 
-def coloured(pieces: Sequence[Piece]) -> Text:
-    """A trace in colours: withdrawn text is struck out and red, what replaced it is green.
+def format_colored(pieces: Sequence[Piece]) -> Text:
+    """Format a trace in colors: withdrawn text is struck out and red, what replaced it is green.
 
     A backspace is shown only where it found nothing to withdraw.
     """
@@ -93,7 +93,7 @@ def coloured(pieces: Sequence[Piece]) -> Text:
 
 @dataclass
 class _Step:
-    """An action: `before` are the tokens that stood, the rest is as in `Piece`."""
+    """An action: `before` are the tokens before it, the rest is as in `Piece`."""
 
     token: int
     before: list[int]
@@ -103,7 +103,7 @@ class _Step:
 
 
 def _steps(actions: Sequence[int], vocabulary: Vocabulary) -> list[_Step]:
-    """The actions one by one, up to eos."""
+    """Classify the actions one by one, up to eos."""
     steps: list[_Step] = []
     stack: list[_Step] = []
     removed: dict[int, int] = {}  # by place, the token that was withdrawn there last
@@ -132,8 +132,8 @@ def _steps(actions: Sequence[int], vocabulary: Vocabulary) -> list[_Step]:
     return steps
 
 
-def _said(before: list[int], tokens: list[int], text: Callable[[Sequence[int]], str]) -> str:
-    """What tokens add to the text of those before them."""
+def _added_text(before: list[int], tokens: list[int], text: Callable[[Sequence[int]], str]) -> str:
+    """Return what tokens add to the text of those before them."""
     old, new = text(before), text(before + tokens)
     same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), None)
     return new[min(len(old), len(new)) if same is None else same :]

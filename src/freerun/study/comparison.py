@@ -1,4 +1,4 @@
-"""Several methods on one task, alike in all else."""
+"""Compare several methods on one task, with everything else equal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from freerun.training.resolve import Run, as_setting_errors, resolve
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of a comparison.
+    """The results of a comparison.
 
     Attributes:
         results: the contents of its results.json.
@@ -44,7 +44,7 @@ class Comparison:
 
     @property
     def table(self) -> Table:
-        """The results as a table, to be printed by rich."""
+        """The results as a table of rich."""
         return report.table(self.results)
 
 
@@ -61,7 +61,7 @@ def compare(
     command: str | None = None,
     quiet: bool = False,
 ) -> Comparison:
-    """Train every method with every seed alike, and evaluate what they write when they run freely.
+    """Train every method with every seed in the same way, and evaluate them free-running.
 
     Runs of one seed start from equal weights and meet the data in equal order. An interrupted
     comparison goes on when it is started again. `output` receives results.json (see
@@ -84,11 +84,11 @@ def compare(
         quiet: show no progress.
 
     Raises:
-        SettingError: where a method, a setting, the number of seeds or the beam is wrong.
-        DataError: where the data cannot be used, or a library for them is missing.
-        CheckpointError: where `output` holds another comparison or cannot be written.
-        MissingPlotsError: where matplotlib is missing.
-        WriteError: where results or plots cannot be written.
+        SettingError: if a method, a setting, the number of seeds or the beam is wrong.
+        DataError: if the data cannot be used, or a library for them is missing.
+        CheckpointError: if `output` holds another comparison or cannot be written.
+        MissingPlotsError: if matplotlib is missing.
+        WriteError: if results or plots cannot be written.
     """
     report.require_plots()
     model = model or RecurrentSettings(**task.recipe.get("model", {}))
@@ -125,10 +125,10 @@ def compare(
 
 
 def list_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """The seeds: of a number n, those from 0 to n-1.
+    """List the seeds: for a number n, those from 0 to n-1.
 
     Raises:
-        SettingError: where there is none, one is negative, or one comes twice.
+        SettingError: if there is none, one is negative, or one comes twice.
     """
     found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not found:
@@ -178,7 +178,7 @@ def _train_all(
     console: Console,
     quiet: bool,
 ) -> dict[str, list[SeedResult]]:
-    """Train and evaluate; runs that are finished already are only loaded."""
+    """Train and evaluate every run; finished runs are only loaded."""
     planned = list(plan.runs())
     runs: dict[str, list[SeedResult]] = {name: [] for name in plan.methods}
     for number, (name, seed, folder) in enumerate(planned, 1):

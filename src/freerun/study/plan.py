@@ -1,4 +1,4 @@
-"""What a comparison is: the plan that its folder holds, and that a second start must agree with."""
+"""The plan of a comparison, which its folder holds, and which a second start must agree with."""
 
 from __future__ import annotations
 

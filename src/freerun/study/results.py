@@ -52,7 +52,7 @@ def collect_results(
     beam: int | None = None,
     decoding: Decoding = GREEDY,
 ) -> dict[str, Any]:
-    """The contents of results.json (see docs/results.md).
+    """Collect the contents of results.json (see docs/results.md).
 
     Args:
         plan: what was compared.
@@ -87,10 +87,10 @@ def collect_results(
 
 
 def write_results(results: Mapping[str, Any], output: Path) -> Path:
-    """Write results.json into `output`, as a whole or not at all.
+    """Write results.json into `output`, completely or not at all.
 
     Raises:
-        WriteError: where it cannot be written.
+        WriteError: if it cannot be written.
     """
     path = output / RESULTS_FILE
     write_text(str(path), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
@@ -100,7 +100,7 @@ def write_results(results: Mapping[str, Any], output: Path) -> Path:
 def _entry(
     runs: Sequence[SeedResult], metrics: Mapping[str, float], base: Sequence[SeedResult] | None
 ) -> dict[str, Any]:
-    """The results of one variant."""
+    """Collect the results of one variant."""
     test = _names(runs)
     dev = [name for name in runs[0].fit.dev if name in metrics]
     per_update = [run.fit.seconds_per_update for run in runs]
@@ -140,5 +140,5 @@ def _entry(
 
 
 def _names(runs: Sequence[SeedResult]) -> list[str]:
-    """The metrics on test that all runs have: shares of nothing are left out of a run's."""
+    """Return the metrics on test that all runs have; a fraction of nothing is left out of a run."""
     return [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]

@@ -1,4 +1,4 @@
-"""Methods by name: from the text of a command line, and from the mappings of YAML."""
+"""Parse methods: from texts of a command line, and from mappings of YAML."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Given = Mapping[str, Any] | Sequence[Any]
 
 
 def parse_method(spec: str) -> Method:
-    """The method of a text like `scheduled_sampling:schedule=linear,k=0.9`.
+    """Parse the text of a method, such as `scheduled_sampling:schedule=linear,k=0.9`.
 
     Raises:
-        SettingError: where the method or a setting is unknown, or a value is wrong.
+        SettingError: if the method or a setting is unknown, or a value is wrong.
     """
     name, settings = parse_spec(spec, METHODS, EXAMPLE)
     cls = _known(name, "")
@@ -25,7 +25,7 @@ def parse_method(spec: str) -> Method:
 
 
 def parse_methods(given: Given) -> dict[str, Method]:
-    """The methods of a comparison, each under a name of its own.
+    """Parse the methods of a comparison, each with a name of its own.
 
     A list names methods by their text, and a variant is called by it. In a mapping, as YAML has it,
     the key is the name: of a method, over its settings, or one of your own, over a method:
@@ -38,7 +38,7 @@ def parse_methods(given: Given) -> dict[str, Method]:
     The items of a list may be such mappings too. A value may also be a method itself.
 
     Raises:
-        SettingError: where a method or a setting is unknown, a value is wrong, or two variants have
+        SettingError: if a method or a setting is unknown, a value is wrong, or two variants have
             the same name, or names that lead to the same folder.
     """
     methods: dict[str, Method] = {}
@@ -57,12 +57,12 @@ def parse_methods(given: Given) -> dict[str, Method]:
 
 
 def make_folder_name(name: str) -> str:
-    """The folder of a variant's runs: its name, without what file systems may refuse."""
+    """Return the folder of a variant's runs: its name, without what file systems may refuse."""
     return re.sub(r"^\.|[^\w.=,+-]", "-", name)
 
 
 def _entries(given: Given) -> Iterable[tuple[str, Method]]:
-    """Names and methods, one after the other."""
+    """Yield names and methods."""
     if isinstance(given, str):
         given = [given]
     items: list[Any] = [given] if isinstance(given, Mapping) else list(given)
@@ -77,7 +77,7 @@ def _entries(given: Given) -> Iterable[tuple[str, Method]]:
 
 
 def _variant(name: str, value: Any) -> Method:
-    """The method that a mapping has under `name`."""
+    """Parse the method that a mapping has under `name`."""
     if isinstance(value, str):
         return parse_method(value)
     if isinstance(value, Method):
@@ -92,14 +92,14 @@ def _variant(name: str, value: Any) -> Method:
 
 
 def _settings(name: str, value: Any) -> dict[str, Any]:
-    """A mapping of settings; nothing at all stands for none."""
+    """Return a mapping of settings; None stands for an empty one."""
     if value is not None and not isinstance(value, Mapping):
         raise SettingError(f"{name} is {format_value(value)}; it must be a mapping of settings")
     return {str(key): item for key, item in (value or {}).items()}
 
 
 def _known(name: str, where: str) -> type[Any]:
-    """The method called `name`."""
+    """Find the method called `name`."""
     if name not in METHODS:
         raise SettingError(f"{where}unknown method {name!r}{did_you_mean(name, METHODS)}")
     return METHODS[name]

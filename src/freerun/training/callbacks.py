@@ -1,4 +1,4 @@
-"""What goes on beside the updates: the clock that methods read, and the time that is metered."""
+"""Callbacks: the clock that methods read, and the time of training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from freerun.methods import Clock
 from freerun.training.objective import Objective
 
 WARM_UP = 5
-"""The first updates of a process, which `seconds_per_update` leaves out."""
+"""The number of first updates of a process that `seconds_per_update` leaves out."""
 
 
 class Timekeeper(TrainerCallback):
@@ -34,7 +34,7 @@ class Timekeeper(TrainerCallback):
         model: Objective,
         **kwargs: Any,
     ) -> None:
-        """Set the clock."""
+        """Set the clock of the update."""
         model.begin_update(Clock(state.global_step, self.horizon, args.seed))
 
     def on_step_end(
@@ -45,12 +45,12 @@ class Timekeeper(TrainerCallback):
         model: Objective,
         **kwargs: Any,
     ) -> None:
-        """Let the method do what it does after an update, with the clock of that update."""
+        """Call the method's `after_update` with the clock of that update."""
         model.method.after_update(model.model, model.clock, model.method_modules)
 
 
 class Meter(TrainerCallback, ExportableState):
-    """Counts the seconds of training: fetching batches and updating, not evaluating or saving.
+    """Measures the time of training: fetching batches and updating, not evaluating or saving.
 
     Args:
         budget: the seconds after which training stops; None for no limit.
@@ -77,12 +77,12 @@ class Meter(TrainerCallback, ExportableState):
         return self.timed_seconds / self.timed_updates
 
     def start(self) -> None:
-        """Start the watch, where it is not running."""
+        """Start the watch, if it is not running."""
         if self._started is None:
             self._started = time.perf_counter()
 
     def fetch(self) -> None:
-        """Start the watch, but not for the first batch: a resumed run skips to it."""
+        """Start the watch, but not for the first batch, which a resumed run skips to."""
         if self._fresh > 0:
             self.start()
 
@@ -93,7 +93,7 @@ class Meter(TrainerCallback, ExportableState):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """An update begins."""
+        """Start the watch."""
         self.start()
 
     def on_step_end(
@@ -103,7 +103,7 @@ class Meter(TrainerCallback, ExportableState):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """An update is done; where the budget is spent, evaluate, save and stop."""
+        """Stop the watch; if the budget is spent, evaluate, save and end training."""
         if self._started is not None:
             elapsed = time.perf_counter() - self._started
             self._started = None
@@ -119,7 +119,7 @@ class Meter(TrainerCallback, ExportableState):
             control.should_save |= args.save_strategy != "no"
 
     def _spent(self, args: TrainingArguments) -> bool:
-        """Whether the budget is spent, by the watch of the first process."""
+        """Return whether the budget is spent, by the watch of the first process."""
         if args.world_size > 1:
             seconds = torch.tensor([self.seconds], dtype=torch.float64, device=args.device)
             torch.distributed.broadcast(seconds, src=0)
@@ -127,7 +127,7 @@ class Meter(TrainerCallback, ExportableState):
         return self.budget is not None and self.seconds >= self.budget
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return what a checkpoint keeps."""
         kept = ("seconds", "updates", "timed_seconds", "timed_updates")
         return {
             "args": {"budget": self.budget},
@@ -136,7 +136,7 @@ class Meter(TrainerCallback, ExportableState):
 
 
 class LogWithEvaluation(TrainerCallback):
-    """Logs the training loss also at every evaluation, so that curves have both."""
+    """Logs the training loss at every evaluation too, so that curves have both."""
 
     def on_step_end(
         self,
@@ -145,5 +145,5 @@ class LogWithEvaluation(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Log, where an evaluation comes next."""
+        """Log, if an evaluation comes next."""
         control.should_log |= control.should_evaluate

@@ -28,7 +28,7 @@ _TRAINING = {
     "gradient_accumulation_steps": "batches of an update",
     "seed": "seed",
 }
-"""What is told of the settings of training."""
+"""The settings of training that a card shows, and their labels."""
 _USE = {
     "freerun": """```python
 from freerun.training.checkpoints import load_policy
@@ -59,10 +59,10 @@ loads them too: `AutoPeftModelForCausalLM`, or `AutoPeftModelForSeq2SeqLM`.
 
 @dataclass(frozen=True)
 class Card:
-    """What there is to say of a trained model.
+    """The contents of a model card.
 
     Args:
-        name: what to call it.
+        name: the name of the model.
         policy: the model.
         method: how it was trained.
         task: what it was evaluated on.
@@ -82,11 +82,11 @@ class Card:
     metrics: Mapping[str, float]
 
     def write(self, folder: Path) -> None:
-        """Write README.md into a folder, as a whole or not at all."""
+        """Write README.md into a folder, completely or not at all."""
         write_text(str(folder / CARD), self.text())
 
     def text(self) -> str:
-        """The card as Markdown, with the front matter that the Hugging Face hub reads."""
+        """Return the card as Markdown, with the front matter that the Hugging Face hub reads."""
         method, words = self.method, _words(self.method.name)
         parts = [
             f"---\n{self._front_matter()}\n---\n",

@@ -33,7 +33,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file.
 
     Raises:
-        CheckpointError: where there is no such file, or it holds no JSON object.
+        CheckpointError: if there is no such file, or it holds no JSON object.
     """
     _expect(path)
     try:
@@ -49,7 +49,7 @@ def check_weights(folder: Path) -> None:
     """Check that the safetensors of a model, in one file or several, exist and are complete.
 
     Raises:
-        CheckpointError: where they are not; the file is named.
+        CheckpointError: if they are not; the file is named.
     """
     files = [folder / WEIGHTS]
     if (folder / INDEX).exists():
@@ -70,7 +70,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the tensors in a safetensors file.
 
     Raises:
-        CheckpointError: where there is no such file, or it is damaged.
+        CheckpointError: if there is no such file, or it is damaged.
     """
     _expect(path)
     try:
@@ -118,7 +118,7 @@ def read_weights(policy: Policy, folder: Path) -> State:
     """Read the weights of a policy from a folder, by their names in the policy.
 
     Raises:
-        CheckpointError: where a file is missing or damaged, or its weights are of another model.
+        CheckpointError: if a file is missing or damaged, or its weights are of another model.
     """
     if isinstance(policy, HuggingFacePolicy) and has_adapters(policy):
         return _saved_adapters(policy, folder / ADAPTERS)
@@ -138,7 +138,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Load all weights of a module from a safetensors file.
 
     Raises:
-        CheckpointError: where there is no such file, it is damaged, or its weights are those of
+        CheckpointError: if there is no such file, it is damaged, or its weights are those of
             another model; the first that differs is named.
     """
     found = read_tensors(path)
@@ -150,7 +150,7 @@ def adapter_names(policy: HuggingFacePolicy) -> dict[str, str]:
     """Return the names of the weights of adapters: in a file, and in the policy.
 
     Raises:
-        ValueError: where the file would hold other tensors than the model does.
+        ValueError: if the file would hold other tensors than the model does.
     """
     from peft import get_peft_model_state_dict
 
@@ -175,7 +175,7 @@ def _check_weights_match(found: State, own: State, path: Path) -> None:
     """Check that weights are those of a module.
 
     Raises:
-        CheckpointError: where they are not; the first that differs is named.
+        CheckpointError: if they are not; the first that differs is named.
     """
     # Of weights that are tied, a file holds one.
     there = {_place(value) for name, value in own.items() if name in found}

@@ -1,4 +1,4 @@
-"""One run, from settings to a trained policy in a folder."""
+"""Train one run, from settings to a trained policy in a folder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def fit(
     quiet: bool = False,
     run: Run | None = None,
 ) -> Fit:
-    """Train a policy, or go on where an interrupted run in `output` stopped.
+    """Train a policy, or resume an interrupted run in `output`.
 
     All methods of one seed start from equal weights. The trained policy, its codec and freerun.json
     (settings and results) are left in `output`; a run that is finished already is only loaded.
@@ -77,10 +77,10 @@ def fit(
         run: what `resolve` has made of the same arguments, if it was called already.
 
     Raises:
-        CheckpointError: where `output` cannot be written or holds another run, where `init` cannot
+        CheckpointError: if `output` cannot be written or holds another run, where `init` cannot
             be read or does not suit the task, or where there is no room to save.
-        ValueError: where a setting does not suit the task, the device or the other settings.
-        FloatingPointError: where the loss is no longer a number.
+        ValueError: if a setting does not suit the task, the device or the other settings.
+        FloatingPointError: if the loss is no longer a number.
     """
     output, init = Path(output), None if init is None else Path(init)
     no_file(output)
@@ -146,7 +146,7 @@ def _resume(record: Record, output: Path) -> Record:
 
 
 def _begin(output: Path, arguments: TrainingArguments) -> None:
-    """Make the folder, and see that it can be written to."""
+    """Make the folder, and check that it can be written to."""
     arguments.distributed_state.wait_for_everyone()
     if not arguments.should_save:
         return

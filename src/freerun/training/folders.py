@@ -1,4 +1,4 @@
-"""Folders that appear as a whole: written under another name, and renamed last."""
+"""Folders that are complete or absent: written under another name, and renamed last."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json
 
 
 def checkpoints(output: Path) -> list[Path]:
-    """The complete checkpoints in `output`, the oldest first."""
+    """List the complete checkpoints in `output`, the oldest first."""
     found = [path for path in output.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)]
     return sorted(found, key=parse_update)
 
 
 def parse_update(checkpoint: Path) -> int:
-    """The update after which a checkpoint was written."""
+    """Return the update after which a checkpoint was written, from its name."""
     match = _CHECKPOINT.fullmatch(checkpoint.name)
     if match is None:
         raise CheckpointError(f"{checkpoint}: a checkpoint is called checkpoint-UPDATE")
@@ -32,17 +32,17 @@ def parse_update(checkpoint: Path) -> int:
 
 
 def no_file(output: Path) -> None:
-    """See that a folder can be at `output`.
+    """Check that a folder can be at `output`.
 
     Raises:
-        CheckpointError: where it is a file.
+        CheckpointError: if it is a file.
     """
     if output.is_file():
         raise CheckpointError(f"{output}: it is a file; choose another output directory")
 
 
 def newest(output: Path) -> Path | None:
-    """The newest complete checkpoint in `output`, if there is one."""
+    """Return the newest complete checkpoint in `output`, if there is one."""
     found = checkpoints(output)
     return found[-1] if found else None
 
@@ -58,14 +58,14 @@ def rotate(output: Path, limit: int | None, best: Path | None) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder; should that be cut short, what is left no longer bears its name."""
+    """Delete a folder; if that is interrupted, what is left no longer has its name."""
     doomed = temporary(folder, "old")
     folder.rename(doomed)
     shutil.rmtree(doomed)
 
 
 def sweep(output: Path) -> None:
-    """Delete what was left half-written, or half-deleted."""
+    """Delete what was left half written or half deleted."""
     for path in (*output.glob(".*.new.tmp"), *output.glob(".*.old.tmp")):
         if path.is_dir():
             shutil.rmtree(path)
@@ -74,12 +74,12 @@ def sweep(output: Path) -> None:
 
 
 def temporary(folder: Path, purpose: str = "new") -> Path:
-    """The name under which a folder is written."""
+    """Return the name under which a folder is written."""
     return folder.with_name(f".{folder.name}.{purpose}.tmp")
 
 
 def publish(written: Path, folder: Path) -> None:
-    """Give a folder that was written to the disk its name, in one step."""
+    """Bring a folder to the disk, and give it its final name in one step."""
     flush(written)
     if folder.exists():
         discard(folder)
@@ -89,7 +89,7 @@ def publish(written: Path, folder: Path) -> None:
 
 @contextmanager
 def renewing(folder: Path) -> Iterator[Path]:
-    """Where to write a model that takes the place of what `folder` holds of one, of any kind.
+    """Give a folder to write a model into, which then replaces the model in `folder`.
 
     Its files are moved there once all are written; those of another kind of model go.
     """
@@ -106,7 +106,7 @@ def renewing(folder: Path) -> Iterator[Path]:
 
 
 def move(written: Path, folder: Path, last: str | None = None) -> None:
-    """Move all files of a folder to another one, that called `last` at the end."""
+    """Move all files of a folder to another one, the file `last` at the end."""
     for path in sorted(written.iterdir(), key=lambda path: path.name == last):
         path.replace(folder / path.name)
     written.rmdir()
@@ -128,14 +128,14 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def saving(folder: Path, what: str) -> Iterator[None]:
-    """Turn what goes wrong while saving into an error that helps; what was half-written goes.
+    """Turn errors while saving into a `CheckpointError`, and delete what is half written.
 
     Args:
         folder: what is to be written.
         what: what it holds, for the message.
 
     Raises:
-        CheckpointError: where it cannot be written, for want of space or permission.
+        CheckpointError: if it cannot be written, for want of space or permission.
     """
     try:
         yield

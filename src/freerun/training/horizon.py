@@ -1,4 +1,4 @@
-"""How many updates a budget of seconds buys: schedules are fitted to them beforehand."""
+"""Estimate how many updates fit into a budget of seconds, which schedules are fitted to."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from freerun.training.settings import TrainingSettings
 from freerun.training.trainer import RunTrainer
 
 SHARE = 0.02
-"""The share of the budget that the timing may take beside it."""
+"""The timing takes at most this fraction of the budget, in addition to it."""
 MIN_TIMED, MAX_TIMED = 5, 500
-"""How many updates are timed."""
+"""The minimum and maximum number of updates that are timed."""
 GUESS = 1000
 """The horizon of the first round."""
 
 
 class FixedClock(TrainerCallback):
-    """Holds the clock at the middle of the schedule, where an update costs what it does on average.
+    """Holds the clock at the middle of the schedule, where an update takes an average time.
 
     Later updates may cost more than earlier ones: more own tokens have to be written.
 
@@ -57,7 +57,7 @@ def estimate_horizon(run: Run, training: TrainingSettings) -> int:
     as one of fixed steps stands elsewhere at the middle of a longer run.
 
     Raises:
-        ValueError: where there is no budget.
+        ValueError: if there is no budget.
     """
     if training.budget is None:
         raise ValueError("budget is None; there is nothing to estimate")

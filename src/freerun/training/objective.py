@@ -75,7 +75,7 @@ class Objective(nn.Module):
             and `teacher_forced`, the log loss under teacher forcing as a sum.
 
         Raises:
-            ValueError: where an example has no target tokens to learn from.
+            ValueError: if an example has no target tokens to learn from.
         """
         batch = Batch(ids, Source(source, source_mask), target, target_mask)
         if decoding is not None:

@@ -14,7 +14,7 @@ GROUPS = Path("/sys/fs/cgroup")
 
 
 def limit_threads(wanted: int | None) -> None:
-    """Let torch use as many threads as wanted, or those it chose, if a container has the CPUs.
+    """Set the number of threads of torch; by default not more than the container has CPUs.
 
     Torch counts the CPUs of the machine. Threads beyond those that a container may use wait for
     each other, which can make a small model a hundred times slower.
@@ -28,7 +28,7 @@ def limit_threads(wanted: int | None) -> None:
 
 
 def quota(groups: Path = GROUPS) -> int | None:
-    """The CPUs that this container may use, rounded up; None where there is no such limit."""
+    """Return the number of CPUs that this container may use, rounded up; None without a limit."""
     try:
         if (groups / "cpu.max").exists():
             quota, period = (groups / "cpu.max").read_text().split()

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from freerun.training.callbacks import Meter
 
 PLAIN_EVERY = 30.0
-"""The seconds between two lines, where the output is no terminal."""
+"""The seconds between two lines, if the output is not a terminal."""
 
 
 def show_notes(notes: Iterable[str], quiet: bool = False) -> None:
@@ -33,7 +33,7 @@ class _Speed(ProgressColumn):
 
 
 class ProgressBar(TrainerCallback):
-    """A bar with the loss, the last free-running error on dev, updates a second and what is left.
+    """A bar with the loss, the last free-running error on dev, the speed and the time left.
 
     Where the output is no terminal, a plain line is written from time to time, and after every
     evaluation. Only the first process writes.
@@ -54,7 +54,7 @@ class ProgressBar(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Show the bar, from where a resumed run stands."""
+        """Show the bar; a resumed run starts where it was."""
         if not state.is_world_process_zero:
             return
         self._total = self.meter.budget or state.max_steps
@@ -134,7 +134,7 @@ class ProgressBar(TrainerCallback):
         return "  ".join(filter(None, (self._loss, self._error)))
 
     def _done(self, state: TrainerState) -> tuple[float, str]:
-        """How far training is, in updates or in seconds of the budget, and the same as text."""
+        """Return the progress, in updates or in seconds of the budget, and the same as text."""
         if self.meter.budget is None:
             return float(state.global_step), f"{state.global_step}/{state.max_steps}"
         return (

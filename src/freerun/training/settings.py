@@ -28,17 +28,17 @@ _OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 _WITH_MOMENTUM = ("sgd", "rmsprop")
 CHECKPOINTING = {"use_reentrant": False}
-"""How hidden states are computed again."""
+"""The settings of gradient checkpointing."""
 _ENDLESS = 10**9
-"""More updates than any budget of seconds buys."""
+"""More updates than fit into any budget of seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How a policy is trained.
+    """The settings of training.
 
     Args:
-        updates: updates in all, where no budget is given.
+        updates: the number of updates, if no budget is given.
         budget: seconds of training in place of `updates`: evaluating and saving do not count. The
             updates that fit are estimated first, and schedules are fitted to them.
         batch_size: examples of a batch, over all processes together.
@@ -64,7 +64,7 @@ class TrainingSettings:
         threads: threads on the CPU; left out, as many as there are CPUs to use.
 
     Raises:
-        ValueError: where a setting is out of range or has no effect.
+        ValueError: if a setting is out of range or has no effect.
     """
 
     updates: int = 10_000
@@ -130,7 +130,7 @@ class TrainingSettings:
         """Check that a policy can be trained so.
 
         Raises:
-            ValueError: where it cannot.
+            ValueError: if it cannot.
         """
         able = isinstance(policy, HuggingFacePolicy) and policy.supports_gradient_checkpointing
         if self.gradient_checkpointing and not able:
@@ -141,7 +141,7 @@ class TrainingSettings:
 
     @property
     def optimizer_cls_and_kwargs(self) -> tuple[type[Optimizer], dict[str, Any]]:
-        """The optimiser, as `Trainer` takes it."""
+        """The optimizer, as `Trainer` takes it."""
         settings: dict[str, Any] = {"lr": self.learning_rate}
         if self.optimizer in _WITH_MOMENTUM:
             settings["momentum"] = self.momentum
@@ -151,7 +151,7 @@ class TrainingSettings:
         return _OPTIMIZERS[self.optimizer], settings
 
     def arguments(self, output: Path, task: Task, *, quiet: bool = False) -> TrainingArguments:
-        """The settings as transformers has them, for a run in `output`.
+        """Return the settings as transformers' TrainingArguments, for a run in `output`.
 
         This finds the device and, under a launcher, joins the other processes.
 
@@ -161,9 +161,9 @@ class TrainingSettings:
             quiet: show no progress.
 
         Raises:
-            ValueError: where the device cannot do what is asked, or a batch cannot be dealt evenly
+            ValueError: if the device cannot do what is asked, or a batch cannot be dealt evenly
                 to the processes.
-            MissingExtraError: where `tensorboard` is asked for and is not installed.
+            MissingExtraError: if `tensorboard` is asked for and is not installed.
         """
         if self.tensorboard:
             extra("tensorboard", "tensorboard", "tensorboard=true")
@@ -223,7 +223,7 @@ class TrainingSettings:
 
 
 def _has_gpu() -> bool:
-    """Whether to use a GPU: one with double precision, in which samples are drawn (not Apple's).
+    """Return whether to use a GPU: one with double precision, in which samples are drawn (not MPS).
 
     A launcher may have been told to leave GPUs alone.
     """

@@ -2,7 +2,7 @@
 
 An `Objective` is sharded as one unit: its weights are gathered when its forward pass begins and
 let go when the backward pass ends, and between updates each process holds its share of weights,
-gradients and optimiser state. So a process may make as many passes of the policy in an update as
+gradients and optimizer state. So a process may make as many passes of the policy in an update as
 its batch needs, which differ where sentences do: nothing is exchanged in between.
 """
 
@@ -31,7 +31,7 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether a module holds a share of its parameters only."""
+    """Return whether a module holds only a shard of its parameters."""
     return isinstance(module, FSDPModule)
 
 
@@ -41,7 +41,7 @@ def local_part(value: Tensor) -> Tensor:
 
 
 def prepare(accelerator: Accelerator, args: TrainingArguments) -> None:
-    """See that parameters will be sharded in the way that is done here, if they are to be.
+    """Set up FSDP as freerun needs it, if parameters are to be sharded.
 
     On the CPU accelerate does not shard; here it does, as on a GPU.
 
@@ -72,7 +72,7 @@ def prepare(accelerator: Accelerator, args: TrainingArguments) -> None:
 
 
 def _check(plugin: FullyShardedDataParallelPlugin, precision: str) -> None:
-    """Refuse what cannot work."""
+    """Check that FSDP's settings can work."""
     faults = {
         "fsdp_version=1": (plugin.fsdp_version != 2, "set fsdp_version: 2"),
         "an auto_wrap_policy": (
@@ -97,7 +97,7 @@ def _check(plugin: FullyShardedDataParallelPlugin, precision: str) -> None:
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """All weights of a sharded module, on the first process; all processes must call this.
+    """Gather all weights of a sharded module on the first process; all processes must call this.
 
     Of weights that are tied, there is one.
     """
@@ -108,7 +108,7 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def set_state(module: nn.Module, state: dict[str, Any]) -> None:
-    """Load weights, or some of them, into a module, sharded or not; of tied ones, one is enough."""
+    """Load all or some weights into a module, sharded or not; of tied ones, one is enough."""
     if not is_sharded(module):
         module.load_state_dict(state, strict=False)
         return
@@ -117,16 +117,16 @@ def set_state(module: nn.Module, state: dict[str, Any]) -> None:
 
 
 def optimizer_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """The whole state of an optimiser of a sharded module, on the first process."""
+    """Gather the state of the optimizer of a sharded module on the first process."""
     found: dict[str, Any] = get_optimizer_state_dict(module, optimizer, options=_WHOLE)
     return found
 
 
 def set_optimizer_state(module: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of an optimiser: its own, or that of `optimizer_state` where it is sharded.
+    """Load the state of an optimizer: its own, or that of `optimizer_state` where it is sharded.
 
     Raises:
-        ValueError: where one is that of a sharded module, and the other is not.
+        ValueError: if one is that of a sharded module, and the other is not.
     """
     names = [name for group in state["param_groups"] for name in group["params"]]
     numbered = all(isinstance(name, int) for name in names)

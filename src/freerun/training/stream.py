@@ -15,7 +15,7 @@ Tensors = dict[str, Tensor]
 
 
 class Order(Sampler[int]):
-    """The order in which examples are met: item i of epoch e is e·n + permutation_e(i).
+    """The order of examples: item i of epoch e is e·n + permutation_e(i).
 
     As epochs follow each other without a seam, every batch is full and nothing is dropped, however
     small the data set; and to resume is to skip.
@@ -30,11 +30,11 @@ class Order(Sampler[int]):
         self.examples, self.items, self.seed = examples, items, seed
 
     def __len__(self) -> int:
-        """The number of items."""
+        """Return the number of items."""
         return self.items
 
     def __iter__(self) -> Iterator[int]:
-        """The items in order."""
+        """Yield the items in order."""
         for start in range(0, self.items, self.examples):
             order = permutation(self.examples, self.seed, "order", start // self.examples)
             yield from (order[: self.items - start] + start).tolist()
@@ -47,15 +47,15 @@ class Stream(Dataset[Tensors]):
         self.examples = examples
 
     def __len__(self) -> int:
-        """The number of examples."""
+        """Return the number of examples."""
         return len(self.examples)
 
     def __getitem__(self, item: int) -> Tensors:
-        """A batch of one."""
+        """Return a batch of one."""
         return self.__getitems__([item])
 
     def __getitems__(self, items: Sequence[int]) -> Tensors:
-        """The batch of these items."""
+        """Return the batch of these items."""
         count = len(self.examples)
         epochs = sorted({item // count for item in items})
         numbers = [[item % count for item in items if item // count == e] for e in epochs]
@@ -68,7 +68,7 @@ class Stream(Dataset[Tensors]):
 
 
 def join(parts: Sequence[Tensors]) -> Tensors:
-    """Batches one after the other, as wide as the widest; masks tell padding, which is zero."""
+    """Concatenate batches, padded with zeros to the width of the widest; masks tell padding."""
     return {name: _stack([part[name] for part in parts]) for name in parts[0]}
 
 

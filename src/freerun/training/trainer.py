@@ -166,20 +166,20 @@ class RunTrainer(TrainerOverrides):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> Any:
-        """The schedule of the learning rate, fitted to the horizon; then it stays where it is."""
+        """Create the schedule of the learning rate; after the horizon the rate stays as it is."""
         scheduler = super().create_scheduler(self.horizon, optimizer)
         if isinstance(scheduler, LambdaLR):
             scheduler.lr_lambdas = [_hold(rate, self.horizon) for rate in scheduler.lr_lambdas]
         return scheduler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the metrics of the method since the last time wherever there is a loss."""
+        """Log; with a loss come the method's metrics since it was last logged."""
         if "loss" in logs:
             logs |= self._method_metrics()
         super().log(logs, start_time)
 
     def _method_metrics(self) -> dict[str, float]:
-        """Means over target tokens, of all ranks."""
+        """Return the means of the method's metrics over all ranks."""
         totals: dict[str, tuple[float, float]] = {}
         for sums in gather_object([self.objective.drain()]):
             for name, (total, count) in sums.items():
@@ -193,7 +193,7 @@ class RunTrainer(TrainerOverrides):
         ignore_keys: Any = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """The task's metrics of free-running outputs, and the teacher-forced loss, so called.
+        """Compute the task's metrics of free-running outputs, and the teacher-forced loss.
 
         Args:
             eval_dataset: what to evaluate on; by default what the Trainer was given.
@@ -201,7 +201,7 @@ class RunTrainer(TrainerOverrides):
             metric_key_prefix: stands before the name of each metric.
 
         Raises:
-            ValueError: where there is nothing to evaluate on.
+            ValueError: if there is nothing to evaluate on.
         """
         data = self.eval_dataset if eval_dataset is None else eval_dataset
         if data is None:
@@ -241,7 +241,7 @@ class RunTrainer(TrainerOverrides):
         ).write(folder)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Not here: `freerun.evaluation` decodes and scores any examples.
+        """Refuse: `freerun.evaluation` decodes and scores any examples.
 
         Raises:
             NotImplementedError: always.
@@ -278,11 +278,11 @@ class Trainer(RunTrainer):
         callbacks: further callbacks.
 
     Raises:
-        ValueError: where `args` asks for what this Trainer does not do, something is missing, or
+        ValueError: if `args` asks for what this Trainer does not do, something is missing, or
             model, method and data do not suit each other.
-        DataError: where rows cannot be used.
-        CheckpointError: where a model cannot be read.
-        MissingExtraError: where `peft_config` is given and peft is not installed.
+        DataError: if rows cannot be used.
+        CheckpointError: if a model cannot be read.
+        MissingExtraError: if `peft_config` is given and peft is not installed.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the settings of every kind of model have in common."""
+"""The base class of the settings of models, and the comparison of codecs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ModelSettings(ABC):
     """The settings of a model: dataclasses, one for each kind.
 
     Attributes:
-        kind: what the kind is called.
-        training: the settings of training that suit it better than those of a task.
+        kind: the name of the kind.
+        training: settings of training that take precedence over the recipe of a task.
     """
 
     kind: ClassVar[str]
@@ -28,24 +28,24 @@ class ModelSettings(ABC):
 
     @abstractmethod
     def build(self, codec: Codec) -> RecurrentPolicy | HuggingFacePolicy:
-        """A policy that reads and writes what `codec` says.
+        """Build a policy that reads and writes what `codec` says.
 
         Weights that are drawn are drawn from torch's RNG.
 
         Raises:
-            ValueError: where a setting does not suit the task.
+            ValueError: if a setting does not suit the task.
         """
 
     def load(self, task: Task) -> Data:
-        """The data of a task, in the tokens that the model reads and writes.
+        """Load the data of a task, in the tokens that the model reads and writes.
 
         Raises:
-            DataError: where they cannot be used (see `load_data`).
+            DataError: if they cannot be used (see `load_data`).
         """
         return load_data(task)
 
     def record(self) -> dict[str, Any]:
-        """The kind and the settings, as they are written down."""
+        """Return the kind and the settings, as a record holds them."""
         return {"kind": self.kind} | to_dict(self)
 
 

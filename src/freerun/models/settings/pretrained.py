@@ -39,12 +39,12 @@ DROPOUTS = (
     "embd_pdrop",
     "resid_pdrop",
 )
-"""What architectures call the probabilities of dropping."""
+"""The names that architectures have for dropout probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedSettings(ModelSettings):
-    """A model to go on from: a causal model or an encoder-decoder, or a trained model of freerun's.
+    """A pretrained model: a causal model or an encoder-decoder, or a model trained by freerun.
 
     It reads and writes what it did before: the tokens of its tokenizer, or those of the task that
     it was trained on. Weights are read from safetensors only, in single precision. Whatever it
@@ -58,7 +58,7 @@ class PretrainedSettings(ModelSettings):
             model has it.
 
     Raises:
-        ValueError: where a setting is out of range.
+        ValueError: if a setting is out of range.
     """
 
     kind: ClassVar[str] = "pretrained"
@@ -77,15 +77,15 @@ class PretrainedSettings(ModelSettings):
 
     @property
     def own(self) -> bool:
-        """Whether the model was trained by freerun: it then says what it reads and writes."""
+        """Whether the model was trained by freerun, so that its codec is saved beside it."""
         return Path(self.path, CODEC_FILE).exists()
 
     def load(self, task: Task) -> Data:
-        """The data of a task, in the tokens that the model reads and writes.
+        """Load the data of a task, in the tokens that the model reads and writes.
 
         Raises:
-            CheckpointError: where there is no such model, or it has no tokenizer.
-            DataError: where the data cannot be used, or the task is not text.
+            CheckpointError: if there is no such model, or it has no tokenizer.
+            DataError: if the data cannot be used, or the task is not text.
         """
         if self.own:
             try:
@@ -100,16 +100,16 @@ class PretrainedSettings(ModelSettings):
         return load_data(task, tokenizer=load_tokenizer(self.path), start=start)
 
     def build(self, codec: Codec) -> HuggingFacePolicy | RecurrentPolicy:
-        """The model as a policy that reads and writes what `codec` says.
+        """Load the model as a policy that reads and writes what `codec` says.
 
         The weights of new adapters are drawn from torch's RNG. A backspace that the model lacks is
         added (see `add_backspace`).
 
         Raises:
-            CheckpointError: where there is no such model, it cannot be read, or it reads and writes
+            CheckpointError: if there is no such model, it cannot be read, or it reads and writes
                 other tokens than those of the codec.
-            MissingExtraError: where there are adapters, and peft is not installed.
-            ValueError: where the model cannot be a policy, or a setting has no effect on it.
+            MissingExtraError: if there are adapters, and peft is not installed.
+            ValueError: if the model cannot be a policy, or a setting has no effect on it.
         """
         target, known = codec.target, None
         if self.own:
@@ -140,10 +140,10 @@ class PretrainedSettings(ModelSettings):
         return adapt(model, target, limit=limit, shared=codec.shared)
 
     def _known(self, codec: Codec) -> Codec:
-        """What the model reads and writes: what a codec says, but maybe for a backspace.
+        """Read the codec of the model, and check that it is `codec`, maybe without a backspace.
 
         Raises:
-            CheckpointError: where it is something else, or the model does not say.
+            CheckpointError: if it is something else, or the model does not say.
         """
         try:
             found = type(codec).from_pretrained(self.path)
@@ -155,7 +155,7 @@ class PretrainedSettings(ModelSettings):
         return found
 
     def _new(self, codec: Codec, known: Codec | None) -> int | None:
-        """The backspace of a codec, where the model has none."""
+        """Return the backspace of a codec if the model has none."""
         if codec.target.backspace is None:
             return None
         if known is not None:
@@ -165,10 +165,10 @@ class PretrainedSettings(ModelSettings):
         return codec.target.backspace if there is None else None
 
     def _dropouts(self, config: PreTrainedConfig) -> dict[str, Any]:
-        """The settings of a configuration that are probabilities of dropping, where they change.
+        """Return the dropout settings of a configuration with their new value, if there is one.
 
         Raises:
-            ValueError: where one is asked for, and there is none.
+            ValueError: if one is asked for, and there is none.
         """
         if self.dropout is None:
             return {}
@@ -188,10 +188,10 @@ KINDS: dict[str, type[ModelSettings]] = {**SCRATCH, PretrainedSettings.kind: Pre
 
 
 def kind_of(model: str) -> type[ModelSettings]:
-    """The settings of what a user calls a model: a kind to train from scratch, or where one is.
+    """Find the class of settings for what a user names: a kind to train from scratch, or a path.
 
     Raises:
-        SettingError: where it is nearly the name of a kind: no model of the hub is called so.
+        SettingError: if it is nearly the name of a kind: no model of the hub is called so.
     """
     if model == PretrainedSettings.kind:
         raise SettingError("a pretrained model is named by its directory or its id on the hub")
@@ -202,12 +202,10 @@ def kind_of(model: str) -> type[ModelSettings]:
 
 
 def settings_from(record: Mapping[str, Any]) -> ModelSettings:
-    """The settings that were written down (see `ModelSettings.record`).
-
-    Records from before there were kinds are of recurrent models.
+    """Build settings from a record (see `ModelSettings.record`).
 
     Raises:
-        SettingError: where the kind or a setting is unknown, or a value is wrong.
+        SettingError: if the kind or a setting is unknown, or a value is wrong.
     """
     values = dict(record)
     kind = values.pop("kind", RecurrentSettings.kind)

@@ -1,4 +1,4 @@
-"""The settings of Transformers that are trained from scratch."""
+"""The settings of models that are trained from scratch: recurrent ones and Transformers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from freerun.vocabulary import Vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentSettings(ModelSettings):
-    """What a recurrent encoder-decoder is made of.
+    """The settings of a recurrent encoder-decoder.
 
     Args:
         cell: `gru` or `lstm`.
@@ -40,7 +40,7 @@ class RecurrentSettings(ModelSettings):
         dropout: probability of dropping embeddings, states between layers, and outputs, in [0, 1).
 
     Raises:
-        ValueError: where a setting is out of range, or settings contradict each other.
+        ValueError: if a setting is out of range, or settings contradict each other.
     """
 
     kind: ClassVar[str] = "recurrent"
@@ -60,16 +60,17 @@ class RecurrentSettings(ModelSettings):
 
     @classmethod
     def of(cls, config: RecurrentConfig) -> RecurrentSettings:
-        """The settings that a policy was made with."""
+        """Return the settings that a policy was made with."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
     def build(self, codec: Codec) -> RecurrentPolicy:
-        """A policy that reads and writes what `codec` says, its weights drawn from torch's RNG.
+        """Build a policy that reads and writes what `codec` says, with weights from torch's RNG.
 
-        A backspace takes part in no draw (see `with_backspace`): all others are the same without.
+        The rows of a backspace are not drawn (see `with_backspace`), so other weights do not
+        depend on it.
 
         Raises:
-            ValueError: where a setting does not suit the task.
+            ValueError: if a setting does not suit the task.
         """
         config = RecurrentConfig.of(
             codec.target.without_backspace(),
@@ -83,15 +84,15 @@ class RecurrentSettings(ModelSettings):
 
 
 POSITIONS, FEWEST = 512, 16
-"""How many positions a model has by default, and at least."""
+"""The default and the minimum number of positions."""
 
 INIT_STD = 0.05
-"""The spread of weights as drawn: BART's own, 0.02, is that of models eight times as wide."""
+"""The standard deviation of initial weights; BART's own, 0.02, is for models 8 times as wide."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchSettings(ModelSettings):
-    """What Transformers of both kinds are made of.
+    """The settings that Transformers of both kinds have in common.
 
     Args:
         hidden_size: the width of embeddings and hidden states.
@@ -104,7 +105,7 @@ class ScratchSettings(ModelSettings):
             left out, 512, or twice the longest output of the task where that is more.
 
     Raises:
-        ValueError: where a setting is out of range, or the heads cannot share the width.
+        ValueError: if a setting is out of range, or the heads cannot share the width.
     """
 
     hidden_size: int = 128
@@ -130,13 +131,13 @@ class ScratchSettings(ModelSettings):
             raise ValueError(f"positions is {self.positions}; it must be at least {FEWEST}")
 
     def build(self, codec: Codec) -> HuggingFacePolicy:
-        """A policy that reads and writes what `codec` says, its weights drawn from torch's RNG.
+        """Build a policy that reads and writes what `codec` says, with weights from torch's RNG.
 
         Where sources are not written in the tokens of targets, they have embeddings of their own. A
         backspace takes part in no draw (see `with_backspace`): all weights are the same without.
 
         Raises:
-            ValueError: where sources are no tokens, one at each position, or outputs have no end.
+            ValueError: if sources are no tokens, one at each position, or outputs have no end.
         """
         limit = check_text(codec, self.kind)
         target, read = codec.target.without_backspace(), 0 if codec.shared else codec.factors[0]
@@ -149,23 +150,23 @@ class ScratchSettings(ModelSettings):
         """The width of the inner layer of a feed-forward block."""
         return self.feed_forward or 4 * self.hidden_size
 
-    def most(self, limit: int) -> int:
-        """The number of positions, where outputs have so many tokens at most."""
+    def count_positions(self, limit: int) -> int:
+        """Return the number of positions for outputs of at most `limit` tokens."""
         return self.positions or max(POSITIONS, 2 * limit)
 
     @abstractmethod
     def _model(self, target: Vocabulary, rows: int, limit: int) -> PreTrainedModel:
-        """The model, which writes `target` and has embeddings for `rows` tokens."""
+        """Build the model, which writes `target` and has embeddings for `rows` tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CausalSettings(ScratchSettings):
-    """What a causal decoder is made of, whose architecture is that of GPT-2 (Radford et al. 2019).
+    """The settings of a causal decoder with the architecture of GPT-2 (Radford et al. 2019).
 
     The defaults make one of about a million parameters.
 
     Raises:
-        ValueError: where a setting is out of range, or the heads cannot share the width.
+        ValueError: if a setting is out of range, or the heads cannot share the width.
     """
 
     kind: ClassVar[str] = "causal"
@@ -173,7 +174,7 @@ class CausalSettings(ScratchSettings):
     def _model(self, target: Vocabulary, rows: int, limit: int) -> GPT2LMHeadModel:
         config = GPT2Config(
             vocab_size=rows,
-            n_positions=self.most(limit),
+            n_positions=self.count_positions(limit),
             n_embd=self.hidden_size,
             n_layer=self.layers,
             n_head=self.heads,
@@ -188,10 +189,10 @@ class CausalSettings(ScratchSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Seq2SeqSettings(ScratchSettings):
-    """What an encoder-decoder is made of: the architecture of BART (Lewis et al. 2020).
+    """The settings of an encoder-decoder with the architecture of BART (Lewis et al. 2020).
 
     Raises:
-        ValueError: where a setting is out of range, or the heads cannot share the width.
+        ValueError: if a setting is out of range, or the heads cannot share the width.
     """
 
     kind: ClassVar[str] = "seq2seq"
@@ -199,7 +200,7 @@ class Seq2SeqSettings(ScratchSettings):
     def _model(self, target: Vocabulary, rows: int, limit: int) -> BartForConditionalGeneration:
         config = BartConfig(
             vocab_size=rows,
-            max_position_embeddings=self.most(limit),
+            max_position_embeddings=self.count_positions(limit),
             d_model=self.hidden_size,
             encoder_layers=self.layers,
             decoder_layers=self.layers,
@@ -223,7 +224,7 @@ def check_text(codec: Codec, kind: str) -> int:
     """Check that a Transformer can read and write what a codec says; return the longest output.
 
     Raises:
-        ValueError: where it cannot; the message names the kind of model.
+        ValueError: if it cannot; the message names the kind of model.
     """
     model = f"a {kind} model"
     if codec.features is not None:
@@ -244,5 +245,5 @@ def check_text(codec: Codec, kind: str) -> int:
 
 
 def _special(target: Vocabulary) -> dict[str, Any]:
-    """The special tokens, as transformers names them."""
+    """Return the special tokens by transformers' names."""
     return {"bos_token_id": target.bos, "eos_token_id": target.eos, "pad_token_id": target.pad}

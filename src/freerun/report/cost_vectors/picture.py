@@ -1,4 +1,4 @@
-"""Cost vectors as a picture: what each token leads to, on the colour of what it costs."""
+"""Cost vectors as a picture: what each token leads to, on the color of what it costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freerun.data.files import writing
-from freerun.report.cost_vectors.text import NOTHING, cropped, hexadecimal, is_dark, shade, short
+from freerun.report.cost_vectors.text import NOTHING, crop, hexadecimal, is_dark, shade, short
 from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
 from freerun.report.plots import require_plots
 
@@ -24,7 +24,7 @@ NARROWEST, WIDEST = 6.6, 14.5
 LONGEST_OUTPUT, LONGEST_SYMBOL, MOST_OUTPUTS = 20, 14, 45
 """Longer outputs, or more rows, are not legible in squares: costs stand in their place."""
 SCALE, NAMES = 1.5, 9
-"""The length of the scale of colours, and the letters that names of texts have."""
+"""The length of the scale of colors, and the letters that names of texts have."""
 GREY, BEST = "#666666", "#D55E00"
 CHOSEN, WRITTEN, MISSING = "▶", "▷", "▪"
 """Marks; the last one stands for what the font does not have."""
@@ -33,17 +33,17 @@ HEADS: dict[str, dict[str, Any]] = {
     "roll-in": {"weight": "bold"},
     "target": {},
 }
-"""What stands above the squares, and how it looks."""
+"""The heads of a column, and their styles."""
 PARTS: tuple[dict[str, Any], ...] = ({"alpha": 0.65}, {"weight": "bold"}, {})
-"""How the three parts of an output look: before the token, the token, and after it."""
+"""The styles of the three parts of an output: before the token, the token, and after it."""
 
 
 def save_picture(vectors: CostVectors, path: Path) -> None:
-    """Draw the cost vectors of a sentence into a PNG.
+    """Draw the cost vectors of a sentence into a PNG file.
 
     Raises:
-        MissingPlotsError: where matplotlib is missing.
-        WriteError: where the picture cannot be written.
+        MissingPlotsError: if matplotlib is missing.
+        WriteError: if the picture cannot be written.
     """
     require_plots()
     with writing(str(path)) as temporary:
@@ -51,11 +51,11 @@ def save_picture(vectors: CostVectors, path: Path) -> None:
 
 
 def picture(vectors: CostVectors) -> Figure:
-    """The cost vectors of a sentence as a heat map.
+    """Draw the cost vectors of a sentence as a heat map.
 
     The columns are cells; the rows are tokens, or where a row for each would be too many, the
-    cheapest tokens of every cell. The darker a square, the dearer. Squares of tokens that have a
-    row hold what became of the sentence, or where that is not legible, what it cost.
+    cheapest tokens of every cell. The darker a square, the higher the cost. If tokens have a row
+    each, a square holds the output, or if that is not legible, its cost.
     """
     return _Picture(vectors).draw()
 
@@ -69,7 +69,7 @@ class _Picture:
 
         self.vectors, self.rows, self.font = vectors, vectors.rows(), get_font(findfont(FONT))
         self.trials = [trial for _, row in self.rows for trial in row if trial is not None]
-        self.symbols = max(len(_cropped(trial.symbol)) for trial in self.trials)
+        self.symbols = max(len(_crop(trial.symbol)) for trial in self.trials)
         longest = max(len(trial.output or NOTHING) for trial in self.trials)
         few = vectors.grid and len(self.rows) <= MOST_OUTPUTS
         self.outputs = few and longest <= LONGEST_OUTPUT
@@ -80,30 +80,30 @@ class _Picture:
         self.axes.set_axis_off()
 
     def measure(self, longest: int) -> None:
-        """Find the place of everything, where the longest output has so many letters."""
+        """Compute the layout, for a longest output of `longest` letters."""
         cells = self.vectors.cells
         heads = max(len(head) for cell in cells for head in _heads(cell))
         within = longest if self.outputs else max(len(self.body(trial)) for trial in self.trials)
         self.square = LETTER * (3 + max(within, heads))
-        names = max(map(len, [*HEADS, *(_cropped(name) for name, _ in self.rows)]))
+        names = max(map(len, [*HEADS, *(_crop(name) for name, _ in self.rows)]))
         self.left = EDGE + LETTER * (2 + names)
         blocks = -(-len(cells) // max(1, int((WIDEST - self.left - EDGE) / self.square)))
         each = -(-len(cells) // blocks)
         self.parts = [slice(i, i + each) for i in range(0, len(cells), each)]
         self.width = max(NARROWEST, self.left + each * self.square + EDGE)
-        self.heading = self.wrapped()
+        self.heading = self.wrap_lines()
         self.top = EDGE + ROW * (1.5 + len(self.heading)) + GAP
         self.block = ROW * (len(HEADS) + len(self.rows)) + GAP
         self.height = self.top + len(self.parts) * self.block + 2 * ROW + EDGE
 
     def body(self, trial: Trial) -> str:
-        """What a square holds that does not hold the output."""
+        """Return what a square holds if it does not hold the output."""
         if self.vectors.grid:
             return short(trial.cost)
-        return f"{_cropped(trial.symbol):{self.symbols}} {short(trial.cost)}"
+        return f"{_crop(trial.symbol):{self.symbols}} {short(trial.cost)}"
 
-    def wrapped(self) -> list[tuple[str, str]]:
-        """The lines below the title: what each is, and what it says, left of the scale."""
+    def wrap_lines(self) -> list[tuple[str, str]]:
+        """Return the lines below the title, left of the scale: their labels and texts."""
         room = int((self.width - 2 * EDGE - SCALE - GAP) / LETTER) - NAMES
         lines = []
         for name, text in self.vectors.lines.items():
@@ -114,9 +114,9 @@ class _Picture:
         return lines
 
     def draw(self) -> Figure:
-        """All of it."""
+        """Draw everything."""
         room = int((self.width - 2 * EDGE - SCALE - GAP) / LETTER / TITLE)
-        title = cropped(self.vectors.name, room)
+        title = crop(self.vectors.name, room)
         self.text(EDGE, EDGE + ROW / 2, title, weight="bold", fontsize=TITLE * SIZE)
         for i, (name, words) in enumerate(self.heading):
             y = EDGE + ROW * (2 + i)
@@ -129,18 +129,18 @@ class _Picture:
         return self.figure
 
     def draw_scale(self, x: float, y: float, steps: int = 60) -> None:
-        """Which colour is which cost."""
-        self.text(x, y + ROW / 2, cropped(self.vectors.cost, int(SCALE / LETTER)))
+        """Draw the scale of colors."""
+        self.text(x, y + ROW / 2, crop(self.vectors.cost, int(SCALE / LETTER)))
         for i in range(steps):
-            colour = hexadecimal(shade(i / (steps - 1), 0.0, 1.0))
+            color = hexadecimal(shade(i / (steps - 1), 0.0, 1.0))
             place = (x + SCALE * i / steps, y + 1.3 * ROW, SCALE / steps, 0.7 * ROW)
-            self.rectangle(*place, facecolor=colour, edgecolor=colour, linewidth=0.5)
+            self.rectangle(*place, facecolor=color, edgecolor=color, linewidth=0.5)
         low, high = map(short, self.vectors.limits)
         self.text(x, y + 2.7 * ROW, low, color=GREY)
         self.text(x + SCALE, y + 2.7 * ROW, high, color=GREY, ha="right")
 
     def draw_block(self, part: slice, top: float) -> None:
-        """Some cells side by side."""
+        """Draw some cells side by side."""
         cells, first = self.vectors.cells[part], top + len(HEADS) * ROW
         for i, name in enumerate(HEADS):
             self.text(EDGE, top + (i + 0.5) * ROW, name, color=GREY)
@@ -150,17 +150,17 @@ class _Picture:
                 self.text(x, top + (i + 0.5) * ROW, head, ha="center", **style)
         for i, (name, row) in enumerate(self.rows):
             y = first + i * ROW
-            self.text(self.left - LETTER, y + ROW / 2, _cropped(name), ha="right")
+            self.text(self.left - LETTER, y + ROW / 2, _crop(name), ha="right")
             for j, (cell, trial) in enumerate(zip(cells, row[part], strict=True)):
                 if trial is not None:
                     self.draw_square(cell, trial, self.left + j * self.square, y)
 
     def draw_square(self, cell: CellCosts, trial: Trial, x: float, y: float) -> None:
-        """A trial: its colour, what it holds, and its marks."""
-        colour = shade(trial.cost, *self.vectors.limits)
-        ink, middle = "white" if is_dark(colour) else "black", y + ROW / 2
+        """Draw a trial: its color, its text, and its marks."""
+        color = shade(trial.cost, *self.vectors.limits)
+        ink, middle = "white" if is_dark(color) else "black", y + ROW / 2
         place = (x, y, self.square, ROW)
-        self.rectangle(*place, facecolor=hexadecimal(colour), edgecolor="white", linewidth=0.5)
+        self.rectangle(*place, facecolor=hexadecimal(color), edgecolor="white", linewidth=0.5)
         if trial.cost == cell.least:
             self.frame(x, y, self.square)
         mark = CHOSEN if trial.chosen else WRITTEN if trial.written else ""
@@ -174,7 +174,7 @@ class _Picture:
             self.output((trial.before, trial.tried, trial.after), start, middle, ink)
 
     def draw_legend(self, y: float) -> None:
-        """What marks and letters mean."""
+        """Draw the legend of marks and letters."""
         self.frame(EDGE, y, 3 * LETTER)
         marks = f"cheapest of its cell    {CHOSEN} the policy's choice"
         if any(trial.written and not trial.chosen for trial in self.trials):
@@ -187,35 +187,35 @@ class _Picture:
             self.text(x, y, self.vectors.order, color=GREY)
 
     def frame(self, x: float, y: float, width: float) -> None:
-        """The mark of the cheapest."""
+        """Draw the frame that marks the cheapest token."""
         inset = 0.01
         place = (x + inset, y + inset, width - 2 * inset, ROW - 2 * inset)
         self.rectangle(*place, facecolor="none", edgecolor=BEST, linewidth=1.3, zorder=3)
 
     def output(self, parts: tuple[str, str, str], x: float, y: float, ink: str) -> None:
-        """An output, each of its parts as it should look."""
+        """Draw the three parts of an output, each in its style."""
         for part, style in zip(parts, PARTS, strict=True):
             self.text(x, y, part, color=ink, **style)
             x += len(part) * LETTER
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
-        """A text that begins at x with its middle at y; dollar signs are but dollar signs."""
+        """Draw a text that begins at x with its middle at y; dollar signs are not mathematics."""
         style = {"va": "center_baseline", "family": FONT, "fontsize": SIZE, **style}
         drawn = "".join(c if self.font.get_char_index(ord(c)) else MISSING for c in text)
         if drawn:
             self.axes.text(x, y, drawn, parse_math=False, **style)
 
     def rectangle(self, x: float, y: float, width: float, height: float, **style: Any) -> None:
-        """A rectangle with its upper left corner at x and y."""
+        """Draw a rectangle with its upper left corner at x and y."""
         from matplotlib.patches import Rectangle
 
         self.axes.add_patch(Rectangle((x, y), width, height, **style))
 
 
 def _heads(cell: CellCosts) -> tuple[str, str, str]:
-    """What stands above the squares of a cell."""
-    return str(cell.number), _cropped(cell.written), _cropped(cell.target or "")
+    """Return the heads of a column."""
+    return str(cell.number), _crop(cell.written), _crop(cell.target or "")
 
 
-def _cropped(symbol: str) -> str:
-    return cropped(symbol, LONGEST_SYMBOL)
+def _crop(symbol: str) -> str:
+    return crop(symbol, LONGEST_SYMBOL)

@@ -1,4 +1,4 @@
-"""Cost vectors in the terminal: blocks of colour that can also be read without."""
+"""Cost vectors in the terminal: blocks of color, legible without color too."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from freerun.report.cost_vectors.text import NOTHING, cropped, hexadecimal, is_dark, shade, short
+from freerun.report.cost_vectors.text import NOTHING, crop, hexadecimal, is_dark, shade, short
 from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
 
 CHEAPEST, CHOSEN, WRITTEN = "*", "›", "="
 LONGEST = 12
-"""Columns that a token has in a square."""
+"""The maximum width of a token in a square."""
 ENDLESS = 1_000_000
 
 
@@ -27,7 +27,7 @@ class HeatMap:
     """The cost vectors of a sentence as a heat map, in as many blocks as the width asks for.
 
     The columns are cells; the rows are tokens, or where a row for each would be too many, the
-    cheapest tokens of every cell. The darker a square, the dearer.
+    cheapest tokens of every cell. The darker a square, the higher the cost.
 
     Args:
         vectors: what to show.
@@ -36,7 +36,7 @@ class HeatMap:
     vectors: CostVectors
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        """The blocks, and what the marks mean."""
+        """Yield the blocks and the legend."""
         cells, rows = self.vectors.cells, self.vectors.rows()
         trials = [trial for _, row in rows for trial in row if trial is not None]
         body = self._body(trials)
@@ -54,7 +54,7 @@ class HeatMap:
             )
             for name, symbols in heads:
                 line = Text(set_cell_size(name, names), style="dim")
-                line.append("".join(_centred(symbol, wide) for symbol in symbols), "not dim")
+                line.append("".join(_center(symbol, wide) for symbol in symbols), "not dim")
                 yield line
             for name, row in rows:
                 line = Text(_right(name, names - 1) + " ")
@@ -65,7 +65,7 @@ class HeatMap:
         yield from self._legend(rows)
 
     def _body(self, trials: list[Trial]) -> Callable[[Trial], str]:
-        """What a square says of a trial: its cost, and its token where the row does not name it."""
+        """Return a function that formats a trial: its cost, and its token if rows are ranks."""
         costs = max(len(short(trial.cost)) for trial in trials)
         if self.vectors.grid:
             return lambda trial: short(trial.cost).rjust(costs)
@@ -77,12 +77,12 @@ class HeatMap:
     ) -> Text:
         if trial is None:
             return Text(" " * wide)
-        colour = shade(trial.cost, *self.vectors.limits)
+        color = shade(trial.cost, *self.vectors.limits)
         cheapest = trial.cost == cell.least
         left = CHOSEN if trial.chosen else WRITTEN if trial.written else " "
         right = CHEAPEST if cheapest else " "
-        text = "#FFFFFF" if is_dark(colour) else "#000000"
-        style = Style(color=text, bgcolor=hexadecimal(colour), bold=cheapest or trial.chosen)
+        text = "#FFFFFF" if is_dark(color) else "#000000"
+        style = Style(color=text, bgcolor=hexadecimal(color), bold=cheapest or trial.chosen)
         return Text(left + _right(body(trial), wide - 2) + right, style)
 
     def _legend(self, rows: list[tuple[str, list[Trial | None]]]) -> Iterator[Text]:
@@ -108,14 +108,14 @@ class Outcomes:
     vectors: CostVectors
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
-        """The table."""
+        """Yield the table."""
         table, endless = self._table(None), options.update(max_width=ENDLESS)
         if Measurement.get(console, endless, table).maximum > options.max_width:
             table = self._table((options.max_width - 14) // 3)
         yield table
 
     def _table(self, room: int | None) -> Table:
-        """The table, of columns that are at most so wide."""
+        """Build the table, with columns of a maximum width."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("cell", justify="right", min_width=4)
         for name in ("cheapest", "policy's choice", "dearest"):
@@ -130,7 +130,7 @@ class Outcomes:
 
 
 def heading(vectors: CostVectors) -> Group:
-    """Which sentence it is, its texts, and how it was searched."""
+    """Return the name of the sentence, its texts, and the search."""
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(no_wrap=True)
     lines.add_column(overflow="fold")
@@ -143,7 +143,7 @@ def outputs_of_cell(vectors: CostVectors, number: int) -> Group:
     """All that was tried at a cell: token, cost, probability and output, the cheapest first.
 
     Raises:
-        ValueError: where that cell was not searched.
+        ValueError: if that cell was not searched.
     """
     cells = {cell.number: cell for cell in vectors.cells}
     if number not in cells:
@@ -166,21 +166,21 @@ def outputs_of_cell(vectors: CostVectors, number: int) -> Group:
 
 
 def _entry(trial: Trial, room: int | None) -> Text:
-    """A trial as in ".27 m → 4 may 2128", in at most so many columns."""
-    entry = Text(f"{short(trial.cost)} {cropped(trial.symbol, LONGEST)} → ")
+    """Format a trial as in ".27 m → 4 may 2128", within a number of columns."""
+    entry = Text(f"{short(trial.cost)} {crop(trial.symbol, LONGEST)} → ")
     output = _output(trial)
     return entry + (output if room is None else _excerpt(output, trial, room - entry.cell_len))
 
 
 def _output(trial: Trial) -> Text:
-    """The output with what was tried underlined."""
+    """Format an output; the token that was tried is underlined."""
     if not trial.output:
         return Text(NOTHING, "dim")
     return Text.assemble((trial.before, "dim"), (trial.tried, "underline"), trial.after)
 
 
 def _excerpt(output: Text, trial: Trial, room: int) -> Text:
-    """The part of an output around what was tried, in at most so many columns."""
+    """Cut an output to a number of columns around the token that was tried."""
     if output.cell_len <= room:
         return output
     # What followed says more than what stood before, so it has two thirds.
@@ -193,15 +193,15 @@ def _excerpt(output: Text, trial: Trial, room: int) -> Text:
 
 
 def _left(text: str, wide: int) -> str:
-    return set_cell_size(cropped(text, wide), wide)
+    return set_cell_size(crop(text, wide), wide)
 
 
 def _right(text: str, wide: int) -> str:
     return " " * (wide - cell_len(text)) + text
 
 
-def _centred(symbol: str, wide: int) -> str:
-    """A symbol in the middle of so many columns, one of them free."""
-    shown = cropped(symbol, wide - 1)
+def _center(symbol: str, wide: int) -> str:
+    """Center a symbol in a number of columns, one of them free."""
+    shown = crop(symbol, wide - 1)
     left = (wide - cell_len(shown) + 1) // 2
     return set_cell_size(" " * left + shown, wide)

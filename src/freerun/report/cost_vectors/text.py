@@ -1,4 +1,4 @@
-"""How texts and costs are written where there is little room, and everything is to be seen."""
+"""Texts, costs and colors in little space."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 
 RGB = tuple[float, float, float]
 
-# From pale sand to dark blue: told apart by lightness alone, so under colour blindness and in grey.
+# From pale sand to dark blue: told apart by lightness alone, so under color blindness and in grey.
 STOPS: tuple[RGB, ...] = (
     (0.992, 0.969, 0.910),
     (0.776, 0.867, 0.890),
@@ -19,7 +19,7 @@ STOPS: tuple[RGB, ...] = (
 
 
 def shade(cost: float, low: float, high: float) -> RGB:
-    """The colour of a cost, where all of them lie between `low` and `high`."""
+    """Return the color of a cost on a scale from `low` to `high`."""
     place = (cost - low) / (high - low) * (len(STOPS) - 1) if high > low else 0.0
     i = min(int(place), len(STOPS) - 2)
     pale, dark, rest = STOPS[i], STOPS[i + 1], place - i
@@ -27,27 +27,27 @@ def shade(cost: float, low: float, high: float) -> RGB:
     return red, green, blue
 
 
-def is_dark(colour: RGB) -> bool:
-    """Whether text on this colour should be white: where its luma, of ITU-R BT.601, is below ½."""
-    red, green, blue = colour
+def is_dark(color: RGB) -> bool:
+    """Return whether text on a color should be white: if its luma (ITU-R BT.601) is below ½."""
+    red, green, blue = color
     return 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
 
 
-def hexadecimal(colour: Iterable[float]) -> str:
-    """A colour as in #0A1B2C."""
-    return "#" + "".join(f"{round(255 * part):02X}" for part in colour)
+def hexadecimal(color: Iterable[float]) -> str:
+    """Format a color as in #0A1B2C."""
+    return "#" + "".join(f"{round(255 * part):02X}" for part in color)
 
 
 SPACE, NOTHING = "␣", "(nothing)"
 
 
 def visible(text: str) -> str:
-    """A text with ␣ for the spaces at its ends, and escapes for what cannot be printed."""
+    """Show the spaces at the ends of a text as ␣, and unprintable characters as escapes."""
     return visible_parts(text, "", "")[0]
 
 
 def visible_parts(before: str, tried: str, after: str) -> tuple[str, str, str]:
-    """The parts of a text likewise; `tried` has ␣ wherever it is nothing but spaces."""
+    """Show a text in three parts as `visible` does; a `tried` of spaces alone is shown as ␣."""
     text = before + tried + after
     start, end = len(before), len(before) + len(tried)
     first, last = len(text) - len(text.lstrip(" ")), len(text.rstrip(" "))
@@ -64,7 +64,7 @@ def visible_parts(before: str, tried: str, after: str) -> tuple[str, str, str]:
 
 
 def short(cost: float) -> str:
-    """A cost in three columns where it lies in [0, 1000): .27, 1.2, 12."""
+    """Format a cost in three columns, if it lies in [0, 1000): .27, 1.2, 12."""
     if not 0 <= cost < 999.5:
         return f"{cost:.2g}"
     if cost < 0.995:
@@ -72,6 +72,6 @@ def short(cost: float) -> str:
     return f"{cost:.1f}" if cost < 9.95 else f"{cost:.0f}"
 
 
-def cropped(text: str, wide: int) -> str:
-    """A text in so many columns at most; where it is longer, it ends in a mark of that."""
+def crop(text: str, wide: int) -> str:
+    """Cut a text to a maximum number of columns; a text that was cut ends in an ellipsis."""
     return text if cell_len(text) <= wide else f"{set_cell_size(text, wide - 1)}…"

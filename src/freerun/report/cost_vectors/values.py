@@ -1,4 +1,4 @@
-"""From a search to the cost vectors of one of its sentences."""
+"""The cost vectors of one sentence of a search."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from freerun.report.cost_vectors.text import visible, visible_parts
 from freerun.report.labels import label
 
 FEW = 100
-"""Up to so many tokens have a row each, where all of them were tried."""
+"""The maximum number of tokens that have a row each, if all of them were tried."""
 MOST_RANKS = 45
-"""Otherwise, the rows that are shown: those of the cheapest tokens of every cell."""
+"""The maximum number of rows otherwise, for the cheapest tokens of every cell."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A token that was tried at a cell, and what became of the sentence.
+    """A token that was tried at a cell, and the output that followed.
 
     Attributes:
         symbol: the text of the token.
         cost: what the output costs.
-        probability: what the policy gives the token there, among all tokens.
-        before: the text of the output before the token; all of it where that cannot be told.
+        probability: the probability of the token there, by the policy.
+        before: the text of the output before the token; all of it if that cannot be told.
         tried: the text of the token in the output; empty for eos.
         after: the text of the roll-out.
-        chosen: whether it is the token that the policy would choose there.
-        written: whether it is the token that the roll-in wrote there.
+        chosen: whether the policy would choose the token there.
+        written: whether the roll-in wrote the token there.
     """
 
     symbol: str
@@ -57,10 +57,10 @@ class CellCosts:
     """The cost vector of a cell.
 
     Attributes:
-        number: which cell of the sentence it is, from 1.
+        number: the number of the cell in the sentence, from 1.
         written: the token that the roll-in wrote there.
         target: the token of the target at this cell; None beyond its end.
-        trials: what was tried: in the order of the vocabulary, or the cheapest first.
+        trials: the tokens that were tried: in the order of the vocabulary, or the cheapest first.
     """
 
     number: int
@@ -70,23 +70,23 @@ class CellCosts:
 
     @cached_property
     def least(self) -> float:
-        """The least cost."""
+        """The lowest cost."""
         return min(trial.cost for trial in self.trials)
 
     @property
     def cheapest(self) -> Trial:
-        """The most probable of those of least cost."""
+        """The most probable of the cheapest trials."""
         return max(self._of(self.least), key=lambda trial: trial.probability)
 
     @property
     def dearest(self) -> Trial:
-        """The most probable of those of largest cost."""
+        """The most probable of the most expensive trials."""
         largest = max(trial.cost for trial in self.trials)
         return max(self._of(largest), key=lambda trial: trial.probability)
 
     @property
     def chosen(self) -> Trial | None:
-        """The token that the policy would choose; None where it was not tried."""
+        """The token that the policy would choose; None if it was not tried."""
         return next((trial for trial in self.trials if trial.chosen), None)
 
     def _of(self, cost: float) -> list[Trial]:
@@ -98,14 +98,14 @@ class CostVectors:
     """The cost vectors of one sentence.
 
     Attributes:
-        name: which sentence it is.
-        cost: what the cost is, in words.
-        search: who rolled in and out, in words.
-        source: the text of the source; None where it is none.
+        name: the name of the sentence.
+        cost: the cost, in words.
+        search: the roll-in and the roll-out, in words.
+        source: the text of the source; None if it is not text.
         target: the text of the target.
         roll_in: the text of the roll-in.
         cells: the cells that were searched.
-        grid: whether every token was tried at every cell, and they are few enough for a row each.
+        grid: whether every token was tried at every cell, and there are few enough for a row each.
     """
 
     name: str
@@ -119,35 +119,35 @@ class CostVectors:
 
     @cached_property
     def limits(self) -> tuple[float, float]:
-        """The least and the largest cost of all that was tried."""
+        """The lowest and the highest cost."""
         costs = [trial.cost for cell in self.cells for trial in cell.trials]
         return min(costs), max(costs)
 
     @property
     def lines(self) -> dict[str, str]:
-        """What is said above the cost vectors, by what it is."""
+        """The texts shown above the cost vectors, by their labels."""
         source = {} if self.source is None else {"source": self.source}
         texts = {"target": self.target, "roll-in": self.roll_in}
         return {**source, **texts, "cost": self.cost, "search": self.search}
 
     @property
     def hidden(self) -> int:
-        """How many tokens of a cell `rows` leaves out: the dearest, where there are very many."""
+        """The number of tokens of a cell that `rows` leaves out, the most expensive ones."""
         return max(len(cell.trials) for cell in self.cells) - len(self.rows())
 
     @property
     def order(self) -> str:
-        """What the rows are, where they are no tokens."""
+        """A description of the rows, if they are ranks instead of tokens."""
         if self.grid:
             return ""
         more = f"; {self.hidden:,} dearer ones are not shown" if self.hidden else ""
         return f"rows: the tokens of a cell, the cheapest first{more}"
 
     def rows(self) -> list[tuple[str, list[Trial | None]]]:
-        """What is shown: rows of a trial for each cell, under the name of the row.
+        """Return the rows that are shown: their names, and a trial for each cell.
 
-        In a grid a row is a token; else it is a rank, the first the cheapest of every cell, where
-        cells may have fewer than others.
+        In a grid a row is a token; otherwise it is a rank, the first row holding the cheapest token
+        of every cell. A cell with fewer tokens than others has None in the last rows.
         """
         if self.grid:
             names = [trial.symbol for trial in self.cells[0].trials]
@@ -162,7 +162,7 @@ class CostVectors:
 
 
 GAINS = ("bleu", "bleu_1", "gleu", "chunk_f1")
-"""Costs that are 1 less what they are named after."""
+"""Costs that are 1 minus the metric they are named after."""
 
 
 def cost_vectors(
@@ -175,16 +175,16 @@ def cost_vectors(
     row: int = 0,
     name: str = "",
 ) -> CostVectors:
-    """The cost vectors of one sentence of a batch that was searched.
+    """Collect the cost vectors of one sentence of a batch that was searched.
 
     Args:
-        found: what `method.search(policy, batch, clock)` gave.
-        policy: the model; its probabilities are those without dropout.
-        codec: makes texts of tokens.
+        found: the result of `method.search(policy, batch, clock)`.
+        policy: the policy; its probabilities are computed without dropout.
+        codec: turns tokens into text.
         batch: the sentences.
         method: the search.
-        row: which sentence.
-        name: what to call it.
+        row: the row of the sentence in the batch.
+        name: the name of the sentence.
     """
     words, one = policy.vocabulary, torch.tensor([row], device=batch.ids.device)
     with torch.no_grad(), evaluation_mode(policy):
@@ -197,7 +197,7 @@ def cost_vectors(
     target = batch.target[row, batch.mask[row]].tolist()
     grid = isinstance(method.candidates.tokens, AllTokens) and words.actions <= FEW
     cells = []
-    tried = zip(_tried(found, row), scores.double().softmax(-1).tolist(), strict=True)
+    tried = zip(_list_trials(found, row), scores.double().softmax(-1).tolist(), strict=True)
     for (place, outputs), probabilities in tried:
         choice = max(range(words.actions), key=probabilities.__getitem__)
         trials = [
@@ -228,8 +228,10 @@ def cost_vectors(
     )
 
 
-def _tried(found: SearchResult, row: int) -> list[tuple[int, list[tuple[int, float, list[int]]]]]:
-    """The cells of a sentence that were searched, and the tokens, costs and outputs of each."""
+def _list_trials(
+    found: SearchResult, row: int
+) -> list[tuple[int, list[tuple[int, float, list[int]]]]]:
+    """Return the searched cells of a sentence, and the tokens, costs and outputs of each."""
     rows, places = found.cells.nonzero().unbind(1)
     outputs = torch.full_like(found.tokens, -1)
     outputs[found.mask] = torch.arange(int(found.mask.sum()), device=rows.device)
@@ -247,7 +249,7 @@ def _tried(found: SearchResult, row: int) -> list[tuple[int, list[tuple[int, flo
 def _parts(
     text: Callable[[Sequence[int]], str], tokens: Sequence[int], cell: int
 ) -> tuple[str, str, str]:
-    """The text of an output: before a cell, at it, and after it."""
+    """Return the text of an output in three parts: before a cell, at it, and after it."""
     before, so_far, whole = text(tokens[:cell]), text(tokens[: cell + 1]), text(tokens)
     if so_far.startswith(before) and whole.startswith(so_far):
         return visible_parts(before, so_far[len(before) :], whole[len(so_far) :])
