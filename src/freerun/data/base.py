@@ -31,11 +31,11 @@ class Examples(Protocol):
         ...
 
     def __len__(self) -> int:
-        """The number of examples."""
+        """Return the number of examples."""
         ...
 
     def batch(self, numbers: Sequence[int] | Int[Tensor, "b"], epoch: int = 0) -> Batch:
-        """The examples of these numbers. What a training set draws anew, it draws by `epoch`."""
+        """Return a batch of the examples with these numbers, as they are drawn in `epoch`."""
         ...
 
 

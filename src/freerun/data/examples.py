@@ -63,7 +63,7 @@ class TextCollator:
     codec: TextCodec
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """The tensors of a `Batch`, of which `Batch.of` makes one.
+        """Return the tensors of a `Batch` (see `Batch.of`).
 
         Raises:
             DataError: naming the row, counted from 0 in these, and what would be right.

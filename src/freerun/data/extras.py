@@ -13,7 +13,7 @@ class MissingExtraError(DataError, ImportError):
 
 
 def extra(module: str, name: str, purpose: str) -> ModuleType:
-    """The module of an optional library.
+    """Import a module of an optional library.
 
     Args:
         module: the module to import.
@@ -21,7 +21,7 @@ def extra(module: str, name: str, purpose: str) -> ModuleType:
         purpose: what needs it, to begin the message with.
 
     Raises:
-        MissingExtraError: where it is not installed.
+        MissingExtraError: if it is not installed.
     """
     try:
         return importlib.import_module(module)

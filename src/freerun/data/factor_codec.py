@@ -30,7 +30,7 @@ _RUN = re.compile(r"(.)\1+", re.DOTALL)
 
 
 def forms(word: str) -> tuple[str, str, str, str]:
-    """A word in lower case, its first three characters, its last three, and its shape.
+    """Return a word in lower case, its first three characters, its last three, and its shape.
 
     The shape writes X for capitals, x for other letters, 0 for digits, any other character as it
     stands, and each run of one of them once: that of "B2-Straße" is "X0-Xx".
@@ -63,7 +63,7 @@ class FactorCodec(Codec):
 
     @classmethod
     def learn(cls, train: Sequence[Row], *, token_column: int = 0) -> FactorCodec:
-        """The codec of rows with the columns `tokens` and `tags`.
+        """Learn a codec from rows with the columns `tokens` and `tags`.
 
         Args:
             train: the rows to train on.
@@ -90,7 +90,7 @@ class FactorCodec(Codec):
         return tuple(len(factor) + UNKNOWN + 1 for factor in self.entries)
 
     def encode(self, rows: Iterable[Row], name: str = "the data") -> Stored:
-        """Rows with the columns `tokens` and `tags`, lists of text of the same length.
+        """Encode rows with the columns `tokens` and `tags`, lists of text of the same length.
 
         A column `places` may say what to call each of the words in messages, such as "line 7".
 
@@ -112,7 +112,7 @@ class FactorCodec(Codec):
         return Stored(sources, Ragged.of(targets, self.target.pad), eos=False)
 
     def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> Stored:
-        """Rows with the column `tokens` as examples to predict from.
+        """Encode rows with the column `tokens`, to predict from.
 
         Raises:
             DataError: naming the row and what would be right.
@@ -143,18 +143,18 @@ class FactorCodec(Codec):
         return self.encode_sources(rows, name)
 
     def write(self, tokens: Sequence[int], lines: Sequence[str]) -> str:
-        """The lines of the sentence with a column for the tag, and a blank line."""
+        """Return the lines of the sentence with a column for the tag, and a blank line."""
         tags = self.target.decode(tokens)
         tab = any("\t" in line for line in lines) or not any(" " in line for line in lines)
         separator = "\t" if tab else " "
         return "".join(f"{line}{separator}{tag}\n" for line, tag in zip(lines, tags, strict=True))
 
     def decode(self, tokens: Sequence[int], unknown: str = UNKNOWN_SYMBOL) -> str:
-        """The tags with a space between them."""
+        """Return the tags with a space between them."""
         return " ".join(self.target.decode(tokens))
 
     def source_text(self, values: Tensor) -> str:
-        """The words as they were read: in lower case, and `<unk>` for those of no training."""
+        """Return the words in lower case, and `<unk>` for those that training never met."""
         known = (UNKNOWN_SYMBOL, *self.entries[0])
         return " ".join(known[word - UNKNOWN] for word in values[:, 0].tolist())
 
@@ -165,10 +165,10 @@ class FactorCodec(Codec):
 
     @classmethod
     def from_pretrained(cls, directory: str) -> FactorCodec:
-        """The codec that was saved in `directory`.
+        """Load the codec in `directory`.
 
         Raises:
-            DataError: where there is none, it is of another kind, or a field is missing, unknown or
+            DataError: if there is none, it is of another kind, or a field is missing, unknown or
                 of the wrong type.
         """
         path, settings = read_fields(cls, directory)
@@ -180,7 +180,7 @@ class FactorCodec(Codec):
         return [{form: i for i, form in enumerate(f, UNKNOWN + 1)} for f in self.entries]
 
     def _sources(self, rows: Sequence[Row], places: Sequence[str]) -> Ragged:
-        """The forms of every word."""
+        """Encode every word as the ids of its forms."""
         for row, where in zip(rows, places, strict=True):
             tokens = row.get("tokens")
             listed = isinstance(tokens, Sequence) and not isinstance(tokens, str)
@@ -208,7 +208,7 @@ class FactorCodec(Codec):
                 )
 
     def _word(self, line: str, tab: bool, where: str) -> str:
-        """The word in a line of columns."""
+        """Return the word in a line of columns."""
         cells = [c.strip(" ") for c in line.split("\t")] if tab else line.split()
         if not -len(cells) <= self.token_column < len(cells):
             raise DataError(
@@ -237,7 +237,7 @@ class UnknownNoise:
 
     @classmethod
     def of(cls, examples: Stored, rate: float, seed: int) -> UnknownNoise:
-        """The noise on the examples to train on, in the ids of a codec that was learned of them."""
+        """Return the noise on examples to train on, whose codec was learned from them."""
         counts = [column.bincount() for column in examples.sources.values[:-1].long().T]
         first = [UNKNOWN + 1 + int((count[UNKNOWN + 1 :] > 1).sum()) for count in counts]
         return cls(rate, torch.tensor(first), seed)
@@ -249,7 +249,7 @@ class UnknownNoise:
         ids: Int[Tensor, "b"],
         epoch: int,
     ) -> Int[Tensor, "b s f"]:
-        """The tokens of examples `ids` in `epoch`."""
+        """Return the tokens of examples `ids` in `epoch`."""
         _, cells, factors = (torch.arange(size) for size in values.shape)
         draws = uniform(
             self.seed, "tagging unknown", epoch, ids[:, None, None], cells[:, None], factors

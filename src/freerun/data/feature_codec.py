@@ -29,7 +29,7 @@ class FeatureCodec(WritingCodec):
         width: the numbers of a position.
 
     Raises:
-        ValueError: where a setting is out of range.
+        ValueError: if a setting is out of range.
     """
 
     kind = "features"
@@ -53,7 +53,7 @@ class FeatureCodec(WritingCodec):
         fixed_length: bool = False,
         **options: Any,
     ) -> FeatureCodec:
-        """The codec of rows with the columns `features` and `target`.
+        """Learn a codec from rows with the columns `features` and `target`.
 
         Args:
             train: the rows to train on.
@@ -81,7 +81,7 @@ class FeatureCodec(WritingCodec):
         return self.width
 
     def encode(self, rows: Iterable[Row], name: str = "the data") -> TextExamples:
-        """Rows with the columns `features` (numbers, [positions, width]) and `target` (text).
+        """Encode rows with the columns `features` ([positions, width]) and `target` (text).
 
         A target may also be a list of symbols.
 
@@ -123,7 +123,7 @@ class FeatureCodec(WritingCodec):
         )
 
     def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> Stored:
-        """Rows with the column `features` as examples to predict from.
+        """Encode rows with the column `features`, to predict from.
 
         Raises:
             DataError: naming the row and what would be right.
@@ -136,7 +136,7 @@ class FeatureCodec(WritingCodec):
         )
 
     def read(self, lines: Sequence[str], name: str) -> Stored:
-        """Sources to predict from: the numbers of a position a line, a blank line between sources.
+        """Read sources: the numbers of a position a line, a blank line between sources.
 
         Raises:
             DataError: naming the file, the line and what would be right.
@@ -155,7 +155,7 @@ class FeatureCodec(WritingCodec):
     def _sources(
         self, rows: Sequence[Row], places: Sequence[str]
     ) -> list[Float[np.ndarray, "_ width"]]:
-        """The arrays of rows."""
+        """Return the features of rows as arrays."""
         found = []
         for row, where in zip(rows, places, strict=True):
             try:
@@ -174,14 +174,14 @@ class FeatureCodec(WritingCodec):
 
 
 def _text(target: str | Sequence[str] | None) -> str:
-    """A target as text: symbols have a space between them."""
+    """Return a target as text: symbols have a space between them."""
     if isinstance(target, str) or target is None:
         return target or ""
     return " ".join(target)
 
 
 def read_numbers(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarray, "_ width"]:
-    """The numbers of positions, one position a line, separated by spaces, tabs or commas.
+    """Parse the numbers of positions, a position a line, between spaces, tabs or commas.
 
     Raises:
         DataError: naming the file and the line, where it holds anything else.
@@ -200,6 +200,6 @@ def _numbers(line: str, width: int, where: str) -> Float[np.ndarray, "width"]:
 
 
 def stacked(sources: Sequence[Float[np.ndarray, "_ width"]]) -> Ragged:
-    """Sources of real numbers, end to end, padded with zeros."""
+    """Put sources of real numbers end to end, with zeros as padding."""
     blank = np.zeros((1, sources[0].shape[1]), dtype=np.float32)
     return Ragged.stack(torch.from_numpy(np.concatenate([*sources, blank])), map(len, sources))

@@ -23,22 +23,22 @@ Line = tuple[int, str]
 
 
 def read_lines(path: str) -> Iterator[Line]:
-    r"""The lines of a text file in UTF-8, plain or gzipped, with their numbers from 1.
+    r"""Read the lines of a text file in UTF-8, plain or gzipped, with their numbers from 1.
 
     Lines end in \n or \r\n, which is left out, as is a byte order mark.
 
     Raises:
-        DataError: where there is no such file, it is empty, its gzip data is broken, or a line is
+        DataError: if there is no such file, it is empty, its gzip data is broken, or a line is
             not UTF-8.
     """
     return decode_lines(read_bytes(path), path)
 
 
 def read_bytes(path: str) -> bytes:
-    """The contents of a file, unpacked where it is gzipped.
+    """Read a file, and decompress it if it is gzipped.
 
     Raises:
-        DataError: where there is no such file, or its gzip data is broken.
+        DataError: if there is no such file, or its gzip data is broken.
     """
     try:
         raw = Path(path).read_bytes()
@@ -53,7 +53,7 @@ def unpacked(raw: bytes, name: str) -> bytes:
     """`raw`, unpacked where it is gzipped.
 
     Raises:
-        DataError: where the gzip data is broken.
+        DataError: if the gzip data is broken.
     """
     if not raw.startswith(b"\x1f\x8b"):
         return raw
@@ -64,10 +64,10 @@ def unpacked(raw: bytes, name: str) -> bytes:
 
 
 def decode_lines(raw: bytes, name: str) -> Iterator[Line]:
-    """The lines of `raw`, the contents of a file called `name`.
+    """Decode the lines of `raw`, the contents of a file called `name`.
 
     Raises:
-        DataError: where there is nothing, or a line is not UTF-8.
+        DataError: if there is nothing, or a line is not UTF-8.
     """
     if not raw.strip():
         raise DataError(f"{name}: the file is empty")
@@ -97,7 +97,7 @@ class Block:
 
 
 def blocks(lines: Iterable[Line]) -> list[Block]:
-    """The groups of lines between blank ones."""
+    """Group lines by the blank ones between them."""
     found: list[list[Line]] = [[]]
     for number, line in lines:
         if line.strip():
@@ -108,10 +108,10 @@ def blocks(lines: Iterable[Line]) -> list[Block]:
 
 
 def read_archive(path: str) -> dict[str, bytes]:
-    """The contents of the files in a zip archive, by their names in it.
+    """Read the files of a zip archive, by their names in it.
 
     Raises:
-        DataError: where there is no such file, or it is no zip archive.
+        DataError: if there is no such file, or it is no zip archive.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -127,7 +127,7 @@ def write_text(path: str, text: str) -> None:
     """Write `text` to `path` as a whole: whoever reads it meets the old text or the new.
 
     Raises:
-        WriteError: where it cannot be written.
+        WriteError: if it cannot be written.
     """
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -138,7 +138,7 @@ def writing(path: str) -> Iterator[Path]:
     """Another name for `path` to write it under, which it takes the place of in the end.
 
     Raises:
-        WriteError: where it cannot be written.
+        WriteError: if it cannot be written.
     """
     temporary = Path(f"{path}.{os.getpid()}.tmp")
     try:
@@ -159,21 +159,21 @@ _ID = re.compile(r"[\w-]+(\.\d[\w-]*)*(/[\w-]+(\.\d[\w-]*)*)?")
 
 
 def is_dataset(data: str) -> bool:
-    """Whether `data` is a folder, or may be an id: nothing here has that name, nor an extension."""
+    """Return whether `data` is a folder, or may be the id of a dataset on the hub."""
     path = Path(data)
     return path.is_dir() or (not path.exists() and _ID.fullmatch(data) is not None)
 
 
 def load_splits(data: str, subset: str | None = None) -> dict[str, Any]:
-    """The splits of a dataset, named train, dev and test; those that it does not have are left out.
+    """Load the splits of a dataset, named train, dev and test; some may be missing.
 
     Args:
         data: an id, or a folder.
         subset: the part of the dataset, for those that have several.
 
     Raises:
-        DataError: where it cannot be loaded or has no training split.
-        MissingExtraError: where `datasets` is not installed.
+        DataError: if it cannot be loaded or has no training split.
+        MissingExtraError: if `datasets` is not installed.
     """
     library = extra("datasets", "datasets", f"reading {data} as a dataset")
     folder = Path(data)
@@ -199,10 +199,10 @@ def load_splits(data: str, subset: str | None = None) -> dict[str, Any]:
 
 
 def column(split: Any, names: Sequence[str], where: str) -> str:
-    """The first of `names` that is a column of `split`.
+    """Return the first of `names` that is a column of `split`.
 
     Raises:
-        DataError: where there is none.
+        DataError: if there is none.
     """
     for name in names:
         if name in split.column_names:
@@ -221,7 +221,7 @@ FORMATS = {
 
 
 def read_splits(data: str, subset: str | None = None) -> dict[str, Any]:
-    """The splits of a file, which is all train, or of a dataset.
+    """Read the splits of a dataset, or of a file, which is all train.
 
     Args:
         data: a file (.jsonl, .json, .csv, .tsv, .parquet; also .gz behind it), a folder, or an id
@@ -229,8 +229,8 @@ def read_splits(data: str, subset: str | None = None) -> dict[str, Any]:
         subset: the part of a dataset.
 
     Raises:
-        DataError: where it cannot be read.
-        MissingExtraError: where `datasets` is not installed.
+        DataError: if it cannot be read.
+        MissingExtraError: if `datasets` is not installed.
     """
     if is_dataset(data):
         return load_splits(data, subset)
@@ -240,12 +240,12 @@ def read_splits(data: str, subset: str | None = None) -> dict[str, Any]:
 
 
 def read_rows(path: str) -> Any:
-    """The rows of a file, a Dataset of the `datasets` library.
+    """Read the rows of a file as a Dataset of the `datasets` library.
 
     Raises:
-        DataError: where there is no such file, its name ends in none of `FORMATS`, or it cannot be
+        DataError: if there is no such file, its name ends in none of `FORMATS`, or it cannot be
             read.
-        MissingExtraError: where `datasets` is not installed.
+        MissingExtraError: if `datasets` is not installed.
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: there is no such file")
@@ -265,7 +265,7 @@ def read_rows(path: str) -> Any:
 
 
 def _plain(path: str, separator: str, library: Any) -> dict[str, Any]:
-    """What makes texts of a table texts, those that look like numbers or nothing too."""
+    """Return settings that keep all cells text, even those that look like numbers or nothing."""
     _, header = next(read_lines(path))
     names = next(csv.reader([header], delimiter=separator))
     features = library.Features({name: library.Value("string") for name in names})

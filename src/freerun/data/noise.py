@@ -39,7 +39,7 @@ class SymbolNoise:
         ids: Int[Tensor, "b"],
         epoch: int,
     ) -> Int[Tensor, "b s"]:
-        """The tokens of examples `ids` in `epoch`; padding stays."""
+        """Return the tokens of examples `ids` in `epoch`; padding stays."""
         when = epoch if self.redrawn else 0
         cells = torch.arange(values.shape[1])
         draws = uniform(self.seed, self.stream, when, ids[:, None], cells, dtype=torch.float64)
@@ -62,7 +62,7 @@ class Misspelling:
 
     @classmethod
     def of(cls, texts: Sequence[str], alphabet: str, noise: SymbolNoise) -> Misspelling:
-        """The misspelling of texts in the characters of an alphabet."""
+        """Return the noise on texts in the characters of an alphabet."""
         ids = {character: i for i, character in enumerate(alphabet)}
         rows = [[ids[character] for character in text] for text in texts]
         return cls(Ragged.of(rows, len(alphabet)), noise)
@@ -74,12 +74,12 @@ class Misspelling:
         ids: Int[Tensor, "b"],
         epoch: int,
     ) -> Int[Tensor, "b s"]:
-        """The tokens of examples `ids` in `epoch`; padding stays as it is in `values`."""
+        """Return the tokens of examples `ids` in `epoch`; padding stays as it is in `values`."""
         clean, _ = self.clean.gather(ids)
         return torch.where(mask, self.noise(clean, mask, ids, epoch), values)
 
     def texts(self, alphabet: str, at_once: int = 4096) -> list[str]:
-        """The texts as they are in the first epoch."""
+        """Return the texts as they are in the first epoch."""
         found = []
         for start in range(0, len(self.clean), at_once):
             ids = torch.arange(start, min(start + at_once, len(self.clean)))
@@ -98,7 +98,7 @@ _DIGIT = re.compile(r"([Ġ▁]?)[0-9]")
 
 
 def mistaken_digits(symbols: Sequence[str]) -> dict[int, list[int]]:
-    """For every token that is one digit, the others that are.
+    """Return the other digits for every token that is one digit.
 
     Digits with a space before them are mistaken for such only.
 
@@ -106,7 +106,7 @@ def mistaken_digits(symbols: Sequence[str]) -> dict[int, list[int]]:
         symbols: the text of every token, in the order of their ids.
 
     Raises:
-        ValueError: where no two tokens are digits.
+        ValueError: if no two tokens are digits.
     """
     groups: dict[str, list[int]] = {}
     for token, symbol in enumerate(symbols):

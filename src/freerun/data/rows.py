@@ -53,7 +53,7 @@ class Pair:
 
 
 def kind_of(row: Row, name: str, *, learnt: bool = True) -> str:
-    """The kind of rows that this is one of: the first of `KINDS` whose columns it has.
+    """Return the kind of rows that this is one of: the first of `KINDS` whose columns it has.
 
     Args:
         row: the row.
@@ -61,7 +61,7 @@ def kind_of(row: Row, name: str, *, learnt: bool = True) -> str:
         learnt: whether what is to be written must be there.
 
     Raises:
-        DataError: where it is none.
+        DataError: if it is none.
     """
     if not isinstance(row, Mapping):
         raise DataError(f"{name}: it is a {type(row).__name__}; a row is a mapping of columns")
@@ -75,7 +75,7 @@ def kind_of(row: Row, name: str, *, learnt: bool = True) -> str:
 
 
 def places_of(rows: Sequence[Row], name: str) -> list[str]:
-    """What to call rows in messages: what their column `where` says, or their numbers."""
+    """Return what to call rows in messages: what their column `where` says, or their numbers."""
     return [str(row.get("where") or f"{name}, row {i}") for i, row in enumerate(rows)]
 
 
@@ -88,7 +88,7 @@ def pairs_of(
     learnt: bool = True,
     blank: bool = False,
 ) -> list[Pair]:
-    """Rows of one kind, but for `input_ids`, as prompts and completions.
+    """Return rows of one kind, except `input_ids`, as prompts and completions.
 
     Args:
         rows: the rows.
@@ -174,13 +174,13 @@ def _messages(value: Any, column: str, where: str) -> list[Message]:
 
 
 def _template(row: Row) -> dict[str, Any]:
-    """What a chat template is given beside messages, by the columns that it is in."""
+    """Return what a chat template is given beside messages, by the columns that it is in."""
     settings = dict(row.get("chat_template_kwargs") or {})
     return settings | ({"tools": row["tools"]} if row.get("tools") else {})
 
 
 def labelled(row: Row, where: str, *, pad: int, size: int, causal: bool) -> Pair:
-    """The prompt and the completion of a row of `input_ids` and `labels`.
+    """Split a row of `input_ids` and `labels` into its prompt and its completion.
 
     Of a causal model the labels stand below the tokens, -100 on the prompt: what is learnt is the
     end of the row, one piece; the first token of a row, which nothing precedes, is always prompt.
@@ -195,7 +195,7 @@ def labelled(row: Row, where: str, *, pad: int, size: int, causal: bool) -> Pair
         causal: whether it is for a causal model.
 
     Raises:
-        DataError: where tokens or labels are none, do not fit each other, nothing is to be learnt,
+        DataError: if tokens or labels are none, do not fit each other, nothing is to be learnt,
             or what is to be learnt is in several pieces.
     """
     tokens = _numbers(row, "input_ids", where, size)
@@ -253,7 +253,7 @@ def _numbers(row: Row, column: str, where: str, size: int) -> list[int]:
 
 
 def read_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row], str]:
-    """Lines to predict from as rows, and the kind of these, which the first line tells.
+    """Parse lines to predict from as rows; the first line tells their kind, which is returned, too.
 
     Args:
         lines: a text each, or a JSON object each with the columns of `KINDS`.
@@ -281,7 +281,7 @@ def read_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row],
 
 
 def answered(source: Sequence[str], text: str) -> str | None:
-    """The JSON object of a line with the completion in its column; None where it is none."""
+    """Return the JSON object of a line with the completion in its column; None where it is none."""
     row = _object(source[0]) if source else None
     if row is None:
         return None
@@ -308,7 +308,7 @@ def _row(line: str, column: str) -> Row:
 
 
 def _object(line: str) -> Row | None:
-    """The JSON object in a line, if it is one."""
+    """Return the JSON object in a line, if it is one."""
     if not line.lstrip().startswith("{"):
         return None
     try:

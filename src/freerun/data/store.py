@@ -32,18 +32,18 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]], pad: int) -> Ragged:
-        """Rows of tokens."""
+        """Put rows of tokens end to end."""
         return cls.stack(list(chain(*rows, [pad])), map(len, rows))
 
     @classmethod
     def stack(cls, values: Sequence[object] | Tensor, lengths: Iterable[int]) -> Ragged:
-        """Rows of these lengths, one after the other in `values`, which ends in the padding."""
+        """Take `values` as rows of these lengths, end to end; its last is the padding."""
         ends = [0, *accumulate(lengths)]
         starts = torch.tensor(ends)
         return cls(torch.as_tensor(values), starts[:-1], starts.diff())
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return len(self.starts)
 
     def shortened(self, by: int) -> Ragged:
@@ -51,7 +51,7 @@ class Ragged:
         return Ragged(self.values, self.starts, self.lengths - by)
 
     def gather(self, rows: Int[Tensor, "b"]) -> tuple[Values, Bool[Tensor, "b t"]]:
-        """The rows of these numbers as a rectangle, and where it is not padding."""
+        """Return the rows of these numbers as a rectangle, and where it is not padding."""
         lengths = self.lengths[rows]
         positions = torch.arange(int(lengths.max()))
         mask = positions < lengths[:, None]
@@ -71,7 +71,7 @@ class Tokens(Sequence[list[int]]):
     rows: Ragged
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return len(self.rows)
 
     @overload
@@ -79,7 +79,7 @@ class Tokens(Sequence[list[int]]):
     @overload
     def __getitem__(self, number: slice) -> list[list[int]]: ...
     def __getitem__(self, number: int | slice) -> list[int] | list[list[int]]:
-        """The tokens of a row."""
+        """Return the tokens of a row."""
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
         start, length = int(self.rows.starts[number]), int(self.rows.lengths[number])
@@ -103,7 +103,7 @@ class Draw(Protocol):
     def __call__(
         self, values: Values, mask: Bool[Tensor, "b s"], ids: Int[Tensor, "b"], epoch: int
     ) -> Values:
-        """The sources of examples `ids` in `epoch`."""
+        """Return the sources of examples `ids` in `epoch`."""
         ...
 
 
@@ -131,11 +131,11 @@ class Stored:
         return Tokens(self.targets.shortened(1) if self.eos else self.targets)
 
     def __len__(self) -> int:
-        """The number of examples."""
+        """Return the number of examples."""
         return len(self.sources)
 
     def batch(self, numbers: Sequence[int] | Int[Tensor, "b"], epoch: int = 0) -> Batch:
-        """The examples of these numbers. What a training set draws anew, it draws by `epoch`."""
+        """Return a batch of the examples with these numbers, as they are drawn in `epoch`."""
         ids = torch.as_tensor(numbers, dtype=torch.int64)
         values, mask = self.sources.gather(ids)
         if self.draw is not None:

@@ -69,8 +69,8 @@ class TextCodec(WritingCodec):
         truncation: what becomes of rows with more (see `Bounds`).
 
     Raises:
-        DataError: where outputs end in eos, and the tokenizer has none.
-        ValueError: where a setting is out of range.
+        DataError: if outputs end in eos, and the tokenizer has none.
+        ValueError: if a setting is out of range.
     """
 
     kind = "text"
@@ -113,7 +113,7 @@ class TextCodec(WritingCodec):
         fixed_length: bool = False,
         **options: Any,
     ) -> TextCodec:
-        """The codec of rows of text, for a model that brings no tokenizer.
+        """Learn a codec from rows of text, for a model that brings no tokenizer.
 
         The ids of the tokens come first, then eos; bos and padding stand behind them.
 
@@ -127,8 +127,8 @@ class TextCodec(WritingCodec):
             options: other settings of the codec.
 
         Raises:
-            DataError: where rows have no columns of text.
-            ValueError: where a setting is out of range.
+            DataError: if rows have no columns of text.
+            ValueError: if a setting is out of range.
         """
         kind = kind_of(train[0], "the data")
         if kind in ("input_ids", "messages"):
@@ -196,12 +196,12 @@ class TextCodec(WritingCodec):
         return (self.target.actions,)
 
     def with_backspace(self) -> TextCodec:
-        """The same with a tokenizer that has a backspace; itself, where it has one.
+        """Return the same codec with a backspace; itself, if it has one.
 
         Of running text that is cut into blocks, outputs may then be half as long again.
 
         Raises:
-            ValueError: where outputs have no eos, or the tokenizer has a token of that name for
+            ValueError: if outputs have no eos, or the tokenizer has a token of that name for
                 something else.
         """
         found = cast(TextCodec, super().with_backspace())
@@ -210,7 +210,7 @@ class TextCodec(WritingCodec):
         return found
 
     def encode(self, rows: Iterable[Row], name: str = "the data") -> TextExamples:
-        """Rows as examples: mappings, such as those of a Dataset of the `datasets` library.
+        """Encode rows: mappings, such as those of a Dataset of the `datasets` library.
 
         They have the columns `prompt` and `completion` (text, or messages), `messages` (the last
         one, the assistant's, is the completion), `source` and `target` (text), `text` (running
@@ -239,7 +239,7 @@ class TextCodec(WritingCodec):
     def encode_sources(
         self, rows: Iterable[Row], name: str = "the data", kind: str | None = None
     ) -> Stored:
-        """Rows without completions as examples to predict from.
+        """Encode rows without completions, to predict from.
 
         Args:
             rows: the rows, with the first column of one of `KINDS`.
@@ -261,17 +261,17 @@ class TextCodec(WritingCodec):
         return Stored(Ragged.of(cut, self._source_pad), empty, eos=False, lines=lines)
 
     def read(self, lines: Sequence[str], name: str) -> Stored:
-        """Prompts to complete: one a line, or a JSON object a line with the columns of `KINDS`.
+        """Read prompts: one a line, or a JSON object a line with the columns of `KINDS`.
 
         Raises:
-            DataError: where a line is empty or no such object, or a prompt is too long or has no
+            DataError: if a line is empty or no such object, or a prompt is too long or has no
                 tokens.
         """
         rows, kind = read_lines(lines, name, self.column)
         return self.encode_sources(rows, name, kind)
 
     def write(self, tokens: Sequence[int], lines: Sequence[str]) -> str:
-        r"""The completion in one line, with `\n` for its line breaks.
+        r"""Return the completion in one line, with `\n` for its line breaks.
 
         Of a JSON object, that object with the completion in its column.
         """
@@ -279,7 +279,7 @@ class TextCodec(WritingCodec):
         return self.text(tokens) if found is None else found
 
     def source_text(self, values: Tensor) -> str:
-        """The text of a prompt, in one line."""
+        """Return the text of a prompt, in one line."""
         text = decode(self.source or self.tokenizer, values.tolist(), UNKNOWN)
         return self.normalize(text).replace("\r", "").replace("\n", "\\n")
 
@@ -296,10 +296,10 @@ class TextCodec(WritingCodec):
 
     @classmethod
     def from_pretrained(cls, directory: str) -> TextCodec:
-        """The codec that was saved in `directory`. No code of a tokenizer's own is run.
+        """Load the codec in `directory`. No code of a tokenizer's own is run.
 
         Raises:
-            DataError: where there is none, it is of another kind, a tokenizer is missing, or a
+            DataError: if there is none, it is of another kind, a tokenizer is missing, or a
                 field is missing, unknown or of the wrong type.
         """
         path, settings = read_fields(cls, directory, tokenizer=..., source=dict | None)
@@ -320,7 +320,7 @@ class TextCodec(WritingCodec):
         return special_tokens(self.source or self.tokenizer)
 
     def _encoded(self, rows: list[Row], name: str) -> tuple[list[Encoded], list[str]]:
-        """The tokens of rows, as long as they are, and notes on them."""
+        """Encode rows without truncating them; also return notes on them."""
         if not rows:
             raise DataError(f"{name}: there are no rows")
         places = places_of(rows, name)
@@ -346,7 +346,7 @@ class TextCodec(WritingCodec):
         return [piece for each in pieces for piece in each], notes if short else []
 
     def _prompts(self, rows: list[Row], places: list[str], kind: str) -> list[list[int]]:
-        """The tokens of prompts alone."""
+        """Encode prompts alone."""
         if kind == "input_ids":
             unlabelled = [{name: row[name] for name in row if name != "labels"} for row in rows]
             return self.encoder.prompts(self._labelled(unlabelled, places))
@@ -365,5 +365,5 @@ class TextCodec(WritingCodec):
 
 
 def _column(rows: Sequence[Row], column: str) -> list[str]:
-    """The texts of a column; what is no text is left to `pairs_of`, which names it."""
+    """Return the texts of a column; what is no text is left to `pairs_of`, which names it."""
     return [text for row in rows if isinstance(text := row.get(column), str)]

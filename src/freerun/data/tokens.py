@@ -69,7 +69,7 @@ class Tokens:
         path: the directory of a tokenizer, or its tokenizer.json.
 
     Raises:
-        ValueError: where settings contradict each other.
+        ValueError: if settings contradict each other.
     """
 
     kind: Kind
@@ -99,10 +99,10 @@ class Tokens:
 
     @classmethod
     def parse(cls, spec: str | Tokens) -> Tokens:
-        """The tokens that a text such as `words:8000` stands for.
+        """Parse a text such as `words:8000`.
 
         Raises:
-            ValueError: where it is neither a kind of tokens nor the path of a tokenizer.
+            ValueError: if it is neither a kind of tokens nor the path of a tokenizer.
         """
         if isinstance(spec, Tokens):
             return spec
@@ -135,7 +135,7 @@ class Tokens:
     def build(
         self, train: Iterable[str], others: Iterable[str] = (), *, eos: bool = True
     ) -> PreTrainedTokenizerBase:
-        """The tokenizer of these texts: `<unk>` where there is one, the tokens, then eos.
+        """Build the tokenizer of texts; the ids are those of `<unk>` if there is one, tokens, eos.
 
         Args:
             train: the texts to train on.
@@ -143,7 +143,7 @@ class Tokens:
             eos: whether there is an eos.
 
         Raises:
-            DataError: where there is no such tokenizer at `path`.
+            DataError: if there is no such tokenizer at `path`.
         """
         if self.path is not None:
             return _with_eos(load_tokenizer(self.path)) if eos else load_tokenizer(self.path)
@@ -160,7 +160,7 @@ class Tokens:
         )
 
     def _trained(self, train: Iterable[str], others: Iterable[str]) -> Tokenizer:
-        """The tokenizer without special tokens other than `<unk>`."""
+        """Train the tokenizer, without special tokens other than `<unk>`."""
         if self.kind in ("bpe", "bytes"):
             return self._bytes(train)
         inner = self._empty()
@@ -184,7 +184,7 @@ class Tokens:
         return inner
 
     def _empty(self) -> Tokenizer:
-        """The tokenizer of characters, symbols or words, that knows none yet."""
+        """Build the tokenizer of characters, symbols or words that knows none yet."""
         inner = Tokenizer(self._model({UNKNOWN: 0}))
         steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if self.lower else []
         if self.kind == "characters":
@@ -212,7 +212,7 @@ class Tokens:
         return inner
 
     def _model(self, ids: dict[str, int]) -> models.Model:
-        """The model of characters, symbols or words with these ids."""
+        """Build the model of characters, symbols or words with these ids."""
         if self.kind == "characters":
             # Without merges, byte-pair encoding cuts text into characters; it is twice as fast as
             # a split at every character.
@@ -221,7 +221,7 @@ class Tokens:
         return models.WordLevel(ids, unk_token=UNKNOWN)
 
     def _bytes(self, train: Iterable[str]) -> Tokenizer:
-        """Byte-pair encoding, or bytes alone."""
+        """Train byte-pair encoding, or build the tokenizer of bytes alone."""
         inner = Tokenizer(models.BPE())
         pairs = self.kind == "bpe"
         steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if self.lower else []
@@ -247,7 +247,7 @@ class Tokens:
 
 
 def cutter(tokenizer: Tokenizer) -> Callable[[str], Iterable[str]]:
-    """The function that cuts a text into the pieces that a tokenizer of `Tokens` looks up."""
+    """Return a function that cuts text into the symbols that a tokenizer of `Tokens` looks up."""
 
     def cut(text: str) -> Iterable[str]:
         if tokenizer.normalizer is not None:
@@ -258,7 +258,7 @@ def cutter(tokenizer: Tokenizer) -> Callable[[str], Iterable[str]]:
 
 
 def closed(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a tokenizer is one of `Tokens` that cannot write what it does not know."""
+    """Return whether a tokenizer is one of `Tokens` that cannot write what it does not know."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or tokenizer.unk_token is not None:
         return False
     inner, model = tokenizer.backend_tokenizer, tokenizer.backend_tokenizer.model
@@ -276,7 +276,7 @@ def closed(tokenizer: PreTrainedTokenizerBase) -> bool:
 def decode(
     tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], unknown: str = UNKNOWN
 ) -> str:
-    """The text of tokens, without special ones; unknown ones are no such, and are shown."""
+    """Return the text of tokens without special ones; the unknown one counts as text."""
     unk, special = tokenizer.unk_token_id, special_tokens(tokenizer)
     shown = [token for token in tokens if token not in special]
     if unk not in shown or unknown == tokenizer.unk_token:
@@ -292,13 +292,13 @@ def decode(
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The special tokens of a tokenizer, but for the unknown one."""
+    """Return the ids of special tokens, except the unknown one."""
     kept = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}
     return frozenset(tokenizer.all_special_ids) - kept
 
 
 def add_backspace_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A copy of a tokenizer with one more special token, `BACKSPACE`, its `backspace_token`.
+    """Return a copy of a tokenizer with one more special token, `BACKSPACE`, its `backspace_token`.
 
     It is saved with the tokenizer, as plain transformers does, and read again; no text is read
     otherwise than before but for one that has the token in it.
@@ -307,7 +307,7 @@ def add_backspace_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokeniz
         tokenizer: the tokenizer; itself is given back where it has a `backspace_token`.
 
     Raises:
-        ValueError: where it has a token of that name for something else.
+        ValueError: if it has a token of that name for something else.
     """
     if getattr(tokenizer, "backspace_token", None) is not None:
         return tokenizer
@@ -325,14 +325,14 @@ def add_backspace_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokeniz
 
 
 def load_tokenizer(path: str, **special: str) -> PreTrainedTokenizerBase:
-    """The tokenizer in a directory or a tokenizer.json; no code that comes with it is run.
+    """Load the tokenizer in a directory or a tokenizer.json; no code that comes with it is run.
 
     Args:
         path: the directory or the file.
         special: the special tokens of a file by their names in transformers, such as `eos_token`.
 
     Raises:
-        DataError: where there is none.
+        DataError: if there is none.
     """
     if not Path(path).exists():
         raise DataError(f"{path}: there is no such file")
@@ -354,7 +354,7 @@ def load_tokenizer(path: str, **special: str) -> PreTrainedTokenizerBase:
 
 
 def _tokenizer_class(path: str) -> str | None:
-    """The class of the tokenizer in a directory, if it says so."""
+    """Return the class of the tokenizer in a directory, if it says so."""
     config = Path(path, "tokenizer_config.json")
     if not config.is_file():
         return None
@@ -363,7 +363,7 @@ def _tokenizer_class(path: str) -> str | None:
 
 
 def _with_eos(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A tokenizer with an eos, which is added where it has none."""
+    """Add an eos to a tokenizer that has none."""
     if tokenizer.eos_token_id is None:
         tokenizer.add_special_tokens({"eos_token": EOS})
     return tokenizer

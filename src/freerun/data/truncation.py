@@ -18,8 +18,8 @@ class Bounds:
     """The most tokens of either side, and what becomes of rows with more.
 
     Args:
-        prompt: the most tokens of a prompt; None for any number.
-        completion: the most tokens of a completion, eos included.
+        prompt: the maximum number of tokens of a prompt; None for any number.
+        completion: the maximum number of tokens of a completion, eos included.
         truncation: `error` refuses a longer row; `start` cuts off the beginning of its prompt, and
             `end` the end; both cut off the end of its completion, with its eos; `drop` leaves the
             row out.
@@ -43,7 +43,7 @@ class Bounds:
             raise ValueError(f"truncation is {self.truncation!r}; it must be one of {choices}")
 
     def within(self, rows: Sequence[Encoded], special: frozenset[int]) -> list[Encoded]:
-        """The rows that are kept, cut where they are too long.
+        """Return the rows that are kept; those that are too long are truncated.
 
         Args:
             rows: the rows.
@@ -70,7 +70,7 @@ class Bounds:
         return kept
 
     def notes(self, rows: Sequence[Encoded]) -> list[str]:
-        """How many of these rows are cut or left out."""
+        """Return notes on how many of these rows are truncated or left out."""
         counts: Counter[str] = Counter()
         for row in rows:
             if self.truncation == "drop":
@@ -86,10 +86,10 @@ class Bounds:
         return [f"{counts[what]} {words}" for what, words in said.items() if counts[what]]
 
     def cut(self, prompt: list[int], where: str, special: frozenset[int]) -> list[int]:
-        """A prompt that has at most so many tokens.
+        """Truncate a prompt to the maximum number of tokens.
 
         Raises:
-            DataError: where it is too long and may not be cut, or nothing but special tokens would
+            DataError: if it is too long and may not be cut, or nothing but special tokens would
                 be left.
         """
         if self.prompt is None or len(prompt) <= self.prompt:
@@ -110,7 +110,7 @@ class Bounds:
         return [*prompt[:head], *inner, *prompt[end:]]
 
     def _long(self, row: Encoded) -> str | None:
-        """What is too long of a row, if something is."""
+        """Say what is too long of a row, if something is."""
         if self.prompt is not None and len(row.prompt) > self.prompt:
             return self._too_long(row.prompt)
         if len(row.completion) > self.completion:
