@@ -19,7 +19,7 @@ from roll_outs import idle
 from timing import ratio, side_by_side
 from torch import Tensor
 
-from freerun.backspaces import any_token, noised, tree_of
+from freerun.backspaces import AnyToken, build_tree, insert_noise
 from freerun.batch import Batch
 from freerun.decoding import decode_with, sample, sample_tokens
 from freerun.methods import MLE, Clock, Method, SequenceMatch
@@ -90,10 +90,10 @@ def rows(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device)
     """One row for each prefix against one for each action, where many tokens are withdrawn."""
     batch, words, figures = toy.batch(device), toy.vocabulary, {}
     for rate in (FORCED, 0.5):
-        data = noised(
+        data = insert_noise(
             batch.target,
             batch.mask,
-            any_token(words.actions, [EOS, words.backspace]),
+            AnyToken.build(words.actions, [EOS, words.backspace]),
             rate=rate,
             backspace=words.backspace,
             pad=words.pad,
@@ -101,7 +101,7 @@ def rows(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device)
             ids=batch.ids,
         )
         named = {"bos": words.bos, "pad": words.pad, "backspace": words.backspace}
-        tree = tree_of(data.actions, data.mask, **named)
+        tree = build_tree(data.actions, data.mask, **named)
         copies = copied(tree, data.actions, data.mask, words.backspace)
 
         def passed(tokens: Tensor, parents: Tensor, cells: Tensor) -> None:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from freerun.backspaces import tree_of
-from freerun.losses import Walk, behaviour_cloning_loss
+from freerun.backspaces import build_tree
+from freerun.losses import ScoredActions, behaviour_cloning_loss
 from tests.backspaces.padding import padded
 from tests.copying_twin import causal_scores, copies, recurrent_scores
 from tests.helpers import close, gradients, tiny_policy, tiny_source
@@ -50,7 +50,7 @@ def check(policy, source, scores_of, tolerance):
     words = policy.vocabulary
     rows = sequences(letters_of(policy) if hasattr(policy, "shared") else (0, 4), words.eos)
     actions, mask = padded(rows, words.pad, more=1)
-    tree = tree_of(actions, mask, bos=words.bos, pad=words.pad, backspace=BACKSPACE)
+    tree = build_tree(actions, mask, bos=words.bos, pad=words.pad, backspace=BACKSPACE)
     scores = policy.force(source, tree.tokens, tree.parents).logits(tree.mask)
     numbers = (tree.mask.flatten().cumsum(0) - 1).view_as(tree.mask).gather(1, tree.tops)
     total = 0.0
@@ -64,7 +64,9 @@ def check(policy, source, scores_of, tolerance):
     # The models have no score for the backspace: what is cloned are the tokens.
     kept = mask & (actions != BACKSPACE)
     ended = torch.tensor([row[-1] == words.eos for row in rows])
-    loss = behaviour_cloning_loss(Walk.of(scores, tree.mask, tree.tops, actions, kept, ended))
+    loss = behaviour_cloning_loss(
+        ScoredActions.from_scores(scores, tree.mask, tree.tops, actions, kept, ended)
+    )
     close(loss, total, 100 * tolerance)
     close(gradients(policy, loss), gradients(policy, total), 1000 * tolerance)
 

@@ -5,13 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freerun.backspaces import Alternatives, any_token, noised, remaining
+from freerun.backspaces import Alternatives, AnyToken, apply_backspaces, insert_noise
 from freerun.randomness import uniform
 from tests.backspaces.machine import BACKSPACE, EOS, LETTERS, PAD, letters
 from tests.backspaces.padding import padded
 
-ANY = any_token(5, [EOS, BACKSPACE])
-DIGITS = Alternatives.of({0: [1], 1: [2, 0]}, 5)
+ANY = AnyToken.build(5, [EOS, BACKSPACE])
+DIGITS = Alternatives.build({0: [1], 1: [2, 0]}, 5)
 """No mistakes for 2 and eos."""
 targets = st.lists(
     st.builds(lambda body, end: body + [EOS] * end, st.lists(letters, max_size=5), st.booleans()),
@@ -23,7 +23,7 @@ targets = st.lists(
 def plant(rows, wrong, *, junk=PAD, more=0, names=(7, "epoch", 1), ids=None, **settings):
     target, mask = padded(rows, junk, more=more)
     ids = torch.arange(len(rows)) if ids is None else ids
-    return noised(
+    return insert_noise(
         target, mask, wrong, **settings, backspace=BACKSPACE, pad=PAD, names=names, ids=ids
     )
 
@@ -80,14 +80,14 @@ def test_it_is_what_plain_python_makes(rows, wrong, rate, most, first, junk, mor
     assert list(rows_of(found)) == expected
     assert found.actions.shape[1] == max(map(len, expected))
     target, mask = padded(rows, PAD)
-    tokens, there = remaining(found.actions, found.mask, pad=PAD, backspace=BACKSPACE)
+    tokens, there = apply_backspaces(found.actions, found.mask, pad=PAD, backspace=BACKSPACE)
     assert torch.equal(there, mask)
     assert torch.equal(tokens, target)
 
 
 def test_by_hand():
     """At rate 1, before every token, eos too, come one wrong one and a backspace."""
-    found = plant([[0, EOS], [EOS]], any_token(5, [1, 2, EOS, BACKSPACE]), rate=1.0)
+    found = plant([[0, EOS], [EOS]], AnyToken.build(5, [1, 2, EOS, BACKSPACE]), rate=1.0)
     assert found.actions.tolist() == [[0, 0, BACKSPACE, EOS], [0, BACKSPACE, EOS, PAD]]
     assert found.mask.tolist() == [[True] * 4, [True] * 3 + [False]]
     assert found.planted.tolist() == [[False, True, False, False], [True] + [False] * 3]
@@ -148,7 +148,7 @@ def test_no_rows_and_no_tokens():
     for shape in ((0, 3), (2, 0)):
         target = torch.zeros(shape, dtype=torch.long)
         ids = torch.arange(shape[0])
-        found = noised(
+        found = insert_noise(
             target, target.bool(), ANY, rate=0.5, backspace=BACKSPACE, pad=PAD, names=(), ids=ids
         )
         assert found.actions.shape == found.mask.shape == found.planted.shape == (shape[0], 0)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freerun.backspaces import remaining, tree_of, withdrawn
+from freerun.backspaces import apply_backspaces, build_tree, mark_withdrawn
 from tests.backspaces.machine import (
     BACKSPACE,
     BOS,
@@ -25,14 +25,14 @@ JUNK = st.sampled_from([PAD, BACKSPACE, EOS, 0, 10**9])
 
 
 def tree(actions, mask, backspace=BACKSPACE):
-    return tree_of(actions, mask, bos=BOS, pad=PAD, backspace=backspace)
+    return build_tree(actions, mask, bos=BOS, pad=PAD, backspace=backspace)
 
 
 def check(rows, actions, mask):
     """The tree and the remains of every row are those of the machine."""
     found = tree(actions, mask)
-    tokens, there = remaining(actions, mask, pad=PAD, backspace=BACKSPACE)
-    gone = withdrawn(actions, mask, backspace=BACKSPACE)
+    tokens, there = apply_backspaces(actions, mask, pad=PAD, backspace=BACKSPACE)
+    gone = mark_withdrawn(actions, mask, backspace=BACKSPACE)
     machines = [run(row) for row in rows]
     assert found.tokens.shape == (len(rows), max(len(m.written) for m, _ in machines))
     assert tokens.shape == (len(rows), max(len(m.text) for m, _ in machines))
@@ -70,7 +70,7 @@ def test_by_hand():
     assert found.parents.tolist() == [[-1, 0, 1, 1, 0, 4]]
     assert found.tops.tolist() == [[0, 0, 1, 2, 1, 3, 1, 0, 4, 5]]
     assert found.mask.all()
-    tokens, _ = remaining(
+    tokens, _ = apply_backspaces(
         actions, torch.ones_like(actions, dtype=torch.bool), pad=PAD, backspace=back
     )
     assert tokens.tolist() == [[c, EOS]]
@@ -83,10 +83,10 @@ def test_without_a_backspace_a_tree_is_a_chain():
     assert found.tokens.tolist() == [[BOS, 0, BACKSPACE, EOS], [BOS, 1, PAD, PAD]]
     assert found.parents.tolist() == [[-1, 0, 1, 2], [-1, 0, 0, 0]]
     assert found.tops.tolist() == [[0, 1, 2, 3], [0, 1, 1, 1]]
-    tokens, there = remaining(actions, mask, pad=PAD, backspace=None)
+    tokens, there = apply_backspaces(actions, mask, pad=PAD, backspace=None)
     assert tokens.tolist() == [[0, BACKSPACE, EOS], [1, PAD, PAD]]
     assert torch.equal(there, mask)
-    assert not withdrawn(actions, mask, backspace=None).any()
+    assert not mark_withdrawn(actions, mask, backspace=None).any()
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (2, 0)])
@@ -95,7 +95,7 @@ def test_nothing_to_do(shape):
     found = tree(actions, mask)
     assert found.tokens.tolist() == [[BOS]] * shape[0]
     assert found.tops.shape == (shape[0], shape[1] + 1)
-    tokens, there = remaining(actions, mask, pad=PAD, backspace=BACKSPACE)
+    tokens, there = apply_backspaces(actions, mask, pad=PAD, backspace=BACKSPACE)
     assert tokens.shape == there.shape == (shape[0], 0)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from freerun.backspaces import Alternatives, any_token
+from freerun.backspaces import Alternatives, AnyToken
 
 
 def chosen(wrong, token, draws=1000):
@@ -15,7 +15,7 @@ def chosen(wrong, token, draws=1000):
 
 
 def test_a_table():
-    wrong = Alternatives.of({2: [0, 3], 0: [4], 1: []}, 6)
+    wrong = Alternatives.build({2: [0, 3], 0: [4], 1: []}, 6)
     assert wrong.exist(torch.arange(6)).tolist() == [True, False, True, False, False, False]
     assert wrong.counts.tolist() == [1, 0, 2, 0, 0, 0]
     assert chosen(wrong, 2) == {0: 500, 3: 500}
@@ -23,7 +23,7 @@ def test_a_table():
 
 
 def test_any_token_but_the_right_one():
-    wrong = any_token(6, leave_out=[4, 1])
+    wrong = AnyToken.build(6, leave_out=[4, 1])
     assert chosen(wrong, 0, 900) == {2: 300, 3: 300, 5: 300}
     assert chosen(wrong, 3, 900) == {0: 300, 2: 300, 5: 300}
     assert chosen(wrong, 5, 900) == {0: 300, 2: 300, 3: 300}
@@ -32,18 +32,18 @@ def test_any_token_but_the_right_one():
 
 
 def test_nothing_is_left_out_where_nothing_is_named():
-    assert chosen(any_token(3), 1) == {0: 500, 2: 500}
+    assert chosen(AnyToken.build(3), 1) == {0: 500, 2: 500}
 
 
 def test_a_token_that_is_alone_has_no_other():
-    wrong = any_token(3, leave_out=[1, 2])
+    wrong = AnyToken.build(3, leave_out=[1, 2])
     assert wrong.exist(torch.arange(3)).tolist() == [False, True, True]
     assert chosen(wrong, 1) == {0: 1000}
 
 
 def test_any_token_makes_no_table_of_pairs():
     """151,936 actions, as Qwen2 has: a table would take 172 GiB."""
-    wrong = any_token(151_936, leave_out=[7])
+    wrong = AnyToken.build(151_936, leave_out=[7])
     draws = torch.tensor([1e-9, 1 - 1e-9], dtype=torch.float64)
     assert wrong.choose(torch.tensor([0, 151_935]), draws).tolist() == [1, 151_934]
 
@@ -51,8 +51,8 @@ def test_any_token_makes_no_table_of_pairs():
 def test_draws_and_tokens_of_any_shape():
     tokens = torch.tensor([[0, 1], [2, 2]])
     draws = torch.full((2, 2), 0.99, dtype=torch.float64)
-    assert any_token(3).choose(tokens, draws).tolist() == [[2, 2], [1, 1]]
-    table = Alternatives.of({0: [1, 2], 1: [0], 2: [0, 1]}, 3)
+    assert AnyToken.build(3).choose(tokens, draws).tolist() == [[2, 2], [1, 1]]
+    table = Alternatives.build({0: [1, 2], 1: [0], 2: [0, 1]}, 3)
     assert table.choose(tokens, draws).tolist() == [[2, 0], [1, 1]]
 
 
@@ -69,7 +69,7 @@ def test_draws_and_tokens_of_any_shape():
 )
 def test_tables_that_are_refused(mistakes, message):
     with pytest.raises(ValueError, match="token") as caught:
-        Alternatives.of(mistakes, 3)
+        Alternatives.build(mistakes, 3)
     assert str(caught.value) == message
 
 
@@ -82,5 +82,5 @@ def test_tables_that_are_refused(mistakes, message):
 )
 def test_leaving_out_too_much(leave_out, message):
     with pytest.raises(ValueError, match="action") as caught:
-        any_token(3, leave_out)
+        AnyToken.build(3, leave_out)
     assert str(caught.value) == message

@@ -5,7 +5,7 @@ from math import exp
 import pytest
 import torch
 
-from freerun.backspaces import remaining
+from freerun.backspaces import apply_backspaces
 from freerun.decoding import (
     Decoded,
     backtrack,
@@ -181,7 +181,7 @@ def test_texts_are_distributed_as_enumeration_says():
     wanted = {}
     for actions, log_prob in log_probs_of(policy, source, 4).items():
         whole = torch.tensor([actions])
-        text, mask = remaining(
+        text, mask = apply_backspaces(
             whole, torch.ones_like(whole, dtype=torch.bool), pad=9, backspace=words.backspace
         )
         key = tuple(text[mask].tolist())

@@ -11,8 +11,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from freerun.backspaces import tree_of
-from freerun.losses import Walk
+from freerun.backspaces import build_tree
+from freerun.losses import ScoredActions
 
 EOS, BACKSPACE = "$", "<"
 
@@ -105,7 +105,7 @@ class Table:
             actions[row, : len(taken)] = torch.tensor(taken)
         lengths = torch.tensor([len(taken) for taken, _ in sequences])
         mask = torch.arange(width) < lengths[:, None]
-        tree = tree_of(actions, mask, bos=-1, pad=-1, backspace=back)
+        tree = build_tree(actions, mask, bos=-1, pad=-1, backspace=back)
         rows = []
         for tokens, parents, there in zip(tree.tokens, tree.parents, tree.mask, strict=True):
             prefixes = []
@@ -113,7 +113,9 @@ class Table:
                 prefixes.append("" if parent < 0 else prefixes[parent] + self.actions[token])
             rows += [self.states[prefix] for prefix in prefixes]
         ended = torch.tensor([states[-1].endswith(EOS) for _, states in sequences])
-        return Walk.of(self.scores[rows], tree.mask, tree.tops, actions, mask, ended)
+        return ScoredActions.from_scores(
+            self.scores[rows], tree.mask, tree.tops, actions, mask, ended
+        )
 
 
 def objective(scored, data, model, phi, *, alpha, gamma, mixture, moments=1000):

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import torch
 
-from freerun.losses import Divergence, outside, psi
+from freerun.losses import Divergence, outside_domain, psi
 from freerun.losses.divergences import check_divergence
 from tests.helpers import close
 
@@ -132,7 +132,7 @@ def test_outside(name):
     edge = EDGES.get(name, -math.inf)
     x = [-1e9, -5, -1, -0.95, -0.6, -0.4, 0, 0.4, 0.6, 1e9]
     beyond = [value < edge or (name == "tv" and value > 0.5) for value in x]
-    assert outside(numbers(*x), name).tolist() == beyond
+    assert outside_domain(numbers(*x), name).tolist() == beyond
 
 
 @pytest.mark.parametrize("name", NAMES)

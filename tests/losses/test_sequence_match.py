@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from freerun.losses import Divergence, Walk, behaviour_cloning_loss, sequence_match_loss
+from freerun.losses import Divergence, ScoredActions, behaviour_cloning_loss, sequence_match_loss
 from tests.helpers import close
 
 NAMES = get_args(Divergence)
@@ -17,7 +17,7 @@ FIELDS = ("chosen", "values")
 
 def walk(chosen, values, *, ended=True, dtype=torch.float64):
     """One sequence."""
-    return Walk(
+    return ScoredActions(
         torch.tensor([chosen], dtype=dtype),
         torch.tensor([values], dtype=dtype),
         torch.ones(1, len(chosen), dtype=torch.bool),
@@ -38,7 +38,7 @@ def some(lengths=(3, 1, 4), ended=(True, True, False), *, seed=0, more=0, fill=0
     chosen[:, : shape[1]] = drawn.where(there[:, : shape[1]], fill)
     drawn = 2 + torch.randn(shape[0], shape[1] + 1, generator=generator, dtype=torch.float64)
     values[:, : shape[1] + 1] = drawn.where(states[:, : shape[1] + 1], fill)
-    return Walk(chosen, values, there, torch.tensor(ended))
+    return ScoredActions(chosen, values, there, torch.tensor(ended))
 
 
 def differentiable(found):
@@ -94,7 +94,9 @@ def test_the_mixture_by_hand():
 
 def test_sequences_that_were_cut_short_by_hand():
     """Nothing is absorbed; the value of the last state counts as a next value."""
-    data, model = (Walk(w.chosen, w.values, w.mask, torch.tensor([False])) for w in (DATA, MODEL))
+    data, model = (
+        ScoredActions(w.scores, w.values, w.mask, torch.tensor([False])) for w in (DATA, MODEL)
+    )
     rewards, squares = -1.3 + 0.9 * -1.63, 1.3**2 + 0.9 * 1.63**2 + 0.56**2
     expected = rewards - (1 - 0.81 * 0.7) / 2 - (1.5 + 0.9 * 0.4) / 2 - 0.25 / 4 * squares
     loss, _ = sequence_match_loss(data, model, alpha=0.25, gamma=0.9)
@@ -118,7 +120,7 @@ def test_the_reward_after_eos_counts_in_the_share():
     data = walk([5.0], [1.0, -30.0])
     _, share = sequence_match_loss(data, MODEL, divergence="tv", alpha=1.0, gamma=0.5)
     assert float(share) == 1
-    cut = Walk(data.chosen, data.values, data.mask, torch.tensor([False]))
+    cut = ScoredActions(data.scores, data.values, data.mask, torch.tensor([False]))
     _, share = sequence_match_loss(cut, MODEL, divergence="hellinger", alpha=1.0, gamma=0.5)
     assert float(share) == 0
 
@@ -128,7 +130,7 @@ def test_the_reward_after_eos_counts_in_the_share():
 
 def log_probs(found):
     """log p of every action, 0 on padding."""
-    return (found.chosen - found.values[:, :-1]).where(found.mask, 0)
+    return (found.scores - found.values[:, :-1]).where(found.mask, 0)
 
 
 def last(found):
@@ -140,8 +142,8 @@ def test_alpha_0_and_gamma_1_is_maximum_likelihood(name):
     """Value and gradient, where all sequences ended and prompts are the same."""
     data = differentiable(some(ended=(True, True, True)))
     model = some((2, 5, 1), (True, True, True), seed=1)
-    model = Walk(
-        model.chosen,
+    model = ScoredActions(
+        model.scores,
         torch.cat([data.values[:, :1], model.values[:, 1:]], 1),
         model.mask,
         model.ended,
@@ -223,7 +225,7 @@ def test_the_penalty_of_the_mixture_gives_gradient_to_all_that_was_written():
     data, model = some(), differentiable(some((3, 5, 1), (True,) * 3, seed=1))
     loss, _ = sequence_match_loss(data, model, alpha=0.3, gamma=0.9)
     ((chosen, values),) = gradients(loss, model)
-    rewards = (model.chosen - 0.9 * model.values[:, 1:]).where(model.mask, 0).detach()
+    rewards = (model.scores - 0.9 * model.values[:, 1:]).where(model.mask, 0).detach()
     powers = 0.9 ** torch.arange(5, dtype=torch.float64)
     close(chosen, 3 / 3 * 0.3 / 2 * powers * rewards)
     assert bool(chosen[model.mask].all())
@@ -267,13 +269,13 @@ def test_padding_is_not_looked_at(settings, fill):
         assert torch.equal(loss, other_loss)
         assert torch.equal(share, other_share)
         assert torch.equal(cloning, other_cloning)
-        for (chosen, values), (other_chosen, other_values), walked in zip(
+        for (chosen, values), (other_chosen, other_values), score_actions in zip(
             grads, other_grads, [*walks, walks[0]], strict=True
         ):
             width = chosen.shape[1]
             assert torch.equal(chosen, other_chosen[:, :width])
             assert torch.equal(values, other_values[:, : width + 1])
-            assert not other_chosen[~walked.mask].any()
+            assert not other_chosen[~score_actions.mask].any()
             assert not other_values[:, width + 1 :].any()
 
 
@@ -282,7 +284,7 @@ def test_it_is_a_sum_over_data_and_a_mean_over_model_sequences(settings):
     data, model = some(), some((2, 5, 1, 1), (True, False, True, False), seed=1)
 
     def row(found, i):
-        return Walk(*(field[i : i + 1] for field in vars(found).values()))
+        return ScoredActions(*(field[i : i + 1] for field in vars(found).values()))
 
     pairs = [
         [sequence_match_loss(row(data, i), row(model, j), **settings)[0] for j in range(4)]
@@ -298,11 +300,11 @@ def test_gradcheck(settings):
     data, model = differentiable(some()), differentiable(some((2, 5), (True, False), seed=1))
 
     def loss(*leaves: Tensor):
-        first = Walk(leaves[0], leaves[1], data.mask, data.ended)
-        second = Walk(leaves[2], leaves[3], model.mask, model.ended)
+        first = ScoredActions(leaves[0], leaves[1], data.mask, data.ended)
+        second = ScoredActions(leaves[2], leaves[3], model.mask, model.ended)
         return sequence_match_loss(first, second, **settings)[0]
 
-    assert torch.autograd.gradcheck(loss, (data.chosen, data.values, model.chosen, model.values))
+    assert torch.autograd.gradcheck(loss, (data.scores, data.values, model.scores, model.values))
 
 
 @pytest.mark.parametrize("where", ["data", "model"])
@@ -318,10 +320,12 @@ def test_a_number_that_is_none_is_not_hidden(where):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_raised_to_single(dtype):
     data, model = (
-        Walk(w.chosen.to(dtype), w.values.to(dtype), w.mask, w.ended)
+        ScoredActions(w.scores.to(dtype), w.values.to(dtype), w.mask, w.ended)
         for w in (some(), some((2, 5), (True, False), seed=1))
     )
-    single = [Walk(w.chosen.float(), w.values.float(), w.mask, w.ended) for w in (data, model)]
+    single = [
+        ScoredActions(w.scores.float(), w.values.float(), w.mask, w.ended) for w in (data, model)
+    ]
     for settings in SETTINGS:
         found, share = sequence_match_loss(data, model, **settings)
         assert found.dtype == share.dtype == torch.float32
@@ -336,7 +340,9 @@ def test_long_sequences_in_single_precision():
     lengths, ended = (1000, 700), (True, False)
     data, model = some(lengths, ended), some(lengths, ended, seed=1)
     exact, _ = sequence_match_loss(data, model)
-    single = [Walk(w.chosen.float(), w.values.float(), w.mask, w.ended) for w in (data, model)]
+    single = [
+        ScoredActions(w.scores.float(), w.values.float(), w.mask, w.ended) for w in (data, model)
+    ]
     found, _ = sequence_match_loss(*single)
     assert float(found) == pytest.approx(float(exact), rel=1e-5)
 
@@ -357,9 +363,9 @@ def scored(dtype=torch.float64):
 
 def test_a_walk_from_scores():
     scores, rows, tops, actions, mask, ended = scored()
-    found = Walk.of(scores, rows, tops, actions, mask, ended)
+    found = ScoredActions.from_scores(scores, rows, tops, actions, mask, ended)
     values = scores.logsumexp(-1)
-    close(found.chosen[mask], torch.stack([scores[0, 0], scores[1, 3], scores[0, 1], scores[3, 2]]))
+    close(found.scores[mask], torch.stack([scores[0, 0], scores[1, 3], scores[0, 1], scores[3, 2]]))
     close(found.values, values[torch.tensor([[0, 1, 0, 2], [3, 4, 4, 4]])])
     assert found.mask is mask
     assert found.ended is ended
@@ -368,12 +374,14 @@ def test_a_walk_from_scores():
 def test_rows_that_were_not_asked_for_have_no_scores():
     """Row 1 of the first tree is left out, as no action starts there."""
     scores, rows, _, actions, mask, ended = scored()
-    whole = Walk.of(scores, rows, torch.tensor([[0, 0, 2, 2], [0, 1, 1, 1]]), actions, mask, ended)
+    whole = ScoredActions.from_scores(
+        scores, rows, torch.tensor([[0, 0, 2, 2], [0, 1, 1, 1]]), actions, mask, ended
+    )
     some_rows = torch.tensor([[True, False, True], [True, True, False]])
     left = scores[torch.tensor([0, 2, 3, 4])]
     tops = torch.tensor([[0, 0, 2, 2], [0, 1, 1, 1]])
-    found = Walk.of(left, some_rows, tops, actions, mask, ended)
-    close(found.chosen, whole.chosen)
+    found = ScoredActions.from_scores(left, some_rows, tops, actions, mask, ended)
+    close(found.scores, whole.scores)
     close(found.values, whole.values)
 
 
@@ -383,16 +391,16 @@ def test_what_was_not_scored_is_no_number():
     scores.requires_grad_()
     without = rows.clone()
     without[0, 2] = without[1, 1] = False  # the states after the last actions
-    found = Walk.of(scores[[0, 1, 3]], without, tops, actions, mask, ended)
+    found = ScoredActions.from_scores(scores[[0, 1, 3]], without, tops, actions, mask, ended)
     assert found.values.isnan().int().tolist() == [[0, 0, 0, 1], [0, 1, 1, 1]]
-    whole = Walk.of(scores, rows, tops, actions, mask, ended)
+    whole = ScoredActions.from_scores(scores, rows, tops, actions, mask, ended)
     losses = behaviour_cloning_loss(found), behaviour_cloning_loss(whole)
     close(*losses)
     close(*[torch.autograd.grad(loss, scores, retain_graph=True)[0] for loss in losses])
     assert bool(sequence_match_loss(found, whole)[0].isnan())
     without[0, 1] = False
-    found = Walk.of(scores[[0, 3]], without, tops, actions, mask, ended)
-    assert found.chosen.isnan().int().tolist() == [[0, 1, 0], [0, 0, 0]]
+    found = ScoredActions.from_scores(scores[[0, 3]], without, tops, actions, mask, ended)
+    assert found.scores.isnan().int().tolist() == [[0, 1, 0], [0, 0, 0]]
     assert bool(behaviour_cloning_loss(found).isnan())
 
 
@@ -400,9 +408,12 @@ def test_what_was_not_scored_is_no_number():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_scores_in_half_precision_are_summed_in_single(dtype):
     scores, *rest = scored(dtype)
-    found, single = Walk.of(scores, *rest), Walk.of(scores.float(), *rest)
-    assert found.chosen.dtype == found.values.dtype == torch.float32
-    assert torch.equal(found.chosen, single.chosen)
+    found, single = (
+        ScoredActions.from_scores(scores, *rest),
+        ScoredActions.from_scores(scores.float(), *rest),
+    )
+    assert found.scores.dtype == found.values.dtype == torch.float32
+    assert torch.equal(found.scores, single.scores)
     assert torch.equal(found.values, single.values)
 
 
@@ -410,7 +421,9 @@ def test_the_gradient_of_cloning_is_that_of_the_log_loss():
     """A row that scores two actions has the gradient of both."""
     scores, *rest = scored()
     scores.requires_grad_()
-    (found,) = torch.autograd.grad(behaviour_cloning_loss(Walk.of(scores, *rest)), scores)
+    (found,) = torch.autograd.grad(
+        behaviour_cloning_loss(ScoredActions.from_scores(scores, *rest)), scores
+    )
     states, actions = torch.tensor([0, 1, 0, 3]), torch.tensor([0, 3, 1, 2])
     plain = torch.nn.functional.cross_entropy(scores[states], actions, reduction="sum")
     close(found, torch.autograd.grad(plain, scores)[0])
@@ -437,7 +450,7 @@ def test_what_is_refused(settings, message):
 
 def test_model_sequences_that_are_none():
     """A mean of nothing would be no number."""
-    empty = Walk(*(field[:0] for field in vars(MODEL).values()))
+    empty = ScoredActions(*(field[:0] for field in vars(MODEL).values()))
     with pytest.raises(ValueError, match="no model sequence") as caught:
         sequence_match_loss(DATA, empty)
     assert str(caught.value) == ("there is no model sequence; leave model out where there are none")

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from freerun.losses import Divergence, Walk, psi, sequence_match_loss
+from freerun.losses import Divergence, ScoredActions, psi, sequence_match_loss
 from tests.helpers import close
 from tests.losses.tabular import Table, objective
 
@@ -17,7 +17,7 @@ def losses_of(data, model, **settings):
 
     def one(*fields):
         first, second = (
-            Walk(*(field[None] for field in part)) for part in (fields[:4], fields[4:])
+            ScoredActions(*(field[None] for field in part)) for part in (fields[:4], fields[4:])
         )
         return sequence_match_loss(first, second, **settings)[0]
 
@@ -28,7 +28,7 @@ def expected_loss(scored, data, model, **settings):
     """Σ_d p(d)·Σ_m q(m)·loss(d, m) over all sequences: data and model terms add up."""
     sequences = scored.sequences()
     walk = scored.walk(sequences)
-    first = Walk(*(field[:1].expand_as(field) for field in vars(walk).values()))
+    first = ScoredActions(*(field[:1].expand_as(field) for field in vars(walk).values()))
     common = losses_of(first, first, **settings)[0]
     p, q = (torch.stack([t.probability(s) for s in sequences]) for t in (data, model))
     of_data = losses_of(walk, first, **settings) - common
@@ -146,5 +146,5 @@ def test_a_walk_passes_through_the_states_of_its_sequence():
         rows, length = [table.states[state] for state in states], len(taken)
         assert walk.mask[row].tolist() == [cell < length for cell in range(3)]
         close(walk.values[row, : length + 1], values[rows])
-        close(walk.chosen[row, :length], table.scores[rows[:-1], taken])
+        close(walk.scores[row, :length], table.scores[rows[:-1], taken])
         assert bool(walk.ended[row]) == states[-1].endswith("$")

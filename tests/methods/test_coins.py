@@ -13,7 +13,6 @@ import torch
 
 from freerun.batch import Batch, Source
 from freerun.methods import Clock, DifferentiableScheduledSampling, ScheduledSampling
-from freerun.methods.scheduled_sampling import Coins
 from freerun.vocabulary import Vocabulary
 from tests.helpers import chi_square, searnn
 
@@ -42,37 +41,43 @@ def batch_of(rows, cells, ids=None):
     ids=str,
 )
 def test_shares_of_the_reference(settings, shares):
-    coins = Coins(**settings)
-    found = {step: coins.share(Clock(step, total=100)) for step in shares}
+    coins = ScheduledSampling(**settings)
+    found = {step: coins.reference_share(Clock(step, total=100)) for step in shares}
     assert found == pytest.approx(shares, abs=1e-9)
 
 
 @pytest.mark.parametrize("total", [1, 2, 100, 10**6])
 @pytest.mark.parametrize("schedule", ["linear", "exponential", "inverse_sigmoid"])
 def test_what_is_left_out_is_fitted_to_the_run(schedule, total):
-    coins = Coins(schedule=schedule)
+    coins = ScheduledSampling(schedule=schedule)
     steps = sorted({round(total * i / 20) for i in range(21)})
-    shares = [coins.share(Clock(step, total=total)) for step in steps]
+    shares = [coins.reference_share(Clock(step, total=total)) for step in steps]
     assert shares == sorted(shares, reverse=True)
     assert all(0 <= share <= 1 for share in shares)
     ends = {"linear": 0.0, "exponential": 0.01}
     if schedule in ends:
         assert shares[-1] == pytest.approx(ends[schedule])
     else:
-        assert coins.share(Clock(total // 2, total=total)) == pytest.approx(0.5, abs=0.15)
+        assert coins.reference_share(Clock(total // 2, total=total)) == pytest.approx(0.5, abs=0.15)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "exponential", "inverse_sigmoid"])
 def test_past_the_run_the_share_stays(schedule):
-    coins = Coins(schedule=schedule)
-    assert coins.share(Clock(step=200, total=100)) == coins.share(Clock(step=100, total=100))
-    assert coins.share(Clock(step=100, total=100)) < coins.share(Clock(step=50, total=100))
+    coins = ScheduledSampling(schedule=schedule)
+    assert coins.reference_share(Clock(step=200, total=100)) == coins.reference_share(
+        Clock(step=100, total=100)
+    )
+    assert coins.reference_share(Clock(step=100, total=100)) < coins.reference_share(
+        Clock(step=50, total=100)
+    )
 
 
 @pytest.mark.parametrize("method", [ScheduledSampling(), DifferentiableScheduledSampling()])
 def test_the_default_falls_from_all_to_nothing(method):
     batch = batch_of(200, 50)
-    shares = [float(method.own(batch, Clock(step, total=1000)).float().mean()) for step in (0, 999)]
+    shares = [
+        float(method.draw_own(batch, Clock(step, total=1000)).float().mean()) for step in (0, 999)
+    ]
     assert shares[0] < 0.02
     assert shares[1] > 0.9
 
@@ -81,7 +86,7 @@ def test_the_default_falls_from_all_to_nothing(method):
 def test_every_token_of_every_sentence_has_its_own(epsilon):
     """Own tokens are as many as ε says, at every cell, and sentences and cells differ."""
     rows, cells = 2000, 9
-    own = Coins(schedule="constant", k=epsilon).own(batch_of(rows, cells), Clock())
+    own = ScheduledSampling(schedule="constant", k=epsilon).draw_own(batch_of(rows, cells), Clock())
     assert not own[:, 0].any()
     counts = own[:, 1:].sum(0)
     if epsilon in (0.0, 1.0):
@@ -109,43 +114,43 @@ def independent(first, second):
 
 
 def test_coins_are_independent():
-    coins = Coins(schedule="constant", k=0.5)
+    coins = ScheduledSampling(schedule="constant", k=0.5)
     rows = 2000
-    own = coins.own(batch_of(rows + 1, 12), Clock(5))[:, 1:]
+    own = coins.draw_own(batch_of(rows + 1, 12), Clock(5))[:, 1:]
     for apart in (1, 2, 5):
         assert independent(own[:, apart:], own[:, :-apart])
     assert independent(own[1:], own[:-1])
     assert independent(own[1:, 1:], own[:-1, :-1])
     for clock in (Clock(6), Clock(5, seed=1), Clock(1, seed=5)):
-        assert independent(own, coins.own(batch_of(rows + 1, 12), clock)[:, 1:])
+        assert independent(own, coins.draw_own(batch_of(rows + 1, 12), clock)[:, 1:])
 
 
 def test_the_batch_moves_no_coin():
     """Padding, order, size: a coin is named by example, cell, update and seed."""
-    coins = Coins(schedule="constant", k=0.5)
+    coins = ScheduledSampling(schedule="constant", k=0.5)
     ids = torch.tensor([90, 4, 13, 55, 21])
-    own = coins.own(batch_of(5, 7, ids), Clock(3, seed=2))
+    own = coins.draw_own(batch_of(5, 7, ids), Clock(3, seed=2))
     order = torch.tensor([3, 0, 4, 2, 1])
-    assert torch.equal(coins.own(batch_of(5, 7, ids[order]), Clock(3, seed=2)), own[order])
-    assert torch.equal(coins.own(batch_of(5, 30, ids), Clock(3, seed=2))[:, :7], own)
+    assert torch.equal(coins.draw_own(batch_of(5, 7, ids[order]), Clock(3, seed=2)), own[order])
+    assert torch.equal(coins.draw_own(batch_of(5, 30, ids), Clock(3, seed=2))[:, :7], own)
     for row in range(5):
         alone = batch_of(1, 7, ids[row : row + 1])
-        assert torch.equal(coins.own(alone, Clock(3, total=9, seed=2))[0], own[row])
+        assert torch.equal(coins.draw_own(alone, Clock(3, total=9, seed=2))[0], own[row])
 
 
 def test_padding_has_no_coin():
     batch = batch_of(50, 6)
     mask = torch.arange(6) < (1 + torch.arange(50) % 6)[:, None]
     ragged = Batch(batch.ids, batch.source, batch.target, mask)
-    coins = Coins(schedule="constant", k=0.5)
-    assert torch.equal(coins.own(ragged, Clock()), coins.own(batch, Clock()) & mask)
+    coins = ScheduledSampling(schedule="constant", k=0.5)
+    assert torch.equal(coins.draw_own(ragged, Clock()), coins.draw_own(batch, Clock()) & mask)
 
 
 def test_both_methods_meet_the_same_coins():
     """So that runs of the same seed can be compared pair by pair."""
     batch, settings = batch_of(50, 6), {"schedule": "constant", "k": 0.5}
     greedy, relaxed = ScheduledSampling(**settings), DifferentiableScheduledSampling(**settings)
-    assert torch.equal(greedy.own(batch, Clock(1)), relaxed.own(batch, Clock(1)))
+    assert torch.equal(greedy.draw_own(batch, Clock(1)), relaxed.draw_own(batch, Clock(1)))
 
 
 NAMES = "linear, exponential, inverse_sigmoid, constant"
@@ -186,7 +191,7 @@ NAMES = "linear, exponential, inverse_sigmoid, constant"
 )
 @pytest.mark.usefixtures("unchecked")
 def test_settings_that_cannot_be(settings, message):
-    for method in (Coins, ScheduledSampling, DifferentiableScheduledSampling):
+    for method in (ScheduledSampling, DifferentiableScheduledSampling):
         with pytest.raises(ValueError, match="schedule|must") as caught:  # noqa: RUF043
             method(**settings)
         assert str(caught.value) == message
@@ -200,7 +205,7 @@ def test_a_run_has_updates():
 
 def test_settings_are_named():
     with pytest.raises(TypeError):
-        Coins("linear")
+        ScheduledSampling("linear")
     with pytest.raises(TypeError):
         ScheduledSampling("linear", 1.0)
     with pytest.raises(TypeError):

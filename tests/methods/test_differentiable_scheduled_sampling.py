@@ -76,7 +76,7 @@ def plain_relax(batch, alpha, kind):
 def test_the_loss_is_that_of_its_twin(policy, batch, share, kind):
     """And its gradient too."""
     method = at(share, alpha=0.7, **kind)
-    own = method.own(batch, CLOCK)
+    own = method.draw_own(batch, CLOCK)
     scores = twin_relaxed(policy, batch, own, plain_relax(batch, 0.7, kind))
     expected = log_loss(scores, batch.target[batch.mask])
     outcome = method.loss(policy, batch, CLOCK)
@@ -104,7 +104,7 @@ def test_as_many_passes_as_cells_are_sequential(policy, batch, share, passes, ki
 def test_two_passes_mix_what_is_scored_after_the_reference(policy, batch, kind):
     """Written out: scores of a forced pass, mixtures of them, and a pass that reads them."""
     method = at(0.5, alpha=0.7, passes=2, **kind)
-    own, reference = method.own(batch, CLOCK), batch.inputs(policy.vocabulary.bos)
+    own, reference = method.draw_own(batch, CLOCK), batch.inputs(policy.vocabulary.bos)
     every = torch.ones_like(batch.mask)
     rows, cells = every.nonzero().unbind(1)
     scores = policy.force(batch.source, reference).logits(every)
@@ -135,7 +135,7 @@ def test_not_through_the_weights(policy, batch, kind, passes):
     def given(scores, rows, cells):
         return relax(scores, rows, cells).detach()
 
-    scores = score_relaxed(policy, batch, cut.own(batch, CLOCK), given, passes=passes)
+    scores = score_relaxed(policy, batch, cut.draw_own(batch, CLOCK), given, passes=passes)
     expected = gradients(policy, log_loss(scores, batch.target[batch.mask]))
     close(gradients(policy, outcome.total), expected, 1e-9)
 
@@ -210,7 +210,7 @@ def test_the_gradient_flows_through_fed_tokens(policy, batch):
     def given(scores, rows, cells):
         return relax(scores, rows, cells).detach()
 
-    scores = score_relaxed(policy, batch, method.own(batch, CLOCK), given)
+    scores = score_relaxed(policy, batch, method.draw_own(batch, CLOCK), given)
     stopped = gradients(policy, log_loss(scores, batch.target[batch.mask]))
     assert float((found["output.bias"] - stopped["output.bias"]).abs().max()) > 1e-3
 

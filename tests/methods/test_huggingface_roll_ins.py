@@ -83,7 +83,7 @@ def test_as_many_passes_as_cells_are_steps(policy, batch, kind, share):
 def test_the_roll_in_is_that_of_the_model_alone(policy, batch, kind):
     """One row and one cell at a time, each scored by a pass over everything before it."""
     method = method_of(kind, 0.4)
-    own = method.own(batch, CLOCK)
+    own = method.draw_own(batch, CLOCK)
     if kind == "greedy":
         rows = twin_mixed(policy, batch, own, lambda scores, rows, cell: scores.argmax(-1))
         scores = [

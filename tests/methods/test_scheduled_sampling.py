@@ -50,7 +50,7 @@ def test_the_loss_is_that_of_its_twin(policy, batch, share, feedback):
         names = (CLOCK.seed, "feedback", CLOCK.step, batch.ids[rows], cells)
         return sample_tokens(scores.log_softmax(-1), *names)
 
-    own = method.own(batch, CLOCK)
+    own = method.draw_own(batch, CLOCK)
     expected = 0.0
     for row, inputs in enumerate(twin_mixed(policy, batch, own, choose)):
         one = single(batch, row)
@@ -80,7 +80,7 @@ def test_as_many_passes_as_cells_are_sequential(policy, batch, share, passes, fe
 def test_two_passes_read_what_is_written_after_the_reference(policy, batch, feedback):
     """Mihaylova and Martins: scores of a forced pass, tokens of them, and a pass on the mixture."""
     method = at(0.5, feedback=feedback, passes=2)
-    own, reference = method.own(batch, CLOCK), batch.inputs(policy.vocabulary.bos)
+    own, reference = method.draw_own(batch, CLOCK), batch.inputs(policy.vocabulary.bos)
     every = torch.ones_like(batch.mask)
     scores = policy.force(batch.source, reference).logits(every)
     if feedback == "greedy":

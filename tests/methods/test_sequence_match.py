@@ -128,7 +128,7 @@ def check_twin(policy, divergence, alpha, gamma):
     settings = {"divergence": divergence, "alpha": alpha, "gamma": gamma}
     batch, clock = batch_of(policy), Clock(2, 10, seed=3)
     method = filled(SequenceMatch(noise=0.4, noise_run=2, **settings, **ALWAYS), policy, batch)
-    data = method.planted(WORDS, batch, clock)
+    data = method.insert_noise(WORDS, batch, clock)
     assert (data.actions == WORDS.backspace).sum() > 2
     numbers = method._numbers(batch, clock)
     own = method.buffer.draw(numbers, WORDS.pad)
@@ -149,7 +149,7 @@ def check_twin(policy, divergence, alpha, gamma):
 
 def test_behaviour_cloning_is_that_of_its_twin(policy):
     method, batch, clock = BehaviourCloning(noise=0.4), batch_of(policy), Clock(1, 10, seed=3)
-    data, expected = method.planted(WORDS, batch, clock), 0.0
+    data, expected = method.insert_noise(WORDS, batch, clock), 0.0
     for chosen, values, _ in rows_of(policy, batch.source, data.actions, data.mask):
         expected -= sum(s - v for s, v in zip(chosen, values, strict=False))
     outcome = method.loss(policy, batch, clock)
@@ -190,10 +190,10 @@ def test_gradients_are_those_of_finite_differences(divergence):
 
 def test_beta_falls_after_the_warm_up():
     method = SequenceMatch(warm_up=0.4, anneal=0.2, floor=0.1)
-    betas = [method.cloning(Clock(step, 100)) for step in (0, 39, 40, 50, 60, 100, 150)]
+    betas = [method.cloning_weight(Clock(step, 100)) for step in (0, 39, 40, 50, 60, 100, 150)]
     assert betas == pytest.approx([1, 1, 1, 0.55, 0.1, 0.1, 0.1])
     at_once = SequenceMatch(warm_up=0.4, anneal=0.0, floor=0.0)
-    assert [at_once.cloning(Clock(step, 100)) for step in (39, 40)] == [1, 0]
+    assert [at_once.cloning_weight(Clock(step, 100)) for step in (39, 40)] == [1, 0]
 
 
 def test_the_first_update_has_nothing_to_match(policy):

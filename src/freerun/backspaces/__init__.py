@@ -5,21 +5,20 @@ Backtracking*, arXiv 2306.05426. An action is a token, eos, or the backspace; th
 stands after it. A backspace where nothing stands changes nothing: the prompt is never withdrawn.
 """
 
-from freerun.backspaces.noise import Alternatives, AnyToken, Noised, WrongTokens, any_token, noised
-from freerun.backspaces.trees import Tree, remaining, tree_of, withdrawn
-from freerun.backspaces.usage import Usage, usage
+from freerun.backspaces.noise import Alternatives, AnyToken, NoisyTargets, WrongTokens, insert_noise
+from freerun.backspaces.trees import Tree, apply_backspaces, build_tree, mark_withdrawn
+from freerun.backspaces.usage import Usage, count_usage
 
 __all__ = [
     "Alternatives",
     "AnyToken",
-    "Noised",
+    "NoisyTargets",
     "Tree",
     "Usage",
     "WrongTokens",
-    "any_token",
-    "noised",
-    "remaining",
-    "tree_of",
-    "usage",
-    "withdrawn",
+    "apply_backspaces",
+    "build_tree",
+    "count_usage",
+    "insert_noise",
+    "mark_withdrawn",
 ]

@@ -42,7 +42,7 @@ class Alternatives:
     counts: Int[Tensor, "a"]
 
     @classmethod
-    def of(cls, mistakes: Mapping[int, Sequence[int]], actions: int) -> Alternatives:
+    def build(cls, mistakes: Mapping[int, Sequence[int]], actions: int) -> Alternatives:
         """The table of `mistakes`; actions that are not named have none.
 
         Args:
@@ -96,6 +96,29 @@ class AnyToken:
     allowed: Int[Tensor, "k"]
     places: Int[Tensor, "a"]
 
+    @classmethod
+    def build(cls, actions: int, leave_out: Sequence[int] = ()) -> AnyToken:
+        """Allow any action in the place of any other.
+
+        Args:
+            actions: the number of actions.
+            leave_out: actions that are never written wrongly, such as eos, backspace and unknown.
+                They may still be replaced.
+
+        Raises:
+            ValueError: where none is left, or one that is left out is no action.
+        """
+        for token in leave_out:
+            if not 0 <= token < actions:
+                raise ValueError(f"{token} is no action; they are 0 to {actions - 1}")
+        kept = torch.ones(actions, dtype=torch.bool)
+        kept[list(leave_out)] = False
+        allowed = kept.nonzero()[:, 0]
+        if not len(allowed):
+            raise ValueError("all actions are left out; one at least must be written wrongly")
+        places = torch.where(kept, kept.long().cumsum(0) - 1, len(allowed))
+        return cls(allowed, places)
+
     def exist(self, tokens: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
         """Whether there is any wrong token for each of `tokens`."""
         return self._counts(self.places.to(tokens.device)[tokens]) > 0
@@ -111,31 +134,8 @@ class AnyToken:
         return len(self.allowed) - (places < len(self.allowed)).long()
 
 
-def any_token(actions: int, leave_out: Sequence[int] = ()) -> AnyToken:
-    """Any action as a wrong token in the place of any other.
-
-    Args:
-        actions: how many there are.
-        leave_out: those that are never written wrongly, such as eos, backspace and unknown. They
-            may still be replaced.
-
-    Raises:
-        ValueError: where none is left, or one that is left out is no action.
-    """
-    for token in leave_out:
-        if not 0 <= token < actions:
-            raise ValueError(f"{token} is no action; they are 0 to {actions - 1}")
-    kept = torch.ones(actions, dtype=torch.bool)
-    kept[list(leave_out)] = False
-    allowed = kept.nonzero()[:, 0]
-    if not len(allowed):
-        raise ValueError("all actions are left out; one at least must be written wrongly")
-    places = torch.where(kept, kept.long().cumsum(0) - 1, len(allowed))
-    return AnyToken(allowed, places)
-
-
 @dataclass(frozen=True)
-class Noised:
+class NoisyTargets:
     """Targets as action sequences that go wrong at times, and withdraw what was wrong.
 
     Args:
@@ -149,7 +149,7 @@ class Noised:
     planted: Bool[Tensor, "b u"]
 
 
-def noised(
+def insert_noise(
     target: Int[Tensor, "b t"],
     mask: Bool[Tensor, "b t"],
     alternatives: WrongTokens,
@@ -160,7 +160,7 @@ def noised(
     pad: int,
     names: tuple[Coordinate, ...],
     ids: Int[Tensor, "b"],
-) -> Noised:
+) -> NoisyTargets:
     """Plant errors before target tokens, eos too, each followed by its withdrawal.
 
     Cundy, Ermon 2024, arXiv 2306.05426. With probability `rate`, before a token come 1 … `most`
@@ -205,4 +205,4 @@ def noised(
         planted.scatter_(1, place, True)
     lengths = ends[:, -1:] if target.shape[1] else ends.new_zeros(len(ends), 1)
     there = torch.arange(width, device=target.device) < lengths
-    return Noised(actions[:, :width].masked_fill(~there, pad), there, planted[:, :width])
+    return NoisyTargets(actions[:, :width].masked_fill(~there, pad), there, planted[:, :width])

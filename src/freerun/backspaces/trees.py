@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def typed(
+def mark_tokens(
     actions: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], backspace: int | None
 ) -> Bool[Tensor, "b t"]:
     """Which actions write a token, eos included."""
     return mask if backspace is None else mask & (actions != backspace)
 
 
-def depths(typed: Bool[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b u"]:
+def compute_depths(typed: Bool[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b u"]:
     """How many tokens stand before each action, and after all: a row has one number more.
 
     A token adds one, a backspace takes one away, down to none. Actions that are masked out change
@@ -29,7 +29,7 @@ def depths(typed: Bool[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Int[Tensor,
     return sums - sums.cummin(1).values
 
 
-def last_typed(depths: Int[Tensor, "b u"], typed: Bool[Tensor, "b t"]) -> Int[Tensor, "b u"]:
+def find_tops(depths: Int[Tensor, "b u"], typed: Bool[Tensor, "b t"]) -> Int[Tensor, "b u"]:
     """Which token is the last that stands before each action: the k-th typed, or 0 where none is.
 
     The last one that stands is the latest of those that were typed at its depth.
@@ -44,7 +44,7 @@ def last_typed(depths: Int[Tensor, "b u"], typed: Bool[Tensor, "b t"]) -> Int[Te
     return torch.empty_like(depths).scatter(1, by_depth, latest) - depths * count
 
 
-def remaining(
+def apply_backspaces(
     actions: Int[Tensor, "b t"],
     mask: Bool[Tensor, "b t"],
     *,
@@ -62,9 +62,9 @@ def remaining(
     Returns:
         As many columns as the longest row has tokens.
     """
-    written = typed(actions, mask, backspace)
-    height = depths(written, mask)
-    stays = written & ~_undercut(height, written)
+    written = mark_tokens(actions, mask, backspace)
+    height = compute_depths(written, mask)
+    stays = written & ~_mark_undercut(height, written)
     counts = height[:, -1]
     most = int(counts.max()) if len(counts) else 0
     # What does not stay goes to a column of its own, which is cut off again.
@@ -73,7 +73,7 @@ def remaining(
     return tokens, torch.arange(most, device=actions.device) < counts[:, None]
 
 
-def withdrawn(
+def mark_withdrawn(
     actions: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], *, backspace: int | None
 ) -> Bool[Tensor, "b t"]:
     """Which actions are tokens that are withdrawn later.
@@ -83,11 +83,11 @@ def withdrawn(
         mask: true on actions, false on the padding that follows them.
         backspace: the action that withdraws; None where there is none.
     """
-    written = typed(actions, mask, backspace)
-    return _undercut(depths(written, mask), written)
+    written = mark_tokens(actions, mask, backspace)
+    return _mark_undercut(compute_depths(written, mask), written)
 
 
-def _undercut(height: Int[Tensor, "b u"], typed: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+def _mark_undercut(height: Int[Tensor, "b u"], typed: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
     """Which tokens do not stand throughout: fewer do at some time after."""
     least_after = height[:, 1:].flip(1).cummin(1).values.flip(1)
     return typed & (least_after < height[:, 1:])
@@ -116,7 +116,7 @@ class Tree:
     tops: Int[Tensor, "b u"]
 
 
-def tree_of(
+def build_tree(
     actions: Int[Tensor, "b t"],
     mask: Bool[Tensor, "b t"],
     *,
@@ -136,8 +136,8 @@ def tree_of(
     Returns:
         Trees with as many rows as the largest of them needs, and one top more than actions.
     """
-    written = typed(actions, mask, backspace)
-    tops = last_typed(depths(written, mask), written)
+    written = mark_tokens(actions, mask, backspace)
+    tops = find_tops(compute_depths(written, mask), written)
     counts = written.sum(1)
     most = int(counts.max()) if len(counts) else 0
     # What is no token goes to a column of its own, which is cut off again.

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from freerun.backspaces.trees import depths, typed
+from freerun.backspaces.trees import compute_depths, mark_tokens
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Usage:
     right: Int[Tensor, "b"] | None = None
 
 
-def usage(
+def count_usage(
     actions: Int[Tensor, "b t"],
     mask: Bool[Tensor, "b t"],
     *,
@@ -49,8 +49,8 @@ def usage(
         backspace: the action that withdraws.
         references: the targets, eos included, and the mask that is true on them.
     """
-    written = typed(actions, mask, backspace)
-    height = depths(written, mask)
+    written = mark_tokens(actions, mask, backspace)
+    height = compute_depths(written, mask)
     undone = mask & ~written & (height[:, :-1] > 0)
     # In one place, tokens and withdrawals take turns: sorted by place, and by time within it,
     # the neighbors of a withdrawal are what it withdrew and what came instead.

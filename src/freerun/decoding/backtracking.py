@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.backspaces import any_token, remaining
+from freerun.backspaces import AnyToken, apply_backspaces
 from freerun.batch import Source
 from freerun.decoding.loop import Decoded, Scorer, resolve_limit, run_scorer
 from freerun.decoding.sampling import Sampler
@@ -56,7 +56,7 @@ def backtrack(
         scorer = _EraserScorer(policy.eraser(source), backspace, withdrawn)
         done = run_scorer(scorer, vocabulary, choose, limit)
     actions, mask = done.taken
-    tokens, mask = remaining(actions, mask, pad=vocabulary.pad, backspace=backspace)
+    tokens, mask = apply_backspaces(actions, mask, pad=vocabulary.pad, backspace=backspace)
     return replace(
         done, tokens=tokens, lengths=mask.sum(1), actions=actions, action_lengths=done.lengths
     )
@@ -205,7 +205,7 @@ class NoisySampler:
                 f"the vocabulary has {count} tokens beside special ones; an error needs 2"
             )
         self.choose, self.rate, self.ids, self.seed = choose, rate, ids, seed
-        self.wrong = any_token(vocabulary.actions, special)
+        self.wrong = AnyToken.build(vocabulary.actions, special)
 
     def __call__(
         self, scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int

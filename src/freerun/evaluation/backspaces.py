@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Bool
 from torch import Tensor
 
-from freerun.backspaces import usage, withdrawn
+from freerun.backspaces import count_usage, mark_withdrawn
 from freerun.batch import Batch
 from freerun.decoding import Decoded
 
@@ -79,8 +79,10 @@ def count_backspaces(
     """
     actions, mask = decoded.taken
     references = (batch.target, batch.mask) if bool(batch.mask.any()) else None
-    found = usage(actions, mask, backspace=backspace, references=references)
-    undone = None if planted is None else planted & withdrawn(actions, mask, backspace=backspace)
+    found = count_usage(actions, mask, backspace=backspace, references=references)
+    undone = (
+        None if planted is None else planted & mark_withdrawn(actions, mask, backspace=backspace)
+    )
     return Backspaces(
         actions=int(found.actions.sum()),
         backspaces=int(found.backspaces.sum()),

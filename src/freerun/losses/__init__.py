@@ -17,14 +17,14 @@ from freerun.losses.cell_losses import (
     structured_hinge,
     target_distribution,
 )
-from freerun.losses.divergences import Divergence, outside, psi
+from freerun.losses.divergences import Divergence, outside_domain, psi
 from freerun.losses.likelihood import (
     log_loss,
     repeated_ngrams,
     sequence_unlikelihood,
     token_unlikelihood,
 )
-from freerun.losses.sequence_match import Walk, behaviour_cloning_loss, sequence_match_loss
+from freerun.losses.sequence_match import ScoredActions, behaviour_cloning_loss, sequence_match_loss
 
 CELL_LOSSES: dict[str, Callable[..., Tensor]] = {
     "ll": ll,
@@ -41,7 +41,7 @@ CELL_LOSSES: dict[str, Callable[..., Tensor]] = {
 __all__ = [
     "CELL_LOSSES",
     "Divergence",
-    "Walk",
+    "ScoredActions",
     "behaviour_cloning_loss",
     "consistent",
     "inverse_kl",
@@ -51,7 +51,7 @@ __all__ = [
     "ll",
     "llcas",
     "log_loss",
-    "outside",
+    "outside_domain",
     "psi",
     "repeated_ngrams",
     "sequence_match_loss",

@@ -134,7 +134,7 @@ def _psi_of_tv(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     return torch.where(far, torch.where(x > 0, TV_BOUND / regular, below), 1)
 
 
-def outside(x: Float[Tensor, "*n"], divergence: Divergence) -> Bool[Tensor, "*n"]:
+def outside_domain(x: Float[Tensor, "*n"], divergence: Divergence) -> Bool[Tensor, "*n"]:
     """Where φ is not its formula: beyond its domain, or where it would be steeper than 100.
 
     Args:

@@ -14,31 +14,31 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.losses.divergences import Divergence, check_divergence, outside, psi
+from freerun.losses.divergences import Divergence, check_divergence, outside_domain, psi
 
 
 @dataclass(frozen=True)
-class Walk:
+class ScoredActions:
     """What the divergences need to know of action sequences.
 
     A sequence that ends in eos has one state after it, which has a value too. One that does not
     was cut short.
 
     Args:
-        chosen: ℓ(a_t|s_t), the score of every action; used only where `mask` is true.
+        scores: ℓ(a_t|s_t), the score of every action; used only where `mask` is true.
         values: V(s_t), the value of the state before every action and of that after the last,
             so that there is one more of them; used only up to that one.
         mask: true on actions, false on the padding that follows them.
         ended: whether the last action is eos.
     """
 
-    chosen: Float[Tensor, "b t"]
+    scores: Float[Tensor, "b t"]
     values: Float[Tensor, "b u"]
     mask: Bool[Tensor, "b t"]
     ended: Bool[Tensor, "b"]
 
     @classmethod
-    def of(
+    def from_scores(
         cls,
         scores: Float[Tensor, "n a"],
         rows: Bool[Tensor, "b r"],
@@ -46,8 +46,8 @@ class Walk:
         actions: Int[Tensor, "b t"],
         mask: Bool[Tensor, "b t"],
         ended: Bool[Tensor, "b"],
-    ) -> Walk:
-        """The walk of actions through states that were scored, in single precision at least.
+    ) -> ScoredActions:
+        """Collect the scores of actions and the values of states, in single precision at least.
 
         Args:
             scores: of the rows that are true in `rows`, row by row.
@@ -58,7 +58,7 @@ class Walk:
             mask: true on actions, false on the padding that follows them.
             ended: whether the last action is eos.
         """
-        scores, known = _single(scores), rows.gather(1, tops)
+        scores, known = _promote(scores), rows.gather(1, tops)
         numbers = (rows.flatten().cumsum(0) - 1).view_as(rows).gather(1, tops)
         taken = scores[numbers[:, :-1][mask], actions[mask]]
         chosen = scores.new_zeros(mask.shape).masked_scatter(mask, taken)
@@ -76,15 +76,15 @@ class Walk:
         return self.mask.sum(1)
 
 
-def behaviour_cloning_loss(walk: Walk) -> Float[Tensor, ""]:
+def behaviour_cloning_loss(scored: ScoredActions) -> Float[Tensor, ""]:
     """-Σ log p(a_t|s_t), the log loss of all actions, backspaces and wrong tokens included."""
-    losses = _single(walk.values[:, :-1]) - _single(walk.chosen)
-    return losses.masked_fill(~walk.mask, 0).sum()
+    losses = _promote(scored.values[:, :-1]) - _promote(scored.scores)
+    return losses.masked_fill(~scored.mask, 0).sum()
 
 
 def sequence_match_loss(
-    data: Walk,
-    model: Walk | None,
+    data: ScoredActions,
+    model: ScoredActions | None,
     *,
     divergence: Divergence = "chi2_mixture",
     alpha: float = 0.01,
@@ -130,13 +130,13 @@ def sequence_match_loss(
         raise ValueError(f"gamma is {gamma}; it must lie in [0, 1]")
     if model is not None and not len(model.mask):
         raise ValueError("there is no model sequence; leave model out where there are none")
-    ours = _Discounted.of(data, gamma)
+    ours = _Discounted.build(data, gamma)
     total = (ours.rewards * psi(alpha * ours.rewards, divergence) * ours.weights).sum(1)
     total = total - ours.start / 2 + ours.end / 2
     # Of what is absorbed, the last ½·γ^N·V is taken again by the value terms.
     stay = ours.end * psi(alpha * ours.stay, divergence) - ours.end / 2
     total = total + torch.where(data.ended, stay, 0)
-    other = ours if model is None else _Discounted.of(model, gamma)
+    other = ours if model is None else _Discounted.build(model, gamma)
     value = -other.start / 2 + torch.where(other.ended, 0, other.end / 2)
     if divergence == "chi2_mixture":
         total = total - alpha / 4 * ours.squares()
@@ -144,15 +144,15 @@ def sequence_match_loss(
             value = value - alpha / 4 * other.squares()
     objective = total.sum() + len(total) * value.mean()
     with torch.no_grad():
-        beyond = outside(alpha * ours.rewards, divergence) & data.mask
-        beyond_end = outside(alpha * ours.stay, divergence) & data.ended
+        beyond = outside_domain(alpha * ours.rewards, divergence) & data.mask
+        beyond_end = outside_domain(alpha * ours.stay, divergence) & data.ended
         share = (beyond.sum() + beyond_end.sum()) / (data.mask.sum() + data.ended.sum())
     return -objective, share
 
 
 @dataclass(frozen=True)
 class _Discounted:
-    """The rewards and values of a walk.
+    """The rewards and values of a scored.
 
     Args:
         rewards: r(s_t, a_t), 0 on padding.
@@ -171,18 +171,18 @@ class _Discounted:
     ended: Bool[Tensor, "b"]
 
     @classmethod
-    def of(cls, walk: Walk, gamma: float) -> _Discounted:
-        chosen, values = _single(walk.chosen), _single(walk.values)
-        last = values.gather(1, walk.lengths[:, None])[:, 0]
+    def build(cls, scored: ScoredActions, gamma: float) -> _Discounted:
+        chosen, values = _promote(scored.scores), _promote(scored.values)
+        last = values.gather(1, scored.lengths[:, None])[:, 0]
         times = torch.arange(values.shape[1], device=values.device)
         powers = torch.pow(gamma, times.double()).to(values.dtype)
         return cls(
-            rewards=(chosen - gamma * values[:, 1:]).masked_fill(~walk.mask, 0),
-            weights=powers[:-1] * walk.mask,
+            rewards=(chosen - gamma * values[:, 1:]).masked_fill(~scored.mask, 0),
+            weights=powers[:-1] * scored.mask,
             start=values[:, 0],
-            end=powers[walk.lengths] * last,
+            end=powers[scored.lengths] * last,
             stay=(1 - gamma) * last,
-            ended=walk.ended,
+            ended=scored.ended,
         )
 
     def squares(self) -> Float[Tensor, "b"]:
@@ -192,6 +192,6 @@ class _Discounted:
         )
 
 
-def _single(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+def _promote(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """In single precision at least: half precision has too few digits for sums."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

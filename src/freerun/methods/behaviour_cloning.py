@@ -9,23 +9,30 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from freerun.backspaces import Alternatives, Noised, WrongTokens, any_token, noised, tree_of
+from freerun.backspaces import (
+    Alternatives,
+    AnyToken,
+    NoisyTargets,
+    WrongTokens,
+    build_tree,
+    insert_noise,
+)
 from freerun.batch import Batch, Source
-from freerun.losses import Walk, behaviour_cloning_loss
+from freerun.losses import ScoredActions, behaviour_cloning_loss
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
 from freerun.policy import Policy
 from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
 
 
-def walked(
+def score_actions(
     policy: Policy,
     source: Source,
     actions: Int[Tensor, "b t"],
     mask: Bool[Tensor, "b t"],
     *,
     last: bool = True,
-) -> Walk:
+) -> ScoredActions:
     """The scores of actions and the values of states, in one pass, each prefix read once.
 
     Args:
@@ -38,7 +45,7 @@ def walked(
     """
     vocabulary = policy.vocabulary
     backspace = vocabulary.backspace
-    tree = tree_of(actions, mask, bos=vocabulary.bos, pad=vocabulary.pad, backspace=backspace)
+    tree = build_tree(actions, mask, bos=vocabulary.bos, pad=vocabulary.pad, backspace=backspace)
     withdraws = backspace is not None and bool(((actions == backspace) & mask).any())
     trace = policy.force(source, tree.tokens, tree.parents if withdraws else None)
     ended = torch.zeros_like(mask[:, 0])
@@ -47,18 +54,18 @@ def walked(
     rows = tree.mask
     if not last:
         rows = torch.zeros_like(tree.tokens).scatter_add(1, tree.tops[:, :-1], mask.long()) > 0
-    return Walk.of(trace.logits(rows), rows, tree.tops, actions, mask, ended)
+    return ScoredActions.from_scores(trace.logits(rows), rows, tree.tops, actions, mask, ended)
 
 
 NoiseTokens = Literal["random", "plausible"]
 
-USUAL = 0.001
+DEFAULT_NOISE = 0.001
 """The η of the paper."""
 NO_BACKSPACE = "the vocabulary has no backspace, which this method needs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise(Method):
+class BackspaceMethod(Method):
     """Before some tokens of a target stand wrong ones, each withdrawn by a backspace.
 
     Cundy and Ermon 2024, arXiv 2306.05426: targets by themselves hold no backspaces.
@@ -94,14 +101,14 @@ class Noise(Method):
     @property
     def rate(self) -> float:
         """η."""
-        return USUAL if self.noise is None else self.noise
+        return DEFAULT_NOISE if self.noise is None else self.noise
 
     @property
     def extra_positions(self) -> int:
         """How many more positions are read than a target has: planted mistakes may deepen it."""
         return (self.noise_run or 1) if self.rate else 0
 
-    def for_task(self, task: Task) -> Noise:
+    def for_task(self, task: Task) -> BackspaceMethod:
         """This method, anew, where mistakes are those that the task names."""
         found = replace(self)
         object.__setattr__(found, "task", task)
@@ -126,10 +133,10 @@ class Noise(Method):
         if self.noise_tokens == "plausible":
             if self.task is None:
                 raise ValueError("noise_tokens=plausible needs a task that names mistakes")
-            return Alternatives.of(self.task.mistakes(vocabulary), vocabulary.actions)
-        return any_token(vocabulary.actions, vocabulary.special)
+            return Alternatives.build(self.task.mistakes(vocabulary), vocabulary.actions)
+        return AnyToken.build(vocabulary.actions, vocabulary.special)
 
-    def planted(self, vocabulary: Vocabulary, batch: Batch, clock: Clock) -> Noised:
+    def insert_noise(self, vocabulary: Vocabulary, batch: Batch, clock: Clock) -> NoisyTargets:
         """The targets of a batch as actions, with mistakes and what withdraws them.
 
         Raises:
@@ -137,7 +144,7 @@ class Noise(Method):
         """
         if vocabulary.backspace is None:
             raise ValueError(NO_BACKSPACE)
-        return noised(
+        return insert_noise(
             batch.target,
             batch.mask,
             self.alternatives(vocabulary),
@@ -151,7 +158,7 @@ class Noise(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BehaviourCloning(Noise):
+class BehaviourCloning(BackspaceMethod):
     """-Σ_t log p(a_t | s_t) over targets with planted mistakes, each withdrawn by a backspace.
 
     Cundy and Ermon 2024, arXiv 2306.05426: maximum likelihood for actions, of which
@@ -179,8 +186,8 @@ class BehaviourCloning(Noise):
             ValueError: where an example has no target, or mistakes cannot be planted.
         """
         batch.target_tokens()
-        data = self.planted(policy.vocabulary, batch, clock)
-        walk = walked(policy, batch.source, data.actions, data.mask, last=False)
+        data = self.insert_noise(policy.vocabulary, batch, clock)
+        scored = score_actions(policy, batch.source, data.actions, data.mask, last=False)
         count = batch.mask.sum()
         share = data.planted.sum() / data.mask.sum()
-        return Outcome(behaviour_cloning_loss(walk), count, {"planted": share})
+        return Outcome(behaviour_cloning_loss(scored), count, {"planted": share})

@@ -14,7 +14,7 @@ from freerun.batch import Batch
 from freerun.decoding import apply_in_blocks
 from freerun.losses import log_loss
 from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, check_choice
-from freerun.methods.scheduled_sampling import Coins
+from freerun.methods.scheduled_sampling import ScheduledRollIn
 from freerun.policy import Policy
 from freerun.randomness import gumbel
 from freerun.relaxations import soft_argmax, straight_through
@@ -25,7 +25,7 @@ Relaxation = Literal["soft_argmax", "soft_sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DifferentiableScheduledSampling(Coins):
+class DifferentiableScheduledSampling(ScheduledRollIn):
     """Scheduled sampling whose own tokens are relaxed, so that the gradient reaches what they cost.
 
     Goyal, Dyer, Berg-Kirkpatrick 2017, *Differentiable Scheduled Sampling for Credit Assignment*,
@@ -93,7 +93,7 @@ class DifferentiableScheduledSampling(Coins):
             ValueError: where an example has no target.
         """
         targets, count = batch.target_tokens(), batch.mask.sum()
-        own, alpha = self.own(batch, clock), self.alpha_at(clock)
+        own, alpha = self.draw_own(batch, clock), self.alpha_at(clock)
 
         def noise(
             scores: Float[Tensor, "n a"], ids: Int[Tensor, "n"], cells: Int[Tensor, "n"]

@@ -33,7 +33,7 @@ ScheduleName = Literal["linear", "exponential", "inverse_sigmoid", "constant"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coins(Method):
+class ScheduledRollIn(Method):
     """One coin per token and sentence, under a schedule (Bengio et al. 2015, section 2.4).
 
     The reference token is read with probability ε, which falls during training from about 1
@@ -88,15 +88,15 @@ class Coins(Method):
         """
         refuse_backspace(vocabulary, "scheduled sampling")
 
-    def share(self, clock: Clock) -> float:
+    def reference_share(self, clock: Clock) -> float:
         """ε, the probability of the reference token; past the planned updates it stays."""
         return self._schedule(clock.total)(min(clock.step, clock.total))
 
-    def own(self, batch: Batch, clock: Clock) -> Bool[Tensor, "b t"]:
+    def draw_own(self, batch: Batch, clock: Clock) -> Bool[Tensor, "b t"]:
         """Where a target cell reads the policy's own token; never at cell 0, which reads bos."""
         cells = torch.arange(batch.mask.shape[1], device=batch.mask.device)
         coins = uniform(clock.seed, "reference or own", clock.step, batch.ids[:, None], cells)
-        return (coins >= self.share(clock)) & batch.mask & (cells > 0)
+        return (coins >= self.reference_share(clock)) & batch.mask & (cells > 0)
 
     def _schedule(self, total: int) -> Schedule:
         if self.schedule == "constant":
@@ -114,7 +114,7 @@ Feedback = Literal["greedy", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduledSampling(Coins):
+class ScheduledSampling(ScheduledRollIn):
     """Log loss of the reference on prefixes that mix reference tokens and the policy's own.
 
     Bengio, Vinyals, Jaitly, Shazeer 2015, *Scheduled Sampling for Sequence Prediction with
@@ -151,7 +151,7 @@ class ScheduledSampling(Coins):
         Raises:
             ValueError: where an example has no target.
         """
-        targets, own = batch.target_tokens(), self.own(batch, clock)
+        targets, own = batch.target_tokens(), self.draw_own(batch, clock)
 
         def draw(
             scores: Float[Tensor, "n a"], ids: Int[Tensor, "n"], cells: Int[Tensor, "n"]

@@ -83,7 +83,7 @@ class Unlikelihood(Method):
         if not bool(own.all()):
             total = total + self._learned(policy, batch.select((~own).nonzero()[:, 0]))[0]
         if bool(own.any()):
-            unlikely, found = self._own(policy, batch.select(own.nonzero()[:, 0]))
+            unlikely, found = self._score_own(policy, batch.select(own.nonzero()[:, 0]))
             total = total + self.weight * unlikely
         return Outcome(total, count, {"repeated": found})
 
@@ -94,7 +94,9 @@ class Unlikelihood(Method):
         scores = trace.logits(batch.mask)
         return log_loss(scores, batch.target[batch.mask]), scores
 
-    def _own(self, policy: Policy, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    def _score_own(
+        self, policy: Policy, batch: Batch
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """The unlikelihood of what the policy repeats, and its share of what it writes."""
         found = greedy(policy, batch.source)
         tokens, lengths = found.tokens, found.lengths

@@ -35,7 +35,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReplayedBatch:
     """Sequences of a policy, a row each.
 
     Attributes:
@@ -99,16 +99,16 @@ class ReplayBuffer:
         if found:
             self.samplings = [*self.samplings, found][-most:]
 
-    def draw(self, numbers: Int[Tensor, "b"], pad: int) -> Replayed:
+    def draw(self, numbers: Int[Tensor, "b"], pad: int) -> ReplayedBatch:
         """The sequences of these numbers, from 0 to the number of sequences."""
         every = [entry for sampling in self.samplings for entry in sampling]
         rows = [every[number] for number in numbers.tolist()]
         device = numbers.device
-        values, mask = _padded([row.source for row in rows], 0)
-        actions, taken = _padded([row.actions for row in rows], pad)
+        values, mask = _pad([row.source for row in rows], 0)
+        actions, taken = _pad([row.actions for row in rows], pad)
         steps = torch.tensor([row.step for row in rows], device=device)
         source = Source(values.to(device), mask.to(device))
-        return Replayed(source, actions.to(device), taken.to(device), steps)
+        return ReplayedBatch(source, actions.to(device), taken.to(device), steps)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as a few tensors."""
@@ -136,7 +136,7 @@ class ReplayBuffer:
             entries = entries[size:]
 
 
-def _padded(rows: Sequence[Tensor], pad: int) -> tuple[Tensor, Bool[Tensor, "b t"]]:
+def _pad(rows: Sequence[Tensor], pad: int) -> tuple[Tensor, Bool[Tensor, "b t"]]:
     """Rows as a rectangle, and where it is not padding."""
     lengths = torch.tensor([len(row) for row in rows])
     values = pad_sequence(list(rows), batch_first=True, padding_value=pad)

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.decoding import sample
-from freerun.losses import Divergence, Walk, behaviour_cloning_loss, sequence_match_loss
+from freerun.losses import Divergence, ScoredActions, behaviour_cloning_loss, sequence_match_loss
 from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, check_choice
-from freerun.methods.behaviour_cloning import Noise, walked
-from freerun.methods.sequence_match.replay_buffer import ReplayBuffer, Replayed
+from freerun.methods.behaviour_cloning import BackspaceMethod, score_actions
+from freerun.methods.sequence_match.replay_buffer import ReplayBuffer, ReplayedBatch
 from freerun.policy import Policy
 from freerun.randomness import below, random_bits
 from freerun.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceMatch(Noise):
+class SequenceMatch(BackspaceMethod):
     """-J of data and own sequences: the states that a policy visits become those of the data.
 
     Cundy and Ermon 2024, *SequenceMatch: Imitation Learning for Autoregressive Sequence Modelling
@@ -116,7 +116,7 @@ class SequenceMatch(Noise):
         """How many more positions are read than a target has: what follows it has a value, too."""
         return max(1, super().extra_positions if self.backspace else 0)
 
-    def cloning(self, clock: Clock) -> float:
+    def cloning_weight(self, clock: Clock) -> float:
         """β, what behaviour cloning counts."""
         past = clock.step - self._start(clock)
         if past < 0:
@@ -138,23 +138,23 @@ class SequenceMatch(Noise):
         count = batch.mask.sum()
         actions, mask = batch.target, batch.mask
         if self.backspace:
-            data = self.planted(policy.vocabulary, batch, clock)
+            data = self.insert_noise(policy.vocabulary, batch, clock)
             actions, mask = data.actions, data.mask
-        beta = self.cloning(clock)
+        beta = self.cloning_weight(clock)
         matching = beta < 1 and len(self.buffer) > 0
-        walk = walked(policy, batch.source, actions, mask, last=matching)
-        total = behaviour_cloning_loss(walk)
+        scored = score_actions(policy, batch.source, actions, mask, last=matching)
+        total = behaviour_cloning_loss(scored)
         metrics = {"behaviour_cloning": total.detach() / count, "beta": torch.tensor(beta)}
         if matching:
             own = self.buffer.draw(self._numbers(batch, clock), policy.vocabulary.pad)
-            theirs = walked(policy, own.source, own.actions, own.mask)
+            theirs = score_actions(policy, own.source, own.actions, own.mask)
             matched, outside = sequence_match_loss(
-                walk, theirs, divergence=self.divergence, alpha=self.alpha, gamma=self.gamma
+                scored, theirs, divergence=self.divergence, alpha=self.alpha, gamma=self.gamma
             )
             total = beta * total + (1 - beta) * matched
             metrics["sequence_match"] = matched.detach() / count
             metrics["outside_domain"] = outside
-            metrics |= self._of_own(policy.vocabulary, own, theirs, clock)
+            metrics |= self._describe_own(policy.vocabulary, own, theirs, clock)
         return Outcome(total, count, metrics)
 
     def after_update(self, policy: Policy, clock: Clock, modules: Modules = NO_MODULES) -> None:
@@ -193,13 +193,13 @@ class SequenceMatch(Noise):
         self.buffer.add(batch.ids, batch.source, *found.taken, clock.step)
 
     @staticmethod
-    def _of_own(
-        vocabulary: Vocabulary, own: Replayed, walk: Walk, clock: Clock
+    def _describe_own(
+        vocabulary: Vocabulary, own: ReplayedBatch, scored: ScoredActions, clock: Clock
     ) -> dict[str, Tensor]:
         """How own sequences are: their age in updates, their ends, and what they take back."""
         found = {
             "staleness": (clock.step - own.steps).double().mean(),
-            "own_ended": walk.ended.double().mean(),
+            "own_ended": scored.ended.double().mean(),
         }
         if vocabulary.backspace is not None:
             back = (own.actions == vocabulary.backspace) & own.mask

@@ -26,7 +26,7 @@ from transformers.generation import (
 )
 from transformers.utils import ModelOutput
 
-from freerun.backspaces.trees import depths, typed
+from freerun.backspaces.trees import compute_depths, mark_tokens
 from freerun.batch import Source
 from freerun.decoding import Sampler, backtrack, choose_greedily, sample_tokens
 from freerun.models.huggingface.registry import adapt
@@ -256,8 +256,8 @@ def generate_with_backspace(
     sequences = torch.cat([prompts, decoded.tokens], 1).to(input_ids.device)
     if not generation_config.return_dict_in_generate:
         return sequences
-    writes = typed(actions, taken, words.backspace)
-    back = taken & ~writes & (depths(writes, taken)[:, :-1] > 0)
+    writes = mark_tokens(actions, taken, words.backspace)
+    back = taken & ~writes & (compute_depths(writes, taken)[:, :-1] > 0)
     return BackspaceOutput(
         sequences, *(part.to(input_ids.device) for part in (actions, taken, back))
     )
