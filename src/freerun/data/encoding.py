@@ -71,7 +71,14 @@ class Side:
         inner.no_padding()
         inner.no_truncation()
         inner.encode_special_tokens = getattr(self.tokenizer, "split_special_tokens", False)
-        return [each.ids for each in inner.encode_batch_fast(texts, add_special_tokens=False)]
+        # Its results are large, so they are not kept for all texts at a time.
+        return [
+            each.ids
+            for start in range(0, len(texts), 4096)
+            for each in inner.encode_batch_fast(
+                texts[start : start + 4096], add_special_tokens=False
+            )
+        ]
 
     def _check(self, texts: Sequence[str], places: Sequence[str]) -> None:
         """Check that closed tokens can write all texts: their tokenizers drop what they lack."""
