@@ -236,6 +236,22 @@ class Policy(nn.Module, ABC):
         """
         raise ValueError(f"{type(self).__name__} cannot withdraw tokens: override eraser")
 
+    def add_backspace(self, vocabulary: Vocabulary, limit: int | None = None) -> None:
+        """Add the backspace of a vocabulary to the policy, in place.
+
+        `freerun.models.backspace.with_backspace` calls this for methods that need one. The scores
+        of all other actions must not change, and the new one should be unlikely.
+
+        Args:
+            vocabulary: the vocabulary of the policy, with a backspace.
+            limit: the maximum number of actions of an output; by default it does not change.
+
+        Raises:
+            ValueError: if the policy cannot have one, as by default.
+        """
+        name = type(self).__name__
+        raise ValueError(f"a {name} cannot be given a backspace; make it with one")
+
     def prompt_lengths(self, source: Source) -> Int[Tensor, "b"]:
         """Return how many of `max_positions` each source takes before the input of cell 0.
 

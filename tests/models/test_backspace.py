@@ -27,6 +27,7 @@ from freerun.models.backspace import add_backspace, with_backspace
 from freerun.models.huggingface import adapt
 from freerun.models.settings import CausalSettings, RecurrentSettings, Seq2SeqSettings
 from freerun.tasks import ArithmeticCodec, ContinuationCodec
+from tests.helpers import chain
 from tests.tasks.tiny_tokenizers import word_tokenizer
 
 TOKENIZER = word_tokenizer()
@@ -255,9 +256,9 @@ def test_what_cannot_be_given_one():
     other = ArithmeticCodec(5, "+0123", "4567-")
     with pytest.raises(ValueError, match=r"^the codec has other tokens than the policy$"):
         with_backspace(RECURRENT.build(CODEC), other)
-    message = r"^a Linear cannot be given a backspace; make it with one$"
+    message = r"^a Chain cannot be given a backspace; make it with one$"
     with pytest.raises(ValueError, match=message):
-        with_backspace(torch.nn.Linear(1, 1))
+        with_backspace(chain())
 
 
 def adapters(model, **settings):

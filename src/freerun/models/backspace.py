@@ -5,18 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from freerun.data import Codec, TextCodec, add_backspace_token
 from freerun.models.adapters import find_base_model, renew_adapters
-from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.huggingface.embeddings import add_backspace_row, count_embeddings
-from freerun.models.recurrent import RecurrentPolicy
+from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
 
-P = TypeVar("P")
+P = TypeVar("P", bound=Policy)
 
 
 def add_backspace(
@@ -55,8 +53,8 @@ def with_backspace(policy: P, codec: Codec | None = None) -> P:
     The rows of the new action are the means of those of all others (see `add_backspace`).
 
     Args:
-        policy: a recurrent policy, or one of a Hugging Face model. One that has a backspace is
-            returned as it is.
+        policy: a policy that can have one (see `Policy.add_backspace`). One that has a backspace
+            is returned as it is.
         codec: what the policy is to read and write, with its limit; by default the policy's own
             vocabulary with one more action.
 
@@ -64,8 +62,6 @@ def with_backspace(policy: P, codec: Codec | None = None) -> P:
         ValueError: if outputs have no eos, the codec has other tokens than the policy, or a policy
             of this class cannot have one.
     """
-    if not isinstance(policy, RecurrentPolicy | HuggingFacePolicy):
-        raise ValueError(f"a {type(policy).__name__} cannot be given a backspace; make it with one")
     old = policy.vocabulary
     if old.backspace is not None:
         return policy
@@ -73,16 +69,7 @@ def with_backspace(policy: P, codec: Codec | None = None) -> P:
     # A tokenizer may have a free id for the new token, before the end of the vocabulary.
     if _list_symbols(new) != _list_symbols(old, without=new.backspace):
         raise ValueError("the codec has other tokens than the policy")
-    if isinstance(policy, RecurrentPolicy):
-        _extend_recurrent(policy, new)
-    else:
-        policy.model = extend_model(policy.model, new, shared=policy.shared)
-        policy.vocabulary = new
-    if codec is not None and codec.limit is not None:
-        if isinstance(policy, RecurrentPolicy):
-            policy.config.limit = codec.limit
-        else:
-            policy.max_new_tokens = codec.limit
+    policy.add_backspace(new, None if codec is None else codec.limit)
     return policy
 
 
@@ -108,19 +95,3 @@ def _list_symbols(vocabulary: Vocabulary, without: int | None = None) -> list[st
     """Return the symbols of all actions but one, by default the backspace."""
     without = vocabulary.backspace if without is None else without
     return [symbol for i, symbol in enumerate(vocabulary.symbols) if i != without]
-
-
-@torch.no_grad()
-def _extend_recurrent(policy: RecurrentPolicy, new: Vocabulary) -> None:
-    """Add the rows of one more action, the last, to a recurrent policy."""
-    old = policy.vocabulary.actions
-    embedding, output = policy.embedding, policy.output
-    for module, name in ((embedding, "weight"), (output, "weight"), (output, "bias")):
-        table = getattr(module, name)
-        mean = table[:old].mean(0, keepdim=True)
-        rows = torch.cat([table[:old], mean, table[old:]])
-        setattr(module, name, nn.Parameter(rows, requires_grad=table.requires_grad))
-    embedding.num_embeddings, output.out_features = new.size, new.actions
-    for name in ("symbols", "bos", "pad", "eos", "backspace", "unknown"):
-        setattr(policy.config, name, getattr(new, name))
-    policy.vocabulary = policy.config.vocabulary

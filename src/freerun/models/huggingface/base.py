@@ -273,6 +273,19 @@ class HuggingFacePolicy(Policy):
             )
         return CacheEraser(self, self.start(source))
 
+    def add_backspace(self, vocabulary: Vocabulary, limit: int | None = None) -> None:
+        """Add the rows of a backspace to the model: the means of those of all other actions.
+
+        Raises:
+            ValueError: if the model cannot have them; the message says why.
+        """
+        from freerun.models.backspace import extend_model  # which imports this module
+
+        self.model = extend_model(self.model, vocabulary, shared=self.shared)
+        self.vocabulary = vocabulary
+        if limit is not None:
+            self.max_new_tokens = limit
+
     def limit(self, source: Source) -> Int[Tensor, "b"]:
         """Return `max_new_tokens`, or what a source leaves of the model's positions if less.
 

@@ -103,6 +103,12 @@ class RecurrentConfig(PreTrainedConfig):
             unknown=self.unknown,
         )
 
+    def set_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Describe another vocabulary."""
+        self.symbols = vocabulary.symbols
+        self.bos, self.pad, self.eos = vocabulary.bos, vocabulary.pad, vocabulary.eos
+        self.backspace, self.unknown = vocabulary.backspace, vocabulary.unknown
+
     @classmethod
     def of(
         cls,

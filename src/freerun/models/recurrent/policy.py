@@ -19,6 +19,7 @@ from freerun.models.recurrent.layers import Decoder, Encoder, Layered
 from freerun.models.recurrent.state import RecurrentState, RecurrentTrace, read_tree
 from freerun.models.recurrent.writer import RecurrentWriter, StackEraser
 from freerun.policy import Policy
+from freerun.vocabulary import Vocabulary
 
 
 class RecurrentPolicy(PreTrainedModel, Policy):
@@ -164,6 +165,26 @@ class RecurrentPolicy(PreTrainedModel, Policy):
     def eraser(self, source: Source) -> StackEraser:
         """Return rows that write and withdraw tokens, before bos."""
         return StackEraser(self, self.start(source))
+
+    @torch.no_grad()
+    def add_backspace(self, vocabulary: Vocabulary, limit: int | None = None) -> None:
+        """Add the rows of a backspace, the last action: the means of those of all others."""
+        old = self.vocabulary.actions
+
+        def insert_mean(rows: Tensor) -> nn.Parameter:
+            mean = rows[:old].mean(0, keepdim=True)
+            extended = torch.cat([rows[:old], mean, rows[old:]])
+            return nn.Parameter(extended, requires_grad=rows.requires_grad)
+
+        self.embedding.weight = insert_mean(self.embedding.weight)
+        self.output.weight = insert_mean(self.output.weight)
+        self.output.bias = insert_mean(self.output.bias)
+        self.embedding.num_embeddings = vocabulary.size
+        self.output.out_features = vocabulary.actions
+        self.config.set_vocabulary(vocabulary)
+        self.vocabulary = vocabulary
+        if limit is not None:
+            self.config.limit = limit
 
     def _embed_inputs(
         self, inputs: Int[Tensor, "*rows"] | Float[Tensor, "*rows e"]
