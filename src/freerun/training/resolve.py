@@ -9,19 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from freerun.data import Codec, Data, DataError, Examples, TextCodec, TextExamples
+from freerun.data import Codec, Data, DataError, Examples, TextCodec
 from freerun.data.codec import CODEC_FILE
 from freerun.data.extras import extra
-from freerun.data.rows import kind_of
-from freerun.data.text_codec import UNBOUNDED
 from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, check_decoding
 from freerun.methods import METHODS, Method
@@ -43,7 +41,6 @@ from freerun.models.settings import (
 from freerun.policy import Policy
 from freerun.settings import SettingError, did_you_mean
 from freerun.tasks.base import Task
-from freerun.tasks.scored import CharacterTask
 from freerun.training.checkpoints import (
     CONFIG,
     adapter_names,
@@ -52,12 +49,18 @@ from freerun.training.checkpoints import (
     read_weights,
 )
 from freerun.training.checks import check_lengths
+from freerun.training.datasets import (
+    Datasets,
+    GenericTask,
+    Processing,
+    build_codec,
+    make_examples,
+)
 from freerun.training.record import RECORD_FILE, find_record
 
 ADAPTERS = "adapter_config.json"
 
 Model: TypeAlias = str | Path | nn.Module
-Processing: TypeAlias = PreTrainedTokenizerBase | Codec
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -81,45 +84,6 @@ class Run:
     task: Task
     train: Examples
     dev: Examples | None
-
-
-@dataclass(frozen=True)
-class Datasets:
-    """Data without a task: rows of columns, or Examples.
-
-    Args:
-        train: what to train on.
-        dev: what to evaluate on, or None.
-        processing: the tokenizer or the codec that the model reads and writes by; None for those
-            beside the model.
-    """
-
-    train: Any
-    dev: Any = None
-    processing: Processing | None = None
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        """The data by the names that users know them by."""
-        return {"train_dataset": self.train, "eval_dataset": self.dev}
-
-
-@dataclass(frozen=True)
-class GenericTask(CharacterTask):
-    """Outputs are compared with their references as text: for data without a task."""
-
-    name: ClassVar[str] = "outputs"
-    summary: ClassVar[str] = "outputs against their references, as text"
-    metric: ClassVar[str] = "exact_match"
-    greater_is_better: ClassVar[bool] = True
-
-    def load(self) -> Data:
-        """Refuse: data without a task are not loaded, but given.
-
-        Raises:
-            DataError: always.
-        """
-        raise DataError("data were given without a task; there is none to load")
 
 
 def resolve(
@@ -347,7 +311,7 @@ def _plan_from_model(model: Model, data: Datasets, peft_config: Any, seed: int) 
     model, processing = _load(model, data.processing)
     codec = processing
     if isinstance(codec, PreTrainedTokenizerBase):
-        codec = _build_codec(codec, model, data.parts)
+        codec = build_codec(codec, model, data.parts)
     examples = {
         name: make_examples(part, codec, name)
         for name, part in data.parts.items()
@@ -370,45 +334,6 @@ def _plan_from_model(model: Model, data: Datasets, peft_config: Any, seed: int) 
 
     train, dev = examples["train_dataset"], examples.get("eval_dataset")
     return ModelSource(codec, has_backspace, build, train, dev, examples)
-
-
-def make_examples(data: Any, codec: Codec, name: str) -> Examples:
-    """Return examples as they are, or make them of rows.
-
-    Args:
-        data: the one or the other.
-        codec: what is read and written.
-        name: what to call them in messages.
-
-    Raises:
-        ValueError: if they are neither, or the codec does not read rows.
-        DataError: if a row cannot be used.
-    """
-    if _are_rows(data, name):
-        return codec.encode(data, name)
-    examples: Examples = data
-    return examples
-
-
-def _are_rows(data: Any, name: str) -> bool:
-    """Return whether data are rows of columns, and not examples.
-
-    Raises:
-        ValueError: if they are neither.
-    """
-    if isinstance(data, list | tuple):
-        return True
-    # The datasets library need not be installed, so its classes are told by what they have.
-    if hasattr(data, "column_names") and not isinstance(data, Mapping):
-        if not hasattr(data, "__len__"):
-            raise ValueError(f"{name} is a stream; a run must know its examples beforehand")
-        return True
-    if data is None or isinstance(data, Mapping) or not hasattr(type(data), "references"):
-        raise ValueError(
-            f"{name} is {'missing' if data is None else 'a ' + type(data).__name__}; it must be a "
-            "Dataset of the datasets library, a list of rows, or Examples of a task"
-        )
-    return False
 
 
 def _load(model: Model, processing: Processing | None) -> tuple[nn.Module, Processing]:
@@ -449,40 +374,6 @@ def _load_trained(folder: str | Path, processing: Processing | None) -> tuple[nn
             raise ValueError(f"{folder}: processing_class does not suit it: {difference}")
         codec = processing
     return model, codec
-
-
-def _build_codec(
-    tokenizer: PreTrainedTokenizerBase, model: nn.Module, parts: Mapping[str, Any]
-) -> TextCodec:
-    """Build the codec of a tokenizer; outputs may be half as long again as the longest target.
-
-    Args:
-        tokenizer: the tokenizer.
-        model: the model.
-        parts: the data by their names; the last may be None.
-
-    Raises:
-        DataError: if a row cannot be used.
-        ValueError: if an encoder-decoder does not say what its decoder starts with.
-    """
-    config: Any = model.config
-    start = config.decoder_start_token_id if config.is_encoder_decoder else None
-    if config.is_encoder_decoder and start is None:
-        raise ValueError("config.decoder_start_token_id of the model is missing")
-    causal = start is None
-    codec, longest = TextCodec(tokenizer, limit=UNBOUNDED, bos=start, continues=causal), 1
-    for name, part in parts.items():
-        if name == "eval_dataset" and part is None:
-            continue
-        if _are_rows(part, name) and len(part):
-            kind = kind_of(part[0], name)
-            codec = replace(codec, column="prompt" if kind == "input_ids" else kind)
-            part = codec.encode(part, name)
-        if isinstance(part, TextExamples):
-            longest = max(longest, part.longest[1])
-        elif len(part):
-            raise ValueError("Examples of a task come with a codec: give it as processing_class")
-    return replace(codec, limit=longest + longest // 2)
 
 
 def _has_backspace(model: nn.Module, codec: Codec) -> bool:

@@ -36,12 +36,13 @@ from freerun.training.callbacks import LogWithEvaluation, Meter, Timekeeper
 from freerun.training.card import Card
 from freerun.training.checkpoints import read_json
 from freerun.training.checks import check_arguments, convert_epochs
+from freerun.training.datasets import Datasets, Processing, make_examples
 from freerun.training.folders import newest, renewing, saving, sweep
 from freerun.training.objective import Objective
 from freerun.training.overrides import TrainerOverrides
 from freerun.training.processes import freeze_garbage
 from freerun.training.progress import ProgressBar
-from freerun.training.resolve import Datasets, Model, Processing, Run, make_examples, resolve
+from freerun.training.resolve import Model, Run, resolve
 from freerun.training.sharding import is_sharded, whole_state
 from freerun.training.stream import Stream
 from freerun.training.training_state import STATE_FILE
