@@ -17,13 +17,13 @@ from timing import parse, parser, ratio, side_by_side, write
 from transformers import TrainingArguments
 
 from freerun.batch import Batch
-from freerun.data import Codec, TextCodec
+from freerun.data import Codec, FeatureCodec, TextCodec
 from freerun.data.prose import SYMBOLS
 from freerun.data.store import Ragged, Stored
 from freerun.decoding import greedy
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
 from freerun.models.settings import RecurrentSettings
-from freerun.tasks import Ocr, OcrCodec, Spelling, Task
+from freerun.tasks import Ocr, Spelling, Task
 from freerun.training import Trainer
 
 ALL_OWN = {"schedule": "constant", "k": 0.0}
@@ -60,7 +60,9 @@ def ocr(count: int = 4096) -> Size:
     examples = Stored(
         Ragged.stack(images, lengths.tolist()), Ragged.stack(letters, lengths.tolist()), eos=False
     )
-    return Size("ocr", OcrCodec(), plain(Ocr), examples, 64)
+    row = {"features": images[:1].numpy(), "target": "a"}
+    codec = FeatureCodec.learn([row], [], target_tokens=Ocr.target_tokens, fixed_length=True)
+    return Size("ocr", codec, plain(Ocr), examples, 64)
 
 
 def spelling(count: int = 8192) -> Size:

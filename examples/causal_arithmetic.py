@@ -34,7 +34,8 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
     options = parser.parse_args(given)
 
     task = Arithmetic(data=options.data, train_size=5000, dev_size=200)
-    texts = [text for part in task.texts().values() for pair in part for text in pair]
+    sides = ("source", "target")
+    texts = [row[side] for part in task.rows().values() for row in part for side in sides]
     tokenizer = character_tokenizer([*texts, "\n"])
     data = load_data(task, tokenizer=tokenizer)
     trainer = Trainer(

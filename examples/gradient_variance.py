@@ -19,7 +19,7 @@ from freerun.batch import Batch
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
 from freerun.models import RecurrentPolicy
 from freerun.randomness import permutation
-from freerun.tasks import TASKS
+from freerun.tasks import TASKS, load_data
 from freerun.training import load_policy
 
 HALF = {"schedule": "constant", "k": 0.5}
@@ -58,7 +58,7 @@ def main() -> None:
     policy, _ = load_policy(options.checkpoint)
     policy.eval()  # without dropout, whose noise is not the question
     task = json.loads((options.checkpoint / "freerun.json").read_text())["task"]
-    examples = TASKS[task["name"]](**task["settings"]).load().train
+    examples = load_data(TASKS[task["name"]](**task["settings"])).train
     order = permutation(len(examples), 1, "batches").tolist()
     size = options.batch_size
     print(f"{'':30}{'draws':>12}{'batches':>12}{'noise to signal':>18}")

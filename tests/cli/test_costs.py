@@ -8,7 +8,7 @@ import pytest
 
 from freerun.methods import Clock
 from freerun.report.cost_vectors import cost_vectors
-from freerun.tasks import Digits
+from freerun.tasks import Digits, load_data
 from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TRAINING
 from tests.full import FULL, full
@@ -29,7 +29,7 @@ def by_hand(trained):
 
     def find(number, split="test", seed=0, **settings):
         policy, codec = load_policy(trained)
-        examples = getattr(Digits(train_size=40, dev_size=12, test_size=14).load(), split)
+        examples = getattr(load_data(Digits(train_size=40, dev_size=12, test_size=14)), split)
         method = searnn(cost="edit_distance", **settings)
         batch = examples.batch([number - 1])
         found = method.search(policy, batch, Clock(seed=seed))

@@ -8,7 +8,7 @@ import pytest
 
 from freerun.evaluation import Decoding, evaluate, teacher_forced_loss
 from freerun.settings import to_dict
-from freerun.tasks import Digits
+from freerun.tasks import Digits, load_data
 from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TRAINING
 from tests.full import FULL, full
@@ -23,7 +23,7 @@ def figures(trained):
     def find(split, **decoding):
         policy, codec = load_policy(trained)
         task = Digits(train_size=40, dev_size=12, test_size=14)
-        examples = getattr(task.load(), split)
+        examples = getattr(load_data(task), split)
         found = evaluate(policy, task, codec, examples, decoding=Decoding(**decoding))
         return found, teacher_forced_loss(policy, examples)
 

@@ -8,7 +8,7 @@ from tests.cli.tiny import MODEL, TRAINING
 
 WORDS = ["eins zwei", "zwei drei", "drei vier", "vier eins", "zwei eins", "drei zwei"]
 TABLE = "en\tde\n" + "".join(f"one {i} {w}\t{i} {w} ja\n" for i in range(6) for w in WORDS)
-TASK = ["--task.dev_size", "4", "--task.test_size", "3", "--task.source_size", "20"]
+TASK = ["--task.dev_size", "4", "--task.test_size", "3", "--task.source_tokens", "words:20"]
 COLUMNS = ["--task.source_column", "de", "--task.target_column", "en"]
 
 
@@ -25,8 +25,8 @@ def trained(request, tmp_path_factory, table):
     from freerun.cli import main
 
     output = tmp_path_factory.mktemp("trained") / "model"
-    sizes = ["--task.source_size", "300", "--task.target_size", "300"]
-    words = ["--task.tokens", request.param, *(sizes if request.param == "bpe" else TASK)]
+    pieces = ["--task.source_tokens", "bpe:300", "--task.target_tokens", "bpe:300"]
+    words = pieces if request.param == "bpe" else TASK
     flags = [*COLUMNS, *words, *MODEL, *TRAINING, "--output", str(output), "--quiet"]
     assert main(["train", "translation", "--data", str(table), *flags]) == 0
     return output
@@ -81,4 +81,5 @@ def test_columns_in_the_help(run, monkeypatch):
     assert status == 0
     assert "--task.source_column COLUMN" in output
     assert "--task.train_target FILE" in output
-    assert "{words,bpe}" in output
+    assert "--task.source_tokens" in output
+    assert "--metrics" in output

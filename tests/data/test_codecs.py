@@ -261,7 +261,7 @@ def edited(tmp_path, codec, **changes):
         ({"tags": "a"}, "the field 'tags' is 'a'; it must be a list"),
         ({"entries": [["a"], "b"]}, "the field 'entries' is 'b'; it must be a list"),
         ({"tags": ["a", "a"]}, "the symbol 'a' comes more than once in the vocabulary"),
-        ({"kind": "fears"}, "unknown kind 'fears'; known are text, features, factors"),
+        ({"kind": "fears"}, "unknown kind 'fears'; known are factors, features, text"),
     ],
 )
 def test_a_codec_that_is_wrong_is_named_with_its_field(refuses, tmp_path, changes, message):

@@ -17,6 +17,7 @@ from freerun.evaluation import (
     teacher_forced_loss,
 )
 from freerun.methods import MLE
+from freerun.metrics import score
 from freerun.training import Objective
 from freerun.training.trainer import decode_in_processes
 from freerun.vocabulary import Vocabulary
@@ -124,7 +125,7 @@ def test_an_evaluation_has_shares_and_counts(policy):
     assert found.backspaces == written.backspaces
     used = found.backspaces
     assert found.metrics == {
-        **TASK.score(TASK.load().codec, written.hypotheses, EXAMPLES),
+        **score(TASK.get_metrics(), TASK.load().codec, written.hypotheses, EXAMPLES),
         "backspace_rate": used.backspaces / used.actions,
         "rewritten": used.rewritten / used.withdrawals,
         "right_after": used.right / used.rewritten,

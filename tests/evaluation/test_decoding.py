@@ -19,6 +19,7 @@ from freerun.evaluation import (
     decode_with_errors,
     evaluate,
 )
+from freerun.metrics import score
 from freerun.models.settings import RecurrentSettings
 from tests.models.models import text_source, tiny_adapted
 from tests.training.tiny_task import Strings, Tiny
@@ -70,7 +71,7 @@ def test_a_sample_hangs_on_its_example_and_the_seed_alone(policy, data):
 def test_evaluation_is_of_the_samples(policy, task, data):
     found = evaluate(policy, task, data.codec, data.dev, decoding=SAMPLE, batch_size=4)
     assert found.hypotheses == decode_hypotheses(policy, data.dev, decoding=SAMPLE)
-    assert found.metrics == task.score(data.codec, found.hypotheses, data.dev)
+    assert found.metrics == score(task.get_metrics(), data.codec, found.hypotheses, data.dev)
     assert (found.actions, found.backspaces) == (None, None)
     assert decode_examples(policy, data.dev).backspaces is None
 

@@ -13,7 +13,7 @@ from freerun.methods import MLE, SEARNN
 from freerun.models.settings import RecurrentSettings
 from freerun.settings import SettingError
 from freerun.study import compare
-from freerun.tasks import TASKS, Digits
+from freerun.tasks import TASKS, Digits, load_data
 from freerun.training import TrainingSettings, fit
 from tests.cli.tiny import TINY
 from tests.helpers import searnn
@@ -135,7 +135,7 @@ def test_a_cost_in_python_is_written_down_by_name_and_warns_once(tmp_path):
     def wer(hypothesis, reference):
         return float(hypothesis != reference)
 
-    codec = TASK.load().codec
+    codec = load_data(TASK).codec
 
     def given(name=None):
         return searnn(

@@ -3,7 +3,6 @@
 import pytest
 
 from freerun import metrics
-from freerun.metrics.guesses import constant_guesses, most_common_token
 from freerun.metrics.sequences import aligned_errors, cell_errors, first_errors
 
 
@@ -59,21 +58,6 @@ def test_aligned_errors_by_hand(hypothesis, reference, wrong):
     errors = aligned_errors(*tokens(hypothesis, reference))
     assert [str(i) for i, error in enumerate(errors) if error] == list(wrong)
     assert len(errors) == len(reference)
-
-
-def test_the_commonest_token_and_the_smaller_of_two():
-    assert most_common_token([[3, 1], [2, 3]]) == 3
-    assert most_common_token([[2], [1]]) == 1
-
-
-def test_constant_guesses_are_of_every_position_and_of_whole_targets():
-    train = tokens("ab", "ab", "cb", "cd", "ce")
-    assert constant_guesses(train) == tokens("cb", "ab")
-
-
-def test_a_constant_guess_is_as_long_as_the_median():
-    train = tokens("a", "aa", "aab", "aabbb", "aacccccc")
-    assert constant_guesses(train)[0] == tokens("aab")[0]
 
 
 def test_accuracy_is_the_share_of_right_cells():

@@ -26,7 +26,7 @@ from freerun.data import TextCodec
 from freerun.models.backspace import add_backspace, with_backspace
 from freerun.models.huggingface import adapt
 from freerun.models.settings import CausalSettings, RecurrentSettings, Seq2SeqSettings
-from freerun.tasks import ArithmeticCodec, ContinuationCodec
+from tests.codecs import two_alphabets
 from tests.helpers import chain
 from tests.tasks.tiny_tokenizers import word_tokenizer
 
@@ -59,7 +59,7 @@ MODELS = {
     "phi, with a bias": (PhiForCausalLM, PhiConfig, SMALL | {"tie_word_embeddings": False}),
     "bart": (BartForConditionalGeneration, BartConfig, BART),
 }
-CODEC = ArithmeticCodec(5, "+0123", "0123-")
+CODEC = two_alphabets("+0123", "0123-", 5)
 RECURRENT = RecurrentSettings(hidden_size=12, embedding_size=8, attention="general")
 CAUSAL = CausalSettings(hidden_size=16, layers=1, heads=2)
 SEQ2SEQ = Seq2SeqSettings(hidden_size=16, layers=1, heads=2)
@@ -245,7 +245,7 @@ def test_the_first_token_still_learns():
 
 
 def test_the_limit_is_that_of_the_codec():
-    longer = replace(CODEC, longest=20).with_backspace()
+    longer = replace(CODEC, limit=31).with_backspace()
     for settings in KINDS.values():
         policy = with_backspace(settings.build(CODEC), longer)
         source = Source(torch.tensor([[1]]), torch.tensor([[True]]))
@@ -253,7 +253,7 @@ def test_the_limit_is_that_of_the_codec():
 
 
 def test_what_cannot_be_given_one():
-    other = ArithmeticCodec(5, "+0123", "4567-")
+    other = two_alphabets("+0123", "4567-", 5)
     with pytest.raises(ValueError, match=r"^the codec has other tokens than the policy$"):
         with_backspace(RECURRENT.build(CODEC), other)
     message = r"^a Chain cannot be given a backspace; make it with one$"
@@ -353,7 +353,9 @@ def test_adapters_that_cannot_train_a_row_are_refused():
 
 
 def test_prompts_in_the_tokens_of_targets():
-    codec = ContinuationCodec("characters", 6, 8, tuple("abcdef"))
+    rows = [{"text": "abcdef"}]
+    tokens = {"target_tokens": "characters", "source_tokens": None}
+    codec = replace(TextCodec.learn(rows, [], **tokens, context=6, block=8), limit=8)
     policies = []
     for each in (codec, codec.with_backspace()):
         torch.manual_seed(5)

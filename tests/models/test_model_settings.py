@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import BartForConditionalGeneration, GPT2LMHeadModel
 
+from freerun.data import FactorCodec
 from freerun.data.prose import SYMBOLS
 from freerun.models import CausalPolicy, RecurrentPolicy, Seq2SeqPolicy
 from freerun.models.settings import (
@@ -22,8 +23,7 @@ from freerun.models.settings import (
     settings_from,
 )
 from freerun.settings import SettingError
-from freerun.tasks import OcrCodec, TaggingCodec
-from tests.codecs import character_codec
+from tests.codecs import character_codec, letters_of_images
 from tests.training.tiny_task import TinyCodec
 
 CODEC = character_codec(SYMBOLS)
@@ -122,12 +122,12 @@ def test_settings_of_one_kind_out_of_range(cls, settings, message):
 @pytest.mark.parametrize("cls", SCRATCH)
 def test_sources_and_targets_that_a_transformer_cannot_have(cls):
     kind = cls.kind
-    tags = TaggingCodec(("O", "B-LOC"), (("a",), ("b",), ("c",), ("d",)), 0, -1)
+    tags = FactorCodec(("O", "B-LOC"), (("a",), ("b",), ("c",), ("d",)))
     refused = {
         f"sources have 4 tokens at each position, of which a {kind} model reads one; recurrent "
         "models read them all": tags,
         f"sources are real-valued, which a {kind} model cannot read; recurrent models "
-        "can": OcrCodec(),
+        "can": letters_of_images(),
         f"outputs end with their source, not by a token, which a {kind} model cannot write; "
         "recurrent models can": TinyCodec(eos=False),
     }
@@ -200,5 +200,5 @@ def test_codecs_that_differ(other, difference):
 
 
 def test_recurrent_models_read_what_transformers_cannot():
-    policy = RecurrentSettings(hidden_size=4, embedding_size=4).build(OcrCodec())
+    policy = RecurrentSettings(hidden_size=4, embedding_size=4).build(letters_of_images())
     assert isinstance(policy, RecurrentPolicy)

@@ -138,11 +138,17 @@ def test_names_break_where_words_end(name, lines):
 
 
 def test_metrics_in_words():
-    assert [label(name) for name in ("f1", "bleu", "chrf", "hamming_error", "exact_match")] == [
-        "F1", "BLEU", "chrF", "Hamming error", "exact match",
+    names = ("chunk_f1", "bleu", "chrf", "hamming_error", "exact_match")
+    assert [label(name) for name in names] == [
+        "chunk F1", "BLEU", "chrF", "Hamming error", "exact match",
     ]  # fmt: skip
-    assert [arrow(name) for name in ("f1", "character_error")] == ["↑", "↓"]
-    assert (unit("bleu"), scale("bleu"), unit("f1"), scale("f1")) == ("", 1.0, "%", 100.0)
+    assert [arrow(name) for name in ("chunk_f1", "character_error")] == ["↑", "↓"]
+    assert (unit("bleu"), scale("bleu"), unit("chunk_f1"), scale("chunk_f1")) == (
+        "",
+        1.0,
+        "%",
+        100.0,
+    )
     assert (unit("chrf"), scale("chrf")) == ("", 1.0)
     assert (unit("beam_bleu"), scale("beam_bleu")) == ("", 1.0)
     assert (label("beam_bleu"), label("beam_f1"), scale("beam_f1")) == ("beam BLEU", "beam F1", 100)

@@ -13,12 +13,13 @@ from freerun.data import DataError, MissingExtraError
 from freerun.errors import CheckpointError
 from freerun.evaluation import Decoding, evaluate
 from freerun.methods import MLE, BehaviourCloning, ScheduledSampling
+from freerun.metrics import majority_guess
 from freerun.models.settings import RecurrentSettings
 from freerun.report import MissingPlotsError, legend, summary
 from freerun.settings import SettingError, to_dict
 from freerun.study import compare
 from freerun.study.comparison import list_seeds
-from freerun.tasks import Digits, Spelling
+from freerun.tasks import Digits, Spelling, load_data
 from freerun.training import TrainingSettings, load_policy
 from freerun.training.record import compute_digest
 from tests.full import FULL, full
@@ -64,7 +65,7 @@ def test_it_is_at_hand_in_the_package():
 
 def test_results_are_those_of_the_models_that_it_leaves(finished):
     comparison, output = finished
-    data = TASK.load()
+    data = load_data(TASK)
     for name in METHODS:
         policies = [load_policy(output / name / f"seed-{seed}")[0] for seed in (0, 1)]
         runs = [evaluate(policy, TASK, data.codec, data.test) for policy in policies]
@@ -92,7 +93,7 @@ def test_all_that_is_needed_to_repeat_it_is_written_down(finished):
     results = json.loads((output / "results.json").read_text())
     assert results == comparison.results
     assert results["task"]["settings"] == {
-        "noise": 0.3, "train_size": 40, "dev_size": 12, "test_size": 14, "seed": 0,
+        "metrics": [], "noise": 0.3, "train_size": 40, "dev_size": 12, "test_size": 14, "seed": 0,
     }  # fmt: skip
     assert results["examples"] == {"train": 40, "dev": 12, "test": 14}
     assert results["task"]["notes"][0] == "train: 40 dates, 1445 images"
@@ -103,7 +104,7 @@ def test_all_that_is_needed_to_repeat_it_is_written_down(finished):
     assert results["seeds"] == [0, 1]
     assert results["base"] == "mle"
     assert results["command"] == "freerun compare …"
-    assert results["majority"] == TASK.majority(TASK.load())
+    assert results["majority"] == majority_guess(TASK.get_metrics(), load_data(TASK))
     assert results["versions"]["python"] == sys.version.split()[0]
     entry = results["methods"]["half"]
     assert entry["method"] == "scheduled_sampling"
@@ -163,7 +164,7 @@ def test_beam_search_beside_greedy_decoding(finished, tmp_path):
     again = compare(TASK, METHODS, output=copy, **settings)
     assert (comparison.results["beam"], again.results["beam"]) == (None, 3)
     assert json.loads((copy / "results.json").read_text()) == again.results
-    data, decoding = TASK.load(), Decoding(beam=3)
+    data, decoding = load_data(TASK), Decoding(beam=3)
     found = {}
     for name in METHODS:
         assert figures(again.results, name) == figures(comparison.results, name)
@@ -196,7 +197,7 @@ def test_another_decoding_trains_nothing_anew_and_is_kept(finished, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert comparison.results["decoding"] == to_dict(Decoding())
     assert again.results["decoding"] == to_dict(decoding)
-    data = TASK.load()
+    data = load_data(TASK)
     for name in METHODS:
         policies = [load_policy(copy / name / f"seed-{seed}")[0] for seed in (0, 1)]
         runs = [

@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import pytest
 
+from freerun.data import DataError
 from freerun.data.questions import Question, generate, read_questions
-from freerun.tasks import Arithmetic, ArithmeticCodec
-
-CODEC = ArithmeticCodec(longest=4, source_symbols=" +-?12Waht", target_symbols="-0123")
+from freerun.metrics import majority_guess
+from freerun.tasks import Arithmetic, load_data
 
 
 def lines(count, start=0):
@@ -57,7 +57,7 @@ def test_the_files_of_a_folder_are_read_together_in_their_order(write, tmp_path,
 def test_what_is_missing_is_named_with_its_line(write, refuses, contents, message):
     path = write(contents)
     turns = "questions and answers take turns, a line each"
-    refuses(f"{path}, {message}; {turns}", Arithmetic(path).load)
+    refuses(f"{path}, {message}; {turns}", Arithmetic(path).rows)
 
 
 N = r"(-?\d+(?:\.\d+)?)"
@@ -105,26 +105,26 @@ def test_too_many_questions_are_refused(monkeypatch, refuses):
         "were found; take more digits"
     )
     task = Arithmetic(digits=1, train_size=2_000, dev_size=1, test_size=1)
-    refuses(message, task.load)
+    refuses(message, task.rows)
 
 
 def test_the_embedded_questions_need_nothing():
     task = Arithmetic(train_size=200, dev_size=20, test_size=30)
-    data = task.load()
+    data = load_data(task)
     assert data.notes == [
         "the questions are generated, of numbers of up to 4 digits",
         "train 200, dev 20, test 30 questions",
     ]
     sides = [set(asked(data, part)) for part in ("train", "dev", "test")]
     assert sum(map(len, sides)) == len(set().union(*sides)) == 250
-    other = Arithmetic(train_size=300, dev_size=20, test_size=30).load()
+    other = load_data(Arithmetic(train_size=300, dev_size=20, test_size=30))
     assert asked(other, "test") == asked(data, "test")
-    assert task.majority(data)["exact_match"] < 0.1
+    assert majority_guess(task.get_metrics(), data)["exact_match"] < 0.1
 
 
 def test_no_question_is_on_two_sides(write):
     text = lines(200) + "".join(f"{i}  + 1\n{i + 1}\n" for i in range(0, 200, 2))
-    data = Arithmetic(write(text), dev_size=20, test_size=10).load()
+    data = load_data(Arithmetic(write(text), dev_size=20, test_size=10))
     assert (len(data.train), len(data.dev), len(data.test)) == (270, 20, 10)
     sides = [
         {" ".join(text.split()) for text in asked(data, part)} for part in ("dev", "test", "train")
@@ -135,7 +135,7 @@ def test_no_question_is_on_two_sides(write):
 
 def test_a_file_to_report_on(write):
     train, test = write(lines(100)), write(lines(30, start=90), "test.txt")
-    data = Arithmetic(train, test=test, train_size=50, dev_size=5, test_size=25).load()
+    data = load_data(Arithmetic(train, test=test, train_size=50, dev_size=5, test_size=25))
     assert (len(data.train), len(data.dev), len(data.test)) == (50, 5, 25)
     assert data.notes[:2] == [
         "train was cut from 95 questions to 50, drawn by seed",
@@ -145,49 +145,48 @@ def test_a_file_to_report_on(write):
     assert data.notes[2] == f"{len(both)} questions of test also stand in train"
 
 
-def test_characters_and_eos(write):
-    batch = CODEC.examples([Question("-1 + 2", "1"), Question("1+2?", "3")]).batch([0, 1])
-    assert [CODEC.source_text(row[row < 10]) for row in batch.source.values] == ["-1 + 2", "1+2?"]
-    assert batch.target.tolist() == [[2, 5], [4, 5]]
-    assert CODEC.target.eos == 5
-    assert CODEC.limit == 7
-    assert CODEC.factors == (12,)
-    assert CODEC.write([0, 2, 5, 1], ()) == "-1"
+@pytest.fixture
+def trained(write):
+    """The task and the codec of a file of questions."""
+    task = Arithmetic(write("What 1+2?\n3\n-1 + 2\n1\n" + lines(20), "train.txt"))
+    return task, load_data(task).codec
 
 
-def test_lines_to_answer(refuses):
-    examples = CODEC.read([" What 1+2?", "2"], "-")
-    assert examples.lines == [[" What 1+2?"], ["2"]]
-    assert CODEC.source_text(examples.batch([0]).source.values[0]) == "What 1+2?"
+def test_characters_and_eos(write, trained):
+    task, codec = trained
+    rows = task.read_examples(write("-1 + 2\n1\n1+2?\n3"))
+    batch = codec.encode(rows).batch([0, 1])
+    pairs = zip(batch.source.values, batch.source.mask, strict=True)
+    assert [codec.source_text(row[mask]) for row, mask in pairs] == ["-1 + 2", "1+2?"]
+    assert codec.target.symbols == (*"0123456789", "<eos>")
+    assert batch.target.tolist() == [[1, 10], [3, 10]]
+    assert codec.limit == 2 + 1 + 1
+    assert codec.write([1, 2, 10, 1], ()) == "12"
+
+
+def test_lines_to_answer(refuses, trained):
+    task, codec = trained
+    examples = task.read_sources(codec, ["What 1+2?", "2"], "-")
+    assert examples.lines == [["What 1+2?"], ["2"]]
+    assert codec.source_text(examples.batch([0]).source.values[0]) == "What 1+2?"
     assert examples.batch([0, 1]).target.shape == (2, 0)
-    refuses("-: nothing to read", CODEC.read, [], "-")
-    refuses("-, line 2: there is no question", CODEC.read, ["1", " "], "-")
-    message = (
-        "-, line 2: the question has '*', which no question of training has; its characters are "
-        "' +-?12Waht'"
-    )
-    refuses(message, CODEC.read, ["1", "1*2"], "-")
+    refuses("-: nothing to read", task.read_sources, codec, [], "-")
+    refuses("-, line 2: there is no prompt", task.read_sources, codec, ["1", " "], "-")
 
 
 def test_unknown_characters_are_named_with_file_and_line(write, refuses):
-    path = write("1+1\n2\n1+2\n3.")
-    message = (
-        f"{path}, line 4: the answer has '.', which no answer of training has; its characters are "
-        "'-0123'"
-    )
-    refuses(message, CODEC.evaluation, path)
     train = write(lines(50), "train.txt")
-    message = (
-        f"{path}, line 1: the question has '*', which no question of training has; its characters "
-        "are ' +0123456789'"
-    )
-    write("1*1\n1")
-    refuses(message, Arithmetic(train, test=path).load)
+    path = write("1+1\n2\n1+2\n3.")
+    task = Arithmetic(train, test=path)
+    with pytest.raises(DataError) as caught:
+        load_data(task)
+    assert str(caught.value).startswith(f"{path}, line 3: ")
+    assert "'.'" in str(caught.value)
 
 
 def test_too_few_questions_are_refused(write, refuses):
     path = write(lines(2))
-    refuses(f"{path}: 2 questions are too few to split", Arithmetic(path).load)
+    refuses(f"{path}: 2 questions are too few to split", Arithmetic(path).rows)
 
 
 @pytest.mark.parametrize(
@@ -209,20 +208,12 @@ def test_settings_out_of_range_are_refused(settings, message):
     assert str(caught.value) == message
 
 
-def test_metrics_by_hand(given):
-    task = Arithmetic()
-    assert task.score(CODEC, [[1, 2], [3]], given([1, 2, 4], [3])) == {
-        "exact_match": 1 / 2,
-        "character_error": 1 / 4,
-    }
-
-
 def test_the_files_of_the_generator(real):
     task = Arithmetic(real("arithmetic/train-easy/arithmetic__add_or_sub.txt.gz"))
-    data = task.load()
+    data = load_data(task)
     assert (len(data.train), len(data.dev), len(data.test)) == (6_700, 500, 800)
-    assert data.codec.target_symbols == "-.0123456789"
+    assert data.codec.target.symbols == (*"-.0123456789", "<eos>")
     folder = Arithmetic(
         real("arithmetic/train-easy"), test=real("arithmetic/interpolate/arithmetic__mul.txt.gz")
     )
-    assert len(folder.load().train) == 23_500
+    assert len(folder.rows()["train"]) == 23_500

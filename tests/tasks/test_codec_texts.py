@@ -1,7 +1,6 @@
 """Texts of outputs and sources, as they are shown beside costs."""
 
-from freerun.data.parallel import Columns, Pair
-from freerun.tasks import Digits, Tagging, TranslationCodec
+from freerun.tasks import Digits, Tagging, Translation, load_data
 from tests.codecs import character_codec, pairs
 
 
@@ -19,7 +18,7 @@ def test_characters():
 
 
 def test_images_are_no_text():
-    data = Digits(train_size=4, dev_size=1, test_size=1).load()
+    data = load_data(Digits(train_size=4, dev_size=1, test_size=1))
     assert sources(data.codec, data.train) == [None] * 4
     assert data.codec.text(data.codec.target.encode("1 may 1000")) == "1 may 1000"
 
@@ -27,16 +26,20 @@ def test_images_are_no_text():
 def test_words_to_tag_are_those_of_training(write):
     train = write("Bonn B-LOC\nliegt O\n\nin O\nBonn B-LOC\n", "train.txt")
     test = write("Köln B-LOC\nliegt O\n", "test.txt")
-    data = Tagging(train=train, dev=test, test=test, unknown=0.0).load()
+    data = load_data(Tagging(train=train, dev=test, test=test, unknown=0.0))
     assert sources(data.codec, data.train) == ["bonn liegt", "in bonn"]
     assert sources(data.codec, data.test) == ["<unk> liegt"]
     assert data.codec.text(data.codec.target.encode(["B-LOC", "O"])) == "B-LOC O"
 
 
-def test_translation():
-    pairs = [Pair("Tom kommt.", "Tom comes."), Pair("Tom kommt nicht.", "Tom does not come.")]
-    settings = {"tokenised": False, "lower": False, "columns": Columns(0, 1)}
-    words = TranslationCodec.learn(pairs, tokens="words", sizes=(3, 9), **settings)
-    assert sources(words, words.examples(pairs)) == ["Tom kommt.", "Tom kommt <unk>."]
-    pieces = TranslationCodec.learn(pairs, tokens="bpe", sizes=(260, 260), **settings)
-    assert sources(pieces, pieces.examples(pairs)) == ["Tom kommt.", "Tom kommt nicht."]
+def test_words_and_byte_pairs(write):
+    pairs = "Tom comes.\tTom kommt.\nTom does not come.\tTom kommt nicht.\n" + "".join(
+        f"It is {i}.\tEs ist {i}.\n" for i in range(20)
+    )
+    path = write(pairs, "pairs.tsv")
+    settings = {"source_column": 1, "target_column": 0}
+    words = load_data(Translation(path, source_tokens="words:3", **settings)).codec
+    rows = [{"source": "Es ist 5.", "target": "It is 5."}]
+    assert sources(words, words.encode(rows)) == ["Es ist <unk>."]
+    pieces = load_data(Translation(path, source_tokens="bpe:260", **settings)).codec
+    assert sources(pieces, pieces.encode(rows)) == ["Es ist 5."]

@@ -3,11 +3,9 @@
 import zipfile
 
 import pytest
-import torch
 
 from freerun.data import DataError
 from freerun.data.conll import Sentence, find_files, read_sentences
-from freerun.data.words import UNKNOWN, Lexicon, Reader, UnknownNoise, forms
 
 
 def read(text, token_column=0, tag_column=-1):
@@ -62,7 +60,7 @@ def test_iob1_is_read_as_iob2(tags, expected, begun):
     rows = "\n".join(f"w {tag}" for tag in tags.split())
     (sentence,) = read(rows)
     assert " ".join(sentence.tags) == expected
-    assert sentence.begun == begun
+    assert sentence.changed == begun
 
 
 def test_an_entity_does_not_reach_into_the_next_sentence():
@@ -129,59 +127,6 @@ def test_two_files_of_one_split_are_refused(refuses, write, tmp_path):
     folder = str(tmp_path / "data")
     message = f"{folder}: both de.train and en.train may be the train file"
     refuses(f"{message}; name the right one by train=", find_files, folder)
-
-
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("B2-Straße", ("b2-straße", "b2-", "aße", "X0-Xx")),
-        ("EU", ("eu", "eu", "eu", "X")),
-        ("23.07", ("23.07", "23.", ".07", "0.0")),
-        ("...", ("...", "...", "...", ".")),
-        ("iPhone", ("iphone", "iph", "one", "xXx")),
-    ],
-)
-def test_forms_of_a_word(word, expected):
-    assert forms(word) == expected
-
-
-def test_a_lexicon_has_the_commonest_forms_first():
-    lexicon = Lexicon.of(["Haus", "haus", "Maus", "Haus"])
-    assert lexicon.entries == (("haus", "maus"), ("hau", "mau"), ("aus",), ("Xx", "x"))
-    # Behind padding and unknown, ids of forms that came once begin at 3, 3, 3 and 3.
-    assert lexicon.first == (3, 3, 3, 3)
-
-
-def test_words_are_read_as_the_ids_of_their_forms():
-    reader = Reader(Lexicon.of(["Haus", "haus", "Maus", "Haus"]).entries)
-    assert reader.read(["Maus", "haus", "Hausmaus!", "Maus"]) == [
-        [3, 3, 2, 2],
-        [2, 2, 2, 3],
-        [UNKNOWN, 2, UNKNOWN, UNKNOWN],
-        [3, 3, 2, 2],
-    ]
-
-
-def test_forms_that_came_once_are_read_as_unknown_at_the_rate():
-    values = torch.tensor([[[2, 4], [3, 3], [0, 0]]]).expand(4_000, -1, -1)
-    noise = UnknownNoise(0.3, torch.tensor([3, 3]), seed=0)
-    mask = torch.tensor([[True, True, False]]).expand(4_000, -1)
-    noisy = noise(values, mask, torch.arange(4_000), 0)
-    unknown = (noisy == UNKNOWN).float().mean(0)
-    expected = torch.tensor([[0, 0.3], [0.3, 0.3], [0, 0]])
-    torch.testing.assert_close(unknown, expected, atol=0.03, rtol=0)
-    assert torch.equal(noisy[noisy != UNKNOWN], values[noisy != UNKNOWN])
-    # Every place is drawn alone: two unknowns of a word come together by chance only.
-    both = (noisy[:, 1] == UNKNOWN).all(1).float().mean().item()
-    assert both == pytest.approx(0.09, abs=0.02)
-
-
-def test_draws_of_unknowns_change_with_the_epoch():
-    values = torch.full((50, 4, 1), 2)
-    noise = UnknownNoise(0.5, torch.tensor([2]), seed=0)
-    mask, ids = torch.ones(50, 4, dtype=torch.bool), torch.arange(50)
-    assert torch.equal(noise(values, mask, ids, 1), noise(values, mask, ids, 1))
-    assert not torch.equal(noise(values, mask, ids, 1), noise(values, mask, ids, 2))
 
 
 def test_data_errors_are_value_errors():

@@ -3,7 +3,7 @@
 import pytest
 
 from freerun.data import TextCodec
-from freerun.tasks import TASKS, Arithmetic, Digits, Spelling
+from freerun.tasks import TASKS, Arithmetic, Digits, Spelling, load_data
 from tests.tasks.tiny_tokenizers import byte_tokenizer, piece_tokenizer, word_tokenizer
 
 
@@ -16,7 +16,7 @@ def spelt(codec, mistakes):
 @pytest.mark.parametrize("backspace", [False, True])
 def test_digits_of_answers_are_mistaken_for_each_other(backspace):
     task = Arithmetic(train_size=200, dev_size=5, test_size=5)
-    codec = task.load().codec
+    codec = load_data(task).codec
     codec = codec.with_backspace() if backspace else codec
     found = spelt(codec, task.mistakes(codec.target))
     assert found == {digit: set("0123456789") - {digit} for digit in "0123456789"}

@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
-from freerun.tasks import Ocr, OcrCodec
+from freerun.data.letters import LETTERS
+from freerun.metrics import majority_guess, position_errors, score
+from freerun.tasks import Ocr, load_data
 
 BLANK = ["0"] * 128
 
@@ -27,13 +29,20 @@ def text(lines, end="\n"):
     return "".join("\t".join(map(str, line)) + end for line in lines)
 
 
+@pytest.fixture
+def codec(write):
+    """The codec of words of one letter each."""
+    return load_data(Ocr(write(text(rows(*"abcdefghijkl"))))).codec
+
+
 WORDS = ["cat", "dog", "ox", "bird", "cow", "hen"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\t\n", "\r\n"])
 @pytest.mark.parametrize("name", ["letter.data", "letter.data.gz"])
-def test_words_are_letters_and_pixels(write, end, name):
-    examples = OcrCodec().evaluation(write(text(rows("cat", "ox"), end), name))
+def test_words_are_letters_and_pixels(write, codec, end, name):
+    path = write(text(rows("cat", "ox"), end), name)
+    examples = codec.encode(Ocr(path).read_examples(path))
     assert len(examples) == 2
     batch = examples.batch([1, 0])
     assert batch.source.values.shape == (2, 3, 128)
@@ -49,7 +58,7 @@ def test_words_are_letters_and_pixels(write, end, name):
 def test_the_fold_is_tested_on_and_dev_is_a_tenth_of_the_others(write):
     words = [a + b for a in "abcdefghij" for b in "klmno"]
     folds = [i % 5 for i in range(50)]
-    data = Ocr(write(text(rows(*words, folds=folds))), fold=3).load()
+    data = load_data(Ocr(write(text(rows(*words, folds=folds))), fold=3))
     assert (len(data.train), len(data.dev), len(data.test)) == (36, 4, 10)
     assert [data.codec.write(row, []) for row in data.test.references] == words[3::5]
     train, dev = (
@@ -66,7 +75,7 @@ def test_the_fold_is_tested_on_and_dev_is_a_tenth_of_the_others(write):
 
 def test_the_split_is_fixed_by_its_seed(write):
     path = write(text(rows(*[a + b for a in "abcdefghij" for b in "klmno"])))
-    one, again, other = (list(Ocr(path, seed=seed).load().dev.references) for seed in (0, 0, 1))
+    one, again, other = (list(load_data(Ocr(path, seed=seed)).dev.references) for seed in (0, 0, 1))
     assert one == again
     assert one != other
 
@@ -79,7 +88,7 @@ def test_equal_words_stay_on_one_side_of_dev(write):
             number = 100 * copy + line[4]
             following = -1 if line[2] == -1 else number + 1
             lines.append([number, line[1], following, 10 + copy, *line[4:6], *bits])
-    data = Ocr(write(text(lines))).load()
+    data = load_data(Ocr(write(text(lines))))
     sides = [
         {part.batch([i]).source.values.numpy().tobytes() for i in range(len(part))}
         for part in (data.train, data.dev)
@@ -92,28 +101,29 @@ def test_overlaps_of_folds_are_reported(write):
     lines = rows("ab", "ab", "cd", "ef", folds=[0, 1, 1, 1])
     for one, other in ((0, 2), (1, 3)):
         lines[other][6:] = lines[one][6:]
-    data = Ocr(write(text(lines))).load()
+    data = load_data(Ocr(write(text(lines))))
     assert "1 test words have the very pixels of a word of train or dev" in data.notes
 
 
 def test_metrics_and_majority_by_hand(write, given):
     task = Ocr(write(text(rows("aab", "abc", "aaa", "zaz", folds=[0, 1, 1, 1]))))
-    data = task.load()
-    assert task.score(data.codec, [[0, 0, 1], [5]], given([0, 1, 1], [5])) == {
+    data, metrics = load_data(task), task.get_metrics()
+    assert score(metrics, data.codec, [[0, 0, 1], [5]], given([0, 1, 1], [5])) == {
         "hamming_error": 1 / 4,
         "exact_match": 1 / 2,
     }
-    assert task.position_errors([0, 0], [0, 1]) == [False, True]
-    assert task.majority(data) == {"hamming_error": 1 / 3, "exact_match": 0.0}
+    assert position_errors(metrics, data.codec, [[0, 0]], given([0, 1])) == [[False, True]]
+    assert majority_guess(metrics, data) == {"hamming_error": 1 / 3, "exact_match": 0.0}
 
 
-def test_words_to_predict_come_as_letter_data_or_as_images():
+def test_words_to_predict_come_as_letter_data_or_as_images(codec):
+    task = Ocr("letter.data")
     lines = text(rows("cat", "ox")).splitlines()
     unlabelled = [line.replace("\tc\t", "\t?\t") for line in lines]
-    examples = OcrCodec().read(unlabelled, "-")
+    examples = task.read_sources(codec, unlabelled, "-")
     assert examples.lines == [tuple(unlabelled[:3]), tuple(unlabelled[3:])]
     images = [" ".join(line.split("\t")[6:]) for line in lines]
-    again = OcrCodec().read([*images[:3], "", *images[3:], ""], "-")
+    again = task.read_sources(codec, [*images[:3], "", *images[3:], ""], "-")
     assert again.lines == [images[:3], images[3:]]
     for one in (examples, again):
         batch = one.batch([0, 1])
@@ -121,7 +131,7 @@ def test_words_to_predict_come_as_letter_data_or_as_images():
         assert batch.target.shape == (2, 0)
         assert list(one.references) == [[], []]
     assert torch.equal(examples.batch([0, 1]).source.values, again.batch([0, 1]).source.values)
-    assert OcrCodec().write([2, 0, 19], images[:3]) == "cat"
+    assert codec.write([2, 0, 19], images[:3]) == "cat"
 
 
 def broken(row, column, value):
@@ -169,39 +179,39 @@ def broken(row, column, value):
 )
 def test_bad_lines_are_named(refuses, write, contents, message):
     path = write(contents)
-    message = message.format(letters=OcrCodec().letters)
-    refuses(path + message, Ocr(path).load)
-    refuses(path + message, OcrCodec().evaluation, path)
+    message = message.format(letters=LETTERS)
+    refuses(path + message, Ocr(path).rows)
+    refuses(path + message, Ocr("letter.data").read_examples, path)
 
 
 def test_a_fold_that_is_not_there(refuses, write):
     path = write(text(rows(*WORDS)))
-    refuses(f"{path}: no word is in fold 7; its folds are 0, 1", Ocr(path, fold=7).load)
+    refuses(f"{path}: no word is in fold 7; its folds are 0, 1", Ocr(path, fold=7).rows)
 
 
 def test_too_few_words_to_split(refuses, write):
     path = write(text(rows("cat", "ox")))
-    refuses(f"{path}: 1 different examples are too few to set some apart", Ocr(path).load)
+    refuses(f"{path}: 1 different examples are too few to set some apart", Ocr(path).rows)
 
 
 def test_missing_and_empty_files(refuses, write, tmp_path):
-    refuses(f"{tmp_path}/letter.data: there is no such file", Ocr(f"{tmp_path}/letter.data").load)
+    refuses(f"{tmp_path}/letter.data: there is no such file", Ocr(f"{tmp_path}/letter.data").rows)
     path = write("")
-    refuses(f"{path}: the file is empty", Ocr(path).load)
+    refuses(f"{path}: the file is empty", Ocr(path).rows)
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["1 0"], "-, line 1: 2 numbers; an image has 128"),
+        (["1 0"], "-, line 1: 2 numbers; a position has 128"),
         (["", " ".join(["a"] * 128)], "-, line 2: not all of it is numbers"),
         ([" ".join(["2"] * 128)], "-, line 1: a pixel lies outside 0 … 1"),
         ([" ".join(["nan"] * 128)], "-, line 1: a pixel lies outside 0 … 1"),
         (["", ""], "-: nothing to read"),
     ],
 )
-def test_bad_images_to_predict_from_are_named(refuses, lines, message):
-    refuses(message, OcrCodec().read, lines, "-")
+def test_bad_images_to_predict_from_are_named(refuses, codec, lines, message):
+    refuses(message, Ocr("letter.data").read_sources, codec, lines, "-")
 
 
 def dataset(write, name, words):
@@ -215,7 +225,7 @@ def dataset(write, name, words):
 def test_words_of_a_dataset(write, tmp_path, local_datasets):
     dataset(write, "train", [a + b + c for a in "ac" for b in "bd" for c in "klmno"])
     dataset(write, "test", ["cat"])
-    data = Ocr(str(tmp_path / "words")).load()
+    data = load_data(Ocr(str(tmp_path / "words")))
     assert (len(data.train), len(data.dev), len(data.test)) == (18, 2, 1)
     assert data.test.batch([0]).source.values[0, :, 0].tolist() == [1, 1, 0]
     assert data.notes[0] == "dev is a tenth of train, drawn by seed 0"
@@ -223,7 +233,7 @@ def test_words_of_a_dataset(write, tmp_path, local_datasets):
 
 def test_a_dataset_has_no_folds(refuses, tmp_path, local_datasets):
     message = f"{tmp_path}: a dataset has splits, no folds; leave fold out"
-    refuses(message, Ocr(str(tmp_path), fold=1).load)
+    refuses(message, Ocr(str(tmp_path), fold=1).rows)
 
 
 @pytest.mark.parametrize(
@@ -246,13 +256,13 @@ def test_a_dataset_has_no_folds(refuses, tmp_path, local_datasets):
 def test_bad_rows_of_a_dataset_are_named(refuses, write, tmp_path, local_datasets, row, message):
     write(json.dumps(row), "words/train.jsonl")
     folder = str(tmp_path / "words")
-    message = f"{folder} (train)" + message.format(letters=OcrCodec().letters)
-    refuses(message, Ocr(folder).load)
+    message = f"{folder} (train)" + message.format(letters=LETTERS)
+    refuses(message, Ocr(folder).rows)
 
 
 def test_the_real_file(real):
     task = Ocr(real("ocr/letter.data.gz"))
-    data = task.load()
+    data = load_data(task)
     assert (len(data.train), len(data.dev), len(data.test)) == (5626, 625, 626)
     lengths = [len(row) for part in (data.train, data.dev, data.test) for row in part.references]
     assert sum(lengths) == 52_152
@@ -263,4 +273,4 @@ def test_the_real_file(real):
         for row in part.references
     }
     assert len(words) == 55
-    assert 0.85 < task.majority(data)["hamming_error"] < 0.95
+    assert 0.85 < majority_guess(task.get_metrics(), data)["hamming_error"] < 0.95

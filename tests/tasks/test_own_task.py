@@ -63,5 +63,5 @@ def test_a_task_is_found_by_name_or_address(own):
 def test_what_is_no_task_is_refused(own, name, message):
     with pytest.raises(SettingError) as caught:
         find_task(name)
-    lacking = "majority, position_errors, score"
+    lacking = "rows"
     assert str(caught.value) == message.format(lacking=lacking)

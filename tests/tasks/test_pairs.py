@@ -7,8 +7,8 @@ import json
 import pytest
 
 from freerun.data import TextCodec
-from freerun.evaluation import score_outputs
-from freerun.tasks import Pairs, load_data
+from freerun.metrics import score
+from freerun.tasks import Pairs, encode_file, load_data
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
 pytestmark = pytest.mark.usefixtures("local_datasets")
@@ -51,10 +51,9 @@ def test_files_of_rows(write, name, contents):
 
 def test_texts_that_look_like_numbers_stay_texts(write):
     rows = [{"source": f"{i}", "target": "NA" if i % 2 else f"0{i}"} for i in range(30)]
-    texts = Pairs(write(table(rows, ","), "rows.csv")).texts()
-    assert sorted(texts["test"] + texts["dev"] + texts["train"]) == sorted(
-        (row["source"], row["target"]) for row in rows
-    )
+    parts = Pairs(write(table(rows, ","), "rows.csv")).rows()
+    found = [row for part in parts.values() for row in part]
+    assert sorted(found, key=str) == sorted(rows, key=str)
 
 
 def test_a_parquet_file(tmp_path, local_datasets):
@@ -84,17 +83,17 @@ def test_the_rows_in_tokens(write):
     data = load_data(task, tokenizer=byte_tokenizer())
     assert data.codec.column == "prompt"
     right = [list(row) for row in data.test.references]
-    assert score_outputs(task, data.codec, right, data.test).metrics == {
+    assert score(task.get_metrics(), data.codec, right, data.test) == {
         "exact_match": 1,
         "character_error": 0,
     }
     prompt = data.codec.tokenizer.decode(data.test.batch([0]).source.values[0])
     assert prompt == next(iter(task.rows()["test"]))["prompt"]
-    row = task.evaluation(data.codec, task.data).batch([3])
+    row = encode_file(task, data.codec, task.data).batch([3])
     assert data.codec.tokenizer.decode(row.source.values[0]) == "3 + 1 ="
 
 
-def test_conversations(write, refuses):
+def test_conversations(write):
     turns = [
         [{"role": "user", "content": f"{i} + 1"}, {"role": "assistant", "content": f"{i + 1}"}]
         for i in range(20)
@@ -103,7 +102,6 @@ def test_conversations(write, refuses):
     data = load_data(task, tokenizer=byte_tokenizer(chat_template=CHAT))
     assert data.codec.column == "messages"
     assert all(text.strip().isdigit() for text in data.test.texts)
-    refuses(f"{task.data}: rows of messages are no pairs of texts", task.texts)
 
 
 def test_running_text_in_blocks(write):
@@ -124,12 +122,49 @@ def test_settings_of_length_are_those_of_the_task(write):
     assert any("prompts of 16 were cut off at the end" in note for note in data.notes)
 
 
-def test_it_needs_a_tokenizer(refuses):
+@pytest.mark.parametrize(
+    ("tokens", "shared"),
+    [
+        ({}, True),
+        ({"target_tokens": "characters"}, True),
+        ({"target_tokens": "words", "source_tokens": "words"}, False),
+        ({"target_tokens": "bytes", "source_tokens": "characters"}, False),
+    ],
+)
+def test_without_a_tokenizer_its_tokens_are_learned_from_the_rows(write, tokens, shared):
+    rows = [{"source": f"{i} and {i}", "target": f"{2 * i} or {2 * i}"} for i in range(40)]
+    task = Pairs(write(lines(rows), "rows.jsonl"), **tokens)
+    data = load_data(task)
+    assert data.codec.shared == shared
+    batch = data.train.batch([0])
+    first = task.rows()["train"][0]
+    if "words" not in tokens.values():
+        assert data.codec.source_text(
+            batch.source.values[0][: len(batch.source.mask[0])]
+        ).startswith(first["source"])
+        right = [list(row) for row in data.test.references]
+        found = score(task.get_metrics(), data.codec, right, data.test)
+        assert found == {"exact_match": 1, "character_error": 0}
+
+
+def test_conversations_need_a_tokenizer(write, refuses):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    task = Pairs(write(lines([{"messages": turns, "id": str(i)} for i in range(20)]), "rows.jsonl"))
     message = (
-        "pairs is read in the tokens of a trained model: name one, --model DIR or an id on the "
-        "Hugging Face hub; in Python, give its tokenizer to load_data()"
+        "rows of messages are in the tokens of a trained model: name one, --model DIR or an id on "
+        "the Hugging Face hub"
     )
-    refuses(message, Pairs("rows.jsonl").load)
+    # All twenty prompts are equal, so they cannot be split.
+    refuses(f"{task.data}: 20 rows are too few to split", load_data, task)
+    asked = [[{**turns[0], "content": str(i)}, turns[1]] for i in range(20)]
+    task = Pairs(write(lines([{"messages": each} for each in asked]), "rows.jsonl"))
+    refuses(message, load_data, task)
+
+
+def test_tokens_have_no_effect_with_a_tokenizer(write, refuses):
+    task = Pairs(write(lines(ROWS), "rows.jsonl"), target_tokens="words")
+    message = "pairs: target_tokens has no effect if the model has a tokenizer; leave it out"
+    refuses(message, load_data, task, tokenizer=word_tokenizer())
 
 
 def test_what_cannot_be_read_is_named(write, refuses, tmp_path):
@@ -157,7 +192,7 @@ def test_a_row_that_is_wrong_is_named(write, refuses):
     rows = [{"prompt": "a", "completion": " " if i == 7 else "b"} for i in range(10)]
     path = write(lines(rows), "rows.jsonl")
     message = f"{path}, row 7: the completion is empty"
-    refuses(message, Pairs(path).evaluation, TextCodec(word_tokenizer()), path)
+    refuses(message, encode_file, Pairs(path), TextCodec(word_tokenizer()), path)
 
 
 def test_datasets_must_be_installed(write, missing, refuses):

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 import torch
 
-from freerun.data import Data
 from freerun.data.noise import Misspelling, SymbolNoise
 from freerun.data.prose import SYMBOLS, normalize, windows
+from freerun.metrics import majority_guess
 from freerun.tasks import Spelling, load_data
 from tests.codecs import character_codec, pairs
 from tests.tasks.tiny_tokenizers import byte_tokenizer
@@ -51,7 +51,7 @@ def test_windows_follow_each_other_and_lose_nothing():
 
 
 def test_targets_end_in_eos_and_are_the_clean_text(write):
-    data = Spelling(write(prose(40)), noise=0.0).load()
+    data = load_data(Spelling(write(prose(40)), noise=0.0))
     batch = data.train.batch([0, 1])
     assert torch.equal(batch.source.values, batch.target[:, :-1])
     assert batch.target[:, -1].tolist() == [43, 43]
@@ -87,13 +87,13 @@ def test_a_replacement_may_be_the_same_symbol():
 
 
 def test_noise_of_an_example_is_its_own(write):
-    train = Spelling(write(prose(200)), noise=0.5).load().train
+    train = load_data(Spelling(write(prose(200)), noise=0.5)).train
     whole = train.batch(range(20), epoch=3).source.values
     assert torch.equal(train.batch([7, 3], epoch=3).source.values, whole[[7, 3]])
 
 
 def test_noise_is_redrawn_every_epoch_in_training_only(write):
-    data = Spelling(write(prose(400)), noise=0.5).load()
+    data = load_data(Spelling(write(prose(400)), noise=0.5))
     for part, redrawn in ((data.train, True), (data.dev, False), (data.test, False)):
         one, other = (part.batch(range(10), epoch).source.values for epoch in (0, 1))
         assert torch.equal(one, other) is not redrawn
@@ -107,13 +107,13 @@ def test_noise_differs_between_splits_and_seeds(write):
         for split in ("spelling dev", "spelling test")
     ]
     assert sources[0].texts(SYMBOLS) != sources[1].texts(SYMBOLS)
-    one, two = (Spelling(path, seed=seed).load().dev for seed in (0, 1))
+    one, two = (load_data(Spelling(path, seed=seed)).dev for seed in (0, 1))
     assert texts(one) != texts(two)
 
 
 def test_equal_windows_stay_on_one_side_and_none_is_lost(write):
     pieces = windows(prose(60), 10) * 3
-    data = Spelling(write("".join(pieces))).load()
+    data = load_data(Spelling(write("".join(pieces))))
     sides = [set(texts(part)) for part in (data.train, data.dev, data.test)]
     assert not sides[0] & sides[1]
     assert not sides[0] & sides[2]
@@ -125,7 +125,7 @@ def test_equal_windows_stay_on_one_side_and_none_is_lost(write):
 
 def test_sizes_are_honoured_and_noted(write):
     path = write(prose(100))
-    data = Spelling(path, train_size=30, dev_size=5, test_size=7).load()
+    data = load_data(Spelling(path, train_size=30, dev_size=5, test_size=7))
     assert (len(data.train), len(data.dev), len(data.test)) == (30, 5, 7)
     assert data.notes == [
         "train was cut from 88 windows to 30, drawn by seed",
@@ -134,7 +134,7 @@ def test_sizes_are_honoured_and_noted(write):
 
 
 def test_what_was_replaced_is_noted(write):
-    notes = Spelling(write(prose(30) + "(#(")).load().notes
+    notes = Spelling(write(prose(30) + "(#(")).rows().notes
     assert notes[0] == (
         "3 characters outside the 43 symbols became spaces, of 300 in all; "
         "the commonest: '(' 2, '#' 1"
@@ -146,7 +146,7 @@ def test_what_project_gutenberg_adds_is_left_out(write):
         "licence\n*** START OF THIS PROJECT GUTENBERG EBOOK X ***\n" + prose(30) + "\n"
         "*** END OF THIS PROJECT GUTENBERG EBOOK X ***\nlicence"
     )
-    data = Spelling(write(book)).load()
+    data = load_data(Spelling(write(book)))
     assert data.notes[0] == "the header and the licence of Project Gutenberg were left out"
     parts = (data.train, data.dev, data.test)
     assert {text for part in parts for text in texts(part)} == set(windows(prose(30), 10))
@@ -158,25 +158,16 @@ def test_a_book_of_markers_only_is_refused(refuses, write):
         "*** END OF THE PROJECT GUTENBERG EBOOK X ***\n"
     )
     message = "nothing stands between the markers of Project Gutenberg"
-    refuses(f"{path}: {message}", Spelling(path).load)
+    refuses(f"{path}: {message}", Spelling(path).rows)
 
 
 def test_the_embedded_text_needs_nothing():
-    data = Spelling().load()
+    data = load_data(Spelling())
     assert data.notes[0].startswith("the text is the help of Python 3.")
     assert len(data.train) > 20_000
     assert (len(data.dev), len(data.test)) == (2_000, 2_000)
-    assert 0.7 < Spelling().majority(data)["character_error"] < 0.9
+    assert 0.7 < majority_guess(Spelling().get_metrics(), data)["character_error"] < 0.9
     assert sum(set(text) == {"-"} for text in texts(data.train)) < 10
-
-
-def test_metrics_by_hand():
-    task = Spelling()
-    assert task.score(CODEC, [[1, 2], [3]], CODEC.encode(pairs("bce", "d"))) == {
-        "character_error": 1 / 4,
-        "exact_match": 1 / 2,
-    }
-    assert task.position_errors([1, 2], [1, 2, 4]) == [False, False, True]
 
 
 def test_lines_to_correct():
@@ -205,25 +196,25 @@ def test_lines_that_cannot_be_corrected(refuses, lines, message):
 
 
 def test_other_files_to_evaluate_on(refuses, write):
-    examples = Spelling().evaluation(CODEC, write("Some words, and more of them."))
+    path = write("Some words, and more of them.")
+    examples = CODEC.encode(Spelling().read_examples(path), path)
     assert texts(examples) == ["some words", ", and more", " of them."]
     one, other = (examples.batch([0, 1, 2], epoch).source.values for epoch in (0, 1))
     assert torch.equal(one, other)
     path = write("((\n", "empty.txt")
-    refuses(
-        f"{path}: no text is left in the symbols {SYMBOLS!r}", Spelling().evaluation, CODEC, path
-    )
+    message = f"{path}: no text is left in the symbols {SYMBOLS!r}"
+    refuses(message, Spelling().read_examples, path)
 
 
 def test_files_without_text_are_refused(refuses, write, tmp_path):
-    refuses(f"{tmp_path}/no.txt: there is no such file", Spelling(f"{tmp_path}/no.txt").load)
+    refuses(f"{tmp_path}/no.txt: there is no such file", Spelling(f"{tmp_path}/no.txt").rows)
     path = write("((\n")
-    refuses(f"{path}: no text is left in the symbols {SYMBOLS!r}", Spelling(path).load)
+    refuses(f"{path}: no text is left in the symbols {SYMBOLS!r}", Spelling(path).rows)
     path = write("a few words")
-    refuses(f"{path}: 2 windows are too few to split", Spelling(path).load)
+    refuses(f"{path}: 2 windows are too few to split", Spelling(path).rows)
     path = write(b"good\n\xff\n")
     message = "byte 0xff at column 1 is not UTF-8; save the file as UTF-8"
-    refuses(f"{path}, line 2: {message}", Spelling(path).load)
+    refuses(f"{path}, line 2: {message}", Spelling(path).rows)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +240,7 @@ def test_a_dataset_keeps_its_splits_and_reports_overlaps(write, tmp_path, local_
     rows(write, "train", [prose(30), None, "w00000000x"])
     rows(write, "validation", [prose(2) + "a new one!"])
     rows(write, "test", [prose(3)])
-    data = Spelling(str(tmp_path / "rows"), test_size=2).load()
+    data = load_data(Spelling(str(tmp_path / "rows"), test_size=2))
     assert (len(data.train), len(data.dev), len(data.test)) == (32, 3, 2)
     assert data.notes == [
         "1 characters outside the 43 symbols became spaces, of 29 in all; the commonest: '!' 1",
@@ -262,33 +253,24 @@ def test_a_dataset_keeps_its_splits_and_reports_overlaps(write, tmp_path, local_
 
 def test_a_dataset_without_splits_is_split(write, tmp_path, local_datasets):
     rows(write, "train", [prose(40)])
-    data = Spelling(str(tmp_path / "rows")).load()
+    data = load_data(Spelling(str(tmp_path / "rows")))
     assert (len(data.train), len(data.dev), len(data.test)) == (32, 4, 4)
 
 
 def test_a_dataset_without_the_column(refuses, write, tmp_path, local_datasets):
     write('{"words": "a", "id": 1}', "rows/train.jsonl")
     folder = str(tmp_path / "rows")
-    refuses(f"{folder} (train): no column text; it has words, id", Spelling(folder).load)
+    refuses(f"{folder} (train): no column text; it has words, id", Spelling(folder).rows)
 
 
 def test_a_novel(real):
     task = Spelling(real("text/2600-0_war_and_peace.txt.gz"))
-    data = task.load()
+    data = load_data(task)
     assert data.notes[0] == "the header and the licence of Project Gutenberg were left out"
     assert len(data.train) > 300_000
     assert (len(data.dev), len(data.test)) == (2_000, 2_000)
     begun = [data.codec.write(row, []) for row in data.train.references[:3]]
     assert begun == ["an anonymo", "us volunte", "er, and da"]
-
-
-@pytest.mark.parametrize("better", ["ab", "cb"])
-def test_the_better_guess_on_dev_is_scored_on_test(better):
-    parts = (["ab", "ab", "cb", "cd", "ce"], [better], ["ab", "abc"])
-    data = Data(*(CODEC.encode(pairs(*texts)) for texts in parts), CODEC)
-    right = better == "ab"
-    expected = {"character_error": (1 if right else 3) / 5, "exact_match": right / 2}
-    assert Spelling().majority(data) == expected
 
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])

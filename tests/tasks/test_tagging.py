@@ -6,8 +6,9 @@ import zipfile
 import pytest
 import torch
 
-from freerun.data.words import UNKNOWN
-from freerun.tasks import Tagging
+from freerun.data.factor_codec import UNKNOWN
+from freerun.metrics import majority_guess, score
+from freerun.tasks import Tagging, load_data
 
 PLACES = ["Bonn", "Köln", "Ulm", "Rom", "Paris", "Kiel", "Jena", "Trier", "Genf", "Linz"]
 
@@ -31,7 +32,7 @@ def folder(write, tmp_path):
 
 
 def test_splits_are_used_as_given_and_overlaps_reported(folder):
-    data = Tagging(folder).load()
+    data = load_data(Tagging(folder))
     assert (len(data.train), len(data.dev), len(data.test)) == (10, 2, 2)
     assert data.notes == [
         "1 of 2 sentences of test also stand in train, 1 of them with the same tags",
@@ -42,7 +43,7 @@ def test_splits_are_used_as_given_and_overlaps_reported(folder):
 
 
 def test_batches_hold_four_factors_and_tags_without_eos(folder):
-    data = Tagging(folder, unknown=0.0).load()
+    data = load_data(Tagging(folder, unknown=0.0))
     batch = data.train.batch([0, 1])
     assert batch.source.values.shape == (2, 3, 4)
     assert torch.equal(batch.mask, batch.source.mask)
@@ -60,7 +61,7 @@ def test_batches_hold_four_factors_and_tags_without_eos(folder):
 
 
 def test_words_unseen_in_training_are_unknown(folder):
-    data = Tagging(folder).load()
+    data = load_data(Tagging(folder))
     words = data.test.batch([0, 1]).source.values[:, :, 0]
     assert (words == UNKNOWN).tolist() == [[False, False, False], [False, True, False]]
     words = data.dev.batch([0]).source.values[0, :, 0]
@@ -68,7 +69,7 @@ def test_words_unseen_in_training_are_unknown(folder):
 
 
 def test_words_that_come_once_are_dropped_in_training_only(folder):
-    data = Tagging(folder, unknown=1.0).load()
+    data = load_data(Tagging(folder, unknown=1.0))
     words = data.train.batch(range(10)).source.values[:, :, 0] == UNKNOWN
     assert words.tolist() == [[False, True, False]] * 10
     assert not (data.test.batch([0]).source.values == UNKNOWN).any()
@@ -76,7 +77,7 @@ def test_words_that_come_once_are_dropped_in_training_only(folder):
 
 def test_files_can_be_named_and_dev_is_then_a_tenth_of_train(folder):
     task = Tagging(train=f"{folder}/train.txt", test=f"{folder}/test.txt")
-    data = task.load()
+    data = load_data(task)
     assert (len(data.train), len(data.dev), len(data.test)) == (9, 1, 2)
     assert data.notes == [
         "1 of 2 sentences of test also stand in train, 1 of them with the same tags",
@@ -85,12 +86,12 @@ def test_files_can_be_named_and_dev_is_then_a_tenth_of_train(folder):
     ]
     # The place of dev is no word of training.
     assert (data.dev.batch([0]).source.values[0, :, 0] == UNKNOWN).tolist() == [False, True, False]
-    assert len(Tagging(**vars(task) | {"dev": f"{folder}/dev.txt"}).load().dev) == 2
+    assert len(load_data(Tagging(**vars(task) | {"dev": f"{folder}/dev.txt"})).dev) == 2
 
 
 def test_dev_shares_no_sentence_with_train(write):
     train = write(column_file(sentences(PLACES) * 3), "train.txt")
-    data = Tagging(train=train, test=train, unknown=0.0).load()
+    data = load_data(Tagging(train=train, test=train, unknown=0.0))
     assert (len(data.train), len(data.dev)) == (27, 3)
     held = {tuple(map(tuple, row.tolist())) for row in data.dev.batch(range(3)).source.values}
     kept = {tuple(map(tuple, row.tolist())) for row in data.train.batch(range(27)).source.values}
@@ -104,7 +105,7 @@ def test_an_archive_and_iob1(tmp_path):
         archive.writestr("train.conll", text)
         archive.writestr("testa.conll", text)
         archive.writestr("testb.conll", text)
-    data = Tagging(path).load()
+    data = load_data(Tagging(path))
     assert data.codec.tags == ("B-LOC", "I-LOC")
     assert list(data.test.references) == [[0, 1], [0]]
     assert data.notes[-2] == "6 tags I- that begin an entity were read as B- (as IOB1 has them)"
@@ -113,7 +114,7 @@ def test_an_archive_and_iob1(tmp_path):
 def test_a_label_unseen_in_training_is_named(refuses, folder, write):
     write("in\tO\nRom\tB-PER\n", "data/test.txt")
     message = "line 2: the tag B-PER is unseen in training, which has B-LOC, O"
-    refuses(f"{folder}/test.txt, {message}", Tagging(folder).load)
+    refuses(f"{folder}/test.txt, {message}", load_data, Tagging(folder))
 
 
 @pytest.mark.parametrize("name", ["train", "test"])
@@ -123,19 +124,19 @@ def test_a_split_that_is_missing_is_named(refuses, folder, tmp_path, name):
         f"{folder}: there is no {name} split; a file whose name holds the word {name}, "
         "or a dataset's split of that name, is needed"
     )
-    refuses(message, Tagging(folder).load)
+    refuses(message, Tagging(folder).rows)
 
 
 def test_files_that_are_missing_or_empty_or_not_text(refuses, write, folder, tmp_path):
     none = f"{tmp_path}/none.zip"
-    refuses(f"{none}: there is no such file", Tagging(none).load)
+    refuses(f"{none}: there is no such file", Tagging(none).rows)
     none = f"{tmp_path}/none.txt"
-    refuses(f"{none}: there is no such file", Tagging(train=none, test=none).load)
+    refuses(f"{none}: there is no such file", Tagging(train=none, test=none).rows)
     write("", "data/test.txt")
-    refuses(f"{folder}/test.txt: the file is empty", Tagging(folder).load)
+    refuses(f"{folder}/test.txt: the file is empty", Tagging(folder).rows)
     write(b"in\tO\nK\xf6ln\tO\n", "data/test.txt")
     message = "line 2: byte 0xf6 at column 2 is not UTF-8; save the file as UTF-8"
-    refuses(f"{folder}/test.txt, {message}", Tagging(folder).load)
+    refuses(f"{folder}/test.txt, {message}", Tagging(folder).rows)
 
 
 def test_an_archive_of_nothing_has_no_train(refuses, tmp_path):
@@ -145,15 +146,15 @@ def test_an_archive_of_nothing_has_no_train(refuses, tmp_path):
         f"{path}: there is no train split; a file whose name holds the word train, "
         "or a dataset's split of that name, is needed"
     )
-    refuses(message, Tagging(path).load)
+    refuses(message, Tagging(path).rows)
 
 
 def test_one_file_is_no_data(refuses, write):
     path = write("no archive", "data.zip")
-    refuses(f"{path}: broken zip archive (File is not a zip file)", Tagging(path).load)
+    refuses(f"{path}: broken zip archive (File is not a zip file)", Tagging(path).rows)
     path = write(column_file(sentences(PLACES)))
     message = f"{path}: one file; give a folder or a zip archive, or train= and test="
-    refuses(message, Tagging(path).load)
+    refuses(message, Tagging(path).rows)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +176,10 @@ def test_settings_that_contradict_are_refused(settings, message):
 
 
 def test_sentences_to_tag_keep_their_lines(folder):
-    codec = Tagging(folder).load().codec
+    task = Tagging(folder)
+    codec = load_data(task).codec
     lines = ["in", "Bonn", "", "Oslo", "liegt"]
-    examples = codec.read(lines, "-")
+    examples = task.read_sources(codec, lines, "-")
     assert examples.lines == [("in", "Bonn"), ("Oslo", "liegt")]
     batch = examples.batch([0, 1])
     assert batch.source.values.shape == (2, 2, 4)
@@ -187,12 +189,14 @@ def test_sentences_to_tag_keep_their_lines(folder):
 
 
 def test_other_files_to_evaluate_on(refuses, write, folder):
-    codec = Tagging(folder).load().codec
-    examples = codec.evaluation(write("in\tO\nUlm\tB-LOC\n", "new.txt"))
+    task = Tagging(folder)
+    codec = load_data(task).codec
+    path = write("in\tO\nUlm\tB-LOC\n", "new.txt")
+    examples = codec.encode(task.read_examples(path), path)
     assert list(examples.references) == [[1, 0]]
     path = write("in\tO\nUlm\tB-ORG\n", "new.txt")
     message = "line 2: the tag B-ORG is unseen in training, which has B-LOC, O"
-    refuses(f"{path}, {message}", codec.evaluation, path)
+    refuses(f"{path}, {message}", codec.encode, task.read_examples(path), path)
 
 
 @pytest.fixture
@@ -219,37 +223,37 @@ def entities(write):
     ],
 )
 def test_f1_of_entities_by_hand(entities, hypothesis, f1, hamming):
-    data = entities.load()
+    data = load_data(entities)
     output = data.codec.target.encode(hypothesis.split())
-    assert entities.score(data.codec, [output], data.test) == {
-        "f1": pytest.approx(f1),
+    assert score(entities.get_metrics(), data.codec, [output], data.test) == {
+        "chunk_f1": pytest.approx(f1),
         "hamming_error": pytest.approx(hamming / 7),
         "exact_match": float(hamming == 0),
     }
 
 
 def test_f1_counts_entities_of_all_sentences_together(entities, given):
-    codec = entities.load().codec
+    codec = load_data(entities).codec
     rows = [["B-A", "O"], ["B-A", "B-A"]]
     references = [codec.target.encode(row) for row in rows]
     outputs = [codec.target.encode(row) for row in (["O", "O"], rows[1])]
     # Precision 2/2, recall 2/3; the mean over sentences would be 1/2.
-    assert entities.score(codec, outputs, given(*references))["f1"] == pytest.approx(4 / 5)
+    found = score(entities.get_metrics(), codec, outputs, given(*references))
+    assert found["chunk_f1"] == pytest.approx(4 / 5)
 
 
 def test_majority_finds_no_entity(entities):
-    assert entities.majority(entities.load()) == {
-        "f1": 0.0,
+    assert majority_guess(entities.get_metrics(), load_data(entities)) == {
+        "chunk_f1": 0.0,
         "hamming_error": pytest.approx(4 / 7),
         "exact_match": 0.0,
     }
 
 
 def test_seqeval_is_asked_for(refuses, missing, entities):
-    data = entities.load()
     missing("seqeval")
-    message = "the F1 of entities needs seqeval, which is missing: pip install freerun[tagging]"
-    refuses(message, entities.score, data.codec, [[0]], data.test)
+    message = "the metric chunk_f1 needs seqeval, which is missing: pip install freerun[tagging]"
+    refuses(message, entities.get_metrics)
 
 
 def rows(write, name, items):
@@ -266,7 +270,7 @@ def as_rows(items, labels="ner_tags"):
 def test_a_dataset_of_text_tags(write, tmp_path, local_datasets, labels):
     rows(write, "train", as_rows(sentences(PLACES), labels))
     rows(write, "test", as_rows(sentences(PLACES[:3], "aus"), labels))
-    data = Tagging(str(tmp_path / "rows")).load()
+    data = load_data(Tagging(str(tmp_path / "rows")))
     assert (len(data.train), len(data.dev), len(data.test)) == (9, 1, 3)
     assert data.codec.tags == ("B-LOC", "O")
 
@@ -287,13 +291,13 @@ def test_a_dataset_of_numbered_tags_is_read_by_their_names(tmp_path, local_datas
     split = datasets.Dataset.from_list(items, features=features)
     folder = str(tmp_path / "saved")
     datasets.DatasetDict({"train": split, "validation": split, "test": split}).save_to_disk(folder)
-    data = Tagging(folder).load()
+    data = load_data(Tagging(folder))
     assert (len(data.train), len(data.dev), len(data.test)) == (10, 10, 10)
     assert data.codec.target.decode(data.test.references[0]) == ["O", "B-LOC", "O"]
     (tmp_path / "parquet").mkdir()
     for name in ("train", "test"):
         split.to_parquet(str(tmp_path / "parquet" / f"{name}.parquet"))
-    again = Tagging(str(tmp_path / "parquet")).load()
+    again = load_data(Tagging(str(tmp_path / "parquet")))
     assert list(again.test.references) == list(data.test.references)
 
 
@@ -302,12 +306,12 @@ def test_the_column_of_labels_can_be_named(refuses, write, folder, tmp_path, loc
     items[0]["other"][0] = "B-X"
     rows(write, "train", items)
     rows(write, "test", items)
-    data = Tagging(str(tmp_path / "rows"), label_column="other").load()
+    data = load_data(Tagging(str(tmp_path / "rows"), label_column="other"))
     assert data.codec.tags == ("B-LOC", "B-X", "O")
     message = f"{tmp_path}/rows (train): no column no; it has tokens, ner_tags, other"
-    refuses(message, Tagging(str(tmp_path / "rows"), label_column="no").load)
+    refuses(message, Tagging(str(tmp_path / "rows"), label_column="no").rows)
     message = f"{folder}: label_column is for datasets; these are files"
-    refuses(message, Tagging(folder, label_column="other").load)
+    refuses(message, Tagging(folder, label_column="other").rows)
 
 
 @pytest.mark.parametrize(
@@ -333,24 +337,25 @@ def test_the_column_of_labels_can_be_named(refuses, write, folder, tmp_path, loc
 def test_bad_rows_of_a_dataset_are_named(refuses, write, tmp_path, local_datasets, row, message):
     rows(write, "train", [row])
     where = f"{tmp_path}/rows (train)"
-    refuses(where + message, Tagging(str(tmp_path / "rows")).load)
+    refuses(where + message, Tagging(str(tmp_path / "rows")).rows)
 
 
 def test_german_entities(real):
     task = Tagging(real("ner-de/mobie.zip"))
-    data = task.load()
+    data = load_data(task)
     assert (len(data.train), len(data.dev), len(data.test)) == (4785, 1082, 1210)
     assert sum(map(len, data.train.references)) == 59_716
     assert "34 of 1210 sentences of test also stand in train" in data.notes[0]
     assert "265 tags I-" in data.notes[3]
-    assert task.score(data.codec, list(data.test.references), data.test)["f1"] == 1
-    assert task.majority(data)["f1"] == 0
+    metrics = task.get_metrics()
+    assert score(metrics, data.codec, list(data.test.references), data.test)["chunk_f1"] == 1
+    assert majority_guess(metrics, data)["chunk_f1"] == 0
 
 
 def test_german_legal_entities(real):
-    data = Tagging(
-        train=real("ner-de/ler_dev.conll.gz"), test=real("ner-de/ler_test.conll.gz")
-    ).load()
+    data = load_data(
+        Tagging(train=real("ner-de/ler_dev.conll.gz"), test=real("ner-de/ler_test.conll.gz"))
+    )
     assert (len(data.train), len(data.dev), len(data.test)) == (6_000, 666, 6_673)
     assert len({tag[2:] for tag in data.codec.tags if tag != "O"}) == 19
     assert data.notes[0] == (

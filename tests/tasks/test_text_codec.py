@@ -10,7 +10,16 @@ from torch.utils.data import DataLoader
 from freerun.batch import Batch
 from freerun.data import DataError, TextCodec, TextCollator
 from freerun.evaluation import score_outputs
-from freerun.tasks import Arithmetic, Digits, Spelling, Translation, load_codec, load_data
+from freerun.metrics import majority_guess, score
+from freerun.tasks import (
+    Arithmetic,
+    Digits,
+    Spelling,
+    Translation,
+    encode_file,
+    load_codec,
+    load_data,
+)
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
 PAD, BOS, EOS, UNK, A, B, C, YES, NO = range(9)
@@ -265,17 +274,17 @@ def test_rows_that_cannot_be_collated(refuses):
 
 def test_a_task_in_the_tokens_of_a_tokenizer():
     task = Arithmetic(train_size=60, dev_size=5, test_size=9)
-    data, texts = load_data(task, tokenizer=byte_tokenizer()), task.texts()
+    data, rows = load_data(task, tokenizer=byte_tokenizer()), task.rows()
     for name in ("train", "dev", "test"):
         part = getattr(data, name)
-        assert list(part.texts) == [answer for _, answer in texts[name]]
+        assert list(part.texts) == [row["target"] for row in rows[name]]
         assert [data.codec.decode(row) for row in part.references] == list(part.texts)
         batch = part.batch([0])
-        assert data.codec.tokenizer.decode(batch.source.values[0]) == texts[name][0][0] + "\n"
+        assert data.codec.tokenizer.decode(batch.source.values[0]) == rows[name][0]["source"] + "\n"
     longest = max(map(len, data.train.references))
     assert data.codec.limit == longest + longest // 2 + 1
     longest = max(max(map(len, getattr(data, n).references)) for n in ("train", "dev", "test")) + 1
-    assert data.notes[:2] == texts.notes
+    assert data.notes[:2] == rows.notes
     assert data.notes[2].startswith("the longest prompt has ")
     assert data.notes[2].endswith(f", the longest completion {longest}")
     assert len(data.notes) == 3
@@ -300,10 +309,11 @@ def test_outputs_are_scored_as_text(write):
         assert set(found.error_by_position) == {0}
         # White space around it does not count, nor what comes after eos.
         spaced = [[*tokenizer(" ")["input_ids"], *row, 0, 1] for row in right]
-        assert task.score(data.codec, spaced, data.test)["exact_match"] == 1
-        wrong = task.score(data.codec, [[*row, right[0][0]] for row in right], data.test)
+        metrics = task.get_metrics()
+        assert score(metrics, data.codec, spaced, data.test)["exact_match"] == 1
+        wrong = score(metrics, data.codec, [[*row, right[0][0]] for row in right], data.test)
         assert wrong["exact_match"] == 0
-        assert 0 <= task.majority(data)["exact_match"] < 1
+        assert 0 <= majority_guess(metrics, data)["exact_match"] < 1
 
 
 def test_errors_of_characters_are_counted_in_the_text():
@@ -311,7 +321,7 @@ def test_errors_of_characters_are_counted_in_the_text():
     rows = [{"source": "a", "target": "yes"}, {"source": "b", "target": "12345"}]
     examples = codec.encode(rows)
     written = codec.tokenizer(["yet", " 12345 "])["input_ids"]
-    assert Arithmetic().score(codec, written, examples) == {
+    assert score(Arithmetic().get_metrics(), codec, written, examples) == {
         "exact_match": 1 / 2,
         "character_error": 1 / 8,
     }
@@ -340,8 +350,9 @@ def test_the_data_of_a_trained_model_are_in_its_tokens():
     assert load_data(short, data.codec).codec.limit == data.codec.limit
     long = Arithmetic(digits=9, train_size=60, dev_size=5, test_size=9)
     assert load_data(long, data.codec).codec.limit > data.codec.limit
-    own = task.load()
-    assert load_data(task, own.codec).codec == own.codec
+    own = load_data(task).codec
+    again = load_data(task, own).codec
+    assert (again.limit, again.target, again.factors) == (own.limit, own.target, own.factors)
 
 
 def test_what_was_cut_off_is_told_once():
@@ -353,18 +364,18 @@ def test_what_was_cut_off_is_told_once():
 
 def test_other_files_are_read_by_the_task(write):
     codec = TextCodec(byte_tokenizer(), column="source")
-    found = Arithmetic().evaluation(codec, write("1+1\n2\n2 + 3\n5"))
+    found = encode_file(Arithmetic(), codec, write("1+1\n2\n2 + 3\n5"))
     assert found.texts == ["2", "5"]
     assert codec.source_text(found.batch([1]).source.values[0]) == "2 + 3"
     task, path = Spelling(noise=0.5), write("some words to misspell, some more of them")
-    found, own = task.evaluation(codec, path), load_data(Spelling()).codec
-    same = task.evaluation(own, path)
+    found, own = encode_file(task, codec, path), load_data(Spelling()).codec
+    same = encode_file(task, own, path)
     assert list(found.texts) == [own.text(row) for row in same.references] == list(same.texts)
     sources = [codec.source_text(found.batch([i]).source.values[0]) for i in range(len(found))]
     assert sources == [
         own.source_text(same.batch([i]).source.values[0]).strip() for i in range(len(same))
     ]
-    found = Translation("pairs.tsv", lower=True).evaluation(codec, write("It IS.\tEs ist.\n"))
+    found = encode_file(Translation("pairs.tsv", lower=True), codec, write("It IS.\tEs ist.\n"))
     assert found.texts == ["es ist."]
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from freerun.data.parallel import Pair
-from freerun.evaluation import score_outputs as evaluation_of
-from freerun.tasks import Translation, TranslationCodec
+from freerun.metrics import majority_guess, score, signatures
+from freerun.tasks import Translation, load_data
 
 NAMES = ["Tom", "Anna", "Udo", "Ina", "Max", "Eva", "Jan", "Lea", "Ole", "Ida"]
 VERBS = [("kommt", "comes"), ("geht", "goes"), ("ruht", "rests"), ("lacht", "laughs")]
@@ -47,10 +47,8 @@ def files(write):
 def texts(examples, codec):
     """The sources and targets of examples."""
     rows = examples.batch(range(len(examples)))
-    sources = [
-        codec.source_pieces.join(codec.source.symbols[i] for i in row[mask])
-        for row, mask in zip(rows.source.values, rows.source.mask, strict=True)
-    ]
+    pairs = zip(rows.source.values, rows.source.mask, strict=True)
+    sources = [codec.source_text(row[mask]) for row, mask in pairs]
     return list(zip(sources, map(codec.text, rows.target.tolist()), strict=True))
 
 
@@ -59,7 +57,7 @@ def texts(examples, codec):
 
 def test_a_file_is_split_by_its_targets(task):
     repeated = [Pair(f"{source} {i}", target) for source, target in PAIRS for i in range(3)]
-    data = task(repeated, source_size=99, target_size=99).load()
+    data = load_data(task(repeated, source_tokens="words:99", target_tokens="words:99"))
     assert (len(data.train), len(data.dev), len(data.test)) == (96, 12, 12)
     parts = [texts(part, data.codec) for part in (data.train, data.dev, data.test)]
     assert sorted(pair for part in parts for pair in part) == sorted(repeated)
@@ -72,27 +70,38 @@ def test_a_file_is_split_by_its_targets(task):
 def test_targets_that_differ_in_case_or_spaces_are_equal_where_they_are_read_alike(task):
     twins = [Pair(s, t) for source, target in PAIRS for s, t in
              ((source, target), (source, target.upper().replace(" ", "  ")))]  # fmt: skip
-    data = task(twins, lower=True).load()
+    data = load_data(task(twins, lower=True))
     for part in (data.train, data.dev, data.test):
         assert len(part) == 2 * len({" ".join(text.lower().split()) for text in part.texts})
 
 
 def test_the_split_is_that_of_the_seed(task):
-    one, same, other = (task(seed=seed).load() for seed in (0, 0, 1))
+    one, same, other = (load_data(task(seed=seed)) for seed in (0, 0, 1))
     assert one.test.texts == same.test.texts != other.test.texts
-    assert one.codec == same.codec
+    assert one.codec.target == same.codec.target
 
 
 def test_sizes_are_drawn_and_noted(task):
-    data = task(train_size=20, dev_size=3, test_size=2, source_size=5, target_size=99).load()
+    data = load_data(
+        task(
+            train_size=20,
+            dev_size=3,
+            test_size=2,
+            source_tokens="words:5",
+            target_tokens="words:99",
+        )
+    )
     assert (len(data.train), len(data.dev), len(data.test)) == (20, 3, 2)
     assert data.notes[0] == "train was cut from 35 pairs to 20, drawn by seed"
     assert data.notes[4] == "train 20, dev 3, test 2 pairs"
-    known = (5, len(data.codec.target_symbols))
+    known = (5, data.codec.target.actions - 2)  # without <unk> and eos
     test = data.test.batch([0, 1])
-    unknown = [int((rows == 0).sum()) / 8 for rows in (test.source.values, test.target)]
+    unknown = [
+        int((rows == 0).sum()) / count
+        for rows, count in ((test.source.values, 8), (test.target, 10))
+    ]
     assert data.notes[5:] == [
-        f"{side}: {count} words are known; {share:.1%} of the words of test are not"
+        f"{side}: {count} tokens are known; {share:.1%} of those of test are not"
         for side, count, share in zip(("source", "target"), known, unknown, strict=True)
     ]
     assert unknown[0] > 0
@@ -101,7 +110,13 @@ def test_sizes_are_drawn_and_noted(task):
 def test_given_splits_are_used_as_they_are(files):
     train = [Pair("Hallo !", "Hi !"), Pair("Oh .", "Oh ."), Pair("Ach .", "Ah .")]
     dev, test = [Pair("Oh .", "Ah ."), Pair("a", "b")], [train[0], Pair("Oh .", "O .")]
-    data = Translation(**files(train=train, dev=dev, test=test), tokenised=True).load()
+    data = load_data(
+        Translation(
+            **files(train=train, dev=dev, test=test),
+            source_tokens="symbols:99",
+            target_tokens="symbols:99",
+        )
+    )
     assert texts(data.train, data.codec) == train
     assert data.notes[:4] == [
         "of the 2 pairs of test, 2 have a source that also stands in train, 1 a target, 1 both",
@@ -113,7 +128,7 @@ def test_given_splits_are_used_as_they_are(files):
 
 
 def test_what_is_missing_is_taken_out_of_train(files):
-    data = Translation(**files(train=PAIRS, test=PAIRS[:7])).load()
+    data = load_data(Translation(**files(train=PAIRS, test=PAIRS[:7])))
     assert (len(data.train), len(data.dev), len(data.test)) == (36, 4, 7)
     assert data.test.texts == [target for _, target in PAIRS[:7]]
     assert sorted([*data.train.texts, *data.dev.texts]) == sorted(target for _, target in PAIRS)
@@ -123,7 +138,7 @@ def test_what_is_missing_is_taken_out_of_train(files):
 
 def test_long_pairs_are_left_out_of_train_alone_and_counted(task):
     long = [Pair(f"{s} und und", t) for s, t in PAIRS[:20]]
-    data = task([*long, *PAIRS[20:]], length=5).load()
+    data = load_data(task([*long, *PAIRS[20:]], length=5))
     kept = {target for _, target in PAIRS[:20]} & {*data.dev.texts, *data.test.texts}
     left = 20 - len(kept)
     assert 0 < left < 20
@@ -136,9 +151,9 @@ def test_long_pairs_are_left_out_of_train_alone_and_counted(task):
 
 def test_pairs_that_are_too_few_or_too_long_are_refused(task, refuses):
     few = task([Pair("a", "b"), Pair("c", "b")])
-    refuses(f"{few.data}: 2 pairs are too few to split", few.load)
+    refuses(f"{few.data}: 2 pairs are too few to split", few.rows)
     long = task(length=2)
-    refuses(f"{long.data}: all pairs to train on have over 2 words on a side", long.load)
+    refuses(f"{long.data}: all pairs to train on have over 2 words on a side", long.rows)
 
 
 def test_datasets(write, tmp_path, refuses, local_datasets):
@@ -146,11 +161,11 @@ def test_datasets(write, tmp_path, refuses, local_datasets):
     for name in ("train", "validation"):
         write("\n".join(map(json.dumps, rows)), f"rows/{name}.jsonl")
     folder = str(tmp_path / "rows")
-    data = Translation(folder, source_column="en", target_column="de").load()
+    data = load_data(Translation(folder, source_column="en", target_column="de"))
     assert (len(data.train), len(data.dev), len(data.test)) == (36, 40, 4)
     assert data.dev.texts == [source for source, _ in PAIRS]
     message = f"{folder} (train): no column 'fr'; it has de, en"
-    refuses(message, Translation(folder, source_column="fr", target_column="de").load)
+    refuses(message, Translation(folder, source_column="fr", target_column="de").rows)
 
 
 def test_the_subset_of_a_dataset(monkeypatch, task, refuses, local_datasets, tmp_path):
@@ -162,14 +177,14 @@ def test_the_subset_of_a_dataset(monkeypatch, task, refuses, local_datasets, tmp
         return local_datasets.DatasetDict({"train": split})
 
     monkeypatch.setattr(local_datasets, "load_dataset", load_dataset)
-    assert len(Translation("some/where", subset="de-en").load().train) == 32
+    assert len(load_data(Translation("some/where", subset="de-en")).train) == 32
     assert asked == [("some/where", "de-en")]
     file = task(subset="de-en")
-    refuses(f"{file.data}: it is a file, and has no subset 'de-en'", file.load)
+    refuses(f"{file.data}: it is a file, and has no subset 'de-en'", file.rows)
     saved = str(tmp_path / "saved")
     split.save_to_disk(saved)
     message = f"{saved}: it was saved as it is, and has no subset 'de-en'"
-    refuses(message, Translation(saved, subset="de-en").load)
+    refuses(message, Translation(saved, subset="de-en").rows)
 
 
 @pytest.mark.parametrize(
@@ -186,9 +201,13 @@ def test_the_subset_of_a_dataset(monkeypatch, task, refuses, local_datasets, tmp
          "source_column and target_column must both be numbers or both names"),
         ({"data": "a", "source_column": 1}, "source_column and target_column are both 1"),
         ({"data": "a", "target_column": -1}, "target_column is -1; columns are counted from 0"),
-        ({"data": "a", "target_size": 0}, "target_size is 0; it must be at least 1"),
-        ({"data": "a", "tokens": "bpe", "source_size": 256},
-         "source_size is 256; it must be at least 257"),
+        ({"data": "a", "target_tokens": "words:0"},
+         "the number of words tokens is 0; it must be at least 1"),
+        ({"data": "a", "source_tokens": "bpe:256"},
+         "the number of bpe tokens is 256; it must be at least 257"),
+        ({"data": "a", "source_tokens": "wrods:9"},
+         "unknown tokens 'wrods:9'; did you mean 'words'?; "
+         "they are one of characters, symbols, words, bpe, bytes, or the path of a tokenizer"),
         ({"data": "a", "length": 0}, "length is 0; it must be at least 1"),
         ({"data": "a", "dev_size": 0}, "dev_size is 0; it must be at least 1"),
     ],
@@ -209,15 +228,17 @@ def scored(files):
     `extra` are the outputs' own words.
     """
 
-    def score(outputs, references, **settings):
+    def scores(outputs, references, target_tokens="words:5", **settings):
         pairs = [Pair("x", "a b c d e") for _ in range(3)]
         test = [Pair("x", reference) for reference in references]
-        task = Translation(**files(train=pairs, dev=pairs, test=test), target_size=5, **settings)
-        data = task.load()
+        task = Translation(
+            **files(train=pairs, dev=pairs, test=test), target_tokens=target_tokens, **settings
+        )
+        data = load_data(task)
         rows = [data.codec.target.encode(output.split()) for output in outputs]
-        return task.score(data.codec, rows, data.test)
+        return score(task.get_metrics(), data.codec, rows, data.test)
 
-    return score
+    return scores
 
 
 def test_bleu_by_hand(scored):
@@ -237,43 +258,33 @@ def test_bleu_and_chrf_are_of_a_hundred(scored):
 
 
 @pytest.mark.parametrize("reference", ["rare b c d e", "<unk> b c d e", "\u2047 b c d e"])
-@pytest.mark.parametrize("tokenised", [False, True])
-def test_unknown_words_never_match(scored, reference, tokenised):
-    found = scored(["rare b c d e", "a b c d e"], [reference, "a b c d e"], tokenised=tokenised)
+@pytest.mark.parametrize("tokens", ["words:5", "symbols:5"])
+def test_unknown_words_never_match(scored, reference, tokens):
+    found = scored(["rare b c d e", "a b c d e"], [reference, "a b c d e"], target_tokens=tokens)
     assert found["exact_match"] == 1 / 2
-    wrong = scored(["a b c d e"] * 2, ["c b c d e", "a b c d e"], tokenised=tokenised)
-    if tokenised or "<" not in reference:
+    wrong = scored(["a b c d e"] * 2, ["c b c d e", "a b c d e"], target_tokens=tokens)
+    if tokens == "symbols:5" or "<" not in reference:
         assert found["bleu"] == pytest.approx(wrong["bleu"])
     assert found["bleu"] < 95
 
 
-def test_unknown_words_are_wrong_at_their_positions(task, files):
-    codec = TranslationCodec("words", False, False, 3, 0, 1, ("a", "b"), ("a", "b"))
-    examples = codec.examples([Pair("a", "a c b"), Pair("a", "c c")])
-    assert list(examples.references) == [[1, 0, 2], [0, 0]]
-    evaluated = evaluation_of(task(), codec, [[1, 0, 2], [0, 0]], examples)
-    assert evaluated.error_by_position == [1 / 2, 1, 0]
-    assert task().position_errors([1, 2], [1, -1, 2]) == [False, True, False]
-    assert task().position_errors([0, 1], [0, 1]) == [False] * 2
-
-
 def test_case_counts_but_where_all_is_lower(task, files):
     for lower, case in ((False, "mixed"), (True, "lc")):
-        made = task(lower=lower, target_size=99, source_size=99)
-        data = made.load()
-        found = made.score(data.codec, list(data.train.references), data.train)
+        made = task(lower=lower, target_tokens="words:99")
+        data, metrics = load_data(made), made.get_metrics()
+        found = score(metrics, data.codec, list(data.train.references), data.train)
         assert found["bleu"] == pytest.approx(100)
         assert found["exact_match"] == 1
-        signatures = made.signatures()
-        assert signatures["bleu"].startswith("BLEU|" + SIGNATURE.format(case=case, tok="13a"))
-        assert signatures["chrf"].startswith(f"chrF2|nrefs:1|case:{case}|eff:yes|nc:6|nw:0|")
-        assert list(signatures) == ["bleu", "chrf"]
+        signed = signatures(metrics)
+        assert signed["bleu"].startswith("BLEU|" + SIGNATURE.format(case=case, tok="13a"))
+        assert signed["chrf"].startswith(f"chrF2|nrefs:1|case:{case}|eff:yes|nc:6|nw:0|")
+        assert list(signed) == ["bleu", "chrf"]
         written = [data.codec.text(row) for row in data.train.references]
         assert any(text != text.lower() for text in written) is not lower
 
 
-def test_tokenised_text_is_scored_by_its_words(task):
-    found = task(tokenised=True).signatures()["bleu"]
+def test_symbols_are_scored_as_words(task):
+    found = signatures(task(target_tokens="symbols:99").get_metrics())["bleu"]
     assert found.startswith("BLEU|" + SIGNATURE.format(case="mixed", tok="none"))
 
 
@@ -282,27 +293,61 @@ def test_the_majority_guess_is_the_better_on_dev_by_bleu(files):
     train = [common] * 3 + [Pair("x", f"we {w} say so now") for w in ("all", "do", "can", "did")]
     dev = [Pair("x", "never say never again here")]
     task = Translation(**files(train=train, dev=dev, test=[common]))
-    assert task.majority(task.load()) == pytest.approx({"bleu": 100, "chrf": 100, "exact_match": 1})
+    found = majority_guess(task.get_metrics(), load_data(task))
+    assert found == pytest.approx({"bleu": 100, "chrf": 100, "exact_match": 1})
 
 
 def test_sacrebleu_is_asked_for(refuses, missing, task):
     made = task()
     missing("sacrebleu")
-    message = "BLEU needs sacrebleu, which is missing: pip install freerun[translation]"
-    refuses(message, made.load)
+    message = "the metric bleu needs sacrebleu, which is missing: pip install freerun[translation]"
+    refuses(message, made.get_metrics)
+
+
+def test_all_that_is_read_may_be_in_lower_case(task, write):
+    made = task(lower=True)
+    codec = load_data(made).codec
+    upper = made.read_sources(codec, ["TOM KOMMT HEUTE."], "-").batch([0])
+    lower = made.read_sources(codec, ["tom kommt heute."], "-").batch([0])
+    assert upper.source.values.tolist() == lower.source.values.tolist()
+    path = write("Tom comes.\tTom kommt.\n", "new.tsv")
+    assert made.read_examples(path) == [{"source": "tom kommt.", "target": "tom comes."}]
+
+
+@pytest.mark.parametrize("columns", [(1, 0), ("de", "en")])
+def test_a_file_to_evaluate_on(write, refuses, columns):
+    task = Translation("pairs.tsv", source_column=columns[0], target_column=columns[1])
+    found = task.read_examples(write("en\tde\nTom comes.\tTom kommt.\n"))
+    assert found[-1] == {"source": "Tom kommt.", "target": "Tom comes."}
+    assert len(found) == (2 if columns == (1, 0) else 1)
+    path = write("Tom comes.\n")
+    number = "1 column between tabs; the source is in column 1, counted from 0"
+    message = "no column 'de'; it has Tom comes." if columns != (1, 0) else number
+    refuses(f"{path}, line 1: {message}", task.read_examples, path)
+
+
+def test_lines_to_translate(refuses, task):
+    made = task()
+    codec = load_data(made).codec
+    sources = made.read_sources(codec, ["Tom kommt.", "  Anna\t! "], "-")
+    assert sources.lines == [["Tom kommt."], ["  Anna\t! "]]
+    assert sources.batch([0, 1]).source.mask.any(1).all()
+    refuses("-, line 2: there is no prompt", made.read_sources, codec, ["a", " "], "-")
+    refuses("-: nothing to read", made.read_sources, codec, [], "-")
 
 
 def test_tatoeba(real):
     path = real("translation/deu-eng.zip")
     task = Translation(path, source_column=1, target_column=0, train_size=2_000, length=12)
-    data = task.load()
+    data, metrics = load_data(task), task.get_metrics()
     assert (len(data.train), len(data.dev), len(data.test)) == (2_000, 2_000, 2_000)
     assert data.notes[0] == (
         "15084 pairs of train were left out: they have over 12 words on a side"
     )
     assert not set(data.train.texts) & set(data.test.texts)
     assert max(map(len, data.train.references)) == 12
-    found = task.score(data.codec, list(data.train.references), data.train)
+    found = score(metrics, data.codec, list(data.train.references), data.train)
     assert found["bleu"] == pytest.approx(100)
-    assert 75 < task.score(data.codec, list(data.test.references), data.test)["bleu"] < 95
-    assert task.majority(data)["bleu"] < 1
+    found = score(metrics, data.codec, list(data.test.references), data.test)
+    assert 75 < found["bleu"] < 95
+    assert majority_guess(metrics, data)["bleu"] < 1

@@ -24,6 +24,7 @@ from freerun.training.folders import (
     sweep,
     temporary,
 )
+from tests.codecs import letters_of_images
 from tests.training.tiny_task import TinyCodec
 
 CODEC = TinyCodec()
@@ -191,14 +192,12 @@ def test_another_unknown(saved):
 
 
 def test_the_codec_of_a_known_task_is_found(tmp_path):
-    from freerun.tasks import OcrCodec
-
-    codec = OcrCodec()
+    codec = letters_of_images()
     policy = RecurrentSettings(hidden_size=4, embedding_size=4).build(codec)
     policy.save_pretrained(tmp_path)
     codec.save_pretrained(str(tmp_path))
     found, read = load_policy(tmp_path)
-    assert read == codec
+    assert (type(read), read.target, read.width) == (type(codec), codec.target, codec.width)
     assert replace(RecurrentSettings.of(found.config), hidden_size=4) == RecurrentSettings.of(
         found.config
     )

@@ -28,6 +28,7 @@ from freerun.models.settings import CausalSettings, PretrainedSettings
 from freerun.study import compare
 from freerun.tasks import Digits, Spelling
 from freerun.training import Trainer, TrainingSettings, fit, load_policy
+from tests.codecs import letters_of_images
 from tests.helpers import searnn
 from tests.training.huggingface import DATA, TASK
 from tests.training.tiny_models import text_model, tiny_model, tiny_tokenizer
@@ -290,10 +291,8 @@ def test_another_codec_is_refused(tmp_path):
 
 
 def test_tasks_that_are_not_text(tmp_path):
-    from freerun.tasks import OcrCodec
-
     message = "^the data are not text, which a Hugging Face model reads; take a recurrent one$"
-    members = {"rows": DATA.train, "eval_dataset": None, "processing_class": OcrCodec()}
+    members = {"rows": DATA.train, "eval_dataset": None, "processing_class": letters_of_images()}
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, tiny_model("gpt2"), **members)
 

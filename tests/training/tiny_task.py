@@ -11,9 +11,7 @@ from typing import ClassVar
 import torch
 
 from freerun.batch import Batch, Source
-from freerun.data import Codec, Data, DataError
-from freerun.metrics import character_error, exact_match
-from freerun.metrics.sequences import aligned_errors
+from freerun.data import Codec, DataError, Row, Splits
 from freerun.randomness import below
 from freerun.tasks import Task
 from freerun.vocabulary import Vocabulary
@@ -54,7 +52,6 @@ def _pad(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 @dataclass(frozen=True)
 class TinyCodec(Codec):
-    kind: ClassVar[str] = "tiny"
     letters: int = 4
     longest: int = 5
     eos: bool = True
@@ -82,9 +79,11 @@ class TinyCodec(Codec):
         raise NotImplementedError
 
     def encode(self, rows, name="the data"):
-        raise NotImplementedError
+        strings = tuple(row["letters"] for row in rows)
+        return Strings(strings, self.target.eos, [])
 
-    encode_sources = encode
+    def encode_sources(self, rows, name="the data"):
+        raise NotImplementedError
 
     def decode(self, tokens, unknown="<unk>"):
         return "".join(self.target.decode(tokens))
@@ -105,7 +104,7 @@ class TinyCodec(Codec):
 class Tiny(Task):
     name: ClassVar[str] = "tiny"
     summary: ClassVar[str] = "strings backwards"
-    metric: ClassVar[str] = "character_error"
+    metrics: ClassVar[tuple[str, ...]] = ("character_error", "exact_match")
 
     letters: int = 4
     longest: int = 5
@@ -121,23 +120,10 @@ class Tiny(Task):
         ]
         return Strings(tuple(rows), self.letters if self.eos else None, [])
 
-    def load(self) -> Data:
-        return Data(
-            self.strings("train", self.train),
-            self.strings("dev", self.dev),
-            self.strings("test", self.dev),
-            TinyCodec(self.letters, self.longest, self.eos),
-        )
+    def rows(self) -> Splits[Row]:
+        sizes = {"train": self.train, "dev": self.dev, "test": self.dev}
+        parts = {name: self.strings(name, size).sources for name, size in sizes.items()}
+        return Splits({k: [{"letters": string} for string in v] for k, v in parts.items()})
 
-    def score(self, codec, hypotheses, examples) -> dict[str, float]:
-        references = examples.references
-        return {
-            "character_error": character_error(hypotheses, references),
-            "exact_match": exact_match(hypotheses, references),
-        }
-
-    def position_errors(self, hypothesis, reference) -> list[bool]:
-        return aligned_errors(hypothesis, reference)
-
-    def majority(self, data: Data) -> dict[str, float]:
-        raise NotImplementedError
+    def learn_codec(self, rows, **options) -> Codec:
+        return TinyCodec(self.letters, self.longest, self.eos)

@@ -17,7 +17,7 @@ spelling() { compare spelling --data data/text/2600-0_war_and_peace.txt.gz "$@";
 translation() {
     compare translation --data data/translation/deu-eng.zip --task.source_column 1 \
         --task.target_column 0 --task.length 12 --task.train_size 30000 --task.dev_size 1000 \
-        --task.test_size 2000 --task.source_size 4000 --task.target_size 3000 --task.lower true \
+        --task.test_size 2000 --task.source_tokens words:4000 --task.target_tokens words:3000 --task.lower true \
         --model.hidden_size 128 --model.attention additive --model.dropout 0.1 \
         --training.learning_rate 3e-3 "$@"
 }

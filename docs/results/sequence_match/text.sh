@@ -10,13 +10,13 @@ seed=$1 out=runs/text
 train() {
     local name=$1-$2 seed=$2 method=$3
     shift 3
-    freerun train text --data data/text/2600-0_war_and_peace.txt.gz --task.tokens bpe \
+    freerun train text --data data/text/2600-0_war_and_peace.txt.gz --task.target_tokens bpe:1000 \
         --model causal --method "$method" --seed "$seed" --output "$out/$name" \
         --training.batch_size 32 --training.lr_schedule linear --training.clip 1 \
         --training.threads 1 "$@"
 }
 go_on() {
-    train "$1" "$seed" "$2" --init "$out/base-100" --task.features "$out/base-100" \
+    train "$1" "$seed" "$2" --init "$out/base-100" --metrics "mauve:model=$out/base-100" \
         --training.learning_rate 1e-3 \
         --training.updates 300 --training.evaluate_every 300
     freerun evaluate "$out/$1-$seed" --sample --json "$out/$1-$seed.json"

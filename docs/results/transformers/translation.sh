@@ -12,7 +12,7 @@ train() {
     shift 2
     freerun train translation --data data/translation/deu-eng.zip --task.source_column 1 \
         --task.target_column 0 --task.length 12 --task.train_size 30000 --task.dev_size 500 \
-        --task.test_size 2000 --task.source_size 4000 --task.target_size 3000 --task.lower true \
+        --task.test_size 2000 --task.source_tokens words:4000 --task.target_tokens words:3000 --task.lower true \
         --model seq2seq --model.hidden_size 128 --model.layers 2 --model.dropout 0.1 \
         --method "$method" --seed "$seed" --output "$out/$name" --training.batch_size 64 \
         --training.clip 1 --training.lr_schedule linear --training.warmup 100 \

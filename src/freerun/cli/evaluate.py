@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp
 from pathlib import Path
 from typing import Literal
@@ -22,11 +22,12 @@ from freerun.evaluation import (
     on_device,
     teacher_forced_loss,
 )
+from freerun.metrics import check_metrics, signatures
 from freerun.policy import Policy
 from freerun.report.labels import backspace_lines, metric_lines
 from freerun.report.live import NOTATION, Traces
 from freerun.settings import SettingError, build, list_settings, to_dict
-from freerun.tasks import find_task
+from freerun.tasks import encode_file, find_task
 from freerun.tasks.base import Task, load_data
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
@@ -64,11 +65,14 @@ class EvaluateOptions(CheckpointOptions):
         split: the split of the task's data to evaluate on, `test` or `dev`; test by default.
         data: a file in the format of the task to evaluate on as a whole; with --split, where the
             data of the task are now.
+        metrics: what else to report: metrics that `freerun metrics` lists, or your own as
+            package.module:function.
         json: a file to write the figures to.
     """
 
     split: Split | None = None
     data: str | None = None
+    metrics: tuple[str, ...] = ()
     json: str | None = None
 
 
@@ -88,18 +92,20 @@ class EvaluateCommand(SettingsCommand):
         limit_threads(None)
         policy, codec = load_policy(own.checkpoint)
         task, examples, name = load_examples(own.checkpoint, codec, own.split, own.data)
+        task = replace(task, extra_metrics=(*task.extra_metrics, *own.metrics))
+        check_metrics(task.get_metrics(), codec)
         check_lengths(policy, examples, name)
         _check_decoding(policy, examples, decoding)
         size = own.batch_size
         found = evaluate(policy, task, codec, examples, decoding=decoding, batch_size=size)
         loss = teacher_forced_loss(policy, examples, batch_size=size)
-        signatures = task.signatures()
+        signed = signatures(task.get_metrics())
         print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {decoding.how}:")
         print(metric_lines(found.metrics))
         if found.backspaces is not None:
             print(*backspace_lines(found.backspaces), sep="\n")
-        if signatures:
-            print(*signatures.values(), sep="\n")
+        if signed:
+            print(*signed.values(), sep="\n")
         forced = f"log loss {loss:.4f} per token, perplexity {exp(loss):.2f}"
         print(f"teacher-forced, which is not how it runs: {forced}")
         if own.json is not None:
@@ -111,7 +117,7 @@ class EvaluateCommand(SettingsCommand):
                 "decoding": to_dict(decoding),
                 "metrics": found.metrics,
                 "backspaces": to_dict(found.backspaces) or None,
-                "signatures": signatures,
+                "signatures": signed,
                 "teacher_forced_loss": loss,
                 "teacher_forced_perplexity": exp(loss),
                 "error_by_position": found.error_by_position,
@@ -198,7 +204,7 @@ def load_examples(
             known = to_dict(task).get(name)
             if known and _is_same_file(data, known):
                 raise SettingError(f"{data}: the model was trained on {instead}")
-        return task, task.evaluation(codec, data), data
+        return task, encode_file(task, codec, data), data
     loaded = load_data(task, codec)
     return task, loaded.dev if split == "dev" else loaded.test, split or "test"
 

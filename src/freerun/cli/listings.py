@@ -157,8 +157,9 @@ def _task_lines(task: type[Task]) -> list[str]:
     """Return what a task is, what it needs, and what it reports."""
     data = list_settings(task).get("data")
     needs = "nothing: it comes with its data" if data is None else data.summary.rstrip(".")
-    better = "higher is better" if task.greater_is_better else "lower is better"
-    return [task.summary, f"needs {needs}", f"metric: {label(task.metric)} ({better})"]
+    headline = metric_of(task.metrics[0])
+    better = _direction(headline)
+    return [task.summary, f"needs {needs}", f"metric: {label(headline.name)} ({better})"]
 
 
 def _console() -> Console:

@@ -1,7 +1,7 @@
 """Data: rows, codecs that make examples of them, files and splits."""
 
 from freerun.data.base import Data, DataError, Examples, Sources, Splits
-from freerun.data.codec import CODEC_FILE, UNMATCHED, Codec, WritingCodec, read_json
+from freerun.data.codec import CODEC_FILE, UNMATCHED, Codec, WritingCodec, load_codec, read_json
 from freerun.data.examples import TextCollator, TextExamples
 from freerun.data.extras import MissingExtraError
 from freerun.data.factor_codec import FactorCodec
@@ -34,5 +34,6 @@ __all__ = [
     "Truncation",
     "WritingCodec",
     "add_backspace_token",
+    "load_codec",
     "read_json",
 ]

@@ -42,11 +42,19 @@ class Codec(ABC):
 
     Attributes:
         kind: the name of this kind of codec in codec.json.
+        kinds: all kinds, by that name.
         shared: whether sources are written in the tokens of targets, and share their embeddings.
     """
 
     kind: ClassVar[str]
+    kinds: ClassVar[dict[str, type[Codec]]] = {}
     shared: bool = False
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Register a kind of codec by its name."""
+        super().__init_subclass__(**settings)
+        if "kind" in vars(cls):
+            Codec.kinds[cls.kind] = cls
 
     @property
     @abstractmethod
@@ -346,6 +354,21 @@ def build_saved(cls: type[C], path: str, **settings: Any) -> C:
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     return codec
+
+
+def load_codec(directory: str) -> Codec:
+    """The codec that a checkpoint keeps in `directory`, of whichever kind.
+
+    Raises:
+        DataError: where there is none, its kind is unknown, or a field of it is wrong.
+    """
+    path, contents = read_json(directory)
+    kind = contents["kind"]
+    if kind not in Codec.kinds:
+        raise DataError(
+            f"{path}: unknown kind {kind!r}; known are {', '.join(sorted(Codec.kinds))}"
+        )
+    return Codec.kinds[kind].from_pretrained(directory)
 
 
 def read_json(directory: str) -> tuple[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -18,6 +18,8 @@ from freerun.data.files import (
     read_bytes,
     unpacked,
 )
+from freerun.data.rows import Row
+from freerun.data.splits import shared
 
 _SPLITS = {
     "train": re.compile(r"(?<![a-z])(train|training)(?![a-z])", re.IGNORECASE),
@@ -38,7 +40,7 @@ class Sentence:
         tags: their tags, in IOB2; () where only tokens were read.
         name: the file, or the split of a dataset, that it was read from.
         places: where each token stands there: "line 7".
-        begun: how many I- tags began an entity, and were read as B-.
+        changed: the number of tags I- that begin an entity, and were read as B-.
         lines: the lines of a file that it was read from.
     """
 
@@ -46,8 +48,19 @@ class Sentence:
     tags: tuple[str, ...]
     name: str
     places: tuple[str, ...]
-    begun: int = 0
+    changed: int = 0
     lines: tuple[str, ...] = ()
+
+    @property
+    def row(self) -> Row:
+        """The sentence as a row with the columns `tokens` and `tags`."""
+        return {
+            "tokens": self.tokens,
+            "tags": self.tags,
+            "where": self.name,
+            "places": self.places,
+            "lines": self.lines,
+        }
 
     @classmethod
     def of(
@@ -72,8 +85,8 @@ class Sentence:
             begins = tag.startswith("I-") and before[1:] != tag[1:]
             read.append(f"B{tag[1:]}" if begins else tag)
             before = tag
-        begun = sum(new != old for new, old in zip(read, tags, strict=True))
-        return cls(tuple(tokens), tuple(read), name, tuple(places), begun, tuple(lines))
+        changed = sum(new != old for new, old in zip(read, tags, strict=True))
+        return cls(tuple(tokens), tuple(read), name, tuple(places), changed, tuple(lines))
 
 
 def read_sentences(
@@ -193,3 +206,17 @@ def read_dataset(split: Any, name: str, label_column: str | None) -> list[Senten
         places = [f"row {number}, token {i}" for i in range(len(words))]
         sentences.append(Sentence.of(words, tags, name, places))
     return sentences
+
+
+def note_shared_sentences(parts: Mapping[str, Sequence[Sentence]]) -> list[str]:
+    """Return notes on sentences that stand in two of the given splits."""
+    notes = []
+    for one, other in (("test", "train"), ("test", "dev"), ("dev", "train")):
+        if one in parts and other in parts:
+            count = shared(*([s.tokens for s in parts[name]] for name in (one, other)))
+            alike = shared(*([(s.tokens, s.tags) for s in parts[name]] for name in (one, other)))
+            notes.append(
+                f"{count} of {len(parts[one])} sentences of {one} also stand in {other}, "
+                f"{alike} of them with the same tags"
+            )
+    return notes

@@ -1,50 +1,40 @@
-"""Rows of pixels as text: one image a line, a blank line between sequences."""
+"""Images in files of text: one image a line, a blank line between sequences of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from freerun.data.base import DataError
-from freerun.data.files import Line
-from freerun.data.store import Ragged, Stored
+from freerun.data.feature_codec import read_numbers
+from freerun.data.files import Line, blocks
+from freerun.data.rows import Row
 
 
-def pixels(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarray, "images width"]:
-    """Images, one a line: `width` numbers in [0, 1], separated by spaces, tabs or commas.
+def read_images(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarray, "images width"]:
+    """Read images, one a line: `width` numbers in [0, 1], separated by spaces, tabs or commas.
 
     Raises:
-        DataError: naming the file and the line, where it holds anything else.
+        DataError: naming the file and the line, if it holds anything else.
     """
-    return np.stack([_pixels(line, width, f"{name}, line {number}") for number, line in lines])
+    images = read_numbers(lines, width, name)
+    for (number, _), image in zip(lines, images.tolist(), strict=True):
+        if not all(0 <= pixel <= 1 for pixel in image):
+            raise DataError(f"{name}, line {number}: a pixel lies outside 0 … 1")
+    return images
 
 
-def _pixels(line: str, width: int, where: str) -> Float[np.ndarray, "width"]:
-    cells = line.replace(",", " ").split()
-    if len(cells) != width:
-        raise DataError(f"{where}: {len(cells)} numbers; an image has {width}")
-    try:
-        image = np.array(cells, dtype=np.float32)
-    except ValueError:
-        raise DataError(f"{where}: not all of it is numbers") from None
-    if not ((image >= 0) & (image <= 1)).all():
-        raise DataError(f"{where}: a pixel lies outside 0 … 1")
-    return image
+def image_rows(lines: Sequence[str], width: int, name: str) -> list[Row]:
+    """Read sequences of images as rows with the columns `features` and `lines`.
 
-
-def unlabelled(
-    images: Sequence[Float[np.ndarray, "_ width"]], lines: Sequence[Sequence[str]]
-) -> Stored:
-    """Sequences of images to predict from, with the lines that each was read from."""
-    empty = Ragged.of([[] for _ in images], 0)
-    return Stored(stacked(images), empty, eos=False, lines=lines)
-
-
-def stacked(images: Sequence[Float[np.ndarray, "_ width"]]) -> Ragged:
-    """Sequences of images, one position an image, padded with blank ones."""
-    blank = np.zeros((1, images[0].shape[1]), dtype=np.float32)
-    values = torch.from_numpy(np.concatenate([*images, blank]))
-    return Ragged.stack(values, map(len, images))
+    Raises:
+        DataError: naming the file and the line, and what would be right.
+    """
+    found = blocks(enumerate(lines, 1))
+    if not found:
+        raise DataError(f"{name}: nothing to read")
+    return [
+        {"features": read_images(block.lines, width, name), "lines": block.text} for block in found
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,15 @@ from jaxtyping import Float
 
 from freerun.data.base import DataError
 from freerun.data.files import Line, column
+from freerun.data.rows import Row
 
 PIXELS = 128
 COLUMNS = ("id", "letter", "next_id", "word_id", "position", "fold")
 WIDTH = len(COLUMNS) + PIXELS
+
+
+LETTERS = string.ascii_lowercase
+"""The letters that words are spelt in."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,19 @@ class Word:
         """What equal words have in common: every pixel."""
         return self.pixels.tobytes()
 
+    @property
+    def row(self) -> Row:
+        """The word as a row with the columns `features` and `target`."""
+        return {"features": self.pixels, "target": self.letters, "lines": self.lines}
 
-def read_words(lines: Iterable[Line], name: str, letters: str | None) -> list[Word]:
+
+def is_letter_data(lines: Sequence[str]) -> bool:
+    """Tell whether lines have the columns of letter.data, by the first that is not blank."""
+    first = next((line for line in lines if line.strip()), "")
+    return first.count("\t") >= WIDTH - 1
+
+
+def read_words(lines: Iterable[Line], name: str, *, check_letters: bool = True) -> list[Word]:
     """The words of letter.data.
 
     A line is a letter: id, letter, next_id (-1 ends the word), word_id, position, fold, 128 pixels.
@@ -47,7 +64,7 @@ def read_words(lines: Iterable[Line], name: str, letters: str | None) -> list[Wo
     Args:
         lines: the lines, with their numbers.
         name: the file's name, for messages.
-        letters: the letters that may occur; None does not look at them.
+        check_letters: whether letters must be among `LETTERS`; else they are not looked at.
 
     Raises:
         DataError: where a line has not 134 columns or a wrong one, or the letters of a word do not
@@ -57,7 +74,7 @@ def read_words(lines: Iterable[Line], name: str, letters: str | None) -> list[Wo
     rows: list[_Row] = []
     number = 0
     for number, line in lines:
-        row = _Row.parse(line, f"{name}, line {number}", letters)
+        row = _Row.parse(line, f"{name}, line {number}", check_letters)
         _check_chain(rows, row, f"{name}, line {number}")
         rows.append(row)
         if row.next_id == -1:
@@ -85,15 +102,15 @@ class _Row:
     line: str
 
     @classmethod
-    def parse(cls, line: str, where: str, letters: str | None) -> _Row:
+    def parse(cls, line: str, where: str, check_letters: bool) -> _Row:
         cells = line.removesuffix("\t").split("\t")
         if len(cells) != WIDTH:
             columns = f"{len(cells)} tab-separated column{'s' if len(cells) > 1 else ''}"
             raise DataError(f"{where}: {columns}; letter.data has {WIDTH}")
         head = dict(zip(COLUMNS, cells, strict=False))
         letter = head.pop("letter")
-        if letters is not None and (len(letter) != 1 or letter not in letters):
-            raise DataError(f"{where}: the letter is {letter!r}; it must be one of {letters}")
+        if check_letters and (len(letter) != 1 or letter not in LETTERS):
+            raise DataError(f"{where}: the letter is {letter!r}; it must be one of {LETTERS}")
         for column_name, cell in head.items():
             if not cell.removeprefix("-").isdecimal():
                 raise DataError(f"{where}: {column_name} is {cell!r}; it must be a whole number")
@@ -137,7 +154,7 @@ def _word(rows: Sequence[_Row]) -> Word:
     )
 
 
-def read_dataset(split: Any, letters: str, name: str) -> list[Word]:
+def read_dataset(split: Any, name: str) -> list[Word]:
     """The words of a dataset's split: the columns `pixels` and `word`.
 
     Raises:
@@ -148,8 +165,8 @@ def read_dataset(split: Any, letters: str, name: str) -> list[Word]:
     for number, (image, spelling) in enumerate(zip(split[images], split[spellings], strict=True)):
         where = f"{name}, row {number}"
         for letter in spelling:
-            if letter not in letters:
-                raise DataError(f"{where}: the letter {letter!r} is not one of {letters}")
+            if letter not in LETTERS:
+                raise DataError(f"{where}: the letter {letter!r} is not one of {LETTERS}")
         if not spelling:
             raise DataError(f"{where}: the word is empty")
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -17,7 +18,6 @@ from freerun.data.files import (
     read_lines,
     unpacked,
 )
-from freerun.data.pieces import Words
 from freerun.data.splits import shared
 
 SIDES = ("source", "target")
@@ -200,13 +200,16 @@ def read_parts(
     }
 
 
-def short(pairs: Sequence[Pair], length: int, words: Words) -> list[Pair]:
-    """The pairs with at most `length` words and punctuation marks on either side."""
-    return [pair for pair in pairs if all(words.count(side) <= length for side in pair)]
+_WORD = re.compile(r"\w+(?:-\w+)*|(?<=\w)['’]\w+|[^\w\s]")
 
 
-def overlaps(parts: Mapping[str, Sequence[Pair]]) -> list[str]:
-    """Notes on sentences that stand in two splits."""
+def count_words(text: str) -> int:
+    """Count the words and punctuation marks of a text."""
+    return len(_WORD.findall(text))
+
+
+def note_shared_pairs(parts: Mapping[str, Sequence[Pair]]) -> list[str]:
+    """Return notes on sentences that stand in two splits."""
     notes = []
     for one, other in (("test", "train"), ("test", "dev"), ("dev", "train")):
         pairs, others = parts[one], parts[other]

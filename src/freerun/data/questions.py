@@ -13,6 +13,7 @@ import torch
 
 from freerun.data.base import DataError
 from freerun.data.files import read_lines
+from freerun.data.rows import Row
 from freerun.randomness import below, uniform
 
 SUFFIXES = (".txt", ".txt.gz")
@@ -63,6 +64,12 @@ class Question:
     def key(self) -> str:
         """What equal questions have in common: the words, however they are spaced."""
         return " ".join(self.text.split())
+
+    @property
+    def row(self) -> Row:
+        """The question as a row with the columns `source` and `target`."""
+        row = {"source": self.text, "target": self.answer}
+        return row if not self.file else {**row, "where": f"{self.file}, line {self.line}"}
 
 
 def read_questions(path: str) -> list[Question]:

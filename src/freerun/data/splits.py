@@ -117,3 +117,27 @@ def shared(keys: Iterable[Hashable], others: Iterable[Hashable]) -> int:
     """How many of `keys` also stand among `others`."""
     among = set(others)
     return sum(key in among for key in keys)
+
+
+def note_shared(
+    parts: Mapping[str, Sequence[T]], key: Callable[[T], Hashable], what: str
+) -> list[str]:
+    """Return notes on examples of dev and test that also stand in train.
+
+    Args:
+        parts: the examples of every split.
+        key: what makes them equal.
+        what: what they are called.
+    """
+    notes = []
+    for name in ("dev", "test"):
+        count = shared(map(key, parts[name]), map(key, parts["train"]))
+        if count:
+            notes.append(f"{count} {what} of {name} also stand in train")
+    return notes
+
+
+def describe_sizes(parts: Mapping[str, Sequence[object]], what: str) -> str:
+    """Return a note on the number of examples of every split."""
+    sizes = (f"{name} {len(parts[name])}" for name in ("train", "dev", "test"))
+    return f"{', '.join(sizes)} {what}"

@@ -22,6 +22,7 @@ from freerun.evaluation.decoding import (
     on_device,
 )
 from freerun.losses import log_loss
+from freerun.metrics import position_errors, score
 from freerun.policy import Policy, evaluation_mode
 from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
@@ -211,16 +212,13 @@ def score_outputs(
     if not hypotheses:
         raise ValueError("there are no examples to evaluate on")
     references = [list(reference) for reference in examples.references]
-    unknown = codec.target.unknown
-    wrong = [
-        task.position_errors(hypothesis, [-1 if t == unknown else t for t in reference])
-        for hypothesis, reference in zip(hypotheses, references, strict=True)
-    ]
+    metrics = task.get_metrics()
+    wrong = position_errors(metrics, codec, hypotheses, examples)
     at_position = [
         [error for error in column if error is not None] for column in zip_longest(*wrong)
     ]
     return Evaluation(
-        metrics=task.score(codec, hypotheses, examples),
+        metrics=score(metrics, codec, hypotheses, examples),
         hypotheses=hypotheses,
         references=references,
         error_by_position=[sum(column) / len(column) for column in at_position],

@@ -41,6 +41,8 @@ class Metric:
         library: a library that it needs, and the extra of freerun that installs it.
         signature: signature(**settings), which says how it is computed; for metrics whose figures
             cannot be compared without knowing that.
+        check: check(**settings), which raises an error before training if the metric cannot be
+            computed.
         settings: its settings, which are keyword arguments of the function.
     """
 
@@ -52,6 +54,7 @@ class Metric:
     percent: bool = True
     library: tuple[str, str] | None = None
     signature: Callable[..., str] | None = None
+    check: Callable[..., object] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(
@@ -129,6 +132,7 @@ def metric(
     percent: bool = True,
     library: tuple[str, str] | None = None,
     signature: Callable[..., str] | None = None,
+    check: Callable[..., object] | None = None,
 ) -> Callable[[Function], Metric]:
     """Make a metric of a function(outputs, references), which is known by its name from then on.
 
@@ -152,6 +156,7 @@ def metric(
             percent=percent,
             library=library,
             signature=signature,
+            check=check,
         )
         METRICS[found.name] = found
         return found

@@ -31,7 +31,11 @@ def _library() -> Any:
     return extra("mauve", "text", "the metric mauve")
 
 
-@metric(form="passages", corpus=True, library=("mauve", "text"), signature=_signature)
+def _check(model: str, states: States = "mean") -> None:
+    load_reader(model)
+
+
+@metric(form="passages", corpus=True, library=("mauve", "text"), signature=_signature, check=_check)
 def mauve(
     outputs: Sequence[str], references: Sequence[str], *, model: str, states: States = "mean"
 ) -> float:
@@ -138,7 +142,7 @@ def load_reader(path: str) -> Reader:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    from freerun.data import DataError
+    from freerun.data import CODEC_FILE, DataError, load_codec
 
     if Path(path).exists() and not Path(path, "config.json").exists():
         raise DataError(f"{path}: there is no config.json in it; name the folder of a causal model")
@@ -150,6 +154,8 @@ def load_reader(path: str) -> Reader:
         model = AutoModelForCausalLM.from_pretrained(
             path, trust_remote_code=False, use_safetensors=True
         )
+        if Path(path, CODEC_FILE).exists() and not load_codec(path).shared:
+            raise DataError(f"{path}: its sources and targets differ in tokens; it reads no text")
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, DataError):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from freerun.evaluation import Backspaces
+from freerun.metrics import METRICS
 
 
 class Summary(TypedDict):
@@ -40,11 +41,6 @@ _PROPER = {
     "mauve": "MAUVE",
     "ms_jaccard": "MS-Jaccard",
 }
-_NO_SHARES = {"bleu", "chrf", "gleu", "entropy"}
-"""Metrics that are no fractions: out of 100, or in nats."""
-_LOWER = {"repetition"}
-_LIKE_PEOPLE = {"entropy"}
-"""Metrics that should be as in human text, neither higher nor lower."""
 
 
 def label(metric: str) -> str:
@@ -56,19 +52,25 @@ def label(metric: str) -> str:
 
 def unit(metric: str) -> str:
     """Return the unit of a metric: percent, or empty if it is not a fraction."""
-    return "" if _plain(metric) in _NO_SHARES else "%"
+    return "%" if _is_fraction(metric) else ""
 
 
 def scale(metric: str) -> float:
     """Return the factor from a metric to its unit."""
-    return 1.0 if _plain(metric) in _NO_SHARES else 100.0
+    return 100.0 if _is_fraction(metric) else 1.0
 
 
 def arrow(metric: str) -> str:
-    """Return the better direction: ↓ for errors and repetition, none for entropy, ↑ otherwise."""
-    if _plain(metric) in _LIKE_PEOPLE:
-        return ""
-    return "↓" if metric.endswith("_error") or _plain(metric) in _LOWER else "↑"
+    """Return the better direction; none if neither is, as for entropy."""
+    known = METRICS.get(_plain(metric))
+    greater = not metric.endswith("_error") if known is None else known.greater_is_better
+    return "" if greater is None else "↑" if greater else "↓"
+
+
+def _is_fraction(metric: str) -> bool:
+    """Tell whether a metric is a fraction; those that are not of outputs all are."""
+    known = METRICS.get(_plain(metric))
+    return known is None or known.percent
 
 
 def _plain(metric: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from freerun.data import Data
 from freerun.data.files import write_text
 from freerun.evaluation import GREEDY, Decoding, Evaluation
+from freerun.metrics import headline_of, signatures
 from freerun.report import Summary, summary
 from freerun.settings import to_dict
 from freerun.study.plan import Plan
@@ -63,14 +64,15 @@ def collect_results(
         beam: the hypotheses of beam search, where test was also decoded so.
         decoding: how test was decoded in any case.
     """
-    base, task = plan.base, plan.task
+    base, metrics = plan.base, plan.task.get_metrics()
+    headline = headline_of(metrics)
     record = asdict(plan.record(data))
     for name in _RUN_ONLY:
         del record[name]
     record["task"] |= {
-        "metric": task.metric,
-        "greater_is_better": task.greater_is_better,
-        "signatures": task.signatures(),
+        "metric": headline.name,
+        "greater_is_better": headline.greater_is_better,
+        "signatures": signatures(metrics),
         "notes": list(data.notes),
     }
     for name, found in runs.items():

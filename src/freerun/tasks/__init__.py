@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from contextlib import suppress
-
 from freerun.data import (
     Codec,
     Data,
@@ -18,22 +15,19 @@ from freerun.data import (
     TextCodec,
     TextCollator,
     TextExamples,
-    read_json,
-    saved,
+    load_codec,
 )
 from freerun.imports import address_of, import_object, is_address
 from freerun.settings import SettingError, did_you_mean
-from freerun.tasks.arithmetic import Arithmetic, ArithmeticCodec
-from freerun.tasks.base import Task, load_data
+from freerun.tasks.arithmetic import Arithmetic
+from freerun.tasks.base import Task, encode_file, load_data
 from freerun.tasks.continuation import Continuation
-from freerun.tasks.continuation_codec import ContinuationCodec
-from freerun.tasks.digits import Digits, DigitsCodec
-from freerun.tasks.ocr import Ocr, OcrCodec
+from freerun.tasks.digits import Digits
+from freerun.tasks.ocr import Ocr
 from freerun.tasks.pairs import Pairs
 from freerun.tasks.spelling import Spelling
-from freerun.tasks.tagging import Tagging, TaggingCodec
+from freerun.tasks.tagging import Tagging
 from freerun.tasks.translation import Translation
-from freerun.tasks.translation_codec import TranslationCodec
 
 TASKS: dict[str, type[Task]] = {
     "digits": Digits,
@@ -64,7 +58,7 @@ def find_task(name: str) -> type[Task]:
     found = import_object(name, "task")
     if not isinstance(found, type) or not issubclass(found, Task):
         raise SettingError(f"task {name!r}: it is not a subclass of freerun.tasks.Task")
-    if not dataclasses.is_dataclass(found):
+    if "__dataclass_fields__" not in vars(found):
         raise SettingError(f"task {name!r}: it is not a dataclass, whose fields are its settings")
     lacking = sorted(found.__abstractmethods__)
     if lacking:
@@ -79,71 +73,30 @@ def task_name(task: type[Task]) -> str:
     return address_of(task) or task.name
 
 
-_CODECS: dict[str, type[Codec]] = {
-    codec.task: codec
-    for codec in (
-        DigitsCodec,
-        ArithmeticCodec,
-        OcrCodec,
-        TaggingCodec,
-        TranslationCodec,
-        ContinuationCodec,
-    )
-}
-
-
-_KINDS: dict[str, type[Codec]] = {
-    codec.kind: codec for codec in (TextCodec, FeatureCodec, FactorCodec)
-}
-
-
-def load_codec(directory: str) -> Codec:
-    """The codec that a checkpoint keeps in `directory`, of whichever kind.
-
-    Raises:
-        DataError: where there is none, its kind is unknown, or a field of it is wrong.
-    """
-    own = None
-    with suppress(DataError):
-        own = _CODECS.get(saved.read_json(directory)[1]["task"])
-    if own is not None:
-        return own.from_pretrained(directory)
-    path, contents = read_json(directory)
-    kind = contents["kind"]
-    if kind not in _KINDS:
-        raise DataError(f"{path}: unknown kind {kind!r}; known are {', '.join(_KINDS)}")
-    return _KINDS[kind].from_pretrained(directory)
-
-
 __all__ = [
     "TASKS",
     "Arithmetic",
-    "ArithmeticCodec",
     "Codec",
     "Continuation",
-    "ContinuationCodec",
     "Data",
     "DataError",
     "Digits",
-    "DigitsCodec",
     "Examples",
     "FactorCodec",
     "FeatureCodec",
     "MissingExtraError",
     "Ocr",
-    "OcrCodec",
     "Pairs",
     "Sources",
     "Spelling",
     "Splits",
     "Tagging",
-    "TaggingCodec",
     "Task",
     "TextCodec",
     "TextCollator",
     "TextExamples",
     "Translation",
-    "TranslationCodec",
+    "encode_file",
     "find_task",
     "load_codec",
     "load_data",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, cast
 
 from transformers import PreTrainedTokenizerBase
@@ -16,25 +16,34 @@ from freerun.data.factor_codec import FactorCodec
 from freerun.data.feature_codec import FeatureCodec
 from freerun.data.files import read_rows
 from freerun.data.rows import FACTORS, FEATURES, Row, kind_of
-from freerun.data.saved import SavedCodec
 from freerun.data.store import Draw, Ragged, Stored
 from freerun.data.store import Tokens as Tokenized
 from freerun.data.text_codec import UNBOUNDED, TextCodec
 from freerun.data.tokens import Tokens, closed, special_tokens
+from freerun.metrics import Metric, metrics_of
+from freerun.settings import SETTING_NAME
 from freerun.vocabulary import Vocabulary
 
 
+@dataclass(frozen=True)
 class Task(ABC):
-    """A task: a dataclass whose fields are its settings.
+    """A task: where rows come from, and what is reported of outputs.
+
+    A subclass is a frozen dataclass whose fields are its settings. It needs `metrics` and `rows`;
+    all else has defaults.
+
+    Args:
+        extra_metrics: what else to report of outputs, such as chrf, bleu:tokenize=zh,
+            mauve:model=DIR, or your own as package.module:function.
 
     Attributes:
-        name: what it is called on the command line.
-        summary: one line on what is read and written.
-        metric: the name of the headline metric in `score`.
-        greater_is_better: whether a larger headline metric is better.
-        cost: the name of what an output costs in training that looks at costs, where the user
-            chooses none.
-        recipe: the settings of model and training that suit it, where the user gives none.
+        name: what it is called; by default the name of the class in lower case.
+        summary: one line on what is read and written; by default the first line of the docstring.
+        metrics: what is reported of outputs: names in `freerun.metrics.METRICS`, with settings
+            after a colon, or addresses of functions. Checkpoints are chosen by the first.
+        cost: the name of what an output costs in training by a method that looks at costs, by
+            default.
+        recipe: the default settings of model and training.
         target_tokens: how targets are cut into tokens, for a model that brings no tokenizer (see
             `Tokens`).
         source_tokens: how sources are; None for the tokens of targets, which they then share.
@@ -43,11 +52,22 @@ class Task(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    metric: ClassVar[str]
-    greater_is_better: ClassVar[bool] = False
-    cost: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    cost: ClassVar[str] = "edit_distance"
     recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {"model": {}, "training": {}}
     fixed_length: ClassVar[bool] = False
+
+    extra_metrics: tuple[str, ...] = field(
+        default=(), kw_only=True, metadata={SETTING_NAME: "metrics"}
+    )
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Name a task by its class, and summarize it by its docstring, unless it says otherwise."""
+        super().__init_subclass__(**settings)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__.lower()
+        if "summary" not in vars(cls):
+            cls.summary = (cls.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
     @property
     def target_tokens(self) -> str | Tokens:
@@ -62,10 +82,11 @@ class Task(ABC):
     @property
     def codec_options(self) -> Mapping[str, Any]:
         """Settings of the codec that its rows are read with, such as `max_prompt`."""
-        return self.reading()
+        return {}
 
+    @abstractmethod
     def rows(self) -> Splits[Row]:
-        """Read, check and split the data: the rows of train, dev and test.
+        """Read, check and split the data: return the rows of train, dev and test.
 
         They have the columns that a codec reads (see `TextCodec.encode`, `FeatureCodec.encode`,
         `FactorCodec.encode`).
@@ -73,16 +94,47 @@ class Task(ABC):
         Raises:
             DataError: naming the file, the line and what would be right.
         """
-        texts = self.texts()
-        return Splits(
-            {
-                name: [{"source": source, "target": target} for source, target in part]
-                for name, part in texts.items()
-            },
-            texts.notes,
-        )
 
-    def augment(self, codec: Codec, split: str, examples: Examples) -> Draw | None:
+    def load(self) -> Data:
+        """Read the data in tokens that are learned from them (see `load_data`).
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        return load_data(self)
+
+    def get_metrics(self) -> dict[str, Metric]:
+        """Return the metrics to report, by name; checkpoints are chosen by the first.
+
+        Raises:
+            SettingError: if there is no such metric.
+            MissingExtraError: if a library that one needs is not installed.
+        """
+        return metrics_of([*self.metrics, *self.extra_metrics])
+
+    def learn_codec(self, rows: Splits[Row], **options: Any) -> Codec:
+        """Learn what a model reads and writes, if it brings no tokenizer.
+
+        By default the columns of the rows say which kind of codec it is. A task of other rows has a
+        codec of its own.
+
+        Args:
+            rows: the rows of the task.
+            options: settings of the codec.
+
+        Raises:
+            DataError: if no codec reads such rows.
+            ValueError: if a setting is out of range.
+        """
+        train, first = rows["train"], set(rows["train"][0])
+        if set(FACTORS) <= first:
+            return FactorCodec.learn(train, **options)
+        spec = {"target_tokens": self.target_tokens, "fixed_length": self.fixed_length, **options}
+        if set(FEATURES) <= first:
+            return FeatureCodec.learn(train, rows["dev"], **spec)
+        return TextCodec.learn(train, rows["dev"], source_tokens=self.source_tokens, **spec)
+
+    def augment(self, codec: Codec, split: str, examples: Stored) -> Draw | None:
         """What draws the sources of a split anew in every epoch; None where nothing does.
 
         What is drawn is named by seed, epoch and example (see `freerun.randomness`), so that an
@@ -118,49 +170,6 @@ class Task(ABC):
         """
         return codec.read(lines, name)
 
-    def evaluation(self, codec: Codec, path: str) -> Examples:
-        """Examples from a new file of the task's format, as `codec` reads and writes them.
-
-        Raises:
-            DataError: naming the file, the line and what would be right.
-        """
-        if isinstance(codec, SavedCodec):
-            return cast(Examples, codec.evaluation(path))
-        return _unbounded(codec).encode(self.read_examples(path), path)
-
-    # What follows, up to `score`, is of tasks that have a codec of their own.
-
-    def load(self) -> Data:
-        """Read, check and split the data, in the tokens of the task's own codec."""
-        return load_data(self)
-
-    def texts(self) -> Splits[tuple[str, str]]:
-        """The splits as pairs of texts, source and target, for models with a tokenizer."""
-        raise DataError(
-            f"the task {self.name} is not text, which is all that a tokenizer reads and writes; "
-            "take a recurrent model"
-        )
-
-    def reading(self) -> dict[str, Any]:
-        """The settings of a `TextCodec` that rows are to be read with."""
-        return {}
-
-    @abstractmethod
-    def score(
-        self,
-        codec: Codec,
-        hypotheses: Sequence[Sequence[int]],
-        examples: Examples,
-    ) -> dict[str, float]:
-        """The metrics of free-running outputs, eos left out, one for each of the examples."""
-
-    def signatures(self) -> dict[str, str]:
-        """How metrics are computed, by name, as the library says that computes them.
-
-        Only of those whose figures cannot be compared without knowing it, such as BLEU.
-        """
-        return {}
-
     def mistakes(self, vocabulary: Vocabulary) -> Mapping[int, Sequence[int]]:
         """For each token, others that are plausibly written in its place by mistake.
 
@@ -176,16 +185,33 @@ class Task(ABC):
             f"the task {self.name} names no plausible mistakes; use noise_tokens=random"
         )
 
-    @abstractmethod
-    def position_errors(self, hypothesis: Sequence[int], reference: Sequence[int]) -> list[bool]:
-        """For every position of the reference, whether the output is wrong there.
+    def check_sizes(self, *names: str) -> None:
+        """Check that settings are at least 1, or None.
 
-        The unknown token is -1 in the reference: it equals none.
+        Raises:
+            ValueError: naming the setting that is not.
         """
+        for name in names:
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"{name} is {size}; it must be at least 1")
 
-    @abstractmethod
-    def majority(self, data: Data) -> dict[str, float]:
-        """The metrics on the test set of a guess that never looks at its source."""
+
+def encode_file(task: Task, codec: Codec, path: str) -> Examples:
+    """Read a new file of the format of a task as examples to evaluate on.
+
+    Args:
+        task: the task.
+        codec: what the model reads and writes.
+        path: the file.
+
+    Raises:
+        DataError: naming the file, the line and what would be right.
+    """
+    return _unbounded(codec).encode(task.read_examples(path), path)
+
+
+_PURPOSES = {"train": "train on", "dev": "choose checkpoints by", "test": "report on"}
 
 
 def load_data(
@@ -214,10 +240,10 @@ def load_data(
         DataError: where the data cannot be used, or are none that the codec or tokenizer reads.
         ValueError: where a setting is out of range.
     """
-    own = type(task).load is not Task.load
-    if own and tokenizer is None and not isinstance(codec, TextCodec):
-        return task.load()
     rows = task.rows()
+    for name in ("train", "dev", "test"):
+        if not rows.get(name):
+            raise DataError(f"the task {task.name} has no rows to {_PURPOSES[name]}, {name!r}")
     known = codec
     if codec is None:
         codec = _codec(task, rows, tokenizer, start, {**task.codec_options, **options})
@@ -234,7 +260,7 @@ def load_data(
     if isinstance(codec, TextCodec):
         notes += _notes(codec, parts, learned=known is None and tokenizer is None)
     for name, part in parts.items():
-        draw = task.augment(codec, name, part)
+        draw = task.augment(codec, name, part) if isinstance(part, Stored) else None
         if draw is not None and isinstance(part, Stored):
             parts[name] = replace(part, draw=draw)
     return Data(parts["train"], parts["dev"], parts["test"], codec, notes)
@@ -248,10 +274,10 @@ def _codec(
     options: dict[str, Any],
 ) -> Codec:
     """What a model reads and writes that is trained on these rows."""
-    train, first = rows["train"], rows["train"][0]
     if tokenizer is not None:
         _check_text(task, rows)
-        kind = kind_of(first, f"{task.name} (train)")
+        _check_tokens(task)
+        kind = kind_of(rows["train"][0], f"{task.name} (train)")
         if "separator" in options and (kind != "source" or start is not None):
             raise DataError(
                 "separator stands between the columns source and target for causal models; it has "
@@ -265,12 +291,7 @@ def _codec(
             column="prompt" if kind == "input_ids" else kind,
             **options,
         )
-    if set(FACTORS) <= set(first):
-        return FactorCodec.learn(train, **options)
-    spec = {"target_tokens": task.target_tokens, "fixed_length": task.fixed_length, **options}
-    if set(FEATURES) <= set(first):
-        return FeatureCodec.learn(train, rows["dev"], **spec)
-    return TextCodec.learn(train, rows["dev"], source_tokens=task.source_tokens, **spec)
+    return task.learn_codec(rows, **options)
 
 
 def _check_text(task: Task, rows: Splits[Row]) -> None:
@@ -281,6 +302,16 @@ def _check_text(task: Task, rows: Splits[Row]) -> None:
             f"the task {task.name} is not text, which is all that a tokenizer reads and writes; "
             "take a recurrent model"
         )
+
+
+def _check_tokens(task: Task) -> None:
+    """Check that the tokens of a task are not set, if the model brings a tokenizer."""
+    for each in fields(task):
+        own = each.name in ("source_tokens", "target_tokens")
+        if own and getattr(task, each.name) != each.default:
+            raise DataError(
+                f"{task.name}: {each.name} has no effect if the model has a tokenizer; leave it out"
+            )
 
 
 def _unbounded(codec: Codec) -> Codec:

@@ -2,82 +2,25 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
-from freerun.data import Data, DataError
-from freerun.data.files import blocks, is_dataset, load_splits, read_lines
-from freerun.data.images import pixels, stacked, unlabelled
-from freerun.data.letters import PIXELS, WIDTH, Word, read_dataset, read_words
-from freerun.data.saved import SavedCodec
-from freerun.data.splits import hold_out, shared
-from freerun.data.store import Ragged, Stored
-from freerun.tasks.scored import CellTask
-from freerun.vocabulary import Vocabulary
+from freerun.data import Codec, DataError, Sources, Splits
+from freerun.data.files import is_dataset, load_splits, read_lines
+from freerun.data.images import image_rows
+from freerun.data.letters import LETTERS, PIXELS, Word, is_letter_data, read_dataset, read_words
+from freerun.data.rows import Row
+from freerun.data.splits import describe_sizes, hold_out, shared
+from freerun.data.tokens import Tokens
+from freerun.tasks.base import Task
 
-Split = tuple[list[Word], list[Word], list[Word], list[str]]
-"""Words to train, choose and test on, and notes on where they are from."""
-
-
-@dataclass(frozen=True)
-class OcrCodec(SavedCodec):
-    """Images of 128 pixels in, one letter each out.
-
-    Args:
-        letters: the letters that can be written.
-    """
-
-    task = "ocr"
-    features = PIXELS
-    factors = ()
-    limit = None
-    letters: str = string.ascii_lowercase
-
-    @cached_property
-    def target(self) -> Vocabulary:
-        """The letters."""
-        return Vocabulary.build(self.letters, eos=False)
-
-    def read(self, lines: Sequence[str], name: str) -> Stored:
-        """Words to predict from: letter.data (its letters are not looked at), or images.
-
-        Images come one a line, 128 numbers in [0, 1], with a blank line between words.
-
-        Raises:
-            DataError: naming the file, the line and what would be right.
-        """
-        found = blocks(enumerate(lines, 1))
-        if not found:
-            raise DataError(f"{name}: nothing to read")
-        if found[0].text[0].count("\t") >= WIDTH - 1:
-            words = read_words((line for block in found for line in block.lines), name, None)
-            return unlabelled([word.pixels for word in words], [word.lines for word in words])
-        images = [pixels(block.lines, PIXELS, name) for block in found]
-        return unlabelled(images, [block.text for block in found])
-
-    def write(self, tokens: Sequence[int], source: Sequence[str]) -> str:
-        """The word."""
-        return "".join(self.target.decode(tokens))
-
-    def evaluation(self, path: str) -> Stored:
-        """The words of another letter.data, of all its folds.
-
-        Raises:
-            DataError: naming the file, the line and what would be right.
-        """
-        return self.examples(read_words(read_lines(path), path, self.letters))
-
-    def examples(self, words: Sequence[Word]) -> Stored:
-        """Words as examples."""
-        targets = Ragged.of([self.target.encode(word.letters) for word in words], self.target.pad)
-        return Stored(stacked([word.pixels for word in words]), targets, eos=False)
+Parts = tuple[dict[str, list[Word]], list[str]]
+"""The words of every split, and notes on where they are from."""
 
 
 @dataclass(frozen=True)
-class Ocr(CellTask):
+class Ocr(Task):
     """Handwritten words (Kassel 1995, prepared by Taskar et al. 2003): one letter for each image.
 
     Every output is as long as its word, and there is no eos.
@@ -91,6 +34,8 @@ class Ocr(CellTask):
 
     name: ClassVar[str] = "ocr"
     summary: ClassVar[str] = "images of handwritten letters to a word (letter.data)"
+    metrics: ClassVar[tuple[str, ...]] = ("hamming_error", "exact_match")
+    cost: ClassVar[str] = "hamming"
     recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "model": {
             "cell": "gru",
@@ -108,32 +53,56 @@ class Ocr(CellTask):
             "evaluate_every": 500,
         },
     }
+    target_tokens: ClassVar[Tokens] = Tokens("characters", alphabet=LETTERS)
+    fixed_length: ClassVar[bool] = True
 
     data: str
     fold: int = 0
     seed: int = 0
 
-    def load(self) -> Data:
+    def rows(self) -> Splits[Row]:
         """Read and split the words.
 
         Raises:
             DataError: naming the file, the line and what would be right.
         """
-        codec = OcrCodec()
-        train, dev, test, notes = self._dataset() if is_dataset(self.data) else self._folds()
+        parts, notes = self._read_dataset() if is_dataset(self.data) else self._read_folds()
+        train, dev, test = parts["train"], parts["dev"], parts["test"]
         known = {word.letters for word in train}
         notes += [
-            f"train {len(train)}, dev {len(dev)}, test {len(test)} words",
-            f"{shared((w.key for w in test), (w.key for w in (*train, *dev)))} test words have the "
-            "very pixels of a word of train or dev",
+            describe_sizes(parts, "words"),
+            f"{shared(map(_key, test), map(_key, (*train, *dev)))} test words have the very pixels "
+            "of a word of train or dev",
             f"{sum(word.letters in known for word in test)} of {len(test)} test words are spelt "
             "like a word of train",
         ]
-        return Data(codec.examples(train), codec.examples(dev), codec.examples(test), codec, notes)
+        return Splits({name: [word.row for word in part] for name, part in parts.items()}, notes)
 
-    def _folds(self) -> Split:
+    def read_examples(self, path: str) -> list[Row]:
+        """Read the words of another letter.data, of all its folds.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        return [word.row for word in read_words(read_lines(path), path)]
+
+    def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
+        """Read words to predict from: letter.data (its letters are not looked at), or images.
+
+        Images come one a line, 128 numbers, with a blank line between words.
+
+        Raises:
+            DataError: naming the file, the line and what would be right.
+        """
+        if not is_letter_data(lines):
+            return codec.encode_sources(image_rows(lines, PIXELS, name), name)
+        numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        words = read_words(numbered, name, check_letters=False)
+        return codec.encode_sources([word.row for word in words], name)
+
+    def _read_folds(self) -> Parts:
         """One fold to test on, a tenth of the others as dev."""
-        words = read_words(read_lines(self.data), self.data, OcrCodec().letters)
+        words = read_words(read_lines(self.data), self.data)
         folds = sorted({word.fold for word in words})
         if self.fold not in folds:
             known = ", ".join(map(str, folds))
@@ -142,24 +111,23 @@ class Ocr(CellTask):
         test = [word for word in words if word.fold == self.fold]
         train, dev = hold_out(others, _key, self.data, self.seed, "ocr dev")
         note = f"test is fold {self.fold}; dev is a tenth of the others, drawn by seed {self.seed}"
-        return train, dev, test, [note]
+        return {"train": train, "dev": dev, "test": test}, [note]
 
-    def _dataset(self) -> Split:
+    def _read_dataset(self) -> Parts:
         """The splits of a dataset; those that it does not have are tenths of train."""
         if self.fold:
             raise DataError(f"{self.data}: a dataset has splits, no folds; leave fold out")
-        splits = load_splits(self.data)
-        letters = OcrCodec().letters
-        given = {
-            name: read_dataset(rows, letters, f"{self.data} ({name})")
-            for name, rows in splits.items()
+        parts = {
+            name: read_dataset(rows, f"{self.data} ({name})")
+            for name, rows in load_splits(self.data).items()
         }
-        train, notes = given.pop("train"), []
+        notes = []
         for name in ("test", "dev"):
-            if name not in given:
-                train, given[name] = hold_out(train, _key, self.data, self.seed, f"ocr {name}")
+            if name not in parts:
+                held = hold_out(parts["train"], _key, self.data, self.seed, f"ocr {name}")
+                parts["train"], parts[name] = held
                 notes.append(f"{name} is a tenth of train, drawn by seed {self.seed}")
-        return train, given["dev"], given["test"], notes
+        return parts, notes
 
 
 def _key(word: Word) -> bytes:

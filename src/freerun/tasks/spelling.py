@@ -11,7 +11,6 @@ from freerun.data import (
     Codec,
     DataError,
     Draw,
-    Examples,
     Row,
     Sources,
     Splits,
@@ -22,12 +21,13 @@ from freerun.data import (
 from freerun.data.files import column, is_dataset, load_splits
 from freerun.data.noise import Misspelling, SymbolNoise
 from freerun.data.prose import SYMBOLS, normalize, python_documentation, read_text, windows
-from freerun.data.splits import complete, cut, shared
-from freerun.tasks.scored import CharacterTask
+from freerun.data.splits import complete, cut, describe_sizes, note_shared
+from freerun.data.store import Stored
+from freerun.tasks.base import Task
 
 
 @dataclass(frozen=True)
-class Spelling(CharacterTask):
+class Spelling(Task):
     """Misspelt text: every symbol is replaced by a uniform one with probability `noise`.
 
     The recipe of Leblond et al. 2018 (arXiv 1706.04499): lower-cased text of 43 symbols (letters,
@@ -50,6 +50,8 @@ class Spelling(CharacterTask):
 
     name: ClassVar[str] = "spelling"
     summary: ClassVar[str] = "misspelt text to text; Python's documentation, or any text file"
+    metrics: ClassVar[tuple[str, ...]] = ("character_error", "exact_match")
+    cost: ClassVar[str] = "edit_distance"
     recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "model": {
             "cell": "gru",
@@ -67,6 +69,9 @@ class Spelling(CharacterTask):
         },
     }
 
+    source_tokens: ClassVar[Tokens] = Tokens("characters", alphabet=SYMBOLS)
+    target_tokens: ClassVar[Tokens] = source_tokens
+
     data: str | None = None
     noise: float = 0.3
     length: int = 10
@@ -83,17 +88,7 @@ class Spelling(CharacterTask):
         """
         if not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}; it must lie in 0 … 1")
-        for name in ("length", "train_size", "dev_size", "test_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-
-    @property
-    def target_tokens(self) -> Tokens:
-        """The 43 symbols."""
-        return Tokens("characters", alphabet=SYMBOLS)
-
-    source_tokens = target_tokens
+        self.check_sizes("length", "train_size", "dev_size", "test_size")
 
     def rows(self) -> Splits[Row]:
         """Read, cut, split and misspell the text.
@@ -106,7 +101,7 @@ class Spelling(CharacterTask):
         parts, notes = self._parts()
         return Splits({name: self._misspelt(part, name) for name, part in parts.items()}, notes)
 
-    def augment(self, codec: Codec, split: str, examples: Examples) -> Draw | None:
+    def augment(self, codec: Codec, split: str, examples: Stored) -> Draw | None:
         """Noise that is redrawn every epoch in training, where the model reads characters."""
         characters = isinstance(codec, TextCodec) and codec.source is not None
         if split != "train" or not characters or not isinstance(examples, TextExamples):
@@ -166,12 +161,8 @@ class Spelling(CharacterTask):
         texts, notes = self._texts()
         parts = {name: self._windows(text, name, notes) for name, text in texts.items()}
         self._complete(parts, notes)
-        for name in ("dev", "test"):
-            count = shared(parts[name], parts["train"])
-            if count:
-                notes.append(f"{count} windows of {name} also stand in train")
-        sizes = ", ".join(f"{name} {len(parts[name])}" for name in ("train", "dev", "test"))
-        notes.append(f"{sizes} windows of {self.length} characters")
+        notes += note_shared(parts, str, "windows")
+        notes.append(describe_sizes(parts, f"windows of {self.length} characters"))
         return parts, notes
 
     def _texts(self) -> tuple[dict[str, str], list[str]]:

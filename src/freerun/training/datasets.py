@@ -9,10 +9,10 @@ from typing import Any, ClassVar, TypeAlias
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from freerun.data import Codec, Data, DataError, Examples, TextCodec, TextExamples
+from freerun.data import Codec, DataError, Examples, Row, Splits, TextCodec, TextExamples
 from freerun.data.rows import kind_of
 from freerun.data.text_codec import UNBOUNDED
-from freerun.tasks.scored import CharacterTask
+from freerun.tasks import Task
 
 Processing: TypeAlias = PreTrainedTokenizerBase | Codec
 
@@ -39,16 +39,15 @@ class Datasets:
 
 
 @dataclass(frozen=True)
-class GenericTask(CharacterTask):
+class GenericTask(Task):
     """Outputs are compared with their references as text: for data without a task."""
 
     name: ClassVar[str] = "outputs"
     summary: ClassVar[str] = "outputs against their references, as text"
-    metric: ClassVar[str] = "exact_match"
-    greater_is_better: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = ("exact_match", "character_error")
 
-    def load(self) -> Data:
-        """Refuse: data without a task are not loaded, but given.
+    def rows(self) -> Splits[Row]:
+        """Refuse: data without a task are not read, but given.
 
         Raises:
             DataError: always.

@@ -23,6 +23,7 @@ from freerun.data.extras import extra
 from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, check_decoding
 from freerun.methods import METHODS, Method
+from freerun.metrics import check_metrics
 from freerun.models import RecurrentConfig
 from freerun.models.adapters import add_adapters, find_base_model
 from freerun.models.backspace import extend_model, with_backspace
@@ -120,7 +121,7 @@ def resolve(
     with as_setting_errors():
         if isinstance(data, Task):
             task = data
-            data = model.load(data) if isinstance(model, ModelSettings) else data.load()
+            data = model.load(data) if isinstance(model, ModelSettings) else load_data(data)
         task = task or GenericTask()
         method = find_method(method).for_task(task)
         if isinstance(model, ModelSettings):
@@ -137,6 +138,7 @@ def resolve(
             raise ValueError("there are no examples to evaluate on")
         codec = choose_codec(method, source)
         method.check(codec.target)
+        check_metrics(task.get_metrics(), codec)
         run = Run(source.build(codec), codec, method, task, source.train, source.dev)
         for name, examples in source.examples.items():
             more = method.extra_positions if examples is run.train else 0

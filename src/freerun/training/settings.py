@@ -12,6 +12,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from transformers import TrainingArguments
 
 from freerun.data.extras import extra
+from freerun.metrics import headline_of
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.policy import Policy
 from freerun.tasks.base import Task
@@ -170,6 +171,7 @@ class TrainingSettings:
         gpu = _has_gpu()
         if self.precision == "fp16" and not gpu:
             raise ValueError("precision=fp16 needs a GPU; use bf16 or fp32 on the CPU")
+        headline = headline_of(task.get_metrics())
         arguments = TrainingArguments(
             output_dir=str(output),
             use_cpu=not gpu,
@@ -190,8 +192,8 @@ class TrainingSettings:
             save_steps=self.evaluate_every,
             save_total_limit=2,
             load_best_model_at_end=self.keep == "best",
-            metric_for_best_model=task.metric,
-            greater_is_better=task.greater_is_better,
+            metric_for_best_model=headline.name,
+            greater_is_better=headline.greater_is_better,
             logging_steps=min(self.evaluate_every, 50),
             report_to=["tensorboard"] if self.tensorboard else "none",
             disable_tqdm=quiet,

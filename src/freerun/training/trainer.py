@@ -30,6 +30,7 @@ from freerun.evaluation import (
     on_device,
 )
 from freerun.methods import Method
+from freerun.metrics import score
 from freerun.policy import Policy
 from freerun.tasks.base import Task
 from freerun.training.callbacks import LogWithEvaluation, Meter, Timekeeper
@@ -211,7 +212,9 @@ class RunTrainer(TrainerOverrides):
         written, loss = decode_in_processes(
             self.model_wrapped, self.objective.model, examples, self.decoding, self.args
         )
-        figures = self.task.score(self.processing_class, written.hypotheses, examples)
+        figures = score(
+            self.task.get_metrics(), self.processing_class, written.hypotheses, examples
+        )
         figures = {**figures, **written.metrics, "teacher_forced_loss": loss}
         metrics = {f"{metric_key_prefix}_{name}": float(value) for name, value in figures.items()}
         self.log({**metrics, "seconds": self.meter.seconds})

@@ -1,4 +1,4 @@
-"""Codecs on disk, and what holds for every task."""
+"""What holds for every task, and datasets of rows."""
 
 import dataclasses
 from typing import get_args
@@ -7,48 +7,13 @@ import docstring_parser
 import pytest
 
 from freerun.costs import CostName
-from freerun.data import MissingExtraError
+from freerun.data import FactorCodec, MissingExtraError
 from freerun.data import files as hub
-from freerun.models import RecurrentConfig
+from freerun.metrics import METRICS
 from freerun.models.settings import RecurrentSettings
-from freerun.tasks import (
-    TASKS,
-    ArithmeticCodec,
-    DigitsCodec,
-    OcrCodec,
-    TaggingCodec,
-    TranslationCodec,
-    load_codec,
-)
+from freerun.tasks import TASKS, Digits, load_data
 from freerun.training import TrainingSettings
-
-BYTE = tuple("abcĠ")
-CODECS = [
-    DigitsCodec(longest=17),
-    OcrCodec(),
-    ArithmeticCodec(5, " +1?\u2028", "-1"),
-    TaggingCodec(("B-LOC", "O"), (("köln", "\u2028"), ("köl",), ("öln",), ("Xx", "x")), 0, -1),
-    TranslationCodec("words", False, True, 9, 1, 0, ("ü", "\u2028"), ("a", "￭.")),
-    TranslationCodec("bpe", True, False, 9, "de", "en", BYTE, (*BYTE, "ab"), (), ("a b",)),
-]
-
-
-@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.task)
-def test_a_codec_comes_back_as_it_was_saved(tmp_path, codec):
-    folder = str(tmp_path / "new" / "folder")
-    codec.save_pretrained(folder)
-    assert load_codec(folder) == codec
-    assert type(codec).from_pretrained(folder) == codec
-    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["codec.json"]
-
-
-@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.task)
-def test_a_codec_describes_a_policy(codec):
-    config = RecurrentConfig.of(
-        codec.target, features=codec.features, factors=codec.factors, limit=codec.limit
-    )
-    assert config.vocabulary == codec.target
-    assert (codec.features is None) != (not codec.factors)
+from tests.tasks.tiny_tokenizers import word_tokenizer
 
 
 def test_tasks_are_known_by_their_names():
@@ -65,16 +30,35 @@ def test_the_cost_of_a_task_is_known(task):
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_every_setting_is_documented(task):
     documented = {p.arg_name: p.description for p in docstring_parser.parse(task.__doc__).params}
-    assert list(documented) == [field.name for field in dataclasses.fields(task)]
+    assert list(documented) == [
+        field.name for field in dataclasses.fields(task) if field.name != "extra_metrics"
+    ]
     assert all(documented.values())
     assert "\n" not in task.summary
 
 
-@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.task)
-def test_the_recipe_of_a_task_makes_a_policy(codec):
-    recipe = TASKS[codec.task].recipe
-    assert RecurrentSettings(**recipe["model"]).build(codec).vocabulary == codec.target
-    assert TrainingSettings(**recipe["training"]).updates > 0
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_metrics_of_a_task_are_known(task):
+    assert set(task.metrics) <= set(METRICS)
+    assert METRICS[task.metrics[0]].greater_is_better is not None
+
+
+def test_the_recipe_of_a_task_makes_a_policy():
+    free = load_data(Digits(train_size=4, dev_size=1, test_size=1)).codec
+    fixed = FactorCodec.learn([{"tokens": ["a"], "tags": ["O"]}])
+    for task in TASKS.values():
+        codec = fixed if task.recipe["model"].get("attention") == "aligned" else free
+        assert RecurrentSettings(**task.recipe["model"]).build(codec).vocabulary == codec.target
+        assert TrainingSettings(**{"updates": 1, **task.recipe["training"]}).updates > 0
+
+
+def test_images_are_no_text_for_a_tokenizer(refuses):
+    message = (
+        "the task digits is not text, which is all that a tokenizer reads and writes; take a "
+        "recurrent model"
+    )
+    task = Digits(train_size=4, dev_size=1, test_size=1)
+    refuses(message, load_data, task, tokenizer=word_tokenizer())
 
 
 @pytest.mark.parametrize(

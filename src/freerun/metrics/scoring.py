@@ -1,0 +1,188 @@
+"""Metrics of what a policy wrote, whatever it writes: text, tags or letters."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from freerun.data import UNMATCHED, Codec, Data, Examples, TextCodec, TextExamples
+from freerun.data.store import Stored, Tokens
+from freerun.metrics.base import Form, Metric
+from freerun.metrics.sequences import aligned_errors, cell_errors, first_errors
+from freerun.randomness import permutation
+from freerun.settings import SettingError
+
+Rows = Sequence[Sequence[int]]
+Metrics = Mapping[str, Metric]
+"""Metrics by name, of which the first is the headline."""
+
+_TAG = re.compile(r"O|[BI]-.+|<unk>")
+
+
+def check_metrics(metrics: Metrics, codec: Codec) -> None:
+    """Check that metrics can be computed of the outputs of a codec.
+
+    Raises:
+        SettingError: naming the metric that cannot, or a headline of which neither more nor less is
+            better.
+        DataError: if a metric needs a model or file that cannot be read.
+    """
+    headline = headline_of(metrics)
+    if headline.greater_is_better is None:
+        raise SettingError(
+            f"the first metric, {headline.name}, does not say which outputs are better; name "
+            "another first"
+        )
+    tags = all(_TAG.fullmatch(symbol) for symbol in codec.target.symbols)
+    lacking: dict[Form, str | None] = {
+        "cells": None if codec.target.eos is None else "are as long as their sources",
+        "tags": None if tags else "are tags O, B-TYPE and I-TYPE",
+        "passages": None if codec.shared else "continue their sources, in the same tokens",
+    }
+    for name, metric in metrics.items():
+        if (what := lacking.get(metric.form)) is not None:
+            raise SettingError(f"metric {name!r}: it needs outputs that {what}")
+        if metric.check is not None:
+            metric.check(**metric.settings)
+
+
+def headline_of(metrics: Metrics) -> Metric:
+    """Return the metric by which checkpoints are chosen: the first."""
+    return next(iter(metrics.values()))
+
+
+def signatures(metrics: Metrics) -> dict[str, str]:
+    """Return how metrics are computed, of those whose figures cannot be compared without that."""
+    described = {name: metric.described for name, metric in metrics.items()}
+    return {name: text for name, text in described.items() if text is not None}
+
+
+def score(metrics: Metrics, codec: Codec, outputs: Rows, examples: Examples) -> dict[str, float]:
+    """Compute metrics of free-running outputs.
+
+    Args:
+        metrics: the metrics.
+        codec: what the model reads and writes.
+        outputs: the tokens of an output for each example, without eos.
+        examples: the examples.
+    """
+    forms: dict[tuple[Form, bool], tuple[Sequence[Any], Sequence[Any]]] = {}
+    found = {}
+    for name, metric in metrics.items():
+        key = metric.form, metric.corpus
+        if key not in forms:
+            written = _cut_off(outputs, codec) if metric.corpus else outputs
+            forms[key] = _FORMS[metric.form](codec, written, examples)
+        found[name] = metric(*forms[key])
+    return found
+
+
+def position_errors(
+    metrics: Metrics, codec: Codec, outputs: Rows, examples: Examples
+) -> list[list[bool]]:
+    """Tell for every position of every reference whether the output is wrong there.
+
+    Where outputs are as long as their sources, cells are compared. Otherwise outputs are aligned
+    with their references by the fewest edits (see `aligned_errors`), unless the headline metric
+    compares all outputs together, as that of running text, of which many are right (see
+    `first_errors`). `<unk>` is always wrong.
+    """
+    errors: Callable[[Sequence[int], Sequence[int]], list[bool]] = aligned_errors
+    if codec.target.eos is None:
+        errors = cell_errors
+    elif headline_of(metrics).corpus:
+        errors = first_errors
+    _, references = _tokens(codec, outputs, examples)
+    return [errors(*pair) for pair in zip(outputs, references, strict=True)]
+
+
+def majority_guess(metrics: Metrics, data: Data) -> dict[str, float]:
+    """Compute the metrics on the test set of outputs that never look at their source.
+
+    Where outputs are as long as their sources, it is the most common token of training in every
+    cell. Otherwise it is one output for every source, the better on dev of two (see
+    `constant_guesses`), unless the headline metric compares all outputs together: then it is real
+    text, the targets of training in a random order.
+    """
+    train, headline = data.train.references, headline_of(metrics)
+    if data.codec.target.eos is None:
+        token = most_common_token(train)
+        outputs = [[token] * len(reference) for reference in data.test.references]
+    elif headline.corpus:
+        order = permutation(len(train), 0, "text majority").tolist()
+        outputs = [list(train[order[i % len(order)]]) for i in range(len(data.test))]
+    else:
+
+        def on_dev(guess: list[int]) -> float:
+            only = {headline.name: headline}
+            found = score(only, data.codec, [guess] * len(data.dev), data.dev)[headline.name]
+            return found if headline.greater_is_better else -found
+
+        outputs = [max(constant_guesses(list(train)), key=on_dev)] * len(data.test)
+    return score(metrics, data.codec, outputs, data.test)
+
+
+def most_common_token(references: Rows) -> int:
+    """Return the token that comes most often; the smallest of several."""
+    counts = Counter(token for reference in references for token in reference)
+    return min(counts, key=lambda token: (-counts[token], token))
+
+
+def constant_guesses(train: Rows) -> list[list[int]]:
+    """Return two outputs that never look at a source.
+
+    They are the most common token of training at every position, up to the median length, and the
+    most common target.
+    """
+    rows = [tuple(reference) for reference in train]
+    median = sorted(map(len, rows))[len(rows) // 2]
+    at_position = [most_common_token([row[i : i + 1] for row in rows]) for i in range(median)]
+    whole = Counter(rows).most_common(1)[0][0]
+    return [at_position, list(whole)]
+
+
+def _cut_off(outputs: Rows, codec: Codec) -> Rows:
+    """Outputs up to the length that targets are cut off at, which hold nothing beyond it."""
+    if not isinstance(codec, TextCodec):
+        return outputs
+    most = codec.block or codec.max_completion
+    return [row[:most] for row in outputs]
+
+
+def _text(codec: Codec, outputs: Rows, examples: Examples) -> tuple[list[str], list[str]]:
+    written = [codec.normalize(codec.decode(row, unknown=UNMATCHED)) for row in outputs]
+    if isinstance(examples, TextExamples):
+        return written, [codec.normalize(text) for text in examples.texts]
+    return written, [codec.normalize(codec.decode(row)) for row in examples.references]
+
+
+def _tokens(codec: Codec, outputs: Rows, examples: Examples) -> tuple[Rows, Rows]:
+    unknown = codec.target.unknown
+    references = examples.references
+    return outputs, [[-1 if t == unknown else t for t in row] for row in references]
+
+
+def _tags(
+    codec: Codec, outputs: Rows, examples: Examples
+) -> tuple[list[list[str]], list[list[str]]]:
+    decode = codec.target.decode
+    return [decode(row) for row in outputs], [decode(row) for row in examples.references]
+
+
+def _passages(codec: Codec, outputs: Rows, examples: Stored) -> tuple[list[str], list[str]]:
+    def passages(rows: Iterable[Sequence[int]]) -> list[str]:
+        pairs = zip(Tokens(examples.sources), rows, strict=True)
+        return [codec.decode([*prompt, *row]) for prompt, row in pairs]
+
+    return passages(outputs), passages(examples.references)
+
+
+_FORMS: dict[Form, Callable[[Codec, Rows, Any], tuple[Sequence[Any], Sequence[Any]]]] = {
+    "text": _text,
+    "tokens": _tokens,
+    "cells": _tokens,
+    "tags": _tags,
+    "passages": _passages,
+}
