@@ -19,7 +19,7 @@ from freerun.batch import Batch
 from freerun.cli.evaluate import load_examples
 from freerun.decoding import choose_greedily, decode_with, force_actions
 from freerun.evaluation import on_device
-from freerun.methods import BehaviourCloning
+from freerun.methods import BehaviorCloning
 from freerun.policy import Policy
 from freerun.randomness import uniform
 from freerun.tasks import Task
@@ -41,7 +41,7 @@ def begun(batch: Batch, wrong: WrongTokens, seed: int) -> tuple[Tensor, Tensor]:
 def recovery(policy: Policy, task: Task, batch: Batch, tokens: str, seed: int) -> tuple[int, ...]:
     """How many examples were led astray, and of those, found back, and were right in the end."""
     words = policy.vocabulary
-    wrong = BehaviourCloning(noise_tokens=tokens).for_task(task).alternatives(words)
+    wrong = BehaviorCloning(noise_tokens=tokens).for_task(task).alternatives(words)
     given, lengths = begun(batch, wrong, seed)
     limit = torch.maximum(policy.limit(batch.source), lengths + 1)
     choose = force_actions(choose_greedily, given, lengths)

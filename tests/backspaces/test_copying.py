@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from freerun.backspaces import build_tree
-from freerun.losses import ScoredActions, behaviour_cloning_loss
+from freerun.losses import ScoredActions, behavior_cloning_loss
 from tests.backspaces.padding import padded
 from tests.copying_twin import causal_scores, copies, recurrent_scores
 from tests.helpers import close, gradients, tiny_policy, tiny_source
@@ -64,7 +64,7 @@ def check(policy, source, scores_of, tolerance):
     # The models have no score for the backspace: what is cloned are the tokens.
     kept = mask & (actions != BACKSPACE)
     ended = torch.tensor([row[-1] == words.eos for row in rows])
-    loss = behaviour_cloning_loss(
+    loss = behavior_cloning_loss(
         ScoredActions.from_scores(scores, tree.mask, tree.tops, actions, kept, ended)
     )
     close(loss, total, 100 * tolerance)

@@ -121,7 +121,7 @@ def test_the_notation_is_in_the_help(run):
 
 def test_a_model_without_backspace_is_refused(refuses, speller, source):
     refuses(
-        "freerun predict: --show_backspaces: the model has no backspace; behaviour_cloning and "
+        "freerun predict: --show_backspaces: the model has no backspace; behavior_cloning and "
         "sequence_match train models that have one",
         *("predict", speller, source, "--show-backspaces"),
     )

@@ -323,7 +323,7 @@ def test_a_model_that_cannot_withdraw_tokens_is_refused_before_training(
         "freerun train: T5ForConditionalGeneration cannot withdraw tokens: it knows positions by "
         "the distance of slots, or looks back a bounded way, and would misplace those that remain; "
         "take one with absolute or rotary positions and no sliding window",
-        *("train", *words, "--method", "behaviour_cloning", "--output", str(tmp_path / "out")),
+        *("train", *words, "--method", "behavior_cloning", "--output", str(tmp_path / "out")),
     )
     assert not (tmp_path / "out").exists()
 
@@ -335,11 +335,11 @@ def test_a_method_without_backspaces_is_refused_on_a_model_with_one(
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     task = ["train", "spelling", "--data", str(text), *TASK, *SHORT, "--quiet"]
     scratch = ["--model", "causal", *SCRATCH]
-    assert run(*task, *scratch, "--method", "behaviour_cloning", "--output", first)[0] == 0
+    assert run(*task, *scratch, "--method", "behavior_cloning", "--output", first)[0] == 0
     start = [flag, first, *(scratch if flag == "--init" else [])]
     refuses(
         "freerun train: searnn lets the model read what it writes, and withdraws "
-        "nothing; this model has a backspace: train it by behaviour_cloning, sequence_match, mle "
+        "nothing; this model has a backspace: train it by behavior_cloning, sequence_match, mle "
         "or unlikelihood",
         *(*task, *start, "--method", "searnn", "--output", second),
     )

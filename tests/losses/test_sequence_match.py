@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from freerun.losses import Divergence, ScoredActions, behaviour_cloning_loss, sequence_match_loss
+from freerun.losses import Divergence, ScoredActions, behavior_cloning_loss, sequence_match_loss
 from tests.helpers import close
 
 NAMES = get_args(Divergence)
@@ -151,7 +151,7 @@ def test_alpha_0_and_gamma_1_is_maximum_likelihood(name):
     loss, _ = sequence_match_loss(data, model, divergence=name, alpha=0.0, gamma=1.0)
     expected = -log_probs(data).sum()
     close(loss, expected)
-    close(behaviour_cloning_loss(data), expected)
+    close(behavior_cloning_loss(data), expected)
     assert model.values.requires_grad
     for found, other in zip(gradients(loss, data)[0], gradients(expected, data)[0], strict=True):
         close(found, other)
@@ -260,7 +260,7 @@ def test_padding_is_not_looked_at(settings, fill):
         data = differentiable(some(more=more, fill=other))
         model = differentiable(some((2, 5), (True, False), seed=1, more=more, fill=other))
         loss, share = sequence_match_loss(data, model, **settings)
-        cloning = behaviour_cloning_loss(data)
+        cloning = behavior_cloning_loss(data)
         grads = gradients(loss, data, model) + gradients(cloning, data)
         found.append((loss, share, cloning, grads, data, model))
     loss, share, cloning, grads, *_ = found[0]
@@ -330,9 +330,9 @@ def test_half_precision_is_raised_to_single(dtype):
         found, share = sequence_match_loss(data, model, **settings)
         assert found.dtype == share.dtype == torch.float32
         assert torch.equal(found, sequence_match_loss(*single, **settings)[0])
-    cloning = behaviour_cloning_loss(data)
+    cloning = behavior_cloning_loss(data)
     assert cloning.dtype == torch.float32
-    assert torch.equal(cloning, behaviour_cloning_loss(single[0]))
+    assert torch.equal(cloning, behavior_cloning_loss(single[0]))
 
 
 def test_long_sequences_in_single_precision():
@@ -394,14 +394,14 @@ def test_what_was_not_scored_is_no_number():
     found = ScoredActions.from_scores(scores[[0, 1, 3]], without, tops, actions, mask, ended)
     assert found.values.isnan().int().tolist() == [[0, 0, 0, 1], [0, 1, 1, 1]]
     whole = ScoredActions.from_scores(scores, rows, tops, actions, mask, ended)
-    losses = behaviour_cloning_loss(found), behaviour_cloning_loss(whole)
+    losses = behavior_cloning_loss(found), behavior_cloning_loss(whole)
     close(*losses)
     close(*[torch.autograd.grad(loss, scores, retain_graph=True)[0] for loss in losses])
     assert bool(sequence_match_loss(found, whole)[0].isnan())
     without[0, 1] = False
     found = ScoredActions.from_scores(scores[[0, 3]], without, tops, actions, mask, ended)
     assert found.scores.isnan().int().tolist() == [[0, 1, 0], [0, 0, 0]]
-    assert bool(behaviour_cloning_loss(found).isnan())
+    assert bool(behavior_cloning_loss(found).isnan())
 
 
 @pytest.mark.kernels
@@ -422,7 +422,7 @@ def test_the_gradient_of_cloning_is_that_of_the_log_loss():
     scores, *rest = scored()
     scores.requires_grad_()
     (found,) = torch.autograd.grad(
-        behaviour_cloning_loss(ScoredActions.from_scores(scores, *rest)), scores
+        behavior_cloning_loss(ScoredActions.from_scores(scores, *rest)), scores
     )
     states, actions = torch.tensor([0, 1, 0, 3]), torch.tensor([0, 3, 1, 2])
     plain = torch.nn.functional.cross_entropy(scores[states], actions, reduction="sum")

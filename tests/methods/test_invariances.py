@@ -197,7 +197,7 @@ def test_an_example_without_target_is_refused(policy, batch, method):
 def test_methods_are_known_by_name():
     assert list(METHODS) == [
         "mle", "scheduled_sampling", "differentiable_scheduled_sampling", "searnn",
-        "behaviour_cloning", "sequence_match", "unlikelihood",
+        "behavior_cloning", "sequence_match", "unlikelihood",
     ]  # fmt: skip
     for name, kind in METHODS.items():
         assert kind.name == name

@@ -1,4 +1,4 @@
-"""Behaviour cloning and SequenceMatch as methods: twins in plain Python, limits, the buffer.
+"""Behavior cloning and SequenceMatch as methods: twins in plain Python, limits, the buffer.
 
 Of the defects known of other code, here: the replay buffer lost on resume
 (`test_the_buffer_is_kept_to_the_bit`), loss changed by accumulation
@@ -14,7 +14,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from freerun.batch import Batch, Source
-from freerun.methods import MLE, BehaviourCloning, Clock, SequenceMatch
+from freerun.methods import MLE, BehaviorCloning, Clock, SequenceMatch
 from freerun.methods.sequence_match.replay_buffer import ReplayBuffer
 from freerun.models.huggingface import adapt
 from freerun.vocabulary import Vocabulary
@@ -147,8 +147,8 @@ def check_twin(policy, divergence, alpha, gamma):
     assert all(not value.requires_grad for value in outcome.metrics.values())
 
 
-def test_behaviour_cloning_is_that_of_its_twin(policy):
-    method, batch, clock = BehaviourCloning(noise=0.4), batch_of(policy), Clock(1, 10, seed=3)
+def test_behavior_cloning_is_that_of_its_twin(policy):
+    method, batch, clock = BehaviorCloning(noise=0.4), batch_of(policy), Clock(1, 10, seed=3)
     data, expected = method.insert_noise(WORDS, batch, clock), 0.0
     for chosen, values, _ in rows_of(policy, batch.source, data.actions, data.mask):
         expected -= sum(s - v for s, v in zip(chosen, values, strict=False))
@@ -160,7 +160,7 @@ def test_behaviour_cloning_is_that_of_its_twin(policy):
 
 def test_without_noise_cloning_is_maximum_likelihood(policy):
     batch, clock = batch_of(policy), Clock(1, 10)
-    cloned = BehaviourCloning(noise=0.0).loss(policy, batch, clock)
+    cloned = BehaviorCloning(noise=0.0).loss(policy, batch, clock)
     expected = MLE().loss(policy, batch, clock)
     close(cloned.total, expected.total)
     found, wanted = gradients(policy, cloned.total), gradients(policy, expected.total)
@@ -200,7 +200,7 @@ def test_the_first_update_has_nothing_to_match(policy):
     """Without a warm-up too, as own sequences join the buffer after the update."""
     batch, method = batch_of(policy), SequenceMatch(noise=0.2, **ALWAYS)
     outcome = method.loss(policy, batch, Clock(0, 10))
-    expected = BehaviourCloning(noise=0.2).loss(policy, batch, Clock(0, 10))
+    expected = BehaviorCloning(noise=0.2).loss(policy, batch, Clock(0, 10))
     assert torch.equal(outcome.total, expected.total)
     method.after_update(policy, Clock(0, 10))
     assert len(method.buffer) == 5
@@ -335,27 +335,27 @@ def test_wrong_settings_are_told(settings, message):
 
 def test_a_vocabulary_without_backspace_is_refused():
     with pytest.raises(ValueError, match=r"^the vocabulary has no backspace, which this method"):
-        BehaviourCloning().check(tiny_policy().vocabulary)
+        BehaviorCloning().check(tiny_policy().vocabulary)
 
 
 def test_no_special_token_is_planted():
     words = Vocabulary(
         ("<s>", "a", "<pad>", "</s>", "b", "<backspace>"), bos=0, pad=2, eos=3, backspace=5
     )
-    wrong = BehaviourCloning().alternatives(words)
+    wrong = BehaviorCloning().alternatives(words)
     assert wrong.allowed.tolist() == [1, 4]
 
 
 def test_plausible_mistakes_need_a_task():
     with pytest.raises(ValueError, match=r"^noise_tokens=plausible needs a task that names"):
-        BehaviourCloning(noise_tokens="plausible").check(WORDS)
+        BehaviorCloning(noise_tokens="plausible").check(WORDS)
 
 
 @pytest.mark.parametrize(
     ("method", "extra"),
     [
-        (BehaviourCloning(noise=0.0), 0),
-        (BehaviourCloning(noise_run=3), 3),
+        (BehaviorCloning(noise=0.0), 0),
+        (BehaviorCloning(noise_run=3), 3),
         (SequenceMatch(backspace=False), 1),
         (SequenceMatch(noise=0.0), 1),
         (SequenceMatch(noise_run=3), 3),
@@ -374,7 +374,7 @@ def test_targets_that_fill_all_positions(fitting):
     source = Source(torch.zeros(1, 3).long(), torch.ones(1, 3).bool())
     target = torch.tensor([[0, 1, 0, 1, *([] if fitting else [0]), WORDS.eos]])
     batch = Batch(torch.tensor([7]), source, target, torch.ones_like(target).bool())
-    BehaviourCloning(noise=0.0).loss(policy, batch, Clock(1, 9))
+    BehaviorCloning(noise=0.0).loss(policy, batch, Clock(1, 9))
     method = filled(SequenceMatch(noise=0.0, **ALWAYS), policy, batch)
     if fitting:
         method.loss(policy, batch, Clock(2, 9))
@@ -392,7 +392,7 @@ def test_outputs_without_eos_are_refused():
 
 def test_cloning_is_the_same_in_any_batch(policy):
     """Split, reordered and padded: mistakes are named by example and cell."""
-    batch, clock, method = batch_of(policy), Clock(3, 9, seed=2), BehaviourCloning(noise=0.4)
+    batch, clock, method = batch_of(policy), Clock(3, 9, seed=2), BehaviorCloning(noise=0.4)
     whole = method.loss(policy, batch, clock).total
     parts = [method.loss(policy, batch.select(torch.tensor(r)), clock) for r in ([4, 1], [0, 3, 2])]
     close(sum(part.total for part in parts), whole, 1e-9)

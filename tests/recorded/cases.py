@@ -158,7 +158,7 @@ CASES = {
         ("scheduled_sampling", SCHEDULED_SAMPLING, ONCE),
         ("differentiable_scheduled_sampling", DIFFERENTIABLE, ONCE),
         ("searnn", SEARNN, ONCE),
-        ("behaviour_cloning", CLONING, ONCE),
+        ("behavior_cloning", CLONING, ONCE),
         ("sequence_match", SEQUENCE_MATCH, SEVERAL),
         ("unlikelihood", UNLIKELIHOOD, ONCE),
     )
@@ -181,7 +181,7 @@ METHODS = {
     "scheduled_sampling": {"feedback": "sample"},
     "differentiable_scheduled_sampling": {"relaxation": "soft_sample"},
     "searnn": {"alpha": 5.0, "cells": 3, "token_choice": "top_k", "tokens": 4},
-    "behaviour_cloning": {"noise": 0.2},
+    "behavior_cloning": {"noise": 0.2},
     "sequence_match": EARLY | {"noise": 0.2},
     "unlikelihood": {"level": "sequence", "ngram": 2},
 }  # fmt: skip

@@ -12,7 +12,7 @@ import freerun
 from freerun.data import DataError, MissingExtraError
 from freerun.errors import CheckpointError
 from freerun.evaluation import Decoding, evaluate
-from freerun.methods import MLE, BehaviourCloning, ScheduledSampling
+from freerun.methods import MLE, BehaviorCloning, ScheduledSampling
 from freerun.metrics import majority_guess
 from freerun.models.settings import RecurrentSettings
 from freerun.report import MissingPlotsError, legend, summary
@@ -213,7 +213,7 @@ def test_another_decoding_trains_nothing_anew_and_is_kept(finished, tmp_path):
 
 
 def test_methods_with_a_backspace_have_figures_that_mle_has_not(tmp_path):
-    methods = {"mle": MLE(), "cloning": BehaviourCloning(noise=0.3)}
+    methods = {"mle": MLE(), "cloning": BehaviorCloning(noise=0.3)}
     training = replace(TRAINING, updates=30, evaluate_every=30, learning_rate=0.02)
     settings = {**SMALL, "seeds": 2, "training": training, "decoding": Decoding(sample=True)}
     results = compare(TASK, methods, output=tmp_path / "out", **settings).results
@@ -226,7 +226,7 @@ def test_methods_with_a_backspace_have_figures_that_mle_has_not(tmp_path):
 
 
 def test_a_decoding_that_a_method_cannot_have_is_found_before_training(refuses):
-    methods = {"mle": MLE(), "cloning": BehaviourCloning()}
+    methods = {"mle": MLE(), "cloning": BehaviorCloning()}
     message = (
         "beam search cannot withdraw tokens, and this vocabulary has a backspace: decode greedily "
         "or sample"

@@ -8,7 +8,7 @@ from freerun.study import parse_method, parse_methods
 from freerun.study.specs import make_folder_name
 
 KNOWN = (
-    "mle, scheduled_sampling, differentiable_scheduled_sampling, searnn, behaviour_cloning, "
+    "mle, scheduled_sampling, differentiable_scheduled_sampling, searnn, behavior_cloning, "
     "sequence_match, unlikelihood"
 )
 LINEAR = ScheduledSampling(schedule="linear", k=0.9)

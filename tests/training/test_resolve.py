@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from freerun.data import TextCodec
 from freerun.evaluation import decode_hypotheses
-from freerun.methods import METHODS, MLE, BehaviourCloning, ScheduledSampling
+from freerun.methods import METHODS, MLE, BehaviorCloning, ScheduledSampling
 from freerun.models import CausalPolicy, Seq2SeqPolicy
 from freerun.models.huggingface import base
 from freerun.models.loading import quiet_transformers
@@ -334,7 +334,7 @@ def test_a_trainer_loads_and_probes_a_model_once(tmp_path, saved, counts):
     assert counts == {"loaded": 1, "probed": 1}
 
 
-@pytest.mark.parametrize("method", [MLE(), BehaviourCloning()], ids=lambda method: method.name)
+@pytest.mark.parametrize("method", [MLE(), BehaviorCloning()], ids=lambda method: method.name)
 def test_a_run_loads_and_probes_a_model_once(tmp_path, counts, method):
     training = TrainingSettings(updates=2, evaluate_every=2, batch_size=4, keep="last")
     model = CausalSettings(hidden_size=8, layers=1, heads=2, positions=16)
@@ -353,7 +353,7 @@ def test_a_run_loads_and_probes_a_model_once(tmp_path, counts, method):
 
 
 def test_a_comparison_builds_a_model_for_each_run(tmp_path, counts):
-    methods = {"mle": MLE(), "cloning": BehaviourCloning(), "half": ScheduledSampling()}
+    methods = {"mle": MLE(), "cloning": BehaviorCloning(), "half": ScheduledSampling()}
     training = TrainingSettings(updates=1, evaluate_every=1, batch_size=4)
     model = CausalSettings(hidden_size=8, layers=1, heads=2, positions=16)
     task = Digits(train_size=8, dev_size=4, test_size=4)

@@ -14,7 +14,7 @@ from tests.training.matching import MATCH, cut, matched
 from tests.training.test_resume import KILLED, outcome
 from tests.training.tiny_models import tiny_model
 
-LOGGED = ("loss", "sequence_match", "behaviour_cloning", "step")
+LOGGED = ("loss", "sequence_match", "behavior_cloning", "step")
 
 
 def result(output):

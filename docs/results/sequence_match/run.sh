@@ -33,8 +33,8 @@ sm=warm_up=0.2,anneal=0.2
 train base mle --training.learning_rate 1e-3 --training.warmup 100 --training.updates 4500 \
     --training.evaluate_every 750
 go_on mle mle
-go_on bc behaviour_cloning:noise=0.05
+go_on bc behavior_cloning:noise=0.05
 go_on sm sequence_match:noise=0.05,$sm
 go_on sm-no-backspace sequence_match:backspace=false,$sm
-go_on bc-plausible behaviour_cloning:noise=0.05,noise_tokens=plausible
+go_on bc-plausible behavior_cloning:noise=0.05,noise_tokens=plausible
 go_on sm-plausible sequence_match:noise=0.05,noise_tokens=plausible,$sm

@@ -28,7 +28,7 @@ go_on() {
 sm=warm_up=0.2,anneal=0.2
 go_on mle mle
 go_on sm sequence_match:noise=0.01,$sm
-go_on bc behaviour_cloning:noise=0.01
+go_on bc behavior_cloning:noise=0.01
 go_on ul unlikelihood
 go_on sm-no-backspace sequence_match:backspace=false,$sm
 freerun evaluate "$out/mle-$seed" --contrastive 0.6 --top_k 4 --json "$out/mle-$seed-contrastive.json"

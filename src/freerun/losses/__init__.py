@@ -24,7 +24,7 @@ from freerun.losses.likelihood import (
     sequence_unlikelihood,
     token_unlikelihood,
 )
-from freerun.losses.sequence_match import ScoredActions, behaviour_cloning_loss, sequence_match_loss
+from freerun.losses.sequence_match import ScoredActions, behavior_cloning_loss, sequence_match_loss
 
 CELL_LOSSES: dict[str, Callable[..., Tensor]] = {
     "ll": ll,
@@ -42,7 +42,7 @@ __all__ = [
     "CELL_LOSSES",
     "Divergence",
     "ScoredActions",
-    "behaviour_cloning_loss",
+    "behavior_cloning_loss",
     "consistent",
     "inverse_kl",
     "js",

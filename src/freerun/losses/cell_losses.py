@@ -304,8 +304,8 @@ def consistent(
         ValueError: where a cost is not finite, or nothing was tried in a row.
     """
     scores, costs = prepare(scores, costs, mask, 0.0)
-    centred = scores - scores.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True)
-    return (costs * torch.logaddexp(centred, torch.zeros_like(centred))).sum(-1)
+    centered = scores - scores.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True)
+    return (costs * torch.logaddexp(centered, torch.zeros_like(centered))).sum(-1)
 
 
 def l2(

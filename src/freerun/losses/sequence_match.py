@@ -52,7 +52,7 @@ class ScoredActions:
         Args:
             scores: of the rows that are true in `rows`, row by row.
             rows: the rows of the network that were scored. What another row would tell is NaN, such
-                as the value of the last state, which behaviour cloning can do without.
+                as the value of the last state, which behavior cloning can do without.
             tops: the row that scores each action, and the row of the state after the last.
             actions: tokens, eos and backspaces.
             mask: true on actions, false on the padding that follows them.
@@ -76,7 +76,7 @@ class ScoredActions:
         return self.mask.sum(1)
 
 
-def behaviour_cloning_loss(scored: ScoredActions) -> Float[Tensor, ""]:
+def behavior_cloning_loss(scored: ScoredActions) -> Float[Tensor, ""]:
     """-Σ log p(a_t|s_t), the log loss of all actions, backspaces and wrong tokens included."""
     losses = _promote(scored.values[:, :-1]) - _promote(scored.scores)
     return losses.masked_fill(~scored.mask, 0).sum()

@@ -1,7 +1,7 @@
 """Training methods, one file each."""
 
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
-from freerun.methods.behaviour_cloning import BehaviourCloning
+from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
 from freerun.methods.mle import MLE
 from freerun.methods.scheduled_sampling import ScheduledSampling
@@ -16,7 +16,7 @@ METHODS: dict[str, type[Method]] = {
         ScheduledSampling,
         DifferentiableScheduledSampling,
         SEARNN,
-        BehaviourCloning,
+        BehaviorCloning,
         SequenceMatch,
         Unlikelihood,
     )
@@ -28,7 +28,7 @@ __all__ = [
     "MLE",
     "NO_MODULES",
     "SEARNN",
-    "BehaviourCloning",
+    "BehaviorCloning",
     "Clock",
     "DifferentiableScheduledSampling",
     "Method",

@@ -229,5 +229,5 @@ def refuse_backspace(vocabulary: Vocabulary, name: str) -> None:
     if vocabulary.backspace is not None:
         raise ValueError(
             f"{name} lets the model read what it writes, and withdraws nothing; this model has a "
-            "backspace: train it by behaviour_cloning, sequence_match, mle or unlikelihood"
+            "backspace: train it by behavior_cloning, sequence_match, mle or unlikelihood"
         )

@@ -48,7 +48,7 @@ class Traces:
     ) -> None:
         if policy.vocabulary.backspace is None:
             raise SettingError(
-                "--show_backspaces: the model has no backspace; behaviour_cloning and "
+                "--show_backspaces: the model has no backspace; behavior_cloning and "
                 "sequence_match train models that have one"
             )
         self.policy, self.codec, self.decoding = policy, codec, decoding

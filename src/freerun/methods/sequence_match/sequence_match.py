@@ -12,9 +12,9 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.decoding import sample
-from freerun.losses import Divergence, ScoredActions, behaviour_cloning_loss, sequence_match_loss
+from freerun.losses import Divergence, ScoredActions, behavior_cloning_loss, sequence_match_loss
 from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, check_choice
-from freerun.methods.behaviour_cloning import BackspaceMethod, score_actions
+from freerun.methods.behavior_cloning import BackspaceMethod, score_actions
 from freerun.methods.sequence_match.replay_buffer import ReplayBuffer, ReplayedBatch
 from freerun.policy import Policy
 from freerun.randomness import below, random_bits
@@ -27,7 +27,7 @@ class SequenceMatch(BackspaceMethod):
 
     Cundy and Ermon 2024, *SequenceMatch: Imitation Learning for Autoregressive Sequence Modelling
     with Backtracking*, arXiv 2306.05426; J is that of `freerun.losses.sequence_match_loss`. First
-    comes behaviour cloning; then β·(behaviour cloning) + (1-β)·(-J), where β falls linearly from 1.
+    comes behavior cloning; then β·(behavior cloning) + (1-β)·(-J), where β falls linearly from 1.
     Own sequences are sampled now and then, and stay in a buffer.
 
     Args:
@@ -37,7 +37,7 @@ class SequenceMatch(BackspaceMethod):
         gamma: γ, by which each later action counts less; in (0, 1].
         backspace: whether the policy may withdraw tokens; without it, targets are learned as they
             are, and there is no noise.
-        warm_up: the share of the updates, at the start of training, that are behaviour cloning; in
+        warm_up: the share of the updates, at the start of training, that are behavior cloning; in
             [0, 1).
         anneal: the share of the updates after which β has fallen to `floor`, counted from the end
             of the warm-up; in [0, 1].
@@ -117,7 +117,7 @@ class SequenceMatch(BackspaceMethod):
         return max(1, super().extra_positions if self.backspace else 0)
 
     def cloning_weight(self, clock: Clock) -> float:
-        """β, what behaviour cloning counts."""
+        """β, what behavior cloning counts."""
         past = clock.step - self._start(clock)
         if past < 0:
             return 1.0
@@ -143,8 +143,8 @@ class SequenceMatch(BackspaceMethod):
         beta = self.cloning_weight(clock)
         matching = beta < 1 and len(self.buffer) > 0
         scored = score_actions(policy, batch.source, actions, mask, last=matching)
-        total = behaviour_cloning_loss(scored)
-        metrics = {"behaviour_cloning": total.detach() / count, "beta": torch.tensor(beta)}
+        total = behavior_cloning_loss(scored)
+        metrics = {"behavior_cloning": total.detach() / count, "beta": torch.tensor(beta)}
         if matching:
             own = self.buffer.draw(self._numbers(batch, clock), policy.vocabulary.pad)
             theirs = score_actions(policy, own.source, own.actions, own.mask)
@@ -170,7 +170,7 @@ class SequenceMatch(BackspaceMethod):
         self.buffer.load_state_dict(state)
 
     def _start(self, clock: Clock) -> int:
-        """The first update that is not behaviour cloning alone: the buffer needs one before it."""
+        """The first update that is not behavior cloning alone: the buffer needs one before it."""
         return max(1, math.ceil(self.warm_up * clock.total))
 
     def _due(self, clock: Clock) -> bool:

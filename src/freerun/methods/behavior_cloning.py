@@ -1,4 +1,4 @@
-"""Behaviour cloning of data that hold backspaces."""
+"""Behavior cloning of data that hold backspaces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from freerun.backspaces import (
     insert_noise,
 )
 from freerun.batch import Batch, Source
-from freerun.losses import ScoredActions, behaviour_cloning_loss
+from freerun.losses import ScoredActions, behavior_cloning_loss
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
 from freerun.policy import Policy
 from freerun.tasks.base import Task
@@ -158,7 +158,7 @@ class BackspaceMethod(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BehaviourCloning(BackspaceMethod):
+class BehaviorCloning(BackspaceMethod):
     """-Σ_t log p(a_t | s_t) over targets with planted mistakes, each withdrawn by a backspace.
 
     Cundy and Ermon 2024, arXiv 2306.05426: maximum likelihood for actions, of which
@@ -168,7 +168,7 @@ class BehaviourCloning(BackspaceMethod):
         ValueError: where a setting is out of range.
     """
 
-    name: ClassVar[str] = "behaviour_cloning"
+    name: ClassVar[str] = "behavior_cloning"
     paper: ClassVar[str] = "Cundy and Ermon 2024, arXiv 2306.05426 (MLE + backspace)"
     summary: ClassVar[str] = "teacher forcing of planted mistakes and of backspaces that undo them"
 
@@ -190,4 +190,4 @@ class BehaviourCloning(BackspaceMethod):
         scored = score_actions(policy, batch.source, data.actions, data.mask, last=False)
         count = batch.mask.sum()
         share = data.planted.sum() / data.mask.sum()
-        return Outcome(behaviour_cloning_loss(scored), count, {"planted": share})
+        return Outcome(behavior_cloning_loss(scored), count, {"planted": share})
