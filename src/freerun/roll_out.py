@@ -111,7 +111,7 @@ def roll_out(
     return replace(outputs, steps=steps)
 
 
-def complete(
+def complete_roll_outs(
     outputs: RollOuts, rows: Int[Tensor, "n"], reference: Completer, limit: Int[Tensor, "n"] | None
 ) -> RollOuts:
     """Let the reference policy finish all open sequences.

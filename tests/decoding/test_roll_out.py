@@ -14,7 +14,7 @@ from freerun.batch import Batch
 from freerun.decoding import greedy
 from freerun.policy import Trace
 from freerun.roll_in import Trajectories
-from freerun.roll_out import RollOuts, Trials, complete, roll_out
+from freerun.roll_out import RollOuts, Trials, complete_roll_outs, roll_out
 from tests.helpers import Chain, tiny_batch, tiny_policy
 
 A, B, C, END, BOS = range(5)
@@ -312,7 +312,7 @@ def test_the_reference_policy_finishes_what_is_open():
         return torch.tensor([[5, 6, 7], [5, 6, 7], [5, 6, 7]]), torch.tensor([3, 0, 1])
 
     outputs = outputs_of([1], [1, 2], [3, 3, 3], [4, 4], going=[True, False, True, True])
-    done = complete(outputs, torch.tensor([8, 8, 3, 5]), reference, None)
+    done = complete_roll_outs(outputs, torch.tensor([8, 8, 3, 5]), reference, None)
     assert asked == [([[1], [3, 3, 3], [4, 4]], [8, 3, 5])]
     assert whole(done) == [[1, 5, 6, 7], [1, 2], [3, 3, 3], [4, 4, 5]]
     assert not done.open.any()
@@ -326,11 +326,11 @@ def test_completions_may_be_longer_than_there_is_room_and_no_longer_than_is_exac
         return torch.tensor([[5, 6, 7, 8], [1, 2, 3, 4]]), torch.tensor([4, 4])
 
     rows, outputs = torch.tensor([0, 1]), outputs_of([1], [2, 3, 4], going=[True, True])
-    assert whole(complete(outputs, rows, reference, None)) == [
+    assert whole(complete_roll_outs(outputs, rows, reference, None)) == [
         [1, 5, 6, 7, 8],
         [2, 3, 4, 1, 2, 3, 4],
     ]
-    exact = complete(outputs, rows, reference, torch.tensor([4, 5]))
+    exact = complete_roll_outs(outputs, rows, reference, torch.tensor([4, 5]))
     assert whole(exact) == [[1, 5, 6, 7], [2, 3, 4, 1, 2]]
 
 
@@ -339,4 +339,4 @@ def test_nothing_open_asks_nobody():
         raise KeyError
 
     outputs = outputs_of([1], [2], going=[False, False])
-    assert whole(complete(outputs, torch.tensor([0, 1]), nobody, None)) == [[1], [2]]
+    assert whole(complete_roll_outs(outputs, torch.tensor([0, 1]), nobody, None)) == [[1], [2]]

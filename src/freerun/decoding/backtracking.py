@@ -158,7 +158,7 @@ def force_actions(
                 f"{tokens.shape[1]}, the columns of tokens"
             )
 
-    def forced(
+    def sampler(
         scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
         chosen, log_probs = choose(scores, rows, cell)
@@ -167,7 +167,7 @@ def force_actions(
         given = cell < lengths[rows]
         return tokens[rows, cell].where(given, chosen), log_probs.masked_fill(given, 0.0)
 
-    return forced
+    return sampler
 
 
 class NoisySampler:

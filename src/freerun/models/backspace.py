@@ -14,7 +14,7 @@ from freerun.models.huggingface.embeddings import add_backspace_row, count_embed
 from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
 
-P = TypeVar("P", bound=Policy)
+PolicyT = TypeVar("PolicyT", bound=Policy)
 
 
 def add_backspace(
@@ -47,7 +47,7 @@ def add_backspace(
     return extend_model(model, TextCodec(found).target, shared=True), found
 
 
-def with_backspace(policy: P, codec: Codec | None = None) -> P:
+def with_backspace(policy: PolicyT, codec: Codec | None = None) -> PolicyT:
     """Add a backspace to a policy in place, and return it.
 
     The rows of the new action are the means of those of all others (see `add_backspace`).

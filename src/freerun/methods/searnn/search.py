@@ -14,7 +14,7 @@ from freerun.costs import Cost, check_costs
 from freerun.policy import Policy, Trace, evaluation_mode
 from freerun.references import Reference
 from freerun.roll_in import Trajectories
-from freerun.roll_out import RollOuts, Trials, complete, roll_out
+from freerun.roll_out import RollOuts, Trials, complete_roll_outs, roll_out
 
 UNLIMITED = 1 << 30
 """A number of tokens that no sequence has."""
@@ -104,7 +104,7 @@ class Search:
             )
         rows = trials.rows[trials.place]
         exact = self.limit[rows] if self.policy.vocabulary.eos is None else None
-        return complete(written, rows, self.complete, exact)
+        return complete_roll_outs(written, rows, self.complete, exact)
 
     def compute_costs(self, outputs: RollOuts, rows: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
         """Compute what each output costs against the target of its row.

@@ -12,12 +12,12 @@ from freerun.models.huggingface.causal import CausalPolicy
 from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
 from freerun.vocabulary import Vocabulary
 
-P = TypeVar("P", bound=HuggingFacePolicy)
+PolicyT = TypeVar("PolicyT", bound=HuggingFacePolicy)
 
 _POLICIES: dict[type, type[HuggingFacePolicy]] = {}
 
 
-def register_policy(model_class: type[nn.Module]) -> Callable[[type[P]], type[P]]:
+def register_policy(model_class: type[nn.Module]) -> Callable[[type[PolicyT]], type[PolicyT]]:
     """Register a policy for a class of models and its subclasses; a class decorator.
 
     Models need this only if `CausalPolicy` and `Seq2SeqPolicy` refuse them: they fit all whose

@@ -36,6 +36,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
 
     def find_max_source_length(self) -> int | None:
         """Return the size of the encoder's table of positions; None if it has none."""
+        # T5 has no such attribute, and some have modules there that compute positions.
         table = getattr(self.inner.get_encoder(), "embed_positions", None)
         return self.config.max_position_embeddings if isinstance(table, nn.Embedding) else None
 
@@ -127,6 +128,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
     @property
     def _position_table(self) -> nn.Embedding | None:
         """The decoder's table of positions; None if it has none, but knows distances (T5)."""
+        # T5 has no such attribute.
         table = getattr(self.inner.get_decoder(), "embed_positions", None)
         return table if isinstance(table, nn.Embedding) else None
 
@@ -143,6 +145,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
             return
 
         def look_up(*args: Any, **kwargs: Any) -> Tensor:
+            # Tables of BART and OPT have rows before position 0, and say so in `offset`.
             return F.embedding(positions + getattr(table, "offset", 0), table.weight)
 
         # A forward hook would not do: the table would first look up the slots, which may be more

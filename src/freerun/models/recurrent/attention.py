@@ -29,7 +29,7 @@ class AttentionMemory:
         return replace(self, sentence=rows if self.sentence is None else self.sentence[rows])
 
     @cached_property
-    def gathered(self) -> tuple[Tensor, Tensor, Tensor]:
+    def per_row(self) -> tuple[Tensor, Tensor, Tensor]:
         """The keys, values and mask of each row; gathered once for all cells of these rows."""
         if self.sentence is None:
             return self.keys, self.values, self.mask
@@ -74,7 +74,7 @@ class Attention(nn.Module):
         if self.kind == "aligned":
             context = self._look_up(positions, memory)
         else:
-            keys, values, mask = memory.gathered
+            keys, values, mask = memory.per_row
             scores = self._scores(queries, keys).masked_fill(~mask[:, None], -torch.inf)
             context = scores.softmax(-1).to(values.dtype) @ values
         return torch.tanh(self.combine(torch.cat([context, queries.to(context.dtype)], -1)))

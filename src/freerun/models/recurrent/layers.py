@@ -73,7 +73,7 @@ Layered = tuple[Tensor, ...]
 """One tensor per layer."""
 
 
-class Encoder(nn.Module):
+class RecurrentEncoder(nn.Module):
     """Recurrent layers that read a source, in one direction or both.
 
     Rows are packed, so that padding is never read, and the last state is that of the last position.
@@ -148,7 +148,7 @@ class Encoder(nn.Module):
         return torch.tanh(self.bridge(both)).to(last.dtype)
 
 
-class Decoder(nn.Module):
+class RecurrentDecoder(nn.Module):
     """A stack of one-layer modules.
 
     One module of several layers would return the states of its top layer at every cell, but those

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from freerun.batch import Source
 from freerun.models.recurrent.attention import Attention
 from freerun.models.recurrent.config import RecurrentConfig
-from freerun.models.recurrent.layers import Decoder, Encoder, Layered
+from freerun.models.recurrent.layers import Layered, RecurrentDecoder, RecurrentEncoder
 from freerun.models.recurrent.state import RecurrentState, RecurrentTrace, read_tree
 from freerun.models.recurrent.writer import RecurrentWriter, StackEraser
 from freerun.policy import Policy
@@ -43,9 +43,9 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         if not config.symbols:
             raise ValueError("RecurrentConfig.symbols is empty: name the tokens to be written")
         self.vocabulary = config.vocabulary
-        self.encoder = Encoder(config)
+        self.encoder = RecurrentEncoder(config)
         self.embedding = nn.Embedding(self.vocabulary.size, config.embedding_size)
-        self.decoder = Decoder(config)
+        self.decoder = RecurrentDecoder(config)
         self.attention = None if config.attention == "none" else Attention(config)
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.hidden_size, self.vocabulary.actions)

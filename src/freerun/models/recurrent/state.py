@@ -51,7 +51,7 @@ class RecurrentTrace(Trace):
         outputs: what is projected to scores: attentional outputs, or top hidden states.
         project: from outputs to scores.
         states: returns the states of all cells, as rows b·t; costly for an LSTM (see
-            `Decoder.find_cell_states`), and only needed to fork.
+            `RecurrentDecoder.find_cell_states`), and only needed to fork.
     """
 
     outputs: Float[Tensor, "b t h"]
