@@ -38,7 +38,7 @@ What it returns for a cell must depend on the scores of that cell alone.
 
 def _drop_ineffective(batch: Batch, own: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
     """Return `own` without cell 0, which reads bos, and cells past the target."""
-    own = own & batch.mask
+    own = own & batch.mask  # a new tensor, which may be changed
     own[:, 0] = False
     return own
 
@@ -229,6 +229,7 @@ def _run_steps(
     make_inputs: InputFunction,
 ) -> OwnInputs:
     """Return what own cells read. Each row is run up to the cell before its last own cell."""
+    # By cell, then by row: the order in which steps return the inputs of own cells.
     cells, rows = own.T.nonzero().unbind(1)
     if len(rows) == 0:
         return OwnInputs(rows, cells, None)
@@ -250,6 +251,7 @@ def _score_by_steps(
     for cell, rows, here, _ in _step_rows(policy, batch, reference, batch.lengths, own, relax):
         places.append(rows * own.shape[1] + cell)
         scores.append(here)
+    # Steps go cell by cell; the targets of a batch are row by row.
     return torch.cat(scores)[torch.cat(places).argsort()]
 
 
@@ -270,10 +272,13 @@ def _step_rows(
     Rows are sorted by `counts`, so that those which are done are dropped from the end. What own
     cells read comes in the order of the batch.
     """
+    # A column is replaced when the cell before it was stepped through. Columns are separate
+    # tensors, as those with mixtures are embeddings and the others tokens.
     columns = list(reference.unbind(1))
     readers = own.T.nonzero()[:, 1].split(own.sum(0).tolist())
     rows = counts.argsort(descending=True, stable=True)
-    place = rows.argsort()
+    place = rows.argsort()  # the inverse: where each row of the batch is among the sorted ones
+    # On the host, so that the loop does not wait for the device.
     remaining = [count for count in counts[rows].tolist() if count > 0]
     rows = rows[: len(remaining)]
     state = policy.start(batch.source.select(rows))
@@ -358,6 +363,7 @@ def roll_in_learned(
             lengths[rows[writing]] = cell + 1
     tokens = tokens[:, : int(lengths.max())]
     mask = torch.arange(tokens.shape[1], device=own.device) < lengths[:, None]
+    # Every token of an own sentence is the greedy choice, so all that follows a cell is.
     return Trajectories(tokens, mask, mask & own[:, None])
 
 
@@ -391,7 +397,7 @@ def roll_in_mixed(
             taught = rows[given]
             length = torch.full_like(taught, cell)
             chosen[given] = reference(tokens[taught, :cell], length, taught)
-        tokens[rows, cell] = chosen
+        tokens[rows, cell] = chosen  # the reference policy reads these prefixes
         return chosen, scores.new_zeros(len(rows))
 
     written = decode_with(policy, batch.source, choose, limit)

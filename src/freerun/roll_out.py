@@ -87,6 +87,7 @@ def roll_out(
     to_end = running & (max_new_tokens >= limit)[rows]
     outputs, known = _copy_repeats(policy, roll_in, trials, outputs, to_end)
     running = running & ~known
+    # `outputs` is filled in place from here on, chunk by chunk.
     waiting = running.nonzero()[:, 0]
     if len(waiting) == 0:
         return outputs
@@ -132,6 +133,7 @@ def complete_roll_outs(
         counts = torch.minimum(counts, limit[going] - lengths)
     ends = lengths + counts
     tokens = outputs.tokens
+    # The reference policy may go beyond the limit of the policy.
     missing = int(ends.max()) - tokens.shape[1]
     if missing > 0:
         tokens = torch.nn.functional.pad(tokens, (0, missing))
@@ -172,6 +174,7 @@ def _start_trials(
     rows, cells = trials.rows[trials.place], trials.cells[trials.place]
     width = int(limit.max())
     prefixes = roll_in.tokens.new_zeros(len(limit), width)
+    # The roll-in may be longer or shorter than roll-outs may be.
     shared = min(width, roll_in.tokens.shape[1])
     prefixes[:, :shared] = roll_in.tokens[:, :shared]
     tokens = prefixes[rows]
@@ -197,7 +200,7 @@ def _copy_repeats(
     rows, cells = trials.rows[trials.place], trials.cells[trials.place]
     known = to_end & roll_in.greedy[rows, cells] & (trials.tokens == roll_in.tokens[rows, cells])
     lengths = roll_in.lengths
-    if policy.vocabulary.eos is not None:
+    if policy.vocabulary.eos is not None:  # lengths of outputs do not count it
         last = roll_in.tokens.gather(1, lengths[:, None] - 1)[:, 0]
         lengths = lengths - (last == policy.vocabulary.eos).long()
     return (
@@ -214,6 +217,7 @@ def _fork_trials(
     trace: Trace, trials: Trials, chunk: Int[Tensor, "k"]
 ) -> tuple[State, Int[Tensor, "k"]]:
     """Return the states of the cells of some trials, one each, and the row of each trial."""
+    # Trials of a cell are neighbors: its state is forked once, and shared by their first step.
     places, rows = trials.place[chunk].unique_consecutive(return_inverse=True)
     return trace.fork(trials.rows[places], trials.cells[places]), rows
 
@@ -239,7 +243,7 @@ def _run_chunk(
         outputs.tokens[chunk[rows], cells[rows]] = written
         cells = cells + 1
         finished = rows[done]
-        outputs.lengths[chunk[finished]] = cells[finished]
+        outputs.lengths[chunk[finished]] = cells[finished]  # eos included, which is taken off below
     lengths = outputs.lengths[chunk]
     ended = torch.zeros_like(chunk, dtype=torch.bool)
     if eos is not None:

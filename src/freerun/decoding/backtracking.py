@@ -107,6 +107,7 @@ class WithdrawnTokens:
         # On the CPU, columns are used from the first withdrawal on; elsewhere from the first call
         # on, as to look would wait for the device.
         if self.used or inputs.device.type != "cpu" or bool(withdraw.any()):
+            # To leave a level is to forget what was withdrawn after it.
             back = withdraw & (self.level > 0)
             self.levels.masked_fill_((self.levels == here) & back[:, None], -1)
             below = (here - 1).clamp(min=0)
@@ -126,7 +127,7 @@ class WithdrawnTokens:
         tokens = self.tokens[:, : self.used].where(gone, actions)
         forbidden = torch.zeros(rows, actions + 1, dtype=torch.bool, device=scores.device)
         forbidden = forbidden.scatter_(1, tokens, True)[:, :actions]
-        forbidden[:, self.backspace] = self.level == 0
+        forbidden[:, self.backspace] = self.level == 0  # there is nothing to withdraw
         return scores.masked_fill(forbidden, -torch.inf)
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
@@ -213,6 +214,7 @@ class NoisySampler:
         """Return the actions of some rows and their log-probabilities."""
         chosen, log_probs = self.choose(scores, rows, cell)
         ids = self.ids[rows]
+        # Drawn for all, as which are replaced is only known on the device.
         draw = uniform(self.seed, "wrong token", ids, cell, dtype=torch.float64)
         wrong = self.wrong.choose(chosen, draw)
         replaced = self._toss_coins(ids, torch.full_like(ids, cell))

@@ -103,7 +103,7 @@ class _Beam:
         total = (self.live[..., None] + log_probs).flatten(1)
         # Twice as many as there are beams: up to `size` of them may write eos.
         values, chosen = total.topk(min(2 * self.size, total.shape[1]), -1)
-        if len(values[0]) < self.size:
+        if len(values[0]) < self.size:  # a tiny vocabulary: there are not enough continuations
             missing = (0, self.size - values.shape[1])
             values = F.pad(values, missing, value=-torch.inf)
             chosen = F.pad(chosen, missing)
@@ -111,10 +111,13 @@ class _Beam:
         eos = self.policy.vocabulary.eos
         if eos is not None:
             closing = token == eos
+            # Only an eos among the `size` best ends a hypothesis; the others would never be reached
+            # by a search that keeps `size` of them.
             best = closing[:, : self.size]
             self._compete(values[:, : self.size].masked_fill(~best, -torch.inf), beam, cell, eos)
             self.count[self.rows] += (best & values[:, : self.size].isfinite()).sum(1)
             values = values.masked_fill(closing, -torch.inf)
+        # What goes on: the best that do not end; their order is that of the beams from now on.
         self.live, kept = values.topk(self.size, -1)
         beam, token = beam.gather(1, kept), token.gather(1, kept)
         index = torch.arange(len(self.rows), device=beam.device)[:, None]
@@ -132,6 +135,7 @@ class _Beam:
         Without a token, they compete as they are, if they have reached the limit of their row.
         """
         value, candidate = (log_prob / (cell + 1) ** self.penalty).max(1)
+        # Strictly: of equal ones, the one that ended first stays.
         better = value > self.best[self.rows]
         if token is None and self.policy.vocabulary.eos is not None:
             better &= (self.limit[self.rows] == cell + 1) & ~self.ended[self.rows]

@@ -100,6 +100,7 @@ class _ContrastiveScorer(Scorer):
         All but the candidates are worth -inf.
         """
         if self.candidates.shape[1]:
+            # All candidates have been read: go on with the state of the chosen one.
             chosen = (self.candidates == inputs[:, None]).byte().argmax(1)
             kept = self.offset + chosen
             self.state = self.state.select(kept)
@@ -118,6 +119,7 @@ class _ContrastiveScorer(Scorer):
         similarity = self.past[:, : self.used] @ directions.transpose(1, 2)
         similarity = similarity.masked_fill(~self.seen[:, : self.used, None], -torch.inf).amax(1)
         worth = (1 - self.penalty) * values - self.penalty * similarity
+        # Beyond the positions of a model, hidden states are not numbers.
         worth = worth.where(worth.isfinite(), values)
         return torch.full_like(self.log_probs, -torch.inf).scatter(1, self.candidates, worth)
 

@@ -106,6 +106,7 @@ def run_scorer(
     """
     count, longest, device = len(limit), int(limit.max()), limit.device
     tokens = torch.full((count, longest), vocabulary.pad, device=device)
+    # Filled in when a row is dropped, so that `total` only holds the rows of the batch.
     log_probs = torch.empty(count, device=device)
     kept: list[Tensor] = []
     rows = torch.arange(count, device=device)
@@ -117,7 +118,7 @@ def run_scorer(
         inputs, log_prob = choose(scores, rows, cell)
         tokens[rows, cell] = inputs
         total = total + log_prob.where(live, 0.0)
-        if keep_scores:
+        if keep_scores:  # of all rows, also those that have been dropped, to be stacked at the end
             kept.append(scores.new_zeros(count, scores.shape[1]).index_copy(0, rows, scores))
         live = live & (left > cell + 1)
         if vocabulary.eos is not None:
@@ -133,6 +134,7 @@ def run_scorer(
             left, total, live = left[stay], total[stay], live[stay]
             scorer.keep(stay)
     log_probs[rows] = total.float()
+    # Ended rows may have written on until they were dropped.
     inside, ended = _find_ends(tokens, limit, vocabulary.eos)
     lengths = inside.sum(1)
     inside = inside[:, : int(lengths.max())]
@@ -151,6 +153,7 @@ def _find_ends(
     if eos is None:
         return inside, torch.ones_like(limit, dtype=torch.bool)
     closing = (tokens == eos) & inside
+    # Exclusive sum: a token is inside if no eos comes before it.
     return inside & (closing.cumsum(1) - closing.long() == 0), closing.any(1)
 
 

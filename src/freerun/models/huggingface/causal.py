@@ -103,12 +103,15 @@ class CausalPolicy(HuggingFacePolicy):
         """
         self.check_trees(parents)
         before, length = self.prompt_lengths(source), inputs.shape[1]
+        # Rows start at slot 0, and inputs follow their prompt at once; padding comes last, where
+        # causal attention does not see it.
         slots = torch.arange(int(before.max()) + length, device=before.device)
         cells = slots - before[:, None]
         ancestors = None if parents is None else find_ancestors(parents)
         positions, mask = slots.expand(cells.shape), None
         if ancestors is not None:
             inside = cells.clamp(0, length - 1)
+            # An input is at the position of its depth, not of its slot.
             depths = before[:, None] + ancestors.sum(2).gather(1, inside) - 1
             positions = torch.where(cells < 0, slots, depths)
             mask = make_tree_mask(ancestors, cells, self.dtype)

@@ -66,8 +66,9 @@ def add_backspace_row(model: PreTrainedModel, vocabulary: Vocabulary, *, shared:
     for table in _find_tables(model):
         if behind:
             table[token + 1 :] = table[token:-1].clone()
+        # Without the row itself, which may hold anything.
         parts = table[:token], table[token + 1 : vocabulary.actions]
-        kind = torch.promote_types(table.dtype, torch.float32)
+        kind = torch.promote_types(table.dtype, torch.float32)  # bfloat16 cannot sum so many
         total = torch.stack([part.sum(0, dtype=kind) for part in parts]).sum(0)
         table[token] = total / (vocabulary.actions - 1)
     if behind:
@@ -96,7 +97,7 @@ def _move_special(model: PreTrainedModel, token: int) -> None:
     table = model.get_input_embeddings().weight
     for module in model.modules():
         if isinstance(module, nn.Embedding) and module.weight is table:
-            pad = module.padding_idx
+            pad = module.padding_idx  # whose row gets no gradient
             module.padding_idx = pad if pad is None or pad < token else pad + 1
     configs = [model.config, model.config.get_text_config(), model.generation_config]
     for config in {id(config): config for config in configs if config is not None}.values():

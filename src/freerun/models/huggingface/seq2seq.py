@@ -65,6 +65,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         ancestors, mask, depths = None, None, cells
         if parents is not None:
             ancestors = find_ancestors(parents)
+            # An input is at the position of its depth, not of its slot.
             depths, mask = ancestors.sum(2) - 1, make_tree_mask(ancestors, cells, self.dtype)
         if self.max_positions is not None:
             depths = depths.clamp(max=self.max_positions - 1)
@@ -102,7 +103,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         if cache is None:
             return found.last_hidden_state, past, encoder
         after, cross = past.extend(cache.self_attention_cache), encoder.cross
-        if cross.used == 0:
+        if cross.used == 0:  # the first pass made them; later ones only read them
             cross = cross.extend(cache.cross_attention_cache)
         return found.last_hidden_state, after, EncoderOutputs(encoder.hidden, encoder.mask, cross)
 

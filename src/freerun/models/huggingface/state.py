@@ -188,6 +188,7 @@ class CacheTrace(Trace):
         slots, before = torch.arange(self.states.shape[1], device=rows.device), self.before[rows]
         inputs = slots - before[:, None]
         length = ancestors.shape[1]
+        # Clamped slots are prompt or padding, which is told apart below.
         on_path = ancestors[rows, cells].gather(1, inputs.clamp(0, length - 1))
         return (inputs < 0) | ((inputs < length) & on_path)
 
@@ -208,6 +209,7 @@ def find_ancestors(parents: Int[Tensor, "b t"]) -> Bool[Tensor, "b t t"]:
     cells = torch.arange(length, device=parents.device)
     if bool(((parents >= cells) | (parents < -1)).any()):
         raise ValueError("parents[b, i] must be -1 or the number of an input before input i")
+    # Parents come before their inputs, so their ancestors are complete when they are needed.
     found = torch.eye(length, dtype=torch.bool, device=parents.device).repeat(count, 1, 1)
     rows = torch.arange(count, device=parents.device)
     for cell in range(1, length):

@@ -55,6 +55,7 @@ class CacheWriter(Writer):
     def keep(self, rows: Int[Tensor, "k"]) -> None:
         """Drop all rows but `rows`, which go on in this order."""
         self.kept = rows if self.kept is None else self.kept[rows]
+        # A quarter or more of the batch is wasted: now it pays to copy the others.
         if 4 * len(rows) <= 3 * len(self.state.position):
             self.state, self.kept = self.state.select(self.kept), None
 
@@ -92,7 +93,7 @@ class CacheEraser(Eraser):
         slot = self.past.used
         self._grow(slot)
         if self.first is not None:
-            tokens, self.first = self.first, None
+            tokens, self.first = self.first, None  # the prompt decides what cell 0 reads
         previous = self.level.clamp(min=0)[:, None]
         withdraw = withdraw & (self.level >= 0)
         self.level = torch.where(withdraw, (self.level - 1).clamp(min=0), self.level + 1)
@@ -104,7 +105,7 @@ class CacheEraser(Eraser):
         self.mask.scatter_(1, freed, self.hidden)
         read = self.tokens.gather(1, here).where(back, tokens[:, None])
         self.tokens.scatter_(1, here, read)
-        self.slots.scatter_(1, here, slot)
+        self.slots.scatter_(1, here, slot)  # read again, a token has moved to a new slot
         return self.policy.project(self._advance(read, slot))
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:

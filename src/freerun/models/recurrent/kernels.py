@@ -148,6 +148,7 @@ class GRUKernel(CellKernel):
     ) -> None:
         """Set h to (1 - z)·n + z·h, where n = tanh(W·x + r·(U·h + b)), and r, z are sigmoids."""
         (hidden,), size = state, self.size
+        # Views: everything below happens inside `gates` and the state.
         both, new = gates[:, : 2 * size], gates[:, 2 * size :]
         if product is None:
             self.both_product.add(both, hidden)
@@ -182,7 +183,7 @@ class LSTMKernel(CellKernel):
         hidden, cell = state
         self.product.add(gates, hidden) if product is None else gates.add_(product)
         enter, forget, new, leave = gates.sigmoid_().chunk(4, 1)
-        new.mul_(2).sub_(1)
+        new.mul_(2).sub_(1)  # a sigmoid of twice the sum, so this makes it a tanh
         cell.mul_(forget).addcmul_(enter, new)
         torch.mul(cell, 2, out=hidden)
         tanh_half_(hidden).mul_(leave)
@@ -208,7 +209,7 @@ class AttentionKernel(ABC):
     """
 
     def __init__(self, attention: Attention, precision: torch.dtype, buffers: Buffers) -> None:
-        weight = 2 * attention.combine.weight
+        weight = 2 * attention.combine.weight  # doubled for `tanh_half_`
         size, self.dtype = len(weight), weight.dtype
         self.attention, self.buffers = attention, buffers
         self.value_weight = weight[:, :-size].T
@@ -282,6 +283,7 @@ class Pages:
         order = sentence.argsort(stable=True)
         counts = torch.bincount(sentence, minlength=sentences)
         pages = (counts + PAGE_ROWS - 1) // PAGE_ROWS
+        # Each sentence starts a new page; the places that the pages before leave free are skipped.
         skipped = PAGE_ROWS * (pages.cumsum(0) - pages) - (counts.cumsum(0) - counts)
         place = torch.empty_like(sentence)
         number = torch.arange(len(order), device=order.device)
@@ -307,7 +309,7 @@ class PagedKernel(AttentionKernel):
         attention, keys = self.attention, memory.keys.to(self.dtype)
         self.sentence = sentence
         self.outside = torch.zeros_like(memory.mask, dtype=self.dtype)
-        self.outside.masked_fill_(~memory.mask, -torch.inf)
+        self.outside.masked_fill_(~memory.mask, -torch.inf)  # is added to scores of padding
         self.values = memory.values.to(self.dtype) @ self.value_weight
         if attention.kind == "general":
             self.keys = keys.transpose(1, 2)

@@ -174,7 +174,7 @@ class RecurrentDecoder(nn.Module):
         for i, layer in enumerate(self.layers):
             first = hidden[i][None]
             outputs, _ = layer(inputs, (first, cell[i][None]) if self.has_cell else first)
-            reads.append(inputs)
+            reads.append(inputs)  # with the dropout of this pass, for `find_cell_states`
             states.append(outputs)
             inputs = self.dropout(outputs)
         return inputs, tuple(reads), tuple(states)
@@ -208,7 +208,7 @@ class RecurrentDecoder(nn.Module):
             w_read, w_hidden, b_read, b_hidden = self.weights(i)
             before = torch.cat([hidden[i][:, None], states[i][:, :-1]], 1)
             gates = F.linear(reads[i], w_read, b_read) + F.linear(before, w_hidden, b_hidden)
-            enter, forget, new, _ = gates.chunk(4, -1)
+            enter, forget, new, _ = gates.chunk(4, -1)  # the output gate is not needed
             forget, added = forget.sigmoid(), enter.sigmoid() * new.tanh()
             value, values = cell[i], []
             for t in range(forget.shape[1]):

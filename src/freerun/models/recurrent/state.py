@@ -107,13 +107,14 @@ def read_tree(
     states: list[RecurrentState] = []
     for depth in range(int(depths.max()) + 1):
         here = (depths == depth).nonzero()[:, 0]
+        # All parents are one level up, in the last state.
         before = states[-1].select(place[parents[here]]) if depth else state.select(here // length)
         output, after = step(before, inputs[here])
         place[here] = torch.arange(len(here), device=here.device)
         order.append(here)
         outputs.append(output)
         states.append(after)
-    back = torch.cat(order).argsort()
+    back = torch.cat(order).argsort()  # from the order of depths to that of inputs
     return torch.cat(outputs)[back].unflatten(0, (rows, length)), _concatenate(states).select(back)
 
 

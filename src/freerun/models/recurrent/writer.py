@@ -89,7 +89,7 @@ class RecurrentWriter(Writer):
         """Read one token per row and return the next."""
         with self._without_autocast():
             outputs = self._step(inputs)
-            if choose is None:
+            if choose is None:  # then scores need not be complete
                 return self.projection.argmax(outputs)
             numbers = torch.arange(len(inputs), device=inputs.device)
             scored = self.projection.project_blocks(outputs)
@@ -164,12 +164,14 @@ class StackEraser(Eraser):
 
     def read(self, tokens: Int[Tensor, "n"], withdraw: Bool[Tensor, "n"]) -> Float[Tensor, "n a"]:
         """Read a token or withdraw the last one in each row; return the scores of the next."""
+        # No row is deeper than the number of calls, which is known without asking the device.
         if self.calls == self.tokens.shape[1]:
             self.tokens, *self.before = (_grow(held) for held in (self.tokens, *self.before))
         self.calls += 1
         withdraw = withdraw & (self.level >= 0)
         self.level = torch.where(withdraw, (self.level - 1).clamp(min=0), self.level + 1)
         here, back = self.level[:, None], withdraw[:, None]
+        # Rows that withdraw read the token that is on top now, the others the one given.
         read = self.tokens.gather(1, here).where(back, tokens[:, None])
         self.tokens.scatter_(1, here, read)
         parts = []
