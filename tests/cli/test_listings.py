@@ -38,8 +38,8 @@ def test_tasks_have_data_metric_and_settings(run):
         assert words(task.summary) in words(output)
         for setting in list_settings(task):
             assert f"{setting}=" in output or f"{setting} (required)" in output
-    assert "metric: F1 (higher is better)" in output
-    assert "metric: character error (lower is better)" in output
+    assert "metrics: chunk_f1 (higher is better)" in output
+    assert "metrics: character_error (lower is better), exact_match" in output
     assert "needs nothing: it comes with its data" in output
 
 

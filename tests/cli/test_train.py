@@ -59,7 +59,7 @@ def test_flags_override_yaml_and_yaml_overrides_the_recipe(run, tmp_path):
     found = record(output)
     assert found["task"]["name"] == "digits"
     assert found["task"]["settings"] == {
-        "noise": 0.3, "train_size": 30, "dev_size": 11, "test_size": 9, "seed": 0,
+        "noise": 0.3, "train_size": 30, "dev_size": 11, "test_size": 9, "seed": 0, "metrics": [],
     }  # fmt: skip
     assert found["methods"]["scheduled_sampling"]["settings"]["schedule"] == "linear"
     assert (found["model"]["hidden_size"], found["model"]["layers"]) == (5, 2)

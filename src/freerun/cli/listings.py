@@ -16,7 +16,6 @@ from rich.text import Text
 from freerun.cli.options import MAX_WIDTH, SettingsCommand, UserSettings, strip_markup
 from freerun.methods import METHODS
 from freerun.metrics import METRICS, Metric, metric_of
-from freerun.report.labels import label
 from freerun.settings import (
     MISSING,
     SettingError,
@@ -157,9 +156,9 @@ def _task_lines(task: type[Task]) -> list[str]:
     """Return what a task is, what it needs, and what it reports."""
     data = list_settings(task).get("data")
     needs = "nothing: it comes with its data" if data is None else data.summary.rstrip(".")
-    headline = metric_of(task.metrics[0])
-    better = _direction(headline)
-    return [task.summary, f"needs {needs}", f"metric: {label(headline.name)} ({better})"]
+    headline, *others = task.metrics
+    metrics = [f"{headline} ({_direction(metric_of(headline))})", *others]
+    return [task.summary, f"needs {needs}", f"metrics: {', '.join(metrics)}"]
 
 
 def _console() -> Console:
