@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from freerun.imports import address_of, import_object, is_address
+from freerun.imports import get_address, import_object, is_address
 from freerun.settings import SettingError
 
 SOURCE = """\
@@ -43,7 +43,7 @@ def test_a_file_is_imported_once_from_wherever_it_is_named(here):
     (here / "dates.py").write_text(SOURCE)
     found = import_object("dates.py:Dates", "task")
     assert import_object(f"{here}/dates.py:Dates", "task") is found
-    assert address_of(found) == f"{here}/dates.py:Dates"
+    assert get_address(found) == f"{here}/dates.py:Dates"
 
 
 def test_a_file_may_have_the_name_of_a_library(here):
@@ -56,8 +56,8 @@ def test_a_module_of_the_current_folder_is_found_behind_installed_ones(here):
     (here / "own").mkdir()
     (here / "own" / "dates.py").write_text(SOURCE)
     found = import_object("own.dates:Dates", "task")
-    assert address_of(found) == "own.dates:Dates"
-    assert import_object(address_of(found), "task") is found
+    assert get_address(found) == "own.dates:Dates"
+    assert import_object(get_address(found), "task") is found
     assert import_object("math:sqrt", "cost")(4) == 2
 
 
@@ -65,9 +65,9 @@ def test_what_stands_in_a_function_or_script_has_no_address(monkeypatch):
     def inner():
         """Stands in no module."""
 
-    assert address_of(inner) is None
+    assert get_address(inner) is None
     monkeypatch.setattr(SettingError, "__module__", "__main__")
-    assert address_of(SettingError) is None
+    assert get_address(SettingError) is None
 
 
 @pytest.mark.parametrize(

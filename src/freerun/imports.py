@@ -51,7 +51,7 @@ def import_object(address: str, what: str) -> Any:
         raise SettingError(f"{where}: there is no {name} in {place}{near}") from None
 
 
-def address_of(thing: Any) -> str | None:
+def get_address(thing: Any) -> str | None:
     """Return the address of a class or function; None where it cannot be imported by one.
 
     That is so inside of functions, and in a session or script that is not imported itself.

@@ -5,7 +5,14 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
 
 from freerun.data import MissingExtraError
-from freerun.metrics import Metric, check_metrics, majority_guess, mauve, score, signatures
+from freerun.metrics import (
+    Metric,
+    check_metrics,
+    list_signatures,
+    mauve,
+    score,
+    score_majority_guess,
+)
 from freerun.metrics.mauve import load_reader
 from freerun.settings import SettingError
 from freerun.tasks import Continuation, Spelling, load_data
@@ -81,10 +88,10 @@ def test_a_task_reports_mauve_on_features_of_its_own_model(make_task, tmp_path):
     assert list(right) == ["ms_jaccard", "entropy", "diversity", "repetition", "mauve"]
     wrong = [[5] * 20 for _ in data.test.references]
     assert score(metrics, data.codec, wrong, data.test)["mauve"] < 0.9
-    signature = signatures(metrics)["mauve"]
+    signature = list_signatures(metrics)["mauve"]
     assert signature.startswith(f"MAUVE|features:{own}, mean of states|mauve-text:")
-    assert signatures(make_task().get_metrics()) == {}
-    assert "mauve" in majority_guess(metrics, data)
+    assert list_signatures(make_task().get_metrics()) == {}
+    assert "mauve" in score_majority_guess(metrics, data)
 
 
 def test_a_model_of_our_own_reads_text_in_the_tokens_of_its_codec(make_task, tmp_path):

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from freerun.data import MissingExtraError
-from freerun.metrics import METRICS, Metric, bleu, metric, metric_of, metrics_of
+from freerun.metrics import METRICS, Metric, bleu, find_metric, find_metrics, metric
 from freerun.settings import SettingError
 
 SOURCE = """\
@@ -36,39 +36,39 @@ def own(tmp_path, monkeypatch):
 
 
 def test_a_name_is_enough():
-    assert metric_of("chrf") is not None
-    assert list(metrics_of(["chrf", "exact_match"])) == ["chrf", "exact_match"]
+    assert find_metric("chrf") is not None
+    assert list(find_metrics(["chrf", "exact_match"])) == ["chrf", "exact_match"]
 
 
 def test_settings_follow_a_colon():
-    assert metric_of("repetition:n=2")([[1, 1, 1, 1, 1]]) == pytest.approx(3 / 4)
-    assert metric_of("bleu:lowercase=true")(["A B C D"], ["a b c d"]) == pytest.approx(100)
+    assert find_metric("repetition:n=2")([[1, 1, 1, 1, 1]]) == pytest.approx(3 / 4)
+    assert find_metric("bleu:lowercase=true")(["A B C D"], ["a b c d"]) == pytest.approx(100)
     assert bleu(["A B C D"], ["a b c d"]) < 1
 
 
 def test_signatures_tell_the_settings():
-    assert "|case:lc|eff:no|tok:none|" in metric_of("bleu:lowercase=true,tokenize=none").described
+    assert "|case:lc|eff:no|tok:none|" in find_metric("bleu:lowercase=true,tokenize=none").described
     assert bleu.described.startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|")
-    assert metric_of("exact_match").described is None
-    found = metric_of("mauve:model=some/model,states=last").described
+    assert find_metric("exact_match").described is None
+    found = find_metric("mauve:model=some/model,states=last").described
     assert found.startswith("MAUVE|features:some/model, last state|mauve-text:")
 
 
 def test_of_two_with_one_name_the_last_holds():
-    found = metrics_of(["exact_match", "bleu", "bleu:tokenize=none"])
+    found = find_metrics(["exact_match", "bleu", "bleu:tokenize=none"])
     assert list(found) == ["exact_match", "bleu"]
     assert found["bleu"].settings == {"tokenize": "none"}
 
 
 def test_a_function_of_ones_own_is_a_metric_of_texts(own):
-    found = metric_of(f"{own}:shouted")
+    found = find_metric(f"{own}:shouted")
     assert (found.name, found.form, found.greater_is_better) == ("shouted", "text", True)
     assert found(["AB", "a", "C"], ["", "", ""]) == 2 / 3
-    assert metric_of(f"{own}:shouted:least=2")(["AB", "a", "C"], ["", "", ""]) == 1 / 3
+    assert find_metric(f"{own}:shouted:least=2")(["AB", "a", "C"], ["", "", ""]) == 1 / 3
 
 
 def test_a_decorated_function_says_what_it_is(own):
-    found = metric_of(f"{own}:length_error")
+    found = find_metric(f"{own}:length_error")
     assert (found.form, found.greater_is_better) == ("tokens", False)
     assert found([[1, 2], [3]], [[1], [3]]) == 1 / 2
 
@@ -98,7 +98,7 @@ def test_a_decorated_function_says_what_it_is(own):
 )  # fmt: skip
 def test_what_is_no_metric_is_refused(own, spec, message):
     with pytest.raises(SettingError) as caught:
-        metric_of(spec)
+        find_metric(spec)
     assert str(caught.value) == message
 
 
@@ -113,7 +113,7 @@ def test_a_name_that_is_taken_is_refused(own):
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
     with pytest.raises(MissingExtraError) as caught:
-        metrics_of(["exact_match", "bleu"])
+        find_metrics(["exact_match", "bleu"])
     message = "the metric bleu needs sacrebleu, which is missing: pip install freerun[translation]"
     assert str(caught.value) == message
 

@@ -8,13 +8,13 @@ from freerun.data.base import Data
 from freerun.metrics import (
     Metric,
     check_metrics,
-    majority_guess,
-    metrics_of,
-    position_errors,
+    find_metrics,
+    find_position_errors,
+    list_signatures,
     score,
-    signatures,
+    score_majority_guess,
 )
-from freerun.metrics.scoring import constant_guesses, most_common_token
+from freerun.metrics.scoring import find_most_common_token, make_constant_guesses
 from freerun.settings import SettingError
 
 COLORS = [{"source": "rot", "target": "red one"}, {"source": "rot", "target": "red  two"}]
@@ -43,7 +43,7 @@ def letters_codec(fixed):
 def test_texts_are_compared_as_the_tokenizer_keeps_them():
     codec = text_codec()
     examples = codec.encode(COLORS)
-    metrics = metrics_of(["exact_match", "character_error"])
+    metrics = find_metrics(["exact_match", "character_error"])
     assert score(metrics, codec, examples.references, examples) == {
         "exact_match": 1.0,  # though "red  two" has two spaces
         "character_error": 0.0,
@@ -59,7 +59,7 @@ def test_characters_keep_white_space():
     codec = text_codec("characters", rows)
     examples = codec.encode(rows)
     swapped = [examples.references[1], examples.references[0]]
-    metrics = metrics_of(["exact_match", "character_error"])
+    metrics = find_metrics(["exact_match", "character_error"])
     assert score(metrics, codec, swapped, examples) == {
         "exact_match": 0.0,
         "character_error": 4 / 6,
@@ -71,13 +71,13 @@ def test_unknown_tokens_never_match():
     examples = codec.encode([{"source": "rot", "target": "red blue"}])
     unknown = codec.target.unknown
     assert examples.references[0][1] == unknown
-    metrics = metrics_of(["exact_match", "token_error", "character_error", "bleu"])
+    metrics = find_metrics(["exact_match", "token_error", "character_error", "bleu"])
     found = score(metrics, codec, examples.references, examples)
     assert found["exact_match"] == 0
     assert found["token_error"] == 1 / 2
     assert found["character_error"] == 4 / 8  # "red \ue000" to "red blue"
-    metrics = metrics_of(["exact_match"])
-    assert position_errors(metrics, codec, examples.references, examples) == [[False, True]]
+    metrics = find_metrics(["exact_match"])
+    assert find_position_errors(metrics, codec, examples.references, examples) == [[False, True]]
     examples = codec.encode([{"source": "rot", "target": "red <unk>"}])
     assert score(metrics, codec, examples.references, examples) == {"exact_match": 0.0}
 
@@ -85,14 +85,14 @@ def test_unknown_tokens_never_match():
 def test_tags_are_compared_as_tags():
     codec, examples = tags_codec()
     tags = codec.target.ids
-    metrics = metrics_of(["chunk_f1", "accuracy", "hamming_error", "exact_match"])
+    metrics = find_metrics(["chunk_f1", "accuracy", "hamming_error", "exact_match"])
     right = score(metrics, codec, examples.references, examples)
     assert right == {"chunk_f1": 1, "accuracy": 1, "hamming_error": 0, "exact_match": 1}
     wrong = score(metrics, codec, [[tags["O"], tags["O"]], [tags["B-LOC"]]], examples)
     # An I- tag that continues nothing begins a chunk: one of two found, none wrong.
     assert wrong["chunk_f1"] == pytest.approx(2 / 3)
     assert wrong["accuracy"] == pytest.approx(1 / 3)
-    assert position_errors(metrics, codec, [[1, 2], [0]], examples) == [
+    assert find_position_errors(metrics, codec, [[1, 2], [0]], examples) == [
         [tags["B-LOC"] != 1, tags["O"] != 2],
         [tags["I-LOC"] != 0],
     ]
@@ -102,7 +102,7 @@ def test_letters_of_images_are_text_too():
     codec, examples = letters_codec(fixed=True)
     ids = codec.target.ids
     outputs = [[ids["a"], ids["b"]]] * 3
-    metrics = metrics_of(["hamming_error", "exact_match", "character_error"])
+    metrics = find_metrics(["hamming_error", "exact_match", "character_error"])
     found = score(metrics, codec, outputs, examples)
     assert found == {"hamming_error": 3 / 6, "exact_match": 1 / 3, "character_error": 3 / 6}
 
@@ -118,11 +118,11 @@ def running_text():
 def test_metrics_of_a_corpus_look_at_outputs_up_to_where_targets_are_cut_off():
     codec, examples = running_text()
     endless = [[*row, *row, *row] for row in examples.references]
-    metrics = metrics_of(["ms_jaccard", "repetition:n=1"])
+    metrics = find_metrics(["ms_jaccard", "repetition:n=1"])
     found = score(metrics, codec, endless, examples)
     assert found["ms_jaccard"] == pytest.approx(1)
     assert found["repetition"] == pytest.approx((0 + 3 / 4) / 2)
-    assert position_errors(metrics, codec, [[], endless[1]], examples)[1] == [False] * 4
+    assert find_position_errors(metrics, codec, [[], endless[1]], examples)[1] == [False] * 4
 
 
 def test_passages_begin_with_their_source():
@@ -151,26 +151,26 @@ def test_passages_begin_with_their_source():
 )  # fmt: skip
 def test_metrics_that_outputs_do_not_allow_are_refused(specs, message):
     with pytest.raises(SettingError) as caught:
-        check_metrics(metrics_of(specs), text_codec())
+        check_metrics(find_metrics(specs), text_codec())
     assert str(caught.value) == message
 
 
 def test_metrics_that_outputs_allow_are_not_refused():
-    check_metrics(metrics_of(["bleu", "token_error", "ms_jaccard", "entropy"]), text_codec())
-    check_metrics(metrics_of(["chunk_f1", "hamming_error", "token_error"]), tags_codec()[0])
+    check_metrics(find_metrics(["bleu", "token_error", "ms_jaccard", "entropy"]), text_codec())
+    check_metrics(find_metrics(["chunk_f1", "hamming_error", "token_error"]), tags_codec()[0])
     passages = Metric("passages", lambda outputs, references: 0.0, form="passages")
-    check_metrics(metrics_of(["ms_jaccard", passages]), running_text()[0])
+    check_metrics(find_metrics(["ms_jaccard", passages]), running_text()[0])
 
 
 def test_only_what_needs_a_signature_has_one():
-    found = signatures(metrics_of(["exact_match", "bleu:tokenize=none", "chrf"]))
+    found = list_signatures(find_metrics(["exact_match", "bleu:tokenize=none", "chrf"]))
     assert list(found) == ["bleu", "chrf"]
     assert "|tok:none|" in found["bleu"]
 
 
 def test_the_most_common_token_and_the_smaller_of_two():
-    assert most_common_token([[3, 1], [2, 3]]) == 3
-    assert most_common_token([[2], [1]]) == 1
+    assert find_most_common_token([[3, 1], [2, 3]]) == 3
+    assert find_most_common_token([[2], [1]]) == 1
 
 
 def letters(*words):
@@ -178,12 +178,12 @@ def letters(*words):
 
 
 def test_constant_guesses_are_of_every_position_and_of_whole_targets():
-    assert constant_guesses(letters("ab", "ab", "cb", "cd", "ce")) == letters("cb", "ab")
+    assert make_constant_guesses(letters("ab", "ab", "cb", "cd", "ce")) == letters("cb", "ab")
 
 
 def test_a_constant_guess_is_as_long_as_the_median():
     train = letters("a", "aa", "aab", "aabbb", "aacccccc")
-    assert constant_guesses(train)[0] == letters("aab")[0]
+    assert make_constant_guesses(train)[0] == letters("aab")[0]
 
 
 @pytest.mark.parametrize("better", ["ab", "cb"])
@@ -194,19 +194,20 @@ def test_the_better_constant_guess_on_dev_is_scored_on_test(better):
     data = Data(*(codec.encode(rows[name]) for name in targets), codec)
     right = better == "ab"
     expected = {"character_error": (1 if right else 3) / 5, "exact_match": right / 2}
-    assert majority_guess(metrics_of(["character_error", "exact_match"]), data) == expected
+    assert score_majority_guess(find_metrics(["character_error", "exact_match"]), data) == expected
 
 
 def test_the_majority_guess_of_cells_is_the_most_common_token():
     codec, examples = letters_codec(fixed=True)  # ab, ba, aa
     data = Data(examples, examples, examples, codec)
-    assert majority_guess(metrics_of(["hamming_error"]), data) == {"hamming_error": 2 / 6}
+    assert score_majority_guess(find_metrics(["hamming_error"]), data) == {"hamming_error": 2 / 6}
 
 
 def test_the_majority_guess_of_running_text_is_other_text():
     codec, examples = running_text()
     data = Data(examples, examples, examples, codec)
-    assert majority_guess(metrics_of(["ms_jaccard"]), data) == {"ms_jaccard": pytest.approx(1)}
+    found = score_majority_guess(find_metrics(["ms_jaccard"]), data)
+    assert found == {"ms_jaccard": pytest.approx(1)}
 
 
 def test_an_alphabet_gives_its_order():

@@ -3,7 +3,7 @@
 import pytest
 
 from freerun import metrics
-from freerun.metrics.sequences import aligned_errors, cell_errors, first_errors
+from freerun.metrics.sequences import find_aligned_errors, find_cell_errors, find_first_errors
 
 
 def tokens(*words):
@@ -36,7 +36,7 @@ def test_outputs_and_references_must_be_as_many():
 
 
 def test_cell_errors_are_position_by_position():
-    assert cell_errors([1, 2, 3], [1, 0, 3]) == [False, True, False]
+    assert find_cell_errors([1, 2, 3], [1, 0, 3]) == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_cell_errors_are_position_by_position():
     ],
 )
 def test_aligned_errors_by_hand(hypothesis, reference, wrong):
-    errors = aligned_errors(*tokens(hypothesis, reference))
+    errors = find_aligned_errors(*tokens(hypothesis, reference))
     assert [str(i) for i, error in enumerate(errors) if error] == list(wrong)
     assert len(errors) == len(reference)
 
@@ -73,6 +73,6 @@ def test_token_error_is_all_edits_by_all_tokens():
     [("abc", "abc", ""), ("ab", "abc", "2"), ("xabc", "abc", "012"), ("abcd", "abc", "")],
 )
 def test_first_errors_are_not_aligned(output, reference, wrong):
-    errors = first_errors(*tokens(output, reference))
+    errors = find_first_errors(*tokens(output, reference))
     assert [str(i) for i, error in enumerate(errors) if error] == list(wrong)
     assert len(errors) == len(reference)

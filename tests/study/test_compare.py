@@ -13,7 +13,7 @@ from freerun.data import DataError, MissingExtraError
 from freerun.errors import CheckpointError
 from freerun.evaluation import Decoding, evaluate
 from freerun.methods import MLE, BehaviorCloning, ScheduledSampling
-from freerun.metrics import majority_guess
+from freerun.metrics import score_majority_guess
 from freerun.models.settings import RecurrentSettings
 from freerun.report import MissingPlotsError, legend, summary
 from freerun.settings import SettingError, to_dict
@@ -104,7 +104,7 @@ def test_all_that_is_needed_to_repeat_it_is_written_down(finished):
     assert results["seeds"] == [0, 1]
     assert results["base"] == "mle"
     assert results["command"] == "freerun compare …"
-    assert results["majority"] == majority_guess(TASK.get_metrics(), load_data(TASK))
+    assert results["majority"] == score_majority_guess(TASK.get_metrics(), load_data(TASK))
     assert results["versions"]["python"] == sys.version.split()[0]
     entry = results["methods"]["half"]
     assert entry["method"] == "scheduled_sampling"

@@ -7,7 +7,7 @@ import pytest
 
 from freerun.data import DataError
 from freerun.data.questions import Question, generate, read_questions
-from freerun.metrics import majority_guess
+from freerun.metrics import score_majority_guess
 from freerun.tasks import Arithmetic, load_data
 
 
@@ -119,7 +119,7 @@ def test_the_embedded_questions_need_nothing():
     assert sum(map(len, sides)) == len(set().union(*sides)) == 250
     other = load_data(Arithmetic(train_size=300, dev_size=20, test_size=30))
     assert asked(other, "test") == asked(data, "test")
-    assert majority_guess(task.get_metrics(), data)["exact_match"] < 0.1
+    assert score_majority_guess(task.get_metrics(), data)["exact_match"] < 0.1
 
 
 def test_no_question_is_on_two_sides(write):

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from freerun.data import DataError
-from freerun.data.prose import paragraphs
-from freerun.metrics import majority_guess, score
+from freerun.data.prose import split_paragraphs
+from freerun.metrics import score, score_majority_guess
 from freerun.tasks import TASKS, Continuation, load_data
 from tests.tasks.tiny_tokenizers import byte_tokenizer
 
@@ -35,12 +35,12 @@ def unpadded(values, mask):
 
 def test_paragraphs_stand_between_empty_lines():
     text = "One\n  two \n\n\n \t\nthree\u00a0four\nfive\n"
-    assert paragraphs(text) == ["One two", "three four five"]
+    assert split_paragraphs(text) == ["One two", "three four five"]
 
 
 def test_examples_are_beginnings_that_end_in_eos_where_the_paragraph_does(story):
     data = load_data(Continuation(story, prompt=10, length=20, whole=False))
-    kept = [text for text in paragraphs(STORY) if len(text) > 10]
+    kept = [text for text in split_paragraphs(STORY) if len(text) > 10]
     prompts, rows = texts(data.codec, data.train)
     eos = data.codec.target.eos
     for text, prompt, row in zip(kept, prompts, rows, strict=False):
@@ -93,8 +93,8 @@ def test_notes_say_what_was_left_out(story):
     assert "train was cut from 23 paragraphs to 5, drawn by seed" in data.notes
     assert "train 5, dev 2, test 2 paragraphs" in data.notes
     short = load_data(Continuation(story, prompt=10, length=20)).notes
-    parts = [len(part) for part in (paragraphs(STORY)[:-4],)]
-    left = sum(len(text) <= 10 for text in paragraphs(STORY)[:-4])
+    parts = [len(part) for part in (split_paragraphs(STORY)[:-4],)]
+    left = sum(len(text) <= 10 for text in split_paragraphs(STORY)[:-4])
     note = f"train: {left} of {parts[0]} texts were left out: they have at most 10 tokens"
     assert note in short
 
@@ -180,7 +180,7 @@ def test_the_majority_guess_is_text_of_training(write):
     data = load_data(task)
     metrics = task.get_metrics()
     expected = score(metrics, data.codec, [[3] * 9] * 2, data.test)
-    assert majority_guess(metrics, data) == expected
+    assert score_majority_guess(metrics, data) == expected
     assert data.codec.target.symbols[3] == "c"
 
 
@@ -191,7 +191,7 @@ def test_a_tokenizer_reads_and_writes_as_many_tokens(story):
     batch = data.train.batch(range(len(data.train)))
     assert batch.source.lengths.unique().tolist() == [5]
     assert batch.lengths.max() == 7
-    text = tokenizer(next(text for text in paragraphs(STORY) if len(text) > 20))["input_ids"]
+    text = tokenizer(next(text for text in split_paragraphs(STORY) if len(text) > 20))["input_ids"]
     first = next(
         i for i in range(len(batch.lengths)) if batch.source.values[i].tolist() == text[:5]
     )
@@ -236,7 +236,7 @@ def test_text_in_one_paragraph_is_refused(write, refuses):
 
 
 def test_datasets_keep_their_splits(local_datasets, tmp_path):
-    column = [text for text in paragraphs(STORY) if len(text) > 10]
+    column = [text for text in split_paragraphs(STORY) if len(text) > 10]
     parts = {"train": column[:8], "validation": column[8:10], "test": [*column[10:12], column[0]]}
     made = {k: local_datasets.Dataset.from_dict({"text": v}) for k, v in parts.items()}
     local_datasets.DatasetDict(made).save_to_disk(str(tmp_path / "saved"))
@@ -249,5 +249,5 @@ def test_real_text(real):
     task = Continuation(real("text/2701-0_moby_dick.txt.gz"), train_size=300, whole=False)
     data = load_data(task)
     assert 250 < len(data.train) <= 300
-    assert 0.4 < majority_guess(task.get_metrics(), data)["ms_jaccard"] < 0.9
+    assert 0.4 < score_majority_guess(task.get_metrics(), data)["ms_jaccard"] < 0.9
     assert TASKS["text"] is Continuation

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from freerun.data import DataError
-from freerun.metrics import majority_guess
+from freerun.metrics import score_majority_guess
 from freerun.tasks import Digits, load_data
 from freerun.tasks.digits import MONTHS, DigitImages
 
@@ -128,7 +128,7 @@ def test_notes_and_majority(data):
         "dev: 20 dates, 176 images",
         "test: 30 dates, 176 images",
     ]
-    errors = majority_guess(Digits().get_metrics(), data)
+    errors = score_majority_guess(Digits().get_metrics(), data)
     assert 0.6 < errors["character_error"] < 0.9
     assert errors["exact_match"] == 0
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from freerun.data.letters import LETTERS
-from freerun.metrics import majority_guess, position_errors, score
+from freerun.metrics import find_position_errors, score, score_majority_guess
 from freerun.tasks import Ocr, load_data
 
 BLANK = ["0"] * 128
@@ -112,8 +112,8 @@ def test_metrics_and_majority_by_hand(write, given):
         "hamming_error": 1 / 4,
         "exact_match": 1 / 2,
     }
-    assert position_errors(metrics, data.codec, [[0, 0]], given([0, 1])) == [[False, True]]
-    assert majority_guess(metrics, data) == {"hamming_error": 1 / 3, "exact_match": 0.0}
+    assert find_position_errors(metrics, data.codec, [[0, 0]], given([0, 1])) == [[False, True]]
+    assert score_majority_guess(metrics, data) == {"hamming_error": 1 / 3, "exact_match": 0.0}
 
 
 def test_words_to_predict_come_as_letter_data_or_as_images(codec):
@@ -273,4 +273,4 @@ def test_the_real_file(real):
         for row in part.references
     }
     assert len(words) == 55
-    assert 0.85 < majority_guess(task.get_metrics(), data)["hamming_error"] < 0.95
+    assert 0.85 < score_majority_guess(task.get_metrics(), data)["hamming_error"] < 0.95

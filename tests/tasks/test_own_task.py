@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from freerun.settings import SettingError
-from freerun.tasks import Digits, Spelling, find_task, task_name
+from freerun.tasks import Digits, Spelling, find_task, get_task_name
 
 SOURCE = """\
 from dataclasses import dataclass
@@ -42,9 +42,9 @@ def test_a_task_is_found_by_name_or_address(own):
     assert find_task("spelling") is Spelling
     found = find_task(f"{own}:Dates")
     assert found().noise == 0.1
-    assert find_task(task_name(found)) is found
-    assert task_name(Spelling) == "spelling"
-    assert task_name(Digits) == "digits"
+    assert find_task(get_task_name(found)) is found
+    assert get_task_name(Spelling) == "spelling"
+    assert get_task_name(Digits) == "digits"
 
 
 @pytest.mark.parametrize(

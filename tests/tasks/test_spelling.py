@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from freerun.data.noise import Misspelling, SymbolNoise
-from freerun.data.prose import SYMBOLS, normalize, windows
-from freerun.metrics import majority_guess
+from freerun.data.prose import SYMBOLS, cut_windows, normalize
+from freerun.metrics import score_majority_guess
 from freerun.tasks import Spelling, load_data
 from tests.codecs import character_codec, pairs
 from tests.tasks.tiny_tokenizers import byte_tokenizer
@@ -46,8 +46,8 @@ def test_text_is_normalised(text, plain, lost):
 
 
 def test_windows_follow_each_other_and_lose_nothing():
-    assert windows("abcdefgh", 3) == ["abc", "def", "gh"]
-    assert windows("abcdef", 3) == ["abc", "def"]
+    assert cut_windows("abcdefgh", 3) == ["abc", "def", "gh"]
+    assert cut_windows("abcdef", 3) == ["abc", "def"]
 
 
 def test_targets_end_in_eos_and_are_the_clean_text(write):
@@ -112,7 +112,7 @@ def test_noise_differs_between_splits_and_seeds(write):
 
 
 def test_equal_windows_stay_on_one_side_and_none_is_lost(write):
-    pieces = windows(prose(60), 10) * 3
+    pieces = cut_windows(prose(60), 10) * 3
     data = load_data(Spelling(write("".join(pieces))))
     sides = [set(texts(part)) for part in (data.train, data.dev, data.test)]
     assert not sides[0] & sides[1]
@@ -149,7 +149,7 @@ def test_what_project_gutenberg_adds_is_left_out(write):
     data = load_data(Spelling(write(book)))
     assert data.notes[0] == "the header and the licence of Project Gutenberg were left out"
     parts = (data.train, data.dev, data.test)
-    assert {text for part in parts for text in texts(part)} == set(windows(prose(30), 10))
+    assert {text for part in parts for text in texts(part)} == set(cut_windows(prose(30), 10))
 
 
 def test_a_book_of_markers_only_is_refused(refuses, write):
@@ -166,7 +166,7 @@ def test_the_embedded_text_needs_nothing():
     assert data.notes[0].startswith("the text is the help of Python 3.")
     assert len(data.train) > 20_000
     assert (len(data.dev), len(data.test)) == (2_000, 2_000)
-    assert 0.7 < majority_guess(Spelling().get_metrics(), data)["character_error"] < 0.9
+    assert 0.7 < score_majority_guess(Spelling().get_metrics(), data)["character_error"] < 0.9
     assert sum(set(text) == {"-"} for text in texts(data.train)) < 10
 
 

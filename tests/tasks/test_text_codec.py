@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from freerun.batch import Batch
 from freerun.data import DataError, TextCodec, TextCollator
 from freerun.evaluation import score_outputs
-from freerun.metrics import majority_guess, score
+from freerun.metrics import score, score_majority_guess
 from freerun.tasks import (
     Arithmetic,
     Digits,
@@ -313,7 +313,7 @@ def test_outputs_are_scored_as_text(write):
         assert score(metrics, data.codec, spaced, data.test)["exact_match"] == 1
         wrong = score(metrics, data.codec, [[*row, right[0][0]] for row in right], data.test)
         assert wrong["exact_match"] == 0
-        assert 0 <= majority_guess(metrics, data)["exact_match"] < 1
+        assert 0 <= score_majority_guess(metrics, data)["exact_match"] < 1
 
 
 def test_errors_of_characters_are_counted_in_the_text():

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from freerun.data.parallel import Pair
-from freerun.metrics import majority_guess, score, signatures
+from freerun.metrics import list_signatures, score, score_majority_guess
 from freerun.tasks import Translation, load_data
 
 NAMES = ["Tom", "Anna", "Udo", "Ina", "Max", "Eva", "Jan", "Lea", "Ole", "Ida"]
@@ -275,7 +275,7 @@ def test_case_counts_but_where_all_is_lower(task, files):
         found = score(metrics, data.codec, list(data.train.references), data.train)
         assert found["bleu"] == pytest.approx(100)
         assert found["exact_match"] == 1
-        signed = signatures(metrics)
+        signed = list_signatures(metrics)
         assert signed["bleu"].startswith("BLEU|" + SIGNATURE.format(case=case, tok="13a"))
         assert signed["chrf"].startswith(f"chrF2|nrefs:1|case:{case}|eff:yes|nc:6|nw:0|")
         assert list(signed) == ["bleu", "chrf"]
@@ -284,7 +284,7 @@ def test_case_counts_but_where_all_is_lower(task, files):
 
 
 def test_symbols_are_scored_as_words(task):
-    found = signatures(task(target_tokens="symbols:99").get_metrics())["bleu"]
+    found = list_signatures(task(target_tokens="symbols:99").get_metrics())["bleu"]
     assert found.startswith("BLEU|" + SIGNATURE.format(case="mixed", tok="none"))
 
 
@@ -293,7 +293,7 @@ def test_the_majority_guess_is_the_better_on_dev_by_bleu(files):
     train = [common] * 3 + [Pair("x", f"we {w} say so now") for w in ("all", "do", "can", "did")]
     dev = [Pair("x", "never say never again here")]
     task = Translation(**files(train=train, dev=dev, test=[common]))
-    found = majority_guess(task.get_metrics(), load_data(task))
+    found = score_majority_guess(task.get_metrics(), load_data(task))
     assert found == pytest.approx({"bleu": 100, "chrf": 100, "exact_match": 1})
 
 
@@ -350,4 +350,4 @@ def test_tatoeba(real):
     assert found["bleu"] == pytest.approx(100)
     found = score(metrics, data.codec, list(data.test.references), data.test)
     assert 75 < found["bleu"] < 95
-    assert majority_guess(metrics, data)["bleu"] < 1
+    assert score_majority_guess(metrics, data)["bleu"] < 1

@@ -22,7 +22,7 @@ from freerun.evaluation import (
     on_device,
     teacher_forced_loss,
 )
-from freerun.metrics import check_metrics, signatures
+from freerun.metrics import check_metrics, list_signatures
 from freerun.policy import Policy
 from freerun.report.labels import backspace_lines, metric_lines
 from freerun.report.live import NOTATION, Traces
@@ -99,7 +99,7 @@ class EvaluateCommand(SettingsCommand):
         size = own.batch_size
         found = evaluate(policy, task, codec, examples, decoding=decoding, batch_size=size)
         loss = teacher_forced_loss(policy, examples, batch_size=size)
-        signed = signatures(task.get_metrics())
+        signed = list_signatures(task.get_metrics())
         print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {decoding.how}:")
         print(metric_lines(found.metrics))
         if found.backspaces is not None:

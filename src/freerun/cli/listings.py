@@ -15,7 +15,7 @@ from rich.text import Text
 
 from freerun.cli.options import MAX_WIDTH, SettingsCommand, UserSettings, strip_markup
 from freerun.methods import METHODS
-from freerun.metrics import METRICS, Metric, metric_of
+from freerun.metrics import METRICS, Metric, find_metric
 from freerun.settings import (
     MISSING,
     SettingError,
@@ -141,7 +141,7 @@ class MetricsCommand(SettingsCommand):
         name = settings.build(MetricsOptions, "metrics").metric
         console = _console()
         if name is not None:
-            metric = metric_of(name)
+            metric = find_metric(name)
             console.print(Text(name, style="bold"))
             console.print(strip_markup(inspect.getdoc(metric.function) or ""), markup=False)
             return
@@ -157,7 +157,7 @@ def _task_lines(task: type[Task]) -> list[str]:
     data = list_settings(task).get("data")
     needs = "nothing: it comes with its data" if data is None else data.summary.rstrip(".")
     headline, *others = task.metrics
-    metrics = [f"{headline} ({_direction(metric_of(headline))})", *others]
+    metrics = [f"{headline} ({_direction(find_metric(headline))})", *others]
     return [task.summary, f"needs {needs}", f"metrics: {', '.join(metrics)}"]
 
 

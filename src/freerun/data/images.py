@@ -26,7 +26,7 @@ def read_images(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarra
     return images
 
 
-def image_rows(lines: Sequence[str], width: int, name: str) -> list[Row]:
+def read_image_rows(lines: Sequence[str], width: int, name: str) -> list[Row]:
     """Read sequences of images as rows with the columns `features` and `lines`.
 
     Raises:

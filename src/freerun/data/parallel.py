@@ -92,7 +92,7 @@ def read_dataset(split: Any, name: str, columns: Columns) -> list[Pair]:
     Raises:
         DataError: naming the column or the row, where it is not right.
     """
-    languages = languages_of(split)
+    languages = list_languages(split)
     wanted = [_named(column, languages, name) for column in columns]
     if "translation" in split.column_names:
         rows: Any = ([row[languages[i]] for i in wanted] for row in split["translation"])
@@ -109,7 +109,7 @@ def read_dataset(split: Any, name: str, columns: Columns) -> list[Pair]:
     return pairs
 
 
-def languages_of(split: Any) -> list[str]:
+def list_languages(split: Any) -> list[str]:
     """The languages of a dataset's column `translation`, or its columns where there is none."""
     if "translation" not in split.column_names:
         return list(split.column_names)

@@ -6,7 +6,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
 from freerun.data.base import DataError
@@ -42,7 +42,7 @@ def normalize(text: str, symbols: str) -> tuple[str, Counter[str]]:
     return " ".join(text.translate(table).split()), lost
 
 
-def windows(text: str, length: int) -> list[str]:
+def cut_windows(text: str, length: int) -> list[str]:
     """Consecutive pieces of `length` characters; the last may be shorter."""
     return [text[start : start + length] for start in range(0, len(text), length)]
 
@@ -65,7 +65,7 @@ def read_text(path: str) -> tuple[str, list[str]]:
     return text[start.end() : end.start()], [note]
 
 
-def python_documentation() -> str:
+def read_python_documentation() -> str:
     """The topics of Python's own `help()`, without lines that hold no letter or digit (rulings)."""
     from pydoc_data.topics import topics
 
@@ -80,7 +80,7 @@ _OTHERS = {"dev": ("train",), "test": ("train", "dev")}
 """The splits whose paragraphs another must not have."""
 
 
-def paragraphs(text: str) -> list[str]:
+def split_paragraphs(text: str) -> list[str]:
     """The lines of `text` between empty ones, joined: one space for white space of any kind."""
     joined = (" ".join(part.split()) for part in _BETWEEN.split(text))
     return [part for part in joined if part]
@@ -97,15 +97,15 @@ def read_paragraphs(data: str) -> tuple[dict[str, list[str]], list[str]]:
     """
     if not is_dataset(data):
         text, notes = read_text(data)
-        return {"train": paragraphs(text)}, notes
+        return {"train": split_paragraphs(text)}, notes
     parts = {}
     for name, rows in load_splits(data).items():
         cells = rows[column(rows, ["text"], f"{data} ({name})")]
-        parts[name] = [part for cell in cells for part in paragraphs(cell or "")]
+        parts[name] = [part for cell in cells for part in split_paragraphs(cell or "")]
     return parts, []
 
 
-def divide(parts: dict[str, list[str]], sizes: Mapping[str, int]) -> list[str]:
+def hold_out_end(parts: dict[str, list[str]], sizes: Mapping[str, int]) -> list[str]:
     """Take test and dev off the end of train where they are missing: a tenth of it each, at most.
 
     Each is one stretch of the text. Paragraphs of it that also stand before it are left out; of
@@ -133,50 +133,3 @@ def divide(parts: dict[str, list[str]], sizes: Mapping[str, int]) -> list[str]:
             parts[name] = [paragraph for paragraph in parts[name] if paragraph not in known]
             notes.append(f"{count} paragraphs of {name} were left out: they also stand in {there}")
     return notes
-
-
-def long_enough(
-    parts: dict[str, list[Sequence[T]]], prompt: int, what: str, data: str
-) -> list[str]:
-    """Leave out the paragraphs that have no more than the prompt: nothing of them is to be written.
-
-    Args:
-        parts: the tokens of the paragraphs of every split; changed in place.
-        prompt: the tokens of a prompt.
-        what: what tokens are called.
-        data: what was read, for the message.
-
-    Returns:
-        A note on how many were left out, if any.
-
-    Raises:
-        DataError: where a split has none left.
-    """
-    total = sum(map(len, parts.values()))
-    for name, part in parts.items():
-        parts[name] = [paragraph for paragraph in part if len(paragraph) > prompt]
-    left = total - sum(map(len, parts.values()))
-    if not all(parts.values()):
-        raise DataError(
-            f"{data}: of {total} paragraphs {total - left} have more than {prompt} {what}, the "
-            "length of a prompt, which are too few to split; paragraphs have an empty line between "
-            "them"
-        )
-    note = f"{left} of {total} paragraphs were left out: they have at most {prompt} {what}"
-    return [note] if left else []
-
-
-def pieces(
-    tokens: Sequence[T], prompt: int, length: int, *, whole: bool
-) -> Iterator[tuple[Sequence[T], Sequence[T]]]:
-    """The prompts of a paragraph, and all that comes after each.
-
-    Args:
-        tokens: its tokens or words, more than `prompt`, and what stands for its end.
-        prompt: the tokens of a prompt.
-        length: the most tokens of a target.
-        whole: whether pieces begin every `length` tokens, so that each token behind the first
-            prompt is in one target; else there is one piece, the beginning.
-    """
-    for start in range(0, len(tokens) - prompt if whole else 1, length):
-        yield tokens[start : start + prompt], tokens[start + prompt :]

@@ -22,7 +22,7 @@ from freerun.evaluation.decoding import (
     on_device,
 )
 from freerun.losses import log_loss
-from freerun.metrics import position_errors, score
+from freerun.metrics import find_position_errors, score
 from freerun.policy import Policy, evaluation_mode
 from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
@@ -213,7 +213,7 @@ def score_outputs(
         raise ValueError("there are no examples to evaluate on")
     references = [list(reference) for reference in examples.references]
     metrics = task.get_metrics()
-    wrong = position_errors(metrics, codec, hypotheses, examples)
+    wrong = find_position_errors(metrics, codec, hypotheses, examples)
     at_position = [
         [error for error in column if error is not None] for column in zip_longest(*wrong)
     ]

@@ -1,15 +1,15 @@
 """Metrics: numbers that say how good outputs are, by name."""
 
-from freerun.metrics.base import METRICS, Form, Metric, metric, metric_of, metrics_of
+from freerun.metrics.base import METRICS, Form, Metric, find_metric, find_metrics, metric
 from freerun.metrics.corpora import diversity, entropy, ms_jaccard, repetition
 from freerun.metrics.mauve import mauve
 from freerun.metrics.scoring import (
     check_metrics,
-    headline_of,
-    majority_guess,
-    position_errors,
+    find_position_errors,
+    get_headline,
+    list_signatures,
     score,
-    signatures,
+    score_majority_guess,
 )
 from freerun.metrics.sequences import (
     accuracy,
@@ -34,17 +34,17 @@ __all__ = [
     "diversity",
     "entropy",
     "exact_match",
+    "find_metric",
+    "find_metrics",
+    "find_position_errors",
+    "get_headline",
     "hamming_error",
-    "headline_of",
-    "majority_guess",
+    "list_signatures",
     "mauve",
     "metric",
-    "metric_of",
-    "metrics_of",
     "ms_jaccard",
-    "position_errors",
     "repetition",
     "score",
-    "signatures",
+    "score_majority_guess",
     "token_error",
 ]

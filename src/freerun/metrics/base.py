@@ -171,24 +171,24 @@ def _place(function: Function) -> str:
 EXAMPLE = "bleu:tokenize=zh"
 
 
-def metrics_of(specs: Iterable[str | Metric]) -> dict[str, Metric]:
+def find_metrics(specs: Iterable[str | Metric]) -> dict[str, Metric]:
     """Return the metrics that are asked for, by name; of two with one name, the last.
 
     Args:
         specs: names of `METRICS`, with settings after a colon, as in `bleu:tokenize=zh`; addresses
-            of functions, such as `package.module:function` (see `metric_of`); or metrics.
+            of functions, such as `package.module:function` (see `find_metric`); or metrics.
 
     Raises:
         SettingError: where there is no such metric or setting.
         MissingExtraError: where a library that one needs is not installed.
     """
-    found = [metric_of(spec) for spec in specs]
+    found = [find_metric(spec) for spec in specs]
     for each in found:
         each.require()
     return {each.name: each for each in found}
 
 
-def metric_of(spec: str | Metric) -> Metric:
+def find_metric(spec: str | Metric) -> Metric:
     """Return the metric of a text such as `bleu:tokenize=zh`.
 
     A function that is named by its address is a metric of texts of which more is better, if it is

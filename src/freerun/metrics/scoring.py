@@ -10,7 +10,7 @@ from typing import Any
 from freerun.data import UNMATCHED, Codec, Data, Examples, TextCodec, TextExamples
 from freerun.data.store import Stored, Tokens
 from freerun.metrics.base import Form, Metric
-from freerun.metrics.sequences import aligned_errors, cell_errors, first_errors
+from freerun.metrics.sequences import find_aligned_errors, find_cell_errors, find_first_errors
 from freerun.randomness import permutation
 from freerun.settings import SettingError
 
@@ -29,7 +29,7 @@ def check_metrics(metrics: Metrics, codec: Codec) -> None:
             better.
         DataError: if a metric needs a model or file that cannot be read.
     """
-    headline = headline_of(metrics)
+    headline = get_headline(metrics)
     if headline.greater_is_better is None:
         raise SettingError(
             f"the first metric, {headline.name}, does not say which outputs are better; name "
@@ -48,12 +48,12 @@ def check_metrics(metrics: Metrics, codec: Codec) -> None:
             metric.check(**metric.settings)
 
 
-def headline_of(metrics: Metrics) -> Metric:
+def get_headline(metrics: Metrics) -> Metric:
     """Return the metric by which checkpoints are chosen: the first."""
     return next(iter(metrics.values()))
 
 
-def signatures(metrics: Metrics) -> dict[str, str]:
+def list_signatures(metrics: Metrics) -> dict[str, str]:
     """Return how metrics are computed, of those whose figures cannot be compared without that."""
     described = {name: metric.described for name, metric in metrics.items()}
     return {name: text for name, text in described.items() if text is not None}
@@ -79,36 +79,36 @@ def score(metrics: Metrics, codec: Codec, outputs: Rows, examples: Examples) -> 
     return found
 
 
-def position_errors(
+def find_position_errors(
     metrics: Metrics, codec: Codec, outputs: Rows, examples: Examples
 ) -> list[list[bool]]:
     """Tell for every position of every reference whether the output is wrong there.
 
-    Where outputs are as long as their sources, cells are compared. Otherwise outputs are aligned
-    with their references by the fewest edits (see `aligned_errors`), unless the headline metric
-    compares all outputs together, as that of running text, of which many are right (see
-    `first_errors`). `<unk>` is always wrong.
+    If outputs are as long as their sources, cells are compared. Otherwise outputs are aligned with
+    their references by the fewest edits (see `find_aligned_errors`), unless the headline metric
+    compares all outputs together, as for running text, of which many are right (see
+    `find_first_errors`). `<unk>` is always wrong.
     """
-    errors: Callable[[Sequence[int], Sequence[int]], list[bool]] = aligned_errors
+    errors: Callable[[Sequence[int], Sequence[int]], list[bool]] = find_aligned_errors
     if codec.target.eos is None:
-        errors = cell_errors
-    elif headline_of(metrics).corpus:
-        errors = first_errors
+        errors = find_cell_errors
+    elif get_headline(metrics).corpus:
+        errors = find_first_errors
     _, references = _tokens(codec, outputs, examples)
     return [errors(*pair) for pair in zip(outputs, references, strict=True)]
 
 
-def majority_guess(metrics: Metrics, data: Data) -> dict[str, float]:
+def score_majority_guess(metrics: Metrics, data: Data) -> dict[str, float]:
     """Compute the metrics on the test set of outputs that never look at their source.
 
-    Where outputs are as long as their sources, it is the most common token of training in every
-    cell. Otherwise it is one output for every source, the better on dev of two (see
-    `constant_guesses`), unless the headline metric compares all outputs together: then it is real
-    text, the targets of training in a random order.
+    If outputs are as long as their sources, it is the most common token of training in every cell.
+    Otherwise it is one output for every source, the better on dev of two (see
+    `make_constant_guesses`), unless the headline metric compares all outputs together: then it is
+    real text, the targets of training in a random order.
     """
-    train, headline = data.train.references, headline_of(metrics)
+    train, headline = data.train.references, get_headline(metrics)
     if data.codec.target.eos is None:
-        token = most_common_token(train)
+        token = find_most_common_token(train)
         outputs = [[token] * len(reference) for reference in data.test.references]
     elif headline.corpus:
         order = permutation(len(train), 0, "text majority").tolist()
@@ -120,17 +120,17 @@ def majority_guess(metrics: Metrics, data: Data) -> dict[str, float]:
             found = score(only, data.codec, [guess] * len(data.dev), data.dev)[headline.name]
             return found if headline.greater_is_better else -found
 
-        outputs = [max(constant_guesses(list(train)), key=on_dev)] * len(data.test)
+        outputs = [max(make_constant_guesses(list(train)), key=on_dev)] * len(data.test)
     return score(metrics, data.codec, outputs, data.test)
 
 
-def most_common_token(references: Rows) -> int:
+def find_most_common_token(references: Rows) -> int:
     """Return the token that comes most often; the smallest of several."""
     counts = Counter(token for reference in references for token in reference)
     return min(counts, key=lambda token: (-counts[token], token))
 
 
-def constant_guesses(train: Rows) -> list[list[int]]:
+def make_constant_guesses(train: Rows) -> list[list[int]]:
     """Return two outputs that never look at a source.
 
     They are the most common token of training at every position, up to the median length, and the
@@ -138,7 +138,7 @@ def constant_guesses(train: Rows) -> list[list[int]]:
     """
     rows = [tuple(reference) for reference in train]
     median = sorted(map(len, rows))[len(rows) // 2]
-    at_position = [most_common_token([row[i : i + 1] for row in rows]) for i in range(median)]
+    at_position = [find_most_common_token([row[i : i + 1] for row in rows]) for i in range(median)]
     whole = Counter(rows).most_common(1)[0][0]
     return [at_position, list(whole)]
 

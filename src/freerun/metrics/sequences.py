@@ -21,7 +21,7 @@ def hamming_error(outputs: Sequence[Tokens], references: Sequence[Tokens]) -> fl
     Raises:
         ValueError: where an output is not as long as its reference.
     """
-    wrong = [cell_errors(*pair) for pair in zip(outputs, references, strict=True)]
+    wrong = [find_cell_errors(*pair) for pair in zip(outputs, references, strict=True)]
     return sum(map(sum, wrong)) / max(sum(map(len, references)), 1)
 
 
@@ -76,7 +76,7 @@ def chunk_f1(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str
     return float(seqeval.f1_score(*tags, zero_division=0))
 
 
-def cell_errors(output: Sequence[object], reference: Sequence[object]) -> list[bool]:
+def find_cell_errors(output: Sequence[object], reference: Sequence[object]) -> list[bool]:
     """Tell for every cell of a reference whether the output is wrong there.
 
     Raises:
@@ -90,7 +90,7 @@ def cell_errors(output: Sequence[object], reference: Sequence[object]) -> list[b
     return [one != other for one, other in zip(output, reference, strict=True)]
 
 
-def aligned_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
+def find_aligned_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
     """Tell for every position of a reference whether the output is wrong there.
 
     By an alignment with the fewest edits: a position is wrong where its token was substituted or
@@ -103,7 +103,7 @@ def aligned_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool
     return wrong
 
 
-def first_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
+def find_first_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
     """Tell for every position of a reference whether the output has another token there, or ended.
 
     Without an alignment: it tells how soon an output leaves a text that it could have been, not how

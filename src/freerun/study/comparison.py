@@ -16,7 +16,7 @@ from freerun import report
 from freerun.data import Data
 from freerun.evaluation import GREEDY, Decoding, check_decoding, evaluate
 from freerun.methods import Method
-from freerun.metrics import headline_of, majority_guess
+from freerun.metrics import get_headline, score_majority_guess
 from freerun.models.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
@@ -109,7 +109,7 @@ def compare(
     data = plan.model.load(task)
     decodings = [decoding, *([] if beam is None else [Decoding(beam=beam)])]
     ready = _check_plan(plan, data, decodings)
-    majority = majority_guess(task.get_metrics(), data)
+    majority = score_majority_guess(task.get_metrics(), data)
     process = PartialState()
     process.wait_for_everyone()
     if process.is_main_process:
@@ -205,7 +205,7 @@ def _train_all(
         )
         test, *searched = (whole(decoding=decoding) for decoding in decodings)
         runs[name].append(SeedResult(run, test, *searched))
-        metric = headline_of(plan.task.get_metrics()).name
+        metric = get_headline(plan.task.get_metrics()).name
         figure = f"{test.metrics[metric] * scale(metric):.2f} {unit(metric)}".strip()
         spent = f"{run.updates:,} updates in {run.seconds:.0f} s"
         console.print(f"  {label(metric)} on test {figure}, after {spent}")

@@ -12,7 +12,7 @@ from typing import Any
 from freerun.data import Data
 from freerun.data.files import write_text
 from freerun.evaluation import GREEDY, Decoding, Evaluation
-from freerun.metrics import headline_of, signatures
+from freerun.metrics import get_headline, list_signatures
 from freerun.report import Summary, summary
 from freerun.settings import to_dict
 from freerun.study.plan import Plan
@@ -65,14 +65,14 @@ def collect_results(
         decoding: how test was decoded in any case.
     """
     base, metrics = plan.base, plan.task.get_metrics()
-    headline = headline_of(metrics)
+    headline = get_headline(metrics)
     record = asdict(plan.record(data))
     for name in _RUN_ONLY:
         del record[name]
     record["task"] |= {
         "metric": headline.name,
         "greater_is_better": headline.greater_is_better,
-        "signatures": signatures(metrics),
+        "signatures": list_signatures(metrics),
         "notes": list(data.notes),
     }
     for name, found in runs.items():

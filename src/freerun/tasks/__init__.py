@@ -17,7 +17,7 @@ from freerun.data import (
     TextExamples,
     load_codec,
 )
-from freerun.imports import address_of, import_object, is_address
+from freerun.imports import get_address, import_object, is_address
 from freerun.settings import SettingError, did_you_mean
 from freerun.tasks.arithmetic import Arithmetic
 from freerun.tasks.base import Task, encode_file, load_data
@@ -66,11 +66,11 @@ def find_task(name: str) -> type[Task]:
     return found
 
 
-def task_name(task: type[Task]) -> str:
+def get_task_name(task: type[Task]) -> str:
     """Return what `find_task` finds a task by; its own name, where it has no address."""
     if TASKS.get(task.name) is task:
         return task.name
-    return address_of(task) or task.name
+    return get_address(task) or task.name
 
 
 __all__ = [
@@ -98,7 +98,7 @@ __all__ = [
     "Translation",
     "encode_file",
     "find_task",
+    "get_task_name",
     "load_codec",
     "load_data",
-    "task_name",
 ]

@@ -20,7 +20,7 @@ from freerun.data.store import Draw, Ragged, Stored
 from freerun.data.store import Tokens as Tokenized
 from freerun.data.text_codec import UNBOUNDED, TextCodec
 from freerun.data.tokens import Tokens, closed, special_tokens
-from freerun.metrics import Metric, metrics_of
+from freerun.metrics import Metric, find_metrics
 from freerun.settings import SETTING_NAME
 from freerun.vocabulary import Vocabulary
 
@@ -110,7 +110,7 @@ class Task(ABC):
             SettingError: if there is no such metric.
             MissingExtraError: if a library that one needs is not installed.
         """
-        return metrics_of([*self.metrics, *self.extra_metrics])
+        return find_metrics([*self.metrics, *self.extra_metrics])
 
     def learn_codec(self, rows: Splits[Row], **options: Any) -> Codec:
         """Learn what a model reads and writes, if it brings no tokenizer.

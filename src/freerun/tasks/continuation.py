@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from freerun.data import DataError, Splits
-from freerun.data.prose import divide, paragraphs, read_paragraphs, read_text
+from freerun.data.prose import hold_out_end, read_paragraphs, read_text, split_paragraphs
 from freerun.data.rows import Row
 from freerun.data.splits import cut, describe_sizes
 from freerun.data.tokens import Tokens
@@ -92,7 +92,7 @@ class Continuation(Task):
         """
         parts, notes = read_paragraphs(self.data)
         total = len(parts["train"])
-        notes += divide(parts, {"dev": self.dev_size, "test": self.test_size})
+        notes += hold_out_end(parts, {"dev": self.dev_size, "test": self.test_size})
         if not all(parts.values()):
             raise DataError(
                 f"{self.data}: {total} paragraphs are too few to split; paragraphs have an empty "
@@ -112,7 +112,7 @@ class Continuation(Task):
         Raises:
             DataError: naming the file and what would be right.
         """
-        return _beginnings(paragraphs(read_text(path)[0]))
+        return _beginnings(split_paragraphs(read_text(path)[0]))
 
 
 def _beginnings(texts: Sequence[str]) -> list[Row]:

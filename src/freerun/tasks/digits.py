@@ -14,7 +14,7 @@ from torch import Tensor
 from freerun.data import Codec, DataError, Sources, Splits
 from freerun.data.extras import extra
 from freerun.data.files import blocks, read_lines
-from freerun.data.images import image_rows, read_images
+from freerun.data.images import read_image_rows, read_images
 from freerun.data.rows import Row
 from freerun.data.splits import split
 from freerun.data.store import Draw, Stored
@@ -113,7 +113,7 @@ class Digits(Task):
             images = self._images(name)
             drawn = images.draw(torch.arange(len(dates)), epoch=0)
             pairs = zip(drawn.numpy(), dates, strict=True)
-            parts[name] = [{"features": row, "target": in_letters(day)} for row, day in pairs]
+            parts[name] = [{"features": row, "target": spell_date(day)} for row, day in pairs]
             notes.append(f"{name}: {len(dates)} dates, {len(images.images)} images")
         return Splits(parts, notes)
 
@@ -145,7 +145,7 @@ class Digits(Task):
         Raises:
             DataError: naming the file, the line and what would be right.
         """
-        return codec.encode_sources(image_rows(lines, PIXELS, name), name)
+        return codec.encode_sources(read_image_rows(lines, PIXELS, name), name)
 
     def _dates(self) -> dict[str, list[date]]:
         """The dates of every split."""
@@ -180,7 +180,7 @@ class Digits(Task):
         )
 
 
-def in_letters(day: date) -> str:
+def spell_date(day: date) -> str:
     """Return a date as text, such as 21 november 2026."""
     return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
 

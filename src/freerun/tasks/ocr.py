@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from freerun.data import Codec, DataError, Sources, Splits
 from freerun.data.files import is_dataset, load_splits, read_lines
-from freerun.data.images import image_rows
+from freerun.data.images import read_image_rows
 from freerun.data.letters import LETTERS, PIXELS, Word, is_letter_data, read_dataset, read_words
 from freerun.data.rows import Row
 from freerun.data.splits import describe_sizes, hold_out, shared
@@ -95,7 +95,7 @@ class Ocr(Task):
             DataError: naming the file, the line and what would be right.
         """
         if not is_letter_data(lines):
-            return codec.encode_sources(image_rows(lines, PIXELS, name), name)
+            return codec.encode_sources(read_image_rows(lines, PIXELS, name), name)
         numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
         words = read_words(numbered, name, check_letters=False)
         return codec.encode_sources([word.row for word in words], name)

@@ -20,7 +20,7 @@ from freerun.data import (
 )
 from freerun.data.files import column, is_dataset, load_splits
 from freerun.data.noise import Misspelling, SymbolNoise
-from freerun.data.prose import SYMBOLS, normalize, python_documentation, read_text, windows
+from freerun.data.prose import SYMBOLS, cut_windows, normalize, read_python_documentation, read_text
 from freerun.data.splits import complete, cut, describe_sizes, note_shared
 from freerun.data.store import Stored
 from freerun.tasks.base import Task
@@ -117,7 +117,7 @@ class Spelling(Task):
         text, _ = normalize(read_text(path)[0], SYMBOLS)
         if not text:
             raise DataError(f"{path}: no text is left in the symbols {SYMBOLS!r}")
-        return self._misspelt(windows(text, self.length), "evaluation")
+        return self._misspelt(cut_windows(text, self.length), "evaluation")
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
         """Misspelt text to correct: every line is a source, of at most `length` characters.
@@ -168,8 +168,8 @@ class Spelling(Task):
     def _texts(self) -> tuple[dict[str, str], list[str]]:
         """The text of every split that is given, and notes on it."""
         if self.data is None:
-            version = platform.python_version()
-            return {"train": python_documentation()}, [f"the text is the help of Python {version}"]
+            note = f"the text is the help of Python {platform.python_version()}"
+            return {"train": read_python_documentation()}, [note]
         if not is_dataset(self.data):
             text, notes = read_text(self.data)
             return {"train": text}, notes
@@ -191,7 +191,7 @@ class Spelling(Task):
                 f"{lost.total()} characters outside the {len(SYMBOLS)} symbols became spaces, of "
                 f"{len(text)} in all; the commonest: {commonest}"
             )
-        return windows(text, self.length)
+        return cut_windows(text, self.length)
 
     def _complete(self, parts: dict[str, list[str]], notes: list[str]) -> None:
         """Take the splits that are missing out of train, and cut all to their sizes."""

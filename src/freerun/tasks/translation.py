@@ -18,7 +18,7 @@ from freerun.data.parallel import (
 from freerun.data.rows import Row
 from freerun.data.splits import complete, cut, describe_sizes
 from freerun.data.tokens import Tokens
-from freerun.metrics import Metric, metrics_of
+from freerun.metrics import Metric, find_metrics
 from freerun.tasks.base import Task
 
 OWN = 2_000
@@ -192,7 +192,7 @@ class Translation(Task):
         case = f"lowercase={str(self.lower).lower()}"
         rules = "none" if self._between_spaces else "13a"
         own = (f"bleu:{case},tokenize={rules}", f"chrf:{case}", "exact_match")
-        return metrics_of([*own, *self.extra_metrics])
+        return find_metrics([*own, *self.extra_metrics])
 
     @property
     def _between_spaces(self) -> bool:

@@ -20,7 +20,7 @@ from freerun.errors import CheckpointError
 from freerun.methods import Method
 from freerun.models.settings import ModelSettings
 from freerun.settings import format_value, to_dict
-from freerun.tasks import task_name
+from freerun.tasks import get_task_name
 from freerun.tasks.base import Task
 from freerun.training.checkpoints import read_json
 from freerun.training.settings import TrainingSettings
@@ -118,7 +118,7 @@ class Record:
         named = [value for value in settings.values() if isinstance(value, str)]
         files = {name: compute_digest(Path(name)) for name in named if Path(name).exists()}
         record = cls(
-            task={"name": task_name(type(task)), "settings": settings, "files": files},
+            task={"name": get_task_name(type(task)), "settings": settings, "files": files},
             methods={
                 name: {"method": method.name, "settings": to_dict(method)}
                 for name, method in methods.items()

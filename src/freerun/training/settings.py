@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from transformers import TrainingArguments
 
 from freerun.data.extras import extra
-from freerun.metrics import headline_of
+from freerun.metrics import get_headline
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.policy import Policy
 from freerun.tasks.base import Task
@@ -171,7 +171,7 @@ class TrainingSettings:
         gpu = _has_gpu()
         if self.precision == "fp16" and not gpu:
             raise ValueError("precision=fp16 needs a GPU; use bf16 or fp32 on the CPU")
-        headline = headline_of(task.get_metrics())
+        headline = get_headline(task.get_metrics())
         arguments = TrainingArguments(
             output_dir=str(output),
             use_cpu=not gpu,
