@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,9 @@ class TasksCommand(SettingsCommand):
             _console().print(_full(name, _task_lines(task), task))
             return
         for each, task in TASKS.items():
-            _console().print(_brief(each, _task_lines(task), _assignments(task)), "")
+            _console().print(
+                _brief(each, _task_lines(task), _assignments(task, skip=["metrics"])), ""
+            )
         print("More about one of them:  freerun tasks TASK")
         print("A task of your own:      freerun tasks my_task.py:MyTask, or package.module:MyTask")
 
@@ -198,9 +200,9 @@ def _full(name: str, lines: list[str], cls: type) -> Group:
     return Group(Text(name, style="bold"), *top, Text(""), *rest, "", table)
 
 
-def _assignments(cls: type) -> str:
-    """Return the settings of a class with their defaults, but those of its options."""
-    settings = [setting for setting in list_settings(cls).values() if not setting.choice]
+def _assignments(cls: type, skip: Collection[str] = ()) -> str:
+    """Return the settings of a class with their defaults, without those of options."""
+    settings = [s for s in list_settings(cls).values() if not s.choice and s.name not in skip]
     return ", ".join(_assignment(setting.name, setting.default) for setting in settings)
 
 

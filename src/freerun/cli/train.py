@@ -129,8 +129,9 @@ class ExperimentCommand(SettingsCommand):
         task = self.task
         self.model, self.kind, defaults = choose_model(words, task)
         training = {**task.recipe.get("training", {}), **self.kind.training}
-        self.add(task, only=TASK_OPTIONS)
+        self.add(task, only=["data"])
         self.add(self.own)
+        self.add(task, only=["metrics"])
         self.add(TrainingSettings, only=self.top, defaults=training)
         self.add(task, f"Task {task.name}", prefix="task.", skip=TASK_OPTIONS)
         self.add(self.kind, f"Model {self.model}", prefix="model.", skip=["path"],
