@@ -22,7 +22,7 @@ from freerun.methods.searnn import (
     ReferenceRollIn,
     search,
 )
-from freerun.methods.searnn.rolls import Precision
+from freerun.methods.searnn.rolls import RollOutPrecision
 from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.models.recurrent.writer import RecurrentWriter
 from freerun.vocabulary import Vocabulary
@@ -71,7 +71,7 @@ class Shape:
         batch = Batch(torch.arange(self.batch), Source(source, source_mask), target, mask)
         return Batch.of({name: tensor.to(device) for name, tensor in batch.tensors().items()})
 
-    def method(self, precision: Precision = "training") -> SEARNN:
+    def method(self, precision: RollOutPrecision = "training") -> SEARNN:
         """SEARNN as Leblond et al. 2018 run it on translation."""
         tokens = NeighboringTokens(self.tokens, neighbors=min(10, self.tokens - 1))
         return SEARNN(

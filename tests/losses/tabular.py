@@ -96,8 +96,8 @@ class Table:
             here = flow.index_add(0, self.following.flatten(), taken.flatten())
             yield taken, here * self.ended
 
-    def walk(self, sequences):
-        """The walks of sequences, as a network that reads their trees would give them."""
+    def score_actions(self, sequences):
+        """The scored actions of sequences, as a network that reads their trees would give them."""
         back = len(self.actions) - 1
         width = max(len(taken) for taken, _ in sequences)
         actions = torch.full((len(sequences), width), back)

@@ -12,10 +12,10 @@ from tests.helpers import close
 
 NAMES = get_args(Divergence)
 NAN = math.nan
-FIELDS = ("chosen", "values")
+FIELDS = ("scores", "values")
 
 
-def walk(chosen, values, *, ended=True, dtype=torch.float64):
+def sequence(chosen, values, *, ended=True, dtype=torch.float64):
     """One sequence."""
     return ScoredActions(
         torch.tensor([chosen], dtype=dtype),
@@ -47,9 +47,9 @@ def differentiable(found):
     return found
 
 
-def gradients(loss, *walks):
-    """By walk: of chosen and of values."""
-    leaves = [getattr(found, name) for found in walks for name in FIELDS]
+def gradients(loss, *sequences):
+    """For each of them, by its scores and by its values."""
+    leaves = [getattr(found, name) for found in sequences for name in FIELDS]
     found = torch.autograd.grad(loss, leaves, allow_unused=True)
     found = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
     return [tuple(found[i : i + 2]) for i in range(0, len(found), 2)]
@@ -57,8 +57,8 @@ def gradients(loss, *walks):
 
 # Hand numbers
 
-DATA = walk([0.5, -1.0], [1.0, 2.0, 0.7])
-MODEL = walk([0.2], [1.5, -0.4])
+DATA = sequence([0.5, -1.0], [1.0, 2.0, 0.7])
+MODEL = sequence([0.2], [1.5, -0.4])
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_share_outside_by_hand():
 
 
 def test_the_reward_after_eos_counts_in_the_share():
-    data = walk([5.0], [1.0, -30.0])
+    data = sequence([5.0], [1.0, -30.0])
     _, share = sequence_match_loss(data, MODEL, divergence="tv", alpha=1.0, gamma=0.5)
     assert float(share) == 1
     cut = ScoredActions(data.scores, data.values, data.mask, torch.tensor([False]))
@@ -265,17 +265,17 @@ def test_padding_is_not_looked_at(settings, fill):
         found.append((loss, share, cloning, grads, data, model))
     loss, share, cloning, grads, *_ = found[0]
     assert bool(loss.isfinite())
-    for other_loss, other_share, other_cloning, other_grads, *walks in found[1:]:
+    for other_loss, other_share, other_cloning, other_grads, *sequences in found[1:]:
         assert torch.equal(loss, other_loss)
         assert torch.equal(share, other_share)
         assert torch.equal(cloning, other_cloning)
-        for (chosen, values), (other_chosen, other_values), score_actions in zip(
-            grads, other_grads, [*walks, walks[0]], strict=True
+        for (chosen, values), (other_chosen, other_values), scored in zip(
+            grads, other_grads, [*sequences, sequences[0]], strict=True
         ):
             width = chosen.shape[1]
             assert torch.equal(chosen, other_chosen[:, :width])
             assert torch.equal(values, other_values[:, : width + 1])
-            assert not other_chosen[~score_actions.mask].any()
+            assert not other_chosen[~scored.mask].any()
             assert not other_values[:, width + 1 :].any()
 
 
@@ -351,7 +351,7 @@ def test_long_sequences_in_single_precision():
 
 
 def scored(dtype=torch.float64):
-    """Scores of the rows of two trees, and the walk through them: a ⌫ b and b (eos is 2)."""
+    """Scores of the rows of two trees, and the sequences through them: a ⌫ b and b (eos is 2)."""
     generator = torch.Generator().manual_seed(3)
     scores = torch.randn(5, 4, generator=generator, dtype=torch.float64).to(dtype)
     rows = torch.tensor([[True, True, True], [True, True, False]])
@@ -361,7 +361,7 @@ def scored(dtype=torch.float64):
     return scores, rows, tops, actions, mask, torch.tensor([False, True])
 
 
-def test_a_walk_from_scores():
+def test_scored_actions_from_scores():
     scores, rows, tops, actions, mask, ended = scored()
     found = ScoredActions.from_scores(scores, rows, tops, actions, mask, ended)
     values = scores.logsumexp(-1)

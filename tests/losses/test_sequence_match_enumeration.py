@@ -13,7 +13,7 @@ NAMES = get_args(Divergence)
 
 
 def losses_of(data, model, **settings):
-    """The loss of each data sequence with each model sequence, row by row of two walks."""
+    """The loss of each data sequence with each model sequence, row by row."""
 
     def one(*fields):
         first, second = (
@@ -27,12 +27,12 @@ def losses_of(data, model, **settings):
 def expected_loss(scored, data, model, **settings):
     """Σ_d p(d)·Σ_m q(m)·loss(d, m) over all sequences: data and model terms add up."""
     sequences = scored.sequences()
-    walk = scored.walk(sequences)
-    first = ScoredActions(*(field[:1].expand_as(field) for field in vars(walk).values()))
+    found = scored.score_actions(sequences)
+    first = ScoredActions(*(field[:1].expand_as(field) for field in vars(found).values()))
     common = losses_of(first, first, **settings)[0]
     p, q = (torch.stack([t.probability(s) for s in sequences]) for t in (data, model))
-    of_data = losses_of(walk, first, **settings) - common
-    of_model = losses_of(first, walk, **settings) - common
+    of_data = losses_of(found, first, **settings) - common
+    of_model = losses_of(first, found, **settings) - common
     return common + p @ of_data + q @ of_model
 
 
@@ -121,8 +121,8 @@ def test_the_best_table_writes_as_the_data_do():
 
     def loss():
         optimiser.zero_grad()
-        walk = scored.walk(sequences)
-        total = weights @ losses_of(walk, walk, alpha=0.0, gamma=1.0)
+        found = scored.score_actions(sequences)
+        total = weights @ losses_of(found, found, alpha=0.0, gamma=1.0)
         total.backward()
         return total
 
@@ -137,14 +137,14 @@ def test_the_best_table_writes_as_the_data_do():
         close(learnt, counts[numbers[state]] / counts[numbers[state]].sum(), 1e-4)
 
 
-def test_a_walk_passes_through_the_states_of_its_sequence():
-    """The walk's values are the table's, state by state."""
+def test_scored_actions_are_those_of_the_states_of_a_sequence():
+    """The values are the table's, state by state."""
     table = Table.random("ab", 3, seed=2)
     values, sequences = table.scores.logsumexp(-1), table.sequences()
-    walk = table.walk(sequences)
+    found = table.score_actions(sequences)
     for row, (taken, states) in enumerate(sequences):
         rows, length = [table.states[state] for state in states], len(taken)
-        assert walk.mask[row].tolist() == [cell < length for cell in range(3)]
-        close(walk.values[row, : length + 1], values[rows])
-        close(walk.scores[row, :length], table.scores[rows[:-1], taken])
-        assert bool(walk.ended[row]) == states[-1].endswith("$")
+        assert found.mask[row].tolist() == [cell < length for cell in range(3)]
+        close(found.values[row, : length + 1], values[rows])
+        close(found.scores[row, :length], table.scores[rows[:-1], taken])
+        assert bool(found.ended[row]) == states[-1].endswith("$")

@@ -2,7 +2,7 @@
 
 Cundy, Ermon 2024, *SequenceMatch: Imitation Learning for Autoregressive Sequence Modelling with
 Backtracking*, arXiv 2306.05426. An action is a token, eos, or the backspace; the *state* is what
-stands after it. A backspace where nothing stands changes nothing: the prompt is never withdrawn.
+remains after it. A backspace where nothing remains changes nothing: the prompt is never withdrawn.
 """
 
 from freerun.backspaces.noise import Alternatives, AnyToken, NoisyTargets, WrongTokens, insert_noise

@@ -15,16 +15,16 @@ from freerun.randomness import Coordinate, uniform
 
 @runtime_checkable
 class WrongTokens(Protocol):
-    """For every action, the tokens that may stand wrongly in its place."""
+    """The tokens that may be written in place of each action by mistake."""
 
     def exist(self, tokens: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
-        """Whether there is any for each of `tokens`."""
+        """Return whether there is one for each of `tokens`."""
         ...
 
     def choose(self, tokens: Int[Tensor, "*n"], draws: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-        """One of those for each of `tokens`, never the token itself, by draws in (0, 1).
+        """Return a wrong token for each of `tokens` by draws in (0, 1), never the token itself.
 
-        Of those that have none, no meaning is to be seen in what comes.
+        The result is arbitrary for tokens that have none.
         """
         ...
 
@@ -43,7 +43,7 @@ class Alternatives:
 
     @classmethod
     def build(cls, mistakes: Mapping[int, Sequence[int]], actions: int) -> Alternatives:
-        """The table of `mistakes`; actions that are not named have none.
+        """Make a table from `mistakes`; actions that are not named have none.
 
         Args:
             mistakes: for a token, those that are written in its place.
@@ -75,22 +75,22 @@ class Alternatives:
         return cls(tokens, counts)
 
     def exist(self, tokens: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
-        """Whether there is any wrong token for each of `tokens`."""
+        """Return whether there is a wrong token for each of `tokens`."""
         return self.counts.to(tokens.device)[tokens] > 0
 
     def choose(self, tokens: Int[Tensor, "*n"], draws: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-        """A wrong token for each of `tokens`, uniformly, by draws in (0, 1)."""
+        """Return a wrong token for each of `tokens`, uniform by draws in (0, 1)."""
         which = (draws * self.counts.to(tokens.device)[tokens]).long()
         return self.tokens.to(tokens.device)[tokens, which]
 
 
 @dataclass(frozen=True)
 class AnyToken:
-    """Wrong tokens at random: all of some but the right one. No table of pairs is made.
+    """Wrong tokens at random: all allowed tokens except the right one, without a table of pairs.
 
     Args:
         allowed: the tokens, in rising order.
-        places: where each action stands among them; their number for those that do not.
+        places: the place of each action among them; their number for actions that are not allowed.
     """
 
     allowed: Int[Tensor, "k"]
@@ -120,14 +120,14 @@ class AnyToken:
         return cls(allowed, places)
 
     def exist(self, tokens: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
-        """Whether there is any wrong token for each of `tokens`."""
+        """Return whether there is a wrong token for each of `tokens`."""
         return self._counts(self.places.to(tokens.device)[tokens]) > 0
 
     def choose(self, tokens: Int[Tensor, "*n"], draws: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-        """A wrong token for each of `tokens`, uniformly, by draws in (0, 1)."""
+        """Return a wrong token for each of `tokens`, uniform by draws in (0, 1)."""
         right = self.places.to(tokens.device)[tokens]
         which = (draws * self._counts(right)).long()
-        which = which + (which >= right).long()  # the right one is stepped over
+        which = which + (which >= right).long()  # skips the right one
         return self.allowed.to(tokens.device)[which.clamp(max=len(self.allowed) - 1)]
 
     def _counts(self, places: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
@@ -194,7 +194,7 @@ def insert_noise(
     run = torch.where(planting, run, 0)
     ends = (torch.where(mask, 2 * run + 1, 0)).cumsum(1)  # where the next token begins
     width = int(ends[:, -1].max()) if target.numel() else 0
-    # What is not there goes to a column of its own, which is cut off again.
+    # Scatter has no mask: padding goes to a spare column, which is cut off.
     actions = target.new_full((len(target), width + 1), backspace)
     planted = torch.zeros_like(actions, dtype=torch.bool)
     actions.scatter_(1, torch.where(mask, ends - 1, width), target)

@@ -1,4 +1,4 @@
-"""Action sequences as rows of a network: one for every token that was typed."""
+"""Action sequences as rows of a network: one for every token that was written."""
 
 from __future__ import annotations
 
@@ -13,33 +13,32 @@ from torch.nn import functional as F
 def mark_tokens(
     actions: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], backspace: int | None
 ) -> Bool[Tensor, "b t"]:
-    """Which actions write a token, eos included."""
+    """Return which actions write a token, eos included."""
     return mask if backspace is None else mask & (actions != backspace)
 
 
-def compute_depths(typed: Bool[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b u"]:
-    """How many tokens stand before each action, and after all: a row has one number more.
+def compute_depths(written: Bool[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b u"]:
+    """Count the tokens that remain before each action, and after the last: one number more.
 
     A token adds one, a backspace takes one away, down to none. Actions that are masked out change
     nothing.
     """
-    change = typed.long() - (mask & ~typed).long()
+    change = written.long() - (mask & ~written).long()
     sums = F.pad(change.cumsum(1), (1, 0))
-    # A sum that is held at 0 from below is the sum, less the least that it has been.
+    # A sum that is clamped at 0 from below is the sum minus its minimum so far.
     return sums - sums.cummin(1).values
 
 
-def find_tops(depths: Int[Tensor, "b u"], typed: Bool[Tensor, "b t"]) -> Int[Tensor, "b u"]:
-    """Which token is the last that stands before each action: the k-th typed, or 0 where none is.
+def find_tops(depths: Int[Tensor, "b u"], written: Bool[Tensor, "b t"]) -> Int[Tensor, "b u"]:
+    """Find the last token that remains before each action: k for the k-th written, 0 for none.
 
-    The last one that stands is the latest of those that were typed at its depth.
+    It is the latest of the tokens that were written at its depth.
     """
     count = depths.shape[1]
-    number = F.pad(torch.where(typed, typed.long().cumsum(1), 0), (1, 0))
+    number = F.pad(torch.where(written, written.long().cumsum(1), 0), (1, 0))
     by_depth = depths.argsort(dim=1, stable=True)
-    # Of every depth the first to come was typed. Numbers are raised by depth, so that a running
-    # maximum starts anew with it.
-    raised = torch.where(F.pad(typed, (1, 0)), number + depths * count, 0)
+    # Numbers are raised by depth, so that the running maximum starts anew at each depth.
+    raised = torch.where(F.pad(written, (1, 0)), number + depths * count, 0)
     latest = raised.gather(1, by_depth).cummax(1).values
     return torch.empty_like(depths).scatter(1, by_depth, latest) - depths * count
 
@@ -51,7 +50,7 @@ def apply_backspaces(
     pad: int,
     backspace: int | None,
 ) -> tuple[Int[Tensor, "b u"], Bool[Tensor, "b u"]]:
-    """The tokens that stand after all actions, eos included, and the mask that is true on them.
+    """Return the tokens that remain after all actions, eos included, and the mask of them.
 
     Args:
         actions: tokens, eos and backspaces.
@@ -67,7 +66,7 @@ def apply_backspaces(
     stays = written & ~_mark_undercut(height, written)
     counts = height[:, -1]
     most = int(counts.max()) if len(counts) else 0
-    # What does not stay goes to a column of its own, which is cut off again.
+    # Scatter has no mask: tokens that do not remain go to a spare column, which is cut off.
     place = torch.where(stays, height[:, 1:] - 1, most)
     tokens = actions.new_full((len(actions), most + 1), pad).scatter(1, place, actions)[:, :most]
     return tokens, torch.arange(most, device=actions.device) < counts[:, None]
@@ -76,7 +75,7 @@ def apply_backspaces(
 def mark_withdrawn(
     actions: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], *, backspace: int | None
 ) -> Bool[Tensor, "b t"]:
-    """Which actions are tokens that are withdrawn later.
+    """Return which actions are tokens that are withdrawn later.
 
     Args:
         actions: tokens, eos and backspaces.
@@ -87,27 +86,27 @@ def mark_withdrawn(
     return _mark_undercut(compute_depths(written, mask), written)
 
 
-def _mark_undercut(height: Int[Tensor, "b u"], typed: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
-    """Which tokens do not stand throughout: fewer do at some time after."""
+def _mark_undercut(height: Int[Tensor, "b u"], written: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+    """Return which tokens are withdrawn: fewer tokens than theirs remain at some later time."""
     least_after = height[:, 1:].flip(1).cummin(1).values.flip(1)
-    return typed & (least_after < height[:, 1:])
+    return written & (least_after < height[:, 1:])
 
 
 @dataclass(frozen=True)
 class Tree:
     """The prefixes that action sequences pass through, as a policy's `force` reads them.
 
-    A row of the network stands for the prefix that ends in its token. After a backspace the state
-    is a prefix that was read before, so that nothing new is read. What is typed anew gets a row of
-    its own, be it the same token.
+    A row of the network represents the prefix that ends in its token. After a backspace the state
+    is a prefix that was read before, so that nothing new is read. A token that is written again
+    gets a row of its own, even if it is the same token.
 
     Args:
-        tokens: what each row reads: bos first, then every token in the order typed, eos included;
-            pad behind.
+        tokens: what each row reads: bos first, then every token in the order written, eos
+            included, then pad.
         parents: the row that it continues; -1 for the first, and 0 for padding.
         mask: true on rows, false on padding.
-        tops: `tops[:, i]` is the row whose prefix stands before action i, so that its scores are
-            those of action i; the last is what stands after all actions.
+        tops: `tops[:, i]` is the row of the prefix that remains before action i, so that its scores
+            are those of action i; the last is the prefix that remains after all actions.
     """
 
     tokens: Int[Tensor, "b r"]
@@ -124,7 +123,7 @@ def build_tree(
     pad: int,
     backspace: int | None,
 ) -> Tree:
-    """The rows of a network that action sequences need, with no loop over actions.
+    """Build the rows of a network that action sequences need, without a loop over actions.
 
     Args:
         actions: tokens, eos and backspaces.
@@ -140,7 +139,7 @@ def build_tree(
     tops = find_tops(compute_depths(written, mask), written)
     counts = written.sum(1)
     most = int(counts.max()) if len(counts) else 0
-    # What is no token goes to a column of its own, which is cut off again.
+    # Scatter has no mask: what is not a token goes to a spare column, which is cut off.
     place = torch.where(written, written.cumsum(1), most + 1)
     tokens = F.pad(actions.new_full((len(actions), most + 1), pad), (1, 0), value=bos)
     parents = F.pad(torch.zeros_like(tokens[:, 1:]), (1, 0), value=-1)

@@ -1,4 +1,4 @@
-"""How backspaces were used, counted."""
+"""Counts of how backspaces were used."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from freerun.backspaces.trees import compute_depths, mark_tokens
 
 @dataclass(frozen=True)
 class Usage:
-    """Counts of each row. Where nothing stood, a backspace withdraws nothing.
+    """Counts for each row. A backspace where nothing remains withdraws nothing.
 
     Args:
         actions: all actions.
         backspaces: those of them that are backspaces.
         withdrawals: the backspaces that withdrew a token.
-        replaced: the withdrawals after which a token was typed in the same place, at once or later.
+        replaced: the withdrawals after which a token was written in the same place, immediately or
+            later.
         rewritten: those where the next token in that place is another than the one withdrawn.
         right: of the rewritten, those where it is the reference's token of that place; None
             without references.

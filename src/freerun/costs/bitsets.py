@@ -17,8 +17,8 @@ WORD_BITS = 63
 _ALL = 2**WORD_BITS - 1
 
 
-def count_words(width: int) -> int:
-    """How many words hold sets of `width` positions."""
+def count_bit_words(width: int) -> int:
+    """Return how many words hold sets of `width` positions."""
     return max(1, -(-width // WORD_BITS))
 
 
@@ -28,10 +28,10 @@ def find_matches(
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
 ) -> Int[Tensor, "w h n"]:
-    """For every position of a hypothesis, the positions of the reference that hold its token."""
+    """Find, for every position of a hypothesis, the positions of its token in the reference."""
     own, true = mask_padding(hypotheses, hypothesis_lengths, references, reference_lengths)
     own, true = own.T.contiguous(), true.T.contiguous()
-    words = own.new_zeros(count_words(len(true)), *own.shape)
+    words = own.new_zeros(count_bit_words(len(true)), *own.shape)
     equal = torch.empty_like(own)
     for j in reversed(range(len(true))):
         word = words[j // WORD_BITS]
@@ -41,26 +41,26 @@ def find_matches(
 
 
 def pack(flags: Bool[Tensor, "n r"]) -> Int[Tensor, "w n"]:
-    """The set of positions where a flag is true."""
+    """Make the set of positions where a flag is true."""
     at = torch.arange(WORD_BITS, device=flags.device)
     parts = [(part.long() << at[: part.shape[1]]).sum(1) for part in flags.split(WORD_BITS, 1)]
     return torch.stack(parts)
 
 
 def unpack(words: Int[Tensor, "w n"], width: int) -> Int[Tensor, "n {width}"]:
-    """1 at every position of the set, 0 elsewhere."""
+    """Return 1 at every position of the set, 0 elsewhere."""
     at = torch.arange(width, device=words.device)
     return (words.T[:, at // WORD_BITS] >> (at % WORD_BITS)) & 1
 
 
 def suffix_sets(width: int, device: torch.device) -> Int[Tensor, "w {width}+1"]:
-    """All positions from 0 on, from 1 on, and so forth, until from `width` on there are none."""
+    """Return the sets of positions from 0 on, from 1 on, and so on, to the empty one."""
     starts = torch.arange(width + 1, device=device)
     return pack(torch.arange(width, device=device) >= starts[:, None])
 
 
 def shift(words: Int[Tensor, "w *s"], by: int) -> Int[Tensor, "w *s"]:
-    """The positions `by` before those of the set."""
+    """Move all positions of the set `by` to the left."""
     shifted = words >> by
     if len(words) > 1:
         shifted[:-1] |= (words[1:] << (WORD_BITS - by)) & _ALL
@@ -68,13 +68,13 @@ def shift(words: Int[Tensor, "w *s"], by: int) -> Int[Tensor, "w *s"]:
 
 
 def keep_first(words: Int[Tensor, "w *s"]) -> Int[Tensor, "w *s"]:
-    """The first position of the set alone."""
+    """Keep only the first position of the set."""
     lowest = words & -words
     return lowest if len(words) == 1 else lowest.where((words != 0).cumsum(0) == 1, 0)
 
 
 def count_positions(words: Int[Tensor, "w *s"]) -> Int[Tensor, "*s"]:
-    """The number of positions in the set: bits summed in pairs, in fours, in bytes, in words."""
+    """Count the positions in the set: bits summed in pairs, in fours, in bytes, in words."""
     bits = words - ((words >> 1) & 0x5555555555555555)
     bits = (bits & 0x3333333333333333) + ((bits >> 2) & 0x3333333333333333)
     bits = (bits + (bits >> 4)) & 0x0F0F0F0F0F0F0F0F

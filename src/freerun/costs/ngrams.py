@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from freerun.costs.bitsets import count_positions, count_words, find_matches, keep_first, shift
+from freerun.costs.bitsets import count_bit_words, count_positions, find_matches, keep_first, shift
 from freerun.costs.rows import by_rows, mask_unknown
 
 
@@ -63,7 +63,7 @@ def count_ngrams(lengths: Int[Tensor, "*s"], orders: int) -> Int[Tensor, "{order
 
 def estimate_memory(orders: int, width: int, other: int) -> int:
     """The numbers that a row's temporaries take in `matches`, by the widths of both sides."""
-    return (count_words(other) * (orders + 3) + 3) * (width + 1) + 3 * other
+    return (count_bit_words(other) * (orders + 3) + 3) * (width + 1) + 3 * other
 
 
 @by_rows(partial(estimate_memory, 4))

@@ -1,4 +1,4 @@
-"""What batched costs share: which tokens count, and rows taken in blocks."""
+"""Parts of batched costs: masks of tokens, and rows in blocks of bounded memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 _BYTES = 2**25
-"""Temporaries of a block: few enough to stay small, enough that steps are worth starting."""
+"""The maximum size of a block's temporaries: small, but large enough for fast operations."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
-    """Makes a function of four tensors take their rows in blocks, so that its memory is bounded.
+    """Make a function of four tensors process their rows in blocks, so that memory is bounded.
 
     The tensors are those of a `Cost` or a `Reference`, its first four arguments. Results, a tensor
     or a tuple of them, have a row for each of theirs.
@@ -53,7 +53,7 @@ def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
 
 
 def mask_unknown(references: Int[Tensor, "n r"], token: int | None) -> Int[Tensor, "n r"]:
-    """References in which `token` is -1, which matches nothing."""
+    """Replace `token` in references by -1, which matches nothing."""
     return references if token is None else references.long().where(references != token, -1)
 
 
@@ -63,12 +63,12 @@ def mask_padding(
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
 ) -> tuple[Int[Tensor, "n h"], Int[Tensor, "n r"]]:
-    """Both sides with negative tokens, and what stands beyond a length, made to equal nothing."""
+    """Replace negative tokens and values beyond a length so that they match nothing."""
     counted = length_mask(hypotheses.shape[1], hypothesis_lengths) & (hypotheses >= 0)
     due = length_mask(references.shape[1], reference_lengths) & (references >= 0)
     return hypotheses.long().where(counted, -1), references.long().where(due, -2)
 
 
 def length_mask(width: int, lengths: Int[Tensor, "n"]) -> Bool[Tensor, "n {width}"]:
-    """True on the first `lengths` of `width` positions."""
+    """Return a mask that is true on the first `lengths` of `width` positions."""
     return torch.arange(width, device=lengths.device) < lengths[:, None]

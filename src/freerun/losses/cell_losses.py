@@ -94,7 +94,7 @@ def find_best(
     return ties.masked_fill(~least, -math.inf).argmax(-1, keepdim=True)
 
 
-def prepare(
+def prepare_cells(
     scores: Float[Tensor, "n k"],
     costs: Float[Tensor, "n k"],
     mask: Bool[Tensor, "n k"],
@@ -135,7 +135,7 @@ def ll(
     Raises:
         ValueError: where a cost is not finite, or nothing was tried in a row.
     """
-    scores, costs = prepare(scores, costs, mask, -math.inf)
+    scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     return -scores.log_softmax(-1).gather(-1, find_best(costs, mask, ties))[:, 0]
 
 
@@ -161,7 +161,7 @@ def kl(
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
-    scores, costs = prepare(scores, costs, mask, -math.inf)
+    scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     target = log_target_distribution(costs, mask, alpha).exp()
     return -expectation(target, scores.log_softmax(-1))
 
@@ -187,7 +187,7 @@ def inverse_kl(
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
-    scores, costs = prepare(scores, costs, mask, -math.inf)
+    scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     log_probs = scores.log_softmax(-1)
     # A difference of two infinities has no gradient.
     target = log_target_distribution(costs, mask, alpha).masked_fill(~mask, 0)
@@ -215,7 +215,7 @@ def js(
     Raises:
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
-    scores, costs = prepare(scores, costs, mask, -math.inf)
+    scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     log_probs, log_targets = scores.log_softmax(-1), log_target_distribution(costs, mask, alpha)
     probs, targets = log_probs.exp(), log_targets.exp()
     # The logarithm of a sum of nothing has no gradient.
@@ -249,7 +249,7 @@ def llcas(
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     check_alpha(alpha)
-    scores, costs = prepare(scores, costs, mask, -math.inf)
+    scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     log_probs = (scores + alpha * costs).log_softmax(-1)
     return -log_probs.gather(-1, find_best(costs, mask, ties))[:, 0]
 
@@ -279,7 +279,7 @@ def structured_hinge(
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     check_alpha(alpha)
-    scores, costs = prepare(scores, costs, mask, -math.inf)
+    scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     augmented = scores + alpha * costs
     return augmented.amax(-1) - augmented.gather(-1, find_best(costs, mask, ties))[:, 0]
 
@@ -303,7 +303,7 @@ def consistent(
     Raises:
         ValueError: where a cost is not finite, or nothing was tried in a row.
     """
-    scores, costs = prepare(scores, costs, mask, 0.0)
+    scores, costs = prepare_cells(scores, costs, mask, 0.0)
     centered = scores - scores.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True)
     return (costs * torch.logaddexp(centered, torch.zeros_like(centered))).sum(-1)
 
@@ -331,6 +331,6 @@ def l2(
         ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     check_alpha(alpha)
-    scores, costs = prepare(scores, costs, mask, 0.0)
+    scores, costs = prepare_cells(scores, costs, mask, 0.0)
     middle = costs.amax(-1, keepdim=True) / 2
     return (scores + alpha * (costs - middle)).masked_fill(~mask, 0).square().sum(-1)

@@ -73,7 +73,7 @@ class Unlikelihood(Method):
         batch.target_tokens()
         count = batch.mask.sum()
         if self.level == "token":
-            likely, scores = self._learned(policy, batch)
+            likely, scores = self._score_targets(policy, batch)
             unlikely = token_unlikelihood(scores, batch.target, batch.mask)
             metrics = {"unlikelihood": unlikely.detach() / count}
             return Outcome(likely + self.weight * unlikely, count, metrics)
@@ -81,14 +81,16 @@ class Unlikelihood(Method):
         own = uniform(clock.seed, "unlikelihood", clock.step, batch.ids) < share
         total, found = torch.zeros((), device=count.device), torch.zeros((), device=count.device)
         if not bool(own.all()):
-            total = total + self._learned(policy, batch.select((~own).nonzero()[:, 0]))[0]
+            total = total + self._score_targets(policy, batch.select((~own).nonzero()[:, 0]))[0]
         if bool(own.any()):
             unlikely, found = self._score_own(policy, batch.select(own.nonzero()[:, 0]))
             total = total + self.weight * unlikely
         return Outcome(total, count, {"repeated": found})
 
     @staticmethod
-    def _learned(policy: Policy, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "n a"]]:
+    def _score_targets(
+        policy: Policy, batch: Batch
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "n a"]]:
         """The log loss of the targets, and the scores at their cells."""
         trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
         scores = trace.logits(batch.mask)

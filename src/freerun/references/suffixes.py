@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from freerun.costs.bitsets import (
+    count_bit_words,
     count_positions,
-    count_words,
     keep_first,
     pack,
     shift,
@@ -27,7 +27,7 @@ def copy(
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """Goes on where the reference stands: y*_{p+1}, y*_{p+2}, …, whatever the prefix holds.
+    """Continue with the reference at this position: y*_{p+1}, y*_{p+2}, …, whatever the prefix.
 
     The best completion under the Hamming cost.
 
@@ -62,7 +62,7 @@ Score = Callable[
 
 def _memory(width: int, other: int) -> int:
     """Return how many numbers the temporaries of a row take, given the widths of both sides."""
-    return count_words(other) * (8 * width + 20 * (other + 1))
+    return count_bit_words(other) * (8 * width + 20 * (other + 1))
 
 
 @by_rows(_memory)

@@ -23,7 +23,7 @@ from freerun.roll_in import Trajectories, roll_in_learned, roll_in_mixed, roll_i
 from freerun.roll_out import RollOuts, Trials
 from freerun.settings import SETTING_NAME
 
-Precision = Literal["training", "bfloat16"]
+RollOutPrecision = Literal["training", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,14 @@ class PolicyRollOut(ABC):
     asks_reference: ClassVar[bool] = True
 
     at_once: int = 16_384
-    precision: Precision = field(default="training", metadata={SETTING_NAME: "roll_out_precision"})
+    precision: RollOutPrecision = field(
+        default="training", metadata={SETTING_NAME: "roll_out_precision"}
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_range("at_once", self.at_once, 1)
-        check_choice("roll_out_precision", self.precision, Precision)
+        check_choice("roll_out_precision", self.precision, RollOutPrecision)
 
     @abstractmethod
     def max_new_tokens(self, batch: Batch, clock: Clock) -> Int[Tensor, "b"]:
