@@ -17,7 +17,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
 from freerun.errors import CheckpointError
-from freerun.evaluation import Decoding, evaluate, teacher_forced_loss
+from freerun.evaluation import Decoding, decode_hypotheses, evaluate, teacher_forced_loss
 from freerun.losses import log_loss
 from freerun.methods import MLE, Clock, Method, Modules, Outcome
 from freerun.metrics import score
