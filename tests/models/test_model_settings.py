@@ -18,9 +18,9 @@ from freerun.models.settings import (
     PretrainedSettings,
     RecurrentSettings,
     Seq2SeqSettings,
+    build_from_record,
     describe_difference,
-    kind_of,
-    settings_from,
+    find_model_kind,
 )
 from freerun.settings import SettingError
 from tests.codecs import character_codec, letters_of_images
@@ -149,11 +149,11 @@ def test_sources_and_targets_that_a_transformer_cannot_have(cls):
 def test_settings_are_read_as_they_were_written(settings):
     record = settings.record()
     assert record["kind"] == settings.kind
-    assert settings_from(json.loads(json.dumps(record))) == settings
+    assert build_from_record(json.loads(json.dumps(record))) == settings
 
 
 def test_records_without_a_kind_are_of_recurrent_models():
-    assert settings_from({"cell": "lstm"}) == RecurrentSettings(cell="lstm")
+    assert build_from_record({"cell": "lstm"}) == RecurrentSettings(cell="lstm")
 
 
 @pytest.mark.parametrize(
@@ -165,15 +165,15 @@ def test_records_without_a_kind_are_of_recurrent_models():
 )
 def test_records_that_cannot_be_read(record, message):
     with pytest.raises(SettingError, match=f"^{re.escape(message)}$"):
-        settings_from(record)
+        build_from_record(record)
 
 
 def test_a_name_is_a_kind_or_where_a_model_is():
-    assert [kind_of(name) for name in ("recurrent", "causal", "seq2seq")] == [
+    assert [find_model_kind(name) for name in ("recurrent", "causal", "seq2seq")] == [
         RecurrentSettings, CausalSettings, Seq2SeqSettings,
     ]  # fmt: skip
     for name in ("gpt2", "t5-small", "someone/model", "./causal", "runs/model"):
-        assert kind_of(name) is PretrainedSettings
+        assert find_model_kind(name) is PretrainedSettings
     assert set(KINDS) == {"recurrent", "causal", "seq2seq", "pretrained"}
 
 
@@ -182,9 +182,9 @@ def test_nearly_a_kind_is_a_mistake_unless_it_is_a_directory(tmp_path, monkeypat
     with pytest.raises(
         SettingError, match=r"^unknown kind of model 'casual'; did you mean 'causal'\?$"
     ):
-        kind_of("casual")
+        find_model_kind("casual")
     (tmp_path / "casual").mkdir()
-    assert kind_of("casual") is PretrainedSettings
+    assert find_model_kind("casual") is PretrainedSettings
 
 
 @pytest.mark.parametrize(

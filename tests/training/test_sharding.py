@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from transformers import TrainingArguments
 
-from freerun.training.sharding import prepare
+from freerun.training.sharding import prepare_sharding
 
 
 def accelerator(precision="no", plugin=None):
@@ -56,19 +56,19 @@ NOT = Mock(spec=TrainingArguments, fsdp_plugin_args=None, fsdp_config=None)
 def test_what_is_not_supported_is_refused(settings, message, monkeypatch):
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        prepare(accelerator(), asked(**settings))
+        prepare_sharding(accelerator(), asked(**settings))
 
 
 def test_half_precision_is_refused(monkeypatch):
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")
     with pytest.raises(ValueError, match=r"^FSDP with fp16 is not supported: use bf16$"):
-        prepare(accelerator("fp16"), asked())
+        prepare_sharding(accelerator("fp16"), asked())
 
 
 def test_losses_keep_their_precision(monkeypatch):
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")
     found = accelerator("bf16")
-    prepare(found, asked())
+    prepare_sharding(found, asked())
     assert found.state.distributed_type == DistributedType.FSDP
     policy = found.state.fsdp_plugin.mixed_precision_policy
     assert policy.param_dtype == torch.bfloat16
@@ -79,7 +79,7 @@ def test_losses_keep_their_precision(monkeypatch):
 def test_nothing_is_sharded_unasked(monkeypatch):
     monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
     found = accelerator()
-    prepare(found, NOT)
+    prepare_sharding(found, NOT)
     assert found.state.fsdp_plugin is None
     assert found.state.distributed_type == DistributedType.MULTI_CPU
 
@@ -88,5 +88,5 @@ def test_a_launcher_may_ask(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
     found = accelerator()
-    prepare(found, NOT)
+    prepare_sharding(found, NOT)
     assert isinstance(found.state.fsdp_plugin, FullyShardedDataParallelPlugin)

@@ -19,7 +19,7 @@ from freerun.models.settings import (
     ModelSettings,
     PretrainedSettings,
     RecurrentSettings,
-    kind_of,
+    find_model_kind,
 )
 from freerun.report.labels import metric_lines
 from freerun.settings import SettingError, list_settings, to_dict
@@ -261,7 +261,7 @@ def choose_model(
     name, checkpoint = given.get("model"), given.get("init")
     if not isinstance(name, str):
         name = None  # any other value in YAML is refused when all settings are read
-    kind = None if name is None else kind_of(name)
+    kind = None if name is None else find_model_kind(name)
     if checkpoint is not None:
         found = read_model_settings(str(checkpoint))
         if kind in (None, type(found)) and not isinstance(found, PretrainedSettings):

@@ -29,7 +29,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTERS = "adapter_model.safetensors"
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file.
 
     Raises:
@@ -53,7 +53,7 @@ def check_weights(folder: Path) -> None:
     """
     files = [folder / WEIGHTS]
     if (folder / INDEX).exists():
-        index = read_json(folder / INDEX).get("weight_map")
+        index = read_json_object(folder / INDEX).get("weight_map")
         if not isinstance(index, dict):
             raise CheckpointError(f"{folder / INDEX}: the field 'weight_map' is missing")
         files = [folder / name for name in sorted(set(index.values()))]
@@ -86,7 +86,7 @@ def _expect(path: Path) -> None:
         raise CheckpointError(f"{path}: there is no such file; is {path.parent} a checkpoint?")
 
 
-State = dict[str, Tensor]
+Weights = dict[str, Tensor]
 
 
 def has_adapters(policy: Policy) -> bool:
@@ -94,7 +94,7 @@ def has_adapters(policy: Policy) -> bool:
     return isinstance(policy, HuggingFacePolicy) and hasattr(policy.model, "peft_config")
 
 
-def save_weights(policy: Policy, folder: Path, state: State | None = None) -> None:
+def save_weights(policy: Policy, folder: Path, state: Weights | None = None) -> None:
     """Save a policy as `save_pretrained` of its library does, as safetensors.
 
     Args:
@@ -114,7 +114,7 @@ def save_weights(policy: Policy, folder: Path, state: State | None = None) -> No
             saved.save_pretrained(folder, state_dict=state)
 
 
-def read_weights(policy: Policy, folder: Path) -> State:
+def read_weights(policy: Policy, folder: Path) -> Weights:
     """Read the weights of a policy from a folder, by their names in the policy.
 
     Raises:
@@ -165,13 +165,13 @@ def adapter_names(policy: HuggingFacePolicy) -> dict[str, str]:
     return {name: f"model.{names[id(value)]}" for name, value in found.items()}
 
 
-def _saved_adapters(policy: HuggingFacePolicy, path: Path) -> State:
+def _saved_adapters(policy: HuggingFacePolicy, path: Path) -> Weights:
     found, names, own = read_tensors(path), adapter_names(policy), policy.state_dict()
     _check_weights_match(found, {name: own[full] for name, full in names.items()}, path)
     return {names[name]: value for name, value in found.items()}
 
 
-def _check_weights_match(found: State, own: State, path: Path) -> None:
+def _check_weights_match(found: Weights, own: Weights, path: Path) -> None:
     """Check that weights are those of a module.
 
     Raises:
@@ -235,7 +235,7 @@ def load_saved_model(
     """
     folder = Path(directory)
     if not (folder / ADAPTER_CONFIG).exists():
-        contents = read_json(folder / CONFIG)
+        contents = read_json_object(folder / CONFIG)
         if contents.get("model_type") == RecurrentConfig.model_type:
             return _load_recurrent(folder, contents, codec)
     found = _load_codec(folder, codec)
@@ -282,7 +282,7 @@ def _dtype(folder: Path) -> torch.dtype:
         read_tensors(folder / ADAPTERS)
         return torch.float32
     check_weights(folder)
-    contents = read_json(folder / CONFIG)
+    contents = read_json_object(folder / CONFIG)
     name = contents.get("dtype") or contents.get("torch_dtype") or "float32"
     found = getattr(torch, str(name), None)
     if not isinstance(found, torch.dtype):

@@ -24,7 +24,7 @@ from freerun.training.callbacks import Meter
 from freerun.training.checkpoints import read_tensors, read_weights, save_weights
 from freerun.training.folders import publish, rotate, saving, temporary
 from freerun.training.objective import Objective
-from freerun.training.sharding import local_part, prepare, set_state
+from freerun.training.sharding import local_part, prepare_sharding, set_state
 from freerun.training.stream import Order, Stream
 from freerun.training.training_state import (
     STATE_FILE,
@@ -66,7 +66,7 @@ class TrainerOverrides(transformers.Trainer):
         This is the only place where the accelerator exists and has wrapped nothing yet.
         """
         super().create_accelerator_and_postprocess()
-        prepare(self.accelerator, self.args)
+        prepare_sharding(self.accelerator, self.args)
         self.is_fsdp_enabled = getattr(self.accelerator.state, "fsdp_plugin", None) is not None
 
     # ---- Batches

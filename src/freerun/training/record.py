@@ -22,7 +22,7 @@ from freerun.models.settings import ModelSettings
 from freerun.settings import format_value, to_dict
 from freerun.tasks import get_task_name
 from freerun.tasks.base import Task
-from freerun.training.checkpoints import read_json
+from freerun.training.checkpoints import read_json_object
 from freerun.training.settings import TrainingSettings
 
 RECORD_FILE = "freerun.json"
@@ -158,7 +158,7 @@ class Record:
         Raises:
             CheckpointError: if there is no such file, or it is damaged or of an older version.
         """
-        contents = read_json(path)
+        contents = read_json_object(path)
         names = [one.name for one in fields(cls)]
         missing = [name for name in names if name not in contents]
         unknown = sorted(contents.keys() - set(names))

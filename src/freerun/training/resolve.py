@@ -35,18 +35,19 @@ from freerun.models.settings import (
     ModelSettings,
     PretrainedSettings,
     RecurrentSettings,
+    build_from_record,
     describe_difference,
     follow_backspace,
-    settings_from,
 )
 from freerun.policy import Policy
 from freerun.settings import SettingError, did_you_mean
 from freerun.tasks.base import Task
 from freerun.training.checkpoints import (
+    ADAPTER_CONFIG,
     CONFIG,
     adapter_names,
     load_saved_model,
-    read_json,
+    read_json_object,
     read_weights,
 )
 from freerun.training.checks import check_lengths
@@ -58,8 +59,6 @@ from freerun.training.datasets import (
     make_examples,
 )
 from freerun.training.record import RECORD_FILE, find_record
-
-ADAPTERS = "adapter_config.json"
 
 Model: TypeAlias = str | Path | nn.Module
 
@@ -218,15 +217,15 @@ def read_model_settings(directory: str | Path) -> ModelSettings:
     """
     folder = Path(directory)
     pretrained = PretrainedSettings(path=str(directory))
-    if (folder / ADAPTERS).exists():
+    if (folder / ADAPTER_CONFIG).exists():
         return pretrained
-    contents = read_json(folder / CONFIG)
+    contents = read_json_object(folder / CONFIG)
     try:
         if contents.get("model_type") == RecurrentConfig.model_type:
             return RecurrentSettings.of(RecurrentConfig.from_dict(contents))
         if (folder / RECORD_FILE).exists() or (folder.parent / RECORD_FILE).exists():
             model = find_record(folder)[1].model
-            return settings_from(model) if model.get("kind") in SCRATCH else pretrained
+            return build_from_record(model) if model.get("kind") in SCRATCH else pretrained
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     return pretrained
@@ -245,7 +244,7 @@ def _plan_from_settings(
         _check_same_model(model, read_model_settings(init), init)
     saved = init
     if isinstance(model, PretrainedSettings):
-        saved = Path(model.path) if model.own else None
+        saved = Path(model.path) if model.trained_by_freerun else None
     if saved is not None:
         known = _read_codec(saved, type(codec))
         wanted = follow_backspace(codec, known)

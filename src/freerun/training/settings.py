@@ -19,7 +19,7 @@ from freerun.tasks.base import Task
 
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 LearningRateSchedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
-Precision = Literal["fp32", "bf16", "fp16"]
+PrecisionName = Literal["fp32", "bf16", "fp16"]
 
 _OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam,
@@ -79,7 +79,7 @@ class TrainingSettings:
     lr_schedule: LearningRateSchedule = "constant"
     warmup: float = 0.0
     clip: float = 5.0
-    precision: Precision = "fp32"
+    precision: PrecisionName = "fp32"
     gradient_checkpointing: bool = False
     evaluate_every: int = 500
     eval_batch_size: int = 256
@@ -112,7 +112,7 @@ class TrainingSettings:
         for name, choices in (
             ("optimizer", OptimizerName),
             ("lr_schedule", LearningRateSchedule),
-            ("precision", Precision),
+            ("precision", PrecisionName),
             ("keep", Literal["best", "last"]),
         ):
             known = get_args(choices)

@@ -40,7 +40,7 @@ def local_part(value: Tensor) -> Tensor:
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def prepare(accelerator: Accelerator, args: TrainingArguments) -> None:
+def prepare_sharding(accelerator: Accelerator, args: TrainingArguments) -> None:
     """Set up FSDP as freerun needs it, if parameters are to be sharded.
 
     On the CPU accelerate does not shard; here it does, as on a GPU.

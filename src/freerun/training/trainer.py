@@ -35,7 +35,7 @@ from freerun.policy import Policy
 from freerun.tasks.base import Task
 from freerun.training.callbacks import LogWithEvaluation, Meter, Timekeeper
 from freerun.training.card import Card
-from freerun.training.checkpoints import read_json
+from freerun.training.checkpoints import read_json_object
 from freerun.training.checks import check_arguments, convert_epochs
 from freerun.training.datasets import Datasets, Processing, make_examples
 from freerun.training.folders import newest, renewing, saving, sweep
@@ -142,7 +142,7 @@ class RunTrainer(TrainerOverrides):
                 raise CheckpointError(f"{output}: there is no checkpoint to resume from")
             resume_from_checkpoint = str(found)
         if resume_from_checkpoint:
-            read_json(Path(resume_from_checkpoint, STATE_FILE))
+            read_json_object(Path(resume_from_checkpoint, STATE_FILE))
         try:
             with freeze_garbage(self.args.device):
                 return super().train(resume_from_checkpoint or None, *args, **kwargs)

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from freerun.errors import CheckpointError
 from freerun.methods import Method
-from freerun.training.checkpoints import read_json, read_tensors
+from freerun.training.checkpoints import read_json_object, read_tensors
 from freerun.training.sharding import is_sharded, optimizer_state, set_optimizer_state
 
 STATE_FILE = "trainer_state.json"
@@ -124,7 +124,7 @@ def load_method(method: Method, folder: Path, suffix: str) -> None:
     """
     if method.state_dict():
         tensors = read_tensors(folder / f"method{suffix}.safetensors")
-        rest = read_json(folder / f"method{suffix}.json")
+        rest = read_json_object(folder / f"method{suffix}.json")
         method.load_state_dict({**rest, **tensors})
 
 

@@ -5,8 +5,8 @@ from freerun.models.settings.pretrained import (
     KINDS,
     SCRATCH,
     PretrainedSettings,
-    kind_of,
-    settings_from,
+    build_from_record,
+    find_model_kind,
 )
 from freerun.models.settings.scratch import CausalSettings, RecurrentSettings, Seq2SeqSettings
 
@@ -18,8 +18,8 @@ __all__ = [
     "PretrainedSettings",
     "RecurrentSettings",
     "Seq2SeqSettings",
+    "build_from_record",
     "describe_difference",
+    "find_model_kind",
     "follow_backspace",
-    "kind_of",
-    "settings_from",
 ]

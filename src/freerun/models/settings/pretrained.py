@@ -76,7 +76,7 @@ class PretrainedSettings(ModelSettings):
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
 
     @property
-    def own(self) -> bool:
+    def trained_by_freerun(self) -> bool:
         """Whether the model was trained by freerun, so that its codec is saved beside it."""
         return Path(self.path, CODEC_FILE).exists()
 
@@ -87,7 +87,7 @@ class PretrainedSettings(ModelSettings):
             CheckpointError: if there is no such model, or it has no tokenizer.
             DataError: if the data cannot be used, or the task is not text.
         """
-        if self.own:
+        if self.trained_by_freerun:
             try:
                 codec = load_codec(self.path)
             except DataError:  # that of a task of the user's own; what is damaged, `build` says
@@ -112,15 +112,15 @@ class PretrainedSettings(ModelSettings):
             ValueError: if the model cannot be a policy, or a setting has no effect on it.
         """
         target, known = codec.target, None
-        if self.own:
-            known = self._known(codec)
+        if self.trained_by_freerun:
+            known = self._read_codec(codec)
         elif not codec.shared:
             raise CheckpointError(
                 f"{self.path}: it reads and writes the tokens of its tokenizer, which the data are "
                 "not in; read them by PretrainedSettings.load"
             )
         config = load_config(self.path)
-        changes = self._dropouts(config)
+        changes = self._change_dropout(config)
         if isinstance(config, RecurrentConfig):
             if self.lora is not None:
                 raise ValueError(f"lora has no effect on {self.path}: it is a recurrent model")
@@ -128,7 +128,7 @@ class PretrainedSettings(ModelSettings):
             return with_backspace(policy, codec) if target.backspace is not None else policy
         limit = check_text(codec, "seq2seq" if config.is_encoder_decoder else "causal")
         model = load_model(self.path, codec=known, **changes)
-        new = self._new(codec, known)
+        new = self._find_new_backspace(codec, known)
         if new is not None:
             model = extend_model(model, target, shared=codec.shared)
         if self.lora is not None:
@@ -139,7 +139,7 @@ class PretrainedSettings(ModelSettings):
             model = add_lora(model, self.lora, new)
         return adapt(model, target, limit=limit, shared=codec.shared)
 
-    def _known(self, codec: Codec) -> Codec:
+    def _read_codec(self, codec: Codec) -> Codec:
         """Read the codec of the model, and check that it is `codec`, maybe without a backspace.
 
         Raises:
@@ -154,7 +154,7 @@ class PretrainedSettings(ModelSettings):
             raise CheckpointError(f"{self.path}: it does not suit the task: {difference}")
         return found
 
-    def _new(self, codec: Codec, known: Codec | None) -> int | None:
+    def _find_new_backspace(self, codec: Codec, known: Codec | None) -> int | None:
         """Return the backspace of a codec if the model has none."""
         if codec.target.backspace is None:
             return None
@@ -164,7 +164,7 @@ class PretrainedSettings(ModelSettings):
             there = getattr(load_tokenizer(self.path), "backspace_token_id", None)
         return codec.target.backspace if there is None else None
 
-    def _dropouts(self, config: PreTrainedConfig) -> dict[str, Any]:
+    def _change_dropout(self, config: PreTrainedConfig) -> dict[str, Any]:
         """Return the dropout settings of a configuration with their new value, if there is one.
 
         Raises:
@@ -187,7 +187,7 @@ KINDS: dict[str, type[ModelSettings]] = {**SCRATCH, PretrainedSettings.kind: Pre
 """All kinds."""
 
 
-def kind_of(model: str) -> type[ModelSettings]:
+def find_model_kind(model: str) -> type[ModelSettings]:
     """Find the class of settings for what a user names: a kind to train from scratch, or a path.
 
     Raises:
@@ -201,7 +201,7 @@ def kind_of(model: str) -> type[ModelSettings]:
     return SCRATCH.get(model, PretrainedSettings)
 
 
-def settings_from(record: Mapping[str, Any]) -> ModelSettings:
+def build_from_record(record: Mapping[str, Any]) -> ModelSettings:
     """Build settings from a record (see `ModelSettings.record`).
 
     Raises:
