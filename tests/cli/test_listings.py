@@ -79,4 +79,4 @@ def test_a_metric_in_full(run, refuses):
 def test_help_of_the_listings(run, command):
     status, output, errors = run(command, "--help")
     assert (status, errors) == (0, "")
-    assert output.startswith(f"Usage: freerun {command} [{command[:-1].upper()}] [OPTIONS]\n")
+    assert output.startswith(f"Usage: freerun {command} [NAME] [OPTIONS]\n")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from docstring_parser import parse
 from rich import box
@@ -27,131 +28,124 @@ from freerun.settings import (
 from freerun.tasks import TASKS, find_task
 from freerun.tasks.base import Task
 
-TASK_NOTES = """\
-In a command, the data of a task are given as --data, other settings as --task.NAME:
-
-\b
-  freerun train spelling --data book.txt --task.noise 0.5 --output runs/spelling
-"""
-METHOD_NOTES = """\
-On the command line, settings follow a method after a colon, separated by commas:
-
-\b
-  freerun train digits --method scheduled_sampling:schedule=linear,k=0.9 --output runs/ss
-"""
-METRIC_NOTES = """\
-A task has metrics of its own; --metrics adds others that its outputs allow:
-
-\b
-  freerun evaluate runs/spelling --metrics exact_match chrf
-"""
-
 
 @dataclass(frozen=True)
-class TasksOptions:
-    """The options of `freerun tasks`.
+class ListingOptions:
+    """The options of a listing.
 
     Args:
-        task: the task to describe in full, by its name or the address of its class, such as
-            my_task.py:MyTask; by default all are listed.
+        name: what to describe in full; by default all are listed.
     """
 
-    task: str | None = None
+    name: str | None = None
 
 
-@dataclass(frozen=True)
-class MethodsOptions:
-    """The options of `freerun methods`.
+class ListingCommand(SettingsCommand):
+    """A command that lists what has a name, in brief, or describes one in full.
 
-    Args:
-        method: the method to describe in full; by default all are listed.
+    Attributes:
+        own: How users name their own, if they can.
     """
 
-    method: str | None = None
-
-
-@dataclass(frozen=True)
-class MetricsOptions:
-    """The options of `freerun metrics`.
-
-    Args:
-        metric: the metric to describe in full; by default all are listed.
-    """
-
-    metric: str | None = None
-
-
-class TasksCommand(SettingsCommand):
-    """List the tasks; with TASK, describe one and its settings."""
-
-    notes = TASK_NOTES
+    own: ClassVar[str] = ""
 
     def declare(self, words: Sequence[str]) -> None:
         """Add the settings."""
-        self.add(TasksOptions, positional=["task"])
+        self.add(ListingOptions, positional=["name"])
 
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
-        name = settings.build(TasksOptions, "tasks").task
+        name = settings.build(ListingOptions, str(self.name)).name
+        console = Console(highlight=False)
+        console.width = min(console.width, MAX_WIDTH)
         if name is not None:
-            task = find_task(name)
-            _console().print(_full(name, _task_lines(task), task))
+            console.print(self.describe(name))
             return
-        for each, task in TASKS.items():
-            _console().print(
-                _brief(each, _task_lines(task), _assignments(task, skip=["metrics"])), ""
-            )
-        print("More about one of them:  freerun tasks TASK")
-        print("A task of your own:      freerun tasks my_task.py:MyTask, or package.module:MyTask")
+        for entry in self.list_all():
+            console.print(entry, "")
+        print(f"More about one of them:  freerun {self.name} NAME")
+        if self.own:
+            print(f"Your own:                {self.own}")
+
+    @abstractmethod
+    def list_all(self) -> Iterator[Group]:
+        """Yield all in brief."""
+
+    @abstractmethod
+    def describe(self, name: str) -> Group:
+        """Describe one in full.
+
+        Raises:
+            SettingError: If there is none of this name.
+        """
 
 
-class MethodsCommand(SettingsCommand):
-    """List the training methods; with METHOD, describe one and its settings."""
+class TasksCommand(ListingCommand):
+    """List the tasks; with NAME, describe one and its settings."""
 
-    notes = METHOD_NOTES
+    own = "freerun train my_task.py:MyTask …, or package.module:MyTask"
+    notes = """\
+    In a command, the data of a task are given as --data, other settings as --task.NAME:
 
-    def declare(self, words: Sequence[str]) -> None:
-        """Add the settings."""
-        self.add(MethodsOptions, positional=["method"])
+    \b
+      freerun train spelling --data book.txt --task.noise 0.5 --output runs/spelling
+    """
 
-    def run(self, settings: UserSettings) -> None:
-        """Run the command."""
-        name = settings.build(MethodsOptions, "methods").method
-        if name is not None:
-            if name not in METHODS:
-                raise SettingError(f"unknown method {name!r}{did_you_mean(name, METHODS)}")
-            method = METHODS[name]
-            _console().print(_full(name, [method.summary, method.paper], method))
-            return
-        for each, method in METHODS.items():
-            lines = [method.summary, method.paper]
-            _console().print(_brief(each, lines, _assignments(method)), "")
-        print("More about one of them:  freerun methods METHOD")
+    def list_all(self) -> Iterator[Group]:
+        """Yield all tasks in brief."""
+        for name, task in TASKS.items():
+            yield _brief(name, _task_lines(task), _assignments(task, skip=["metrics"]))
+
+    def describe(self, name: str) -> Group:
+        """Describe a task."""
+        task = find_task(name)
+        return _full(name, _task_lines(task), task)
 
 
-class MetricsCommand(SettingsCommand):
-    """List the metrics; with METRIC, describe one."""
+class MethodsCommand(ListingCommand):
+    """List the training methods; with NAME, describe one and its settings."""
 
-    notes = METRIC_NOTES
+    notes = """\
+    On the command line, settings follow a method after a colon, separated by commas:
 
-    def declare(self, words: Sequence[str]) -> None:
-        """Add the settings."""
-        self.add(MetricsOptions, positional=["metric"])
+    \b
+      freerun train digits --method scheduled_sampling:schedule=linear,k=0.9 --output runs/ss
+    """
 
-    def run(self, settings: UserSettings) -> None:
-        """Run the command."""
-        name = settings.build(MetricsOptions, "metrics").metric
-        console = _console()
-        if name is not None:
-            metric = find_metric(name)
-            console.print(Text(name, style="bold"))
-            console.print(strip_markup(inspect.getdoc(metric.function) or ""), markup=False)
-            return
-        for each, metric in METRICS.items():
-            options = ", ".join(_assignment(*item) for item in metric.known_settings.items())
-            console.print(_brief(each, [metric.summary, _direction(metric)], options), "")
-        print("More about one of them:  freerun metrics METRIC")
-        print("A metric of your own:    package.module:function, or my_metrics.py:function")
+    def list_all(self) -> Iterator[Group]:
+        """Yield all methods in brief."""
+        for name, method in METHODS.items():
+            yield _brief(name, [method.summary, method.paper], _assignments(method))
+
+    def describe(self, name: str) -> Group:
+        """Describe a method."""
+        if name not in METHODS:
+            raise SettingError(f"unknown method {name!r}{did_you_mean(name, METHODS)}")
+        method = METHODS[name]
+        return _full(name, [method.summary, method.paper], method)
+
+
+class MetricsCommand(ListingCommand):
+    """List the metrics; with NAME, describe one."""
+
+    own = "freerun evaluate … --metrics my_metrics.py:my_metric, or package.module:my_metric"
+    notes = """\
+    A task has metrics of its own; --metrics adds others that its outputs allow:
+
+    \b
+      freerun evaluate runs/spelling --metrics exact_match chrf
+    """
+
+    def list_all(self) -> Iterator[Group]:
+        """Yield all metrics in brief."""
+        for name, metric in METRICS.items():
+            settings = ", ".join(_assignment(*item) for item in metric.known_settings.items())
+            yield _brief(name, [metric.summary, _direction(metric)], settings)
+
+    def describe(self, name: str) -> Group:
+        """Describe a metric."""
+        text = inspect.getdoc(find_metric(name).function) or ""
+        return Group(Text(name, style="bold"), Text(strip_markup(text)))
 
 
 def _task_lines(task: type[Task]) -> list[str]:
@@ -161,13 +155,6 @@ def _task_lines(task: type[Task]) -> list[str]:
     headline, *others = task.metrics
     metrics = [f"{headline} ({_direction(find_metric(headline))})", *others]
     return [task.summary, f"needs {needs}", f"metrics: {', '.join(metrics)}"]
-
-
-def _console() -> Console:
-    """Return a console as wide as the terminal, up to the width of the help."""
-    console = Console(highlight=False)
-    console.width = min(console.width, MAX_WIDTH)
-    return console
 
 
 def _brief(name: str, lines: list[str], settings: str) -> Group:

@@ -7,6 +7,7 @@ specifications such as `mle:label_smoothing=0.1` and Python agree on them.
 
 from __future__ import annotations
 
+import inspect
 import re
 import typing
 from abc import ABC, abstractmethod
@@ -204,7 +205,9 @@ class SettingsCommand(click.Command, ABC):
 
     def __init__(self, name: str) -> None:
         summary = (type(self).__doc__ or "").partition("\n\n")[0]
-        super().__init__(name, help=summary, epilog=self.notes, context_settings=CONTEXT)
+        super().__init__(
+            name, help=summary, epilog=inspect.cleandoc(self.notes), context_settings=CONTEXT
+        )
         self.known: dict[str, CommandSetting] = {}
         self.hints: dict[str, str] = {}
 
