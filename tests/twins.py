@@ -15,8 +15,8 @@ def scores_after(policy, source, inputs):
     return policy.force(source, inputs).logits(last)[0]
 
 
-def twin_mixed(policy, batch, own, choose):
-    """What `rolling.mixed` gives, padding aside: inputs of each row, a list for each."""
+def twin_roll_in(policy, batch, own, choose):
+    """What `roll_in.roll_in` returns, padding aside: inputs of each row, a list for each."""
     rows = []
     for row in range(len(batch.ids)):
         one = single(batch, row)
@@ -31,8 +31,8 @@ def twin_mixed(policy, batch, own, choose):
     return rows
 
 
-def twin_relaxed(policy, batch, own, relax):
-    """What `rolling.relaxed` gives: the scores at all target cells, row by row."""
+def twin_score_relaxed(policy, batch, own, relax):
+    """What `roll_in.score_relaxed` returns: the scores at all target cells, row by row."""
     found = []
     for row in range(len(batch.ids)):
         one = single(batch, row)

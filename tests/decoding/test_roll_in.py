@@ -24,7 +24,7 @@ from tests.helpers import (
     tiny_policy,
 )
 from tests.models.kinds import KINDS, policy_of
-from tests.twins import twin_mixed, twin_relaxed
+from tests.twins import twin_roll_in, twin_score_relaxed
 
 KINDS_HERE = range(0, len(KINDS), 9)  # every way to look at the source
 PASSES = [None, 3]
@@ -90,7 +90,7 @@ class Counting(Wrapped):
 def test_mixed_is_its_twin(policy, batch, share, turn):
     own, choose = coins(batch, share), choosers(batch)[turn]
     inputs = roll_in(policy, batch, own, choose)
-    for row, expected in enumerate(twin_mixed(policy, batch, own, choose)):
+    for row, expected in enumerate(twin_roll_in(policy, batch, own, choose)):
         assert inputs[row, : len(expected)].tolist() == expected
 
 
@@ -100,7 +100,7 @@ def test_relaxed_is_its_twin(policy, batch, share, turn):
     """Its scores, and their gradient by every parameter."""
     own, relax = coins(batch, share), relaxers(batch)[turn]
     scores = score_relaxed(policy, batch, own, relax)
-    expected = twin_relaxed(policy, batch, own, relax)
+    expected = twin_score_relaxed(policy, batch, own, relax)
     close(scores, expected, 1e-11)
     weights = torch.randn(scores.shape, dtype=scores.dtype)
     found = gradients(policy, (scores * weights).sum())

@@ -17,7 +17,7 @@ from freerun.roll_in import score_relaxed
 from tests.helpers import chi_square, close, gradients, single, tiny_batch, tiny_policy
 from tests.methods.checks import expected_loss, gradcheck_loss, mean_loss
 from tests.methods.test_scheduled_sampling import POLICIES
-from tests.twins import scores_after, twin_relaxed
+from tests.twins import scores_after, twin_score_relaxed
 
 CLOCK = Clock(3, total=9, seed=1)
 KINDS = [
@@ -77,7 +77,7 @@ def test_the_loss_is_that_of_its_twin(policy, batch, share, kind):
     """And its gradient too."""
     method = at(share, alpha=0.7, **kind)
     own = method.draw_own(batch, CLOCK)
-    scores = twin_relaxed(policy, batch, own, plain_relax(batch, 0.7, kind))
+    scores = twin_score_relaxed(policy, batch, own, plain_relax(batch, 0.7, kind))
     expected = log_loss(scores, batch.target[batch.mask])
     outcome = method.loss(policy, batch, CLOCK)
     close(outcome.total, expected, 1e-11)

@@ -16,7 +16,7 @@ from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Schedul
 from tests.helpers import close, gradients, padded, single
 from tests.methods.checks import Loss
 from tests.models.models import ARCHITECTURES, plain_scores, text_batch, tiny_adapted
-from tests.twins import twin_mixed, twin_relaxed
+from tests.twins import twin_roll_in, twin_score_relaxed
 
 CLOCK = Clock(3, total=9, seed=1)
 SOFT = {"alpha": 0.7, "alpha_end": 0.7}
@@ -85,14 +85,14 @@ def test_the_roll_in_is_that_of_the_model_alone(policy, batch, kind):
     method = method_of(kind, 0.4)
     own = method.draw_own(batch, CLOCK)
     if kind == "greedy":
-        rows = twin_mixed(policy, batch, own, lambda scores, rows, cell: scores.argmax(-1))
+        rows = twin_roll_in(policy, batch, own, lambda scores, rows, cell: scores.argmax(-1))
         scores = [
             plain_scores(policy, single(batch, row).source, torch.tensor([inputs]))
             for row, inputs in enumerate(rows)
         ]
         scores = torch.cat(scores)
     else:
-        scores = twin_relaxed(
+        scores = twin_score_relaxed(
             policy, batch, own, lambda scores, rows, cell: (0.7 * scores).softmax(-1)
         )
     expected = log_loss(scores, batch.target[batch.mask])

@@ -6,7 +6,7 @@ import torch
 from freerun.methods import MLE, Clock, Method
 from tests.helpers import close, log_prob, single, tiny_batch, tiny_policy
 from tests.methods.checks import gradcheck_loss
-from tests.twins import twin_relaxed
+from tests.twins import twin_score_relaxed
 
 
 @pytest.fixture(params=[True, False], ids=["eos", "fixed"])
@@ -31,7 +31,7 @@ def test_the_loss_is_minus_the_log_likelihood(policy, batch):
 
 
 def test_smoothing_takes_from_the_target_for_all(policy, batch):
-    scores = twin_relaxed(policy, batch, torch.zeros_like(batch.mask), None).log_softmax(-1)
+    scores = twin_score_relaxed(policy, batch, torch.zeros_like(batch.mask), None).log_softmax(-1)
     hit = scores.gather(-1, batch.target[batch.mask][:, None]).sum()
     expected = -0.8 * hit - 0.2 * scores.mean(-1).sum()
     close(MLE(label_smoothing=0.2).loss(policy, batch, Clock()).total, expected)

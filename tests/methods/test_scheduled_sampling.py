@@ -14,7 +14,7 @@ from freerun.methods import MLE, Clock, Method, ScheduledSampling
 from freerun.randomness import uniform
 from tests.helpers import chi_square, close, gradients, roll_in_own, single, tiny_batch, tiny_policy
 from tests.methods.checks import expected_loss, gradcheck_loss, mean_loss
-from tests.twins import scores_after, twin_mixed
+from tests.twins import scores_after, twin_roll_in
 
 CLOCK = Clock(3, total=9, seed=1)
 POLICIES = [
@@ -52,7 +52,7 @@ def test_the_loss_is_that_of_its_twin(policy, batch, share, feedback):
 
     own = method.draw_own(batch, CLOCK)
     expected = 0.0
-    for row, inputs in enumerate(twin_mixed(policy, batch, own, choose)):
+    for row, inputs in enumerate(twin_roll_in(policy, batch, own, choose)):
         one = single(batch, row)
         scores = policy.force(one.source, torch.tensor([inputs])).logits(one.mask)
         expected += log_loss(scores, one.target[0])
