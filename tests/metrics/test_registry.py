@@ -47,10 +47,10 @@ def test_settings_follow_a_colon():
 
 
 def test_signatures_tell_the_settings():
-    assert "|case:lc|eff:no|tok:none|" in find_metric("bleu:lowercase=true,tokenize=none").described
-    assert bleu.described.startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|")
-    assert find_metric("exact_match").described is None
-    found = find_metric("mauve:model=some/model,states=last").described
+    assert "|case:lc|eff:no|tok:none|" in find_metric("bleu:lowercase=true,tokenize=none").signature
+    assert bleu.signature.startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|")
+    assert find_metric("exact_match").signature is None
+    found = find_metric("mauve:model=some/model,states=last").signature
     assert found.startswith("MAUVE|features:some/model, last state|mauve-text:")
 
 

@@ -22,17 +22,17 @@ def test_hamming_error_refuses_another_length():
 
 
 def test_character_error_is_all_edits_by_all_characters():
-    assert metrics.character_error(tokens("kitten", ""), tokens("sitting", "ab")) == 5 / 9
-    assert metrics.character_error(tokens("abcd"), tokens("x")) == 4
+    assert metrics.character_error(["kitten", ""], ["sitting", "ab"]) == 5 / 9
+    assert metrics.character_error(["abcd"], ["x"]) == 4
 
 
 def test_exact_match_is_a_share():
-    assert metrics.exact_match(tokens("ab", "", "c"), tokens("ab", "", "d")) == 2 / 3
+    assert metrics.exact_match(["ab", "", "c"], ["ab", "", "d"]) == 2 / 3
 
 
 def test_outputs_and_references_must_be_as_many():
     with pytest.raises(ValueError, match="zip"):
-        metrics.character_error(tokens("a"), tokens("a", "b"))
+        metrics.character_error(["a"], ["a", "b"])
 
 
 def test_cell_errors_are_position_by_position():

@@ -18,12 +18,15 @@ Form = Literal["text", "tokens", "cells", "tags", "passages"]
 
 - `text`: as text, in which `<unk>` is a character that no reference has;
 - `tokens`: as token ids, of which the unknown one is -1 in references, so that it equals none;
-- `cells`: the same, where outputs are as long as their references;
+- `cells`: the same, of outputs that are as long as their references;
 - `tags`: as tags O, B-TYPE and I-TYPE;
-- `passages`: as text that begins with the source, where an output continues its source.
+- `passages`: as text that begins with the source, of outputs that continue their sources.
 """
 
-Function = Callable[..., float]
+MetricFunction = Callable[..., float]
+
+TokenRows = Sequence[Sequence[int]]
+"""The tokens of several outputs or references."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +37,26 @@ class Metric:
         name: what it is called.
         function: function(outputs, references, **settings), which gives the number.
         form: what it is given (see `Form`).
-        greater_is_better: whether more is better; None where neither is.
+        greater_is_better: whether more is better; None if neither is.
         corpus: whether it compares all outputs together with all references, and not each with its
             own. Outputs then count up to the length that references are cut off at.
         percent: whether it is a share, shown in per cent.
         library: a library that it needs, and the extra of freerun that installs it.
-        signature: signature(**settings), which says how it is computed; for metrics whose figures
-            cannot be compared without knowing that.
+        sign: sign(**settings), which says how it is computed; for metrics whose figures cannot be
+            compared without knowing that.
         check: check(**settings), which raises an error before training if the metric cannot be
             computed.
         settings: its settings, which are keyword arguments of the function.
     """
 
     name: str
-    function: Function
+    function: MetricFunction
     form: Form = "text"
     greater_is_better: bool | None = True
     corpus: bool = False
     percent: bool = True
     library: tuple[str, str] | None = None
-    signature: Callable[..., str] | None = None
+    sign: Callable[..., str] | None = None
     check: Callable[..., object] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,10 +73,10 @@ class Metric:
         return float(self.function(outputs, references, **{**self.settings, **settings}))
 
     def with_settings(self, settings: Mapping[str, Any], where: str) -> Metric:
-        """Return the metric with these settings, which are read where they are text.
+        """Return the metric with these settings, which are converted if they are text.
 
         Raises:
-            SettingError: where a setting is unknown, missing or of the wrong type.
+            SettingError: if a setting is unknown, missing or of the wrong type.
         """
         kinds = typing.get_type_hints(self.function)
         known = self.known_settings
@@ -92,7 +95,7 @@ class Metric:
 
     @property
     def known_settings(self) -> dict[str, Any]:
-        """The settings that it has, with their defaults; `MISSING` where one must be given."""
+        """The settings that it has, with their defaults; `MISSING` if one must be given."""
         empty = inspect.Parameter.empty
         return {
             name: MISSING if parameter.default is empty else parameter.default
@@ -106,15 +109,15 @@ class Metric:
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
     @property
-    def described(self) -> str | None:
-        """How it is computed, in the words of its library; None where there is one way only."""
-        return None if self.signature is None else self.signature(**self.settings)
+    def signature(self) -> str | None:
+        """How it is computed, in the words of its library; None if there is one way only."""
+        return None if self.sign is None else self.sign(**self.settings)
 
     def require(self) -> None:
         """Check that its library is installed.
 
         Raises:
-            MissingExtraError: where it is not.
+            MissingExtraError: if it is not.
         """
         if self.library is not None:
             extra(*self.library, f"the metric {self.name}")
@@ -131,16 +134,16 @@ def metric(
     corpus: bool = False,
     percent: bool = True,
     library: tuple[str, str] | None = None,
-    signature: Callable[..., str] | None = None,
+    sign: Callable[..., str] | None = None,
     check: Callable[..., object] | None = None,
-) -> Callable[[Function], Metric]:
+) -> Callable[[MetricFunction], Metric]:
     """Make a metric of a function(outputs, references), which is known by its name from then on.
 
     Its keyword-only arguments are settings, as in `bleu:tokenize=zh`. The arguments of `metric` are
-    those of `Metric`. The function raises a ValueError where another one has its name.
+    those of `Metric`. It raises a ValueError if another metric has the name of the function.
     """
 
-    def register(function: Function) -> Metric:
+    def register(function: MetricFunction) -> Metric:
         there = METRICS.get(function.__name__)
         if there is not None and _place(there.function) != _place(function):
             raise ValueError(
@@ -155,7 +158,7 @@ def metric(
             corpus=corpus,
             percent=percent,
             library=library,
-            signature=signature,
+            sign=sign,
             check=check,
         )
         METRICS[found.name] = found
@@ -164,11 +167,11 @@ def metric(
     return register
 
 
-def _place(function: Function) -> str:
+def _place(function: MetricFunction) -> str:
     return f"{function.__module__}:{function.__qualname__}"
 
 
-EXAMPLE = "bleu:tokenize=zh"
+_EXAMPLE = "bleu:tokenize=zh"
 
 
 def find_metrics(specs: Iterable[str | Metric]) -> dict[str, Metric]:
@@ -179,8 +182,8 @@ def find_metrics(specs: Iterable[str | Metric]) -> dict[str, Metric]:
             of functions, such as `package.module:function` (see `find_metric`); or metrics.
 
     Raises:
-        SettingError: where there is no such metric or setting.
-        MissingExtraError: where a library that one needs is not installed.
+        SettingError: if there is no such metric or setting.
+        MissingExtraError: if a library that one needs is not installed.
     """
     found = [find_metric(spec) for spec in specs]
     for each in found:
@@ -195,11 +198,11 @@ def find_metric(spec: str | Metric) -> Metric:
     none that was made by `metric`.
 
     Raises:
-        SettingError: where there is no such metric or setting.
+        SettingError: if there is no such metric or setting.
     """
     if isinstance(spec, Metric):
         return spec
-    name, settings = parse_spec(spec, METRICS, EXAMPLE)
+    name, settings = parse_spec(spec, METRICS, _EXAMPLE)
     where = f"metric {spec!r}"
     if name in METRICS:
         return METRICS[name].with_settings(settings, where)

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import exp, log, prod
 from statistics import fmean
 
-from freerun.metrics.base import metric
-
-Rows = Sequence[Sequence[int]]
+from freerun.metrics.base import TokenRows, metric
 
 ORDER = 4
 """The longest n-grams that are looked at."""
@@ -21,7 +19,7 @@ def ngrams(row: Sequence[int], n: int) -> list[tuple[int, ...]]:
 
 
 @metric(form="tokens", corpus=True)
-def ms_jaccard(outputs: Rows, references: Rows) -> float:
+def ms_jaccard(outputs: TokenRows, references: TokenRows) -> float:
     """Compute how much of their n-grams outputs and references have in common, in [0, 1].
 
     MS-Jaccard-4 (Montahaei, Alihosseini, Soleymani Baghshah 2019, arXiv 1904.03971): with C(g) how
@@ -44,7 +42,7 @@ def ms_jaccard(outputs: Rows, references: Rows) -> float:
 
 
 @metric(form="tokens", greater_is_better=None, corpus=True, percent=False)
-def entropy(outputs: Rows, references: Rows = ()) -> float:
+def entropy(outputs: TokenRows, references: TokenRows = ()) -> float:
     """Compute the entropy of the 4-grams of all outputs together, in nats; at least 0.
 
     -Σ_g p(g)·log p(g), where p(g) is the share of 4-gram g among all (Zhang et al. 2018, arXiv
@@ -57,7 +55,7 @@ def entropy(outputs: Rows, references: Rows = ()) -> float:
 
 
 @metric(form="tokens", corpus=True)
-def diversity(outputs: Rows, references: Rows = ()) -> float:
+def diversity(outputs: TokenRows, references: TokenRows = ()) -> float:
     """Compute the product of 1 - seq-rep-n for n = 2, 3, 4, in [0, 1].
 
     It says how little each output repeats itself (Su et al. 2022, arXiv 2202.06417). References are
@@ -67,7 +65,7 @@ def diversity(outputs: Rows, references: Rows = ()) -> float:
 
 
 @metric(form="tokens", greater_is_better=False, corpus=True)
-def repetition(outputs: Rows, references: Rows = (), *, n: int = ORDER) -> float:
+def repetition(outputs: TokenRows, references: TokenRows = (), *, n: int = ORDER) -> float:
     """Compute the mean share of the n-grams of an output that it had before, in [0, 1].
 
     seq-rep-n of Welleck et al. 2020 (arXiv 1908.04319): 1 - |different n-grams| / |n-grams|.

@@ -22,7 +22,7 @@ BATCH = 64
 """Texts that the model reads together."""
 
 
-def _signature(model: str, states: States = "mean") -> str:
+def _sign(model: str, states: States = "mean") -> str:
     what = {"last": "last state", "mean": "mean of states"}[states]
     return f"MAUVE|features:{model}, {what}|mauve-text:{version('mauve-text')}"
 
@@ -35,7 +35,7 @@ def _check(model: str, states: States = "mean") -> None:
     load_reader(model)
 
 
-@metric(form="passages", corpus=True, library=("mauve", "text"), signature=_signature, check=_check)
+@metric(form="passages", corpus=True, library=("mauve", "text"), sign=_sign, check=_check)
 def mauve(
     outputs: Sequence[str], references: Sequence[str], *, model: str, states: States = "mean"
 ) -> float:
@@ -53,8 +53,8 @@ def mauve(
             `last` token, or the `mean` of all.
 
     Raises:
-        MissingExtraError: where mauve-text is not installed.
-        DataError: where there is no such model, it cannot read a text, or there are fewer than two
+        MissingExtraError: if mauve-text is not installed.
+        DataError: if there is no such model, it cannot read a text, or there are fewer than two
             texts.
     """
     import numpy as np
@@ -92,7 +92,7 @@ class Reader:
             states: the state at the last token of each, or the mean of all.
 
         Raises:
-            DataError: where a text has no tokens, or more than the model has positions.
+            DataError: if a text has no tokens, or more than the model has positions.
         """
         import torch
 
@@ -136,7 +136,7 @@ def load_reader(path: str) -> Reader:
     """Load the causal model at `path`, and its tokenizer.
 
     Raises:
-        DataError: where there is none, it is no causal model, or it does not read text.
+        DataError: if there is none, it is no causal model, or it does not read text.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer

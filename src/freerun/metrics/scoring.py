@@ -9,12 +9,11 @@ from typing import Any
 
 from freerun.data import UNMATCHED, Codec, Data, Examples, TextCodec, TextExamples
 from freerun.data.store import Stored, Tokens
-from freerun.metrics.base import Form, Metric
+from freerun.metrics.base import Form, Metric, TokenRows
 from freerun.metrics.sequences import find_aligned_errors, find_cell_errors, find_first_errors
 from freerun.randomness import permutation
 from freerun.settings import SettingError
 
-Rows = Sequence[Sequence[int]]
 Metrics = Mapping[str, Metric]
 """Metrics by name, of which the first is the headline."""
 
@@ -55,11 +54,13 @@ def get_headline(metrics: Metrics) -> Metric:
 
 def list_signatures(metrics: Metrics) -> dict[str, str]:
     """Return how metrics are computed, of those whose figures cannot be compared without that."""
-    described = {name: metric.described for name, metric in metrics.items()}
-    return {name: text for name, text in described.items() if text is not None}
+    found = {name: metric.signature for name, metric in metrics.items()}
+    return {name: signature for name, signature in found.items() if signature is not None}
 
 
-def score(metrics: Metrics, codec: Codec, outputs: Rows, examples: Examples) -> dict[str, float]:
+def score(
+    metrics: Metrics, codec: Codec, outputs: TokenRows, examples: Examples
+) -> dict[str, float]:
     """Compute metrics of free-running outputs.
 
     Args:
@@ -80,7 +81,7 @@ def score(metrics: Metrics, codec: Codec, outputs: Rows, examples: Examples) -> 
 
 
 def find_position_errors(
-    metrics: Metrics, codec: Codec, outputs: Rows, examples: Examples
+    metrics: Metrics, codec: Codec, outputs: TokenRows, examples: Examples
 ) -> list[list[bool]]:
     """Tell for every position of every reference whether the output is wrong there.
 
@@ -124,13 +125,13 @@ def score_majority_guess(metrics: Metrics, data: Data) -> dict[str, float]:
     return score(metrics, data.codec, outputs, data.test)
 
 
-def find_most_common_token(references: Rows) -> int:
+def find_most_common_token(references: TokenRows) -> int:
     """Return the token that comes most often; the smallest of several."""
     counts = Counter(token for reference in references for token in reference)
     return min(counts, key=lambda token: (-counts[token], token))
 
 
-def make_constant_guesses(train: Rows) -> list[list[int]]:
+def make_constant_guesses(train: TokenRows) -> list[list[int]]:
     """Return two outputs that never look at a source.
 
     They are the most common token of training at every position, up to the median length, and the
@@ -143,7 +144,7 @@ def make_constant_guesses(train: Rows) -> list[list[int]]:
     return [at_position, list(whole)]
 
 
-def _cut_off(outputs: Rows, codec: Codec) -> Rows:
+def _cut_off(outputs: TokenRows, codec: Codec) -> TokenRows:
     """Outputs up to the length that targets are cut off at, which hold nothing beyond it."""
     if not isinstance(codec, TextCodec):
         return outputs
@@ -151,27 +152,27 @@ def _cut_off(outputs: Rows, codec: Codec) -> Rows:
     return [row[:most] for row in outputs]
 
 
-def _text(codec: Codec, outputs: Rows, examples: Examples) -> tuple[list[str], list[str]]:
+def _text(codec: Codec, outputs: TokenRows, examples: Examples) -> tuple[list[str], list[str]]:
     written = [codec.normalize(codec.decode(row, unknown=UNMATCHED)) for row in outputs]
     if isinstance(examples, TextExamples):
         return written, [codec.normalize(text) for text in examples.texts]
     return written, [codec.normalize(codec.decode(row)) for row in examples.references]
 
 
-def _tokens(codec: Codec, outputs: Rows, examples: Examples) -> tuple[Rows, Rows]:
+def _tokens(codec: Codec, outputs: TokenRows, examples: Examples) -> tuple[TokenRows, TokenRows]:
     unknown = codec.target.unknown
     references = examples.references
     return outputs, [[-1 if t == unknown else t for t in row] for row in references]
 
 
 def _tags(
-    codec: Codec, outputs: Rows, examples: Examples
+    codec: Codec, outputs: TokenRows, examples: Examples
 ) -> tuple[list[list[str]], list[list[str]]]:
     decode = codec.target.decode
     return [decode(row) for row in outputs], [decode(row) for row in examples.references]
 
 
-def _passages(codec: Codec, outputs: Rows, examples: Stored) -> tuple[list[str], list[str]]:
+def _passages(codec: Codec, outputs: TokenRows, examples: Stored) -> tuple[list[str], list[str]]:
     def passages(rows: Iterable[Sequence[int]]) -> list[str]:
         pairs = zip(Tokens(examples.sources), rows, strict=True)
         return [codec.decode([*prompt, *row]) for prompt, row in pairs]
@@ -179,7 +180,7 @@ def _passages(codec: Codec, outputs: Rows, examples: Stored) -> tuple[list[str],
     return passages(outputs), passages(examples.references)
 
 
-_FORMS: dict[Form, Callable[[Codec, Rows, Any], tuple[Sequence[Any], Sequence[Any]]]] = {
+_FORMS: dict[Form, Callable[[Codec, TokenRows, Any], tuple[Sequence[Any], Sequence[Any]]]] = {
     "text": _text,
     "tokens": _tokens,
     "cells": _tokens,

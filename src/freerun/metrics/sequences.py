@@ -7,36 +7,32 @@ from collections.abc import Sequence
 from rapidfuzz.distance import Levenshtein
 
 from freerun.data.extras import extra
-from freerun.metrics.base import metric
-
-Tokens = Sequence[int]
-Rows = Sequence[Sequence[object]]
-"""Outputs as texts, or as tokens."""
+from freerun.metrics.base import TokenRows, metric
 
 
 @metric(form="cells", greater_is_better=False)
-def hamming_error(outputs: Sequence[Tokens], references: Sequence[Tokens]) -> float:
+def hamming_error(outputs: TokenRows, references: TokenRows) -> float:
     """Compute the share of all cells that are wrong, in [0, 1].
 
     Raises:
-        ValueError: where an output is not as long as its reference.
+        ValueError: if an output is not as long as its reference.
     """
     wrong = [find_cell_errors(*pair) for pair in zip(outputs, references, strict=True)]
     return sum(map(sum, wrong)) / max(sum(map(len, references)), 1)
 
 
 @metric(form="cells")
-def accuracy(outputs: Sequence[Tokens], references: Sequence[Tokens]) -> float:
+def accuracy(outputs: TokenRows, references: TokenRows) -> float:
     """Compute the share of all cells that are right, in [0, 1].
 
     Raises:
-        ValueError: where an output is not as long as its reference.
+        ValueError: if an output is not as long as its reference.
     """
     return 1 - hamming_error(outputs, references)
 
 
 @metric(greater_is_better=False)
-def character_error(outputs: Rows, references: Rows) -> float:
+def character_error(outputs: Sequence[str], references: Sequence[str]) -> float:
     """Divide all edits by all characters of the references: 0 is perfect, over 1 is possible.
 
     The character error rate; edits are counted by rapidfuzz.
@@ -45,16 +41,16 @@ def character_error(outputs: Rows, references: Rows) -> float:
 
 
 @metric(form="tokens", greater_is_better=False)
-def token_error(outputs: Sequence[Tokens], references: Sequence[Tokens]) -> float:
+def token_error(outputs: TokenRows, references: TokenRows) -> float:
     """Divide all edits by all tokens of the references: 0 is perfect, over 1 is possible.
 
-    The word error rate, where tokens are words.
+    The word error rate, if tokens are words.
     """
     return _edits(outputs, references)
 
 
 @metric()
-def exact_match(outputs: Rows, references: Rows) -> float:
+def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
     """Compute the share of outputs that equal their references, in [0, 1]."""
     pairs = zip(outputs, references, strict=True)
     return sum(output == reference for output, reference in pairs) / max(len(references), 1)
@@ -68,8 +64,8 @@ def chunk_f1(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str
     begins one.
 
     Raises:
-        ValueError: where an output is not as long as its reference.
-        MissingExtraError: where seqeval is not installed.
+        ValueError: if an output is not as long as its reference.
+        MissingExtraError: if seqeval is not installed.
     """
     seqeval = extra("seqeval.metrics", "tagging", "the metric chunk_f1")
     tags = [list(row) for row in references], [list(row) for row in outputs]
@@ -80,7 +76,7 @@ def find_cell_errors(output: Sequence[object], reference: Sequence[object]) -> l
     """Tell for every cell of a reference whether the output is wrong there.
 
     Raises:
-        ValueError: where the output is not as long as the reference.
+        ValueError: if the output is not as long as the reference.
     """
     if len(output) != len(reference):
         raise ValueError(
@@ -93,9 +89,9 @@ def find_cell_errors(output: Sequence[object], reference: Sequence[object]) -> l
 def find_aligned_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
     """Tell for every position of a reference whether the output is wrong there.
 
-    By an alignment with the fewest edits: a position is wrong where its token was substituted or
-    left out, or where something was inserted before it; the last one also where something was
-    inserted after it.
+    By an alignment with the fewest edits: a position is wrong if its token was substituted or
+    left out, or if something was inserted before it; the last one also if something was inserted
+    after it.
     """
     wrong = [False] * len(reference)
     for edit in Levenshtein.editops(reference, output) if wrong else ():

@@ -23,21 +23,21 @@ def _chrf(lowercase: bool) -> Any:
     return _library().CHRF(lowercase=lowercase)
 
 
-def _signature(scorer: Any) -> str:
+def _sign(scorer: Any) -> str:
     # It knows how many references there are only when it has seen some.
     score = scorer.corpus_score(["a"], [["a"]])
     return f"{score.name}|{scorer.get_signature()}"
 
 
-def _bleu_signature(lowercase: bool = False, tokenize: str = "13a") -> str:
-    return _signature(_bleu(lowercase, tokenize))
+def _sign_bleu(lowercase: bool = False, tokenize: str = "13a") -> str:
+    return _sign(_bleu(lowercase, tokenize))
 
 
-def _chrf_signature(lowercase: bool = False) -> str:
-    return _signature(_chrf(lowercase))
+def _sign_chrf(lowercase: bool = False) -> str:
+    return _sign(_chrf(lowercase))
 
 
-@metric(percent=False, library=("sacrebleu.metrics", "translation"), signature=_bleu_signature)
+@metric(percent=False, library=("sacrebleu.metrics", "translation"), sign=_sign_bleu)
 def bleu(
     outputs: Sequence[str],
     references: Sequence[str],
@@ -55,12 +55,12 @@ def bleu(
             stands between spaces.
 
     Raises:
-        MissingExtraError: where sacrebleu is not installed.
+        MissingExtraError: if sacrebleu is not installed.
     """
     return float(_bleu(lowercase, tokenize).corpus_score(outputs, [references]).score)
 
 
-@metric(percent=False, library=("sacrebleu.metrics", "translation"), signature=_chrf_signature)
+@metric(percent=False, library=("sacrebleu.metrics", "translation"), sign=_sign_chrf)
 def chrf(outputs: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> float:
     """Compute chrF2 (Popović 2015) of all outputs together, in [0, 100].
 
@@ -70,6 +70,6 @@ def chrf(outputs: Sequence[str], references: Sequence[str], *, lowercase: bool =
         lowercase: whether capitals count as small letters.
 
     Raises:
-        MissingExtraError: where sacrebleu is not installed.
+        MissingExtraError: if sacrebleu is not installed.
     """
     return float(_chrf(lowercase).corpus_score(outputs, [references]).score)

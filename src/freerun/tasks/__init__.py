@@ -49,7 +49,7 @@ def find_task(name: str) -> type[Task]:
         name: the name, or `package.module:Class`, or `path/to/file.py:Class`.
 
     Raises:
-        SettingError: where there is none, or it is not a task.
+        SettingError: if there is none, or it is not a task.
     """
     if name in TASKS:
         return TASKS[name]
@@ -67,7 +67,7 @@ def find_task(name: str) -> type[Task]:
 
 
 def get_task_name(task: type[Task]) -> str:
-    """Return what `find_task` finds a task by; its own name, where it has no address."""
+    """Return what `find_task` finds a task by; its own name, if it has no address."""
     if TASKS.get(task.name) is task:
         return task.name
     return get_address(task) or task.name

@@ -135,7 +135,7 @@ class Task(ABC):
         return TextCodec.learn(train, rows["dev"], source_tokens=self.source_tokens, **spec)
 
     def augment(self, codec: Codec, split: str, examples: Stored) -> Draw | None:
-        """What draws the sources of a split anew in every epoch; None where nothing does.
+        """Return what draws the sources of a split anew in every epoch; None if nothing does.
 
         What is drawn is named by seed, epoch and example (see `freerun.randomness`), so that an
         example meets the same draws in whatever batch it comes.
@@ -179,7 +179,7 @@ class Task(ABC):
             vocabulary: the tokens that are written.
 
         Raises:
-            ValueError: where the task or the vocabulary has no such tokens.
+            ValueError: if the task or the vocabulary has no such tokens.
         """
         raise ValueError(
             f"the task {self.name} names no plausible mistakes; use noise_tokens=random"
@@ -208,7 +208,7 @@ def encode_file(task: Task, codec: Codec, path: str) -> Examples:
     Raises:
         DataError: naming the file, the line and what would be right.
     """
-    return _unbounded(codec).encode(task.read_examples(path), path)
+    return _lift_limit(codec).encode(task.read_examples(path), path)
 
 
 _PURPOSES = {"train": "train on", "dev": "choose checkpoints by", "test": "report on"}
@@ -229,7 +229,7 @@ def load_data(
 
     Args:
         task: the task.
-        codec: what the model reads and writes, where that is known: of a model that was trained
+        codec: what the model reads and writes, if that is known: of a model that was trained
             before. Its outputs may become longer.
         tokenizer: in place of a codec, the tokenizer of a pretrained model.
         start: the token that the decoder of a pretrained encoder-decoder starts with; None for
@@ -237,8 +237,8 @@ def load_data(
         options: settings of `TextCodec`, such as `max_prompt`, in place of the task's.
 
     Raises:
-        DataError: where the data cannot be used, or are none that the codec or tokenizer reads.
-        ValueError: where a setting is out of range.
+        DataError: if the data cannot be used, or the codec or tokenizer does not read such data.
+        ValueError: if a setting is out of range.
     """
     rows = task.rows()
     for name in ("train", "dev", "test"):
@@ -246,19 +246,20 @@ def load_data(
             raise DataError(f"the task {task.name} has no rows to {_PURPOSES[name]}, {name!r}")
     known = codec
     if codec is None:
-        codec = _codec(task, rows, tokenizer, start, {**task.codec_options, **options})
+        codec = _choose_codec(task, rows, tokenizer, start, {**task.codec_options, **options})
     elif isinstance(codec, TextCodec):
         _check_text(task, rows)
     parts = {
-        name: _unbounded(codec).encode(part, f"{task.name} ({name})") for name, part in rows.items()
+        name: _lift_limit(codec).encode(part, f"{task.name} ({name})")
+        for name, part in rows.items()
     }
-    codec = _limited(codec, parts["train"], known)
+    codec = _set_limit(codec, parts["train"], known)
     notes = [*rows.notes]
     for name, part in parts.items():
         if isinstance(part, TextExamples):
             notes += [f"{name}: {note}" for note in part.notes]
     if isinstance(codec, TextCodec):
-        notes += _notes(codec, parts, learned=known is None and tokenizer is None)
+        notes += _describe_texts(codec, parts, learned=known is None and tokenizer is None)
     for name, part in parts.items():
         draw = task.augment(codec, name, part) if isinstance(part, Stored) else None
         if draw is not None and isinstance(part, Stored):
@@ -266,7 +267,7 @@ def load_data(
     return Data(parts["train"], parts["dev"], parts["test"], codec, notes)
 
 
-def _codec(
+def _choose_codec(
     task: Task,
     rows: Splits[Row],
     tokenizer: PreTrainedTokenizerBase | None,
@@ -314,14 +315,14 @@ def _check_tokens(task: Task) -> None:
             )
 
 
-def _unbounded(codec: Codec) -> Codec:
+def _lift_limit(codec: Codec) -> Codec:
     """A codec that reads targets that are longer than its outputs may be."""
     if isinstance(codec, WritingCodec) and codec.limit is not None:
         return replace(codec, limit=UNBOUNDED)
     return codec
 
 
-def _limited(codec: Codec, train: Examples, known: Codec | None) -> Codec:
+def _set_limit(codec: Codec, train: Examples, known: Codec | None) -> Codec:
     """A codec whose outputs may be long enough for the targets of training."""
     if not isinstance(codec, WritingCodec) or codec.limit is None:
         return codec
@@ -334,15 +335,15 @@ def _limited(codec: Codec, train: Examples, known: Codec | None) -> Codec:
     return replace(codec, limit=limit)
 
 
-def _notes(codec: TextCodec, parts: Mapping[str, Examples], *, learned: bool) -> list[str]:
+def _describe_texts(codec: TextCodec, parts: Mapping[str, Examples], *, learned: bool) -> list[str]:
     """What a user should know of how texts are read: sizes, unknown tokens, texts that change."""
     texts = {name: part for name, part in parts.items() if isinstance(part, TextExamples)}
     test = texts["test"]
     notes = []
     if learned:
         if codec.source is not None:
-            notes += _share("source", codec.source, test.sources)
-        notes += _share("target" if codec.source else "text", codec.tokenizer, test.targets)
+            notes += _note_tokens("source", codec.source, test.sources)
+        notes += _note_tokens("target" if codec.source else "text", codec.tokenizer, test.targets)
     else:
         longest = [max(sizes) for sizes in zip(*(p.longest for p in texts.values()), strict=True)]
         notes.append(
@@ -350,10 +351,10 @@ def _notes(codec: TextCodec, parts: Mapping[str, Examples], *, learned: bool) ->
         )
     if codec.block is not None:
         notes.append(f"train has {len(texts['train'])} pieces")
-    return [*notes, *_altered(codec, test)]
+    return [*notes, *_note_altered_texts(codec, test)]
 
 
-def _share(side: str, tokenizer: PreTrainedTokenizerBase, test: Ragged) -> list[str]:
+def _note_tokens(side: str, tokenizer: PreTrainedTokenizerBase, test: Ragged) -> list[str]:
     """A note on the tokens that were learned of a side; none on those that are closed."""
     if closed(tokenizer):
         return []
@@ -365,7 +366,7 @@ def _share(side: str, tokenizer: PreTrainedTokenizerBase, test: Ragged) -> list[
     return [f"{side}: {count} tokens are known; {share:.1%} of those of test are not"]
 
 
-def _altered(codec: TextCodec, examples: TextExamples) -> list[str]:
+def _note_altered_texts(codec: TextCodec, examples: TextExamples) -> list[str]:
     """A note on texts that the tokenizer does not give back, so that no output can equal them.
 
     Targets without eos were cut off, of which there is a note already.

@@ -22,7 +22,7 @@ from freerun.data.tokens import Tokens
 from freerun.randomness import permutation, uniform
 from freerun.tasks.base import Task
 
-PIXELS = 64
+DIGIT_PIXELS = 64
 """Of an image in scikit-learn's data."""
 
 FIRST, LAST = date(1000, 1, 1).toordinal(), date(2999, 12, 31).toordinal()
@@ -40,7 +40,7 @@ MONTHS = (
     "november",
     "december",
 )
-SYMBOLS = "".join(sorted(set("0123456789 ".join(MONTHS))))
+DATE_SYMBOLS = "".join(sorted(set("0123456789 ".join(MONTHS))))
 """What dates are written in: digits, the space and the letters of the months."""
 
 
@@ -81,7 +81,7 @@ class Digits(Task):
             "evaluate_every": 250,
         },
     }
-    target_tokens: ClassVar[Tokens] = Tokens("characters", alphabet=SYMBOLS)
+    target_tokens: ClassVar[Tokens] = Tokens("characters", alphabet=DATE_SYMBOLS)
 
     noise: float = 0.3
     train_size: int = 10_000
@@ -131,11 +131,11 @@ class Digits(Task):
         for block in blocks(read_lines(path)):
             *images, (number, line) = block.lines
             where = f"{path}, line {number}"
-            if not images or len(line.replace(",", " ").split()) == PIXELS:
+            if not images or len(line.replace(",", " ").split()) == DIGIT_PIXELS:
                 raise DataError(
                     f"{where}: the target is empty; a line that says the date follows its images"
                 )
-            features = read_images(images, PIXELS, path)
+            features = read_images(images, DIGIT_PIXELS, path)
             rows.append({"features": features, "target": line.strip(), "where": where})
         return rows
 
@@ -145,7 +145,7 @@ class Digits(Task):
         Raises:
             DataError: naming the file, the line and what would be right.
         """
-        return codec.encode_sources(read_image_rows(lines, PIXELS, name), name)
+        return codec.encode_sources(read_image_rows(lines, DIGIT_PIXELS, name), name)
 
     def _dates(self) -> dict[str, list[date]]:
         """The dates of every split."""
@@ -216,7 +216,7 @@ class DigitImages:
         images = self.images[self.starts[digits] + (choices * self.counts[digits]).long()]
         if not self.noise:
             return images
-        dots = torch.arange(PIXELS)
+        dots = torch.arange(DIGIT_PIXELS)
         draws = uniform(*names, "pixels", ids[:, None, None], cells[:, None], dots)
         # Below the rate, a draw divided by the rate is uniform again, and is the grey.
         return torch.where(draws < self.noise, draws / self.noise, images)

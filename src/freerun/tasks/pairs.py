@@ -14,7 +14,7 @@ from freerun.data.tokens import Tokens
 from freerun.data.truncation import Truncation
 from freerun.tasks.base import Task
 
-OWN = 1_000
+MAX_HELD_OUT = 1_000
 """The maximum number of rows of a dev or test set of our own by default."""
 SIZES = ("max_prompt", "max_completion", "block", "train_size", "dev_size", "test_size")
 
@@ -111,7 +111,7 @@ class Pairs(Task):
             if not part:
                 raise DataError(f"{self.data} ({name}): there are no rows")
         kind, total = kind_of(parts["train"][0], f"{self.data} (train)"), len(parts["train"])
-        own = {"dev": self.dev_size or OWN, "test": self.test_size or OWN}
+        own = {"dev": self.dev_size or MAX_HELD_OUT, "test": self.test_size or MAX_HELD_OUT}
         complete(parts, lambda row: repr(row.get(kind)), own, self.seed, "pairs split")
         if not all(parts.values()):
             raise DataError(f"{self.data}: {total} rows are too few to split")

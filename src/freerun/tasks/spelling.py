@@ -35,16 +35,16 @@ class Spelling(Task):
     quotes and dashes made plain; other characters become spaces; runs of white space become one
     space. The text is cut into consecutive windows, and equal windows stay in one split. A
     replacement is drawn from all 43 symbols, and may be the one that stood there. Noise is fixed by
-    seed, but redrawn every epoch in training where the model reads characters.
+    seed, but redrawn every epoch in training if the model reads characters.
 
     Args:
-        data: a text file, plain or gzipped, or a `datasets` id or folder with a column `text`; left
-            out, the documentation that comes with Python.
+        data: a text file, plain or gzipped, or a `datasets` id or folder with a column `text`; by
+            default the documentation that comes with Python.
         noise: the probability that a symbol is replaced, in [0, 1].
         length: the characters of a window.
-        train_size: the most windows to train on, drawn by seed; left out, all.
-        dev_size: the most windows of dev, and at most a tenth of all where the split is ours.
-        test_size: the most windows of test, likewise.
+        train_size: the maximum number of windows to train on, drawn by seed; by default all.
+        dev_size: the maximum number of windows of dev, at most a tenth of all if the split is ours.
+        test_size: the maximum number of windows of test, likewise.
         seed: the seed of the split, and of the noise.
     """
 
@@ -99,10 +99,10 @@ class Spelling(Task):
             DataError: naming the file, the line and what would be right.
         """
         parts, notes = self._parts()
-        return Splits({name: self._misspelt(part, name) for name, part in parts.items()}, notes)
+        return Splits({name: self._misspell(part, name) for name, part in parts.items()}, notes)
 
     def augment(self, codec: Codec, split: str, examples: Stored) -> Draw | None:
-        """Noise that is redrawn every epoch in training, where the model reads characters."""
+        """Return noise that is redrawn every epoch in training, if the model reads characters."""
         characters = isinstance(codec, TextCodec) and codec.source is not None
         if split != "train" or not characters or not isinstance(examples, TextExamples):
             return None
@@ -112,12 +112,12 @@ class Spelling(Task):
         """The windows of another text file, misspelt as in training by noise fixed by seed.
 
         Raises:
-            DataError: where the file is missing, empty or not UTF-8.
+            DataError: if the file is missing, empty or not UTF-8.
         """
         text, _ = normalize(read_text(path)[0], SYMBOLS)
         if not text:
             raise DataError(f"{path}: no text is left in the symbols {SYMBOLS!r}")
-        return self._misspelt(cut_windows(text, self.length), "evaluation")
+        return self._misspell(cut_windows(text, self.length), "evaluation")
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
         """Misspelt text to correct: every line is a source, of at most `length` characters.
@@ -125,7 +125,7 @@ class Spelling(Task):
         It is normalized like the text of training.
 
         Raises:
-            DataError: where a line is too long, or empty.
+            DataError: if a line is too long, or empty.
         """
         if not lines:
             raise DataError(f"{name}: nothing to read")
@@ -142,7 +142,7 @@ class Spelling(Task):
             rows.append({"source": source, "lines": [line]})
         return codec.encode_sources(rows, name)
 
-    def _misspelt(self, texts: Sequence[str], split: str) -> list[Row]:
+    def _misspell(self, texts: Sequence[str], split: str) -> list[Row]:
         sources = Misspelling.of(texts, SYMBOLS, self._noise(split)).texts(SYMBOLS)
         pairs = zip(sources, texts, strict=True)
         return [{"source": source, "target": text} for source, text in pairs]

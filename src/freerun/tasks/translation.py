@@ -21,7 +21,7 @@ from freerun.data.tokens import Tokens
 from freerun.metrics import Metric, find_metrics
 from freerun.tasks.base import Task
 
-OWN = 2_000
+MAX_HELD_OUT = 2_000
 """The maximum number of pairs of a dev or test set of our own by default."""
 
 
@@ -150,7 +150,7 @@ class Translation(Task):
         """
         parts = read_parts(self.data, self.files, self.columns, self.subset)
         where, total = self.data or self.train_source, len(parts["train"])
-        own = {"dev": self.dev_size or OWN, "test": self.test_size or OWN}
+        own = {"dev": self.dev_size or MAX_HELD_OUT, "test": self.test_size or MAX_HELD_OUT}
         complete(parts, self._key, own, self.seed, "translation split")
         if not all(parts.values()):
             raise DataError(f"{where}: {total} pairs are too few to split")
