@@ -25,8 +25,14 @@ from freerun.methods.base import (
 from freerun.policy import Policy
 from freerun.randomness import uniform
 from freerun.roll_in import check_passes, roll_in
-from freerun.schedules import Constant, Exponential, InverseSigmoid, Linear, Schedule
-from freerun.schedules import inverse_sigmoid_rate as rate_of_half
+from freerun.schedules import (
+    Constant,
+    Exponential,
+    InverseSigmoid,
+    Linear,
+    Schedule,
+    inverse_sigmoid_rate,
+)
 from freerun.vocabulary import Vocabulary
 
 ScheduleName = Literal["linear", "exponential", "inverse_sigmoid", "constant"]
@@ -93,9 +99,10 @@ class ScheduledRollIn(Method):
         return self._schedule(clock.total)(min(clock.step, clock.total))
 
     def draw_own(self, batch: Batch, clock: Clock) -> Bool[Tensor, "b t"]:
-        """Where a target cell reads the policy's own token; never at cell 0, which reads bos."""
+        """Return where a target cell reads the policy's own token; never at cell 0, which reads bos."""
         cells = torch.arange(batch.mask.shape[1], device=batch.mask.device)
         coins = uniform(clock.seed, "reference or own", clock.step, batch.ids[:, None], cells)
+        # Coins are drawn for padding too: a coin depends on its cell, not on the width of the batch.
         return (coins >= self.reference_share(clock)) & batch.mask & (cells > 0)
 
     def _schedule(self, total: int) -> Schedule:
@@ -107,7 +114,8 @@ class ScheduledRollIn(Method):
             return Linear(k, c, self.floor)
         if self.schedule == "exponential":
             return Exponential(0.01 ** (1 / total) if self.k is None else self.k, self.floor)
-        return InverseSigmoid(rate_of_half(total / 2) if self.k is None else self.k, self.floor)
+        k = inverse_sigmoid_rate(total / 2) if self.k is None else self.k
+        return InverseSigmoid(k, self.floor)
 
 
 Feedback = Literal["greedy", "sample"]

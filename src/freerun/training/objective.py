@@ -41,6 +41,7 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, method: Method, seed: int = 0) -> None:
         super().__init__()
         self.model = model
+        # A method may keep things between updates, such as a buffer: each run has its own.
         self.method = copy.deepcopy(method)
         self.method_modules = draw_modules(self.method, self.model, seed)
         self.clock = Clock(seed=seed)
