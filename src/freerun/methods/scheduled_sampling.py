@@ -99,10 +99,10 @@ class ScheduledRollIn(Method):
         return self._schedule(clock.total)(min(clock.step, clock.total))
 
     def draw_own(self, batch: Batch, clock: Clock) -> Bool[Tensor, "b t"]:
-        """Return where a target cell reads the policy's own token; never at cell 0, which reads bos."""
+        """Return where a cell reads the policy's own token; never at cell 0, which reads bos."""
         cells = torch.arange(batch.mask.shape[1], device=batch.mask.device)
         coins = uniform(clock.seed, "reference or own", clock.step, batch.ids[:, None], cells)
-        # Coins are drawn for padding too: a coin depends on its cell, not on the width of the batch.
+        # Padding has coins, too: a coin depends on its cell, not on the width of the batch.
         return (coins >= self.reference_share(clock)) & batch.mask & (cells > 0)
 
     def _schedule(self, total: int) -> Schedule:
