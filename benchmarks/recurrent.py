@@ -19,7 +19,7 @@ from transformers import TrainingArguments
 from freerun.batch import Batch
 from freerun.data import Codec, FeatureCodec, TextCodec
 from freerun.data.prose import SYMBOLS
-from freerun.data.store import Ragged, Stored
+from freerun.data.store import Ragged, StoredExamples
 from freerun.decoding import greedy
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
 from freerun.models.settings import RecurrentSettings
@@ -42,7 +42,7 @@ class Size:
     name: str
     codec: Codec
     model: RecurrentSettings
-    examples: Stored
+    examples: StoredExamples
     batch_size: int
 
 
@@ -57,8 +57,10 @@ def ocr(count: int = 4096) -> Size:
     total = int(lengths.sum())
     images = (torch.rand(total + 1, 128) < 0.2).float()
     letters = torch.randint(0, 26, (total + 1,))
-    examples = Stored(
-        Ragged.stack(images, lengths.tolist()), Ragged.stack(letters, lengths.tolist()), eos=False
+    examples = StoredExamples(
+        Ragged.from_values(images, lengths.tolist()),
+        Ragged.from_values(letters, lengths.tolist()),
+        eos=False,
     )
     row = {"features": images[:1].numpy(), "target": "a"}
     codec = FeatureCodec.learn([row], [], target_tokens=Ocr.target_tokens, fixed_length=True)
@@ -74,7 +76,7 @@ def spelling(count: int = 8192) -> Size:
     codec = TextCodec.learn(rows, [], target_tokens=tokens, source_tokens=tokens)
     codec = replace(codec, limit=16)
     examples = codec.encode(rows)
-    examples = replace(examples, draw=Spelling().augment(codec, "train", examples))
+    examples = replace(examples, augmentation=Spelling().augment(codec, "train", examples))
     return Size("spelling", codec, plain(Spelling), examples, 128)
 
 

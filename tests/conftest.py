@@ -12,7 +12,7 @@ from hypothesis import settings
 from transformers.utils import logging
 
 from freerun.data import DataError
-from freerun.data.store import Ragged, Stored
+from freerun.data.store import Ragged, StoredExamples
 
 pytest.register_assert_rewrite("tests.helpers", "tests.twins", "freerun.testing")
 
@@ -68,8 +68,8 @@ def given():
     """A function that makes examples of references."""
 
     def examples(*references):
-        rows = Ragged.of(references, 0)
-        return Stored(rows, rows, eos=False)
+        rows = Ragged.from_rows(references, 0)
+        return StoredExamples(rows, rows, eos=False)
 
     return examples
 

@@ -44,7 +44,7 @@ def test_words_are_read_as_the_ids_of_their_forms():
 
 def test_forms_that_came_once_are_told_by_their_ids():
     rows = rows_of(["Haus", "haus"], ["Maus", "Haus"])
-    noise = UnknownNoise.of(FactorCodec.learn(rows).encode(rows), 0.5, seed=0)
+    noise = UnknownNoise.from_examples(FactorCodec.learn(rows).encode(rows), 0.5, seed=0)
     # Behind padding and unknown, ids of forms that came once begin at 3, 3, 3 and 3.
     assert noise.first.tolist() == [3, 3, 3, 3]
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from freerun.data import Tokens
 from freerun.data.parallel import count_words
-from freerun.data.tokens import JOINER, cutter, decode
+from freerun.data.tokens import JOINER, decode_tokens, make_splitter
 from freerun.vocabulary import UNKNOWN
 
 TEXTS = ["low lower lowest", "new newer newest", "wide wider widest", "“Grüße!” 🙂"] * 3
@@ -20,11 +20,11 @@ def build(kind, *texts, **options):
 
 
 def cut(tokenizer, text):
-    return list(cutter(tokenizer.backend_tokenizer)(text))
+    return list(make_splitter(tokenizer.backend_tokenizer)(text))
 
 
 def come_back(tokenizer, text):
-    return decode(tokenizer, tokenizer(text)["input_ids"])
+    return decode_tokens(tokenizer, tokenizer(text)["input_ids"])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_most_frequent_words_are_known():
     tokenizer = build("words:3", "Tom kommt.", "Tom kommt nicht!", "Anna und Tom.")
     assert tokenizer.convert_ids_to_tokens(range(5)) == ["<unk>", "Tom", "kommt", "￭.", "<eos>"]
     assert tokenizer("Tom kommt!")["input_ids"] == [1, 2, 0]
-    assert decode(tokenizer, [1, 0, 3], unknown="?") == "Tom ?."
+    assert decode_tokens(tokenizer, [1, 0, 3], unknown="?") == "Tom ?."
 
 
 def test_all_may_be_lower_case():
@@ -126,4 +126,4 @@ def test_any_text_comes_back(text):
 
 
 def test_broken_bytes_are_shown():
-    assert decode(PAIRS, PAIRS("ü")["input_ids"][:2]).strip() == "\ufffd"
+    assert decode_tokens(PAIRS, PAIRS("ü")["input_ids"][:2]).strip() == "\ufffd"

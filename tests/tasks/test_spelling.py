@@ -64,7 +64,7 @@ def test_targets_end_in_eos_and_are_the_clean_text(write):
 def test_shorter_windows_are_padded_and_not_misspelt():
     examples = CODEC.encode(pairs("abc", "abcdefghij"))
     noise = Spelling(noise=1.0).augment(CODEC, "train", examples)
-    examples = dataclasses.replace(examples, draw=noise)
+    examples = dataclasses.replace(examples, augmentation=noise)
     batch = examples.batch([0, 1])
     assert batch.source.mask.tolist() == [[True] * 3 + [False] * 7, [True] * 10]
     assert batch.source.values[0, 3:].tolist() == [CODEC.target.pad] * 7
@@ -103,7 +103,7 @@ def test_noise_is_redrawn_every_epoch_in_training_only(write):
 def test_noise_differs_between_splits_and_seeds(write):
     path = write(prose(400))
     sources = [
-        Misspelling.of(["abcdefghij"] * 50, SYMBOLS, SymbolNoise(0.3, 43, 0, split, False))
+        Misspelling.from_texts(["abcdefghij"] * 50, SYMBOLS, SymbolNoise(0.3, 43, 0, split, False))
         for split in ("spelling dev", "spelling test")
     ]
     assert sources[0].texts(SYMBOLS) != sources[1].texts(SYMBOLS)

@@ -6,8 +6,8 @@ import zipfile
 import pytest
 
 from freerun.data import MissingExtraError
-from freerun.data.extras import extra
-from freerun.data.files import blocks, read_archive, read_bytes, read_lines, write_text
+from freerun.data.extras import import_extra
+from freerun.data.files import group_lines, read_archive, read_bytes, read_lines, write_text
 from freerun.errors import WriteError
 from tests.full import FULL, full
 
@@ -80,7 +80,7 @@ def test_an_archive_gives_its_files(tmp_path):
 
 def test_blocks_stand_between_blank_lines():
     lines = [(1, ""), (2, "a"), (3, "b"), (4, " "), (5, ""), (6, "c")]
-    found = blocks(lines)
+    found = group_lines(lines)
     assert [block.text for block in found] == [["a", "b"], ["c"]]
     assert found[1].lines == [(6, "c")]
 
@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_missing_extra_says_how_to_install_it():
     with pytest.raises(MissingExtraError) as caught:
-        extra("no_such_library.part", "tagging", "the F1 of entities")
+        import_extra("no_such_library.part", "tagging", "the F1 of entities")
     message = "the F1 of entities needs no_such_library, which is missing: "
     assert str(caught.value) == message + "pip install freerun[tagging]"
     assert isinstance(caught.value, ImportError)

@@ -199,7 +199,7 @@ def test_labels_say_what_is_learnt():
 
 
 PIECES = (
-    "the data, row 0: tokens to learn end before token 2, where the label is -100; what is learnt "
+    "the data, row 0: tokens to learn end before token 2, where the label is -100; what is learned "
     "must be the end of a row, in one piece: make a row of each piece, with all that stands before "
     "it as its prompt"
 )
@@ -302,7 +302,7 @@ def test_messages_that_cannot_be_learnt(refuses):
     for row, message in (
         (
             {"messages": TURNS[:1]},
-            "the last message is by 'user'; it must be the assistant's, which is learnt",
+            "the last message is by 'user'; it must be the assistant's, to be learned",
         ),
         ({"messages": TURNS[1:]}, "nothing stands before the assistant's message"),
         ({"messages": []}, "the messages is []; it must be a list of messages"),
@@ -310,7 +310,7 @@ def test_messages_that_cannot_be_learnt(refuses):
     ):
         refuses(f"the data, row 0: {message}", codec.encode, [row])
     message = (
-        "the data, row 0: messages need a chat template, which the tokenizer has not; set "
+        "the data, row 0: messages need a chat template, which the tokenizer does not have; set "
         "tokenizer.chat_template, or give text"
     )
     refuses(message, words().encode, [{"messages": TURNS}])
@@ -321,7 +321,7 @@ def test_templates_that_hide_the_answer_or_refuse(refuses):
     codec = words(special={"chat_template": last + CHAT})
     message = (
         "the data, row 0: with the answer, the chat template writes something else before it, so "
-        "that what is to be learnt cannot be told; take another template"
+        "that what is to be learned cannot be told; take another template"
     )
     refuses(message, codec.encode, [{"messages": TURNS}])
     strict = "{{ raise_exception('no, no') }}"

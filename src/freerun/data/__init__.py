@@ -1,25 +1,32 @@
 """Data: rows, codecs that make examples of them, files and splits."""
 
 from freerun.data.base import Data, DataError, Examples, Sources, Splits
-from freerun.data.codec import CODEC_FILE, UNMATCHED, Codec, WritingCodec, load_codec, read_json
+from freerun.data.codec import (
+    CODEC_FILE,
+    UNMATCHED,
+    Codec,
+    WritingCodec,
+    load_codec,
+    read_codec_file,
+)
 from freerun.data.examples import TextCollator, TextExamples
 from freerun.data.extras import MissingExtraError
 from freerun.data.factor_codec import FactorCodec
 from freerun.data.feature_codec import FeatureCodec
-from freerun.data.rows import KINDS, Row
-from freerun.data.store import Draw
+from freerun.data.rows import ROW_COLUMNS, Row
+from freerun.data.store import Augmentation
 from freerun.data.text_codec import TextCodec
 from freerun.data.tokens import Tokens, add_backspace_token
 from freerun.data.truncation import Truncation
 
 __all__ = [
     "CODEC_FILE",
-    "KINDS",
+    "ROW_COLUMNS",
     "UNMATCHED",
+    "Augmentation",
     "Codec",
     "Data",
     "DataError",
-    "Draw",
     "Examples",
     "FactorCodec",
     "FeatureCodec",
@@ -35,5 +42,5 @@ __all__ = [
     "WritingCodec",
     "add_backspace_token",
     "load_codec",
-    "read_json",
+    "read_codec_file",
 ]

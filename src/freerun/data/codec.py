@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from freerun.data.base import DataError, Examples, Sources
 from freerun.data.files import read_bytes, write_text
-from freerun.data.tokens import add_backspace_token, decode, load_tokenizer
+from freerun.data.tokens import add_backspace_token, decode_tokens, load_tokenizer
 from freerun.vocabulary import UNKNOWN, Vocabulary
 
 CODEC_FILE = "codec.json"
@@ -259,7 +259,7 @@ class WritingCodec(Codec):
         written = list(tokens)
         if self.target.eos in written:
             written = written[: written.index(self.target.eos)]
-        return decode(self.tokenizer, written, unknown)
+        return decode_tokens(self.tokenizer, written, unknown)
 
     def normalize(self, text: str) -> str:
         """A text as metrics compare it, without white space that the tokenizer does not keep."""
@@ -282,10 +282,10 @@ class WritingCodec(Codec):
                 field is missing, unknown or of the wrong type.
         """
         path, settings = read_fields(cls, directory, tokenizer=...)
-        return build_saved(cls, path, tokenizer=saved_tokenizer(directory), **settings)
+        return build_codec(cls, path, tokenizer=load_saved_tokenizer(directory), **settings)
 
 
-def saved_tokenizer(directory: str) -> PreTrainedTokenizerBase:
+def load_saved_tokenizer(directory: str) -> PreTrainedTokenizerBase:
     """The tokenizer that stands beside codec.json.
 
     Raises:
@@ -325,7 +325,7 @@ def read_fields(cls: type[Codec], directory: str, **replaced: Any) -> tuple[str,
         DataError: where there is no such file, it is of another kind, or a field is missing,
             unknown or of the wrong type.
     """
-    path, contents = read_json(directory)
+    path, contents = read_codec_file(directory)
     if contents["kind"] != cls.kind:
         raise DataError(f"{path}: it is a codec of {contents['kind']}, not of {cls.kind}")
     fields: Any = cls
@@ -342,7 +342,7 @@ def read_fields(cls: type[Codec], directory: str, **replaced: Any) -> tuple[str,
     return path, settings
 
 
-def build_saved(cls: type[C], path: str, **settings: Any) -> C:
+def build_codec(cls: type[C], path: str, **settings: Any) -> C:
     """The codec of these settings, which were read from `path`.
 
     Raises:
@@ -362,7 +362,7 @@ def load_codec(directory: str) -> Codec:
     Raises:
         DataError: where there is none, its kind is unknown, or a field of it is wrong.
     """
-    path, contents = read_json(directory)
+    path, contents = read_codec_file(directory)
     kind = contents["kind"]
     if kind not in Codec.kinds:
         raise DataError(
@@ -371,7 +371,7 @@ def load_codec(directory: str) -> Codec:
     return Codec.kinds[kind].from_pretrained(directory)
 
 
-def read_json(directory: str) -> tuple[str, dict[str, Any]]:
+def read_codec_file(directory: str) -> tuple[str, dict[str, Any]]:
     """The path and the contents of codec.json in `directory`, which name a kind of codec.
 
     Raises:

@@ -10,16 +10,16 @@ from typing import Any
 
 from freerun.data.base import DataError
 from freerun.data.files import (
-    Block,
     Line,
-    blocks,
-    column,
+    LineGroup,
+    decompress,
+    find_column,
+    group_lines,
     read_archive,
     read_bytes,
-    unpacked,
 )
 from freerun.data.rows import Row
-from freerun.data.splits import shared
+from freerun.data.splits import count_shared
 
 _SPLITS = {
     "train": re.compile(r"(?<![a-z])(train|training)(?![a-z])", re.IGNORECASE),
@@ -107,7 +107,7 @@ def read_sentences(
         DataError: where a line has not as many columns as the first, a column is missing or empty,
             a tag is none, or there is no sentence.
     """
-    groups = blocks((n, "" if line.startswith("-DOCSTART-") else line) for n, line in lines)
+    groups = group_lines((n, "" if line.startswith("-DOCSTART-") else line) for n, line in lines)
     if not groups:
         raise DataError(f"{name}: there is no sentence in it")
     number, line = groups[0].lines[0]
@@ -125,7 +125,7 @@ def read_sentences(
 
 
 def _sentence(
-    group: Block, name: str, wanted: list[int], separator: str | None, width: int
+    group: LineGroup, name: str, wanted: list[int], separator: str | None, width: int
 ) -> Sentence:
     """The sentence of lines that stand together."""
     rows = []
@@ -177,7 +177,7 @@ def find_files(data: str) -> dict[str, tuple[str, bytes]]:
     contents = {}
     for split, name in found.items():
         where = str(Path(data, name))
-        raw = read_bytes(where) if folder else unpacked(archive[name], where)
+        raw = read_bytes(where) if folder else decompress(archive[name], where)
         contents[split] = (where, raw)
     return contents
 
@@ -188,8 +188,8 @@ def read_dataset(split: Any, name: str, label_column: str | None) -> list[Senten
     Raises:
         DataError: naming the column or the row, where it is not right.
     """
-    tokens = column(split, ["tokens"], name)
-    labels = column(split, [label_column] if label_column else _LABELS, name)
+    tokens = find_column(split, ["tokens"], name)
+    labels = find_column(split, [label_column] if label_column else _LABELS, name)
     feature = split.features[labels]
     classes = getattr(getattr(feature, "feature", feature), "names", None)
     sentences = []
@@ -213,8 +213,10 @@ def note_shared_sentences(parts: Mapping[str, Sequence[Sentence]]) -> list[str]:
     notes = []
     for one, other in (("test", "train"), ("test", "dev"), ("dev", "train")):
         if one in parts and other in parts:
-            count = shared(*([s.tokens for s in parts[name]] for name in (one, other)))
-            alike = shared(*([(s.tokens, s.tags) for s in parts[name]] for name in (one, other)))
+            count = count_shared(*([s.tokens for s in parts[name]] for name in (one, other)))
+            alike = count_shared(
+                *([(s.tokens, s.tags) for s in parts[name]] for name in (one, other))
+            )
             notes.append(
                 f"{count} of {len(parts[one])} sentences of {one} also stand in {other}, "
                 f"{alike} of them with the same tags"

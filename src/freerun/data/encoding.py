@@ -1,4 +1,4 @@
-"""Prompts and completions as the tokens of a tokenizer."""
+"""Prompts and completions as the tokens of a tokenizer: seams, frames, chat templates, blocks."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from freerun.data.base import DataError
-from freerun.data.rows import Message, Pair
-from freerun.data.tokens import closed, cutter, decode
+from freerun.data.rows import Message, PromptPair
+from freerun.data.tokens import decode_tokens, is_closed, make_splitter
 
 TEXT, MESSAGES, TOKENS, RUNNING = "text", "messages", "tokens", "running text"
 """What a prompt may be made of."""
 
+_AT_ONCE = 4096
 _ANCHORS = ("\n", "|", ".", "0", "a")
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A prompt and a completion in tokens.
+class EncodedRow:
+    """A prompt and a completion as tokens.
 
     Args:
         where: the row or line that they come from, for messages.
         prompt: the tokens that are read.
-        completion: the tokens to be written, eos included where they end.
+        completion: the tokens to be written, with eos unless the text was cut off.
         text: the text of the completion as it was read, without what a tokenizer adds.
     """
 
@@ -38,35 +39,32 @@ class Encoded:
     text: str
 
 
-class Side:
-    """The tokens of one side: of sources, or of targets.
+class SideTokenizer:
+    """The tokenizer of one side: of sources, or of targets.
 
     Args:
-        tokenizer: the tokenizer of the side.
-        target: whether it is that of targets, for which some tokenizers have a mode of their own.
+        tokenizer: the tokenizer.
+        target: whether the side is that of targets. Some tokenizers have a mode for them.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, target: bool) -> None:
         self.tokenizer, self.target = tokenizer, target
 
-    @property
-    def name(self) -> str:
-        """What the side is called in messages."""
-        return "target" if self.target else "source"
-
-    def tokens(self, texts: Sequence[str], places: Sequence[str]) -> list[list[int]]:
-        """The tokens of texts, without those that the tokenizer puts around them.
+    def encode(self, texts: Sequence[str], places: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of texts, without the special tokens a tokenizer puts around them.
 
         Raises:
-            DataError: naming the place of a text that cannot be written in these tokens.
+            DataError: if a text has symbols that closed tokens do not have; it names the place.
         """
         self._check(texts, places)
-        plain = type(self.tokenizer) is PreTrainedTokenizerFast  # which has no mode for targets
+        plain = type(self.tokenizer) is PreTrainedTokenizerFast  # it has no mode for targets
         if not self.tokenizer.is_fast or (self.target and not plain):
             side = {"text_target" if self.target else "text": list(texts)}
             found = self.tokenizer(**side, add_special_tokens=False, verbose=False)
             return cast(list[list[int]], found["input_ids"])
-        # What the call of transformers does, without its bookkeeping: in half of the time.
+        # This is what transformers does when it is called, in half the time: it does not build a
+        # dictionary of masks and offsets for every text. Padding, truncation and the reading of
+        # special tokens are state of the Rust object, which whoever called it last has set.
         inner = cast(Any, self.tokenizer).backend_tokenizer
         inner.no_padding()
         inner.no_truncation()
@@ -74,44 +72,23 @@ class Side:
         # Its results are large, so they are not kept for all texts at a time.
         return [
             each.ids
-            for start in range(0, len(texts), 4096)
+            for start in range(0, len(texts), _AT_ONCE)
             for each in inner.encode_batch_fast(
-                texts[start : start + 4096], add_special_tokens=False
+                texts[start : start + _AT_ONCE], add_special_tokens=False
             )
         ]
 
-    def _check(self, texts: Sequence[str], places: Sequence[str]) -> None:
-        """Check that closed tokens can write all texts: their tokenizers drop what they lack."""
-        if self._known is None:
-            return
-        known, cut = self._known
-        for text, where in zip(texts, places, strict=True):
-            if not known.issuperset(cut(text)):
-                piece = next(piece for piece in cut(text) if piece not in known)
-                characters = cut("ab") == "ab"
-                listed = ("" if characters else ", ").join(sorted(known))
-                raise DataError(
-                    f"{where}: the {self.name} has {piece!r}, which the training data does not "
-                    f"have; it has {listed!r:.300} (the tokens "
-                    f"{'characters' if characters else 'symbols'}+unk read others as <unk>)"
-                )
-
-    @cached_property
-    def _known(self) -> tuple[frozenset[str], Any] | None:
-        """Of closed tokens, those that are known, and what cuts a text into them."""
-        if not closed(self.tokenizer):
-            return None
-        inner = cast(Any, self.tokenizer).backend_tokenizer
-        return frozenset(inner.get_vocab(with_added_tokens=False)), cutter(inner)
-
     @cached_property
     def frame(self) -> tuple[list[int], list[int]]:
-        """What the tokenizer puts before and after a text."""
-        known = (self.tokenizer.decode([token]) for token in range(min(len(self.tokenizer), 50)))
-        for text in ("a", "1", *known):
-            if self._known is not None and not self._known[0].issuperset(self._known[1](text)):
+        """The special tokens that the tokenizer puts before and after a text.
+
+        No tokenizer says so, therefore a text is encoded with and without them.
+        """
+        some = (self.tokenizer.decode([token]) for token in range(min(len(self.tokenizer), 50)))
+        for text in ("a", "1", *some):
+            if self._missing(text) is not None:
                 continue
-            (inner,) = self.tokens([text], [""])
+            (inner,) = self.encode([text], [""])
             side = {"text_target" if self.target else "text": text}
             whole = cast(list[int], self.tokenizer(**side, verbose=False)["input_ids"])
             for i in range(len(whole) - len(inner) + 1) if inner else ():
@@ -119,21 +96,58 @@ class Side:
                     return whole[:i], whole[i + len(inner) :]
         return [], []
 
+    def _check(self, texts: Sequence[str], places: Sequence[str]) -> None:
+        """Check that closed tokens can write all texts: their tokenizers drop what they lack."""
+        if not is_closed(self.tokenizer):
+            return
+        for text, where in zip(texts, places, strict=True):
+            missing = self._missing(text)
+            if missing is None:
+                continue
+            kind = "characters" if all(len(symbol) == 1 for symbol in self._known) else "symbols"
+            known = ("" if kind == "characters" else ", ").join(sorted(self._known))
+            raise DataError(
+                f"{where}: the {'target' if self.target else 'source'} has {missing!r}, which the "
+                f"training data does not have; it has {known!r:.300} (the tokens {kind}+unk read "
+                "others as <unk>)"
+            )
+
+    def _missing(self, text: str) -> str | None:
+        """Return a symbol of a text that closed tokens do not have, if there is one."""
+        if not is_closed(self.tokenizer):
+            return None
+        symbols = self._split(text)
+        if self._known.issuperset(symbols):
+            return None
+        return next(symbol for symbol in symbols if symbol not in self._known)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self._inner.get_vocab(with_added_tokens=False))
+
+    @cached_property
+    def _split(self) -> Any:
+        return make_splitter(self._inner)
+
+    @property
+    def _inner(self) -> Any:
+        return cast(Any, self.tokenizer).backend_tokenizer
+
 
 @dataclass(frozen=True, eq=False)
-class Encoder:
-    """From text and conversations to tokens.
+class RowEncoder:
+    """Makes tokens of text and conversations.
 
     Args:
         tokenizer: the tokenizer of targets, and of sources unless `source` is given.
-        source: the tokenizer of sources, where they have one of their own.
+        source: the tokenizer of sources, if they have one of their own.
         continues: whether completions continue their prompts, in one text; else they are targets
             of their own.
         eos: whether completions end in eos; else they are as long as their prompts.
-        source_eos: whether sources end in eos, where targets do not continue them.
-        block: the maximum number of tokens of a piece of running text; None leaves it whole.
-        context: the number of tokens of running text that are the prompt of a piece; None for the
-            one before it.
+        source_eos: whether sources end in eos, if targets do not continue them.
+        block: the maximum number of tokens of a block of running text; None leaves it whole.
+        context: the number of tokens of running text that are the prompt of a block; None for the
+            one token before it.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -144,11 +158,11 @@ class Encoder:
     block: int | None = None
     context: int | None = None
 
-    def encode(self, pairs: Sequence[Pair]) -> list[Encoded]:
-        """The tokens of prompts and completions, all of one kind.
+    def encode(self, pairs: Sequence[PromptPair]) -> list[EncodedRow]:
+        """Return the tokens of prompts and completions, all of one form.
 
         Raises:
-            DataError: naming the row that cannot be encoded.
+            DataError: if a row cannot be encoded; it is named.
         """
         for pair in pairs:
             if _form(pair) != _form(pairs[0]):
@@ -158,193 +172,182 @@ class Encoder:
                 )
         form = _form(pairs[0]) if pairs else TEXT
         if form == TEXT:
-            return self._continued(pairs) if self.continues else self._paired(pairs)
+            return self._encode_continued(pairs) if self.continues else self._encode_apart(pairs)
         if form == TOKENS:
-            return [self._ready(pair) for pair in pairs]
+            return [self._encode_tokens(pair) for pair in pairs]
         if form == MESSAGES:
-            return [self._conversation(pair) for pair in pairs]
-        return [piece for pieces in self.blocks(pairs) for piece in pieces]
+            return [self._encode_messages(pair) for pair in pairs]
+        return [block for blocks in self.encode_blocks(pairs) for block in blocks]
 
-    def prompts(self, pairs: Sequence[Pair]) -> list[list[int]]:
-        """The tokens of prompts alone.
+    def encode_prompts(self, pairs: Sequence[PromptPair]) -> list[list[int]]:
+        """Return the tokens of prompts alone.
 
         Raises:
-            DataError: naming the row that has none.
+            DataError: if a prompt has none; its row is named.
         """
         form = _form(pairs[0]) if pairs else TEXT
         if form == TOKENS:
             found = [cast(list[int], pair.prompt) for pair in pairs]
         elif form == MESSAGES:
-            found = self.sources.tokens([self._templated(p, None) for p in pairs], _places(pairs))
+            texts = [self._apply_template(pair, None) for pair in pairs]
+            found = self.sources.encode(texts, _places(pairs))
         else:
-            found = self._sources(pairs)
-        return [self._filled(prompt, pair.where) for prompt, pair in zip(found, pairs, strict=True)]
+            found = self._encode_sources(pairs)
+        return [_check_prompt(tokens, pair) for tokens, pair in zip(found, pairs, strict=True)]
 
-    def continuable(self, pairs: Sequence[Pair]) -> list[list[int]]:
-        """The tokens of running text to be continued, which begin as in training."""
-        texts = self.sources.tokens([str(pair.prompt) for pair in pairs], _places(pairs))
+    def encode_beginnings(self, pairs: Sequence[PromptPair]) -> list[list[int]]:
+        """Return the tokens of running text to be continued, which begin as in training."""
+        texts = self.sources.encode([str(pair.prompt) for pair in pairs], _places(pairs))
         return [[*self._opening, *tokens] for tokens in texts]
 
-    def blocks(self, pairs: Sequence[Pair]) -> list[list[Encoded]]:
-        """Running text in pieces, in each of which all tokens behind the first prompt come once.
+    def encode_blocks(self, pairs: Sequence[PromptPair]) -> list[list[EncodedRow]]:
+        """Return the blocks of running texts: each token behind the first prompt is in one of them.
 
-        The prompt of a piece is what stands before it. Of a text with no more tokens than a prompt
-        there are none.
+        The prompt of a block is what stands before it. A text that has no more tokens than a prompt
+        has no blocks.
 
         Raises:
-            DataError: where completions do not continue prompts, or a text cannot be encoded.
+            DataError: if completions do not continue prompts, or a text cannot be encoded.
         """
         if not self.continues:
             raise DataError(
                 f"{pairs[0].where}: text without a prompt is for causal models; an encoder-decoder "
                 "needs source and target"
             )
-        texts = self.targets.tokens([str(pair.completion) for pair in pairs], _places(pairs))
+        texts = self.targets.encode([str(pair.completion) for pair in pairs], _places(pairs))
         return [
-            list(islice(self._cut(pair, tokens), pair.blocks))
+            list(islice(self._cut_blocks(pair, tokens), pair.blocks))
             for pair, tokens in zip(pairs, texts, strict=True)
         ]
 
     @cached_property
-    def targets(self) -> Side:
-        """The tokens of targets."""
-        # What continues a prompt is cut as sources are, by a tokenizer that has a mode for targets.
-        return Side(self.tokenizer, target=not self.continues)
+    def targets(self) -> SideTokenizer:
+        """The tokenizer of targets."""
+        # A completion that continues its prompt is the same text, so it is read in the same mode.
+        return SideTokenizer(self.tokenizer, target=not self.continues)
 
     @cached_property
-    def sources(self) -> Side:
-        """The tokens of sources."""
-        return Side(self.source or self.tokenizer, target=False)
+    def sources(self) -> SideTokenizer:
+        """The tokenizer of sources."""
+        return SideTokenizer(self.source or self.tokenizer, target=False)
 
-    def _sources(self, pairs: Sequence[Pair]) -> list[list[int]]:
-        """The tokens of prompts that are text, with what stands around them."""
+    def _encode_sources(self, pairs: Sequence[PromptPair]) -> list[list[int]]:
+        """Return the tokens of prompts that are text, with the special tokens around them."""
         head, tail = self.sources.frame
         if self.continues:
             tail = []
         elif self.source_eos:
             tail = [*tail, self._eos]
-        texts = self.sources.tokens([str(pair.prompt) for pair in pairs], _places(pairs))
+        texts = self.sources.encode([str(pair.prompt) for pair in pairs], _places(pairs))
         return [[*head, *tokens, *tail] for tokens in texts]
 
-    def _paired(self, pairs: Sequence[Pair]) -> list[Encoded]:
-        """Sources and targets, each by itself."""
-        before, after = self.targets.frame
-        texts = self.targets.tokens([str(pair.completion) for pair in pairs], _places(pairs))
+    def _encode_apart(self, pairs: Sequence[PromptPair]) -> list[EncodedRow]:
+        """Encode sources and targets, each by itself."""
+        head, tail = self.targets.frame
+        texts = self.targets.encode([str(pair.completion) for pair in pairs], _places(pairs))
         return [
-            self._encoded(pair, prompt, [*before, *tokens, *after])
-            for pair, prompt, tokens in zip(pairs, self._sources(pairs), texts, strict=True)
+            self._make_row(pair, prompt, [*head, *tokens, *tail])
+            for pair, prompt, tokens in zip(pairs, self._encode_sources(pairs), texts, strict=True)
         ]
 
-    def _continued(self, pairs: Sequence[Pair]) -> list[Encoded]:
-        """Prompts, and completions in the tokens that they have behind these."""
+    def _encode_continued(self, pairs: Sequence[PromptPair]) -> list[EncodedRow]:
+        """Encode prompts, and completions as they continue them."""
         head, _ = self.sources.frame
-        places = _places(pairs)
-        prompts = self.sources.tokens([str(pair.prompt) for pair in pairs], places)
+        prompts = [str(pair.prompt) for pair in pairs]
         completions = [str(pair.completion) for pair in pairs]
-        rests = self._rests(prompts, [str(pair.prompt) for pair in pairs], completions, places)
+        sides = self._encode_seams(prompts, completions, _places(pairs))
         return [
-            self._encoded(pair, [*head, *prompt], rest)
-            for pair, prompt, rest in zip(pairs, prompts, rests, strict=True)
+            self._make_row(pair, [*head, *prompt], completion)
+            for pair, (prompt, completion) in zip(pairs, sides, strict=True)
         ]
 
-    def _rests(
-        self,
-        prompts: Sequence[list[int]],
-        befores: Sequence[str],
-        completions: Sequence[str],
-        places: Sequence[str],
-    ) -> list[list[int]]:
-        """The tokens of completions behind their prompts.
+    def _encode_seams(
+        self, prompts: Sequence[str], completions: Sequence[str], places: Sequence[str]
+    ) -> list[tuple[list[int], list[int]]]:
+        """Return the tokens of prompts, and of the completions behind them.
 
-        When the model runs, a prompt stands alone and has its own tokens, so it must have these in
-        training. Mostly the whole text begins with them, and what follows are the tokens of the
-        completion. Where a token of the whole runs across the seam, as where a prompt ends in a
-        space that the first word of the completion would take, the completion is cut by itself.
-
-        Args:
-            prompts: the tokens of the prompts.
-            befores: their texts.
-            completions: the texts of the completions.
-            places: what to call them in messages.
+        When the model runs, a prompt stands alone and has its own tokens, so it must have the same
+        in training. The tokens of the whole text mostly begin with them; what follows is the
+        completion. Otherwise a token runs across the seam, as when a prompt ends in a space that
+        the first word of the completion would take, and the completion is encoded by itself.
         """
-        texts = [f"{one}{other}" for one, other in zip(befores, completions, strict=True)]
-        whole = self.sources.tokens(texts, places)
-        found = [both[len(prompt) :] for prompt, both in zip(prompts, whole, strict=True)]
-        apart = [i for i, both in enumerate(whole) if both[: len(prompts[i])] != prompts[i]]
-        # A tokenizer may put a space before any text, which does not belong there. Behind a
-        # character that no token joins with the completion, it puts none: so several are tried.
-        for anchor in ("",) if closed(self.sources.tokenizer) else ("", *_ANCHORS):
-            behind = self._behind(anchor, [completions[i] for i in apart], places)
-            left = []
-            for i, rest in zip(apart, behind, strict=True):
-                if anchor == "":
-                    found[i] = rest or []
-                fits = rest and self._decode([*prompts[i], *rest]) == self._decode(whole[i])
-                if rest and fits:
-                    found[i] = rest
-                else:
-                    left.append(i)
-            apart = left
-        return found
+        texts = [f"{one}{other}" for one, other in zip(prompts, completions, strict=True)]
+        whole = self.sources.encode(texts, places)
+        heads = self.sources.encode(prompts, places)
+        rests = [both[len(head) :] for head, both in zip(heads, whole, strict=True)]
+        across = [i for i, both in enumerate(whole) if both[: len(heads[i])] != heads[i]]
+        anchors = () if is_closed(self.sources.tokenizer) else _ANCHORS
+        # A tokenizer may put a space before any text, which would then stand at the seam. It puts
+        # none behind a character that does not become one token with the completion's first.
+        for anchor in ("", *anchors):
+            found = self._encode_behind(anchor, [completions[i] for i in across])
+            remaining = []
+            for i, rest in zip(across, found, strict=True):
+                exact = rest is not None and self._decode([*heads[i], *rest]) == self._decode(
+                    whole[i]
+                )
+                if rest is not None and (exact or not anchor):
+                    rests[i] = rest
+                if not exact:
+                    remaining.append(i)
+            across = remaining
+        return list(zip(heads, rests, strict=True))
 
-    def _behind(
-        self, anchor: str, completions: Sequence[str], places: Sequence[str]
-    ) -> list[list[int] | None]:
-        """The tokens of completions behind another text; None where that has other tokens then."""
+    def _encode_behind(self, anchor: str, completions: Sequence[str]) -> list[list[int] | None]:
+        """Return the tokens of completions behind another text, None if that has others then."""
         if not completions:
             return []
-        (head,) = self.sources.tokens([anchor], [""]) if anchor else ([],)
         texts = [f"{anchor}{completion}" for completion in completions]
-        rows = self.sources.tokens(texts, [""] * len(texts))
+        head, *rows = self.sources.encode([anchor, *texts], [""] * (len(texts) + 1))
         return [row[len(head) :] if row[: len(head)] == head else None for row in rows]
 
-    def _encoded(self, pair: Pair, prompt: list[int], completion: list[int]) -> Encoded:
-        prompt = self._filled(prompt, pair.where)
-        completion = self._closed(completion, pair.where)
+    def _make_row(self, pair: PromptPair, prompt: list[int], completion: list[int]) -> EncodedRow:
+        prompt = _check_prompt(prompt, pair)
+        completion = self._end(completion, pair.where)
         if not self.eos and len(prompt) != len(completion):
             raise DataError(
                 f"{pair.where}: the source has {len(prompt)} tokens, and the target "
                 f"{len(completion)}; the outputs of this task are as long as their sources"
             )
-        return Encoded(pair.where, prompt, completion, cast(str, pair.completion))
+        return EncodedRow(pair.where, prompt, completion, cast(str, pair.completion))
 
-    def _conversation(self, pair: Pair) -> Encoded:
+    def _encode_messages(self, pair: PromptPair) -> EncodedRow:
         turns = [*cast(list[Message], pair.prompt), *cast(list[Message], pair.completion)]
-        opening, text = self._templated(pair, None), self._templated(pair, turns)
+        opening, text = self._apply_template(pair, None), self._apply_template(pair, turns)
         if not text.startswith(opening):
             raise DataError(
                 f"{pair.where}: with the answer, the chat template writes something else before "
-                "it, so that what is to be learnt cannot be told; take another template"
+                "it, so that what is to be learned cannot be told; take another template"
             )
-        (prompt,) = self.sources.tokens([opening], [pair.where])
-        (rest,) = self._rests([prompt], [opening], [text[len(opening) :]], [pair.where])
-        rest = self._closed(rest, pair.where)
-        return Encoded(pair.where, self._filled(prompt, pair.where), rest, self._decode(rest))
+        ((prompt, rest),) = self._encode_seams([opening], [text[len(opening) :]], [pair.where])
+        rest = self._end(rest, pair.where)
+        return EncodedRow(pair.where, _check_prompt(prompt, pair), rest, self._decode(rest))
 
-    def _ready(self, pair: Pair) -> Encoded:
+    def _encode_tokens(self, pair: PromptPair) -> EncodedRow:
         prompt, completion = cast(list[int], pair.prompt), cast(list[int], pair.completion)
         if self._eos in completion:
-            completion = self._closed(completion, pair.where)
-        prompt = self._filled(prompt, pair.where)
-        return Encoded(pair.where, prompt, completion, self._decode(completion))
+            completion = self._end(completion, pair.where)
+        prompt = _check_prompt(prompt, pair)
+        return EncodedRow(pair.where, prompt, completion, self._decode(completion))
 
-    def _cut(self, pair: Pair, tokens: list[int]) -> Iterator[Encoded]:
-        """The pieces of a text."""
+    def _cut_blocks(self, pair: PromptPair, tokens: list[int]) -> Iterator[EncodedRow]:
+        """Yield the blocks of a text."""
         context = 1 if self.context is None else self.context
-        tokens = [*self._opening, *self._closed(tokens, pair.where)]
+        tokens = [*self._opening, *self._end(tokens, pair.where)]
         if self.context is not None and len(tokens) - 1 <= context:
-            return
+            return  # nothing but eos is left to write
         size = self.block or len(tokens)
         for start in range(context, len(tokens), size):
             block = tokens[start : start + size]
-            yield Encoded(pair.where, tokens[start - context : start], block, self._decode(block))
+            prompt = tokens[start - context : start]
+            yield EncodedRow(pair.where, prompt, block, self._decode(block))
 
-    def _templated(self, pair: Pair, turns: list[Message] | None) -> str:
-        """What the chat template writes of a conversation, or of its beginning up to the answer."""
+    def _apply_template(self, pair: PromptPair, turns: list[Message] | None) -> str:
+        """Return the text of a conversation, or of its beginning up to the answer."""
         if not self.tokenizer.chat_template:
             raise DataError(
-                f"{pair.where}: messages need a chat template, which the tokenizer has not; set "
-                "tokenizer.chat_template, or give text"
+                f"{pair.where}: messages need a chat template, which the tokenizer does not have; "
+                "set tokenizer.chat_template, or give text"
             )
         settings = {**pair.template, "tokenize": False, "add_generation_prompt": turns is None}
         try:
@@ -352,13 +355,8 @@ class Encoder:
         except (TemplateError, TypeError, ValueError) as error:
             raise DataError(f"{pair.where}: the chat template refuses it ({error})") from None
 
-    def _filled(self, prompt: list[int], where: str) -> list[int]:
-        if not prompt:
-            raise DataError(f"{where}: the prompt has no tokens")
-        return prompt
-
-    def _closed(self, tokens: list[int], where: str) -> list[int]:
-        """Tokens up to their eos, which is added where there is none."""
+    def _end(self, tokens: list[int], where: str) -> list[int]:
+        """Return tokens up to their eos, which is added if there is none."""
         if self.eos and self._eos in tokens:
             end = tokens.index(self._eos)
             # Chat templates may write a line break behind eos, which nobody will ever read.
@@ -373,7 +371,7 @@ class Encoder:
         return [*tokens, self._eos] if self.eos else tokens
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        return decode(self.tokenizer, tokens)
+        return decode_tokens(self.tokenizer, tokens)
 
     @cached_property
     def _eos(self) -> int:
@@ -381,19 +379,27 @@ class Encoder:
 
     @cached_property
     def _opening(self) -> list[int]:
-        """What running text begins with: bos, or eos where there is none."""
-        if self.context is not None:  # which the first prompt has from the text itself
+        """What running text begins with."""
+        if self.context is not None:  # the first prompt is the beginning of the text itself
             return self.sources.frame[0]
+        # The first token of a text is learned, too, so something must stand before it.
         bos = self.tokenizer.bos_token_id
         return [self._eos if bos is None else cast(int, bos)]
 
 
-def _places(pairs: Sequence[Pair]) -> list[str]:
+def _check_prompt(prompt: list[int], pair: PromptPair) -> list[int]:
+    """Return the tokens of a prompt, if there are any."""
+    if not prompt:
+        raise DataError(f"{pair.where}: the prompt has no tokens")
+    return prompt
+
+
+def _places(pairs: Sequence[PromptPair]) -> list[str]:
     return [pair.where for pair in pairs]
 
 
-def _form(pair: Pair) -> str:
-    """What a prompt is made of."""
+def _form(pair: PromptPair) -> str:
+    """Return what a prompt is made of."""
     if pair.prompt is None:
         return RUNNING
     if isinstance(pair.prompt, str):

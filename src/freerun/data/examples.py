@@ -12,14 +12,14 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.data.rows import Row
-from freerun.data.store import Ragged, Stored, Tokens
+from freerun.data.store import Ragged, StoredExamples, TokenSequences
 
 if TYPE_CHECKING:
     from freerun.data.text_codec import TextCodec
 
 
 @dataclass(frozen=True, eq=False)
-class TextExamples(Stored):
+class TextExamples(StoredExamples):
     """Examples that keep the text of their completions, as it was read.
 
     Targets end in eos, but for those that were cut off, all but the last block of a running text,
@@ -36,11 +36,13 @@ class TextExamples(Stored):
     end: int = -1
 
     @property
-    def references(self) -> Tokens:
+    def references(self) -> TokenSequences:
         """The target tokens of every example, without eos."""
         rows = self.targets
         last = rows.values[rows.starts + rows.lengths - 1]
-        return Tokens(Ragged(rows.values, rows.starts, rows.lengths - (last == self.end).long()))
+        return TokenSequences(
+            Ragged(rows.values, rows.starts, rows.lengths - (last == self.end).long())
+        )
 
     @property
     def longest(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ class MissingExtraError(DataError, ImportError):
     """A library that is not installed: the message says how to install it."""
 
 
-def extra(module: str, name: str, purpose: str) -> ModuleType:
+def import_extra(module: str, name: str, purpose: str) -> ModuleType:
     """Import a module of an optional library.
 
     Args:

@@ -15,10 +15,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from freerun.data.base import DataError
-from freerun.data.codec import Codec, build_saved, read_fields, write_fields
-from freerun.data.files import blocks
-from freerun.data.rows import Row, places_of
-from freerun.data.store import Ragged, Stored
+from freerun.data.codec import Codec, build_codec, read_fields, write_fields
+from freerun.data.files import group_lines
+from freerun.data.rows import Row, name_rows
+from freerun.data.store import Ragged, StoredExamples
 from freerun.randomness import uniform
 from freerun.vocabulary import UNKNOWN as UNKNOWN_SYMBOL
 from freerun.vocabulary import Vocabulary
@@ -89,7 +89,7 @@ class FactorCodec(Codec):
         """Forms, padding and unknown."""
         return tuple(len(factor) + UNKNOWN + 1 for factor in self.entries)
 
-    def encode(self, rows: Iterable[Row], name: str = "the data") -> Stored:
+    def encode(self, rows: Iterable[Row], name: str = "the data") -> StoredExamples:
         """Encode rows with the columns `tokens` and `tags`, lists of text of the same length.
 
         A column `places` may say what to call each of the words in messages, such as "line 7".
@@ -104,25 +104,27 @@ class FactorCodec(Codec):
         rows = list(rows)
         if not rows:
             raise DataError(f"{name}: there are no rows")
-        places = places_of(rows, name)
+        places = name_rows(rows, name)
         for row, where in zip(rows, places, strict=True):
             self._check(row, where)
         targets = [self.target.encode(row["tags"]) for row in rows]
         sources = self._sources(rows, places)
-        return Stored(sources, Ragged.of(targets, self.target.pad), eos=False)
+        return StoredExamples(sources, Ragged.from_rows(targets, self.target.pad), eos=False)
 
-    def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> Stored:
+    def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> StoredExamples:
         """Encode rows with the column `tokens`, to predict from.
 
         Raises:
             DataError: naming the row and what would be right.
         """
         rows = list(rows)
-        empty = Ragged.of([[] for _ in rows], self.target.pad)
-        sources = self._sources(rows, places_of(rows, name))
-        return Stored(sources, empty, eos=False, lines=[row.get("lines", ()) for row in rows])
+        empty = Ragged.from_rows([[] for _ in rows], self.target.pad)
+        sources = self._sources(rows, name_rows(rows, name))
+        return StoredExamples(
+            sources, empty, eos=False, lines=[row.get("lines", ()) for row in rows]
+        )
 
-    def read(self, lines: Sequence[str], name: str) -> Stored:
+    def read(self, lines: Sequence[str], name: str) -> StoredExamples:
         """Sentences to tag: a word a line in the column of training, a blank line between them.
 
         Columns are separated by tabs where the first line has any, else by spaces.
@@ -130,7 +132,7 @@ class FactorCodec(Codec):
         Raises:
             DataError: naming the file, the line and what would be right.
         """
-        found = blocks(enumerate(lines, 1))
+        found = group_lines(enumerate(lines, 1))
         if not found:
             raise DataError(f"{name}: nothing to read")
         tab = "\t" in found[0].lines[0][1]
@@ -172,7 +174,7 @@ class FactorCodec(Codec):
                 of the wrong type.
         """
         path, settings = read_fields(cls, directory)
-        return build_saved(cls, path, **settings)
+        return build_codec(cls, path, **settings)
 
     @cached_property
     def _ids(self) -> list[dict[str, int]]:
@@ -192,7 +194,7 @@ class FactorCodec(Codec):
             for word in dict.fromkeys(words)
         }
         values = [*(known[word] for word in words), [PAD] * len(self.entries)]
-        return Ragged.stack(values, (len(row["tokens"]) for row in rows))
+        return Ragged.from_values(values, (len(row["tokens"]) for row in rows))
 
     def _check(self, row: Row, where: str) -> None:
         """Check that every word has a tag that can be written."""
@@ -236,7 +238,7 @@ class UnknownNoise:
     seed: int
 
     @classmethod
-    def of(cls, examples: Stored, rate: float, seed: int) -> UnknownNoise:
+    def from_examples(cls, examples: StoredExamples, rate: float, seed: int) -> UnknownNoise:
         """Return the noise on examples to train on, whose codec was learned from them."""
         counts = [column.bincount() for column in examples.sources.values[:-1].long().T]
         first = [UNKNOWN + 1 + int((count[UNKNOWN + 1 :] > 1).sum()) for count in counts]

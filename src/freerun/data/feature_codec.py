@@ -12,11 +12,11 @@ from jaxtyping import Float
 
 from freerun.data.base import DataError
 from freerun.data.codec import WritingCodec
-from freerun.data.encoding import Side
+from freerun.data.encoding import SideTokenizer
 from freerun.data.examples import TextExamples
-from freerun.data.files import Line, blocks
-from freerun.data.rows import Row, places_of
-from freerun.data.store import Ragged, Stored
+from freerun.data.files import Line, group_lines
+from freerun.data.rows import Row, name_rows
+from freerun.data.store import Ragged, StoredExamples
 from freerun.data.text_codec import UNBOUNDED
 from freerun.data.tokens import Tokens
 
@@ -95,10 +95,10 @@ class FeatureCodec(WritingCodec):
         rows = list(rows)
         if not rows:
             raise DataError(f"{name}: there are no rows")
-        places = places_of(rows, name)
+        places = name_rows(rows, name)
         sources = self._sources(rows, places)
         texts = [_text(row.get("target")) for row in rows]
-        targets = Side(self.tokenizer, target=True).tokens(texts, places)
+        targets = SideTokenizer(self.tokenizer, target=True).encode(texts, places)
         for source, target, where in zip(sources, targets, places, strict=True):
             if not target:
                 raise DataError(f"{where}: the target has no tokens to learn")
@@ -115,38 +115,38 @@ class FeatureCodec(WritingCodec):
         eos = self.target.eos
         end = [] if eos is None else [eos]
         return TextExamples(
-            stacked(sources),
-            Ragged.of([[*target, *end] for target in targets], self.target.pad),
+            stack_sources(sources),
+            Ragged.from_rows([[*target, *end] for target in targets], self.target.pad),
             eos=eos is not None,
             texts=texts,
             end=-1 if eos is None else eos,
         )
 
-    def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> Stored:
+    def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> StoredExamples:
         """Encode rows with the column `features`, to predict from.
 
         Raises:
             DataError: naming the row and what would be right.
         """
         rows = list(rows)
-        sources = self._sources(rows, places_of(rows, name))
-        empty = Ragged.of([[] for _ in rows], self.target.pad)
-        return Stored(
-            stacked(sources), empty, eos=False, lines=[row.get("lines", ()) for row in rows]
+        sources = self._sources(rows, name_rows(rows, name))
+        empty = Ragged.from_rows([[] for _ in rows], self.target.pad)
+        return StoredExamples(
+            stack_sources(sources), empty, eos=False, lines=[row.get("lines", ()) for row in rows]
         )
 
-    def read(self, lines: Sequence[str], name: str) -> Stored:
+    def read(self, lines: Sequence[str], name: str) -> StoredExamples:
         """Read sources: the numbers of a position a line, a blank line between sources.
 
         Raises:
             DataError: naming the file, the line and what would be right.
         """
-        found = blocks(enumerate(lines, 1))
+        found = group_lines(enumerate(lines, 1))
         if not found:
             raise DataError(f"{name}: nothing to read")
         return self.encode_sources(
             [
-                {"features": read_numbers(block.lines, self.width, name), "lines": block.text}
+                {"features": parse_vectors(block.lines, self.width, name), "lines": block.text}
                 for block in found
             ],
             name,
@@ -180,7 +180,7 @@ def _text(target: str | Sequence[str] | None) -> str:
     return " ".join(target)
 
 
-def read_numbers(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarray, "_ width"]:
+def parse_vectors(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarray, "_ width"]:
     """Parse the numbers of positions, a position a line, between spaces, tabs or commas.
 
     Raises:
@@ -199,7 +199,9 @@ def _numbers(line: str, width: int, where: str) -> Float[np.ndarray, "width"]:
         raise DataError(f"{where}: not all of it is numbers") from None
 
 
-def stacked(sources: Sequence[Float[np.ndarray, "_ width"]]) -> Ragged:
+def stack_sources(sources: Sequence[Float[np.ndarray, "_ width"]]) -> Ragged:
     """Put sources of real numbers end to end, with zeros as padding."""
     blank = np.zeros((1, sources[0].shape[1]), dtype=np.float32)
-    return Ragged.stack(torch.from_numpy(np.concatenate([*sources, blank])), map(len, sources))
+    return Ragged.from_values(
+        torch.from_numpy(np.concatenate([*sources, blank])), map(len, sources)
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from freerun.data.base import DataError
-from freerun.data.extras import extra
+from freerun.data.extras import import_extra
 from freerun.errors import WriteError
 
 Line = tuple[int, str]
@@ -46,10 +46,10 @@ def read_bytes(path: str) -> bytes:
         raise DataError(f"{path}: there is no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    return unpacked(raw, path)
+    return decompress(raw, path)
 
 
-def unpacked(raw: bytes, name: str) -> bytes:
+def decompress(raw: bytes, name: str) -> bytes:
     """`raw`, unpacked where it is gzipped.
 
     Raises:
@@ -85,7 +85,7 @@ def decode_lines(raw: bytes, name: str) -> Iterator[Line]:
 
 
 @dataclass(frozen=True)
-class Block:
+class LineGroup:
     """Lines that stand together, without the blank ones around them."""
 
     lines: list[Line]
@@ -96,7 +96,7 @@ class Block:
         return [line for _, line in self.lines]
 
 
-def blocks(lines: Iterable[Line]) -> list[Block]:
+def group_lines(lines: Iterable[Line]) -> list[LineGroup]:
     """Group lines by the blank ones between them."""
     found: list[list[Line]] = [[]]
     for number, line in lines:
@@ -104,7 +104,7 @@ def blocks(lines: Iterable[Line]) -> list[Block]:
             found[-1].append((number, line))
         elif found[-1]:
             found.append([])
-    return [Block(group) for group in found if group]
+    return [LineGroup(group) for group in found if group]
 
 
 def read_archive(path: str) -> dict[str, bytes]:
@@ -129,12 +129,12 @@ def write_text(path: str, text: str) -> None:
     Raises:
         WriteError: if it cannot be written.
     """
-    with writing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def writing(path: str) -> Iterator[Path]:
+def write_atomically(path: str) -> Iterator[Path]:
     """Another name for `path` to write it under, which it takes the place of in the end.
 
     Raises:
@@ -175,7 +175,7 @@ def load_splits(data: str, subset: str | None = None) -> dict[str, Any]:
         DataError: if it cannot be loaded or has no training split.
         MissingExtraError: if `datasets` is not installed.
     """
-    library = extra("datasets", "datasets", f"reading {data} as a dataset")
+    library = import_extra("datasets", "datasets", f"reading {data} as a dataset")
     folder = Path(data)
     saved = (folder / "dataset_dict.json").exists() or (folder / "state.json").exists()
     if saved and subset is not None:
@@ -198,7 +198,7 @@ def load_splits(data: str, subset: str | None = None) -> dict[str, Any]:
     return splits
 
 
-def column(split: Any, names: Sequence[str], where: str) -> str:
+def find_column(split: Any, names: Sequence[str], where: str) -> str:
     """Return the first of `names` that is a column of `split`.
 
     Raises:
@@ -253,7 +253,7 @@ def read_rows(path: str) -> Any:
     kind = FORMATS.get(Path(name).suffix)
     if kind is None:
         raise DataError(f"{path}: files of rows end in {', '.join(FORMATS)}, or .gz behind it")
-    library = extra("datasets", "datasets", f"reading {path}")
+    library = import_extra("datasets", "datasets", f"reading {path}")
     settings: dict[str, Any] = {}
     if kind == "csv":
         settings = _plain(path, "\t" if name.endswith(".tsv") else ",", library)

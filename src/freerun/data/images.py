@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from freerun.data.base import DataError
-from freerun.data.feature_codec import read_numbers
-from freerun.data.files import Line, blocks
+from freerun.data.feature_codec import parse_vectors
+from freerun.data.files import Line, group_lines
 from freerun.data.rows import Row
 
 
@@ -19,7 +19,7 @@ def read_images(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarra
     Raises:
         DataError: naming the file and the line, if it holds anything else.
     """
-    images = read_numbers(lines, width, name)
+    images = parse_vectors(lines, width, name)
     for (number, _), image in zip(lines, images.tolist(), strict=True):
         if not all(0 <= pixel <= 1 for pixel in image):
             raise DataError(f"{name}, line {number}: a pixel lies outside 0 … 1")
@@ -32,7 +32,7 @@ def read_image_rows(lines: Sequence[str], width: int, name: str) -> list[Row]:
     Raises:
         DataError: naming the file and the line, and what would be right.
     """
-    found = blocks(enumerate(lines, 1))
+    found = group_lines(enumerate(lines, 1))
     if not found:
         raise DataError(f"{name}: nothing to read")
     return [

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from freerun.data.base import DataError
-from freerun.data.files import Line, column
+from freerun.data.files import Line, find_column
 from freerun.data.rows import Row
 
 PIXELS = 128
@@ -160,7 +160,7 @@ def read_dataset(split: Any, name: str) -> list[Word]:
     Raises:
         DataError: naming the column or the row, where it is not right.
     """
-    images, spellings = column(split, ["pixels"], name), column(split, ["word"], name)
+    images, spellings = find_column(split, ["pixels"], name), find_column(split, ["word"], name)
     words = []
     for number, (image, spelling) in enumerate(zip(split[images], split[spellings], strict=True)):
         where = f"{name}, row {number}"

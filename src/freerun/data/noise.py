@@ -61,11 +61,11 @@ class Misspelling:
     noise: SymbolNoise
 
     @classmethod
-    def of(cls, texts: Sequence[str], alphabet: str, noise: SymbolNoise) -> Misspelling:
+    def from_texts(cls, texts: Sequence[str], alphabet: str, noise: SymbolNoise) -> Misspelling:
         """Return the noise on texts in the characters of an alphabet."""
         ids = {character: i for i, character in enumerate(alphabet)}
         rows = [[ids[character] for character in text] for text in texts]
-        return cls(Ragged.of(rows, len(alphabet)), noise)
+        return cls(Ragged.from_rows(rows, len(alphabet)), noise)
 
     def __call__(
         self,
@@ -97,7 +97,7 @@ _DIGIT = re.compile(r"([Ġ▁]?)[0-9]")
 """One digit, maybe behind the space of byte-level (Ġ) or SentencePiece tokens (▁)."""
 
 
-def mistaken_digits(symbols: Sequence[str]) -> dict[int, list[int]]:
+def find_confusable_digits(symbols: Sequence[str]) -> dict[int, list[int]]:
     """Return the other digits for every token that is one digit.
 
     Digits with a space before them are mistaken for such only.

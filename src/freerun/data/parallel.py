@@ -11,14 +11,14 @@ from freerun.data.base import DataError
 from freerun.data.files import (
     Line,
     decode_lines,
+    decompress,
     is_dataset,
     load_splits,
     read_archive,
     read_bytes,
     read_lines,
-    unpacked,
 )
-from freerun.data.splits import shared
+from freerun.data.splits import count_shared
 
 SIDES = ("source", "target")
 _TEXT = ("", ".tsv", ".txt", ".gz")
@@ -133,7 +133,7 @@ def _contents(path: str) -> tuple[str, bytes]:
         found = ", ".join(map(str, sorted(names))) or "none"
         raise DataError(f"{path}: one text file is needed in it; there is {found}")
     name = str(Path(path, names[0]))
-    return name, unpacked(archive[str(names[0])], name)
+    return name, decompress(archive[str(names[0])], name)
 
 
 def _pair(line: Line, columns: Columns, name: str) -> Pair:
@@ -213,10 +213,10 @@ def note_shared_pairs(parts: Mapping[str, Sequence[Pair]]) -> list[str]:
     notes = []
     for one, other in (("test", "train"), ("test", "dev"), ("dev", "train")):
         pairs, others = parts[one], parts[other]
-        sources = shared((p.source for p in pairs), (p.source for p in others))
-        targets = shared((p.target for p in pairs), (p.target for p in others))
+        sources = count_shared((p.source for p in pairs), (p.source for p in others))
+        targets = count_shared((p.target for p in pairs), (p.target for p in others))
         notes.append(
             f"of the {len(pairs)} pairs of {one}, {sources} have a source that also stands in "
-            f"{other}, {targets} a target, {shared(pairs, others)} both"
+            f"{other}, {targets} a target, {count_shared(pairs, others)} both"
         )
     return notes

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from freerun.data.base import DataError
-from freerun.data.files import column, is_dataset, load_splits, read_lines
-from freerun.data.splits import shared
+from freerun.data.files import find_column, is_dataset, load_splits, read_lines
+from freerun.data.splits import count_shared
 
 SYMBOLS = string.ascii_lowercase + string.digits + " .,'\"-?"
 """The 43 symbols: letters, digits, the space and six punctuation marks."""
@@ -100,7 +100,7 @@ def read_paragraphs(data: str) -> tuple[dict[str, list[str]], list[str]]:
         return {"train": split_paragraphs(text)}, notes
     parts = {}
     for name, rows in load_splits(data).items():
-        cells = rows[column(rows, ["text"], f"{data} ({name})")]
+        cells = rows[find_column(rows, ["text"], f"{data} ({name})")]
         parts[name] = [part for cell in cells for part in split_paragraphs(cell or "")]
     return parts, []
 
@@ -126,7 +126,7 @@ def hold_out_end(parts: dict[str, list[str]], sizes: Mapping[str, int]) -> list[
     notes = []
     for name, others in _OTHERS.items():
         known = {paragraph for other in others for paragraph in parts[other]}
-        count, there = shared(parts[name], known), " or ".join(others)
+        count, there = count_shared(parts[name], known), " or ".join(others)
         if count and name in given:
             notes.append(f"{count} paragraphs of {name} also stand in {there}")
         elif count:

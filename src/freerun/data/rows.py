@@ -11,10 +11,10 @@ from freerun.data.base import DataError
 
 Row = Mapping[str, Any]
 Message = dict[str, Any]
-Side = str | list[Message] | list[int] | None
+Content = str | list[Message] | list[int] | None
 """Text, a conversation or tokens; None for nothing."""
 
-KINDS: dict[str, tuple[str, ...]] = {
+ROW_COLUMNS: dict[str, tuple[str, ...]] = {
     "input_ids": ("input_ids", "labels"),
     "prompt": ("prompt", "completion"),
     "messages": ("messages",),
@@ -23,18 +23,18 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """The columns of each kind of rows, under the first of them."""
 
-FACTORS = ("tokens", "tags")
+FACTOR_COLUMNS = ("tokens", "tags")
 """The columns of rows that are tagged words."""
 
-FEATURES = ("features", "target")
+FEATURE_COLUMNS = ("features", "target")
 """The columns of rows whose sources are real-valued."""
 
 IGNORED = -100
-"""What labels have where nothing is to be learnt."""
+"""What labels have where nothing is to be learned."""
 
 
 @dataclass(frozen=True)
-class Pair:
+class PromptPair:
     """A prompt and its completion.
 
     Args:
@@ -46,26 +46,26 @@ class Pair:
     """
 
     where: str
-    prompt: Side
-    completion: Side = None
+    prompt: Content
+    completion: Content = None
     template: Row = field(default_factory=dict)
     blocks: int | None = None
 
 
-def kind_of(row: Row, name: str, *, learnt: bool = True) -> str:
-    """Return the kind of rows that this is one of: the first of `KINDS` whose columns it has.
+def find_kind(row: Row, name: str, *, targets: bool = True) -> str:
+    """Return the kind of rows that this is one of: the first of `ROW_COLUMNS` whose columns it has.
 
     Args:
         row: the row.
         name: where it comes from, for the message.
-        learnt: whether what is to be written must be there.
+        targets: whether the columns of what is to be written must be there as well.
 
     Raises:
         DataError: if it is none.
     """
     if not isinstance(row, Mapping):
         raise DataError(f"{name}: it is a {type(row).__name__}; a row is a mapping of columns")
-    kinds = KINDS if learnt else {kind: columns[:1] for kind, columns in KINDS.items()}
+    kinds = ROW_COLUMNS if targets else {kind: columns[:1] for kind, columns in ROW_COLUMNS.items()}
     for kind, columns in kinds.items():
         if set(columns) <= set(row):
             return kind
@@ -74,78 +74,89 @@ def kind_of(row: Row, name: str, *, learnt: bool = True) -> str:
     raise DataError(f"{name}: the columns are {there}; known are {known}")
 
 
-def places_of(rows: Sequence[Row], name: str) -> list[str]:
+def name_rows(rows: Sequence[Row], name: str) -> list[str]:
     """Return what to call rows in messages: what their column `where` says, or their numbers."""
     return [str(row.get("where") or f"{name}, row {i}") for i, row in enumerate(rows)]
 
 
-def pairs_of(
+def make_pairs(
     rows: Iterable[Row],
     places: Iterable[str],
     kind: str,
     *,
     separator: str,
-    learnt: bool = True,
+    targets: bool = True,
     blank: bool = False,
-) -> list[Pair]:
+) -> list[PromptPair]:
     """Return rows of one kind, except `input_ids`, as prompts and completions.
 
     Args:
         rows: the rows.
         places: what to call each, for messages.
-        kind: one of `KINDS`.
+        kind: one of `ROW_COLUMNS`.
         separator: what stands behind a source.
-        learnt: whether there are completions; else what is there is left out.
+        targets: whether completions are read; else they are left out if there are any.
         blank: whether a text may have no characters but white space.
 
     Raises:
         DataError: naming the row and the column, where it is missing or no text.
     """
-    read = {"prompt": _prompted, "messages": _conversed, "source": _sourced, "text": _running}[kind]
+    read = {
+        "prompt": _pair_from_prompt,
+        "messages": _pair_from_messages,
+        "source": _pair_from_source,
+        "text": _pair_from_text,
+    }[kind]
     return [
-        read(row, place, separator, learnt, blank) for row, place in zip(rows, places, strict=True)
+        read(row, place, separator, targets, blank) for row, place in zip(rows, places, strict=True)
     ]
 
 
-def _prompted(row: Row, where: str, separator: str, learnt: bool, blank: bool) -> Pair:
-    prompt = _side(row, "prompt", where, blank)
-    if not learnt:
-        return Pair(where, prompt, None, _template(row))
-    completion = _side(row, "completion", where, blank)
+def _pair_from_prompt(
+    row: Row, where: str, separator: str, targets: bool, blank: bool
+) -> PromptPair:
+    prompt = _read_content(row, "prompt", where, blank)
+    if not targets:
+        return PromptPair(where, prompt, None, _template_settings(row))
+    completion = _read_content(row, "completion", where, blank)
     if isinstance(prompt, str) != isinstance(completion, str):
         raise DataError(f"{where}: prompt and completion must both be text, or both be messages")
-    return Pair(where, prompt, completion, _template(row))
+    return PromptPair(where, prompt, completion, _template_settings(row))
 
 
-def _conversed(row: Row, where: str, separator: str, learnt: bool, blank: bool) -> Pair:
-    messages = _messages(row.get("messages"), "messages", where)
+def _pair_from_messages(
+    row: Row, where: str, separator: str, targets: bool, blank: bool
+) -> PromptPair:
+    messages = _read_messages(row.get("messages"), "messages", where)
     last = messages[-1]["role"]
-    if not learnt:
+    if not targets:
         asked = messages[:-1] if last == "assistant" and len(messages) > 1 else messages
-        return Pair(where, asked, None, _template(row))
+        return PromptPair(where, asked, None, _template_settings(row))
     if last != "assistant":
         raise DataError(
-            f"{where}: the last message is by {last!r}; it must be the assistant's, which is learnt"
+            f"{where}: the last message is by {last!r}; it must be the assistant's, to be learned"
         )
     if len(messages) == 1:
         raise DataError(f"{where}: nothing stands before the assistant's message")
-    return Pair(where, messages[:-1], messages[-1:], _template(row))
+    return PromptPair(where, messages[:-1], messages[-1:], _template_settings(row))
 
 
-def _sourced(row: Row, where: str, separator: str, learnt: bool, blank: bool) -> Pair:
-    target = _text(row, "target", where, blank) if learnt else None
-    return Pair(where, _text(row, "source", where, blank) + separator, target)
+def _pair_from_source(
+    row: Row, where: str, separator: str, targets: bool, blank: bool
+) -> PromptPair:
+    target = _read_text(row, "target", where, blank) if targets else None
+    return PromptPair(where, _read_text(row, "source", where, blank) + separator, target)
 
 
-def _running(row: Row, where: str, separator: str, learnt: bool, blank: bool) -> Pair:
-    text = _text(row, "text", where, blank)
+def _pair_from_text(row: Row, where: str, separator: str, targets: bool, blank: bool) -> PromptPair:
+    text = _read_text(row, "text", where, blank)
     blocks = row.get("blocks")
     if blocks is not None and (type(blocks) is not int or blocks < 1):
         raise DataError(f"{where}: blocks is {blocks!r:.20}; it must be a number of at least 1")
-    return Pair(where, None, text, blocks=blocks) if learnt else Pair(where, text)
+    return PromptPair(where, None, text, blocks=blocks) if targets else PromptPair(where, text)
 
 
-def _text(row: Row, column: str, where: str, blank: bool) -> str:
+def _read_text(row: Row, column: str, where: str, blank: bool) -> str:
     text = row.get(column)
     if not isinstance(text, str):
         raise DataError(f"{where}: the {column} is {text!r:.40}; it must be text")
@@ -154,16 +165,16 @@ def _text(row: Row, column: str, where: str, blank: bool) -> str:
     return text
 
 
-def _side(row: Row, column: str, where: str, blank: bool) -> str | list[Message]:
+def _read_content(row: Row, column: str, where: str, blank: bool) -> str | list[Message]:
     value = row.get(column)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return _messages(value, column, where)
+        return _read_messages(value, column, where)
     if not isinstance(value, str):
         raise DataError(f"{where}: the {column} is {value!r:.40}; it must be text or messages")
-    return _text(row, column, where, blank)
+    return _read_text(row, column, where, blank)
 
 
-def _messages(value: Any, column: str, where: str) -> list[Message]:
+def _read_messages(value: Any, column: str, where: str) -> list[Message]:
     """Messages without the fields that are None, which Arrow adds where others have them."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise DataError(f"{where}: the {column} is {value!r:.40}; it must be a list of messages")
@@ -173,16 +184,16 @@ def _messages(value: Any, column: str, where: str) -> list[Message]:
     return [{name: part for name, part in message.items() if part is not None} for message in value]
 
 
-def _template(row: Row) -> dict[str, Any]:
+def _template_settings(row: Row) -> dict[str, Any]:
     """Return what a chat template is given beside messages, by the columns that it is in."""
     settings = dict(row.get("chat_template_kwargs") or {})
     return settings | ({"tools": row["tools"]} if row.get("tools") else {})
 
 
-def labelled(row: Row, where: str, *, pad: int, size: int, causal: bool) -> Pair:
+def split_labels(row: Row, where: str, *, pad: int, size: int, causal: bool) -> PromptPair:
     """Split a row of `input_ids` and `labels` into its prompt and its completion.
 
-    Of a causal model the labels stand below the tokens, -100 on the prompt: what is learnt is the
+    Of a causal model the labels stand below the tokens, -100 on the prompt: what is learned is the
     end of the row, one piece; the first token of a row, which nothing precedes, is always prompt.
     Of an encoder-decoder `input_ids` are the source and `labels` the target. Tokens where an
     `attention_mask` is 0 are left out, as is padding at the end whose labels are -100.
@@ -195,23 +206,23 @@ def labelled(row: Row, where: str, *, pad: int, size: int, causal: bool) -> Pair
         causal: whether it is for a causal model.
 
     Raises:
-        DataError: if tokens or labels are none, do not fit each other, nothing is to be learnt,
-            or what is to be learnt is in several pieces.
+        DataError: if tokens or labels are none, do not fit each other, nothing is to be learned,
+            or what is to be learned is in several pieces.
     """
-    tokens = _numbers(row, "input_ids", where, size)
+    tokens = _read_tokens(row, "input_ids", where, size)
     mask = list(row.get("attention_mask") or [1] * len(tokens))
     if len(mask) != len(tokens):
         raise DataError(f"{where}: attention_mask and input_ids differ in length")
     kept = [i for i, there in enumerate(mask) if there]
     if row.get("labels") is None:
-        return Pair(where, [tokens[i] for i in kept])
-    labels = _numbers(row, "labels", where, size)
+        return PromptPair(where, [tokens[i] for i in kept])
+    labels = _read_tokens(row, "labels", where, size)
     if not causal:
         while labels and labels[-1] == IGNORED:
             labels.pop()
         if IGNORED in labels:
             raise DataError(f"{where}: labels are -100 before the end of the target")
-        return _pair(where, [tokens[i] for i in kept], labels)
+        return _make_pair(where, [tokens[i] for i in kept], labels)
     if len(labels) != len(tokens):
         raise DataError(f"{where}: {len(labels)} labels for {len(tokens)} input_ids")
     tokens, labels = [tokens[i] for i in kept], [labels[i] for i in kept]
@@ -222,8 +233,8 @@ def labelled(row: Row, where: str, *, pad: int, size: int, causal: bool) -> Pair
         if labels[i] == IGNORED:
             raise DataError(
                 f"{where}: tokens to learn end before token {i}, where the label is -100; what is "
-                "learnt must be the end of a row, in one piece: make a row of each piece, with all "
-                "that stands before it as its prompt"
+                "learned must be the end of a row, in one piece: make a row of each piece, with "
+                "all that stands before it as its prompt"
             )
         if labels[i] != tokens[i]:
             raise DataError(
@@ -231,16 +242,16 @@ def labelled(row: Row, where: str, *, pad: int, size: int, causal: bool) -> Pair
                 "must be equal or -100; labels are not shifted"
             )
     begin = max(begin, 1)
-    return _pair(where, tokens[:begin], tokens[begin:])
+    return _make_pair(where, tokens[:begin], tokens[begin:])
 
 
-def _pair(where: str, prompt: list[int], completion: list[int]) -> Pair:
+def _make_pair(where: str, prompt: list[int], completion: list[int]) -> PromptPair:
     if not completion:
         raise DataError(f"{where}: there are no tokens to learn; every label is -100")
-    return Pair(where, prompt, completion)
+    return PromptPair(where, prompt, completion)
 
 
-def _numbers(row: Row, column: str, where: str, size: int) -> list[int]:
+def _read_tokens(row: Row, column: str, where: str, size: int) -> list[int]:
     values: Any = row.get(column)
     values = values.tolist() if hasattr(values, "tolist") else values
     if not isinstance(values, Sequence) or isinstance(values, str):
@@ -252,13 +263,13 @@ def _numbers(row: Row, column: str, where: str, size: int) -> list[int]:
     return list(values)
 
 
-def read_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row], str]:
+def parse_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row], str]:
     """Parse lines to predict from as rows; the first line tells their kind, which is returned, too.
 
     Args:
-        lines: a text each, or a JSON object each with the columns of `KINDS`.
+        lines: a text each, or a JSON object each with the columns of `ROW_COLUMNS`.
         name: the file that they are from.
-        column: what a line is that is no such object: the first column of one of `KINDS`.
+        column: what a line is that is no such object: the first column of one of `ROW_COLUMNS`.
 
     Raises:
         DataError: naming the line that is wrong.
@@ -269,23 +280,23 @@ def read_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row],
     for line, where in zip(lines, places, strict=True):
         if not line.strip():
             raise DataError(f"{where}: there is no prompt")
-    if _object(lines[0]) is None:
-        rows, kind = [_row(line, column) for line in lines], column
+    if _parse_object(lines[0]) is None:
+        rows, kind = [_line_as_row(line, column) for line in lines], column
     else:
-        rows = [_parsed(line, where) for line, where in zip(lines, places, strict=True)]
-        kind = kind_of(rows[0], places[0], learnt=False)
+        rows = [_parse_row(line, where) for line, where in zip(lines, places, strict=True)]
+        kind = find_kind(rows[0], places[0], targets=False)
     return [
         {**row, "where": where, "lines": [line]}
         for row, where, line in zip(rows, places, lines, strict=True)
     ], kind
 
 
-def answered(source: Sequence[str], text: str) -> str | None:
+def answer_line(source: Sequence[str], text: str) -> str | None:
     """Return the JSON object of a line with the completion in its column; None where it is none."""
-    row = _object(source[0]) if source else None
+    row = _parse_object(source[0]) if source else None
     if row is None:
         return None
-    kind = kind_of(row, "the line", learnt=False)
+    kind = find_kind(row, "the line", targets=False)
     message = [{"role": "assistant", "content": text}]
     if kind == "messages":
         asked = row["messages"]
@@ -301,13 +312,13 @@ def answered(source: Sequence[str], text: str) -> str | None:
     return json.dumps({**row, **filled}, ensure_ascii=False)
 
 
-def _row(line: str, column: str) -> Row:
+def _line_as_row(line: str, column: str) -> Row:
     if column == "messages":
         return {"messages": [{"role": "user", "content": line}]}
     return {column: line}
 
 
-def _object(line: str) -> Row | None:
+def _parse_object(line: str) -> Row | None:
     """Return the JSON object in a line, if it is one."""
     if not line.lstrip().startswith("{"):
         return None
@@ -318,8 +329,8 @@ def _object(line: str) -> Row | None:
     return found if isinstance(found, dict) else None
 
 
-def _parsed(line: str, where: str) -> Row:
-    row = _object(line)
+def _parse_row(line: str, where: str) -> Row:
+    row = _parse_object(line)
     if row is None:
         raise DataError(f"{where}: it is no JSON object, as the first line is")
     return row

@@ -11,7 +11,7 @@ from freerun.randomness import Coordinate, permutation
 T = TypeVar("T")
 
 
-def split(
+def split_by_key(
     keys: Sequence[Hashable], counts: Sequence[int], *coordinates: Coordinate
 ) -> list[list[int]]:
     """Examples dealt to parts at random, all of one key to the same part.
@@ -40,7 +40,7 @@ def split(
     return [sorted(part) for part in (*parts, rest)]
 
 
-def complete(
+def add_missing_splits(
     parts: dict[str, list[T]],
     key: Callable[[T], Hashable],
     sizes: Mapping[str, int],
@@ -60,12 +60,12 @@ def complete(
     missing = [name for name in ("test", "dev") if name not in parts]
     most = max(len(train) // 10, 1)
     counts = [min(sizes[name], most) for name in missing]
-    dealt = split([key(item) for item in train], counts, *coordinates)
+    dealt = split_by_key([key(item) for item in train], counts, *coordinates)
     for name, numbers in zip([*missing, "train"], dealt, strict=True):
         parts[name] = [train[i] for i in numbers]
 
 
-def cut(
+def subsample(
     parts: dict[str, list[T]], sizes: Mapping[str, int | None], seed: int, stream: str, what: str
 ) -> list[str]:
     """Cut parts to a random choice of so many examples, in their order.
@@ -105,7 +105,7 @@ def hold_out(
         DataError: where there are too few different ones.
     """
     keys = [key(item) for item in items]
-    held, rest = split(keys, [max(len(keys) // 10, 1)], *coordinates)
+    held, rest = split_by_key(keys, [max(len(keys) // 10, 1)], *coordinates)
     if not held or not rest:
         raise DataError(
             f"{name}: {len(set(keys))} different examples are too few to set some apart"
@@ -113,7 +113,7 @@ def hold_out(
     return [items[i] for i in rest], [items[i] for i in held]
 
 
-def shared(keys: Iterable[Hashable], others: Iterable[Hashable]) -> int:
+def count_shared(keys: Iterable[Hashable], others: Iterable[Hashable]) -> int:
     """How many of `keys` also stand among `others`."""
     among = set(others)
     return sum(key in among for key in keys)
@@ -131,7 +131,7 @@ def note_shared(
     """
     notes = []
     for name in ("dev", "test"):
-        count = shared(map(key, parts[name]), map(key, parts["train"]))
+        count = count_shared(map(key, parts[name]), map(key, parts["train"]))
         if count:
             notes.append(f"{count} {what} of {name} also stand in train")
     return notes

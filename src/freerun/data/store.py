@@ -31,12 +31,12 @@ class Ragged:
     lengths: Int[Tensor, "rows"]
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]], pad: int) -> Ragged:
+    def from_rows(cls, rows: Sequence[Sequence[int]], pad: int) -> Ragged:
         """Put rows of tokens end to end."""
-        return cls.stack(list(chain(*rows, [pad])), map(len, rows))
+        return cls.from_values(list(chain(*rows, [pad])), map(len, rows))
 
     @classmethod
-    def stack(cls, values: Sequence[object] | Tensor, lengths: Iterable[int]) -> Ragged:
+    def from_values(cls, values: Sequence[object] | Tensor, lengths: Iterable[int]) -> Ragged:
         """Take `values` as rows of these lengths, end to end; its last is the padding."""
         ends = [0, *accumulate(lengths)]
         starts = torch.tensor(ends)
@@ -46,7 +46,7 @@ class Ragged:
         """Return the number of rows."""
         return len(self.starts)
 
-    def shortened(self, by: int) -> Ragged:
+    def drop_last(self, by: int) -> Ragged:
         """Every row without its last `by` values."""
         return Ragged(self.values, self.starts, self.lengths - by)
 
@@ -61,7 +61,7 @@ class Ragged:
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens(Sequence[list[int]]):
+class TokenSequences(Sequence[list[int]]):
     """Rows of tokens as a sequence of lists.
 
     Args:
@@ -94,10 +94,10 @@ class Tokens(Sequence[list[int]]):
 
 
 @runtime_checkable
-class Draw(Protocol):
-    """How a batch of sources is drawn from the stored ones: noise, or a choice of images.
+class Augmentation(Protocol):
+    """Changes the sources of a batch, anew in every epoch: by noise, or a choice of images.
 
-    It is a function of the arguments alone, and leaves padding as it is.
+    It is a function of its arguments alone, and leaves padding as it is.
     """
 
     def __call__(
@@ -108,27 +108,27 @@ class Draw(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class StoredExamples:
     """Examples that are kept in memory.
 
     Args:
         sources: what stands at every position of the sources.
         targets: the tokens of the targets, eos included where there is one.
         eos: whether targets end in eos.
-        draw: what makes the sources of a batch of the stored ones; None takes them as they are.
-        lines: the lines that every example was read from, where it was read to predict from.
+        augmentation: what changes the sources of a batch; None takes them as they are.
+        lines: the lines that every example was read from, if it was read to predict from.
     """
 
     sources: Ragged
     targets: Ragged
     eos: bool
-    draw: Draw | None = None
+    augmentation: Augmentation | None = None
     lines: Sequence[Sequence[str]] = field(default=())
 
     @property
-    def references(self) -> Tokens:
+    def references(self) -> TokenSequences:
         """The target tokens of every example, without eos."""
-        return Tokens(self.targets.shortened(1) if self.eos else self.targets)
+        return TokenSequences(self.targets.drop_last(1) if self.eos else self.targets)
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -138,7 +138,7 @@ class Stored:
         """Return a batch of the examples with these numbers, as they are drawn in `epoch`."""
         ids = torch.as_tensor(numbers, dtype=torch.int64)
         values, mask = self.sources.gather(ids)
-        if self.draw is not None:
-            values = self.draw(values, mask, ids, epoch)
+        if self.augmentation is not None:
+            values = self.augmentation(values, mask, ids, epoch)
         target, target_mask = self.targets.gather(ids)
         return Batch(ids, Source(values, mask), target, target_mask)

@@ -14,27 +14,27 @@ from transformers import PreTrainedTokenizerBase
 from freerun.data.base import DataError
 from freerun.data.codec import (
     WritingCodec,
-    build_saved,
+    build_codec,
+    load_saved_tokenizer,
     read_fields,
-    saved_tokenizer,
     write_fields,
 )
-from freerun.data.encoding import Encoded, Encoder
+from freerun.data.encoding import EncodedRow, RowEncoder
 from freerun.data.examples import TextExamples
 from freerun.data.files import write_text
 from freerun.data.rows import (
-    KINDS,
+    ROW_COLUMNS,
     Row,
-    answered,
-    kind_of,
-    labelled,
-    pairs_of,
-    places_of,
-    read_lines,
+    answer_line,
+    find_kind,
+    make_pairs,
+    name_rows,
+    parse_lines,
+    split_labels,
 )
-from freerun.data.store import Ragged, Stored
-from freerun.data.tokens import Tokens, decode, load_tokenizer, special_tokens
-from freerun.data.truncation import Bounds, Truncation
+from freerun.data.store import Ragged, StoredExamples
+from freerun.data.tokens import Tokens, decode_tokens, load_tokenizer, special_ids
+from freerun.data.truncation import LengthLimits, Truncation
 from freerun.vocabulary import UNKNOWN
 
 SOURCE_TOKENIZER = "source_tokenizer.json"
@@ -56,7 +56,8 @@ class TextCodec(WritingCodec):
         continues: whether completions continue their prompts, in one text; else they are targets
             of their own.
         source_eos: whether sources end in eos, where targets do not continue them.
-        column: what a line without columns is, to predict from: the first column of one of `KINDS`.
+        column: the column that a line to predict from is, if it names none: the first of one of
+            `ROW_COLUMNS`.
         separator: what stands between a source and a target that continues it, where rows have the
             columns `source` and `target`.
         block: the maximum number of tokens of a piece of running text to learn; None leaves it
@@ -66,7 +67,7 @@ class TextCodec(WritingCodec):
         max_prompt: the maximum number of tokens of a prompt; None for any number.
         max_completion: the maximum number of tokens of a completion to learn, eos included; None
             for `limit`.
-        truncation: what becomes of rows with more (see `Bounds`).
+        truncation: what becomes of rows with more (see `LengthLimits`).
 
     Raises:
         DataError: if outputs end in eos, and the tokenizer has none.
@@ -94,10 +95,10 @@ class TextCodec(WritingCodec):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        if self.column not in KINDS or self.column == "input_ids":
+        if self.column not in ROW_COLUMNS or self.column == "input_ids":
             raise ValueError(f"column is {self.column!r}; no line of text is that")
-        self.bounds  # noqa: B018
-        if self.limit is not None and self.bounds.completion > self.limit:
+        self.limits  # noqa: B018
+        if self.limit is not None and self.limits.completion > self.limit:
             raise ValueError(
                 f"max_completion is {self.max_completion}, over the limit of {self.limit} tokens"
             )
@@ -130,14 +131,17 @@ class TextCodec(WritingCodec):
             DataError: if rows have no columns of text.
             ValueError: if a setting is out of range.
         """
-        kind = kind_of(train[0], "the data")
+        kind = find_kind(train[0], "the data")
         if kind in ("input_ids", "messages"):
             raise DataError(
                 f"rows of {kind} are in the tokens of a trained model: name one, --model DIR or an "
                 "id on the Hugging Face hub"
             )
         target_spec = Tokens.parse(target_tokens)
-        sides = [[_column(rows, column) for column in KINDS[kind]] for rows in (train, dev)]
+        sides = [
+            [_texts_of_column(rows, column) for column in ROW_COLUMNS[kind]]
+            for rows in (train, dev)
+        ]
         source = None
         if source_tokens is not None and kind != "text":
             source_spec = Tokens.parse(source_tokens)
@@ -162,16 +166,16 @@ class TextCodec(WritingCodec):
         )
 
     @cached_property
-    def bounds(self) -> Bounds:
+    def limits(self) -> LengthLimits:
         """The maximum number of tokens of either side."""
         limit = UNBOUNDED if self.limit is None else self.limit
         most = limit if self.max_completion is None else self.max_completion
-        return Bounds(self.max_prompt, most, self.truncation)
+        return LengthLimits(self.max_prompt, most, self.truncation)
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> RowEncoder:
         """From text to tokens."""
-        return Encoder(
+        return RowEncoder(
             self.tokenizer,
             self.source,
             continues=self.continues,
@@ -215,8 +219,8 @@ class TextCodec(WritingCodec):
         They have the columns `prompt` and `completion` (text, or messages), `messages` (the last
         one, the assistant's, is the completion), `source` and `target` (text), `text` (running
         text, cut into blocks; at most `blocks` of them, where there is this column, too), or
-        `input_ids` and `labels` (tokens, with -100 on what is not to be learnt; see `labelled`).
-        Other columns are passed over.
+        `input_ids` and `labels` (tokens, with -100 on what is not to be learned, see
+        `split_labels`). Other columns are passed over.
 
         Args:
             rows: the rows.
@@ -225,24 +229,24 @@ class TextCodec(WritingCodec):
         Raises:
             DataError: naming the row, counted from 0, and what would be right.
         """
-        encoded, notes = self._encoded(list(rows), name)
-        kept = self.bounds.within(encoded, self._special)
+        encoded, notes = self._encode_rows(list(rows), name)
+        kept = self.limits.apply(encoded, self._special)
         return TextExamples(
-            Ragged.of([row.prompt for row in kept], self._source_pad),
-            Ragged.of([row.completion for row in kept], self.target.pad),
+            Ragged.from_rows([row.prompt for row in kept], self._source_pad),
+            Ragged.from_rows([row.completion for row in kept], self.target.pad),
             eos=self.limit is not None,
             texts=[row.text for row in kept],
-            notes=[*notes, *self.bounds.notes(encoded)],
+            notes=[*notes, *self.limits.describe(encoded)],
             end=-1 if self.target.eos is None else self.target.eos,
         )
 
     def encode_sources(
         self, rows: Iterable[Row], name: str = "the data", kind: str | None = None
-    ) -> Stored:
+    ) -> StoredExamples:
         """Encode rows without completions, to predict from.
 
         Args:
-            rows: the rows, with the first column of one of `KINDS`.
+            rows: the rows, with the first column of one of `ROW_COLUMNS`.
             name: where they come from, for messages.
             kind: which one; None for that of the first row.
 
@@ -250,24 +254,28 @@ class TextCodec(WritingCodec):
             DataError: naming the row and what would be right.
         """
         rows = list(rows)
-        places = places_of(rows, name)
-        prompts = self._prompts(rows, places, kind or kind_of(rows[0], places[0], learnt=False))
+        places = name_rows(rows, name)
+        prompts = self._encode_prompts(
+            rows, places, kind or find_kind(rows[0], places[0], targets=False)
+        )
         cut = [
-            self.bounds.cut(prompt, where, self._special)
+            self.limits.truncate_prompt(prompt, where, self._special)
             for prompt, where in zip(prompts, places, strict=True)
         ]
-        empty = Ragged.of([[] for _ in rows], self.target.pad)
+        empty = Ragged.from_rows([[] for _ in rows], self.target.pad)
         lines = [row.get("lines", ()) for row in rows]
-        return Stored(Ragged.of(cut, self._source_pad), empty, eos=False, lines=lines)
+        return StoredExamples(
+            Ragged.from_rows(cut, self._source_pad), empty, eos=False, lines=lines
+        )
 
-    def read(self, lines: Sequence[str], name: str) -> Stored:
-        """Read prompts: one a line, or a JSON object a line with the columns of `KINDS`.
+    def read(self, lines: Sequence[str], name: str) -> StoredExamples:
+        """Read prompts: one a line, or a JSON object a line with the columns of `ROW_COLUMNS`.
 
         Raises:
             DataError: if a line is empty or no such object, or a prompt is too long or has no
                 tokens.
         """
-        rows, kind = read_lines(lines, name, self.column)
+        rows, kind = parse_lines(lines, name, self.column)
         return self.encode_sources(rows, name, kind)
 
     def write(self, tokens: Sequence[int], lines: Sequence[str]) -> str:
@@ -275,12 +283,12 @@ class TextCodec(WritingCodec):
 
         Of a JSON object, that object with the completion in its column.
         """
-        found = answered(lines, self.normalize(self.decode(tokens)))
+        found = answer_line(lines, self.normalize(self.decode(tokens)))
         return self.text(tokens) if found is None else found
 
     def source_text(self, values: Tensor) -> str:
         """Return the text of a prompt, in one line."""
-        text = decode(self.source or self.tokenizer, values.tolist(), UNKNOWN)
+        text = decode_tokens(self.source or self.tokenizer, values.tolist(), UNKNOWN)
         return self.normalize(text).replace("\r", "").replace("\n", "\\n")
 
     def save_pretrained(self, directory: str) -> None:
@@ -306,7 +314,7 @@ class TextCodec(WritingCodec):
         special = settings.pop("source")
         if special is not None:
             settings["source"] = load_tokenizer(str(Path(directory, SOURCE_TOKENIZER)), **special)
-        return build_saved(cls, path, tokenizer=saved_tokenizer(directory), **settings)
+        return build_codec(cls, path, tokenizer=load_saved_tokenizer(directory), **settings)
 
     @property
     def _source_pad(self) -> int:
@@ -317,24 +325,24 @@ class TextCodec(WritingCodec):
     @cached_property
     def _special(self) -> frozenset[int]:
         """Tokens that stay at the ends of a prompt that is cut."""
-        return special_tokens(self.source or self.tokenizer)
+        return special_ids(self.source or self.tokenizer)
 
-    def _encoded(self, rows: list[Row], name: str) -> tuple[list[Encoded], list[str]]:
+    def _encode_rows(self, rows: list[Row], name: str) -> tuple[list[EncodedRow], list[str]]:
         """Encode rows without truncating them; also return notes on them."""
         if not rows:
             raise DataError(f"{name}: there are no rows")
-        places = places_of(rows, name)
-        kind = kind_of(rows[0], name)
+        places = name_rows(rows, name)
+        kind = find_kind(rows[0], name)
         if self.block is not None and kind != "text":
             raise DataError(f"{name}: block has no effect on rows of {kind}; leave it out")
         if kind == "input_ids":
-            return self.encoder.encode(self._labelled(rows, places)), []
+            return self.encoder.encode(self._split_labels(rows, places)), []
         separator = self.separator if self.continues else ""
         blank = self.whitespace == "kept"
-        pairs = pairs_of(rows, places, kind, separator=separator, blank=blank)
+        pairs = make_pairs(rows, places, kind, separator=separator, blank=blank)
         if kind != "text":
             return self.encoder.encode(pairs), []
-        pieces = self.encoder.blocks(pairs)
+        pieces = self.encoder.encode_blocks(pairs)
         short = sum(not each for each in pieces)
         if short == len(pieces):
             raise DataError(
@@ -345,25 +353,25 @@ class TextCodec(WritingCodec):
         ]
         return [piece for each in pieces for piece in each], notes if short else []
 
-    def _prompts(self, rows: list[Row], places: list[str], kind: str) -> list[list[int]]:
+    def _encode_prompts(self, rows: list[Row], places: list[str], kind: str) -> list[list[int]]:
         """Encode prompts alone."""
         if kind == "input_ids":
             unlabelled = [{name: row[name] for name in row if name != "labels"} for row in rows]
-            return self.encoder.prompts(self._labelled(unlabelled, places))
+            return self.encoder.encode_prompts(self._split_labels(unlabelled, places))
         separator = self.separator if self.continues else ""
-        pairs = pairs_of(rows, places, kind, separator=separator, learnt=False)
+        pairs = make_pairs(rows, places, kind, separator=separator, targets=False)
         if kind == "text":
-            return self.encoder.continuable(pairs)
-        return self.encoder.prompts(pairs)
+            return self.encoder.encode_beginnings(pairs)
+        return self.encoder.encode_prompts(pairs)
 
-    def _labelled(self, rows: Sequence[Row], places: Sequence[str]) -> list[Any]:
+    def _split_labels(self, rows: Sequence[Row], places: Sequence[str]) -> list[Any]:
         size, pad = self.target.actions, self.target.pad
         return [
-            labelled(row, where, pad=pad, size=size, causal=self.continues)
+            split_labels(row, where, pad=pad, size=size, causal=self.continues)
             for row, where in zip(rows, places, strict=True)
         ]
 
 
-def _column(rows: Sequence[Row], column: str) -> list[str]:
-    """Return the texts of a column; what is no text is left to `pairs_of`, which names it."""
+def _texts_of_column(rows: Sequence[Row], column: str) -> list[str]:
+    """Return the texts of a column; what is no text is left to `make_pairs`, which names it."""
     return [text for row in rows if isinstance(text := row.get(column), str)]

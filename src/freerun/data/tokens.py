@@ -164,7 +164,7 @@ class Tokens:
         if self.kind in ("bpe", "bytes"):
             return self._bytes(train)
         inner = self._empty()
-        cut = cutter(inner)
+        cut = make_splitter(inner)
         known: Sequence[str]
         if self.alphabet is not None:
             known = self.alphabet
@@ -246,7 +246,7 @@ class Tokens:
         return inner
 
 
-def cutter(tokenizer: Tokenizer) -> Callable[[str], Iterable[str]]:
+def make_splitter(tokenizer: Tokenizer) -> Callable[[str], Iterable[str]]:
     """Return a function that cuts text into the symbols that a tokenizer of `Tokens` looks up."""
 
     def cut(text: str) -> Iterable[str]:
@@ -257,7 +257,7 @@ def cutter(tokenizer: Tokenizer) -> Callable[[str], Iterable[str]]:
     return cut
 
 
-def closed(tokenizer: PreTrainedTokenizerBase) -> bool:
+def is_closed(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Return whether a tokenizer is one of `Tokens` that cannot write what it does not know."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or tokenizer.unk_token is not None:
         return False
@@ -273,11 +273,11 @@ def closed(tokenizer: PreTrainedTokenizerBase) -> bool:
     return (characters and isinstance(inner.decoder, decoders.Fuse)) or symbols
 
 
-def decode(
+def decode_tokens(
     tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], unknown: str = UNKNOWN
 ) -> str:
     """Return the text of tokens without special ones; the unknown one counts as text."""
-    unk, special = tokenizer.unk_token_id, special_tokens(tokenizer)
+    unk, special = tokenizer.unk_token_id, special_ids(tokenizer)
     shown = [token for token in tokens if token not in special]
     if unk not in shown or unknown == tokenizer.unk_token:
         return cast(str, tokenizer.decode(shown))
@@ -291,7 +291,7 @@ def decode(
     return " ".join(named) if decoder is None else cast(str, decoder.decode(named))
 
 
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the ids of special tokens, except the unknown one."""
     kept = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}
     return frozenset(tokenizer.all_special_ids) - kept

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from freerun.data.base import DataError
-from freerun.data.encoding import Encoded
+from freerun.data.encoding import EncodedRow
 
 Truncation = Literal["error", "start", "end", "drop"]
 
 
 @dataclass(frozen=True)
-class Bounds:
+class LengthLimits:
     """The most tokens of either side, and what becomes of rows with more.
 
     Args:
@@ -42,7 +42,7 @@ class Bounds:
             choices = ", ".join(get_args(Truncation))
             raise ValueError(f"truncation is {self.truncation!r}; it must be one of {choices}")
 
-    def within(self, rows: Sequence[Encoded], special: frozenset[int]) -> list[Encoded]:
+    def apply(self, rows: Sequence[EncodedRow], special: frozenset[int]) -> list[EncodedRow]:
         """Return the rows that are kept; those that are too long are truncated.
 
         Args:
@@ -60,7 +60,7 @@ class Bounds:
             elif self.truncation == "error":
                 raise DataError(f"{row.where}: {long}, or choose truncation: start, end or drop")
             elif self.truncation != "drop":
-                prompt = self.cut(row.prompt, row.where, special)
+                prompt = self.truncate_prompt(row.prompt, row.where, special)
                 completion = row.completion[: self.completion]
                 kept.append(replace(row, prompt=prompt, completion=completion))
         if rows and not kept:
@@ -69,7 +69,7 @@ class Bounds:
             )
         return kept
 
-    def notes(self, rows: Sequence[Encoded]) -> list[str]:
+    def describe(self, rows: Sequence[EncodedRow]) -> list[str]:
         """Return notes on how many of these rows are truncated or left out."""
         counts: Counter[str] = Counter()
         for row in rows:
@@ -85,7 +85,7 @@ class Bounds:
         }
         return [f"{counts[what]} {words}" for what, words in said.items() if counts[what]]
 
-    def cut(self, prompt: list[int], where: str, special: frozenset[int]) -> list[int]:
+    def truncate_prompt(self, prompt: list[int], where: str, special: frozenset[int]) -> list[int]:
         """Truncate a prompt to the maximum number of tokens.
 
         Raises:
@@ -109,7 +109,7 @@ class Bounds:
         inner = inner[-room:] if self.truncation == "start" else inner[:room]
         return [*prompt[:head], *inner, *prompt[end:]]
 
-    def _long(self, row: Encoded) -> str | None:
+    def _long(self, row: EncodedRow) -> str | None:
         """Say what is too long of a row, if something is."""
         if self.prompt is not None and len(row.prompt) > self.prompt:
             return self._too_long(row.prompt)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from freerun.data.extras import extra
+from freerun.data.extras import import_extra
 from freerun.imports import import_object, is_address
 from freerun.settings import MISSING, SettingError, convert, did_you_mean, parse_spec
 
@@ -120,7 +120,7 @@ class Metric:
             MissingExtraError: if it is not.
         """
         if self.library is not None:
-            extra(*self.library, f"the metric {self.name}")
+            import_extra(*self.library, f"the metric {self.name}")
 
 
 METRICS: dict[str, Metric] = {}

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from freerun.data.extras import extra
+from freerun.data.extras import import_extra
 from freerun.metrics.base import metric
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def _sign(model: str, states: States = "mean") -> str:
 
 
 def _library() -> Any:
-    return extra("mauve", "text", "the metric mauve")
+    return import_extra("mauve", "text", "the metric mauve")
 
 
 def _check(model: str, states: States = "mean") -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from freerun.data import UNMATCHED, Codec, Data, Examples, TextCodec, TextExamples
-from freerun.data.store import Stored, Tokens
+from freerun.data.store import StoredExamples, TokenSequences
 from freerun.metrics.base import Form, Metric, TokenRows
 from freerun.metrics.sequences import find_aligned_errors, find_cell_errors, find_first_errors
 from freerun.randomness import permutation
@@ -172,9 +172,11 @@ def _tags(
     return [decode(row) for row in outputs], [decode(row) for row in examples.references]
 
 
-def _passages(codec: Codec, outputs: TokenRows, examples: Stored) -> tuple[list[str], list[str]]:
+def _passages(
+    codec: Codec, outputs: TokenRows, examples: StoredExamples
+) -> tuple[list[str], list[str]]:
     def passages(rows: Iterable[Sequence[int]]) -> list[str]:
-        pairs = zip(Tokens(examples.sources), rows, strict=True)
+        pairs = zip(TokenSequences(examples.sources), rows, strict=True)
         return [codec.decode([*prompt, *row]) for prompt, row in pairs]
 
     return passages(outputs), passages(examples.references)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein
 
-from freerun.data.extras import extra
+from freerun.data.extras import import_extra
 from freerun.metrics.base import TokenRows, metric
 
 
@@ -67,7 +67,7 @@ def chunk_f1(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str
         ValueError: if an output is not as long as its reference.
         MissingExtraError: if seqeval is not installed.
     """
-    seqeval = extra("seqeval.metrics", "tagging", "the metric chunk_f1")
+    seqeval = import_extra("seqeval.metrics", "tagging", "the metric chunk_f1")
     tags = [list(row) for row in references], [list(row) for row in outputs]
     return float(seqeval.f1_score(*tags, zero_division=0))
 

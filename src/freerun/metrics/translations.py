@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from freerun.data.extras import extra
+from freerun.data.extras import import_extra
 from freerun.metrics.base import metric
 
 
 def _library() -> Any:
-    return extra("sacrebleu.metrics", "translation", "BLEU")
+    return import_extra("sacrebleu.metrics", "translation", "BLEU")
 
 
 def _bleu(lowercase: bool, tokenize: str) -> Any:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from freerun.data.extras import extra
+from freerun.data.extras import import_extra
 from freerun.models.loading import ignore_peft_warning
 
 SCALE = 2
@@ -33,7 +33,7 @@ def add_lora(model: PreTrainedModel, rank: int, token: int | None = None) -> nn.
         MissingExtraError: if peft is not installed.
         ValueError: if rows of the new token cannot be trained.
     """
-    peft = extra("peft", "lora", "lora")
+    peft = import_extra("peft", "lora", "lora")
     config = peft.LoraConfig(
         task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
         r=rank,
@@ -57,7 +57,7 @@ def add_adapters(model: PreTrainedModel, config: Any, token: int | None = None) 
         MissingExtraError: if peft is not installed.
         ValueError: if rows of the new token cannot be trained.
     """
-    peft = extra("peft", "lora", "a model with adapters")
+    peft = import_extra("peft", "lora", "a model with adapters")
     if token is not None:
         config = add_token_rows(config, model, token)
     with ignore_peft_warning():
@@ -111,7 +111,7 @@ def renew_adapters(model: Any, token: int, change: Callable[[PreTrainedModel], N
     Raises:
         ValueError: if there are several sets of adapters, or they cannot train single rows.
     """
-    peft = extra("peft", "lora", "a model with adapters")
+    peft = import_extra("peft", "lora", "a model with adapters")
     if len(model.peft_config) != 1:
         raise ValueError(
             f"the model has {len(model.peft_config)} sets of adapters; with a new token, the "

@@ -25,7 +25,7 @@ from transformers.utils import cached_file, logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from freerun.data import Codec
-from freerun.data.extras import extra
+from freerun.data.extras import import_extra
 from freerun.errors import CheckpointError
 from freerun.models.huggingface.embeddings import add_backspace_row, count_embeddings, shifts_tokens
 from freerun.models.recurrent import RecurrentConfig
@@ -129,7 +129,7 @@ def load_model(
     if missing:
         raise CheckpointError(f"{base}: weights are missing, such as {missing[0]}")
     if adapted:
-        peft = extra("peft", "lora", f"{path}, which holds adapters,")
+        peft = import_extra("peft", "lora", f"{path}, which holds adapters,")
         with loading_errors(path), ignore_peft_warning():
             cached_file(path, "adapter_model.safetensors")  # else peft would read a pickled file
             if codec is not None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerun.data.files import writing
+from freerun.data.files import write_atomically
 from freerun.report.labels import Summary, label, scale, summary, unit
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
     paths = []
     for name, picture in pictures.items():
         path = directory / name
-        with writing(str(path)) as temporary:
+        with write_atomically(str(path)) as temporary:
             picture(results).savefig(temporary, dpi=150, format="png")
         paths.append(path)
     return paths

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from freerun.data import DataError, Splits
-from freerun.data.noise import mistaken_digits
+from freerun.data.noise import find_confusable_digits
 from freerun.data.questions import MAX_DIGITS, Question, generate, read_questions
 from freerun.data.rows import Row
-from freerun.data.splits import complete, cut, describe_sizes, note_shared
+from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
 from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
 
@@ -97,11 +97,11 @@ class Arithmetic(Task):
             parts["test"] = read_questions(self.test)
         total = len(parts["train"])
         own = {"dev": self.dev_size, "test": self.test_size}
-        complete(parts, _key, own, self.seed, "arithmetic split")
+        add_missing_splits(parts, _key, own, self.seed, "arithmetic split")
         if not all(parts.values()):
             raise DataError(f"{self.data}: {total} questions are too few to split")
         sizes = {"train": self.train_size, **own}
-        notes += cut(parts, sizes, self.seed, "arithmetic", "questions")
+        notes += subsample(parts, sizes, self.seed, "arithmetic", "questions")
         notes += note_shared(parts, _key, "questions")
         notes.append(describe_sizes(parts, "questions"))
         return Splits({name: [q.row for q in part] for name, part in parts.items()}, notes)
@@ -123,7 +123,7 @@ class Arithmetic(Task):
         Raises:
             ValueError: if no two tokens are digits.
         """
-        return mistaken_digits(vocabulary.symbols)
+        return find_confusable_digits(vocabulary.symbols)
 
     def _read(self, data: str) -> tuple[dict[str, list[Question]], list[str]]:
         return {"train": read_questions(data)}, []

@@ -15,11 +15,10 @@ from freerun.data.examples import TextExamples
 from freerun.data.factor_codec import FactorCodec
 from freerun.data.feature_codec import FeatureCodec
 from freerun.data.files import read_rows
-from freerun.data.rows import FACTORS, FEATURES, Row, kind_of
-from freerun.data.store import Draw, Ragged, Stored
-from freerun.data.store import Tokens as Tokenized
+from freerun.data.rows import FACTOR_COLUMNS, FEATURE_COLUMNS, Row, find_kind
+from freerun.data.store import Augmentation, Ragged, StoredExamples, TokenSequences
 from freerun.data.text_codec import UNBOUNDED, TextCodec
-from freerun.data.tokens import Tokens, closed, special_tokens
+from freerun.data.tokens import Tokens, is_closed, special_ids
 from freerun.metrics import Metric, find_metrics
 from freerun.settings import SETTING_NAME
 from freerun.vocabulary import Vocabulary
@@ -127,14 +126,14 @@ class Task(ABC):
             ValueError: if a setting is out of range.
         """
         train, first = rows["train"], set(rows["train"][0])
-        if set(FACTORS) <= first:
+        if set(FACTOR_COLUMNS) <= first:
             return FactorCodec.learn(train, **options)
         spec = {"target_tokens": self.target_tokens, "fixed_length": self.fixed_length, **options}
-        if set(FEATURES) <= first:
+        if set(FEATURE_COLUMNS) <= first:
             return FeatureCodec.learn(train, rows["dev"], **spec)
         return TextCodec.learn(train, rows["dev"], source_tokens=self.source_tokens, **spec)
 
-    def augment(self, codec: Codec, split: str, examples: Stored) -> Draw | None:
+    def augment(self, codec: Codec, split: str, examples: StoredExamples) -> Augmentation | None:
         """Return what draws the sources of a split anew in every epoch; None if nothing does.
 
         What is drawn is named by seed, epoch and example (see `freerun.randomness`), so that an
@@ -261,9 +260,9 @@ def load_data(
     if isinstance(codec, TextCodec):
         notes += _describe_texts(codec, parts, learned=known is None and tokenizer is None)
     for name, part in parts.items():
-        draw = task.augment(codec, name, part) if isinstance(part, Stored) else None
-        if draw is not None and isinstance(part, Stored):
-            parts[name] = replace(part, draw=draw)
+        draw = task.augment(codec, name, part) if isinstance(part, StoredExamples) else None
+        if draw is not None and isinstance(part, StoredExamples):
+            parts[name] = replace(part, augmentation=draw)
     return Data(parts["train"], parts["dev"], parts["test"], codec, notes)
 
 
@@ -278,7 +277,7 @@ def _choose_codec(
     if tokenizer is not None:
         _check_text(task, rows)
         _check_tokens(task)
-        kind = kind_of(rows["train"][0], f"{task.name} (train)")
+        kind = find_kind(rows["train"][0], f"{task.name} (train)")
         if "separator" in options and (kind != "source" or start is not None):
             raise DataError(
                 "separator stands between the columns source and target for causal models; it has "
@@ -298,7 +297,7 @@ def _choose_codec(
 def _check_text(task: Task, rows: Splits[Row]) -> None:
     """Check that a tokenizer can read the rows of a task."""
     first = rows["train"][0]
-    if set(FACTORS) <= set(first) or set(FEATURES) <= set(first):
+    if set(FACTOR_COLUMNS) <= set(first) or set(FEATURE_COLUMNS) <= set(first):
         raise DataError(
             f"the task {task.name} is not text, which is all that a tokenizer reads and writes; "
             "take a recurrent model"
@@ -326,7 +325,7 @@ def _set_limit(codec: Codec, train: Examples, known: Codec | None) -> Codec:
     """A codec whose outputs may be long enough for the targets of training."""
     if not isinstance(codec, WritingCodec) or codec.limit is None:
         return codec
-    longest = int(cast(Stored, train).targets.lengths.max())
+    longest = int(cast(StoredExamples, train).targets.lengths.max())
     limit = longest + (longest - 1) // 2
     if isinstance(codec, TextCodec):
         limit = codec.block or max(limit, codec.max_completion or 0)
@@ -356,12 +355,12 @@ def _describe_texts(codec: TextCodec, parts: Mapping[str, Examples], *, learned:
 
 def _note_tokens(side: str, tokenizer: PreTrainedTokenizerBase, test: Ragged) -> list[str]:
     """A note on the tokens that were learned of a side; none on those that are closed."""
-    if closed(tokenizer):
+    if is_closed(tokenizer):
         return []
-    count = len(tokenizer) - len(special_tokens(tokenizer)) - (tokenizer.unk_token is not None)
+    count = len(tokenizer) - len(special_ids(tokenizer)) - (tokenizer.unk_token is not None)
     if tokenizer.unk_token_id is None:
         return [f"{side}: {count} tokens"]
-    found = [token for row in Tokenized(test) for token in row]
+    found = [token for row in TokenSequences(test) for token in row]
     share = found.count(tokenizer.unk_token_id) / max(len(found), 1)
     return [f"{side}: {count} tokens are known; {share:.1%} of those of test are not"]
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from freerun.data import DataError, Splits
 from freerun.data.prose import hold_out_end, read_paragraphs, read_text, split_paragraphs
 from freerun.data.rows import Row
-from freerun.data.splits import cut, describe_sizes
+from freerun.data.splits import describe_sizes, subsample
 from freerun.data.tokens import Tokens
 from freerun.tasks.base import Task
 
@@ -99,7 +99,7 @@ class Continuation(Task):
                 "line between them"
             )
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
-        notes += cut(parts, sizes, self.seed, "text", "paragraphs")
+        notes += subsample(parts, sizes, self.seed, "text", "paragraphs")
         notes.append(describe_sizes(parts, "paragraphs"))
         rows = {name: _beginnings(part) for name, part in parts.items()}
         if self.whole:

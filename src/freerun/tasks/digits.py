@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.data import Codec, DataError, Sources, Splits
-from freerun.data.extras import extra
-from freerun.data.files import blocks, read_lines
+from freerun.data.extras import import_extra
+from freerun.data.files import group_lines, read_lines
 from freerun.data.images import read_image_rows, read_images
 from freerun.data.rows import Row
-from freerun.data.splits import split
-from freerun.data.store import Draw, Stored
+from freerun.data.splits import split_by_key
+from freerun.data.store import Augmentation, StoredExamples
 from freerun.data.tokens import Tokens
 from freerun.randomness import permutation, uniform
 from freerun.tasks.base import Task
@@ -117,7 +117,7 @@ class Digits(Task):
             notes.append(f"{name}: {len(dates)} dates, {len(images.images)} images")
         return Splits(parts, notes)
 
-    def augment(self, codec: Codec, split: str, examples: Stored) -> Draw | None:
+    def augment(self, codec: Codec, split: str, examples: StoredExamples) -> Augmentation | None:
         """Return what draws the images to train on anew in every epoch."""
         return self._images(split) if split == "train" else None
 
@@ -128,7 +128,7 @@ class Digits(Task):
             DataError: naming the file, the line and what would be right.
         """
         rows: list[Row] = []
-        for block in blocks(read_lines(path)):
+        for block in group_lines(read_lines(path)):
             *images, (number, line) = block.lines
             where = f"{path}, line {number}"
             if not images or len(line.replace(",", " ").split()) == DIGIT_PIXELS:
@@ -159,14 +159,14 @@ class Digits(Task):
 
     def _images(self, name: str) -> DigitImages:
         """What draws the images of a split; equal images are in one split."""
-        source = extra("sklearn.datasets", "digits", "the task digits").load_digits()
+        source = import_extra("sklearn.datasets", "digits", "the task digits").load_digits()
         images = torch.from_numpy(source.data / 16).float()
         groups = []
         for digit in range(10):
             own = images[torch.from_numpy(source.target == digit)]
             keys = [image.numpy().tobytes() for image in own]
             tenth = len(keys) // 10
-            dev, test, train = split(keys, [tenth, tenth], self.seed, "digits images", digit)
+            dev, test, train = split_by_key(keys, [tenth, tenth], self.seed, "digits images", digit)
             groups.append(own[{"train": train, "dev": dev, "test": test}[name]])
         dates = [[int(digit) for digit in day.strftime("%d%m%Y")] for day in self._dates()[name]]
         return DigitImages(
@@ -228,5 +228,5 @@ class DigitImages:
         ids: Int[Tensor, "b"],
         epoch: int,
     ) -> Float[Tensor, "b 8 64"]:
-        """Return the sources of examples `ids` in `epoch` (see `Draw`)."""
+        """Return the sources of examples `ids` in `epoch` (see `Augmentation`)."""
         return self.draw(ids, epoch)

@@ -11,7 +11,7 @@ from freerun.data.files import is_dataset, load_splits, read_lines
 from freerun.data.images import read_image_rows
 from freerun.data.letters import LETTERS, PIXELS, Word, is_letter_data, read_dataset, read_words
 from freerun.data.rows import Row
-from freerun.data.splits import describe_sizes, hold_out, shared
+from freerun.data.splits import count_shared, describe_sizes, hold_out
 from freerun.data.tokens import Tokens
 from freerun.tasks.base import Task
 
@@ -71,8 +71,8 @@ class Ocr(Task):
         known = {word.letters for word in train}
         notes += [
             describe_sizes(parts, "words"),
-            f"{shared(map(_key, test), map(_key, (*train, *dev)))} test words have the very pixels "
-            "of a word of train or dev",
+            f"{count_shared(map(_key, test), map(_key, (*train, *dev)))} test words have the very "
+            "pixels of a word of train or dev",
             f"{sum(word.letters in known for word in test)} of {len(test)} test words are spelt "
             "like a word of train",
         ]

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from freerun.data import DataError, Splits
 from freerun.data.files import read_splits
-from freerun.data.rows import Row, kind_of
-from freerun.data.splits import complete, cut, describe_sizes
+from freerun.data.rows import Row, find_kind
+from freerun.data.splits import add_missing_splits, describe_sizes, subsample
 from freerun.data.tokens import Tokens
 from freerun.data.truncation import Truncation
 from freerun.tasks.base import Task
@@ -110,11 +110,11 @@ class Pairs(Task):
         for name, part in parts.items():
             if not part:
                 raise DataError(f"{self.data} ({name}): there are no rows")
-        kind, total = kind_of(parts["train"][0], f"{self.data} (train)"), len(parts["train"])
+        kind, total = find_kind(parts["train"][0], f"{self.data} (train)"), len(parts["train"])
         own = {"dev": self.dev_size or MAX_HELD_OUT, "test": self.test_size or MAX_HELD_OUT}
-        complete(parts, lambda row: repr(row.get(kind)), own, self.seed, "pairs split")
+        add_missing_splits(parts, lambda row: repr(row.get(kind)), own, self.seed, "pairs split")
         if not all(parts.values()):
             raise DataError(f"{self.data}: {total} rows are too few to split")
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
-        notes = cut(parts, sizes, self.seed, "pairs", "rows")
+        notes = subsample(parts, sizes, self.seed, "pairs", "rows")
         return Splits(parts, [*notes, describe_sizes(parts, "rows")])

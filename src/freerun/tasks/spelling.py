@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from freerun.data import (
+    Augmentation,
     Codec,
     DataError,
-    Draw,
     Row,
     Sources,
     Splits,
@@ -18,11 +18,11 @@ from freerun.data import (
     TextExamples,
     Tokens,
 )
-from freerun.data.files import column, is_dataset, load_splits
+from freerun.data.files import find_column, is_dataset, load_splits
 from freerun.data.noise import Misspelling, SymbolNoise
 from freerun.data.prose import SYMBOLS, cut_windows, normalize, read_python_documentation, read_text
-from freerun.data.splits import complete, cut, describe_sizes, note_shared
-from freerun.data.store import Stored
+from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
+from freerun.data.store import StoredExamples
 from freerun.tasks.base import Task
 
 
@@ -101,12 +101,12 @@ class Spelling(Task):
         parts, notes = self._parts()
         return Splits({name: self._misspell(part, name) for name, part in parts.items()}, notes)
 
-    def augment(self, codec: Codec, split: str, examples: Stored) -> Draw | None:
+    def augment(self, codec: Codec, split: str, examples: StoredExamples) -> Augmentation | None:
         """Return noise that is redrawn every epoch in training, if the model reads characters."""
         characters = isinstance(codec, TextCodec) and codec.source is not None
         if split != "train" or not characters or not isinstance(examples, TextExamples):
             return None
-        return Misspelling.of(examples.texts, SYMBOLS, self._noise(split))
+        return Misspelling.from_texts(examples.texts, SYMBOLS, self._noise(split))
 
     def read_examples(self, path: str) -> list[Row]:
         """The windows of another text file, misspelt as in training by noise fixed by seed.
@@ -143,7 +143,7 @@ class Spelling(Task):
         return codec.encode_sources(rows, name)
 
     def _misspell(self, texts: Sequence[str], split: str) -> list[Row]:
-        sources = Misspelling.of(texts, SYMBOLS, self._noise(split)).texts(SYMBOLS)
+        sources = Misspelling.from_texts(texts, SYMBOLS, self._noise(split)).texts(SYMBOLS)
         pairs = zip(sources, texts, strict=True)
         return [{"source": source, "target": text} for source, text in pairs]
 
@@ -175,7 +175,7 @@ class Spelling(Task):
             return {"train": text}, notes
         texts = {}
         for name, rows in load_splits(self.data).items():
-            cells = rows[column(rows, ["text"], f"{self.data} ({name})")]
+            cells = rows[find_column(rows, ["text"], f"{self.data} ({name})")]
             texts[name] = "\n".join(cell or "" for cell in cells)
         return texts, []
 
@@ -198,8 +198,8 @@ class Spelling(Task):
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         total = len(parts["train"])
         own = {"dev": self.dev_size, "test": self.test_size}
-        complete(parts, str, own, self.seed, "spelling split")
+        add_missing_splits(parts, str, own, self.seed, "spelling split")
         if not all(parts.values()):
             source = self.data or "Python's documentation"
             raise DataError(f"{source}: {total} windows are too few to split")
-        notes += cut(parts, sizes, self.seed, "spelling", "windows")
+        notes += subsample(parts, sizes, self.seed, "spelling", "windows")

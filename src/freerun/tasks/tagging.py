@@ -19,7 +19,7 @@ from freerun.data.factor_codec import UnknownNoise
 from freerun.data.files import decode_lines, is_dataset, load_splits, read_bytes, read_lines
 from freerun.data.rows import Row
 from freerun.data.splits import describe_sizes, hold_out
-from freerun.data.store import Draw, Stored
+from freerun.data.store import Augmentation, StoredExamples
 from freerun.tasks.base import Task
 
 
@@ -120,9 +120,13 @@ class Tagging(Task):
         notes.append(describe_sizes(parts, "sentences"))
         return Splits({name: [s.row for s in part] for name, part in parts.items()}, notes)
 
-    def augment(self, codec: Codec, split: str, examples: Stored) -> Draw | None:
+    def augment(self, codec: Codec, split: str, examples: StoredExamples) -> Augmentation | None:
         """Return what reads rare forms as unknown in training."""
-        return UnknownNoise.of(examples, self.unknown, self.seed) if split == "train" else None
+        return (
+            UnknownNoise.from_examples(examples, self.unknown, self.seed)
+            if split == "train"
+            else None
+        )
 
     def read_examples(self, path: str) -> list[Row]:
         """Read the tagged sentences of another column file.

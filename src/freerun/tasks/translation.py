@@ -16,7 +16,7 @@ from freerun.data.parallel import (
     read_table,
 )
 from freerun.data.rows import Row
-from freerun.data.splits import complete, cut, describe_sizes
+from freerun.data.splits import add_missing_splits, describe_sizes, subsample
 from freerun.data.tokens import Tokens
 from freerun.metrics import Metric, find_metrics
 from freerun.tasks.base import Task
@@ -151,7 +151,7 @@ class Translation(Task):
         parts = read_parts(self.data, self.files, self.columns, self.subset)
         where, total = self.data or self.train_source, len(parts["train"])
         own = {"dev": self.dev_size or MAX_HELD_OUT, "test": self.test_size or MAX_HELD_OUT}
-        complete(parts, self._key, own, self.seed, "translation split")
+        add_missing_splits(parts, self._key, own, self.seed, "translation split")
         if not all(parts.values()):
             raise DataError(f"{where}: {total} pairs are too few to split")
         notes = []
@@ -166,7 +166,7 @@ class Translation(Task):
                 f"{left} pairs of train were left out: they have over {self.length} words on a side"
             )
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
-        notes += cut(parts, sizes, self.seed, "translation", "pairs")
+        notes += subsample(parts, sizes, self.seed, "translation", "pairs")
         notes += note_shared_pairs(parts)
         notes.append(describe_sizes(parts, "pairs"))
         return Splits({name: self._rows(part) for name, part in parts.items()}, notes)

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from freerun.data import Codec, DataError, Examples, Row, Splits, TextCodec, TextExamples
-from freerun.data.rows import kind_of
+from freerun.data.rows import find_kind
 from freerun.data.text_codec import UNBOUNDED
 from freerun.tasks import Task
 
@@ -118,7 +118,7 @@ def build_codec(
         if name == "eval_dataset" and part is None:
             continue
         if are_rows(part, name) and len(part):
-            kind = kind_of(part[0], name)
+            kind = find_kind(part[0], name)
             codec = replace(codec, column="prompt" if kind == "input_ids" else kind)
             part = codec.encode(part, name)
         if isinstance(part, TextExamples):

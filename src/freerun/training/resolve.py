@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from freerun.data import Codec, Data, DataError, Examples, TextCodec
 from freerun.data.codec import CODEC_FILE
-from freerun.data.extras import extra
+from freerun.data.extras import import_extra
 from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, check_decoding
 from freerun.methods import METHODS, Method
@@ -41,7 +41,7 @@ from freerun.models.settings import (
 )
 from freerun.policy import Policy
 from freerun.settings import SettingError, did_you_mean
-from freerun.tasks.base import Task
+from freerun.tasks.base import Task, load_data
 from freerun.training.checkpoints import (
     ADAPTER_CONFIG,
     CONFIG,
@@ -395,7 +395,7 @@ def _add_backspace_rows(model: nn.Module, codec: Codec) -> nn.Module:
 
 def _add_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None) -> nn.Module:
     """Put new adapters on a model; everything else is frozen but for the rows of a new token."""
-    peft = extra("peft", "lora", "peft_config")
+    peft = import_extra("peft", "lora", "peft_config")
     if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):
         raise ValueError("the model has adapters already, which are trained; leave peft_config out")
     if isinstance(model, Policy):

@@ -11,7 +11,7 @@ import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from transformers import TrainingArguments
 
-from freerun.data.extras import extra
+from freerun.data.extras import import_extra
 from freerun.metrics import get_headline
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.policy import Policy
@@ -167,7 +167,7 @@ class TrainingSettings:
             MissingExtraError: if `tensorboard` is asked for and is not installed.
         """
         if self.tensorboard:
-            extra("tensorboard", "tensorboard", "tensorboard=true")
+            import_extra("tensorboard", "tensorboard", "tensorboard=true")
         gpu = _has_gpu()
         if self.precision == "fp16" and not gpu:
             raise ValueError("precision=fp16 needs a GPU; use bf16 or fp32 on the CPU")

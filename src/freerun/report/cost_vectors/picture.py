@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerun.data.files import writing
+from freerun.data.files import write_atomically
 from freerun.report.cost_vectors.text import NOTHING, crop, hexadecimal, is_dark, shade, short
 from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
 from freerun.report.plots import require_plots
@@ -46,7 +46,7 @@ def save_picture(vectors: CostVectors, path: Path) -> None:
         WriteError: if the picture cannot be written.
     """
     require_plots()
-    with writing(str(path)) as temporary:
+    with write_atomically(str(path)) as temporary:
         picture(vectors).savefig(temporary, dpi=DPI, format="png")
 
 
