@@ -84,12 +84,12 @@ class Codec(ABC):
         """
 
     def with_backspace(self) -> Codec:
-        """The same with an action that withdraws the last token; itself, where it has one.
+        """Return the same with an action that withdraws the last token; itself, where it has one.
 
         Examples stay valid: the ids of targets do not move, and padding is told by masks.
 
         Raises:
-            ValueError: where outputs have no eos.
+            ValueError: if outputs have no eos.
         """
         if self.target.backspace is not None:
             return self
@@ -97,7 +97,7 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, rows: Iterable[Mapping[str, Any]], name: str = "the data") -> Examples:
-        """Rows as examples.
+        """Return rows as examples.
 
         Args:
             rows: mappings with the columns that this kind of codec reads. In any of them, a column
@@ -110,7 +110,7 @@ class Codec(ABC):
 
     @abstractmethod
     def encode_sources(self, rows: Iterable[Mapping[str, Any]], name: str = "the data") -> Sources:
-        """Rows without targets as examples to predict from.
+        """Return rows without targets as examples to predict from.
 
         Args:
             rows: as in `encode`. A column `lines` has the lines that a row was read from.
@@ -122,14 +122,14 @@ class Codec(ABC):
 
     @abstractmethod
     def read(self, lines: Sequence[str], name: str) -> Sources:
-        """Sources without targets from the lines of a file called `name`, to predict from.
+        """Return sources without targets from the lines of a file called `name`, to predict from.
 
         Raises:
             DataError: naming the file, the line and what would be right.
         """
 
     def write(self, tokens: Sequence[int], lines: Sequence[str]) -> str:
-        """The text of an output, as `freerun predict` prints it.
+        """Return the text of an output, as `freerun predict` prints it.
 
         Args:
             tokens: the output; what follows its eos is left out.
@@ -139,7 +139,7 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, tokens: Sequence[int], unknown: str = UNKNOWN) -> str:
-        """The text of an output up to its eos, as it stands, without special tokens.
+        """Return the text of an output up to its eos, as it stands, without special tokens.
 
         Args:
             tokens: the output.
@@ -147,15 +147,15 @@ class Codec(ABC):
         """
 
     def normalize(self, text: str) -> str:
-        """A text as metrics compare it, without white space that a tokenizer does not keep."""
+        """Return a text as metrics compare it, without white space that a tokenizer does not keep."""
         return text
 
     def text(self, tokens: Sequence[int]) -> str:
-        r"""The text of an output in one line, with `\n` for its line breaks."""
+        r"""Return the text of an output in one line, with `\n` for its line breaks."""
         return self.normalize(self.decode(tokens)).replace("\r", "").replace("\n", "\\n")
 
     def source_text(self, values: Tensor) -> str | None:
-        """The text of a source in one line; None where sources are no text.
+        """Return the text of a source in one line; None where sources are no text.
 
         Args:
             values: the row of `Source.values`, without padding.
@@ -169,10 +169,10 @@ class Codec(ABC):
     @classmethod
     @abstractmethod
     def from_pretrained(cls: type[C], directory: str) -> C:
-        """The codec that was saved in `directory`.
+        """Return the codec that was saved in `directory`.
 
         Raises:
-            DataError: where there is none, or none of this kind.
+            DataError: if there is none, or none of this kind.
         """
 
 
@@ -233,10 +233,10 @@ class WritingCodec(Codec):
         )
 
     def with_backspace(self) -> Codec:
-        """The same with a tokenizer that has a backspace; itself, where it has one.
+        """Return the same with a tokenizer that has a backspace; itself, where it has one.
 
         Raises:
-            ValueError: where outputs have no eos, or the tokenizer has a token of that name for
+            ValueError: if outputs have no eos, or the tokenizer has a token of that name for
                 something else.
         """
         if self.target.backspace is not None or self.limit is None:
@@ -250,7 +250,7 @@ class WritingCodec(Codec):
         return dataclasses.replace(self, tokenizer=tokenizer, bos=bos, pad=pad)
 
     def decode(self, tokens: Sequence[int], unknown: str = UNKNOWN) -> str:
-        """The text of an output up to its eos, as it stands, without special tokens.
+        """Return the text of an output up to its eos, as it stands, without special tokens.
 
         Args:
             tokens: the output.
@@ -262,7 +262,7 @@ class WritingCodec(Codec):
         return decode_tokens(self.tokenizer, written, unknown)
 
     def normalize(self, text: str) -> str:
-        """A text as metrics compare it, without white space that the tokenizer does not keep."""
+        """Return a text as metrics compare it, without white space that the tokenizer does not keep."""
         if self.whitespace == "single":
             return " ".join(text.split())
         return text.strip() if self.whitespace == "stripped" else text
@@ -275,10 +275,10 @@ class WritingCodec(Codec):
 
     @classmethod
     def from_pretrained(cls: type[C], directory: str) -> C:
-        """The codec that was saved in `directory`. No code of a tokenizer's own is run.
+        """Return the codec that was saved in `directory`. No code of a tokenizer's own is run.
 
         Raises:
-            DataError: where there is none, it is of another kind, the tokenizer is missing, or a
+            DataError: if there is none, it is of another kind, the tokenizer is missing, or a
                 field is missing, unknown or of the wrong type.
         """
         path, settings = read_fields(cls, directory, tokenizer=...)
@@ -286,10 +286,10 @@ class WritingCodec(Codec):
 
 
 def load_saved_tokenizer(directory: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that stands beside codec.json.
+    """Return the tokenizer that stands beside codec.json.
 
     Raises:
-        DataError: where there is none, or it cannot be read.
+        DataError: if there is none, or it cannot be read.
     """
     if not any(Path(directory, name).exists() for name in TOKENIZER_FILES):
         raise DataError(f"{Path(directory, TOKENIZER_FILES[0])}: there is no such file")
@@ -313,7 +313,7 @@ def write_fields(codec: Codec, directory: str, **replaced: Any) -> None:
 
 
 def read_fields(cls: type[Codec], directory: str, **replaced: Any) -> tuple[str, dict[str, Any]]:
-    """The path of codec.json in `directory`, and what it holds: the fields of a dataclass.
+    """Return the path of codec.json in `directory`, and what it holds: the fields of a dataclass.
 
     Args:
         cls: the dataclass.
@@ -322,7 +322,7 @@ def read_fields(cls: type[Codec], directory: str, **replaced: Any) -> tuple[str,
             were not written.
 
     Raises:
-        DataError: where there is no such file, it is of another kind, or a field is missing,
+        DataError: if there is no such file, it is of another kind, or a field is missing,
             unknown or of the wrong type.
     """
     path, contents = read_codec_file(directory)
@@ -338,15 +338,15 @@ def read_fields(cls: type[Codec], directory: str, **replaced: Any) -> tuple[str,
     for name in names:
         if name not in contents:
             raise DataError(f"{path}: the field {name!r} is missing")
-        settings[name] = _typed(contents[name], types[name], f"{path}: the field {name!r}")
+        settings[name] = _convert(contents[name], types[name], f"{path}: the field {name!r}")
     return path, settings
 
 
 def build_codec(cls: type[C], path: str, **settings: Any) -> C:
-    """The codec of these settings, which were read from `path`.
+    """Return the codec of these settings, which were read from `path`.
 
     Raises:
-        DataError: where they contradict each other.
+        DataError: if they contradict each other.
     """
     try:
         codec = cls(**settings)
@@ -357,10 +357,10 @@ def build_codec(cls: type[C], path: str, **settings: Any) -> C:
 
 
 def load_codec(directory: str) -> Codec:
-    """The codec that a checkpoint keeps in `directory`, of whichever kind.
+    """Return the codec that a checkpoint keeps in `directory`, of whichever kind.
 
     Raises:
-        DataError: where there is none, its kind is unknown, or a field of it is wrong.
+        DataError: if there is none, its kind is unknown, or a field of it is wrong.
     """
     path, contents = read_codec_file(directory)
     kind = contents["kind"]
@@ -372,10 +372,10 @@ def load_codec(directory: str) -> Codec:
 
 
 def read_codec_file(directory: str) -> tuple[str, dict[str, Any]]:
-    """The path and the contents of codec.json in `directory`, which name a kind of codec.
+    """Return the path and the contents of codec.json in `directory`, which name a kind of codec.
 
     Raises:
-        DataError: where there is no such file, or it is no JSON object that names a kind.
+        DataError: if there is no such file, or it is no JSON object that names a kind.
     """
     path = str(Path(directory, CODEC_FILE))
     try:
@@ -394,12 +394,12 @@ def read_codec_file(directory: str) -> tuple[str, dict[str, Any]]:
     return path, contents
 
 
-def _typed(value: Any, kind: Any, where: str) -> Any:
+def _convert(value: Any, kind: Any, where: str) -> Any:
     """`value` as a `kind`, a list as a tuple."""
     if get_origin(kind) is tuple:
         if not isinstance(value, list):
             raise DataError(f"{where} is {value!r:.40}; it must be a list")
-        return tuple(_typed(item, get_args(kind)[0], where) for item in value)
+        return tuple(_convert(item, get_args(kind)[0], where) for item in value)
     if kind is float and type(value) is int:
         return float(value)
     if get_origin(kind) is Literal:

@@ -74,14 +74,14 @@ class TextCollator:
         batch = examples.batch(range(len(examples)))
         lengths = zip(batch.source.lengths.tolist(), batch.lengths.tolist(), strict=True)
         ids = [
-            _named(batch.source.values[i, :read], batch.target[i, :written])
+            _hash_tokens(batch.source.values[i, :read], batch.target[i, :written])
             for i, (read, written) in enumerate(lengths)
         ]
         named = Batch(torch.tensor(ids), batch.source, batch.target, batch.mask)
         return named.tensors()
 
 
-def _named(prompt: Tensor, completion: Tensor) -> int:
+def _hash_tokens(prompt: Tensor, completion: Tensor) -> int:
     """63 bits that name an example."""
     tokens = [len(prompt), *prompt.tolist(), *completion.tolist()]
     digest = blake2b(torch.tensor(tokens).numpy().tobytes(), digest_size=8).digest()

@@ -54,7 +54,9 @@ def read_table(path: str, columns: Columns) -> list[Pair]:
     if any(isinstance(column, str) for column in columns):
         (first, header), *lines = lines
         there = header.split("\t")
-        numbers = Columns(*(_named(column, there, f"{name}, line {first}") for column in columns))
+        numbers = Columns(
+            *(_find_number(column, there, f"{name}, line {first}") for column in columns)
+        )
         if not lines:
             raise DataError(f"{name}: nothing follows the names of the columns")
     return [_pair(line, numbers, name) for line in lines]
@@ -93,7 +95,7 @@ def read_dataset(split: Any, name: str, columns: Columns) -> list[Pair]:
         DataError: naming the column or the row, where it is not right.
     """
     languages = list_languages(split)
-    wanted = [_named(column, languages, name) for column in columns]
+    wanted = [_find_number(column, languages, name) for column in columns]
     if "translation" in split.column_names:
         rows: Any = ([row[languages[i]] for i in wanted] for row in split["translation"])
     else:
@@ -154,7 +156,7 @@ def _pair(line: Line, columns: Columns, name: str) -> Pair:
     return Pair(*sides)
 
 
-def _named(column: int | str, names: Sequence[str], where: str) -> int:
+def _find_number(column: int | str, names: Sequence[str], where: str) -> int:
     """The number of a column among these."""
     if isinstance(column, int):
         if column < len(names):

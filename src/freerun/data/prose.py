@@ -113,7 +113,7 @@ def hold_out_end(parts: dict[str, list[str]], sizes: Mapping[str, int]) -> list[
 
     Args:
         parts: the paragraphs of the splits that there are; changed in place.
-        sizes: the most paragraphs of dev and test.
+        sizes: the maximum number of paragraphs of dev and test.
 
     Returns:
         Notes on paragraphs that stand in two splits.

@@ -14,13 +14,13 @@ T = TypeVar("T")
 def split_by_key(
     keys: Sequence[Hashable], counts: Sequence[int], *coordinates: Coordinate
 ) -> list[list[int]]:
-    """Examples dealt to parts at random, all of one key to the same part.
+    """Return examples dealt to parts at random, all of one key to the same part.
 
     Keys are dealt in a random order, each whole to the first part that still has room for it.
 
     Args:
         keys: what makes examples equal.
-        counts: the most examples of each part.
+        counts: the maximum number of examples of each part.
         coordinates: what names the random order: a seed and a stream.
 
     Returns:
@@ -53,7 +53,7 @@ def add_missing_splits(
     Args:
         parts: the examples of train, and of dev and test where they are given.
         key: what makes examples equal.
-        sizes: the most examples of dev and test.
+        sizes: the maximum number of examples of dev and test.
         coordinates: what names the random order: a seed and a stream.
     """
     train = parts["train"]
@@ -72,7 +72,7 @@ def subsample(
 
     Args:
         parts: the examples of each part.
-        sizes: the most examples of each; None leaves it as it is.
+        sizes: the maximum number of examples of each; None leaves it as it is.
         seed: the seed of the choice.
         stream: what the choice is for.
         what: what examples are called, in the notes.
@@ -93,7 +93,7 @@ def subsample(
 def hold_out(
     items: Sequence[T], key: Callable[[T], Hashable], name: str, *coordinates: Coordinate
 ) -> tuple[list[T], list[T]]:
-    """What is left of `items`, and a random tenth of them; equal ones stay on one side.
+    """Return what is left of `items`, and a random tenth of them; equal ones stay on one side.
 
     Args:
         items: the examples.
@@ -102,7 +102,7 @@ def hold_out(
         coordinates: what names the random order: a seed and a stream.
 
     Raises:
-        DataError: where there are too few different ones.
+        DataError: if there are too few different ones.
     """
     keys = [key(item) for item in items]
     held, rest = split_by_key(keys, [max(len(keys) // 10, 1)], *coordinates)
@@ -114,7 +114,7 @@ def hold_out(
 
 
 def count_shared(keys: Iterable[Hashable], others: Iterable[Hashable]) -> int:
-    """How many of `keys` also stand among `others`."""
+    """Return how many of `keys` also stand among `others`."""
     among = set(others)
     return sum(key in among for key in keys)
 

@@ -146,8 +146,8 @@ class Tokens:
             DataError: if there is no such tokenizer at `path`.
         """
         if self.path is not None:
-            return _with_eos(load_tokenizer(self.path)) if eos else load_tokenizer(self.path)
-        inner = self._trained(train, others)
+            return _add_eos(load_tokenizer(self.path)) if eos else load_tokenizer(self.path)
+        inner = self._train(train, others)
         special = {"unk_token": UNKNOWN} if self.has_unknown else {}
         if eos:
             special["eos_token"] = EOS
@@ -159,7 +159,7 @@ class Tokens:
             **special,
         )
 
-    def _trained(self, train: Iterable[str], others: Iterable[str]) -> Tokenizer:
+    def _train(self, train: Iterable[str], others: Iterable[str]) -> Tokenizer:
         """Train the tokenizer, without special tokens other than `<unk>`."""
         if self.kind in ("bpe", "bytes"):
             return self._bytes(train)
@@ -362,7 +362,7 @@ def _tokenizer_class(path: str) -> str | None:
     return name
 
 
-def _with_eos(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+def _add_eos(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Add an eos to a tokenizer that has none."""
     if tokenizer.eos_token_id is None:
         tokenizer.add_special_tokens({"eos_token": EOS})
