@@ -147,7 +147,7 @@ class Codec(ABC):
         """
 
     def normalize(self, text: str) -> str:
-        """Return a text as metrics compare it, without white space that a tokenizer does not keep."""
+        """Return a text as metrics compare it: without white space that tokens do not keep."""
         return text
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -262,7 +262,7 @@ class WritingCodec(Codec):
         return decode_tokens(self.tokenizer, written, unknown)
 
     def normalize(self, text: str) -> str:
-        """Return a text as metrics compare it, without white space that the tokenizer does not keep."""
+        """Return a text as metrics compare it: without white space that tokens do not keep."""
         if self.whitespace == "single":
             return " ".join(text.split())
         return text.strip() if self.whitespace == "stripped" else text

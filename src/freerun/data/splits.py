@@ -14,7 +14,7 @@ T = TypeVar("T")
 def split_by_key(
     keys: Sequence[Hashable], counts: Sequence[int], *coordinates: Coordinate
 ) -> list[list[int]]:
-    """Return examples dealt to parts at random, all of one key to the same part.
+    """Deal examples to parts at random, all of one key to the same part.
 
     Keys are dealt in a random order, each whole to the first part that still has room for it.
 
