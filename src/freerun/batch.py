@@ -70,7 +70,7 @@ class Batch:
         """The batch that `tensors` was made of.
 
         Raises:
-            KeyError: where a tensor is missing.
+            KeyError: if a tensor is missing.
         """
         source = Source(tensors["source"], tensors["source_mask"])
         return cls(tensors["ids"], source, tensors["target"], tensors["target_mask"])
@@ -79,7 +79,7 @@ class Batch:
         """The target tokens of all examples, row by row.
 
         Raises:
-            ValueError: where an example has none, and would be left out of a loss in silence.
+            ValueError: if an example has none, and would be left out of a loss in silence.
         """
         empty = (~self.mask.any(1)).nonzero()[:, 0]
         if len(empty):

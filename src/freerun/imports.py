@@ -35,7 +35,7 @@ def import_object(address: str, what: str) -> Any:
         what: what the object is for, to begin messages with, such as "task".
 
     Raises:
-        SettingError: where the address has another form, there is no such module, file or name, or
+        SettingError: if the address has another form, there is no such module, file or name, or
             importing it fails.
     """
     if not is_address(address):

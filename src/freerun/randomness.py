@@ -1,6 +1,6 @@
-"""Random numbers without state: each is a function of the coordinates that name it.
+"""Counter-based random numbers, without state: each is a hash of the coordinates that name it.
 
-A coin or a sample is named by (seed, stream, step, example id, cell …). So padding, the order of a
+A coin or a sample is named by (seed, stream, step, example id, cell, …). So padding, the order of a
 batch, gradient accumulation, the number of processes and resuming cannot change a run.
 """
 
@@ -20,24 +20,27 @@ _SECOND = 0x94D049BB133111EB - (1 << 64)
 
 
 def _wrap(value: int) -> int:
-    """`value` as a signed 64-bit integer."""
+    """Wrap `value` to a signed 64-bit integer."""
     return ((value + (1 << 63)) % (1 << 64)) - (1 << 63)
 
 
 def _shift(bits: Int[Tensor, "..."], by: int) -> Int[Tensor, "..."]:
-    """A logical right shift: torch's is arithmetic, and would drag the sign along."""
+    """Shift right logically: torch's own shift is arithmetic, and would copy the sign bit."""
     return (bits >> by) & ((1 << (64 - by)) - 1)
 
 
 def _mix(bits: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
-    """The finalizer of splitmix64 (Steele, Lea, Flood, 2014): a bijection of 64-bit integers."""
+    """Apply the finalizer of splitmix64 (Steele, Lea, Flood 2014), a bijection of 64-bit integers.
+
+    Products wrap around, as unsigned ones would: torch integers are two's complement.
+    """
     bits = (bits ^ _shift(bits, 30)) * _FIRST
     bits = (bits ^ _shift(bits, 27)) * _SECOND
     return bits ^ _shift(bits, 31)
 
 
 def random_bits(*coordinates: Coordinate) -> Int[Tensor, "..."]:
-    """64 random bits for each element of the coordinates, broadcast against each other.
+    """Return 64 random bits for each element of the coordinates, which are broadcast.
 
     Coordinates are folded in one by one, so their order matters and (1, 2) differs from (12,).
     """
@@ -46,6 +49,7 @@ def random_bits(*coordinates: Coordinate) -> Int[Tensor, "..."]:
     bits = torch.zeros((), dtype=torch.int64, device=device)
     for coordinate in coordinates:
         if isinstance(coordinate, str):
+            # Python's own hash of a string differs from process to process.
             coordinate = zlib.crc32(coordinate.encode())
         if isinstance(coordinate, Tensor):
             bits = _mix(bits + (coordinate.long() + 1) * _GOLDEN)
@@ -56,9 +60,10 @@ def random_bits(*coordinates: Coordinate) -> Int[Tensor, "..."]:
 
 
 def uniform(*coordinates: Coordinate, dtype: torch.dtype = torch.float32) -> Float[Tensor, "..."]:
-    """Uniform numbers in the open interval (0, 1), one for each element of the coordinates.
+    """Return uniform numbers in the open interval (0, 1), one for each element of the coordinates.
 
-    Neither end is ever reached, so logarithms are finite: 23 bits in float32, 52 in float64.
+    They have 23 random bits in float32 and 52 in float64. Neither 0 nor 1 is ever returned, so
+    logarithms are finite.
     """
     exact, digits = (torch.float64, 52) if dtype == torch.float64 else (torch.float32, 23)
     bits = _shift(random_bits(*coordinates), 64 - digits)
@@ -66,16 +71,16 @@ def uniform(*coordinates: Coordinate, dtype: torch.dtype = torch.float32) -> Flo
 
 
 def gumbel(*coordinates: Coordinate, dtype: torch.dtype = torch.float32) -> Float[Tensor, "..."]:
-    """Gumbel noise -log(-log U): the argmax of logits plus it is a sample of their softmax."""
+    """Return Gumbel noise -log(-log U): the argmax of logits plus noise samples their softmax."""
     noise = -torch.log(-torch.log(uniform(*coordinates, dtype=torch.float64)))
     return noise.to(dtype)
 
 
 def below(bound: int, *coordinates: Coordinate) -> Int[Tensor, "..."]:
-    """Whole numbers drawn uniformly from 0 … bound-1, one for each element of the coordinates."""
+    """Return uniform integers in [0, bound), one for each element of the coordinates."""
     return (uniform(*coordinates, dtype=torch.float64) * bound).long()
 
 
 def permutation(count: int, *coordinates: Coordinate) -> Int[Tensor, "count"]:
-    """A random order of 0 … count-1."""
+    """Return a random permutation of 0 … count-1."""
     return random_bits(*coordinates, torch.arange(count)).argsort(stable=True)

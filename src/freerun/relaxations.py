@@ -15,7 +15,7 @@ from torch.nn import functional as F
 def soft_argmax(
     scores: Float[Tensor, "*rows a"], alpha: float, *, top_k: int | None = None
 ) -> Float[Tensor, "*rows a"]:
-    """softmax(α·s), which tends to the one-hot argmax as α → ∞ (equation 3).
+    """Compute softmax(α·s), which tends to the one-hot argmax as α → ∞ (equation 3).
 
     Args:
         scores: unnormalized scores s.
@@ -23,7 +23,7 @@ def soft_argmax(
         top_k: spread the weights over the `top_k` best tokens of each row only.
 
     Raises:
-        ValueError: where `top_k` is below 1.
+        ValueError: if `top_k` is below 1.
     """
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k is {top_k}; it must be at least 1")
@@ -41,7 +41,7 @@ def soft_sample(
     *,
     top_k: int | None = None,
 ) -> Float[Tensor, "*rows a"]:
-    """softmax(α·(s + G)) with Gumbel noise G, which tends to a one-hot sample (equation 4).
+    """Compute softmax(α·(s + G)) with Gumbel noise G; tends to a one-hot sample (equation 4).
 
     α multiplies the noise too: it is the inverse temperature 1/τ of Gumbel-softmax.
 
@@ -52,13 +52,13 @@ def soft_sample(
         top_k: spread the weights over the `top_k` best perturbed tokens of each row only.
 
     Raises:
-        ValueError: where `top_k` is below 1.
+        ValueError: if `top_k` is below 1.
     """
     return soft_argmax(scores + noise, alpha, top_k=top_k)
 
 
 def straight_through(weights: Float[Tensor, "*rows a"]) -> Float[Tensor, "*rows a"]:
-    """One-hot at the largest weight in value, the gradient of `weights` (Bengio et al. 2013)."""
+    """Return the one-hot argmax of `weights`, with their gradient (Bengio et al. 2013)."""
     hard = F.one_hot(weights.argmax(-1), weights.shape[-1]).to(weights.dtype)
     # In this order the difference is exactly zero, and the value exactly one-hot.
     return hard + (weights - weights.detach())

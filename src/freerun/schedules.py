@@ -1,4 +1,4 @@
-"""How a quantity changes while training goes on: schedules are functions of the update number."""
+"""Schedules: quantities that change during training, as functions of the update number."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ class Schedule(Protocol):
     """A value for every update, counted from 0."""
 
     def __call__(self, step: int) -> float:
-        """The value at update `step`."""
+        """Return the value at update `step`."""
         ...
 
 
 @dataclass(frozen=True)
 class Constant:
-    """Always `value`."""
+    """The constant `value`."""
 
     value: float
 
     def __call__(self, step: int) -> float:
-        """`value`."""
+        """Return `value`."""
         return self.value
 
 
@@ -36,31 +36,31 @@ class Linear:
     floor: float = 0.0
 
     def __call__(self, step: int) -> float:
-        """The value at update `step`."""
+        """Return the value at update `step`."""
         return max(self.floor, self.k - self.c * step)
 
 
 @dataclass(frozen=True)
 class Exponential:
-    """k^step, never under `floor`, for 0 < k < 1 (Bengio et al. 2015, section 2.4)."""
+    """max(floor, k^step) for 0 < k < 1 (Bengio et al. 2015, section 2.4)."""
 
     k: float
     floor: float = 0.0
 
     def __call__(self, step: int) -> float:
-        """The value at update `step`."""
+        """Return the value at update `step`."""
         return max(self.floor, self.k**step)
 
 
 @dataclass(frozen=True)
 class InverseSigmoid:
-    """k / (k + exp(step / k)), never under `floor`, for k ≥ 1 (Bengio et al. 2015, section 2.4)."""
+    """max(floor, k / (k + exp(step / k))) for k ≥ 1 (Bengio et al. 2015, section 2.4)."""
 
     k: float
     floor: float = 0.0
 
     def __call__(self, step: int) -> float:
-        """The value at update `step`: sigmoid(log k - step/k), which cannot overflow."""
+        """Return the value at update `step`, as sigmoid(log k - step/k), which cannot overflow."""
         x = math.log(self.k) - step / self.k
         value = 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
         return max(self.floor, value)
@@ -68,20 +68,20 @@ class InverseSigmoid:
 
 @dataclass(frozen=True)
 class Geometric:
-    """From `start` to `end` by a constant factor in `steps` updates, then `end`."""
+    """Geometric interpolation from `start` to `end` in `steps` updates; then `end`."""
 
     start: float
     end: float
     steps: int
 
     def __call__(self, step: int) -> float:
-        """The value at update `step`."""
+        """Return the value at update `step`."""
         share = min(step / self.steps, 1.0) if self.steps else 1.0
         return self.start * (self.end / self.start) ** share
 
 
 def inverse_sigmoid_rate(half: float) -> float:
-    """The k ≥ 1 for which `InverseSigmoid(k)` is one half at update `half`: k·log k = half."""
+    """Compute the k ≥ 1 for which `InverseSigmoid(k)` is ½ at update `half`: k·log k = half."""
     low, high = 1.0, max(half, 2.0) + 1.0
     for _ in range(100):
         middle = (low + high) / 2

@@ -79,7 +79,7 @@ def list_settings(cls: type) -> dict[str, Setting]:
     Docstrings of base classes describe inherited fields. Fields with `init=False` are not settings.
 
     Raises:
-        TypeError: where two fields that are not the same setting of several options share a name.
+        TypeError: if two fields that are not the same setting of several options share a name.
     """
     found: dict[str, Setting] = {}
     for setting in _flatten(cls):
@@ -122,7 +122,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         where: what the settings belong to; messages begin with it.
 
     Raises:
-        SettingError: where a setting is unknown, missing, without effect, of the wrong type or out
+        SettingError: if a setting is unknown, missing, without effect, of the wrong type or out
             of range.
     """
     known = list_settings(cls)
@@ -151,7 +151,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         name: what to call the setting in a message.
 
     Raises:
-        SettingError: where it is no such value.
+        SettingError: if it is no such value.
     """
     if callable(value) and not isinstance(value, str):
         return value  # A user's own object; the class that takes it checks it.
@@ -187,7 +187,7 @@ def parse_spec(spec: str, known: Collection[str], example: str) -> tuple[str, di
         example: a right one, for messages.
 
     Raises:
-        SettingError: where a setting has no value or is set twice.
+        SettingError: if a setting has no value or is set twice.
     """
     name, _, rest = spec.partition(":")
     if name.strip() not in known and (address := _OWN.fullmatch(spec.strip())):
@@ -337,7 +337,7 @@ def _convert(value: Any, kind: Any) -> Any:
     """Return a value as a type.
 
     Raises:
-        ValueError: where it is no such value.
+        ValueError: if it is no such value.
     """
     origin, arguments = typing.get_origin(kind), _readable(kind)
     if kind is Any:

@@ -32,7 +32,7 @@ class Vocabulary:
         unknown: the action that stands for any symbol that is not here, if there is one.
 
     Raises:
-        ValueError: where eos, backspace or unknown is no action, or bos or pad no token.
+        ValueError: if eos, backspace or unknown is no action, or bos or pad no token.
     """
 
     symbols: tuple[str, ...]
@@ -64,7 +64,7 @@ class Vocabulary:
             unknown: whether there is a token for other symbols, `UNKNOWN`; it comes first.
 
         Raises:
-            ValueError: where a symbol comes twice.
+            ValueError: if a symbol comes twice.
         """
         symbols = (*([UNKNOWN] if unknown else []), *symbols, *([EOS] if eos else []))
         repeated = sorted(symbol for symbol, times in Counter(symbols).items() if times > 1)
@@ -85,7 +85,7 @@ class Vocabulary:
         Ids of actions stay as they are; bos and pad, where they stand behind them, move up by one.
 
         Raises:
-            ValueError: where there is a backspace already, or no eos: an output that is as long as
+            ValueError: if there is a backspace already, or no eos: an output that is as long as
                 its source has nothing to withdraw.
         """
         if self.backspace is not None:
@@ -104,7 +104,7 @@ class Vocabulary:
         """The same without its last action, the backspace; itself, where there is none.
 
         Raises:
-            ValueError: where the backspace is another action than the last.
+            ValueError: if the backspace is another action than the last.
         """
         if self.backspace is None:
             return self

@@ -50,7 +50,7 @@ class Alternatives:
             actions: how many actions there are.
 
         Raises:
-            ValueError: where a token is no action, named twice, or its own mistake, or where no
+            ValueError: if a token is no action, named twice, or its own mistake, or where no
                 token has any.
         """
         for token, wrong in mistakes.items():
@@ -106,7 +106,7 @@ class AnyToken:
                 They may still be replaced.
 
         Raises:
-            ValueError: where none is left, or one that is left out is no action.
+            ValueError: if none is left, or one that is left out is no action.
         """
         for token in leave_out:
             if not 0 <= token < actions:
@@ -180,7 +180,7 @@ def insert_noise(
         ids: of the examples.
 
     Raises:
-        ValueError: where rate or most is out of range.
+        ValueError: if rate or most is out of range.
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate is {rate}; it must lie in [0, 1]")

@@ -1,4 +1,4 @@
-"""Counts of how backspaces were used."""
+"""Count how backspaces were used."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from freerun.backspaces.trees import compute_depths, mark_tokens
 
 @dataclass(frozen=True)
 class Usage:
-    """Counts for each row. A backspace where nothing remains withdraws nothing.
+    """Counts for each row.
 
     Args:
         actions: all actions.
-        backspaces: those of them that are backspaces.
-        withdrawals: the backspaces that withdrew a token.
+        backspaces: the actions that are backspaces.
+        withdrawals: the backspaces that withdrew a token; at the prompt there is none to withdraw.
         replaced: the withdrawals after which a token was written in the same place, immediately or
             later.
-        rewritten: those where the next token in that place is another than the one withdrawn.
-        right: of the rewritten, those where it is the reference's token of that place; None
-            without references.
+        rewritten: the replaced ones where the new token differs from the withdrawn one.
+        right: the rewritten ones where the new token equals the reference; None without
+            references.
     """
 
     actions: Int[Tensor, "b"]

@@ -1,4 +1,4 @@
-"""What a cost is, and the costs by name."""
+"""The protocol of costs, and the costs by name."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from freerun.costs.ngrams import bleu, bleu_1, gleu
 
 
 class PythonCost:
-    """A cost made of a Python function of one hypothesis and one reference.
+    """A cost computed by a Python function of one hypothesis and one reference.
 
-    For metrics of other packages, on lists of token ids or on texts. It is called for every pair
-    in turn, which is far slower than a batched cost: it warns of that once. Costs need no range,
-    but the parameter α of a loss is in their unit; greater must be worse.
+    For metrics of other packages, on lists of token ids or on text. The function is called pair by
+    pair, which is far slower than a batched cost; a warning is issued once. Costs may have any
+    range, but lower must be better, and the α of a loss must match their scale.
 
     Attributes:
-        name: what messages call it.
+        name: the name of the cost in messages.
 
     Args:
-        function: function(hypothesis, reference), which gives a finite number.
-        on: what it is given: `tokens`, lists of token ids without eos, or `text`.
-        write: makes a text of a list of token ids; for `text` alone.
-        name: what messages call it; the function's own name where not given.
+        function: function(hypothesis, reference), which returns a finite number.
+        on: the arguments of the function: `tokens`, lists of token ids without eos, or `text`.
+        write: converts a list of token ids to text; required for `text`, and only there.
+        name: the name of the cost in messages; by default the name of the function.
 
     Raises:
-        ValueError: where `on` is neither, or `write` is missing or not used.
+        ValueError: if `on` is neither, or `write` is missing or not used.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PythonCost:
         """The function's value for every row, in double precision.
 
         Raises:
-            ValueError: where a value is no finite number, naming row and value.
+            ValueError: if a value is no finite number, naming row and value.
         """
         ours = _rows(hypotheses, hypothesis_lengths)
         theirs = _rows(references, reference_lengths)
@@ -100,15 +100,16 @@ class PythonCost:
 
 
 def check_costs(costs: object, rows: int, name: str = "the cost") -> Float[Tensor, "{rows}"]:
-    """Costs of anyone's own batched function, in double precision.
+    """Check the costs that a user's batched function returned; return them in double precision.
 
     Args:
-        costs: what the function gave: a tensor with one for every row.
-        rows: how many rows there are.
-        name: what a message calls the function.
+        costs: the result of the function, which should be a tensor with one cost for each row.
+        rows: the number of rows.
+        name: the name of the function in messages.
 
     Raises:
-        ValueError: where it is no such tensor; where one is NaN or infinite, naming row and value.
+        ValueError: if it is not such a tensor, or a cost is NaN or infinite; row and value are
+            named.
     """
     if not isinstance(costs, Tensor) or costs.shape != (rows,):
         shape = f" of shape {tuple(costs.shape)}" if isinstance(costs, Tensor) else ""
@@ -129,7 +130,7 @@ def _not_finite(name: str, row: int, value: object) -> str:
 
 
 def _rows(tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"]) -> list[list[int]]:
-    """Rows as lists, in one copy from the device."""
+    """Convert rows to lists, in one copy from the device."""
     pairs = zip(tokens.tolist(), lengths.tolist(), strict=True)
     return [row[:length] for row, length in pairs]
 
@@ -141,7 +142,7 @@ CostName = Literal[
 
 @runtime_checkable
 class Cost(Protocol):
-    """Δ(ŷ, y*): what every output of a batch loses against its reference, lower is better."""
+    """A cost Δ(ŷ, y*) of every output of a batch, given its reference; lower is better."""
 
     def __call__(
         self,
@@ -150,7 +151,7 @@ class Cost(Protocol):
         references: Int[Tensor, "n r"],
         reference_lengths: Int[Tensor, "n"],
     ) -> Float[Tensor, "n"]:
-        """The cost of every row, in double precision, whatever the other rows are.
+        """Compute the cost of every row, in double precision, independently of the other rows.
 
         Args:
             hypotheses: the outputs; values beyond a row's length are ignored.
@@ -172,7 +173,7 @@ _PURE: dict[str, Callable[..., Float[Tensor, "n"]]] = {
 
 
 def make_cost(name: str, symbols: Sequence[str], unknown: int | None = None) -> Cost:
-    """The cost of that name for outputs written in a vocabulary.
+    """Return the cost of a name, for outputs written in a vocabulary.
 
     Args:
         name: one of `CostName`.
@@ -180,7 +181,7 @@ def make_cost(name: str, symbols: Sequence[str], unknown: int | None = None) -> 
         unknown: a token that never counts as a match, such as `<unk>`.
 
     Raises:
-        ValueError: where there is no cost of that name, or `symbols` are no tags for `chunk_f1`.
+        ValueError: if the name is unknown, or `symbols` are not tags, for `chunk_f1`.
     """
     if name == "chunk_f1":
         return partial(chunk_f1, tags=chunk_tags(symbols, unknown))

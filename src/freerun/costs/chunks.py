@@ -22,7 +22,7 @@ def chunk_tags(symbols: Sequence[str], unknown: int | None = None) -> Int[Tensor
     chunks, and so does `unknown`.
 
     Raises:
-        ValueError: where a symbol is no tag, or no symbol belongs to a chunk.
+        ValueError: if a symbol is no tag, or no symbol belongs to a chunk.
     """
     found = [_TAG.fullmatch(symbol) for symbol in symbols]
     for symbol, match in zip(symbols, found, strict=True):

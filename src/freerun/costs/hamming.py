@@ -29,7 +29,7 @@ def hamming(
         A cost in [0, 1] for every row, in double precision; a row without tokens costs 0.
 
     Raises:
-        ValueError: where an output is not as long as its target.
+        ValueError: if an output is not as long as its target.
     """
     pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
     return hamming_total(*pairs, unknown=unknown) / reference_lengths.clamp(min=1)
@@ -56,7 +56,7 @@ def hamming_total(
         A whole number from 0 to the length for every row, in double precision.
 
     Raises:
-        ValueError: where an output is not as long as its target.
+        ValueError: if an output is not as long as its target.
     """
     unlike = hypothesis_lengths != reference_lengths
     if unlike.any():

@@ -76,7 +76,7 @@ class Sentence:
         Either is read as IOB2: an I- tag that does not continue an entity of its type begins one.
 
         Raises:
-            DataError: where a tag is neither O nor B-TYPE nor I-TYPE.
+            DataError: if a tag is neither O nor B-TYPE nor I-TYPE.
         """
         before, read = "O", []
         for tag, place in zip(tags, places, strict=bool(tags)):
@@ -104,7 +104,7 @@ def read_sentences(
         tag_column: the column of the tag, likewise; None reads tokens only.
 
     Raises:
-        DataError: where a line has not as many columns as the first, a column is missing or empty,
+        DataError: if a line has not as many columns as the first, a column is missing or empty,
             a tag is none, or there is no sentence.
     """
     groups = group_lines((n, "" if line.startswith("-DOCSTART-") else line) for n, line in lines)
@@ -157,7 +157,7 @@ def find_files(data: str) -> dict[str, tuple[str, bytes]]:
     testb. Extensions of other formats are passed over.
 
     Raises:
-        DataError: where two files belong to one split, or the archive is broken.
+        DataError: if two files belong to one split, or the archive is broken.
     """
     folder = Path(data).is_dir()
     archive = {} if folder else read_archive(data)

@@ -67,7 +67,7 @@ def read_words(lines: Iterable[Line], name: str, *, check_letters: bool = True) 
         check_letters: whether letters must be among `LETTERS`; else they are not looked at.
 
     Raises:
-        DataError: where a line has not 134 columns or a wrong one, or the letters of a word do not
+        DataError: if a line has not 134 columns or a wrong one, or the letters of a word do not
             follow each other.
     """
     words: list[Word] = []
@@ -124,7 +124,7 @@ def _check_chain(rows: Sequence[_Row], row: _Row, where: str) -> None:
     """That `row` continues a word whose letters so far are `rows`.
 
     Raises:
-        DataError: where it does not.
+        DataError: if it does not.
     """
     if not rows:
         if row.position != 1:

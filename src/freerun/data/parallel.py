@@ -66,7 +66,7 @@ def read_aligned(source: str, target: str) -> list[Pair]:
     """The pairs of two files, plain or gzipped, of which each line translates that of the other.
 
     Raises:
-        DataError: where one has more lines than the other, or a line is empty.
+        DataError: if one has more lines than the other, or a line is empty.
     """
     files = {path: list(read_lines(path)) for path in (source, target)}
     counts = [len(lines) for lines in files.values()]
@@ -184,7 +184,7 @@ def read_parts(
 
     Raises:
         DataError: naming the file, the line and what would be right.
-        MissingExtraError: where `datasets` is needed and not installed.
+        MissingExtraError: if `datasets` is needed and not installed.
     """
     if data is not None and is_dataset(data):
         return {

@@ -53,7 +53,7 @@ def read_text(path: str) -> tuple[str, list[str]]:
     What Project Gutenberg puts around a book is left out, where its markers are there.
 
     Raises:
-        DataError: where the file is missing, empty or not UTF-8, or nothing is between the markers.
+        DataError: if the file is missing, empty or not UTF-8, or nothing is between the markers.
     """
     text = "\n".join(line for _, line in read_lines(path))
     start, end = _START.search(text), _END.search(text)
@@ -92,8 +92,8 @@ def read_paragraphs(data: str) -> tuple[dict[str, list[str]], list[str]]:
     Of a dataset it is the column `text`, each row by itself.
 
     Raises:
-        DataError: where the data are missing, empty or not UTF-8, or a dataset has no such column.
-        MissingExtraError: where `datasets` is needed and not installed.
+        DataError: if the data are missing, empty or not UTF-8, or a dataset has no such column.
+        MissingExtraError: if `datasets` is needed and not installed.
     """
     if not is_dataset(data):
         text, notes = read_text(data)

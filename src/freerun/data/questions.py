@@ -79,7 +79,7 @@ def read_questions(path: str) -> list[Question]:
     dataset (Saxton et al. 2019, arXiv 1904.01557) writes them. White space around them is left out.
 
     Raises:
-        DataError: where a file is missing, a line is empty, the last question has no answer, or a
+        DataError: if a file is missing, a line is empty, the last question has no answer, or a
             folder has no file whose name ends in .txt or .txt.gz.
     """
     if not Path(path).is_dir():
@@ -115,7 +115,7 @@ def generate(count: int, digits: int, seed: int) -> list[Question]:
     are asked for.
 
     Raises:
-        ValueError: where so many cannot be found.
+        ValueError: if so many cannot be found.
     """
     found: dict[str, Question] = {}
     for question in islice(_draws(digits, seed), 2 * count + 1_000):

@@ -1,4 +1,4 @@
-"""Losses: pure functions of scores and targets or costs, usable in anyone's own loop."""
+"""Losses as pure functions of scores and targets or costs, usable in any training loop."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Losses of a cell: functions of scores and costs of the tokens that were tried there.
+"""Losses of a cell, as functions of the scores and costs of the tokens that were tried there.
 
 Leblond, Alayrac, Osokin, Lacoste-Julien 2018, *SEARNN: Training RNNs with Global-Local Losses*,
 arXiv 1706.04499. Below, s are the scores of a cell, p = softmax(s) over the tokens that were tried,
-c their costs minus the least of them, and a* a token of least cost.
+c their costs minus the minimum of the cell, and a* a token of minimum cost.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from torch import Tensor
 def target_distribution(
     costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], alpha: float
 ) -> Float[Tensor, "n k"]:
-    """P_C(a) = exp(-α·c(a)) / Σ_b exp(-α·c(b)) over the tokens of a cell that were tried.
+    """Compute P_C(a) = exp(-α·c(a)) / Σ_b exp(-α·c(b)) over the tokens of a cell that were tried.
 
-    Leblond et al. 2018, arXiv 1706.04499. With α → ∞ it is uniform over the tokens of
-    least cost, with α → 0 over all that were tried.
+    Leblond et al. 2018, arXiv 1706.04499. As α → ∞ it is uniform over the tokens of minimum cost,
+    as α → 0 over all tokens that were tried.
 
     Args:
         costs: the cost of each token; finite where it was tried, and ignored elsewhere.
         mask: the tokens that were tried, at least one in each row.
-        alpha: what costs are multiplied by; finite and above 0.
+        alpha: the factor α of the costs; finite and above 0.
 
     Returns:
-        Probabilities, in single precision at least; 0 where a token was not tried.
+        Probabilities, in at least single precision; 0 where a token was not tried.
 
     Raises:
-        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     return log_target_distribution(subtract_least(costs, mask, torch.float32), mask, alpha).exp()
 
@@ -40,7 +40,7 @@ def target_distribution(
 def log_target_distribution(
     costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], alpha: float
 ) -> Float[Tensor, "n k"]:
-    """The logarithm of P_C, -∞ where a token was not tried, of costs that are finite everywhere."""
+    """Compute log P_C, -∞ where a token was not tried, of costs that are finite everywhere."""
     check_alpha(alpha)
     return (-alpha * costs).masked_fill(~mask, -math.inf).log_softmax(-1)
 
@@ -49,7 +49,7 @@ def check_alpha(alpha: float) -> None:
     """Check the range of α.
 
     Raises:
-        ValueError: where it is not finite and above 0.
+        ValueError: if α is not finite and above 0.
     """
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha is {alpha}; it must be finite and above 0")
@@ -58,15 +58,15 @@ def check_alpha(alpha: float) -> None:
 def subtract_least(
     costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], dtype: torch.dtype
 ) -> Float[Tensor, "n k"]:
-    """c(a) - min_b c(b) without gradient, 0 where a token was not tried.
+    """Compute c(a) - min_b c(b) without gradient; 0 where a token was not tried.
 
     Args:
         costs: the cost of each token; ignored where it was not tried.
         mask: the tokens that were tried.
-        dtype: the precision wanted, at least; the difference is taken in the finer of the two.
+        dtype: the minimum precision; the difference is taken in the higher of this and the costs'.
 
     Raises:
-        ValueError: where nothing was tried in a row, or a cost is not finite.
+        ValueError: if nothing was tried in a row, or a cost is not finite.
     """
     right = mask.any(-1) & (costs.isfinite() | ~mask).all(-1)
     if not bool(right.all()):
@@ -87,7 +87,7 @@ def _raise_invalid(costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], row: 
 def find_best(
     costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], ties: Float[Tensor, "n k"] | None
 ) -> Int[Tensor, "n 1"]:
-    """The column of a*, of costs above the least of their cell."""
+    """Return the column of a*, given costs minus the minimum of their cell."""
     least = (costs == 0) & mask
     if ties is None:
         return least.int().argmax(-1, keepdim=True)
@@ -100,7 +100,7 @@ def prepare_cells(
     mask: Bool[Tensor, "n k"],
     fill: float,
 ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
-    """Return scores, and costs minus the least of their cell, in single precision at least.
+    """Return scores, and costs minus the minimum of their cell, in at least single precision.
 
     Scores are `fill` where a token was not tried; costs are 0 there.
     """
@@ -122,18 +122,18 @@ def ll(
     *,
     ties: Float[Tensor, "n k"] | None = None,
 ) -> Float[Tensor, "n"]:
-    """The log loss of the best token: -log p(a*), a* = argmin_a c(a).
+    """Compute the log loss of the best token: -log p(a*), a* = argmin_a c(a).
 
-    With costs [a ≠ y*] it is the log loss of y*. At least 0; 0 where one token alone was tried.
+    With costs [a ≠ y*] it is the log loss of y*. At least 0; 0 if only one token was tried.
 
     Args:
         scores: unnormalized scores.
         costs: the cost of each token.
         mask: the tokens that were tried.
-        ties: what decides between tokens of least cost.
+        ties: break ties between tokens of minimum cost: the largest value wins.
 
     Raises:
-        ValueError: where a cost is not finite, or nothing was tried in a row.
+        ValueError: if a cost is not finite, or nothing was tried in a row.
     """
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     return -scores.log_softmax(-1).gather(-1, find_best(costs, mask, ties))[:, 0]
@@ -146,9 +146,9 @@ def kl(
     *,
     alpha: float,
 ) -> Float[Tensor, "n"]:
-    """The cross entropy -Σ_a P_C(a)·log p(a), where P_C(a) ∝ exp(-α·c(a)) over the tried tokens.
+    """Compute the cross entropy -Σ_a P_C(a)·log p(a), where P_C(a) ∝ exp(-α·c(a)).
 
-    KL(P_C ‖ p) but for the entropy of P_C, which is a constant and the least value of this loss.
+    This is KL(P_C ‖ p) plus the entropy of P_C, a constant, which is the minimum of this loss.
     With costs [a ≠ y*]/T of all V tokens it is the log loss of y* with label smoothing
     ε = V·exp(-α/T) / (1 + (V-1)·exp(-α/T)).
 
@@ -156,10 +156,10 @@ def kl(
         scores: unnormalized scores.
         costs: the cost of each token.
         mask: the tokens that were tried.
-        alpha: what costs are multiplied by.
+        alpha: the factor α of the costs; finite and above 0.
 
     Raises:
-        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     target = log_target_distribution(costs, mask, alpha).exp()
@@ -173,19 +173,19 @@ def inverse_kl(
     *,
     alpha: float,
 ) -> Float[Tensor, "n"]:
-    """KL(p ‖ P_C) = Σ_a p(a)·(log p(a) - log P_C(a)), where P_C(a) ∝ exp(-α·c(a)).
+    """Compute KL(p ‖ P_C) = Σ_a p(a)·(log p(a) - log P_C(a)), where P_C(a) ∝ exp(-α·c(a)).
 
-    From the code of the paper's authors. At least 0. As the costs stand in it without an
-    exponential, its gradient grows with α.
+    From the code of the paper's authors. At least 0. Costs enter as α·c, without an exponential,
+    so the gradient grows with α.
 
     Args:
         scores: unnormalized scores.
         costs: the cost of each token.
         mask: the tokens that were tried.
-        alpha: what costs are multiplied by.
+        alpha: the factor α of the costs; finite and above 0.
 
     Raises:
-        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     log_probs = scores.log_softmax(-1)
@@ -201,19 +201,19 @@ def js(
     *,
     alpha: float,
 ) -> Float[Tensor, "n"]:
-    """The Jensen-Shannon divergence ½·KL(P_C ‖ M) + ½·KL(p ‖ M), with M = ½·(P_C + p).
+    """Compute the Jensen-Shannon divergence ½·KL(P_C ‖ M) + ½·KL(p ‖ M), M = ½·(P_C + p).
 
-    From the code of the paper's authors, which leaves out the entropy of P_C, a constant. In
+    From the code of the paper's authors, which omits the entropy of P_C, a constant. In
     [0, log 2].
 
     Args:
         scores: unnormalized scores.
         costs: the cost of each token.
         mask: the tokens that were tried.
-        alpha: what costs are multiplied by.
+        alpha: the factor α of the costs; finite and above 0.
 
     Raises:
-        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     log_probs, log_targets = scores.log_softmax(-1), log_target_distribution(costs, mask, alpha)
@@ -234,19 +234,20 @@ def llcas(
     alpha: float,
     ties: Float[Tensor, "n k"] | None = None,
 ) -> Float[Tensor, "n"]:
-    """The log loss of cost-augmented scores: -log softmax(s + α·c)(a*), a* = argmin_a c(a).
+    """Compute the log loss of cost-augmented scores: -log softmax(s + α·c)(a*), a* = argmin_a c(a).
 
-    Dear tokens must lie the further below a*. At least 0, and at least the structured hinge loss.
+    The more a token costs, the further its score must lie below that of a*. At least 0, and at
+    least the structured hinge loss.
 
     Args:
         scores: unnormalized scores.
         costs: the cost of each token.
         mask: the tokens that were tried.
-        alpha: what costs are multiplied by.
-        ties: what decides between tokens of least cost.
+        alpha: the factor α of the costs; finite and above 0.
+        ties: break ties between tokens of minimum cost: the largest value wins.
 
     Raises:
-        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     check_alpha(alpha)
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
@@ -262,21 +263,21 @@ def structured_hinge(
     alpha: float,
     ties: Float[Tensor, "n k"] | None = None,
 ) -> Float[Tensor, "n"]:
-    """max_a (s(a) + α·c(a)) - s(a*) - α·c(a*), a* = argmin_a c(a).
+    """Compute the structured hinge max_a (s(a) + α·c(a)) - s(a*) - α·c(a*), a* = argmin_a c(a).
 
-    At least 0, and 0 once every token lies below a* by α times what it costs more. Where several
-    tokens attain the maximum, they share its gradient.
+    At least 0, and 0 once every score lies below that of a* by α times the difference in cost. If
+    several tokens attain the maximum, they share its gradient.
 
     Args:
         scores: unnormalized scores; finite where a token was tried.
         costs: the cost of each token; finite where it was tried.
         mask: the tokens that were tried, at least one in each row; others are ignored.
-        alpha: what costs are multiplied by; finite and above 0.
-        ties: of several tokens of least cost, a* is the one with the largest value here; finite.
+        alpha: the factor α of the costs; finite and above 0.
+        ties: of several tokens of minimum cost, a* is the one with the largest value here; finite.
             None for the first.
 
     Raises:
-        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     check_alpha(alpha)
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
@@ -289,10 +290,10 @@ def consistent(
     costs: Float[Tensor, "n k"],
     mask: Bool[Tensor, "n k"],
 ) -> Float[Tensor, "n"]:
-    """Σ_a c(a)·log(1 + exp s̃(a)), where s̃(a) = s(a) - mean_b s(b).
+    """Compute Σ_a c(a)·log(1 + exp s̃(a)), where s̃(a) = s(a) - mean_b s(b).
 
     Lee, Lin, Wahba 2004, *Multicategory Support Vector Machines*, with the logistic loss in place
-    of the hinge: with enough data and capacity its minimizer chooses the token of least expectation
+    of the hinge: with enough data and capacity its minimizer chooses the token of minimum expected
     cost. At least 0; sum and mean are over the tokens that were tried.
 
     Args:
@@ -301,7 +302,7 @@ def consistent(
         mask: the tokens that were tried, at least one in each row; others are ignored.
 
     Raises:
-        ValueError: where a cost is not finite, or nothing was tried in a row.
+        ValueError: if a cost is not finite, or nothing was tried in a row.
     """
     scores, costs = prepare_cells(scores, costs, mask, 0.0)
     centered = scores - scores.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True)
@@ -315,11 +316,11 @@ def l2(
     *,
     alpha: float,
 ) -> Float[Tensor, "n"]:
-    """Σ_a (s(a) + α·(c(a) - c_max/2))²: scores regress on negative costs.
+    """Compute Σ_a (s(a) + α·(c(a) - c_max/2))², a regression of scores on negative costs.
 
-    From the code of the paper's authors. c_max is the largest cost once the least has been taken
-    off, so that scores are to lie in [-α·c_max/2, α·c_max/2]; their code takes it before. At
-    least 0; the sum is over the tokens that were tried.
+    From the code of the paper's authors. c_max is the largest cost after the minimum is subtracted,
+    so the targets lie in [-α·c_max/2, α·c_max/2]; their code takes it before. At least 0; the sum
+    is over the tokens that were tried.
 
     Args:
         scores: unnormalized scores; finite where a token was tried.
@@ -328,7 +329,7 @@ def l2(
         alpha: the scale of the scores; finite and above 0.
 
     Raises:
-        ValueError: where α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
     """
     check_alpha(alpha)
     scores, costs = prepare_cells(scores, costs, mask, 0.0)

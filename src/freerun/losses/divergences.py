@@ -1,8 +1,8 @@
-"""Divergences between occupancies, by the function φ that each puts on implied rewards.
+"""Divergences between occupancies, each defined by a function φ of the implied rewards.
 
 Cundy, Ermon 2024, *SequenceMatch*, arXiv 2306.05426; Garg et al. 2021, *IQ-Learn*, arXiv
 2106.12142. With data p and model q, the divergence is sup_x E_p[φ(x)] - E_q[x]. Every φ is concave,
-and is shifted so that φ(0) = 0 and φ'(0) = 1: for small rewards all are the same.
+and is shifted so that φ(0) = 0 and φ'(0) = 1: for small rewards they all agree.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Divergence = Literal[
 """The names of the divergences."""
 
 STEEPEST = 100.0
-"""The slope of the line along which a φ goes on where it ends or grows steeper.
+"""The largest slope of a φ; where the formula is steeper or undefined, φ continues linearly.
 
-At the optimum φ' is q/p: no action is held to be more than so many times too frequent.
+At the optimum φ' is q/p, so this bounds how many times too frequent an action can be rated.
 """
 
 TV_BOUND = 0.5
-"""Up to where the φ of total variation is the identity, on both sides."""
+"""The φ of total variation is the identity between minus and plus this value."""
 
 NEAR = 0.05
-"""Closer to 0 than this, φ(x)/x is not found as a quotient, whose gradient would lose digits."""
+"""Below this |x|, φ(x)/x is computed as an integral: the gradient of the quotient loses digits."""
 
 _INNER, _OUTER = (math.sqrt(5 + sign * 2 * math.sqrt(10 / 7)) / 3 for sign in (-1, 1))
 _NODES = [(1 + node) / 2 for node in (0.0, _INNER, -_INNER, _OUTER, -_OUTER)]
@@ -85,7 +85,7 @@ _CURVES = {
 
 
 def psi(x: Float[Tensor, "*n"], divergence: Divergence) -> Float[Tensor, "*n"]:
-    """ψ(x) = φ(x)/x, which is 1 at 0 and smooth there: (1/α)·φ(α·r) is r·ψ(α·r) for any α ≥ 0.
+    """Compute ψ(x) = φ(x)/x, which is 1 at 0 and smooth: (1/α)·φ(α·r) = r·ψ(α·r) for α ≥ 0.
 
     | divergence | φ(x) | with data p and model q |
     |---|---|---|
@@ -97,15 +97,15 @@ def psi(x: Float[Tensor, "*n"], divergence: Divergence) -> Float[Tensor, "*n"]:
     | hellinger | x/(1+x), x > -1 | Σ (√p - √q)² |
     | tv | x from -½ to ½, then ½ | half the sum of all differences of p and q |
 
-    Left of the point where its slope is 100, φ goes on as its tangent there. That of tv has a
-    corner at -½, and goes on from it with slope 100. To the right, φ is its own.
+    Left of the point where its slope is 100, φ is continued by its tangent at that point. The φ of
+    tv has a corner at -½, and continues from there with slope 100.
 
     Args:
         x: rewards times α.
-        divergence: its name.
+        divergence: the name of the divergence.
 
     Raises:
-        ValueError: where there is no such divergence.
+        ValueError: if the divergence is unknown.
     """
     check_divergence(divergence)
     if divergence == "chi2_mixture":
@@ -135,14 +135,14 @@ def _psi_of_tv(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def outside_domain(x: Float[Tensor, "*n"], divergence: Divergence) -> Bool[Tensor, "*n"]:
-    """Where φ is not its formula: beyond its domain, or where it would be steeper than 100.
+    """Return where φ is continued linearly: outside its domain, or where its slope exceeds 100.
 
     Args:
         x: rewards times α.
-        divergence: its name.
+        divergence: the name of the divergence.
 
     Raises:
-        ValueError: where there is no such divergence.
+        ValueError: if the divergence is unknown.
     """
     check_divergence(divergence)
     if divergence == "tv":
@@ -153,10 +153,10 @@ def outside_domain(x: Float[Tensor, "*n"], divergence: Divergence) -> Bool[Tenso
 
 
 def check_divergence(divergence: str) -> None:
-    """Check that there is such a divergence.
+    """Check that a divergence exists.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: if the divergence is unknown.
     """
     names = get_args(Divergence)
     if divergence not in names:

@@ -1,4 +1,4 @@
-"""Unlikelihood: what should not be written is made less likely.
+"""The log loss of target tokens, and unlikelihood losses, which lower the probability of others.
 
 Welleck, Kulikov, Roller, Dinan, Cho, Weston 2020, *Neural Text Generation with Unlikelihood
 Training*, arXiv 1908.04319.
@@ -16,11 +16,11 @@ from torch import Tensor
 def log_loss(
     scores: Float[Tensor, "n a"], targets: Int[Tensor, "n"], *, smoothing: float = 0.0
 ) -> Float[Tensor, ""]:
-    """-Σ_i Σ_a q_i(a)·log softmax(s_i)(a), summed over cells.
+    """Compute the log loss -Σ_i Σ_a q_i(a)·log softmax(s_i)(a), summed over cells.
 
     q puts 1-ε on the target and spreads ε = `smoothing` evenly over all tokens, the target
-    included (Szegedy et al. 2016, arXiv 1512.00567, section 7). No target is passed over: what is
-    no token, such as a label of -100, is an error.
+    included (Szegedy et al. 2016, arXiv 1512.00567, section 7). There is no ignore index: a label
+    of -100 is an error.
 
     Args:
         scores: unnormalized scores of each cell.
@@ -28,7 +28,7 @@ def log_loss(
         smoothing: ε in [0, 1).
 
     Raises:
-        RuntimeError: where a target is no token.
+        RuntimeError: if a target is not a token id.
     """
     # Half precision has too few digits for a sum over cells.
     log_probs = scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1)
@@ -41,14 +41,14 @@ def log_loss(
 def token_unlikelihood(
     scores: Float[Tensor, "n a"], targets: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
 ) -> Float[Tensor, ""]:
-    """-Σ_t Σ_{c∈C_t} log(1 - p_t(c)), where C_t are the tokens before y_t of its sequence but y_t.
+    """Compute -Σ_t Σ_{c∈C_t} log(1 - p_t(c)), where C_t is the set {y_1, …, y_{t-1}} without y_t.
 
-    Each token of C_t counts once, and what precedes the targets is ignored.
+    C_t is a set, so each token counts once. It does not contain tokens of the prompt.
 
     Args:
         scores: unnormalized scores of the cells that are true in `mask`, row by row.
         targets: the reference tokens.
-        mask: true on them, false on the padding that follows, which is ignored.
+        mask: true on targets, false on the padding that follows, which is ignored.
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     cells = torch.arange(targets.shape[1], device=targets.device)
@@ -64,13 +64,14 @@ def token_unlikelihood(
 def sequence_unlikelihood(
     scores: Float[Tensor, "n a"], tokens: Int[Tensor, "n"]
 ) -> Float[Tensor, ""]:
-    """-Σ_i log(1 - p_i(x_i)) over tokens that should not have been written.
+    """Compute -Σ_i log(1 - p_i(x_i)) over tokens whose probability should fall.
 
-    In the paper these are the tokens of the model's own continuations that `repeated_ngrams` names.
+    In the paper these are the tokens of the model's own continuations that are part of a repeated
+    n-gram (see `repeated_ngrams`).
 
     Args:
-        scores: unnormalized scores of the cells where they were written.
-        tokens: what was written there.
+        scores: unnormalized scores of the cells where the tokens were written.
+        tokens: the tokens.
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     return -_log_without(scores, torch.arange(len(tokens), device=tokens.device), tokens).sum()
@@ -79,17 +80,17 @@ def sequence_unlikelihood(
 def repeated_ngrams(
     tokens: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], *, size: int = 4
 ) -> Bool[Tensor, "b t"]:
-    """Which tokens are part of an n-gram that its sequence has had before.
+    """Return which tokens are part of an n-gram that occurred earlier in the same sequence.
 
-    As in the authors' code, the two may overlap.
+    As in the authors' code, the two occurrences may overlap.
 
     Args:
-        tokens: what was written.
-        mask: true on it, false on the padding that follows, which is ignored.
+        tokens: the sequences.
+        mask: true on tokens, false on the padding that follows, which is ignored.
         size: n, at least 1.
 
     Raises:
-        ValueError: where size is below 1.
+        ValueError: if size is below 1.
     """
     if size < 1:
         raise ValueError(f"size is {size}; it must be at least 1")
@@ -109,10 +110,10 @@ def repeated_ngrams(
 def _log_without(
     scores: Float[Tensor, "n a"], rows: Int[Tensor, "k"], tokens: Int[Tensor, "k"]
 ) -> Float[Tensor, "k"]:
-    """log(1 - p) of tokens at rows, exact however near 1 p is.
+    """Compute log(1 - p) of tokens without loss of digits, even if p is close to 1.
 
-    Only the best token of a row can have more than one half. For it, what the others have is
-    summed; for the rest, 1 - p loses no digits.
+    Only the best token of a row can have a probability above one half. For it, 1 - p is the sum of
+    the probabilities of the other tokens; for the rest, the subtraction loses no digits.
     """
     is_best = scores.argmax(-1)[rows] == tokens
     whole = scores.logsumexp(-1)[rows]

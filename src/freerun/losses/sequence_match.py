@@ -1,7 +1,7 @@
-"""SequenceMatch: the occupancies of data and model are brought together.
+"""The SequenceMatch loss, which matches the occupancies of data and model.
 
 Cundy, Ermon 2024, *SequenceMatch: Imitation Learning for Autoregressive Sequence Modelling with
-Backtracking*, arXiv 2306.05426. The scores are read as a soft Q-function: ℓ(a|s) is the score of
+Backtracking*, arXiv 2306.05426. The scores are interpreted as a soft Q-function: ℓ(a|s) is that of
 action a in state s, V(s) = log Σ_a exp ℓ(a|s), and the implied reward is
 r(s, a) = ℓ(a|s) - γ·V(s'), where s' is the state after.
 """
@@ -19,15 +19,15 @@ from freerun.losses.divergences import Divergence, check_divergence, outside_dom
 
 @dataclass(frozen=True)
 class ScoredActions:
-    """What the divergences need to know of action sequences.
+    """The scores and values of action sequences that the losses need.
 
-    A sequence that ends in eos has one state after it, which has a value too. One that does not
-    was cut short.
+    The state after the last action has a value too. A sequence that does not end in eos is
+    truncated.
 
     Args:
         scores: ℓ(a_t|s_t), the score of every action; used only where `mask` is true.
-        values: V(s_t), the value of the state before every action and of that after the last,
-            so that there is one more of them; used only up to that one.
+        values: V(s_t), the value of the state before every action and of the state after the last
+            one; values beyond that are ignored.
         mask: true on actions, false on the padding that follows them.
         ended: whether the last action is eos.
     """
@@ -47,12 +47,12 @@ class ScoredActions:
         mask: Bool[Tensor, "b t"],
         ended: Bool[Tensor, "b"],
     ) -> ScoredActions:
-        """Collect the scores of actions and the values of states, in single precision at least.
+        """Collect the scores of actions and the values of states, in at least single precision.
 
         Args:
             scores: of the rows that are true in `rows`, row by row.
-            rows: the rows of the network that were scored. What another row would tell is NaN, such
-                as the value of the last state, which behavior cloning can do without.
+            rows: the rows of the network that were scored. Scores and values that need another row
+                are NaN, such as the value of the last state, which behavior cloning does not use.
             tops: the row that scores each action, and the row of the state after the last.
             actions: tokens, eos and backspaces.
             mask: true on actions, false on the padding that follows them.
@@ -72,12 +72,12 @@ class ScoredActions:
 
     @property
     def lengths(self) -> Int[Tensor, "b"]:
-        """The number of actions of every sequence."""
+        """The number of actions in every sequence."""
         return self.mask.sum(1)
 
 
 def behavior_cloning_loss(scored: ScoredActions) -> Float[Tensor, ""]:
-    """-Σ log p(a_t|s_t), the log loss of all actions, backspaces and wrong tokens included."""
+    """Compute -Σ log p(a_t|s_t) over all actions, backspaces and wrong tokens included."""
     losses = _promote(scored.values[:, :-1]) - _promote(scored.scores)
     return losses.masked_fill(~scored.mask, 0).sum()
 
@@ -90,38 +90,38 @@ def sequence_match_loss(
     alpha: float = 0.01,
     gamma: float = 0.998,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """-J, summed over data sequences, and the share of rewards where φ had to be continued.
+    """Compute -J, summed over data sequences, and the fraction of rewards outside the domain of φ.
 
     J = E_data[ Σ_t γ^t·(1/α)·φ(α·r(s_t, a_t)) ] - ½·E_data[ Σ_t γ^t·(V(s_t) - γ·V(s_{t+1})) ]
     - ½·E_model[ Σ_t γ^t·(V(u_t) - γ·V(u_{t+1})) ]. Eos is absorbing: a sequence that ended after N
-    actions stays in s_N for ever, with reward (1-γ)·V(s_N), and these terms are added as the sums
-    that they tend to. A sequence that was cut short adds nothing of the kind.
+    actions stays in s_N forever, with reward (1-γ)·V(s_N), and the limits of these geometric sums
+    are added. A truncated sequence has no such terms.
 
-    The sums of values telescope. So the half of a model sequence that ended is -½·V(u_0): what was
-    written in it counts through the penalty of chi2_mixture alone, and of one that was cut short,
-    through its last state too.
+    The sums of values telescope, so the term of a model sequence that ended is -½·V(u_0): its
+    tokens matter only through the penalty of chi2_mixture. Those of a truncated sequence also
+    matter through the value of its last state.
 
     For chi2_mixture, φ(x) = x, and -(α/4)·(Σ_t γ^t·r² over data + Σ_t γ^t·r² over model) is added:
     then the divergence is 2·χ²(data ‖ ½·(data + model)).
 
     With α → 0, J is Σ_t γ^t·log p(a_t|s_t) + ½·(V(s_0) - V(u_0)) for sequences that ended: maximum
-    likelihood where γ = 1 and prompts are the same. Nothing is special at α = 0 or γ = 1.
+    likelihood if γ = 1 and the prompts are the same. α = 0 and γ = 1 need no special case.
 
     Args:
         data: the data sequences.
-        model: sequences that the model wrote, now or some time ago; their terms are averaged. None
-            where there are none: the values of the data stand in for theirs, and chi2_mixture,
-            whose penalty on them is missing, is chi2.
-        divergence: which φ.
-        alpha: α ≥ 0, how strongly rewards are held down.
+        model: sequences sampled from the model, now or earlier; their terms are averaged. If None,
+            the values of the data replace theirs, and chi2_mixture, without its penalty on the
+            model's rewards, becomes chi2.
+        divergence: the divergence, which determines φ.
+        alpha: α ≥ 0, the strength of the regularization of rewards.
         gamma: γ in [0, 1], the discount.
 
     Returns:
-        The loss: -J times the number of data sequences; and the share.
+        -J times the number of data sequences, and the fraction of rewards outside the domain.
 
     Raises:
-        ValueError: where alpha or gamma is out of range, there is no such divergence, or `model`
-            has no sequence.
+        ValueError: if alpha or gamma is out of range, the divergence is unknown, or `model` is
+            empty.
     """
     check_divergence(divergence)
     if not 0 <= alpha < float("inf"):
@@ -133,7 +133,7 @@ def sequence_match_loss(
     ours = _Discounted.build(data, gamma)
     total = (ours.rewards * psi(alpha * ours.rewards, divergence) * ours.weights).sum(1)
     total = total - ours.start / 2 + ours.end / 2
-    # Of what is absorbed, the last ½·γ^N·V is taken again by the value terms.
+    # The absorbing state adds its own value term, -½·γ^N·V(s_N), beside its reward.
     stay = ours.end * psi(alpha * ours.stay, divergence) - ours.end / 2
     total = total + torch.where(data.ended, stay, 0)
     other = ours if model is None else _Discounted.build(model, gamma)
@@ -152,14 +152,14 @@ def sequence_match_loss(
 
 @dataclass(frozen=True)
 class _Discounted:
-    """The rewards and values of a scored.
+    """Rewards, and discounted values, of action sequences.
 
     Args:
         rewards: r(s_t, a_t), 0 on padding.
         weights: γ^t, 0 on padding.
         start: V(s_0).
         end: γ^N·V(s_N).
-        stay: (1-γ)·V(s_N), the reward of every moment after eos.
+        stay: (1-γ)·V(s_N), the reward of every step in the absorbing state.
         ended: whether the last action is eos.
     """
 
@@ -186,12 +186,12 @@ class _Discounted:
         )
 
     def squares(self) -> Float[Tensor, "b"]:
-        """Σ_t γ^t·r² of each sequence, with what is absorbed: γ^N·(1-γ)·V(s_N)²."""
+        """Compute Σ_t γ^t·r² of each sequence, with the absorbing term γ^N·(1-γ)·V(s_N)²."""
         return (self.weights * self.rewards**2).sum(1) + torch.where(
             self.ended, self.end * self.stay, 0
         )
 
 
 def _promote(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """In single precision at least: half precision has too few digits for sums."""
+    """Convert to at least single precision: half precision has too few digits for sums."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -27,7 +27,7 @@ class Clock:
         seed: the seed of the run.
 
     Raises:
-        ValueError: where no update is planned.
+        ValueError: if no update is planned.
     """
 
     step: int = 0
@@ -73,7 +73,7 @@ class Modules(nn.Module):
             the schedule of the run scales it as it scales that of the policy.
 
     Raises:
-        ValueError: where a trained and a frozen module have the same name, or a learning rate is
+        ValueError: if a trained and a frozen module have the same name, or a learning rate is
             not that of a trained module, or not above 0.
     """
 
@@ -157,14 +157,14 @@ class Method(ABC):
         """Check that the method can train on outputs of a vocabulary.
 
         Raises:
-            ValueError: where it cannot.
+            ValueError: if it cannot.
         """
 
     def add_backspace(self, codec: Codec) -> Codec:
         """Return the codec that the method trains on: with a backspace where it needs one.
 
         Raises:
-            ValueError: where it needs one, and outputs of the codec cannot have one.
+            ValueError: if it needs one, and outputs of the codec cannot have one.
         """
         return codec.with_backspace() if self.needs_backspace else codec
 
@@ -201,7 +201,7 @@ def check_choice(name: str, value: str, literal: Any) -> None:
     """Check that a setting is one of the values of its `Literal` type.
 
     Raises:
-        ValueError: where it is none of them.
+        ValueError: if it is none of them.
     """
     if value not in get_args(literal):
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(get_args(literal))}")
@@ -213,7 +213,7 @@ def check_range(
     """Check that a setting, unless it is None, lies in a closed interval.
 
     Raises:
-        ValueError: where it does not.
+        ValueError: if it does not.
     """
     if value is not None and not low <= value <= high:
         right = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
@@ -224,7 +224,7 @@ def refuse_backspace(vocabulary: Vocabulary, name: str) -> None:
     """Check that no action withdraws tokens: a roll-in or roll-out would read it as a token.
 
     Raises:
-        ValueError: where there is one.
+        ValueError: if there is one.
     """
     if vocabulary.backspace is not None:
         raise ValueError(

@@ -78,7 +78,7 @@ class BackspaceMethod(Method):
             (default 1).
 
     Raises:
-        ValueError: where a setting is out of range, or has no effect beside the others.
+        ValueError: if a setting is out of range, or has no effect beside the others.
     """
 
     noise: float | None = None
@@ -118,7 +118,7 @@ class BackspaceMethod(Method):
         """Check that mistakes can be planted and withdrawn.
 
         Raises:
-            ValueError: where the vocabulary has no backspace, or nobody names mistakes.
+            ValueError: if the vocabulary has no backspace, or nobody names mistakes.
         """
         if vocabulary.backspace is None:
             raise ValueError(NO_BACKSPACE)
@@ -128,7 +128,7 @@ class BackspaceMethod(Method):
         """What may stand wrongly in the place of each token.
 
         Raises:
-            ValueError: where nobody names mistakes.
+            ValueError: if nobody names mistakes.
         """
         if self.noise_tokens == "plausible":
             if self.task is None:
@@ -165,7 +165,7 @@ class BehaviorCloning(BackspaceMethod):
     backspace is one. The wrong tokens themselves are learned too, as in the paper.
 
     Raises:
-        ValueError: where a setting is out of range.
+        ValueError: if a setting is out of range.
     """
 
     name: ClassVar[str] = "behavior_cloning"
@@ -183,7 +183,7 @@ class BehaviorCloning(BackspaceMethod):
         """The log loss of the actions, over the target tokens.
 
         Raises:
-            ValueError: where an example has no target, or mistakes cannot be planted.
+            ValueError: if an example has no target, or mistakes cannot be planted.
         """
         batch.target_tokens()
         data = self.insert_noise(policy.vocabulary, batch, clock)

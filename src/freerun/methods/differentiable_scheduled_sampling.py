@@ -46,7 +46,7 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
             constant, made without dropout as the own tokens of scheduled sampling are.
 
     Raises:
-        ValueError: where a setting is out of range, missing, or has no effect on this schedule.
+        ValueError: if a setting is out of range, missing, or has no effect on this schedule.
     """
 
     name: ClassVar[str] = "differentiable_scheduled_sampling"
@@ -90,7 +90,7 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
         """The log loss of the reference tokens on a mixed roll-in of relaxed tokens.
 
         Raises:
-            ValueError: where an example has no target.
+            ValueError: if an example has no target.
         """
         targets, count = batch.target_tokens(), batch.mask.sum()
         own, alpha = self.draw_own(batch, clock), self.alpha_at(clock)

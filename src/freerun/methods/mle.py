@@ -19,7 +19,7 @@ class MLE(Method):
         label_smoothing: share of each target spread evenly over all tokens, in [0, 1).
 
     Raises:
-        ValueError: where `label_smoothing` is out of range.
+        ValueError: if `label_smoothing` is out of range.
     """
 
     name: ClassVar[str] = "mle"
@@ -39,7 +39,7 @@ class MLE(Method):
         """The log loss of the reference tokens on reference prefixes.
 
         Raises:
-            ValueError: where an example has no target.
+            ValueError: if an example has no target.
         """
         targets = batch.target_tokens()
         trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))

@@ -55,7 +55,7 @@ class ScheduledRollIn(Method):
         floor: the least ε, in [0, 1].
 
     Raises:
-        ValueError: where a setting is out of range, missing, or has no effect on this schedule.
+        ValueError: if a setting is out of range, missing, or has no effect on this schedule.
     """
 
     schedule: ScheduleName = "inverse_sigmoid"
@@ -90,7 +90,7 @@ class ScheduledRollIn(Method):
         """Check that own tokens are tokens.
 
         Raises:
-            ValueError: where they may be backspaces.
+            ValueError: if they may be backspaces.
         """
         refuse_backspace(vocabulary, "scheduled sampling")
 
@@ -135,7 +135,7 @@ class ScheduledSampling(ScheduledRollIn):
             None to choose own tokens cell by cell.
 
     Raises:
-        ValueError: where a setting is out of range, missing, or has no effect on this schedule.
+        ValueError: if a setting is out of range, missing, or has no effect on this schedule.
     """
 
     name: ClassVar[str] = "scheduled_sampling"
@@ -157,7 +157,7 @@ class ScheduledSampling(ScheduledRollIn):
         """The log loss of the reference tokens on a mixed roll-in.
 
         Raises:
-            ValueError: where an example has no target.
+            ValueError: if an example has no target.
         """
         targets, own = batch.target_tokens(), self.draw_own(batch, clock)
 

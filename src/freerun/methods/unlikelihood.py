@@ -37,7 +37,7 @@ class Unlikelihood(Method):
             policy writes for it; else by its target. In (0, 1] (default 0.5).
 
     Raises:
-        ValueError: where a setting is out of range, or has no effect beside the others.
+        ValueError: if a setting is out of range, or has no effect beside the others.
     """
 
     name: ClassVar[str] = "unlikelihood"
@@ -68,7 +68,7 @@ class Unlikelihood(Method):
         """The log loss and the weighted unlikelihood, over the target tokens.
 
         Raises:
-            ValueError: where an example has no target.
+            ValueError: if an example has no target.
         """
         batch.target_tokens()
         count = batch.mask.sum()

@@ -73,7 +73,7 @@ def make_reference(
         unknown: a token that never counts as a match, such as `<unk>`; it is copied like others.
 
     Raises:
-        ValueError: where there is none of that name, or `symbols` are no tags for `max_f1`.
+        ValueError: if there is none of that name, or `symbols` are no tags for `max_f1`.
     """
     if name == "copy":
         return copy

@@ -110,7 +110,7 @@ class Search:
         """Compute what each output costs against the target of its row.
 
         Raises:
-            ValueError: where there is not one cost for each, or one is not finite.
+            ValueError: if there is not one cost for each, or one is not finite.
         """
         targets, lengths = self.batch.target[rows], self.target_lengths[rows]
         found = self.cost(outputs.tokens, outputs.lengths, targets, lengths)

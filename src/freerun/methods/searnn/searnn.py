@@ -88,7 +88,7 @@ class SEARNN(Method):
             least 1.
 
     Raises:
-        ValueError: where a setting is out of range, or has no effect beside the others.
+        ValueError: if a setting is out of range, or has no effect beside the others.
     """
 
     name: ClassVar[str] = "searnn"
@@ -146,7 +146,7 @@ class SEARNN(Method):
         Nothing is withdrawn in a search, so there may be no backspace.
 
         Raises:
-            ValueError: where they do not.
+            ValueError: if they do not.
         """
         refuse_backspace(vocabulary, self.name)
         self.resolve_cost(vocabulary)
@@ -155,7 +155,7 @@ class SEARNN(Method):
         """Return the cost and the reference policy for outputs of a vocabulary.
 
         Raises:
-            ValueError: where one is missing or cannot be imported, or they do not suit each other
+            ValueError: if one is missing or cannot be imported, or they do not suit each other
                 or the vocabulary.
         """
         cost, reference = self.cost, self.reference
@@ -193,7 +193,7 @@ class SEARNN(Method):
         """Compute the losses of all cells that are searched, over the target tokens.
 
         Raises:
-            ValueError: where an example has no target, cost and reference policy do not suit each
+            ValueError: if an example has no target, cost and reference policy do not suit each
                 other or the vocabulary, or a cost is not finite.
         """
         if clock.step < self.warm_up * clock.total:
@@ -215,7 +215,7 @@ class SEARNN(Method):
         """Find what each token would cost at each cell of the roll-in.
 
         Raises:
-            ValueError: where cost and reference policy do not suit each other or the vocabulary, or
+            ValueError: if cost and reference policy do not suit each other or the vocabulary, or
                 a cost is not finite.
         """
         search = self._start_search(policy, batch)

@@ -48,7 +48,7 @@ class SequenceMatch(BackspaceMethod):
             may have.
 
     Raises:
-        ValueError: where a setting is out of range, or has no effect beside the others.
+        ValueError: if a setting is out of range, or has no effect beside the others.
     """
 
     name: ClassVar[str] = "sequence_match"
@@ -95,7 +95,7 @@ class SequenceMatch(BackspaceMethod):
         """Check that the method can train on outputs of this vocabulary.
 
         Raises:
-            ValueError: where outputs have no eos, or mistakes can be neither planted nor withdrawn,
+            ValueError: if outputs have no eos, or mistakes can be neither planted nor withdrawn,
                 but should be.
         """
         if vocabulary.eos is None:
@@ -130,7 +130,7 @@ class SequenceMatch(BackspaceMethod):
         """β times the log loss of the actions, and 1-β times -J, over the target tokens.
 
         Raises:
-            ValueError: where an example has no target, or mistakes cannot be planted.
+            ValueError: if an example has no target, or mistakes cannot be planted.
         """
         batch.target_tokens()
         if self._due(clock):
