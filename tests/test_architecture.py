@@ -1,6 +1,9 @@
 """The floors of the package: a module uses only modules below it."""
 
 import ast
+import builtins
+import dis
+import importlib
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,30 @@ def _eager(path):
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("freerun"):
             yield str(node.module)
+
+
+def _codes(code):
+    """A code object and those of the functions and classes inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, type(code)):
+            yield from _codes(constant)
+
+
+MODULES = [path for path in FILES if path.stem != "__main__"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_global_name_is_defined(path):
+    """Linters cannot tell: to them, the shapes of jaxtyping are undefined names, too."""
+    names = path.relative_to(ROOT.parent).with_suffix("").parts
+    module = importlib.import_module(".".join(names).removesuffix(".__init__"))
+    known = vars(module).keys() | vars(builtins).keys()
+    code = compile(path.read_text(encoding="utf-8"), str(path), "exec", dont_inherit=True)
+    read = {
+        step.argval
+        for each in _codes(code)
+        for step in dis.get_instructions(each)
+        if step.opname == "LOAD_GLOBAL"
+    }
+    assert read - known == set()
