@@ -1,4 +1,4 @@
-"""Planted errors and their withdrawal, from which a model learns to withdraw its own."""
+"""Noise in targets: wrong tokens and the backspaces that withdraw them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from freerun.randomness import Coordinate, uniform
 
 @runtime_checkable
 class WrongTokens(Protocol):
-    """The tokens that may be written in place of each action by mistake."""
+    """Protocol: the wrong tokens that may be inserted before each action."""
 
     def exist(self, tokens: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
         """Return whether there is one for each of `tokens`."""
@@ -31,11 +31,11 @@ class WrongTokens(Protocol):
 
 @dataclass(frozen=True)
 class Alternatives:
-    """Wrong tokens as a table: few for each, such as the digits that a digit may be taken for.
+    """A table with a few wrong tokens for each action, such as the other digits for a digit.
 
     Args:
-        tokens: for every action, those that may stand in its place; only the first `counts` count.
-        counts: how many there are for every action.
+        tokens: the wrong tokens for every action, of which the first `counts` are used.
+        counts: the number of wrong tokens for every action.
     """
 
     tokens: Int[Tensor, "a k"]
@@ -43,15 +43,15 @@ class Alternatives:
 
     @classmethod
     def build(cls, mistakes: Mapping[int, Sequence[int]], actions: int) -> Alternatives:
-        """Make a table from `mistakes`; actions that are not named have none.
+        """Build a table from `mistakes`; actions that are not in it have no wrong tokens.
 
         Args:
-            mistakes: for a token, those that are written in its place.
-            actions: how many actions there are.
+            mistakes: the wrong tokens for each token.
+            actions: the number of actions.
 
         Raises:
-            ValueError: if a token is no action, named twice, or its own mistake, or where no
-                token has any.
+            ValueError: if a token is not an action, is named twice, or is its own mistake, or if
+                no token has a mistake.
         """
         for token, wrong in mistakes.items():
             for other in (token, *wrong):
@@ -86,11 +86,11 @@ class Alternatives:
 
 @dataclass(frozen=True)
 class AnyToken:
-    """Wrong tokens at random: all allowed tokens except the right one, without a table of pairs.
+    """All allowed tokens except the right one, without a table of pairs.
 
     Args:
-        allowed: the tokens, in rising order.
-        places: the place of each action among them; their number for actions that are not allowed.
+        allowed: the allowed tokens, in ascending order.
+        places: the index of each action in `allowed`; `len(allowed)` for the others.
     """
 
     allowed: Int[Tensor, "k"]
@@ -98,7 +98,7 @@ class AnyToken:
 
     @classmethod
     def build(cls, actions: int, leave_out: Sequence[int] = ()) -> AnyToken:
-        """Allow any action in the place of any other.
+        """Allow any action before any other.
 
         Args:
             actions: the number of actions.
@@ -106,7 +106,7 @@ class AnyToken:
                 They may still be replaced.
 
         Raises:
-            ValueError: if none is left, or one that is left out is no action.
+            ValueError: if no action is left, or `leave_out` names something else.
         """
         for token in leave_out:
             if not 0 <= token < actions:
@@ -136,12 +136,12 @@ class AnyToken:
 
 @dataclass(frozen=True)
 class NoisyTargets:
-    """Targets as action sequences that go wrong at times, and withdraw what was wrong.
+    """Targets as action sequences that contain wrong tokens and withdraw them.
 
     Args:
-        actions: what is written and withdrawn.
+        actions: tokens, eos and backspaces.
         mask: true on actions, false on the padding that follows them.
-        planted: true on the wrong tokens, and not on the backspaces that withdraw them.
+        planted: true on the wrong tokens, but not on the backspaces that withdraw them.
     """
 
     actions: Int[Tensor, "b u"]
@@ -161,23 +161,23 @@ def insert_noise(
     names: tuple[Coordinate, ...],
     ids: Int[Tensor, "b"],
 ) -> NoisyTargets:
-    """Plant errors before target tokens, eos too, each followed by its withdrawal.
+    """Insert wrong tokens before target tokens (eos included), and backspaces that withdraw them.
 
-    Cundy, Ermon 2024, arXiv 2306.05426. With probability `rate`, before a token come 1 … `most`
-    wrong ones, their number uniform, and as many backspaces. Each wrong one is drawn
-    from the alternatives of the token that they stand before; where it has none, no error is
-    planted. What remains is the target.
+    Cundy, Ermon 2024, arXiv 2306.05426. With probability `rate`, a token is preceded by n wrong
+    tokens, n uniform in 1 … `most`, and n backspaces. The wrong tokens are drawn from the
+    alternatives of that token; if it has none, nothing is inserted. After the backspaces, the
+    target remains.
 
     Args:
         target: the reference tokens, eos included.
         mask: true on them, false on the padding that follows, which is ignored.
-        alternatives: what may be written wrongly in the place of a token.
-        rate: the probability of an error before a token, in [0, 1].
+        alternatives: the wrong tokens for each token.
+        rate: the probability of wrong tokens before a token, in [0, 1].
         most: the maximum number of wrong tokens in a row, at least 1.
         backspace: the action that withdraws.
-        pad: what fills shorter rows.
-        names: what the draws are named by, beside example and cell: seed, update and so on.
-        ids: of the examples.
+        pad: the token that fills shorter rows.
+        names: coordinates of the draws besides example and cell, such as seed and update.
+        ids: the ids of the examples.
 
     Raises:
         ValueError: if rate or most is out of range.

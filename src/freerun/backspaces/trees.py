@@ -1,4 +1,4 @@
-"""Action sequences as rows of a network: one for every token that was written."""
+"""Action sequences as trees of prefixes: the network reads one row for every token written."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ def mark_tokens(
 
 
 def compute_depths(written: Bool[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Int[Tensor, "b u"]:
-    """Count the tokens that remain before each action, and after the last: one number more.
+    """Count the tokens that remain before each action and, in the last column, after all actions.
 
-    A token adds one, a backspace takes one away, down to none. Actions that are masked out change
-    nothing.
+    A token adds one; a backspace removes one, if there is one. Masked actions change nothing.
     """
     change = written.long() - (mask & ~written).long()
     sums = F.pad(change.cumsum(1), (1, 0))
@@ -32,7 +31,7 @@ def compute_depths(written: Bool[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> I
 def find_tops(depths: Int[Tensor, "b u"], written: Bool[Tensor, "b t"]) -> Int[Tensor, "b u"]:
     """Find the last token that remains before each action: k for the k-th written, 0 for none.
 
-    It is the latest of the tokens that were written at its depth.
+    This is the latest token that was written at its depth.
     """
     count = depths.shape[1]
     number = F.pad(torch.where(written, written.long().cumsum(1), 0), (1, 0))
@@ -55,11 +54,11 @@ def apply_backspaces(
     Args:
         actions: tokens, eos and backspaces.
         mask: true on actions, false on the padding that follows them, which is ignored.
-        pad: what fills shorter rows.
-        backspace: the action that withdraws; None where there is none.
+        pad: the token that fills shorter rows.
+        backspace: the action that withdraws; None if there is none.
 
     Returns:
-        As many columns as the longest row has tokens.
+        Tokens and mask, as wide as the longest row.
     """
     written = mark_tokens(actions, mask, backspace)
     height = compute_depths(written, mask)
@@ -80,30 +79,30 @@ def mark_withdrawn(
     Args:
         actions: tokens, eos and backspaces.
         mask: true on actions, false on the padding that follows them.
-        backspace: the action that withdraws; None where there is none.
+        backspace: the action that withdraws; None if there is none.
     """
     written = mark_tokens(actions, mask, backspace)
     return _mark_undercut(compute_depths(written, mask), written)
 
 
 def _mark_undercut(height: Int[Tensor, "b u"], written: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
-    """Return which tokens are withdrawn: fewer tokens than theirs remain at some later time."""
+    """Return which tokens are withdrawn: at some later time fewer tokens remain than up to them."""
     least_after = height[:, 1:].flip(1).cummin(1).values.flip(1)
     return written & (least_after < height[:, 1:])
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The prefixes that action sequences pass through, as a policy's `force` reads them.
+    """The prefixes that action sequences pass through, as input of `Policy.force`.
 
     A row of the network represents the prefix that ends in its token. After a backspace the state
-    is a prefix that was read before, so that nothing new is read. A token that is written again
-    gets a row of its own, even if it is the same token.
+    is a prefix that was read before, so no new row is needed. A token that is written again gets a
+    row of its own, even if it is the same token.
 
     Args:
-        tokens: what each row reads: bos first, then every token in the order written, eos
-            included, then pad.
-        parents: the row that it continues; -1 for the first, and 0 for padding.
+        tokens: the input of each row: bos, then every token in the order written, eos included,
+            then pad.
+        parents: the row that each row continues; -1 for the first, and 0 for padding.
         mask: true on rows, false on padding.
         tops: `tops[:, i]` is the row of the prefix that remains before action i, so that its scores
             are those of action i; the last is the prefix that remains after all actions.
@@ -123,17 +122,17 @@ def build_tree(
     pad: int,
     backspace: int | None,
 ) -> Tree:
-    """Build the rows of a network that action sequences need, without a loop over actions.
+    """Build the trees of action sequences, without a loop over actions.
 
     Args:
         actions: tokens, eos and backspaces.
         mask: true on actions, false on the padding that follows them, which is ignored.
-        bos: what the first row reads.
-        pad: what fills the rows of shorter trees.
-        backspace: the action that withdraws; None where there is none, and the tree is a chain.
+        bos: the input of the first row.
+        pad: the input of padding rows.
+        backspace: the action that withdraws; None if there is none; the tree is then a chain.
 
     Returns:
-        Trees with as many rows as the largest of them needs, and one top more than actions.
+        Trees padded to the largest of them, with one more top than there are actions.
     """
     written = mark_tokens(actions, mask, backspace)
     tops = find_tops(compute_depths(written, mask), written)

@@ -1,4 +1,4 @@
-"""Costs: what an output loses against its reference, as pure batched functions on any device."""
+"""Costs of outputs, given their references: pure, batched functions that run on any device."""
 
 from freerun.costs.base import Cost, CostName, PythonCost, check_costs, make_cost
 from freerun.costs.chunks import chunk_f1, chunk_tags

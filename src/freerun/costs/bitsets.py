@@ -1,8 +1,8 @@
 """Sets of positions as bits of machine words, for many rows at once.
 
 A set of the positions of a sequence is a column of words: bit i of word w is position
-w·WORD_BITS + i. Costs of tokens compare a position with all positions of the other side by one
-operation on words.
+w·WORD_BITS + i. One operation on words compares a position with WORD_BITS positions of the other
+sequence.
 """
 
 from __future__ import annotations

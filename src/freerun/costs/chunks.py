@@ -16,13 +16,13 @@ _TAG = re.compile(r"(?P<place>[BI])(?:-(?P<kind>.*))?|O|<.*>", re.S)
 
 
 def chunk_tags(symbols: Sequence[str], unknown: int | None = None) -> Int[Tensor, "a"]:
-    """What every symbol says of chunks: 0 outside, 2k+1 begins one of kind k, 2k+2 continues it.
+    """Encode IOB2 tags as integers: 0 is outside, 2k+1 begins a chunk of kind k, 2k+2 continues it.
 
-    Symbols are IOB2 tags: `O`, `B-PER`, `I-PER`. Special symbols such as `<eos>` stand outside
-    chunks, and so does `unknown`.
+    Symbols are tags such as `O`, `B-PER` and `I-PER`. Special symbols such as `<eos>`, and
+    `unknown`, are outside chunks.
 
     Raises:
-        ValueError: if a symbol is no tag, or no symbol belongs to a chunk.
+        ValueError: if a symbol is not a tag, or no symbol belongs to a chunk.
     """
     found = [_TAG.fullmatch(symbol) for symbol in symbols]
     for symbol, match in zip(symbols, found, strict=True):
@@ -54,11 +54,11 @@ def chunk_f1(
     *,
     tags: Int[Tensor, "a"],
 ) -> Float[Tensor, "n"]:
-    """1 - F1 of the chunks of single sentences.
+    """Compute 1 - F1 of the chunks of single sentences.
 
-    F1 = 2·right / (chunks of ŷ + chunks of y*); a chunk is right where start, end and kind are. As
-    conlleval and seqeval count: a chunk ends before a tag that begins one, is outside, or is of
-    another kind; and a tag that continues nothing begins a chunk. Of two empty sets F1 is 1.
+    F1 = 2·right / (chunks of ŷ + chunks of y*); a chunk is right if start, end and kind are. As in
+    conlleval and seqeval, a chunk ends before a tag that begins one, is outside, or is of another
+    kind; and a tag that continues nothing begins a chunk. The F1 of two empty sets is 1.
     Tjong Kim Sang and De Meulder 2003 (W03-0419).
 
     Args:
@@ -66,7 +66,7 @@ def chunk_f1(
         hypothesis_lengths: the number of tokens of every output, without eos.
         references: the targets, likewise.
         reference_lengths: the number of tokens of every target, without eos.
-        tags: what every token says of chunks, as `chunk_tags` gives it.
+        tags: the tag of every token, encoded by `chunk_tags`.
 
     Returns:
         A cost in [0, 1] for every row, in double precision.
@@ -82,12 +82,12 @@ def chunk_f1(
 
 
 class Chunks(NamedTuple):
-    """The chunks of sentences, told at every position.
+    """The chunks of sentences, by position.
 
     Attributes:
-        starts: whether a chunk starts here.
-        ends: one past the end of the chunk here; undefined outside chunks.
-        kinds: of which kind the chunk here is, -1 outside chunks.
+        starts: whether a chunk starts at the position.
+        ends: one past the end of the chunk at the position; undefined outside chunks.
+        kinds: the kind of the chunk at the position; -1 outside chunks.
     """
 
     starts: Bool[Tensor, "n t"]
@@ -96,7 +96,7 @@ class Chunks(NamedTuple):
 
 
 def chunks(tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"], tags: Int[Tensor, "a"]) -> Chunks:
-    """The chunks of sentences; `tags` is what tokens say of them, as `chunk_tags` gives it."""
+    """Find the chunks of sentences; `tags` is the tag of every token, encoded by `chunk_tags`."""
     width = tokens.shape[1]
     inside = length_mask(width, lengths)
     said = tags.to(tokens.device)[tokens.long().where(inside, 0)].where(inside, 0)

@@ -23,7 +23,7 @@ def edit_distance(
     *,
     unknown: int | None = None,
 ) -> Float[Tensor, "n"]:
-    """The edit distance divided by the length of the reference: the error rate of its tokens.
+    """Compute the edit distance divided by the length of the reference, the token error rate.
 
     Args:
         hypotheses: the outputs; values beyond a row's length are ignored.
@@ -34,7 +34,7 @@ def edit_distance(
 
     Returns:
         A cost for every row, in double precision: 0 for the reference itself, and at most
-        max(1, |ŷ|/|y*|). An empty reference counts as one token long, and so costs |ŷ|.
+        max(1, |ŷ|/|y*|). An empty reference counts as one token long, so its cost is |ŷ|.
     """
     pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
     return levenshtein(*pairs, unknown=unknown).double() / reference_lengths.clamp(min=1)
@@ -49,9 +49,9 @@ def levenshtein(
     *,
     unknown: int | None = None,
 ) -> Int[Tensor, "n"]:
-    """The fewest insertions, deletions and substitutions that turn one sequence into the other.
+    """Compute the edit distance: the minimum number of insertions, deletions and substitutions.
 
-    Levenshtein 1966; computed as `prefix_distances` says.
+    Levenshtein 1966; see `prefix_distances` for the algorithm.
 
     Args:
         hypotheses: the outputs; values beyond a row's length are ignored.
@@ -85,11 +85,11 @@ def prefix_distances(
     *,
     unknown: int | None = None,
 ) -> Int[Tensor, "n r+1"]:
-    """The edit distance of every output to all prefixes of its target, the empty one first.
+    """Compute the edit distance of every output to all prefixes of its target, the empty one first.
 
-    The last row of the table of Wagner and Fischer 1974. For targets of up to 63 tokens, as wide as
-    a machine word: Myers 1999 keeps the differences between neighbors in a row of the table, all
-    of them 1, 0 or -1, as two sets of bits, and finds the next row's by a dozen operations on
+    This is the last row of the table of Wagner and Fischer 1974. Targets of up to 63 tokens fit in
+    a machine word: Myers 1999 stores the differences between neighbors in a row of the table, each
+    1, 0 or -1, as two sets of bits, and computes those of the next row by a dozen operations on
     words; here in the form of Hyyrö 2003, for the distance of whole sequences.
 
     Args:
@@ -117,10 +117,10 @@ def _differences(
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
 ) -> tuple[Int[Tensor, "1 n"], Int[Tensor, "1 n"]]:
-    """Where the last row of the table rises by one from left to right, and where it falls.
+    """Return where the last row of the table rises by one from left to right, and where it falls.
 
-    `higher` and `lower` are where a row of the table exceeds the one above by one, or falls short
-    of it, one column to the right; the first column always exceeds.
+    `higher` and `lower` are where a row of the table is one above, or one below, the previous row,
+    shifted by one column; the first column is always above.
     """
     equal = find_matches(hypotheses, hypothesis_lengths, references, reference_lengths)
     written = length_mask(equal.shape[1], hypothesis_lengths).T.contiguous()
@@ -142,11 +142,11 @@ def _table(
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
 ) -> Int[Tensor, "n r+1"]:
-    """The same for targets of any length.
+    """Compute the same for targets of any length.
 
-    All rows advance together, a row of the table at a time: along a row,
-    D(i, j) = min(B(j), D(i, j-1) + 1) with B(j) the best way from the row above, so D(i, j) - j is
-    the running minimum of B(j) - j, which needs no loop.
+    All pairs advance together, one row of the table at a time. Along a row,
+    D(i, j) = min(B(j), D(i, j-1) + 1), where B(j) is the best path from the row above; so
+    D(i, j) - j is the running minimum of B(j) - j, which needs no loop.
     """
     own, true = mask_padding(hypotheses, hypothesis_lengths, references, reference_lengths)
     offsets = torch.arange(true.shape[1] + 1, device=true.device)

@@ -16,13 +16,13 @@ def hamming(
     *,
     unknown: int | None = None,
 ) -> Float[Tensor, "n"]:
-    """The share of cells that are wrong, 1/T Σ_t [y_t ≠ y*_t].
+    """Compute the fraction of cells that are wrong, 1/T Σ_t [y_t ≠ y*_t].
 
     Args:
         hypotheses: the outputs; values beyond a row's length are ignored.
         hypothesis_lengths: the number of tokens of every output.
         references: the targets, likewise.
-        reference_lengths: the number of tokens of every target: as many as its output has.
+        reference_lengths: the number of tokens of every target, equal to that of its output.
         unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
@@ -43,13 +43,13 @@ def hamming_total(
     *,
     unknown: int | None = None,
 ) -> Float[Tensor, "n"]:
-    """The number of cells that are wrong, Σ_t [y_t ≠ y*_t].
+    """Compute the number of cells that are wrong, Σ_t [y_t ≠ y*_t].
 
     Args:
         hypotheses: the outputs; values beyond a row's length are ignored.
         hypothesis_lengths: the number of tokens of every output.
         references: the targets, likewise.
-        reference_lengths: the number of tokens of every target: as many as its output has.
+        reference_lengths: the number of tokens of every target, equal to that of its output.
         unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:

@@ -1,4 +1,4 @@
-"""GLEU as a cost."""
+"""Costs from n-gram matches: BLEU-4, BLEU-1 and GLEU of single sentences."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def find_equal_ngrams(
     reference_lengths: Int[Tensor, "n"],
     orders: int,
 ) -> Int[Tensor, "w {orders} h n"]:
-    """For the n-gram at every position of a hypothesis, where equal ones start in the reference.
+    """Find where the n-gram at each position of a hypothesis starts in the reference.
 
-    For n from 1 to `orders`. An n-gram is equal where its first word is, and what follows.
+    For n from 1 to `orders`, as sets of positions (see `freerun.costs.bitsets`). Two n-grams are
+    equal if their first words and the (n-1)-grams after them are.
     """
     words = find_matches(hypotheses, hypothesis_lengths, references, reference_lengths)
     equal = words.new_zeros(len(words), orders, *words.shape[1:])
@@ -33,10 +34,10 @@ def find_equal_ngrams(
 
 
 def claim_ngrams(equal: Int[Tensor, "w o h n"]) -> Int[Tensor, "w o n"]:
-    """The n-grams of the reference that those of the hypothesis match, none of them twice.
+    """Match n-grams of the hypothesis to n-grams of the reference, each at most once.
 
-    Each claims the first of its equals that is still free. So an n-gram that stands a times in the
-    hypothesis and b times in the reference claims min(a, b) there, and the first ones.
+    Each claims the first equal one that is still free. So an n-gram that occurs a times in the
+    hypothesis and b times in the reference claims the first min(a, b) occurrences there.
     """
     free = equal.new_full((*equal.shape[:2], equal.shape[3]), -1)
     for here in equal.unbind(2):
@@ -51,18 +52,18 @@ def count_matches(
     reference_lengths: Int[Tensor, "n"],
     orders: int,
 ) -> Int[Tensor, "{orders} n"]:
-    """How many n-grams match for n from 1 to `orders`: the clipped counts of BLEU."""
+    """Count the n-grams that match for n from 1 to `orders`: the clipped counts of BLEU."""
     pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
     return count_positions(claim_ngrams(find_equal_ngrams(*pairs, orders)))
 
 
 def count_ngrams(lengths: Int[Tensor, "*s"], orders: int) -> Int[Tensor, "{orders} *s"]:
-    """How many n-grams a sequence of a length has, for n from 1 to `orders`."""
+    """Count the n-grams in sequences of these lengths, for n from 1 to `orders`."""
     return torch.stack([(lengths.long() - n).clamp(min=0) for n in range(orders)])
 
 
 def estimate_memory(orders: int, width: int, other: int) -> int:
-    """The numbers that a row's temporaries take in `matches`, by the widths of both sides."""
+    """Return the number of elements in the temporaries of a row, given the widths of both sides."""
     return (count_bit_words(other) * (orders + 3) + 3) * (width + 1) + 3 * other
 
 
@@ -75,12 +76,12 @@ def bleu(
     *,
     unknown: int | None = None,
 ) -> Float[Tensor, "n"]:
-    """1 - BLEU-4 of single sentences, with one added to all counts.
+    """Compute 1 - smoothed BLEU-4 of single sentences.
 
-    BLEU = BP · Π_{n=1..4} ((matches_n + 1) / (count_n + 1))^¼, and 0 where no word matches; matches
-    are clipped, and count_n are the n-grams of the hypothesis. BP = exp(1 - |y*|/|ŷ|) for a
-    hypothesis shorter than its reference, and 1 otherwise. Papineni et al. 2002 (P02-1040), in the
-    smoothed form of SEARNN (Leblond et al. 2018, arXiv 1706.04499).
+    BLEU = BP · Π_{n=1..4} ((matches_n + 1) / (count_n + 1))^¼, and 0 if no word matches; matches
+    are clipped, and count_n is the number of n-grams of the hypothesis. BP = exp(1 - |y*|/|ŷ|) for
+    a hypothesis shorter than its reference, and 1 otherwise. Papineni et al. 2002 (P02-1040), in
+    the smoothed form of SEARNN (Leblond et al. 2018, arXiv 1706.04499).
 
     Args:
         hypotheses: the outputs; values beyond a row's length are ignored.
@@ -90,8 +91,8 @@ def bleu(
         unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
-        A cost in [0, 1] for every row, in double precision: 0 for the reference itself, 1 where no
-        word matches, so also for an empty hypothesis.
+        A cost in [0, 1] for every row, in double precision: 0 for the reference itself, 1 if no
+        word matches, as for an empty hypothesis.
     """
     pairs = (hypotheses, hypothesis_lengths, mask_unknown(references, unknown), reference_lengths)
     return 1 - bleu_score(count_matches(*pairs, 4), hypothesis_lengths, reference_lengths)
@@ -106,9 +107,9 @@ def bleu_1(
     *,
     unknown: int | None = None,
 ) -> Float[Tensor, "n"]:
-    """1 - BLEU-1 of single sentences: `bleu` of single words.
+    """Compute 1 - smoothed BLEU-1 of single sentences: as `bleu`, with n = 1 only.
 
-    BLEU-1 = BP · (matches + 1) / (|ŷ| + 1), and 0 where no word matches.
+    BLEU-1 = BP · (matches + 1) / (|ŷ| + 1), and 0 if no word matches.
 
     Args:
         hypotheses: the outputs; values beyond a row's length are ignored.
@@ -119,7 +120,7 @@ def bleu_1(
 
     Returns:
         A cost in [0, 1] for every row, in double precision: 0 for the words of the reference in any
-        order, 1 where no word matches, so also for an empty hypothesis.
+        order, 1 if no word matches, as for an empty hypothesis.
     """
     pairs = (hypotheses, hypothesis_lengths, mask_unknown(references, unknown), reference_lengths)
     return 1 - bleu_score(count_matches(*pairs, 1), hypothesis_lengths, reference_lengths)
@@ -130,10 +131,10 @@ def bleu_score(
     hypothesis_lengths: Int[Tensor, "*s"],
     reference_lengths: Int[Tensor, "*s"],
 ) -> Float[Tensor, "*s"]:
-    """BLEU of the number of matches of every order, of one order or four.
+    """Compute BLEU from the number of matches of every order, of one order or four.
 
-    Products of whole numbers are exact, and division and square root are rounded once: so equal
-    fractions give equal scores, to the bit.
+    Products of integers are exact, and division and square root are each rounded once, so equal
+    fractions give bitwise equal scores.
     """
     counts = count_ngrams(hypothesis_lengths, len(matched))
     precision = (matched + 1).double().prod(0) / (counts + 1).double().prod(0)
@@ -152,7 +153,7 @@ def gleu(
     *,
     unknown: int | None = None,
 ) -> Float[Tensor, "n"]:
-    """1 - GLEU: the n-grams of 1 to 4 words that match, out of those of the side that has more.
+    """Compute 1 - GLEU of single sentences, from n-grams of 1 to 4 words.
 
     GLEU = matches / max(n-grams of ŷ, n-grams of y*), the smaller of precision and recall; matches
     are clipped. It needs no brevity penalty and no smoothing. Wu et al. 2016 (arXiv 1609.08144,
@@ -166,8 +167,8 @@ def gleu(
         unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
-        A cost in [0, 1] for every row, in double precision: 0 for the reference itself, 1 where no
-        word matches, so also for an empty hypothesis.
+        A cost in [0, 1] for every row, in double precision: 0 for the reference itself, 1 if no
+        word matches, as for an empty hypothesis.
     """
     pairs = (hypotheses, hypothesis_lengths, mask_unknown(references, unknown), reference_lengths)
     return 1 - gleu_score(count_matches(*pairs, 4), hypothesis_lengths, reference_lengths)
@@ -178,7 +179,7 @@ def gleu_score(
     hypothesis_lengths: Int[Tensor, "*s"],
     reference_lengths: Int[Tensor, "*s"],
 ) -> Float[Tensor, "*s"]:
-    """GLEU of the number of matches of every order."""
+    """Compute GLEU from the number of matches of every order."""
     longer = torch.maximum(hypothesis_lengths, reference_lengths)
     most = count_ngrams(longer, len(matched)).sum(0)
     return matched.sum(0) / most.clamp(min=1).double()

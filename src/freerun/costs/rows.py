@@ -1,4 +1,4 @@
-"""Parts of batched costs: masks of tokens, and rows in blocks of bounded memory."""
+"""Helpers of batched costs: masks, and processing rows in blocks of bounded memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
     or a tuple of them, have a row for each of theirs.
 
     Args:
-        words: the numbers that a row's temporaries take, by the widths of both sides.
+        words: words(width, other), the number of elements in the temporaries of a row, given the
+            widths of both sides.
     """
 
     def decorate(function: Function) -> Function:

@@ -1,4 +1,4 @@
-"""What a reference policy is, and the reference policies by name."""
+"""The protocol of reference policies, and the reference policies by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEFAULT_REFERENCES: dict[str, ReferenceName] = {
 
 @runtime_checkable
 class Reference(Protocol):
-    """A reference policy: completes what was written as well as the reference target allows."""
+    """A reference policy: completes a prefix as well as the reference target allows."""
 
     def __call__(
         self,
@@ -47,7 +47,7 @@ class Reference(Protocol):
         references: Int[Tensor, "n r"],
         reference_lengths: Int[Tensor, "n"],
     ) -> tuple[Int[Tensor, "n s"], Int[Tensor, "n"]]:
-        """The completion of every prefix, whatever the other rows are.
+        """Complete every prefix, independently of the other rows.
 
         Args:
             prefixes: what was written so far; values beyond a row's length are ignored.
@@ -56,8 +56,8 @@ class Reference(Protocol):
             reference_lengths: the number of tokens of every target, without eos.
 
         Returns:
-            The tokens after every prefix, without eos, and how many they are; values beyond
-            are undefined.
+            The tokens after every prefix, without eos, and their number; values beyond it are
+            undefined.
         """
         ...
 
@@ -65,7 +65,7 @@ class Reference(Protocol):
 def make_reference(
     name: ReferenceName, symbols: Sequence[str], unknown: int | None = None
 ) -> Reference:
-    """The reference policy of that name for outputs written in a vocabulary.
+    """Return the reference policy of a name, for outputs written in a vocabulary.
 
     Args:
         name: one of `ReferenceName`.
@@ -73,7 +73,7 @@ def make_reference(
         unknown: a token that never counts as a match, such as `<unk>`; it is copied like others.
 
     Raises:
-        ValueError: if there is none of that name, or `symbols` are no tags for `max_f1`.
+        ValueError: if the name is unknown, or `symbols` are not tags, for `max_f1`.
     """
     if name == "copy":
         return copy

@@ -1,4 +1,4 @@
-"""The reference policy that is exact for the F1 of chunks."""
+"""The optimal reference policy for the F1 of chunks."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def max_f1(
     outside: int,
     begins: Int[Tensor, "k"],
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """The completion to the length of the reference that maximizes the F1 of chunks.
+    """Complete every prefix to the length of its reference such that the F1 of chunks is maximal.
 
-    It copies the reference, but for the chunk that goes on where the prefix ends, if the prefix has
-    already got it wrong: the rest of it is written outside, as a chunk there would be one too many.
-    And a chunk that the reference begins with a continuing tag is begun with a beginning one where
-    the prefix ends in a chunk of its kind, which it would continue. Every chunk of the reference
-    that can still be right then is, and each raises F1.
+    It copies the reference, with two exceptions. If a chunk of the reference crosses the end of the
+    prefix, and the prefix got it wrong, the rest of the chunk is tagged as outside, since a chunk
+    there would be a false positive. If the reference begins a chunk with an I- tag, and the prefix
+    ends in a chunk of the same kind, a B- tag is written, since the I- tag would continue that
+    chunk. So every chunk of the reference that can still be right is right, and each raises F1.
 
     Args:
         prefixes: what was written so far; values beyond a row's length are ignored.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets, likewise.
         reference_lengths: the number of tokens of every target.
-        tags: what every token says of chunks, as `freerun.costs.chunk_tags` gives it.
-        outside: a token that stands outside chunks.
-        begins: for every kind of chunk a token that begins one, or -1 where there is none.
+        tags: the tag of every token, encoded by `freerun.costs.chunk_tags`.
+        outside: a token that is outside chunks.
+        begins: for every kind of chunk a token that begins one, or -1 if there is none.
 
     Returns:
-        The tokens after every prefix, and how many they are: none where the prefix is as long as
-        its target, or longer.
+        The tokens after every prefix, and their number: 0 if the prefix is at least as long as its
+        target.
     """
     true = chunks(references, reference_lengths, tags)
     own = chunks(prefixes, prefix_lengths, tags)
@@ -62,14 +62,14 @@ def max_f1(
 
 
 def _at(values: Int[Tensor, "n t"], cells: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """The value at one cell of every row, -1 where there is no such cell."""
+    """Return the value at one cell of every row; -1 if there is no such cell."""
     outside = torch.full_like(cells, -1)[:, None]
     cells = (cells + 1).clamp(0, values.shape[1] + 1)
     return torch.cat([outside, values, outside], 1).gather(1, cells[:, None])[:, 0]
 
 
 def _last(starts: Bool[Tensor, "n t"], before: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """The last start before a cell of every row, -1 where there is none."""
+    """Return the last start before a cell of every row; -1 if there is none."""
     cells = torch.arange(starts.shape[1], device=starts.device)
     starts = starts & (cells < before[:, None])
     none = torch.full_like(before, -1)[:, None]

@@ -1,4 +1,4 @@
-"""The reference policy that is exact for the edit distance, and the tokens it may begin with."""
+"""The optimal reference policy for the edit distance, and the optimal next tokens."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def min_edit_distance(
     *,
     unknown: int | None = None,
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """The completion of least edit distance: the suffix of the reference after its best prefix.
+    """Complete every prefix with minimum edit distance to the reference.
 
-    y*_{j+1}, y*_{j+2}, … for the prefix y*_{1…j} that is nearest to what was written; of equally
-    near ones the longest, and so the shortest completion. No sequence of tokens does better, as an
-    alignment of the whole with y* splits somewhere. Where tokens of y* match nothing, those still
-    to come are added to the distance.
+    The completion is y*_{j+1}, y*_{j+2}, …, where y*_{1…j} is the prefix of y* that is nearest to
+    what was written; of several the longest, which gives the shortest completion. No other sequence
+    does better, because an alignment of the whole with y* splits y* at some j. Tokens of y* that
+    match nothing add to the distance if they are still to be written.
 
     Args:
         prefixes: what was written so far; values beyond a row's length are ignored.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets, likewise. Negative tokens match nothing.
         reference_lengths: the number of tokens of every target, without eos.
-        unknown: a token that matches nothing, but is appended as it stands.
+        unknown: a token that matches nothing, but is appended unchanged.
 
     Returns:
-        The tokens after every prefix, without eos, and how many they are.
+        The tokens after every prefix, without eos, and their number.
     """
     targets = mask_unknown(references, unknown)
     best = _best(prefixes, prefix_lengths, targets, reference_lengths)
@@ -59,11 +59,12 @@ def optimal_tokens(
     *,
     unknown: int | None = None,
 ) -> Bool[Tensor, "n {actions}"]:
-    """The next tokens after which the least edit distance can still be reached.
+    """Return the next tokens after which the minimum edit distance can still be reached.
 
-    Those that continue the prefixes of y* nearest to what was written, eos after y* itself: the
-    targets of optimal completion distillation (Sabour et al. 2019, arXiv 1810.01398, section 3.2).
-    Where such a prefix is followed by a token that matches nothing, every token but eos serves.
+    These are the tokens that continue the prefixes of y* nearest to what was written, and eos after
+    y* itself: the targets of optimal completion distillation (Sabour et al. 2019, arXiv 1810.01398,
+    section 3.2). If such a prefix is followed by a token that matches nothing, every token but eos
+    is optimal.
 
     Args:
         prefixes: what was written so far; values beyond a row's length are ignored.
@@ -92,7 +93,7 @@ def _best(
     targets: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
 ) -> Bool[Tensor, "n r+1"]:
-    """The prefixes of every target, by length, from which the least distance can be reached."""
+    """Return, by length, the prefixes of every target from which the minimum can be reached."""
     distances = prefix_distances(prefixes, prefix_lengths, targets, reference_lengths)
     lost = ((targets < 0) & length_mask(targets.shape[1], reference_lengths)).long()
     distances[:, :-1] += lost.flip(1).cumsum(1).flip(1)

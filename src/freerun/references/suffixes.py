@@ -1,4 +1,4 @@
-"""Reference policies that append a suffix of the reference: at the same position, or the best."""
+"""Reference policies that append a suffix of the reference: from the same position, or the best."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def copy(
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """Continue with the reference at this position: y*_{p+1}, y*_{p+2}, …, whatever the prefix.
+    """Copy the reference from this position on: y*_{p+1}, y*_{p+2}, …, whatever the prefix.
 
-    The best completion under the Hamming cost.
+    This is the optimal completion under the Hamming cost.
 
     Args:
         prefixes: what was written so far.
@@ -38,8 +38,8 @@ def copy(
         reference_lengths: the number of tokens of every target, without eos.
 
     Returns:
-        The tokens after every prefix, without eos, and how many they are: none where the prefix is
-        as long as its target, or longer.
+        The tokens after every prefix, without eos, and their number: 0 if the prefix is at least
+        as long as its target.
     """
     return suffix(references, reference_lengths, prefix_lengths.long())
 
@@ -47,7 +47,7 @@ def copy(
 def suffix(
     references: Int[Tensor, "n r"], reference_lengths: Int[Tensor, "n"], starts: Int[Tensor, "n"]
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """The tokens of every reference from `starts` on, and how many they are."""
+    """Return the tokens of every reference from `starts` on, and their number."""
     width = references.shape[1]
     cells = starts[:, None] + torch.arange(width, device=references.device)
     counts = (reference_lengths - starts).clamp(min=0)
@@ -74,11 +74,11 @@ def best_suffix_bleu_1(
     *,
     unknown: int | None = None,
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """Of all suffixes of the reference, the one that gives the whole the best BLEU-1.
+    """Append the suffix of the reference that maximizes BLEU-1 of the whole sequence.
 
-    The empty suffix is one of them; of equally good ones the shortest is taken. SEARNN (Leblond et
-    al. 2018, arXiv 1706.04499) searches with BLEU-1 also where the cost is BLEU-4, as a search with
-    BLEU-4 picks whole sentences.
+    The empty suffix is allowed; the shortest of equally good ones is taken. SEARNN (Leblond et al.
+    2018, arXiv 1706.04499) searches with BLEU-1 even if the cost is BLEU-4, because a search with
+    BLEU-4 tends to pick the whole reference.
 
     Args:
         prefixes: what was written so far; values beyond a row's length are ignored.
@@ -86,10 +86,10 @@ def best_suffix_bleu_1(
         references: the targets, likewise.
         reference_lengths: the number of tokens of every target, without eos.
         unknown: a token that never counts as a match; negative ones in references never do. Such
-            tokens are appended as they stand.
+            tokens are appended unchanged.
 
     Returns:
-        The tokens after every prefix, without eos, and how many they are.
+        The tokens after every prefix, without eos, and their number.
     """
     pairs = (prefixes, prefix_lengths, references, reference_lengths)
     return _best(bleu_score, 1, *pairs, unknown)
@@ -104,9 +104,9 @@ def best_suffix_bleu(
     *,
     unknown: int | None = None,
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """Of all suffixes of the reference, the one that gives the whole the best smoothed BLEU-4.
+    """Append the suffix of the reference that maximizes smoothed BLEU-4 of the whole sequence.
 
-    Arguments, result and ties are those of `best_suffix_bleu_1`.
+    Arguments, result and ties are as in `best_suffix_bleu_1`.
     """
     pairs = (prefixes, prefix_lengths, references, reference_lengths)
     return _best(bleu_score, 4, *pairs, unknown)
@@ -121,9 +121,9 @@ def best_suffix_gleu(
     *,
     unknown: int | None = None,
 ) -> tuple[Int[Tensor, "n r"], Int[Tensor, "n"]]:
-    """Of all suffixes of the reference, the one that gives the whole the best GLEU.
+    """Append the suffix of the reference that maximizes GLEU of the whole sequence.
 
-    Arguments, result and ties are those of `best_suffix_bleu_1`.
+    Arguments, result and ties are as in `best_suffix_bleu_1`.
     """
     pairs = (prefixes, prefix_lengths, references, reference_lengths)
     return _best(gleu_score, 4, *pairs, unknown)
@@ -155,12 +155,11 @@ def _matches(
     reference_lengths: Int[Tensor, "n"],
     orders: int,
 ) -> Int[Tensor, "{orders} r+1 n"]:
-    """How many n-grams match when the suffix from a position on is appended, for every position.
+    """Count the n-grams that match if the suffix from a position on is appended, by position.
 
-    The n-grams of the prefix claim the first of their equals in the reference (`claim_ngrams`),
-    those of the suffix claim themselves, the last of their equals; so they share one only where
-    there are no more. Last, each n-gram that is part prefix and part suffix claims what is still
-    free.
+    The n-grams of the prefix claim their first equal ones in the reference (see `claim_ngrams`),
+    those of the suffix claim themselves, which are the last equal ones; so the two share one only
+    if no other is left. Finally, each n-gram across the seam claims one that is still free.
     """
     pairs = (prefixes, prefix_lengths, references, reference_lengths)
     equal = find_equal_ngrams(*pairs, orders)
@@ -181,7 +180,7 @@ def _matches(
 
 
 def _ending(equal: Int[Tensor, "w p n"], starts: Int[Tensor, "n"]) -> Int[Tensor, "w n"]:
-    """The equals of the n-gram that ends a prefix, none where it starts before the prefix does."""
+    """Return the matches of the n-gram that starts at `starts`; none if that is out of range."""
     here = torch.arange(equal.shape[1], device=equal.device)[:, None] == starts
     return equal.where(here, 0).sum(1)
 
@@ -189,7 +188,7 @@ def _ending(equal: Int[Tensor, "w p n"], starts: Int[Tensor, "n"]) -> Int[Tensor
 def _following(
     references: Int[Tensor, "n r"], reference_lengths: Int[Tensor, "n"], orders: int
 ) -> Int[Tensor, "w {orders} r+1 n"]:
-    """The equals in a reference of the n-gram that starts at every position; none at its end."""
+    """Find each n-gram of a reference in that reference; there is none at its end."""
     equal = find_equal_ngrams(references, reference_lengths, references, reference_lengths, orders)
     none = equal.new_zeros(*equal.shape[:2], 1, equal.shape[3])
     return torch.cat([equal, none], 2)

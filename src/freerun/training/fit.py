@@ -77,10 +77,10 @@ def fit(
         run: what `resolve` has made of the same arguments, if it was called already.
 
     Raises:
-        CheckpointError: if `output` cannot be written or holds another run, where `init` cannot
-            be read or does not suit the task, or where there is no room to save.
-        ValueError: if a setting does not suit the task, the device or the other settings.
-        FloatingPointError: if the loss is no longer a number.
+        CheckpointError: if `output` cannot be written or holds another run, `init` cannot be read
+            or does not match the task, or the disk is full.
+        ValueError: if a setting is incompatible with the task, the device or the other settings.
+        FloatingPointError: if the loss is not finite.
     """
     output, init = Path(output), None if init is None else Path(init)
     no_file(output)
