@@ -1,4 +1,4 @@
-"""Free-running evaluation: what a policy writes without the reference, and how good it is."""
+"""Free-running evaluation: decode without the reference, and score the outputs."""
 
 from freerun.evaluation.backspaces import Backspaces
 from freerun.evaluation.decoding import (

@@ -1,4 +1,4 @@
-"""How a policy used its backspace, over many examples."""
+"""Metrics of how a policy used its backspace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from freerun.decoding import Decoded
 
 @dataclass(frozen=True)
 class Backspaces:
-    """The numbers of backspaces and of what became of them.
+    """Counts of backspaces and of their effects.
 
     Attributes:
         actions: all actions: tokens, eos and backspaces.
@@ -47,11 +47,12 @@ class Backspaces:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Fractions in [0, 1], without those of nothing.
+        """Fractions in [0, 1]; those with a denominator of 0 are omitted.
 
-        `backspace_rate` of the actions are backspaces; `rewritten` of the withdrawals were followed
-        by a different token in that place; `right_after` of these are tokens of the reference;
-        `withdrawn` of the planted errors were withdrawn.
+        `backspace_rate`: the fraction of actions that are backspaces. `rewritten`: the fraction of
+        withdrawals after which a different token was written in that place. `right_after`: the
+        fraction of these tokens that equal the reference. `withdrawn`: the fraction of planted
+        errors that were withdrawn.
         """
         shares = {
             "backspace_rate": (self.backspaces, self.actions),

@@ -44,7 +44,7 @@ def on_device(batch: Batch, policy: Policy) -> Batch:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How outputs are decoded: by default greedily.
+    """Settings of decoding; the default is greedy decoding.
 
     Args:
         beam: the number of hypotheses kept for each sentence; 1 for no beam search.
@@ -54,13 +54,13 @@ class Decoding:
         temperature: divides the scores that samples are drawn by.
         top_k: sample, or search contrastively, only among the k best tokens.
         top_p: sample from the smallest set of best tokens with at least this probability.
-        contrastive: contrastive search among the `top_k` best tokens: what counts is a token's
-            probability, times 1 less this, and against it the largest similarity with what stands
-            before it, times this; in [0, 1] (Su et al. 2022, arXiv 2202.06417).
-        noise: the probability that a token is replaced by a wrong one, to see how the model goes
-            on from there.
-        seed: names the draws of samples and of noise; examples of a data set draw their own,
-            whatever else is decoded with them.
+        contrastive: the penalty λ in [0, 1] of contrastive search among the `top_k` best tokens: the
+            score of a token is (1-λ) times its probability minus λ times its maximum similarity to
+            the previous tokens (Su et al. 2022, arXiv 2202.06417).
+        noise: the probability that a token is replaced by a wrong one, to test how the model
+            recovers from errors.
+        seed: the seed of samples and noise; each example has its own draws, which do not depend on
+            the batch.
 
     Raises:
         ValueError: if a setting is out of range or has no effect, or two exclude each other.
@@ -77,7 +77,7 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the ranges, and what goes together."""
+        """Check the ranges and combinations of settings."""
         if self.beam < 1:
             raise ValueError(f"beam is {self.beam}; it must be at least 1")
         if self.length_penalty < 0:
@@ -120,12 +120,12 @@ class Decoding:
 
     @property
     def truncation(self) -> dict[str, Any]:
-        """The settings that shape the distribution that samples are drawn from."""
+        """The truncation and temperature of the distribution that samples are drawn from."""
         return {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
 
     @property
     def draws(self) -> bool:
-        """Whether anything is random."""
+        """Whether decoding is random."""
         return self.sample or self.noise > 0
 
     @property
@@ -176,7 +176,7 @@ def decode(
         ids: the number of each row in the data set, if anything is random: a row draws the same
             numbers in any batch.
         limit: the maximum number of actions of each row; by default that of the policy.
-        watch: is called with actions while they are written.
+        watch: a function that is called with the actions as they are written.
 
     Raises:
         ValueError: if anything is random and there are no ids, if `watch` is given and tokens are
@@ -234,7 +234,7 @@ def _watch_choices(choose: Sampler, watch: Watch) -> Sampler:
 
 
 def check_decoding(policy: Policy, examples: Examples, decoding: Decoding) -> None:
-    """Check that a policy can decode like this, by the first token of the first example.
+    """Check that a policy supports this decoding, by writing one token of the first example.
 
     Raises:
         ValueError: if it cannot.

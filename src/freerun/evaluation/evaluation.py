@@ -31,8 +31,8 @@ from freerun.vocabulary import Vocabulary
 def teacher_forced_loss(policy: Policy, examples: Examples, *, batch_size: int = 256) -> float:
     """Compute the mean log loss of a target token when every prefix is the reference.
 
-    It says how well the policy predicts under teacher forcing, which is not how it runs, so it is
-    always reported under this name.
+    This measures the policy under teacher forcing, not free-running, so it is always reported under
+    this name.
     """
     total, count = 0.0, 0
     with torch.no_grad(), evaluation_mode(policy):
@@ -66,7 +66,7 @@ class DecodedExamples:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """How backspaces were used (see `Backspaces.metrics`); empty if there are none."""
+        """The metrics of backspaces (see `Backspaces.metrics`); empty if there are none."""
         return {} if self.backspaces is None else self.backspaces.metrics
 
     @classmethod
@@ -146,15 +146,15 @@ def decode_hypotheses(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outputs of a policy, and how good they are.
+    """The outputs of a policy and their metrics.
 
     Attributes:
-        metrics: the metrics of the task, and how backspaces were used (see `Backspaces.metrics`).
+        metrics: the metrics of the task, and those of backspaces (see `Backspaces.metrics`).
         hypotheses: the tokens of every output, without eos and withdrawn tokens.
         references: the target tokens of every example, without eos.
         error_by_position: for every position of a reference, the fraction of examples that are
             wrong there, among those that are long enough.
-        count_by_position: the number of examples that are long enough.
+        count_by_position: for every position, the number of references that are long enough.
         actions: all actions of every output, backspaces and eos included; None if the vocabulary
             has no backspace.
         backspaces: how often backspaces were used; None if there are none.
@@ -182,8 +182,8 @@ def evaluate(
 
     Args:
         policy: the policy, which decodes in evaluation mode.
-        task: the task, which knows the metrics.
-        codec: what the policy reads and writes.
+        task: the task, which defines the metrics.
+        codec: the codec of the policy.
         examples: the examples to evaluate on.
         decoding: how to decode.
         batch_size: the number of examples decoded together.

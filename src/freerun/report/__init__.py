@@ -1,4 +1,4 @@
-"""What a person sees: tables and pictures of comparisons, and the cost vectors of sentences."""
+"""Reports for people: tables and plots of comparisons, and the cost vectors of sentences."""
 
 from freerun.report.labels import Summary, summary
 from freerun.report.plots import MissingPlotsError, draw, require_plots

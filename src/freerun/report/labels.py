@@ -61,14 +61,14 @@ def scale(metric: str) -> float:
 
 
 def arrow(metric: str) -> str:
-    """Return the better direction; none if neither is, as for entropy."""
+    """Return the arrow of the better direction; none if there is no better one, as for entropy."""
     known = METRICS.get(_plain(metric))
     greater = not metric.endswith("_error") if known is None else known.greater_is_better
     return "" if greater is None else "↑" if greater else "↓"
 
 
 def _is_fraction(metric: str) -> bool:
-    """Tell whether a metric is a fraction; those that are not of outputs all are."""
+    """Return whether a metric is a fraction, as all metrics that are not of outputs are."""
     known = METRICS.get(_plain(metric))
     return known is None or known.percent
 

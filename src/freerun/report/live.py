@@ -1,4 +1,4 @@
-"""Prints what a model writes and withdraws, live on a terminal."""
+"""Print what a model writes and withdraws, live on a terminal."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ REFRESHES_PER_SECOND = 12
 
 
 class Traces:
-    """Decodes batches and prints all that was written, with what was withdrawn, a line per row.
+    """Decodes batches and prints the actions of each row on a line, withdrawn tokens included.
 
-    On a terminal, rows are shown while they are written, in colors; elsewhere, in the notation of
+    On a terminal, rows are shown in colors as they are written; otherwise, in the notation of
     `freerun.report.trace.plain`.
 
     Args:
@@ -60,7 +60,7 @@ class Traces:
         return self.console.is_terminal and not self.console.is_dumb_terminal
 
     def batch_size(self, limit: int) -> int:
-        """Return how many rows to decode together, at most `limit`: on a terminal, what fits."""
+        """Return how many rows to decode together: at most `limit`, and what fits a terminal."""
         return min(limit, max(1, self.console.height - 2)) if self.live else limit
 
     def show(self, batch: Batch) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colors, which stay apart under every kind of color blindness; with markers, also
-# in grey. Their yellow is left out, as it is too faint for a line on white.
+# in gray. Their yellow is left out, as it is too faint for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FEWEST = 50
@@ -23,7 +23,7 @@ FEWEST = 50
 
 
 class MissingPlotsError(ImportError):
-    """matplotlib is not installed: the message says how to install it."""
+    """matplotlib is not installed; the message says how to install it."""
 
 
 def require_plots() -> None:
@@ -66,11 +66,11 @@ def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
 
 
 def learning_curves(results: Mapping[str, Any]) -> Figure:
-    """Plot the headline metric of free-running outputs on dev by update; under a budget by seconds.
+    """Plot the headline metric of free-running outputs on dev by update; with a budget by seconds.
 
-    Lines are means over seeds, and bands reach one standard deviation to either side. Where seeds
-    of a method were not all evaluated at the same points, as under a budget or with patience, every
-    seed has a line of its own.
+    Lines are means over seeds, with bands of one standard deviation to either side. If the seeds
+    of a method were not all evaluated at the same points, as with a budget or patience, every seed
+    has its own line.
     """
     metric = results["task"]["metric"]
     figure, (axes,) = _figure([1.0], results)
@@ -100,8 +100,8 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
 def error_by_position(results: Mapping[str, Any]) -> Figure:
     """Plot the fraction of test outputs that are wrong at each position of the sequence.
 
-    Below stands how many examples have the position; where too few have it to say much, it is left
-    out, and the axis says so.
+    A second plot shows how many examples have the position. Positions that too few examples have
+    are left out, and the axis label says so.
     """
     figure, (upper, lower) = _figure([4.0, 1.0], results)
     counts: Sequence[int] = next(iter(results["methods"].values()))["error_by_position"]["count"]
@@ -179,7 +179,7 @@ def _finish(axes: Axes, x: str, y: str, *, whole: bool = True) -> None:
 
 
 def _title(axes: Axes, title: str, results: Mapping[str, Any], means: bool = True) -> None:
-    """Write the title, and of how many seeds the means or lines are."""
+    """Write the title, with the number of seeds."""
     count = len(results["seeds"])
     several = f"mean of {count} seeds, ± one standard deviation"
     if not means:

@@ -21,10 +21,10 @@ BACKSPACES = ("backspace_rate", "rewritten", "right_after", "withdrawn")
 def table(results: Mapping[str, Any]) -> Table:
     """Build the table of a comparison from the contents of its results.json.
 
-    For every method it has the metrics of free-running outputs on test, under each the difference
-    to MLE seed by seed, and the time of an update relative to MLE; where test was also decoded by
-    beam search, a row more. Last comes what a guess scores that never looks at its source. With up
-    to three metrics it fits 80 columns.
+    For every method it has the metrics of free-running outputs on test, the differences to MLE with
+    the same seeds, and the time of an update relative to MLE; a second row if test was also decoded
+    by beam search. The last row is a constant guess that ignores the source. With up to three
+    metrics the table fits 80 columns.
     """
     base, metrics = results["base"], list(results["majority"])
     found = Table(box=box.SIMPLE_HEAD, title=_title(results), title_style="bold", pad_edge=False)
@@ -48,7 +48,7 @@ def table(results: Mapping[str, Any]) -> Table:
 
 
 def legend(results: Mapping[str, Any]) -> str:
-    """Explain the figures of the table in a few lines."""
+    """Return lines that explain the figures of the table."""
     base, count = results["base"], len(results["seeds"])
     spread = f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
     how = Decoding(**results.get("decoding", {})).how

@@ -1,4 +1,4 @@
-"""Actions in a readable form: what was written, what was withdrawn, and what replaced it."""
+"""Format actions for reading: what was written, what was withdrawn, and what replaced it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _MARKS = re.compile(r"[\\\[\]<]")
 
 @dataclass(frozen=True)
 class Piece:
-    """Neighbouring actions of one kind.
+    """Consecutive actions of one kind.
 
     Attributes:
-        kind: `standing` tokens remain; so do those that are `replacing`, in whose place another one
-            was withdrawn last; `withdrawn` ones do not remain; `withdrawing` are backspaces, and
-            `idle` those that found nothing to withdraw.
-        text: what the tokens say; of backspaces, as many `BACKSPACE`.
-        opens: whether it begins what is withdrawn as a whole.
-        closes: whether it ends that.
+        kind: `standing` tokens remain; `replacing` tokens remain in place of a withdrawn one;
+            `withdrawn` tokens do not remain; `withdrawing` are backspaces that withdraw a token,
+            and `idle` backspaces with nothing to withdraw.
+        text: the text of the tokens; for backspaces, one `BACKSPACE` each.
+        opens: whether a withdrawn passage begins with this piece.
+        closes: whether a withdrawn passage ends with this piece.
     """
 
     kind: Kind
@@ -49,8 +49,8 @@ def trace(
 
     Args:
         actions: tokens and backspaces, in the order in which they were written.
-        vocabulary: knows eos and the backspace.
-        text: makes a text of tokens, such as `codec.text`.
+        vocabulary: the vocabulary, which defines eos and the backspace.
+        text: converts tokens to text, such as `codec.text`.
     """
     pieces = []
     for kind, group in groupby(_steps(actions, vocabulary), key=lambda step: step.kind):
@@ -69,9 +69,9 @@ def trace(
 def plain(pieces: Sequence[Piece]) -> str:
     r"""Format a trace without colors, as in `12[3<]4`: 3 was withdrawn, and 4 replaced it.
 
-    Brackets hold what did not remain, in the order in which it was written; in them every `<`
-    withdraws the last token that still stands. Outside of them, `<` found nothing to withdraw.
-    Where a text has these marks itself, a backslash stands before them.
+    Brackets contain what did not remain, in the order in which it was written; in them every `<`
+    withdraws the last remaining token. Outside of brackets, `<` had nothing to withdraw. If the
+    text itself contains these characters, they are escaped by a backslash.
     """
     shown = []
     for piece in pieces:
@@ -85,7 +85,7 @@ def plain(pieces: Sequence[Piece]) -> str:
 def format_colored(pieces: Sequence[Piece]) -> Text:
     """Format a trace in colors: withdrawn text is struck out and red, what replaced it is green.
 
-    A backspace is shown only where it found nothing to withdraw.
+    A backspace is shown only if it had nothing to withdraw.
     """
     shown = [piece for piece in pieces if piece.kind != "withdrawing"]
     return Text.assemble(*((piece.text, STYLES[piece.kind]) for piece in shown))
@@ -93,7 +93,7 @@ def format_colored(pieces: Sequence[Piece]) -> Text:
 
 @dataclass
 class _Step:
-    """An action: `before` are the tokens before it, the rest is as in `Piece`."""
+    """An action: `before` are the tokens before it; the other fields are as in `Piece`."""
 
     token: int
     before: list[int]
@@ -133,7 +133,7 @@ def _steps(actions: Sequence[int], vocabulary: Vocabulary) -> list[_Step]:
 
 
 def _added_text(before: list[int], tokens: list[int], text: Callable[[Sequence[int]], str]) -> str:
-    """Return what tokens add to the text of those before them."""
+    """Return the text that tokens add to that of the tokens before them."""
     old, new = text(before), text(before + tokens)
     same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), None)
     return new[min(len(old), len(new)) if same is None else same :]

@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def table(self) -> Table:
-        """The results as a table of rich."""
+        """The results as a rich table."""
         return report.table(self.results)
 
 
@@ -64,24 +64,23 @@ def compare(
 ) -> Comparison:
     """Train every method with every seed in the same way, and evaluate them free-running.
 
-    Runs of one seed start from equal weights and meet the data in equal order. An interrupted
-    comparison goes on when it is started again. `output` receives results.json (see
-    docs/results.md), two plots, and each model in a folder NAME/seed-SEED. Under a launcher, all
-    processes call this, and the first one writes.
+    Runs with the same seed start from the same weights and read the data in the same order. An
+    interrupted comparison resumes if it is started again. results.json (see docs/results.md), two
+    plots, and each model, in a folder NAME/seed-SEED, are written to `output`. Under a launcher,
+    all processes call this function, and the first one writes.
 
     Args:
         task: the task.
-        methods: what to compare, as `freerun.study.parse_methods` reads it: texts such as
+        methods: the methods to compare (see `freerun.study.parse_methods`): texts such as
             "scheduled_sampling:schedule=linear", or methods or mappings of settings by name.
         output: the folder of the comparison.
-        seeds: how many runs of each method, with the seeds 0, 1, …; or the seeds.
-        model: what the model is made of; left out, what suits the task.
-        training: how long and how fast; left out, what suits the task. With `budget` set, all train
-            for equal time instead of equal updates.
-        beam: how many hypotheses to keep where the test set is also decoded by beam search; left
-            out, it is not.
-        decoding: how the test set is decoded in any case.
-        command: the command line, to be kept with the results.
+        seeds: the number of runs of each method, with the seeds 0, 1, …; or the seeds.
+        model: the settings of the model; by default those of the task's recipe.
+        training: the settings of training; by default those of the task's recipe. With `budget`,
+            all methods train for the same time instead of the same number of updates.
+        beam: also decode the test set by beam search with this number of hypotheses.
+        decoding: how the test set is decoded; by default greedily.
+        command: the command line, which is saved with the results.
         quiet: show no progress.
 
     Raises:
@@ -126,10 +125,10 @@ def compare(
 
 
 def list_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """List the seeds: for a number n, those from 0 to n-1.
+    """Return the seeds as a list: for a number n, those from 0 to n-1.
 
     Raises:
-        SettingError: if there is none, one is negative, or one comes twice.
+        SettingError: if there are none, one is negative, or one is repeated.
     """
     found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not found:
@@ -142,13 +141,13 @@ def list_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
 def _check_plan(plan: Plan, data: Data, decodings: Sequence[Decoding]) -> dict[str, Run]:
     """Check before training that methods and settings fit the task, the model and the device.
 
-    Of methods that need a backspace, and of those that do not, one model is built.
+    One model is built for all methods that need a backspace, and one for all others.
 
     Returns:
-        What was made for the first method of each kind, by its name, with the first seed.
+        The run resolved for the first method of each kind, by its name, with the first seed.
 
     Raises:
-        SettingError: if they do not fit.
+        SettingError: if they are incompatible.
         MissingExtraError: if a library that they need is missing.
     """
     made: dict[str, Run] = {}

@@ -1,4 +1,4 @@
-"""The plan of a comparison, which its folder holds, and which a second start must agree with."""
+"""The plan of a comparison, which is saved in its folder and checked when it is resumed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PLAN_FILE = "comparison.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """Every method with every seed, on one task, alike in all else.
+    """Every method with every seed, on one task, with the same model and training settings.
 
     Args:
         task: the task.
         methods: the methods, by the names of their variants.
-        seeds: the seeds of the runs of each.
+        seeds: the seeds of the runs of each method.
         model: the settings of the model.
         training: the settings of training; its seed is not used.
     """
@@ -38,14 +38,14 @@ class Plan:
     training: TrainingSettings
 
     def runs(self) -> Iterator[tuple[str, int, Path]]:
-        """Yield variant, seed and folder of every run, seed by seed, so that all advance alike."""
+        """Yield variant, seed and folder of every run, seed by seed, so that methods keep pace."""
         for seed in self.seeds:
             for name in self.methods:
                 yield name, seed, Path(make_folder_name(name), f"seed-{seed}")
 
     @property
     def base(self) -> str | None:
-        """The variant that others are compared to: the one called mle, else the first MLE."""
+        """The baseline: the variant called mle, otherwise the first one of the method MLE."""
         of_mle = [name for name, method in self.methods.items() if method.name == "mle"]
         return "mle" if "mle" in of_mle else next(iter(of_mle), None)
 
@@ -56,10 +56,10 @@ class Plan:
         )
 
     def check(self, output: Path) -> None:
-        """Check that `output` holds this comparison, or nothing.
+        """Check that `output` contains this comparison, or nothing.
 
         Raises:
-            CheckpointError: if it holds another comparison, or something else.
+            CheckpointError: if it contains another comparison, or something else.
         """
         path = output / PLAN_FILE
         no_file(output)
@@ -72,7 +72,7 @@ class Plan:
             )
 
     def claim(self, output: Path) -> None:
-        """Write the plan into `output`, which is made if it is missing.
+        """Write the plan into `output`, which is created if it is missing.
 
         Raises:
             CheckpointError: if it cannot be written.

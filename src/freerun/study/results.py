@@ -1,4 +1,4 @@
-"""results.json: the figures of a comparison, and all that is needed to repeat it."""
+"""results.json: the figures of a comparison, and everything needed to reproduce it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class SeedResult:
     """The results of one method with one seed.
 
     Args:
-        fit: what came of training.
-        test: how its outputs on test are.
-        searched: how those of beam search are, where it was asked for.
+        fit: the finished run.
+        test: the evaluation of its outputs on test.
+        searched: the evaluation of outputs by beam search, if it was requested.
     """
 
     fit: Fit
@@ -56,13 +56,13 @@ def collect_results(
     """Collect the contents of results.json (see docs/results.md).
 
     Args:
-        plan: what was compared.
-        data: what was learnt from.
-        majority: the metrics on test of a guess that never looks at its source.
+        plan: the plan of the comparison.
+        data: the data of the task.
+        majority: the metrics on test of a constant guess that ignores the source.
         runs: the runs of every variant, in the order of the seeds.
         command: the command line.
-        beam: the hypotheses of beam search, where test was also decoded so.
-        decoding: how test was decoded in any case.
+        beam: the number of hypotheses if test was also decoded by beam search.
+        decoding: how test was decoded otherwise.
     """
     base, metrics = plan.base, plan.task.get_metrics()
     headline = get_headline(metrics)
@@ -89,7 +89,7 @@ def collect_results(
 
 
 def write_results(results: Mapping[str, Any], output: Path) -> Path:
-    """Write results.json into `output`, completely or not at all.
+    """Write results.json into `output` atomically.
 
     Raises:
         WriteError: if it cannot be written.
@@ -142,5 +142,5 @@ def _entry(
 
 
 def _names(runs: Sequence[SeedResult]) -> list[str]:
-    """Return the metrics on test that all runs have; a fraction of nothing is left out of a run."""
+    """Return the metrics on test that all runs have: some are undefined for some runs."""
     return [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]

@@ -25,21 +25,22 @@ def parse_method(spec: str) -> Method:
 
 
 def parse_methods(given: Given) -> dict[str, Method]:
-    """Parse the methods of a comparison, each with a name of its own.
+    """Parse the methods of a comparison, each with a unique name.
 
-    A list names methods by their text, and a variant is called by it. In a mapping, as YAML has it,
-    the key is the name: of a method, over its settings, or one of your own, over a method:
+    In a list, a method is given by its text, which is also the name of the variant. In a mapping,
+    as in YAML, the key is the name of a method, with its settings as value, or a name of your own,
+    with a method as value:
 
         mle: {}
         scheduled_sampling: {schedule: linear}
         ss_steep: {scheduled_sampling: {schedule: exponential, k: 0.999}}
         dss_sharp: differentiable_scheduled_sampling:alpha=10
 
-    The items of a list may be such mappings too. A value may also be a method itself.
+    The items of a list may also be such mappings, and a value may be a method object.
 
     Raises:
         SettingError: if a method or a setting is unknown, a value is wrong, or two variants have
-            the same name, or names that lead to the same folder.
+            the same name, or names that map to the same folder.
     """
     methods: dict[str, Method] = {}
     folders: dict[str, str] = {}
@@ -57,7 +58,7 @@ def parse_methods(given: Given) -> dict[str, Method]:
 
 
 def make_folder_name(name: str) -> str:
-    """Return the folder of a variant's runs: its name, without what file systems may refuse."""
+    """Return the folder of a variant's runs: its name, without characters that are not portable."""
     return re.sub(r"^\.|[^\w.=,+-]", "-", name)
 
 
@@ -77,7 +78,7 @@ def _entries(given: Given) -> Iterable[tuple[str, Method]]:
 
 
 def _variant(name: str, value: Any) -> Method:
-    """Parse the method that a mapping has under `name`."""
+    """Parse the value of `name` in a mapping of methods."""
     if isinstance(value, str):
         return parse_method(value)
     if isinstance(value, Method):

@@ -1,4 +1,4 @@
-"""The cost vectors of a sentence: what every token would cost at every cell, and lead to."""
+"""The cost vectors of a sentence: the cost of every token at every cell, and its output."""
 
 from freerun.report.cost_vectors.picture import picture, save_picture
 from freerun.report.cost_vectors.terminal import HeatMap, Outcomes, heading, outputs_of_cell

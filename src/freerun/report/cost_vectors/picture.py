@@ -1,4 +1,4 @@
-"""Cost vectors as a picture: what each token leads to, on the color of what it costs."""
+"""Cost vectors as a picture: the output that each token leads to, colored by its cost."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def save_picture(vectors: CostVectors, path: Path) -> None:
 def picture(vectors: CostVectors) -> Figure:
     """Draw the cost vectors of a sentence as a heat map.
 
-    The columns are cells; the rows are tokens, or where a row for each would be too many, the
-    cheapest tokens of every cell. The darker a square, the higher the cost. If tokens have a row
-    each, a square holds the output, or if that is not legible, its cost.
+    Columns are cells; rows are tokens or, if there are too many, the cheapest tokens of every cell.
+    The darker a square, the higher the cost. If every token has a row, a square contains the
+    output, or its cost if the output would be illegible.
     """
     return _Picture(vectors).draw()
 
 
 class _Picture:
-    """A picture whose places are measured in inches from its upper left corner."""
+    """A picture; coordinates are in inches from its upper left corner."""
 
     def __init__(self, vectors: CostVectors) -> None:
         from matplotlib.figure import Figure
@@ -97,7 +97,7 @@ class _Picture:
         self.height = self.top + len(self.parts) * self.block + 2 * ROW + EDGE
 
     def body(self, trial: Trial) -> str:
-        """Return what a square holds if it does not hold the output."""
+        """Return the text of a square that does not contain the output."""
         if self.vectors.grid:
             return short(trial.cost)
         return f"{_crop(trial.symbol):{self.symbols}} {short(trial.cost)}"

@@ -24,13 +24,13 @@ ENDLESS = 1_000_000
 
 @dataclass(frozen=True)
 class HeatMap:
-    """The cost vectors of a sentence as a heat map, in as many blocks as the width asks for.
+    """The cost vectors of a sentence as a heat map, in as many blocks as fit the width.
 
-    The columns are cells; the rows are tokens, or where a row for each would be too many, the
-    cheapest tokens of every cell. The darker a square, the higher the cost.
+    Columns are cells; rows are tokens or, if there are too many, the cheapest tokens of every cell.
+    The darker a square, the higher the cost.
 
     Args:
-        vectors: what to show.
+        vectors: the cost vectors to show.
     """
 
     vectors: CostVectors
@@ -97,12 +97,13 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """For every cell the cheapest token, the policy's choice and the dearest, and their outputs.
+    """A table of the cheapest token, the policy's choice and the most expensive token of each cell.
 
-    A cell has one line: of an output that is too long for it, the part around the token is shown.
+    Each comes with its output; if that is too long for the line, only the part around the token is
+    shown.
 
     Args:
-        vectors: what to show.
+        vectors: the cost vectors to show.
     """
 
     vectors: CostVectors
@@ -140,7 +141,7 @@ def heading(vectors: CostVectors) -> Group:
 
 
 def outputs_of_cell(vectors: CostVectors, number: int) -> Group:
-    """All that was tried at a cell: token, cost, probability and output, the cheapest first.
+    """Return a table of the tokens tried at a cell: cost, probability, output; cheapest first.
 
     Raises:
         ValueError: if that cell was not searched.

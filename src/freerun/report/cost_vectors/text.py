@@ -1,4 +1,4 @@
-"""Texts, costs and colors in little space."""
+"""Format texts, costs and colors compactly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from rich.cells import cell_len, set_cell_size
 
 RGB = tuple[float, float, float]
 
-# From pale sand to dark blue: told apart by lightness alone, so under color blindness and in grey.
+# From pale sand to dark blue: distinguishable by lightness alone, so also for the color-blind and
+# in gray.
 STOPS: tuple[RGB, ...] = (
     (0.992, 0.969, 0.910),
     (0.776, 0.867, 0.890),
@@ -42,12 +43,12 @@ SPACE, NOTHING = "␣", "(nothing)"
 
 
 def visible(text: str) -> str:
-    """Show the spaces at the ends of a text as ␣, and unprintable characters as escapes."""
+    """Replace spaces at the ends of a text by ␣, and unprintable characters by escapes."""
     return visible_parts(text, "", "")[0]
 
 
 def visible_parts(before: str, tried: str, after: str) -> tuple[str, str, str]:
-    """Show a text in three parts as `visible` does; a `tried` of spaces alone is shown as ␣."""
+    """Apply `visible` to a text in three parts; a `tried` of spaces only becomes ␣."""
     text = before + tried + after
     start, end = len(before), len(before) + len(tried)
     first, last = len(text) - len(text.lstrip(" ")), len(text.rstrip(" "))
@@ -64,7 +65,7 @@ def visible_parts(before: str, tried: str, after: str) -> tuple[str, str, str]:
 
 
 def short(cost: float) -> str:
-    """Format a cost in three columns, if it lies in [0, 1000): .27, 1.2, 12."""
+    """Format a cost, in at most three columns if it is in [0, 1000): .27, 1.2, 12."""
     if not 0 <= cost < 999.5:
         return f"{cost:.2g}"
     if cost < 0.995:

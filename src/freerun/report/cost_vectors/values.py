@@ -24,13 +24,13 @@ MOST_RANKS = 45
 
 @dataclass(frozen=True)
 class Trial:
-    """A token that was tried at a cell, and the output that followed.
+    """A token that was tried at a cell, and the output that it led to.
 
     Attributes:
         symbol: the text of the token.
-        cost: what the output costs.
-        probability: the probability of the token there, by the policy.
-        before: the text of the output before the token; all of it if that cannot be told.
+        cost: the cost of the output.
+        probability: the probability of the token at the cell, by the policy.
+        before: the text of the output before the token; all of the text if it cannot be split.
         tried: the text of the token in the output; empty for eos.
         after: the text of the roll-out.
         chosen: whether the policy would choose the token there.
@@ -75,12 +75,12 @@ class CellCosts:
 
     @property
     def cheapest(self) -> Trial:
-        """The most probable of the cheapest trials."""
+        """The trial with the lowest cost; of several, the most probable one."""
         return max(self._of(self.least), key=lambda trial: trial.probability)
 
     @property
     def dearest(self) -> Trial:
-        """The most probable of the most expensive trials."""
+        """The trial with the highest cost; of several, the most probable one."""
         largest = max(trial.cost for trial in self.trials)
         return max(self._of(largest), key=lambda trial: trial.probability)
 
@@ -132,7 +132,7 @@ class CostVectors:
 
     @property
     def hidden(self) -> int:
-        """The number of tokens of a cell that `rows` leaves out, the most expensive ones."""
+        """The maximum number of tokens of a cell, all expensive ones, that `rows` leaves out."""
         return max(len(cell.trials) for cell in self.cells) - len(self.rows())
 
     @property
@@ -146,8 +146,8 @@ class CostVectors:
     def rows(self) -> list[tuple[str, list[Trial | None]]]:
         """Return the rows that are shown: their names, and a trial for each cell.
 
-        In a grid a row is a token; otherwise it is a rank, the first row holding the cheapest token
-        of every cell. A cell with fewer tokens than others has None in the last rows.
+        In a grid a row is a token; otherwise it is a rank, and the first row contains the cheapest
+        token of every cell. A cell with fewer tokens than others has None in the last rows.
         """
         if self.grid:
             names = [trial.symbol for trial in self.cells[0].trials]
@@ -180,7 +180,7 @@ def cost_vectors(
     Args:
         found: the result of `method.search(policy, batch, clock)`.
         policy: the policy; its probabilities are computed without dropout.
-        codec: turns tokens into text.
+        codec: the codec, which converts tokens to text.
         batch: the sentences.
         method: the search.
         row: the row of the sentence in the batch.
@@ -264,7 +264,7 @@ def _cost_name(method: SEARNN) -> str:
 
 
 def _search_name(method: SEARNN) -> str:
-    """Say who rolls in and out, and what is tried."""
+    """Describe the roll-in, the roll-out and the tokens tried, in words."""
     said = [f"roll-in {method.roll_in.name}", f"roll-out {method.roll_out.name}"]
     cells, tokens = method.candidates.cells, method.candidates.tokens
     if cells is not None:
