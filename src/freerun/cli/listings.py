@@ -15,16 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from freerun.cli.options import MAX_WIDTH, SettingsCommand, UserSettings, strip_markup
-from freerun.methods import METHODS
+from freerun.methods import METHODS, find_method
 from freerun.metrics import METRICS, Metric, find_metric
-from freerun.settings import (
-    MISSING,
-    SettingError,
-    describe_type,
-    did_you_mean,
-    format_value,
-    list_settings,
-)
+from freerun.settings import MISSING, describe_type, format_value, list_settings
 from freerun.tasks import TASKS, find_task
 from freerun.tasks.base import Task
 
@@ -105,6 +98,7 @@ class TasksCommand(ListingCommand):
 class MethodsCommand(ListingCommand):
     """List the training methods; with NAME, describe one and its settings."""
 
+    own = "freerun train … --method my_method.py:MyMethod, or package.module:MyMethod"
     notes = """\
     On the command line, settings follow a method after a colon, separated by commas:
 
@@ -119,9 +113,7 @@ class MethodsCommand(ListingCommand):
 
     def describe(self, name: str) -> Group:
         """Describe a method."""
-        if name not in METHODS:
-            raise SettingError(f"unknown method {name!r}{did_you_mean(name, METHODS)}")
-        method = METHODS[name]
+        method = find_method(name)
         return _full(name, [method.summary, method.paper], method)
 
 

@@ -59,8 +59,9 @@ class TrainOptions:
 
     Args:
         output: the folder of the model and its checkpoints; an unfinished run in it is resumed.
-        method: how to train: a name that `freerun methods` lists, with settings after a colon, such
-            as scheduled_sampling:schedule=linear,k=0.9.
+        method: how to train: a name that `freerun methods` lists, or your own as file.py:Class or
+            package.module:Class, with settings after a colon, such as
+            scheduled_sampling:schedule=linear,k=0.9.
         model: what to train: a new model with random weights (`recurrent`, `causal` or `seq2seq`),
             or a trained one, by its directory or its id on the Hugging Face hub.
         init: the folder of a trained model of this kind to initialize the weights from.
@@ -81,8 +82,9 @@ class CompareOptions:
     """The options of `freerun compare` itself.
 
     Args:
-        methods: the methods to compare: names that `freerun methods` lists, with settings after a
-            colon, such as scheduled_sampling:schedule=linear,k=0.9; see below for your own names.
+        methods: the methods to compare: names that `freerun methods` lists, or your own as
+            file.py:Class or package.module:Class, with settings after a colon, such as
+            scheduled_sampling:schedule=linear,k=0.9; see below for other names of variants.
         seeds: the number of runs of each method, with the seeds 0, 1, …; or a list of seeds, such
             as [3, 4].
         output: the folder for results, plots and models; an unfinished comparison in it is resumed.

@@ -1,5 +1,6 @@
 """Training methods, one file each."""
 
+from freerun.imports import import_object, is_address
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
 from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
@@ -8,6 +9,7 @@ from freerun.methods.scheduled_sampling import ScheduledSampling
 from freerun.methods.searnn import SEARNN
 from freerun.methods.sequence_match import SequenceMatch
 from freerun.methods.unlikelihood import Unlikelihood
+from freerun.settings import SettingError, did_you_mean
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
@@ -21,7 +23,35 @@ METHODS: dict[str, type[Method]] = {
         Unlikelihood,
     )
 }
-"""The methods that the command line knows. A method of your own is passed as an object."""
+"""The methods, by name."""
+
+
+def find_method(name: str, prefix: str = "") -> type[Method]:
+    """Return the method of a name in `METHODS`, or of an address such as `package.module:Class`.
+
+    Args:
+        name: the name, or `package.module:Class`, or `path/to/file.py:Class`.
+        prefix: what messages begin with, such as the name of a variant.
+
+    Raises:
+        SettingError: if there is none, or it is not a method.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if not is_address(name):
+        raise SettingError(f"{prefix}unknown method {name!r}{did_you_mean(name, METHODS)}")
+    found = import_object(name, f"{prefix}method")
+    where = f"{prefix}method {name!r}"
+    if not isinstance(found, type) or not issubclass(found, Method):
+        raise SettingError(f"{where}: it is not a subclass of freerun.methods.Method")
+    if "__dataclass_fields__" not in vars(found):
+        raise SettingError(f"{where}: it is not a dataclass, whose fields are its settings")
+    # An annotation of a ClassVar alone leaves no attribute behind.
+    lacking = sorted(found.__abstractmethods__ | ({"name", "paper", "summary"} - {*dir(found)}))
+    if lacking:
+        raise SettingError(f"{where}: it has no {', '.join(lacking)}")
+    return found
+
 
 __all__ = [
     "METHODS",
@@ -37,4 +67,5 @@ __all__ = [
     "ScheduledSampling",
     "SequenceMatch",
     "Unlikelihood",
+    "find_method",
 ]

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from freerun.methods import METHODS, Method
-from freerun.settings import SettingError, build, did_you_mean, format_value, parse_spec
+from freerun.imports import is_address
+from freerun.methods import METHODS, Method, find_method
+from freerun.settings import SettingError, build, format_value, parse_spec
 
 EXAMPLE = "scheduled_sampling:schedule=linear,k=0.9"
 Given = Mapping[str, Any] | Sequence[Any]
@@ -16,12 +17,13 @@ Given = Mapping[str, Any] | Sequence[Any]
 def parse_method(spec: str) -> Method:
     """Parse the text of a method, such as `scheduled_sampling:schedule=linear,k=0.9`.
 
+    In place of the name, it may have the address of a method of your own (see `find_method`).
+
     Raises:
         SettingError: if the method or a setting is unknown, or a value is wrong.
     """
     name, settings = parse_spec(spec, METHODS, EXAMPLE)
-    cls = _known(name, "")
-    return build(cls, settings, f"method {spec!r}")
+    return build(find_method(name), settings, f"method {spec!r}")
 
 
 def parse_methods(given: Given) -> dict[str, Method]:
@@ -86,10 +88,10 @@ def _variant(name: str, value: Any) -> Method:
     settings = _settings(name, value)
     if name not in METHODS and len(settings) == 1:
         ((inner, inner_value),) = settings.items()
-        if inner in METHODS or isinstance(inner_value, Mapping):
-            cls = _known(str(inner), f"{name}: ")
+        if inner in METHODS or is_address(str(inner)) or isinstance(inner_value, Mapping):
+            cls = find_method(str(inner), f"{name}: ")
             return build(cls, _settings(f"{name}: {inner}", inner_value), f"method {name!r}")
-    return build(_known(name, ""), settings, f"method {name!r}")
+    return build(find_method(name), settings, f"method {name!r}")
 
 
 def _settings(name: str, value: Any) -> dict[str, Any]:
@@ -97,10 +99,3 @@ def _settings(name: str, value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, Mapping):
         raise SettingError(f"{name} is {format_value(value)}; it must be a mapping of settings")
     return {str(key): item for key, item in (value or {}).items()}
-
-
-def _known(name: str, where: str) -> type[Any]:
-    """Find the method called `name`."""
-    if name not in METHODS:
-        raise SettingError(f"{where}unknown method {name!r}{did_you_mean(name, METHODS)}")
-    return METHODS[name]

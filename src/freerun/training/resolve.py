@@ -22,7 +22,7 @@ from freerun.data.codec import CODEC_FILE
 from freerun.data.extras import import_extra
 from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, check_decoding
-from freerun.methods import METHODS, Method
+from freerun.methods import Method, find_method
 from freerun.metrics import check_metrics
 from freerun.models import RecurrentConfig
 from freerun.models.adapters import add_adapters, find_base_model
@@ -40,7 +40,7 @@ from freerun.models.settings import (
     follow_backspace,
 )
 from freerun.policy import Policy
-from freerun.settings import SettingError, did_you_mean
+from freerun.settings import SettingError, build
 from freerun.tasks.base import Task, load_data
 from freerun.training.checkpoints import (
     ADAPTER_CONFIG,
@@ -122,7 +122,9 @@ def resolve(
             task = data
             data = model.load(data) if isinstance(model, ModelSettings) else load_data(data)
         task = task or GenericTask()
-        method = find_method(method).for_task(task)
+        if isinstance(method, str):
+            method = build(find_method(method), {}, f"method {method!r}")
+        method = method.for_task(task)
         if isinstance(model, ModelSettings):
             if not isinstance(data, Data):
                 raise ValueError("settings of a model go with a task or its data")
@@ -177,19 +179,6 @@ def choose_codec(method: Method, source: ModelSource) -> Codec:
     """
     codec = source.codec
     return codec.with_backspace() if source.has_backspace else method.add_backspace(codec)
-
-
-def find_method(method: Method | str) -> Method:
-    """Return a method, by name with its default settings.
-
-    Raises:
-        SettingError: if there is none of that name.
-    """
-    if not isinstance(method, str):
-        return method
-    if method not in METHODS:
-        raise SettingError(f"unknown method {method!r}{did_you_mean(method, METHODS)}")
-    return METHODS[method]()
 
 
 @contextmanager

@@ -263,7 +263,7 @@ class Trainer(RunTrainer):
     Args:
         model: a Hugging Face causal model or encoder-decoder, its directory or its id on the hub; a
             PeftModel; or a policy, or the directory of one that freerun trained.
-        method: how it is trained, or the name of a method of `METHODS` with its usual settings.
+        method: how it is trained, or what `find_method` finds a method by, with its defaults.
         args: transformers' settings.
         processing_class: the tokenizer of the model, or the codec of a task; saved with the model.
             Left out, the tokenizer or codec beside the model. Where the method needs a backspace
