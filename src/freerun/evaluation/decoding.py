@@ -54,7 +54,7 @@ class Decoding:
         temperature: divides the scores that samples are drawn by.
         top_k: sample, or search contrastively, only among the k best tokens.
         top_p: sample from the smallest set of best tokens with at least this probability.
-        contrastive: the penalty λ in [0, 1] of contrastive search among the `top_k` best tokens: the
+        contrastive: penalty λ in [0, 1] of contrastive search among the `top_k` best tokens; the
             score of a token is (1-λ) times its probability minus λ times its maximum similarity to
             the previous tokens (Su et al. 2022, arXiv 2202.06417).
         noise: the probability that a token is replaced by a wrong one, to test how the model
