@@ -1,4 +1,4 @@
-"""Errors that several rooms raise."""
+"""Errors that several packages raise."""
 
 from __future__ import annotations
 

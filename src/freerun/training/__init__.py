@@ -1,4 +1,4 @@
-"""The training loop: one run, from settings to a trained policy in a folder."""
+"""Training: one run, from settings to a trained policy in a folder."""
 
 from freerun.training.checkpoints import load_policy
 from freerun.training.fit import Fit, fit

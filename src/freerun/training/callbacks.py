@@ -17,10 +17,10 @@ WARM_UP = 5
 
 
 class Timekeeper(TrainerCallback):
-    """Sets the clock of the objective before each update, and tells the method after it.
+    """Sets the clock of the objective before each update, and notifies the method after it.
 
     Args:
-        horizon: the updates that schedules are fitted to.
+        horizon: the number of updates that schedules are fitted to.
     """
 
     def __init__(self, horizon: int) -> None:
@@ -50,14 +50,14 @@ class Timekeeper(TrainerCallback):
 
 
 class Meter(TrainerCallback, ExportableState):
-    """Measures the time of training: fetching batches and updating, not evaluating or saving.
+    """Measures the time of training: fetching batches and updating, without evaluating and saving.
 
     Args:
         budget: the seconds after which training stops; None for no limit.
 
     Attributes:
-        seconds: the seconds of training so far, those before a resumption too.
-        updates: the updates that took them.
+        seconds: the seconds of training so far, including those before the run was resumed.
+        updates: the number of updates measured.
     """
 
     def __init__(self, budget: float | None = None) -> None:
@@ -71,7 +71,7 @@ class Meter(TrainerCallback, ExportableState):
 
     @property
     def seconds_per_update(self) -> float:
-        """The mean time of an update, without the first few of each process."""
+        """The mean time of an update, without the first few, which are slower."""
         if self.timed_updates == 0:
             return self.seconds / max(self.updates, 1)
         return self.timed_seconds / self.timed_updates
@@ -82,7 +82,7 @@ class Meter(TrainerCallback, ExportableState):
             self._started = time.perf_counter()
 
     def fetch(self) -> None:
-        """Start the watch, but not for the first batch, which a resumed run skips to."""
+        """Start the watch, except for the first batch: a resumed run first skips to it."""
         if self._fresh > 0:
             self.start()
 
@@ -127,7 +127,7 @@ class Meter(TrainerCallback, ExportableState):
         return self.budget is not None and self.seconds >= self.budget
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state that a checkpoint saves."""
         kept = ("seconds", "updates", "timed_seconds", "timed_updates")
         return {
             "args": {"budget": self.budget},
@@ -136,7 +136,7 @@ class Meter(TrainerCallback, ExportableState):
 
 
 class LogWithEvaluation(TrainerCallback):
-    """Logs the training loss at every evaluation too, so that curves have both."""
+    """Logs the training loss at every evaluation, so that learning curves have both."""
 
     def on_step_end(
         self,
@@ -145,5 +145,5 @@ class LogWithEvaluation(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Log, if an evaluation comes next."""
+        """Log if an evaluation follows."""
         control.should_log |= control.should_evaluate

@@ -1,4 +1,4 @@
-"""Data that users give without a task: rows of columns, or examples, and a tokenizer or a codec."""
+"""Data without a task: rows of columns, or examples, with a tokenizer or a codec."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ class Datasets:
     """Data without a task: rows of columns, or Examples.
 
     Args:
-        train: what to train on.
-        dev: what to evaluate on, or None.
-        processing: the tokenizer or the codec that the model reads and writes by; None for those
-            beside the model.
+        train: the data to train on.
+        dev: the data to evaluate on, or None.
+        processing: the tokenizer or codec of the model; None to load those saved with the model.
     """
 
     train: Any
@@ -34,20 +33,20 @@ class Datasets:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The data by the names that users know them by."""
+        """The data, by the names used in messages."""
         return {"train_dataset": self.train, "eval_dataset": self.dev}
 
 
 @dataclass(frozen=True)
 class GenericTask(Task):
-    """Outputs are compared with their references as text: for data without a task."""
+    """The task of data without a task: outputs are compared with their references as text."""
 
     name: ClassVar[str] = "outputs"
     summary: ClassVar[str] = "outputs against their references, as text"
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "character_error")
 
     def rows(self) -> Splits[Row]:
-        """Refuse: data without a task are not read, but given.
+        """Not supported: the data are passed by the user, not read by the task.
 
         Raises:
             DataError: always.
@@ -56,12 +55,12 @@ class GenericTask(Task):
 
 
 def make_examples(data: Any, codec: Codec, name: str) -> Examples:
-    """Return examples as they are, or make them of rows.
+    """Encode rows as examples; return examples unchanged.
 
     Args:
-        data: the one or the other.
-        codec: what is read and written.
-        name: what to call them in messages.
+        data: rows or examples.
+        codec: the codec that encodes rows.
+        name: the name of the data in messages.
 
     Raises:
         ValueError: if they are neither, or the codec does not read rows.
@@ -74,7 +73,7 @@ def make_examples(data: Any, codec: Codec, name: str) -> Examples:
 
 
 def are_rows(data: Any, name: str) -> bool:
-    """Return whether data are rows of columns, and not examples.
+    """Return whether data are rows of columns, as opposed to examples.
 
     Raises:
         ValueError: if they are neither.
@@ -97,7 +96,7 @@ def are_rows(data: Any, name: str) -> bool:
 def build_codec(
     tokenizer: PreTrainedTokenizerBase, model: nn.Module, parts: Mapping[str, Any]
 ) -> TextCodec:
-    """Build the codec of a tokenizer; outputs may be half as long again as the longest target.
+    """Build the codec of a tokenizer; outputs may be 1.5 times as long as the longest target.
 
     Args:
         tokenizer: the tokenizer.

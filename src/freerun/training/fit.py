@@ -40,7 +40,7 @@ class Fit(Results):
 
     Attributes:
         policy: the model that was kept, in evaluation mode.
-        codec: what it reads and writes: as in the data, but with a backspace where it has one.
+        codec: the codec of the policy: that of the data, with a backspace if the policy has one.
     """
 
     policy: Policy
@@ -61,20 +61,20 @@ def fit(
 ) -> Fit:
     """Train a policy, or resume an interrupted run in `output`.
 
-    All methods of one seed start from equal weights. The trained policy, its codec and freerun.json
-    (settings and results) are left in `output`; a run that is finished already is only loaded.
-    Under a launcher, all processes call this, and the first one writes.
+    With the same seed, all methods start from the same weights. The trained policy, its codec and
+    freerun.json (settings and results) are written to `output`; a finished run is only loaded.
+    Under a launcher, all processes call this function, and the first one writes.
 
     Args:
-        task: knows the metrics; its headline metric on dev says which model is best.
-        data: its data, as `model.load(task)` reads them; their notes are shown.
-        method: how to train.
-        model: what the policy is made of; left out, a recurrent one, or that of `init`.
-        training: how long, how fast, how precisely.
-        output: the run's folder.
-        init: a checkpoint to start from in place of drawn weights.
+        task: the task, whose headline metric on dev determines the best model.
+        data: the data of the task, from `model.load(task)`; their notes are shown.
+        method: the training method.
+        model: the settings of the model; by default a recurrent one, or that of `init`.
+        training: the settings of training.
+        output: the folder of the run.
+        init: a checkpoint to initialize the weights from.
         quiet: show neither notes nor progress.
-        run: what `resolve` has made of the same arguments, if it was called already.
+        run: the result of `resolve` for the same arguments, if it was called already.
 
     Raises:
         CheckpointError: if `output` cannot be written or holds another run, `init` cannot be read
@@ -113,7 +113,7 @@ def fit(
 
 
 def check_training(run: Run, training: TrainingSettings) -> None:
-    """Check that a run can be trained as its settings say.
+    """Check that a run can be trained with its settings.
 
     Raises:
         SettingError: if it cannot.
@@ -126,10 +126,10 @@ def check_training(run: Run, training: TrainingSettings) -> None:
 
 
 def _resume(record: Record, output: Path) -> Record:
-    """Return the record of this run as it is in its folder, or itself if it has not begun.
+    """Return the record of this run from its folder, or the given one if the run has not begun.
 
     Raises:
-        CheckpointError: if the folder holds another run, or files of something else.
+        CheckpointError: if the folder contains another run, or other files.
     """
     path = output / RECORD_FILE
     if path.exists():
@@ -146,7 +146,7 @@ def _resume(record: Record, output: Path) -> Record:
 
 
 def _begin(output: Path, arguments: TrainingArguments) -> None:
-    """Make the folder, and check that it can be written to."""
+    """Create the folder, and check that it can be written to."""
     arguments.distributed_state.wait_for_everyone()
     if not arguments.should_save:
         return
@@ -162,7 +162,7 @@ def _begin(output: Path, arguments: TrainingArguments) -> None:
 def _train(
     run: Run, record: Record, training: TrainingSettings, arguments: TrainingArguments
 ) -> Fit:
-    """Train, from the newest checkpoint if there is one, and save what is kept."""
+    """Train, from the newest checkpoint if there is one, and save the best or last model."""
     output = Path(arguments.output_dir)
     if record.horizon is None:
         horizon = training.updates
@@ -213,9 +213,9 @@ def _collect_results(trainer: RunTrainer, training: TrainingSettings) -> Results
 
 
 def _save(trainer: RunTrainer, record: Record, output: Path) -> None:
-    """Leave the model that is kept in the run's folder; freerun.json comes last.
+    """Save the model in the run's folder; freerun.json is written last.
 
-    The first process writes; all others give what they hold of weights that are sharded.
+    The first process writes; the others contribute their shards of the weights.
     """
     with saving(output / FINAL, "the trained model"):
         written = temporary(output / FINAL)

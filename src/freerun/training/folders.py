@@ -1,4 +1,4 @@
-"""Folders that are complete or absent: written under another name, and renamed last."""
+"""Atomic folders, complete or absent: written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def checkpoints(output: Path) -> list[Path]:
 
 
 def parse_update(checkpoint: Path) -> int:
-    """Return the update after which a checkpoint was written, from its name."""
+    """Parse the update after which a checkpoint was written from its name."""
     match = _CHECKPOINT.fullmatch(checkpoint.name)
     if match is None:
         raise CheckpointError(f"{checkpoint}: a checkpoint is called checkpoint-UPDATE")
@@ -32,10 +32,10 @@ def parse_update(checkpoint: Path) -> int:
 
 
 def no_file(output: Path) -> None:
-    """Check that a folder can be at `output`.
+    """Check that `output` is not a file.
 
     Raises:
-        CheckpointError: if it is a file.
+        CheckpointError: if it is.
     """
     if output.is_file():
         raise CheckpointError(f"{output}: it is a file; choose another output directory")
@@ -58,14 +58,14 @@ def rotate(output: Path, limit: int | None, best: Path | None) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder; if that is interrupted, what is left no longer has its name."""
+    """Delete a folder, renaming it first, so that an interrupted deletion leaves no half folder."""
     doomed = temporary(folder, "old")
     folder.rename(doomed)
     shutil.rmtree(doomed)
 
 
 def sweep(output: Path) -> None:
-    """Delete what was left half written or half deleted."""
+    """Delete folders that were left half written or half deleted."""
     for path in (*output.glob(".*.new.tmp"), *output.glob(".*.old.tmp")):
         if path.is_dir():
             shutil.rmtree(path)
@@ -74,12 +74,12 @@ def sweep(output: Path) -> None:
 
 
 def temporary(folder: Path, purpose: str = "new") -> Path:
-    """Return the name under which a folder is written."""
+    """Return the temporary name under which a folder is written."""
     return folder.with_name(f".{folder.name}.{purpose}.tmp")
 
 
 def publish(written: Path, folder: Path) -> None:
-    """Bring a folder to the disk, and give it its final name in one step."""
+    """Flush a folder to disk, and rename it to its final name atomically."""
     flush(written)
     if folder.exists():
         discard(folder)
@@ -89,9 +89,9 @@ def publish(written: Path, folder: Path) -> None:
 
 @contextmanager
 def renewing(folder: Path) -> Iterator[Path]:
-    """Give a folder to write a model into, which then replaces the model in `folder`.
+    """Yield a temporary folder for a model, which then replaces the model in `folder`.
 
-    Its files are moved there once all are written; those of another kind of model go.
+    Its files are moved once all are written; files of another kind of model are deleted.
     """
     written = temporary(folder / "model")
     shutil.rmtree(written, ignore_errors=True)
@@ -106,14 +106,14 @@ def renewing(folder: Path) -> Iterator[Path]:
 
 
 def move(written: Path, folder: Path, last: str | None = None) -> None:
-    """Move all files of a folder to another one, the file `last` at the end."""
+    """Move all files of a folder to another one, the file `last` after all others."""
     for path in sorted(written.iterdir(), key=lambda path: path.name == last):
         path.replace(folder / path.name)
     written.rmdir()
 
 
 def flush(folder: Path) -> None:
-    """Bring all files of a folder to the disk."""
+    """Flush all files of a folder to disk."""
     for path in (*folder.rglob("*"), folder):
         _flush(path)
 
@@ -128,14 +128,14 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def saving(folder: Path, what: str) -> Iterator[None]:
-    """Turn errors while saving into a `CheckpointError`, and delete what is half written.
+    """Turn errors while saving into a `CheckpointError`, and delete half-written files.
 
     Args:
-        folder: what is to be written.
-        what: what it holds, for the message.
+        folder: the folder to write.
+        what: what the folder contains, for the message.
 
     Raises:
-        CheckpointError: if it cannot be written, for want of space or permission.
+        CheckpointError: if it cannot be written, for example for lack of space or permission.
     """
     try:
         yield

@@ -18,7 +18,7 @@ PLAIN_EVERY = 30.0
 
 
 def show_notes(notes: Iterable[str], quiet: bool = False) -> None:
-    """Print what a task says of its data, on the standard error stream."""
+    """Print the notes of a task on its data to standard error."""
     console = Console(stderr=True, quiet=quiet, highlight=False)
     for note in notes:
         console.print(note, style="dim", markup=False)
@@ -35,12 +35,12 @@ class _Speed(ProgressColumn):
 class ProgressBar(TrainerCallback):
     """A bar with the loss, the last free-running error on dev, the speed and the time left.
 
-    Where the output is no terminal, a plain line is written from time to time, and after every
+    If the output is not a terminal, a plain line is written from time to time and after every
     evaluation. Only the first process writes.
 
     Args:
-        meter: knows the time, and the budget where there is one.
-        console: where to write; the standard error stream by default.
+        meter: measures the time of training, and knows the budget if there is one.
+        console: the console to write to; by default standard error.
     """
 
     def __init__(self, meter: Meter, console: Console | None = None) -> None:
@@ -54,7 +54,7 @@ class ProgressBar(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Show the bar; a resumed run starts where it was."""
+        """Show the bar; a resumed run starts where it was interrupted."""
         if not state.is_world_process_zero:
             return
         self._total = self.meter.budget or state.max_steps
@@ -99,7 +99,7 @@ class ProgressBar(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Remember the figures."""
+        """Store the figures."""
         self._read(args, logs or {})
 
     def on_evaluate(
@@ -118,7 +118,7 @@ class ProgressBar(TrainerCallback):
         self.stop()
 
     def stop(self) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -134,7 +134,7 @@ class ProgressBar(TrainerCallback):
         return "  ".join(filter(None, (self._loss, self._error)))
 
     def _done(self, state: TrainerState) -> tuple[float, str]:
-        """Return the progress, in updates or in seconds of the budget, and the same as text."""
+        """Return the progress, in updates or seconds of the budget, as a number and as text."""
         if self.meter.budget is None:
             return float(state.global_step), f"{state.global_step}/{state.max_steps}"
         return (

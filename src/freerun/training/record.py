@@ -1,4 +1,4 @@
-"""The record of a run or a comparison: what was asked for, how it was made, and what came of it."""
+"""The record of a run or a comparison: its settings, its environment and its results."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Results:
 
     Attributes:
         updates: updates done.
-        seconds: seconds of training; evaluating and saving do not count.
+        seconds: seconds of training, without evaluating and saving.
         seconds_per_update: the mean time of an update, without the first few.
         best_update: the update after which dev was best.
-        kept_update: the update whose model was kept.
-        dev: the metrics of the kept model on dev.
+        kept_update: the update after which the saved model was taken.
+        dev: the metrics of the saved model on dev.
         curve: for every evaluation its `update`, the `seconds` of training so far, the mean
             training `loss` since the one before, and the metrics on dev by their names.
     """
@@ -61,21 +61,21 @@ class Results:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One run, or a comparison of several methods and seeds, as it is written down.
+    """The record of one run, or of a comparison of several methods and seeds.
 
     Attributes:
         task: `name` and `settings` of the task, and `files`, the SHA-256 of every data file or
             folder that a setting names.
         methods: for every variant, by its name, its `method` and `settings`.
         model: the kind and the settings of the model.
-        training: the settings of training but the seed.
+        training: the settings of training, without the seed.
         seeds: the seeds.
         init: the checkpoint that training started from, if any.
         examples: the numbers of examples in train, dev and test; empty before data are read.
         codec: the SHA-256 of codec and tokenizers; None before data are read.
         versions: the versions of Python and libraries, the platform, the device and the number of
             threads.
-        horizon: the updates that schedules of a run are fitted to.
+        horizon: the number of updates that the schedules of a run are fitted to.
         results: the results of a run; None until it is finished.
     """
 
@@ -103,16 +103,16 @@ class Record:
         init: Path | None = None,
         data: Data | None = None,
     ) -> Record:
-        """Describe runs that have not begun.
+        """Build the record of runs that have not begun.
 
         Args:
             task: the task.
             methods: the methods, by the names of their variants.
             model: the settings of the model.
-            training: the settings of training; `seeds` stand in place of its seed.
+            training: the settings of training; its seed is replaced by `seeds`.
             seeds: the seeds of the runs of each method.
             init: the checkpoint that training starts from, if any.
-            data: the data of the task, if they are read already.
+            data: the data of the task, if they have been read.
         """
         settings = to_dict(task)
         named = [value for value in settings.values() if isinstance(value, str)]
@@ -144,7 +144,7 @@ class Record:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False, default=str) + "\n"
 
     def write(self, path: Path) -> None:
-        """Write the record to a file, completely or not at all.
+        """Write the record to a file atomically.
 
         Raises:
             WriteError: if it cannot be written.
@@ -175,10 +175,10 @@ class Record:
             raise CheckpointError(f"{path}: results: {error}") from None
 
     def check(self, there: Record, output: Path, kind: str) -> None:
-        """Check that the record in a folder is of the same runs as this one.
+        """Check that the record in a folder describes the same runs as this one.
 
         Raises:
-            CheckpointError: if it is of others; up to three differences are named.
+            CheckpointError: if it does not; up to three differences are named.
         """
         differences = list(compare_records(there, self))
         if differences:
@@ -189,11 +189,11 @@ class Record:
 
 
 def compare_records(there: Record, here: Record) -> Iterator[str]:
-    """Say in words how what was asked for differs between two records.
+    """Describe in words how the settings of two records differ.
 
     Args:
         there: the record that was found.
-        here: the record that is asked for.
+        here: the record of the requested run.
     """
     for name in _IDENTITY:
         yield from _compare(getattr(there, name), getattr(here, name), name)
@@ -214,7 +214,7 @@ def _compare(there: Any, here: Any, name: str) -> Iterator[str]:
 
 
 def find_record(directory: str | Path) -> tuple[Path, Record]:
-    """Find and read the record of the run that a model is from.
+    """Find and read the record of the run that produced a model.
 
     Args:
         directory: the folder of a run, or of a checkpoint in it.
@@ -232,7 +232,7 @@ def find_record(directory: str | Path) -> tuple[Path, Record]:
 
 
 def build_curve(history: list[dict[str, Any]]) -> list[Point]:
-    """Turn what was logged into a list of what is known at every evaluation.
+    """Convert a log to a list with one entry for each evaluation.
 
     Args:
         history: the log of transformers' Trainer, in which losses and evaluations alternate.
@@ -272,7 +272,7 @@ def compute_digest(path: Path) -> str:
 
 
 def digest_codec(codec: Codec) -> str:
-    """Compute the SHA-256 of what is saved of a codec and its tokenizers."""
+    """Compute the SHA-256 of the saved files of a codec and its tokenizers."""
     with tempfile.TemporaryDirectory() as folder:
         codec.save_pretrained(folder)
         return compute_digest(Path(folder))

@@ -1,9 +1,9 @@
 """Parameters that are sharded over processes: FSDP2, through accelerate.
 
-An `Objective` is sharded as one unit: its weights are gathered when its forward pass begins and
-let go when the backward pass ends, and between updates each process holds its share of weights,
-gradients and optimizer state. So a process may make as many passes of the policy in an update as
-its batch needs, which differ where sentences do: nothing is exchanged in between.
+An `Objective` is sharded as one unit: its weights are gathered at the start of its forward pass and
+released at the end of the backward pass; between updates each process holds its shard of weights,
+gradients and optimizer state. So processes may make different numbers of passes of the policy in
+an update, as their batches require: nothing is communicated in between.
 """
 
 from __future__ import annotations
@@ -43,14 +43,15 @@ def local_part(value: Tensor) -> Tensor:
 def prepare_sharding(accelerator: Accelerator, args: TrainingArguments) -> None:
     """Set up FSDP as freerun needs it, if parameters are to be sharded.
 
-    On the CPU accelerate does not shard; here it does, as on a GPU.
+    On the CPU accelerate does not shard by default; here it does, as on a GPU.
 
     Args:
-        accelerator: as it was made.
-        args: may ask for it; so may `accelerate launch`, which accelerate looks up itself.
+        accelerator: the accelerator, which has wrapped nothing yet.
+        args: the training arguments, which may enable FSDP; so may `accelerate launch`, whose
+            environment variables accelerate reads itself.
 
     Raises:
-        ValueError: naming the setting that is not supported, and what is.
+        ValueError: if a setting of FSDP is not supported; the message says which values are.
     """
     state, wanted = accelerator.state, args.fsdp_plugin_args
     plugin = getattr(state, "fsdp_plugin", None)
@@ -72,7 +73,7 @@ def prepare_sharding(accelerator: Accelerator, args: TrainingArguments) -> None:
 
 
 def _check(plugin: FullyShardedDataParallelPlugin, precision: str) -> None:
-    """Check that FSDP's settings can work."""
+    """Check that the settings of FSDP are supported."""
     faults = {
         "fsdp_version=1": (plugin.fsdp_version != 2, "set fsdp_version: 2"),
         "an auto_wrap_policy": (
@@ -99,7 +100,7 @@ def _check(plugin: FullyShardedDataParallelPlugin, precision: str) -> None:
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
     """Gather all weights of a sharded module on the first process; all processes must call this.
 
-    Of weights that are tied, there is one.
+    Tied weights are returned once.
     """
     found: dict[str, Any] = get_model_state_dict(module, options=_WHOLE)
     once = {name for name, _ in module.named_parameters()}
@@ -108,7 +109,7 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def set_state(module: nn.Module, state: dict[str, Any]) -> None:
-    """Load all or some weights into a module, sharded or not; of tied ones, one is enough."""
+    """Load all or some weights into a module, sharded or not; tied weights are needed only once."""
     if not is_sharded(module):
         module.load_state_dict(state, strict=False)
         return
@@ -123,10 +124,10 @@ def optimizer_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 
 
 def set_optimizer_state(module: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of an optimizer: its own, or that of `optimizer_state` where it is sharded.
+    """Load the state of an optimizer: a plain one, or that of `optimizer_state` if it is sharded.
 
     Raises:
-        ValueError: if one is that of a sharded module, and the other is not.
+        ValueError: if the state is of a sharded module and the module is not, or vice versa.
     """
     names = [name for group in state["param_groups"] for name in group["params"]]
     numbered = all(isinstance(name, int) for name in names)

@@ -17,13 +17,13 @@ Tensors = dict[str, Tensor]
 class Order(Sampler[int]):
     """The order of examples: item i of epoch e is e·n + permutation_e(i).
 
-    As epochs follow each other without a seam, every batch is full and nothing is dropped, however
-    small the data set; and to resume is to skip.
+    Batches may cross the end of an epoch, so every batch is full and no example is dropped, however
+    small the data set; a run is resumed by skipping items.
 
     Args:
         examples: the number n of examples.
-        items: how many items are wanted in all.
-        seed: names the order.
+        items: the total number of items.
+        seed: the seed of the order.
     """
 
     def __init__(self, examples: int, items: int, seed: int) -> None:
@@ -41,7 +41,7 @@ class Order(Sampler[int]):
 
 
 class Stream(Dataset[Tensors]):
-    """Examples, as the items of `Order` name them: item k is example k mod n in epoch k div n."""
+    """A dataset whose items are those of `Order`: item k is example k mod n in epoch k div n."""
 
     def __init__(self, examples: Examples) -> None:
         self.examples = examples
@@ -59,7 +59,7 @@ class Stream(Dataset[Tensors]):
         count = len(self.examples)
         epochs = sorted({item // count for item in items})
         numbers = [[item % count for item in items if item // count == e] for e in epochs]
-        # Items come epoch by epoch, so that joined parts stand in the order that was asked for.
+        # Items come epoch by epoch, so the joined parts are in the order of the items.
         parts = [
             self.examples.batch(part, epoch).tensors()
             for part, epoch in zip(numbers, epochs, strict=True)
@@ -68,7 +68,7 @@ class Stream(Dataset[Tensors]):
 
 
 def join(parts: Sequence[Tensors]) -> Tensors:
-    """Concatenate batches, padded with zeros to the width of the widest; masks tell padding."""
+    """Concatenate batches, padded with zeros to the width of the widest; masks mark padding."""
     return {name: _stack([part[name] for part in parts]) for name in parts[0]}
 
 

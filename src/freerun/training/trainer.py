@@ -1,4 +1,4 @@
-"""The training loop: transformers' Trainer, for policies that run freely."""
+"""The training loop: transformers' Trainer, with free-running evaluation."""
 
 from __future__ import annotations
 
@@ -50,25 +50,25 @@ from freerun.training.training_state import STATE_FILE
 
 
 class RunTrainer(TrainerOverrides):
-    """Trains what `resolve` made; evaluates it free-running.
+    """Trains a resolved run (see `resolve`), and evaluates it free-running.
 
-    A run is one stream of examples (see `Order`) of as many updates as `args` asks for. The loss is
-    a mean over the target tokens of a whole update, so accumulation and the number of processes do
-    not change it. Checkpoints are complete or absent, and a resumed run continues as if it had
-    never stopped.
+    The examples of a run are one stream (see `Order`), whose length is the number of updates in
+    `args`. The loss is a mean over the target tokens of a whole update, so accumulation and the
+    number of processes do not change it. Checkpoints are atomic, and a resumed run continues as if
+    it had not been interrupted.
 
     Args:
-        run: what is trained, on which data.
+        run: the policy, method, task and data.
         args: transformers' settings.
-        horizon: the updates that schedules are fitted to, after which they stay as they are; by
-            default all updates.
+        horizon: the number of updates that schedules are fitted to, after which they are constant;
+            by default all updates.
         budget: the seconds of training after which to stop.
         decoding: how to decode in evaluations.
-        optimizer_cls_and_kwargs: an optimizer and its settings, in place of that of `args`.
-        callbacks: further callbacks.
+        optimizer_cls_and_kwargs: an optimizer and its settings, instead of that of `args`.
+        callbacks: additional callbacks.
 
     Raises:
-        ValueError: if `args` asks for what this Trainer does not do.
+        ValueError: if a setting of `args` is not supported.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class RunTrainer(TrainerOverrides):
     def train(
         self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Train, from a checkpoint if one is given.
+        """Train, optionally from a checkpoint.
 
         Args:
             resume_from_checkpoint: the folder of the checkpoint; True for the newest of the run.
@@ -130,7 +130,7 @@ class RunTrainer(TrainerOverrides):
 
         Raises:
             CheckpointError: if the checkpoint cannot be read, or there is none.
-            FloatingPointError: if the loss is not a number any more.
+            FloatingPointError: if the loss is not finite.
         """
         output = Path(self.args.output_dir)
         if self.args.should_save and output.is_dir():
@@ -168,14 +168,14 @@ class RunTrainer(TrainerOverrides):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> Any:
-        """Create the schedule of the learning rate; after the horizon the rate stays as it is."""
+        """Create the learning rate schedule; after the horizon the rate is constant."""
         scheduler = super().create_scheduler(self.horizon, optimizer)
         if isinstance(scheduler, LambdaLR):
             scheduler.lr_lambdas = [_hold(rate, self.horizon) for rate in scheduler.lr_lambdas]
         return scheduler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log; with a loss come the method's metrics since it was last logged."""
+        """Log; together with the loss, log the method's metrics since the last log."""
         if "loss" in logs:
             logs |= self._method_metrics()
         super().log(logs, start_time)
@@ -198,9 +198,9 @@ class RunTrainer(TrainerOverrides):
         """Compute the task's metrics of free-running outputs, and the teacher-forced loss.
 
         Args:
-            eval_dataset: what to evaluate on; by default what the Trainer was given.
-            ignore_keys: not looked at; transformers passes it.
-            metric_key_prefix: stands before the name of each metric.
+            eval_dataset: the data to evaluate on; by default those passed to the Trainer.
+            ignore_keys: ignored; transformers passes it.
+            metric_key_prefix: the prefix of the name of each metric.
 
         Raises:
             ValueError: if there is nothing to evaluate on.
@@ -245,7 +245,7 @@ class RunTrainer(TrainerOverrides):
         ).write(folder)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: `freerun.evaluation` decodes and scores any examples.
+        """Not supported: use `freerun.evaluation`, which decodes and scores any examples.
 
         Raises:
             NotImplementedError: always.
@@ -256,34 +256,36 @@ class RunTrainer(TrainerOverrides):
 
 
 class Trainer(RunTrainer):
-    """Trains a policy by a method; evaluates it free-running.
+    """Trains a policy by a method, and evaluates it free-running.
 
-    See `RunTrainer` for what a run is.
+    See `RunTrainer` for the properties of a run.
 
     Args:
         model: a Hugging Face causal model or encoder-decoder, its directory or its id on the hub; a
             PeftModel; or a policy, or the directory of one that freerun trained.
-        method: how it is trained, or what `find_method` finds a method by, with its defaults.
+        method: the method, or its name or address (see `find_method`), with default settings.
         args: transformers' settings.
         processing_class: the tokenizer of the model, or the codec of a task; saved with the model.
-            Left out, the tokenizer or codec beside the model. Where the method needs a backspace
-            that it lacks, a copy of it has one, and the model gets it, too (see `add_backspace`).
-        train_dataset: what to train on: a Dataset of the datasets library or a list of mappings,
-            with the columns that the codec reads (see `TextCodec.encode`); or Examples of a task.
-        eval_dataset: what to evaluate on, likewise.
-        peft_config: a configuration of peft: adapters are trained in place of the model's weights.
-        task: knows the metrics of an evaluation; left out, outputs are compared with references
+            By default the tokenizer or codec in the model's directory. If the method needs a
+            backspace and there is none, it is added to a copy and to the model (see
+            `add_backspace`).
+        train_dataset: the data to train on: a Dataset of the datasets library or a list of
+            mappings, with the columns that the codec reads (see `TextCodec.encode`); or Examples of
+            a task.
+        eval_dataset: the data to evaluate on, likewise.
+        peft_config: a configuration of peft: adapters are trained instead of the model's weights.
+        task: the task, which defines the metrics; by default outputs are compared with references
             (see `GenericTask`).
-        horizon: the updates that schedules are fitted to, after which they stay as they are; by
-            default all updates.
+        horizon: the number of updates that schedules are fitted to, after which they are constant;
+            by default all updates.
         budget: the seconds of training after which to stop.
         decoding: how to decode in evaluations.
-        optimizer_cls_and_kwargs: an optimizer and its settings, in place of that of `args`.
-        callbacks: further callbacks.
+        optimizer_cls_and_kwargs: an optimizer and its settings, instead of that of `args`.
+        callbacks: additional callbacks.
 
     Raises:
-        ValueError: if `args` asks for what this Trainer does not do, something is missing, or
-            model, method and data do not suit each other.
+        ValueError: if a setting of `args` is not supported, something is missing, or model, method
+            and data are incompatible.
         DataError: if rows cannot be used.
         CheckpointError: if a model cannot be read.
         MissingExtraError: if `peft_config` is given and peft is not installed.
@@ -320,19 +322,18 @@ def decode_in_processes(
 ) -> tuple[DecodedExamples, float]:
     """Decode all examples freely, in one process or several.
 
-    It goes through the wrapped objective. Every process makes as many passes, as some wrappers need
-    all of them to take part.
+    Decoding is done by the forward pass of the wrapped objective. Every process makes the same
+    number of passes, since some wrappers require all processes to take part.
 
     Args:
         objective: the `Objective`, wrapped or not.
         policy: the policy in it.
-        examples: what to decode.
-        decoding: how.
-        args: the size of batches, and which process this is.
+        examples: the examples to decode.
+        decoding: how to decode.
+        args: transformers' settings, for the batch size and the rank of this process.
 
     Returns:
-        What was written for every example, and the mean teacher-forced log loss of their target
-        tokens.
+        The outputs of all examples, and the mean teacher-forced log loss of their target tokens.
     """
     work = batches_by_length(examples, args.eval_batch_size)
     found: list[tuple[list[int], DecodedExamples, float, int]] = []

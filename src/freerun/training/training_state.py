@@ -28,7 +28,7 @@ OPTIMIZER_FILE, SCHEDULER_FILE = "optimizer.pt", "scheduler.pt"
 def save_optimizer(
     folder: Path, module: nn.Module, optimizer: Optimizer, scheduler: Any, writes: bool
 ) -> None:
-    """Write the states of an optimizer and of the scheduler of its learning rate.
+    """Write the states of an optimizer and of its learning rate scheduler.
 
     All processes must call this where parameters are sharded.
 
@@ -36,7 +36,7 @@ def save_optimizer(
         folder: the checkpoint.
         module: what is optimized, sharded or not.
         optimizer: the optimizer.
-        scheduler: the scheduler of its learning rate.
+        scheduler: the learning rate scheduler.
         writes: whether this process writes.
     """
     sharded = is_sharded(module)
@@ -66,7 +66,7 @@ def save_random_state(folder: Path, suffix: str, device: torch.device) -> None:
 
     Args:
         folder: the checkpoint.
-        suffix: of the names of this process's files.
+        suffix: the suffix of this process's file names.
         device: the device of this process.
     """
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
@@ -104,7 +104,7 @@ def save_method(method: Method, folder: Path, suffix: str) -> None:
     Args:
         method: the method; it may have no state.
         folder: the checkpoint.
-        suffix: of the names of this process's files.
+        suffix: the suffix of this process's file names.
     """
     state = method.state_dict()
     if not state:
@@ -130,10 +130,10 @@ def load_method(method: Method, folder: Path, suffix: str) -> None:
 
 @contextmanager
 def describe_read_errors(path: Path) -> Iterator[None]:
-    """Name the file that cannot be read.
+    """Turn errors while reading a file into a `CheckpointError` that names it.
 
     Raises:
-        CheckpointError: if it is missing, damaged, or from another run.
+        CheckpointError: if the file is missing, damaged, or from another run.
     """
     try:
         yield
