@@ -71,7 +71,7 @@ def test_a_metric_in_full(run, refuses):
     assert (status, errors) == (0, "")
     assert output.startswith("ms_jaccard\nCompute how much of their n-grams")
     assert "arXiv 1904.03971" in output
-    message = "'exact' is neither a metric nor package.module:function; did you mean 'exact_match'?"
+    message = "unknown metric 'exact'; did you mean 'exact_match'?"
     refuses(f"freerun metrics: {message}", "metrics", "exact")
 
 

@@ -55,7 +55,7 @@ def test_yaml_lists_them_and_a_run_is_evaluated_with_its_own_and_with_others(run
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        (["exact"], "'exact' is neither a metric nor package.module:function; did you mean "
+        (["exact"], "unknown metric 'exact'; did you mean "
          "'exact_match'?"),
         (["repetition:k=2"], "metric 'repetition:k=2': unknown setting 'k'; known are n"),
         (["mine.py:vowel"], "metric 'mine.py:vowel': there is no vowel in mine.py; did you mean "

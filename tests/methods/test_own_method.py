@@ -68,6 +68,7 @@ def test_variants_of_a_method_by_address():
             "mine.py:number",
             "method 'mine.py:number': it is not a subclass of freerun.methods.Method",
         ),
+        ("mine.py", "unknown method 'mine.py'; add its class, as in mine.py:MyMethod"),
         ("mine.py:Half", "method 'mine.py:Half': it has no loss, paper, summary"),
         (
             "mine.py:Loose",

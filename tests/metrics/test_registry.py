@@ -78,7 +78,7 @@ def test_a_decorated_function_says_what_it_is(own):
     [
         (
             "blue",
-            "'blue' is neither a metric nor package.module:function; did you mean 'bleu'?",
+            "unknown metric 'blue'; did you mean 'bleu'?",
         ),
         (
             "bleu:tok=zh",

@@ -50,6 +50,13 @@ def test_the_table(results):
     )
 
 
+def test_methods_can_be_read_where_the_console_is_too_narrow(results):
+    results["task"]["name"] = "/home/her/dates.py:Dates"
+    lines = text(table(results), width=50)
+    assert lines[0] == "Dates, 1,200 updates each"
+    assert any(line.startswith(" scheduled_sampling:") for line in lines)
+
+
 def test_beam_search_has_a_row_below(results):
     results["beam"] = 4
     for entry in results["methods"].values():

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
+from freerun.data import DataError
 from freerun.settings import SettingError
-from freerun.tasks import Digits, Spelling, find_task, get_task_name
+from freerun.tasks import Digits, Spelling, find_task, get_task_name, load_data
 
 SOURCE = """\
 from dataclasses import dataclass
@@ -18,6 +19,13 @@ class Dates(Digits):
 @dataclass(frozen=True)
 class Half(Task):
     pass
+
+@dataclass(frozen=True)
+class Rows(Task):
+    metrics = ("exact_match",)
+
+    def rows(self):
+        return {"train": [], "dev": [], "test": []}
 
 class Loose(Task):
     pass
@@ -53,7 +61,8 @@ def test_a_task_is_found_by_name_or_address(own):
         ("speling", "unknown task 'speling'; did you mean 'spelling'?"),
         ("mine.py:Date", "task 'mine.py:Date': there is no Date in mine.py; did you mean 'Dates'?"),
         ("mine.py:number", "task 'mine.py:number': it is not a subclass of freerun.tasks.Task"),
-        ("mine.py:Half", "task 'mine.py:Half': it has no {lacking}"),
+        ("mine.py", "unknown task 'mine.py'; add its class, as in mine.py:MyTask"),
+        ("mine.py:Half", "task 'mine.py:Half': it has no metrics, rows"),
         (
             "mine.py:Loose",
             "task 'mine.py:Loose': it is not a dataclass, whose fields are its settings",
@@ -63,5 +72,14 @@ def test_a_task_is_found_by_name_or_address(own):
 def test_what_is_no_task_is_refused(own, name, message):
     with pytest.raises(SettingError) as caught:
         find_task(name)
-    lacking = "rows"
-    assert str(caught.value) == message.format(lacking=lacking)
+    assert str(caught.value) == message
+
+
+def test_rows_that_are_no_splits_are_refused(own):
+    message = (
+        "the task rows: rows returned a dict; it must return freerun.data.Splits, as in "
+        'Splits({"train": …, "dev": …, "test": …})'
+    )
+    with pytest.raises(DataError) as caught:
+        load_data(find_task(f"{own}:Rows")())
+    assert str(caught.value) == message

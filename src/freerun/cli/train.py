@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,7 +239,11 @@ class CompareCommand(ExperimentCommand):
         )
         if is_main_process():
             console = Console(highlight=False)
-            console.print(comparison.table)
+            table = comparison.table
+            # Where output goes to a file, the width of a terminal is a guess.
+            unbounded = console.options.update(width=sys.maxsize)
+            console.width = max(console.width, console.measure(table, options=unbounded).maximum)
+            console.print(table)
             print(report.legend(comparison.results), "", *map(str, comparison.files), sep="\n")
 
 

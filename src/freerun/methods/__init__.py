@@ -39,7 +39,8 @@ def find_method(name: str, prefix: str = "") -> type[Method]:
     if name in METHODS:
         return METHODS[name]
     if not is_address(name):
-        raise SettingError(f"{prefix}unknown method {name!r}{did_you_mean(name, METHODS)}")
+        hint = f"; add its class, as in {name}:MyMethod" if name.endswith(".py") else ""
+        raise SettingError(f"{prefix}unknown method {name!r}{hint or did_you_mean(name, METHODS)}")
     found = import_object(name, f"{prefix}method")
     where = f"{prefix}method {name!r}"
     if not isinstance(found, type) or not issubclass(found, Method):

@@ -207,9 +207,8 @@ def find_metric(spec: str | Metric) -> Metric:
     if name in METRICS:
         return METRICS[name].with_settings(settings, where)
     if not is_address(name):
-        raise SettingError(
-            f"{name!r} is neither a metric nor package.module:function{did_you_mean(name, METRICS)}"
-        )
+        hint = f"; add its function, as in {name}:my_metric" if name.endswith(".py") else ""
+        raise SettingError(f"unknown metric {name!r}{hint or did_you_mean(name, METRICS)}")
     thing = import_object(name, "metric")
     if not isinstance(thing, Metric):
         if not inspect.isfunction(thing):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from freerun.evaluation import Backspaces
 from freerun.metrics import METRICS
@@ -28,6 +28,11 @@ def summary(values: Sequence[float]) -> Summary:
     """Compute the mean and the sample standard deviation of `values`."""
     std = statistics.stdev(values) if len(values) > 1 else 0.0
     return Summary(mean=statistics.fmean(values), std=std, values=list(values))
+
+
+def task_name(results: Mapping[str, Any]) -> str:
+    """Return what a task is called: of one that is named by its address, the class."""
+    return str(results["task"]["name"]).rpartition(":")[2]
 
 
 _PROPER = {

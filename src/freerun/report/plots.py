@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freerun.data.files import write_atomically
-from freerun.report.labels import Summary, label, scale, summary, unit
+from freerun.report.labels import Summary, label, scale, summary, task_name, unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -185,7 +185,7 @@ def _title(axes: Axes, title: str, results: Mapping[str, Any], means: bool = Tru
     if not means:
         several = f"{count} seeds, one line each"
     seeds = "one seed" if count == 1 else several
-    axes.set_title(f"{results['task']['name']}: {title}\n", fontsize=12)
+    axes.set_title(f"{task_name(results)}: {title}\n", fontsize=12)
     place = axes.transAxes
     axes.text(0.5, 1.02, seeds, ha="center", fontsize=9, color="#555555", transform=place)
 

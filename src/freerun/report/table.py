@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from freerun.evaluation import Decoding
-from freerun.report.labels import arrow, label, scale, shown, unit
+from freerun.report.labels import arrow, label, scale, shown, task_name, unit
 
 NAME_WIDTH = 19
+GUESS = "majority guess"
 BACKSPACES = ("backspace_rate", "rewritten", "right_after", "withdrawn")
 """The metrics of models that have a backspace."""
 
@@ -29,7 +30,10 @@ def table(results: Mapping[str, Any]) -> Table:
     base, metrics = results["base"], list(results["majority"])
     found = Table(box=box.SIMPLE_HEAD, title=_title(results), title_style="bold", pad_edge=False)
     found.title_justify = "left"
-    found.add_column("method", overflow="fold")
+    names = [line for name in results["methods"] for line in fold_name(name).split("\n")]
+    # A console that is too narrow for all columns would else squeeze this one to nothing.
+    narrowest = min(NAME_WIDTH, max(map(len, [*names, GUESS])))
+    found.add_column("method", overflow="fold", min_width=narrowest)
     for metric in metrics:
         heading = Text(f"{label(metric)}\n{unit(metric)} {arrow(metric)}".replace("\n ", "\n"))
         found.add_column(heading, justify="right", no_wrap=True)
@@ -43,7 +47,7 @@ def table(results: Mapping[str, Any]) -> Table:
             found.add_row(f"  beam {beam}", *cells)
     found.add_section()
     guess = [f"{value * scale(metric):.2f}" for metric, value in results["majority"].items()]
-    found.add_row("majority guess", *guess, "", style="italic")
+    found.add_row(GUESS, *guess, "", style="italic")
     return found
 
 
@@ -99,7 +103,7 @@ def _title(results: Mapping[str, Any]) -> str:
         spent = f"{training['budget']:g} s of training"
     elif training["patience"] is not None:
         spent = f"at most {spent}"
-    return f"{results['task']['name']}, {spent} each"
+    return f"{task_name(results)}, {spent} each"
 
 
 def _cell(entry: Mapping[str, Any], metric: str, *, compared: bool) -> Text:

@@ -54,13 +54,14 @@ def find_task(name: str) -> type[Task]:
     if name in TASKS:
         return TASKS[name]
     if not is_address(name):
-        raise SettingError(f"unknown task {name!r}{did_you_mean(name, TASKS)}")
+        hint = f"; add its class, as in {name}:MyTask" if name.endswith(".py") else ""
+        raise SettingError(f"unknown task {name!r}{hint or did_you_mean(name, TASKS)}")
     found = import_object(name, "task")
     if not isinstance(found, type) or not issubclass(found, Task):
         raise SettingError(f"task {name!r}: it is not a subclass of freerun.tasks.Task")
     if "__dataclass_fields__" not in vars(found):
         raise SettingError(f"task {name!r}: it is not a dataclass, whose fields are its settings")
-    lacking = sorted(found.__abstractmethods__)
+    lacking = sorted(found.__abstractmethods__ | ({"metrics"} - {*dir(found)}))
     if lacking:
         raise SettingError(f"task {name!r}: it has no {', '.join(lacking)}")
     return found

@@ -240,6 +240,11 @@ def load_data(
         ValueError: if a setting is out of range.
     """
     rows = task.rows()
+    if not isinstance(rows, Splits):
+        raise DataError(
+            f"the task {task.name}: rows returned a {type(rows).__name__}; it must return "
+            'freerun.data.Splits, as in Splits({"train": …, "dev": …, "test": …})'
+        )
     for name in ("train", "dev", "test"):
         if not rows.get(name):
             raise DataError(f"the task {task.name} has no rows to {_PURPOSES[name]}, {name!r}")
