@@ -1,4 +1,4 @@
-"""The card of a trained model: a README that says what it is, and how well it runs freely."""
+"""The card of a trained model: a README that describes it, with its free-running metrics."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class Card:
     Args:
         name: the name of the model.
         policy: the model.
-        method: how it was trained.
-        task: what it was evaluated on.
+        method: the method that trained it.
+        task: the task that it was evaluated on.
         decoding: how its outputs were decoded.
         training: settings of training, by name.
-        updates: how many there were.
-        metrics: of the evaluation data; empty where it was not evaluated.
+        updates: the number of updates.
+        metrics: the metrics on the evaluation data; empty if it was not evaluated.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Card:
     metrics: Mapping[str, float]
 
     def write(self, folder: Path) -> None:
-        """Write README.md into a folder, completely or not at all."""
+        """Write README.md into a folder atomically."""
         write_text(str(folder / CARD), self.text())
 
     def text(self) -> str:
@@ -101,7 +101,7 @@ class Card:
 
     @property
     def _library(self) -> str:
-        """The library that loads what was saved."""
+        """Return the library that loads the model."""
         if has_adapters(self.policy):
             return "peft"
         return "transformers" if isinstance(self.policy, HuggingFacePolicy) else "freerun"

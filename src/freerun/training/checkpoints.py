@@ -1,4 +1,4 @@
-"""Reading and writing models of every kind: nothing that is read is executed."""
+"""Read and write models of every kind, without executing or unpickling anything that is read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file.
 
     Raises:
-        CheckpointError: if there is no such file, or it holds no JSON object.
+        CheckpointError: if there is no such file, or it does not contain a JSON object.
     """
     _expect(path)
     try:
@@ -90,7 +90,7 @@ Weights = dict[str, Tensor]
 
 
 def has_adapters(policy: Policy) -> bool:
-    """Return whether adapters are trained and saved, not the model beneath them."""
+    """Return whether only adapters are trained and saved, without their base model."""
     return isinstance(policy, HuggingFacePolicy) and hasattr(policy.model, "peft_config")
 
 
@@ -99,8 +99,8 @@ def save_weights(policy: Policy, folder: Path, state: Weights | None = None) -> 
 
     Args:
         policy: the policy.
-        folder: where to; it is made.
-        state: all weights, by their names in the policy, where it does not have them whole itself.
+        folder: the folder, which is created.
+        state: all weights, by their names in the policy, if the policy has only a shard of them.
     """
     saved: Any = policy  # `save_pretrained` is no part of a policy, as one may never be saved
     with quiet_transformers():
@@ -147,10 +147,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def adapter_names(policy: HuggingFacePolicy) -> dict[str, str]:
-    """Return the names of the weights of adapters: in a file, and in the policy.
+    """Map the names of adapter weights in a file to their names in the policy.
 
     Raises:
-        ValueError: if the file would hold other tensors than the model does.
+        ValueError: if the file would contain other tensors than the model.
     """
     from peft import get_peft_model_state_dict
 
@@ -192,19 +192,19 @@ def _check_weights_match(found: Weights, own: Weights, path: Path) -> None:
 
 
 def _place(value: Tensor) -> int:
-    """Return the address of the numbers of a tensor, or of this process's shard of it."""
+    """Return the memory address of a tensor, or of this process's shard of it."""
     local = getattr(value, "to_local", None)
     return torch.Tensor.data_ptr(value if local is None else local())
 
 
 def load_policy(directory: str | Path, codec: type[Codec] | None = None) -> tuple[Policy, Codec]:
-    """Load the policy of a checkpoint or a finished run, and what it reads and writes.
+    """Load the policy of a checkpoint or a finished run, and its codec.
 
-    The model beneath adapters is loaded from where it was when they were trained.
+    The base model of adapters is loaded from where it was when they were trained.
 
     Args:
         directory: the folder.
-        codec: the class of the codec; left out, that of the task that codec.json names.
+        codec: the class of the codec; by default the one that codec.json names.
 
     Returns:
         The policy in evaluation mode, and its codec.
@@ -227,7 +227,7 @@ def load_policy(directory: str | Path, codec: type[Codec] | None = None) -> tupl
 def load_saved_model(
     directory: str | Path, codec: type[Codec] | None = None
 ) -> tuple[RecurrentPolicy | nn.Module, Codec]:
-    """Load what `load_policy` loads, but leave a Hugging Face model as it is, without a policy.
+    """Load what `load_policy` loads, but return a Hugging Face model without wrapping it.
 
     Raises:
         CheckpointError: if a file is missing, damaged or of another kind of model; it is named.
@@ -277,7 +277,7 @@ def _load_codec(folder: Path, codec: type[Codec] | None) -> Codec:
 
 
 def _dtype(folder: Path) -> torch.dtype:
-    """Return the type of saved weights; those of adapters say nothing of the model beneath."""
+    """Return the dtype of saved weights; that of adapters does not determine the base model's."""
     if (folder / ADAPTER_CONFIG).exists():
         read_tensors(folder / ADAPTERS)
         return torch.float32

@@ -1,4 +1,4 @@
-"""Checks of what a user asks for, before training: data, methods, and transformers' settings."""
+"""Check data, methods and transformers' settings before training."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def check_lengths(policy: Policy, examples: Examples, name: str, extra: int = 0)
 
     Args:
         policy: the model.
-        examples: sources to read, with the targets that are to be forced, if any.
-        name: what to call the examples.
+        examples: sources, with the targets to force, if any.
+        name: the name of the examples in messages.
         extra: the number of positions that an example takes in addition to its source and target.
 
     Raises:
@@ -67,10 +67,10 @@ def check_lengths(policy: Policy, examples: Examples, name: str, extra: int = 0)
 def try_method(
     policy: Policy, method: Method, examples: Examples, training: TrainingSettings
 ) -> None:
-    """Compute the loss of a few examples half-way through training, and discard it.
+    """Compute the loss of a few examples as if halfway through training, and discard it.
 
     Raises:
-        ValueError: if the method does not work with the model, or with the way it is trained.
+        ValueError: if the method does not work with the model or the training settings.
     """
     batch = on_device(examples.batch(range(min(_TRIAL, len(examples)))), policy)
     if training.gradient_checkpointing and isinstance(policy, HuggingFacePolicy):
@@ -109,10 +109,10 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
 
 
 def check_arguments(args: TrainingArguments) -> None:
-    """Check that transformers' settings ask for nothing that has no effect or cannot work.
+    """Check that no setting of transformers is without effect or unsupported.
 
     Raises:
-        ValueError: if one does; it is named.
+        ValueError: if one is; it is named.
     """
     for name, (neutral, why) in _NEUTRAL.items():
         value = getattr(args, name, neutral)
@@ -126,11 +126,11 @@ def check_arguments(args: TrainingArguments) -> None:
 
 
 def convert_epochs(args: TrainingArguments, epoch: float) -> None:
-    """Express in updates what is to be done every epoch: a run is one stream of examples.
+    """Convert intervals in epochs to updates, since a run is one stream of examples.
 
     Args:
-        args: changed in place.
-        epoch: the updates of an epoch.
+        args: the training arguments, which are changed in place.
+        epoch: the number of updates in an epoch.
     """
     for what in ("eval", "save", "logging"):
         if getattr(args, f"{what}_strategy") == IntervalStrategy.EPOCH:

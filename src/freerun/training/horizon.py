@@ -1,4 +1,4 @@
-"""Estimate how many updates fit into a budget of seconds, which schedules are fitted to."""
+"""Estimate the number of updates within a budget of seconds, to which schedules are fitted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GUESS = 1000
 class FixedClock(TrainerCallback):
     """Holds the clock at the middle of the schedule, where an update takes an average time.
 
-    Later updates may cost more than earlier ones: more own tokens have to be written.
+    Later updates may take longer than earlier ones, as the model has to write more own tokens.
 
     Args:
         horizon: the length of the schedule.
@@ -53,8 +53,8 @@ class FixedClock(TrainerCallback):
 def estimate_horizon(run: Run, training: TrainingSettings) -> int:
     """Estimate how many updates fit into the budget, by timing some on copies that are discarded.
 
-    A few tell roughly, and then more are timed: at the middle of a schedule of the length found,
-    as one of fixed steps stands elsewhere at the middle of a longer run.
+    A few updates give a rough estimate; then more are timed at the middle of a schedule of that
+    length, since a schedule in fixed steps has another value at the middle of a longer run.
 
     Raises:
         ValueError: if there is no budget.

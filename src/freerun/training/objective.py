@@ -1,4 +1,4 @@
-"""What is trained: a policy and a method as one module, whose forward pass gives the loss."""
+"""The module that is trained: a policy and a method, whose forward pass computes the loss."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ _WHOLE = ("base_model_prefix", "get_input_embeddings", "get_output_embeddings")
 
 
 class Objective(nn.Module):
-    """A policy and the method it is trained by.
+    """A policy and the method that trains it.
 
-    All that a method does, roll-outs too, happens inside `forward`: so whatever wraps this module
-    (data parallelism, mixed precision) sees every use of the policy. `clock` is to be set before
-    each update. What else transformers looks for on a model is looked up on the policy.
+    Everything that a method does, roll-outs included, happens inside `forward`, so wrappers of this
+    module (data parallelism, mixed precision) see every use of the policy. `clock` must be set
+    before each update. Other attributes that transformers expects on a model are those of the
+    policy.
 
     Args:
         model: the policy, a module.
-        method: how it is trained. The objective has a copy of it, so that runs do not share what it
-            keeps between updates.
-        seed: the seed of the run, from which the modules of the method are drawn.
+        method: the method. The objective makes a copy, so that runs do not share its state.
+        seed: the seed of the run, which also determines the initial weights of the method's
+            modules.
 
     Attributes:
         method_modules: the modules of the method.
@@ -58,22 +59,22 @@ class Objective(nn.Module):
         num_items_in_batch: Tensor | int | None = None,
         decoding: Decoding | None = None,
     ) -> dict[str, Any]:
-        """The loss of a batch; or with `decoding`, what the policy writes for it.
+        """Compute the loss of a batch or, with `decoding`, decode it.
 
         Args:
             ids: the number of each example in the whole data set.
-            source: what is read, with `source_mask`.
-            source_mask: true where there is something to read.
-            target: what should be written, with `target_mask`.
+            source: the sources.
+            source_mask: true on the positions of sources, false on padding.
+            target: the targets.
             target_mask: true on target tokens, eos included.
-            num_items_in_batch: the target tokens of the whole update, all its batches and ranks;
-                None for what the method counts in this batch.
-            decoding: decode freely in this way, without gradient, and train nothing.
+            num_items_in_batch: the number of target tokens in the whole update, over all its
+                batches and ranks; None for the number that the method counts in this batch.
+            decoding: decode with these settings, without gradient, instead of computing the loss.
 
         Returns:
             `loss`, the sum of the losses of this batch, divided by `num_items_in_batch`;
-            or `decoded`, with `planted`, which of the actions are planted errors, if any are to be,
-            and `teacher_forced`, the log loss under teacher forcing as a sum.
+            or `decoded`, with `planted` (which actions are planted errors, if there are any) and
+            `teacher_forced` (the log loss under teacher forcing, as a sum).
 
         Raises:
             ValueError: if an example has no target tokens to learn from.
@@ -103,13 +104,13 @@ class Objective(nn.Module):
     def config(self) -> Any:
         """A copy of the policy's configuration.
 
-        transformers' Trainer switches `use_cache` off on the model it is given, which must not
-        reach the policy: it would decode without its cache ever after.
+        transformers' Trainer sets `use_cache` to false on the model it is given. This must not
+        affect the policy, which would then decode without its cache.
         """
         return copy.copy(self.model.config)
 
     def __getattr__(self, name: str) -> Any:
-        """What else transformers asks of a model, such as checkpointing switches: the policy's."""
+        """Look up what else transformers expects, such as checkpointing switches, on the policy."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -119,17 +120,17 @@ class Objective(nn.Module):
             return getattr(self.model, name)
 
     def begin_update(self, clock: Clock) -> None:
-        """Set the clock, and forget the counts of an update that was interrupted."""
+        """Set the clock, and discard the counts of an interrupted update."""
         self.clock, self._counts = clock, []
 
     def take_count(self) -> Tensor:
-        """Return what the method counted since the last call, in all batches of this process."""
+        """Return the method's count since the last call, over all batches of this process."""
         count = torch.stack(self._counts).sum()
         self._counts = []
         return count
 
     def drain(self) -> dict[str, tuple[float, float]]:
-        """For each metric of the method since the last call: its weighted sum, and the weight.
+        """Return the weighted sum and the weight of each metric of the method since the last call.
 
         Metrics are weighted by counts, so that accumulation and ranks do not change them.
         """
@@ -144,9 +145,9 @@ class Objective(nn.Module):
 
 
 def draw_modules(method: Method, policy: Any, seed: int) -> Modules:
-    """Make the modules of a method from a seed, and leave torch's generator as it was.
+    """Build the modules of a method from a seed, without changing the state of torch's generator.
 
-    So runs of one seed meet the same dropout, whatever their methods have beside the policy.
+    So runs with the same seed have the same dropout masks, whatever modules their methods have.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

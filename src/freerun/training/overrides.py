@@ -1,9 +1,9 @@
 """Every private method of transformers' Trainer that freerun overrides, and why.
 
-transformers promises nothing about names that begin with an underscore. An upgrade may rename such
-a method or call it in another way, and an override would then never run, without any error. So
-they are all here, each with its reason; tests/training/test_overrides.py compares them with the
-installed transformers, and pyproject.toml bounds its version.
+Names that begin with an underscore are not part of transformers' public API. An upgrade may rename
+such a method or call it differently, and the override would then silently never run. So all
+overrides are in this file, each with its reason; tests/training/test_overrides.py compares them
+with the installed transformers, and pyproject.toml limits its version.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _POLICY_PREFIX = "model."
 
 
 class TrainerOverrides(transformers.Trainer):
-    """transformers' Trainer with checkpoints that are complete or absent, and losses that are sums.
+    """transformers' Trainer with atomic checkpoints, and with losses that are sums.
 
     Subclasses define `save_model` and `describe`.
     """
@@ -72,9 +72,9 @@ class TrainerOverrides(transformers.Trainer):
     # ---- Batches
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], Any]:
-        """Fetch the batches of an update, with the watch running: that is part of training.
+        """Fetch the batches of an update with the watch running, since this is part of training.
 
-        No callback is called before batches are fetched.
+        transformers calls no callback before it fetches batches.
         """
         self.meter.fetch()
         self.update_loss = None
@@ -95,7 +95,7 @@ class TrainerOverrides(transformers.Trainer):
         return count.to(device)
 
     def _get_train_sampler(self, train_dataset: Stream | None = None) -> Order:
-        """Return the order of examples as one stream without seams between epochs.
+        """Return the order of examples as one stream, in which batches may cross epochs.
 
         transformers ends an epoch with a smaller batch, and starts a new sampler for the next.
         """
@@ -121,9 +121,9 @@ class TrainerOverrides(transformers.Trainer):
     ) -> Tensor:
         """Divide the loss of an update by what the method counted, over all batches and ranks.
 
-        That is known after the last forward pass only. So losses are divided by the target tokens
-        at first; where the method counted another number, the gradient of the whole update and its
-        loss are scaled by the ratio, before gradients are clipped.
+        The count is known only after the last forward pass. So losses are first divided by the
+        number of target tokens; if the method counted a different number, the gradient of the whole
+        update and its loss are scaled by the ratio, before gradients are clipped.
         """
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.update_loss = loss if self.update_loss is None else self.update_loss + loss
@@ -184,9 +184,9 @@ class TrainerOverrides(transformers.Trainer):
     # ---- Writing a checkpoint
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint under another name, bring it to the disk, and rename it last.
+        """Write a checkpoint under a temporary name, flush it to disk, and rename it.
 
-        transformers writes into the final folder, so a run that is killed leaves half of one.
+        transformers writes to the final folder, so a killed run would leave a partial checkpoint.
         """
         output = Path(self.args.output_dir)
         folder = output / f"checkpoint-{self.state.global_step}"
@@ -220,7 +220,7 @@ class TrainerOverrides(transformers.Trainer):
 
         Args:
             output_dir: the folder; by default that of the run.
-            state_dict: the state of the objective, where this process has only a shard of it.
+            state_dict: the state of the objective, if this process has only a shard of it.
         """
         if not self.args.should_save:
             return
@@ -233,13 +233,14 @@ class TrainerOverrides(transformers.Trainer):
         self.describe(folder)
 
     def describe(self, folder: Path) -> None:
-        """Write into a folder what the model in it is."""
+        """Write a description of the model into its folder."""
         raise NotImplementedError
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Write the states of optimizer and scheduler.
 
-        transformers writes those of FSDP in shards, which only as many processes can read.
+        transformers writes those of FSDP in shards, which only the same number of processes can
+        read.
         """
         optimizer, scheduler = self.optimizer.optimizer, self.lr_scheduler
         save_optimizer(
@@ -247,7 +248,7 @@ class TrainerOverrides(transformers.Trainer):
         )
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Write the random state without pickled arrays, so that `weights_only` can read it."""
+        """Write the random state without pickled arrays, so that it can be read safely."""
         save_random_state(Path(output_dir), self.rank_suffix, self.args.device)
 
     def export_callbacks(self) -> None:
@@ -273,7 +274,7 @@ class TrainerOverrides(transformers.Trainer):
         load_method(self.objective.method, folder, self.rank_suffix)
 
     def _load_best_model(self) -> None:
-        """Load the policy that was best: transformers looks for files of the `Objective`."""
+        """Load the best policy: transformers would look for files of the `Objective`."""
         self.load_policy_weights(
             Path(self.args.output_dir, f"checkpoint-{self.state.best_global_step}")
         )
@@ -287,10 +288,10 @@ class TrainerOverrides(transformers.Trainer):
         )
 
     def _init_training_state(self, max_steps: int, updates: int, epochs: int, *rest: Any) -> Any:
-        """Find the best checkpoint if the run was moved, and do not go on after an early stop.
+        """Find the best checkpoint if the run was moved, and do not continue after an early stop.
 
-        transformers keeps the best checkpoint by its old path, and would go on for one more update
-        when a run is resumed that had stopped.
+        transformers stores the best checkpoint by its old path, and would do one more update if a
+        run that had stopped is resumed.
         """
         trained, skipped = super()._init_training_state(max_steps, updates, epochs, *rest)
         self.checked_update = self.state.global_step
@@ -302,7 +303,7 @@ class TrainerOverrides(transformers.Trainer):
         return (epochs, 0) if stopped else (trained, skipped)
 
     def _load_callback_state(self) -> None:
-        """Restore callbacks in place: transformers makes new ones, which others do not refer to."""
+        """Restore callbacks in place: transformers would make new ones, which nothing refers to."""
         for callback in self.callback_handler.callbacks:
             kept = self.state.stateful_callbacks.get(type(callback).__name__)
             if isinstance(callback, ExportableState) and kept is not None:
@@ -328,7 +329,7 @@ class TrainerOverrides(transformers.Trainer):
 
     @property
     def rank_suffix(self) -> str:
-        """What the names of files end in that each process has for itself."""
+        """The suffix of the names of files that each process writes for itself."""
         return "" if self.args.world_size == 1 else f"_{self.args.process_index}"
 
 
@@ -354,7 +355,7 @@ def scale_gradients(module: nn.Module, factor: Tensor) -> None:
 
 
 def _policy_state(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """The part of an objective's state that is the policy's, by the policy's names."""
+    """Return the part of an objective's state that belongs to the policy, by the policy's names."""
     if state is None:
         return None
     prefix = _POLICY_PREFIX
@@ -362,5 +363,5 @@ def _policy_state(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
 
 
 def _module_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The part of an objective's state that is the method's."""
+    """Return the part of an objective's state that belongs to the method."""
     return {k: v.contiguous() for k, v in state.items() if not k.startswith(_POLICY_PREFIX)}

@@ -1,4 +1,4 @@
-"""What a process takes of the machine: threads, and time for garbage collection."""
+"""Resources of a process: threads, and time for garbage collection."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ GROUPS = Path("/sys/fs/cgroup")
 
 
 def limit_threads(wanted: int | None) -> None:
-    """Set the number of threads of torch; by default not more than the container has CPUs.
+    """Set the number of torch threads; by default at most the number of CPUs of the container.
 
-    Torch counts the CPUs of the machine. Threads beyond those that a container may use wait for
-    each other, which can make a small model a hundred times slower.
+    Torch counts the CPUs of the machine. With more threads than the container has CPUs, threads
+    wait for each other, which can make a small model a hundred times slower.
     """
     if wanted is not None:
         torch.set_num_threads(wanted)
@@ -43,7 +43,7 @@ def quota(groups: Path = GROUPS) -> int | None:
 
 @contextmanager
 def freeze_garbage(device: torch.device) -> Iterator[None]:
-    """Exempt the objects that exist from garbage collection, on the CPU.
+    """Exempt existing objects from garbage collection, if training is on the CPU.
 
     Before training, transformers runs a full collection to free memory on the device. With its
     libraries loaded that takes as long as tens of updates of a small model, and frees nothing on

@@ -1,7 +1,7 @@
-"""The one place where what a user names becomes what a run works with.
+"""Resolve what a user names into the objects of a run, in one place.
 
-Names become objects, tokenizers meet models, it is decided whether there is a backspace, adapters
-are put on, and all of it is checked; the model is built, and probed, once.
+Names become objects, models get their tokenizers, the need for a backspace is decided, adapters are
+added, and all of it is checked; the model is built, and probed, only once.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """What a run works with.
+    """The objects of a run.
 
     Attributes:
         policy: the policy, on the CPU.
-        codec: what the policy reads and writes.
-        method: the method, with the settings that it leaves to the task.
-        task: the task, which knows the metrics.
+        codec: the codec of the policy.
+        method: the method, with the settings that depend on the task filled in.
+        task: the task, which defines the metrics.
         train: the examples to train on.
-        dev: the examples to evaluate on while training, if there are any.
+        dev: the examples to evaluate on during training, if there are any.
     """
 
     policy: Policy
@@ -96,25 +96,25 @@ def resolve(
     peft_config: Any = None,
     seed: int = 0,
 ) -> Run:
-    """Make a run of what a user names, and check that its parts fit together.
+    """Build the objects of a run from what a user names, and check that they are compatible.
 
     Args:
         model: the settings of a model; or a Hugging Face model, its directory or its id on the hub;
             or a policy, or the directory of one.
-        data: a task, whose data are then read; its data; or data without a task, which go with a
+        data: a task, whose data are then read; its data; or data without a task, which require a
             model that is not given by settings.
         method: a method, or its name.
-        task: the task of the data; left out, outputs are compared with references as text.
-        init: a checkpoint to take the weights from, for a model given by settings; then only
-            dropout may differ from it, and a backspace be new.
+        task: the task of the data; by default outputs are compared with references as text.
+        init: a checkpoint to initialize the weights from, for a model given by settings, which may
+            differ from it only in dropout and by a new backspace.
         peft_config: a configuration of peft, for a model that is not given by settings: adapters
-            are trained in place of all weights.
-        seed: the seed of weights that are drawn.
+            are trained instead of all weights.
+        seed: the seed of randomly initialized weights.
 
     Raises:
-        SettingError: if a name is unknown, or model, method and data do not fit together.
+        SettingError: if a name is unknown, or model, method and data are incompatible.
         DataError: if rows cannot be used.
-        CheckpointError: if a model cannot be read, or is not the one that is asked for.
+        CheckpointError: if a model cannot be read, or is not the requested one.
         MissingExtraError: if a library that they need is missing.
     """
     with as_setting_errors():
@@ -151,16 +151,15 @@ def resolve(
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a policy comes from, before it is known whether it gets a backspace.
+    """The source of a policy, before it is decided whether the policy needs a backspace.
 
     Attributes:
-        codec: what it reads and writes.
-        has_backspace: whether the model has a backspace already.
-        build: builds the policy that reads and writes what a codec says: `codec`, or `codec` with a
-            backspace.
+        codec: the codec of the model.
+        has_backspace: whether the model already has a backspace.
+        build: builds the policy for a codec, which is `codec`, or `codec` with a backspace.
         train: the examples to train on.
         dev: the examples to evaluate on, if there are any.
-        examples: all examples, by the names that users know them by.
+        examples: all examples, by the names used in messages.
     """
 
     codec: Codec
@@ -172,10 +171,10 @@ class ModelSource:
 
 
 def choose_codec(method: Method, source: ModelSource) -> Codec:
-    """Decide whether a policy has a backspace: if the method needs it, or the model has it already.
+    """Return the codec, with a backspace if the method needs it or the model already has it.
 
     Raises:
-        ValueError: if the method needs one, and outputs cannot have any.
+        ValueError: if the method needs a backspace, and outputs have no eos.
     """
     codec = source.codec
     return codec.with_backspace() if source.has_backspace else method.add_backspace(codec)
@@ -183,7 +182,7 @@ def choose_codec(method: Method, source: ModelSource) -> Codec:
 
 @contextmanager
 def as_setting_errors() -> Iterator[None]:
-    """Turn errors in what a user asks for into a `SettingError`, which is reported in one line."""
+    """Turn errors in a user's settings into a `SettingError`, which is reported in one line."""
     try:
         yield
     except (DataError, CheckpointError, SettingError):
@@ -196,7 +195,7 @@ def as_setting_errors() -> Iterator[None]:
 
 
 def read_model_settings(directory: str | Path) -> ModelSettings:
-    """Read the settings of the model in a folder; if it is pretrained, where it is.
+    """Read the settings of the model in a folder, or the path of a pretrained model.
 
     Args:
         directory: the folder of a finished run, or of a checkpoint in a run.
@@ -223,10 +222,10 @@ def read_model_settings(directory: str | Path) -> ModelSettings:
 def _plan_from_settings(
     model: ModelSettings, data: Data, init: Path | None, seed: int
 ) -> ModelSource:
-    """Plan to build a policy from settings, with weights that are drawn, or those of `init`.
+    """Plan to build a policy from settings, with random weights, or those of `init`.
 
     Raises:
-        CheckpointError: if `init` cannot be read or is another model.
+        CheckpointError: if `init` cannot be read or contains a different model.
     """
     codec, known = data.codec, None
     if init is not None:
@@ -261,7 +260,7 @@ def _read_codec(folder: Path, cls: type[Codec]) -> Codec:
 
 
 def _check_same_model(model: ModelSettings, found: ModelSettings, init: Path) -> None:
-    """Check that a checkpoint is of the model that is asked for."""
+    """Check that a checkpoint contains the requested model."""
     if model.kind != found.kind:
         raise CheckpointError(f"{init}: it is a {found.kind} model, not a {model.kind} one")
     if isinstance(model, PretrainedSettings):
@@ -282,7 +281,7 @@ def _check_same_model(model: ModelSettings, found: ModelSettings, init: Path) ->
 def _build_from_checkpoint(
     model: ModelSettings, init: Path, codec: Codec, chosen: Codec, seed: int
 ) -> Policy:
-    """Build a policy with the weights of a checkpoint; a backspace that it lacks is added after."""
+    """Build a policy with the weights of a checkpoint; a missing backspace is added afterwards."""
     known = _read_codec(init, type(codec))
     lacking = known.target.backspace is None and chosen.target.backspace is not None
     with torch.random.fork_rng(devices=[]):
@@ -327,7 +326,7 @@ def _plan_from_model(model: Model, data: Datasets, peft_config: Any, seed: int) 
 
 
 def _load(model: Model, processing: Processing | None) -> tuple[nn.Module, Processing]:
-    """Load the model if it is given by where it is, and its tokenizer or codec.
+    """Load the model, if it is given by a path or id, and its tokenizer or codec.
 
     Raises:
         ValueError: if the tokenizer or codec is missing, or is not that of the model.
@@ -349,7 +348,7 @@ def _load(model: Model, processing: Processing | None) -> tuple[nn.Module, Proce
 
 
 def _load_trained(folder: str | Path, processing: Processing | None) -> tuple[nn.Module, Codec]:
-    """Load a model that freerun trained; what it reads and writes may only change in length."""
+    """Load a model that freerun trained; a given codec may differ from its own only in length."""
     model, codec = load_saved_model(folder)
     if isinstance(processing, PreTrainedTokenizerBase):
         known = codec.tokenizer.get_vocab() if isinstance(codec, TextCodec) else None
@@ -367,7 +366,7 @@ def _load_trained(folder: str | Path, processing: Processing | None) -> tuple[nn
 
 
 def _has_backspace(model: nn.Module, codec: Codec) -> bool:
-    """Return whether a model has the rows of a backspace, and they are not merely to spare."""
+    """Return whether a model has a row for the backspace that is not merely a spare row."""
     if isinstance(model, Policy):
         return model.vocabulary.backspace is not None
     rows = codec.target.size + (0 if codec.shared else sum(codec.factors))
@@ -375,7 +374,7 @@ def _has_backspace(model: nn.Module, codec: Codec) -> bool:
 
 
 def _add_backspace_rows(model: nn.Module, codec: Codec) -> nn.Module:
-    """Give a model the rows of the backspace of a codec."""
+    """Add rows for the backspace of a codec to a model."""
     if isinstance(model, Policy):
         return with_backspace(model, codec)
     found: nn.Module = extend_model(model, codec.target, shared=codec.shared)
@@ -383,7 +382,7 @@ def _add_backspace_rows(model: nn.Module, codec: Codec) -> nn.Module:
 
 
 def _add_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None) -> nn.Module:
-    """Put new adapters on a model; everything else is frozen but for the rows of a new token."""
+    """Add new adapters to a model; all other weights except the rows of a new token are frozen."""
     peft = import_extra("peft", "lora", "peft_config")
     if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):
         raise ValueError("the model has adapters already, which are trained; leave peft_config out")
@@ -403,7 +402,7 @@ def _add_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None
 
 
 def _make_policy(model: nn.Module, codec: Codec) -> HuggingFacePolicy:
-    """Make a policy of a model, and check that what is saved of adapters is theirs."""
+    """Wrap a model as a policy, and check that the saved weights of adapters are complete."""
     if codec.limit is None or codec.features is not None or len(codec.factors) != 1:
         raise ValueError(
             "the data are not text, which a Hugging Face model reads; take a recurrent one"

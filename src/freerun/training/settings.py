@@ -40,29 +40,29 @@ class TrainingSettings:
 
     Args:
         updates: the number of updates, if no budget is given.
-        budget: seconds of training in place of `updates`: evaluating and saving do not count. The
-            updates that fit are estimated first, and schedules are fitted to them.
-        batch_size: examples of a batch, over all processes together.
-        accumulation: batches of an update.
+        budget: seconds of training, without evaluating and saving, instead of `updates`. The number
+            of updates that fit is estimated first, and schedules are fitted to it.
+        batch_size: the number of examples in a batch, over all processes together.
+        accumulation: the number of batches in an update.
         learning_rate: the peak learning rate.
         optimizer: `adam`, `adamw`, `sgd` or `rmsprop`.
         momentum: momentum of `sgd` and `rmsprop`, in [0, 1).
-        weight_decay: weight decay of all weights but biases: decoupled for `adamw`, else an L2
-            penalty.
-        lr_schedule: how the learning rate goes on after the warm-up: `constant`, `linear` or
-            `cosine` to zero, or `inverse_sqrt`.
-        warmup: updates in which the learning rate rises from zero; below 1, a share of the run.
-        clip: the largest norm of a gradient, longer ones are shortened to it; 0 for no limit.
-        precision: `fp32`, or mixed with `bf16`, or `fp16` (on a GPU).
-        gradient_checkpointing: whether hidden states inside layers are computed again for the
-            gradient instead of kept: less memory for more time. Recurrent models cannot.
+        weight_decay: weight decay of all weights except biases: decoupled for `adamw`, otherwise an
+            L2 penalty.
+        lr_schedule: the learning rate after the warm-up: `constant`, `linear` or `cosine` to zero,
+            or `inverse_sqrt`.
+        warmup: updates in which the learning rate rises from zero; below 1, a fraction of the run.
+        clip: the maximum norm of the gradient, to which larger ones are scaled; 0 for no limit.
+        precision: `fp32`, or mixed precision with `bf16`, or `fp16` (on a GPU).
+        gradient_checkpointing: whether hidden states inside layers are recomputed for the gradient,
+            which needs less memory and more time; not supported by recurrent models.
         evaluate_every: updates between evaluations on dev; each is followed by a checkpoint.
-        eval_batch_size: examples that a process decodes together in evaluations.
-        patience: stop after this many evaluations without a better one; left out, never.
-        keep: the model that is kept at the end, the `best` on dev or the `last`.
+        eval_batch_size: the number of examples that a process decodes together in evaluations.
+        patience: stop after this many evaluations without improvement; by default never.
+        keep: the model that is saved at the end, the `best` on dev or the `last`.
         seed: the seed of initial weights, order, noise and coins.
-        tensorboard: whether to write logs for TensorBoard, into the run's folder.
-        threads: threads on the CPU; left out, as many as there are CPUs to use.
+        tensorboard: whether to write logs for TensorBoard to the folder of the run.
+        threads: the number of CPU threads; by default the number of available CPUs.
 
     Raises:
         ValueError: if a setting is out of range or has no effect.
@@ -128,7 +128,7 @@ class TrainingSettings:
             raise ValueError(f"{name} is {getattr(self, name)}; it must be {required}")
 
     def check(self, policy: Policy) -> None:
-        """Check that a policy can be trained so.
+        """Check that a policy can be trained with these settings.
 
         Raises:
             ValueError: if it cannot.
@@ -142,7 +142,7 @@ class TrainingSettings:
 
     @property
     def optimizer_cls_and_kwargs(self) -> tuple[type[Optimizer], dict[str, Any]]:
-        """The optimizer, as `Trainer` takes it."""
+        """The optimizer, in the form that `Trainer` accepts."""
         settings: dict[str, Any] = {"lr": self.learning_rate}
         if self.optimizer in _WITH_MOMENTUM:
             settings["momentum"] = self.momentum
@@ -154,17 +154,17 @@ class TrainingSettings:
     def arguments(self, output: Path, task: Task, *, quiet: bool = False) -> TrainingArguments:
         """Return the settings as transformers' TrainingArguments, for a run in `output`.
 
-        This finds the device and, under a launcher, joins the other processes.
+        This selects the device and, under a launcher, initializes the process group.
 
         Args:
-            output: the run's folder.
-            task: names the metric that says which checkpoint is best.
+            output: the folder of the run.
+            task: the task, whose headline metric determines the best checkpoint.
             quiet: show no progress.
 
         Raises:
-            ValueError: if the device cannot do what is asked, or a batch cannot be dealt evenly
-                to the processes.
-            MissingExtraError: if `tensorboard` is asked for and is not installed.
+            ValueError: if the device does not support a setting, or a batch cannot be divided
+                evenly between the processes.
+            MissingExtraError: if `tensorboard` is set and TensorBoard is not installed.
         """
         if self.tensorboard:
             import_extra("tensorboard", "tensorboard", "tensorboard=true")
@@ -225,9 +225,9 @@ class TrainingSettings:
 
 
 def _has_gpu() -> bool:
-    """Return whether to use a GPU: one with double precision, in which samples are drawn (not MPS).
+    """Return whether to use a GPU; it must support float64, in which samples are drawn (not MPS).
 
-    A launcher may have been told to leave GPUs alone.
+    A launcher may have been configured to use the CPU.
     """
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
         return False
