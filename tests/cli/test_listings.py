@@ -69,7 +69,7 @@ def test_metrics_have_direction_and_settings(run):
 def test_a_metric_in_full(run, refuses):
     status, output, errors = run("metrics", "ms_jaccard")
     assert (status, errors) == (0, "")
-    assert output.startswith("ms_jaccard\nCompute how much of their n-grams")
+    assert output.startswith("ms_jaccard\nCompute the multiset Jaccard similarity")
     assert "arXiv 1904.03971" in output
     message = "unknown metric 'exact'; did you mean 'exact_match'?"
     refuses(f"freerun metrics: {message}", "metrics", "exact")

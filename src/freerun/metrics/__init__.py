@@ -1,4 +1,4 @@
-"""Metrics: numbers that say how good outputs are, by name."""
+"""Metrics of outputs, by name."""
 
 from freerun.metrics.base import METRICS, Form, Metric, find_metric, find_metrics, metric
 from freerun.metrics.corpora import diversity, entropy, ms_jaccard, repetition

@@ -1,4 +1,4 @@
-"""What a metric is, and the metrics by name."""
+"""The class of metrics, and the metrics by name."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ TokenRows = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how good outputs are.
+    """A metric of outputs, given their references.
 
     Args:
-        name: what it is called.
-        function: function(outputs, references, **settings), which gives the number.
-        form: what it is given (see `Form`).
-        greater_is_better: whether more is better; None if neither is.
-        corpus: whether it compares all outputs together with all references, and not each with its
-            own. Outputs then count up to the length that references are cut off at.
-        percent: whether it is a share, shown in per cent.
+        name: the name of the metric.
+        function: function(outputs, references, **settings), which returns the value.
+        form: the form of its arguments (see `Form`).
+        greater_is_better: whether higher values are better; None if neither is.
+        corpus: whether it compares all outputs together with all references, instead of each with
+            its own. Outputs are then truncated at the length at which references are.
+        percent: whether it is a fraction, shown in percent.
         library: a library that it needs, and the extra of freerun that installs it.
-        sign: sign(**settings), which says how it is computed; for metrics whose figures cannot be
-            compared without knowing that.
+        sign: sign(**settings), which returns a signature of how it is computed; for metrics whose
+            values are not comparable without it.
         check: check(**settings), which raises an error before training if the metric cannot be
             computed.
-        settings: its settings, which are keyword arguments of the function.
+        settings: keyword arguments of the function.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Metric:
 
         Args:
             outputs: the outputs, in the form that the metric needs.
-            references: a reference for each; some metrics do not look at them.
-            settings: settings in place of the metric's own.
+            references: a reference for each; some metrics ignore them.
+            settings: settings that replace the metric's own.
         """
         return float(self.function(outputs, references, **{**self.settings, **settings}))
 
@@ -95,7 +95,7 @@ class Metric:
 
     @property
     def known_settings(self) -> dict[str, Any]:
-        """The settings that it has, with their defaults; `MISSING` if one must be given."""
+        """The settings of the metric with their defaults; `MISSING` for required ones."""
         empty = inspect.Parameter.empty
         return {
             name: MISSING if parameter.default is empty else parameter.default
@@ -110,7 +110,7 @@ class Metric:
 
     @property
     def signature(self) -> str | None:
-        """How it is computed, in the words of its library; None if there is one way only."""
+        """The signature of how it is computed; None if there is only one way."""
         return None if self.sign is None else self.sign(**self.settings)
 
     def require(self) -> None:
@@ -137,10 +137,13 @@ def metric(
     sign: Callable[..., str] | None = None,
     check: Callable[..., object] | None = None,
 ) -> Callable[[MetricFunction], Metric]:
-    """Make a metric of a function(outputs, references), which is known by its name from then on.
+    """Decorate a function(outputs, references) as a metric, and register it by its name.
 
     Its keyword-only arguments are settings, as in `bleu:tokenize=zh`. The arguments of `metric` are
-    those of `Metric`. It raises a ValueError if another metric has the name of the function.
+    those of `Metric`.
+
+    Raises:
+        ValueError: if another metric has the same name.
     """
 
     def register(function: MetricFunction) -> Metric:
@@ -175,7 +178,7 @@ _EXAMPLE = "bleu:tokenize=zh"
 
 
 def find_metrics(specs: Iterable[str | Metric]) -> dict[str, Metric]:
-    """Return the metrics that are asked for, by name; of two with one name, the last.
+    """Return the specified metrics, by name; of two with the same name, the last.
 
     Args:
         specs: names of `METRICS`, with settings after a colon, as in `bleu:tokenize=zh`; addresses
@@ -192,10 +195,10 @@ def find_metrics(specs: Iterable[str | Metric]) -> dict[str, Metric]:
 
 
 def find_metric(spec: str | Metric) -> Metric:
-    """Return the metric of a text such as `bleu:tokenize=zh`.
+    """Return the metric for a text such as `bleu:tokenize=zh`.
 
-    A function that is named by its address is a metric of texts of which more is better, if it is
-    none that was made by `metric`.
+    A function given by its address, if it was not decorated by `metric`, is a metric of texts with
+    higher values better.
 
     Raises:
         SettingError: if there is no such metric or setting.

@@ -1,4 +1,4 @@
-"""Metrics of all outputs together, for text of which many others would be as right."""
+"""Metrics of all outputs together, for open-ended text with many acceptable outputs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ ORDER = 4
 
 
 def ngrams(row: Sequence[int], n: int) -> list[tuple[int, ...]]:
-    """Return the n-grams of a row, as often as they come."""
+    """Count the n-grams of a row."""
     return list(zip(*(row[i:] for i in range(n)), strict=False))
 
 
 @metric(form="tokens", corpus=True)
 def ms_jaccard(outputs: TokenRows, references: TokenRows) -> float:
-    """Compute how much of their n-grams outputs and references have in common, in [0, 1].
+    """Compute the multiset Jaccard similarity of the n-grams of outputs and references, in [0, 1].
 
-    MS-Jaccard-4 (Montahaei, Alihosseini, Soleymani Baghshah 2019, arXiv 1904.03971): with C(g) how
-    often an n-gram comes in all outputs, and R(g) in all references,
+    MS-Jaccard-4 (Montahaei, Alihosseini, Soleymani Baghshah 2019, arXiv 1904.03971): with C(g) the
+    count of n-gram g in all outputs, and R(g) in all references,
 
         Σ_g min(C(g), R(g)) / Σ_g max(C(g), R(g)),
 
-    of which it is the geometric mean over n = 1 … 4. Gibberish lowers it, and so does what is
-    written too often: repetition, and the same text for every source.
+    of which it is the geometric mean over n = 1 … 4. It is low for gibberish, for repetition, and
+    for the same text for every source.
 
     Args:
         outputs: the outputs.
@@ -45,9 +45,9 @@ def ms_jaccard(outputs: TokenRows, references: TokenRows) -> float:
 def entropy(outputs: TokenRows, references: TokenRows = ()) -> float:
     """Compute the entropy of the 4-grams of all outputs together, in nats; at least 0.
 
-    -Σ_g p(g)·log p(g), where p(g) is the share of 4-gram g among all (Zhang et al. 2018, arXiv
-    1809.05972). It grows with the number of outputs: compare figures of equally many, and with that
-    of people's texts. References are not looked at.
+    -Σ_g p(g)·log p(g), where p(g) is the relative frequency of 4-gram g (Zhang et al. 2018, arXiv
+    1809.05972). It grows with the number of outputs, so compare only values for equally many, and
+    compare them with the value for human text. References are ignored.
     """
     counts = _counts(outputs, ORDER)
     total = counts.total()
@@ -58,19 +58,19 @@ def entropy(outputs: TokenRows, references: TokenRows = ()) -> float:
 def diversity(outputs: TokenRows, references: TokenRows = ()) -> float:
     """Compute the product of 1 - seq-rep-n for n = 2, 3, 4, in [0, 1].
 
-    It says how little each output repeats itself (Su et al. 2022, arXiv 2202.06417). References are
-    not looked at.
+    It is high if outputs do not repeat themselves (Su et al. 2022, arXiv 2202.06417). References
+    are ignored.
     """
     return float(prod(1 - repetition(outputs, n=n) for n in range(2, ORDER + 1)))
 
 
 @metric(form="tokens", greater_is_better=False, corpus=True)
 def repetition(outputs: TokenRows, references: TokenRows = (), *, n: int = ORDER) -> float:
-    """Compute the mean share of the n-grams of an output that it had before, in [0, 1].
+    """Compute the mean fraction of repeated n-grams in an output, in [0, 1].
 
-    seq-rep-n of Welleck et al. 2020 (arXiv 1908.04319): 1 - |different n-grams| / |n-grams|.
-    Outputs with fewer than n tokens are left out of the mean; of none, it is 0. References are not
-    looked at.
+    seq-rep-n of Welleck et al. 2020 (arXiv 1908.04319): 1 - |distinct n-grams| / |n-grams|.
+    Outputs with fewer than n tokens are excluded; if none is left, the value is 0. References are
+    ignored.
     """
     found = [ngrams(row, n) for row in outputs if len(row) >= n]
     return fmean(1 - len(set(grams)) / len(grams) for grams in found) if found else 0.0

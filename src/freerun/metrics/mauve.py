@@ -1,4 +1,4 @@
-"""MAUVE: how far texts of a model and of people are apart, in the eyes of another model."""
+"""MAUVE: a divergence between generated and human text, in the features of another model."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def mauve(
 ) -> float:
     """Compute MAUVE (Pillutla et al. 2021, arXiv 2102.01454) by the library mauve-text.
 
-    Both sides are texts with their prompts, as features of a model; these are clustered, and MAUVE
-    is the area under the curve of divergences between the shares of the clusters: in [0, 1], and 1
-    where the two sides cannot be told apart.
+    Texts, with their prompts, are represented by features of a model. The features are clustered,
+    and MAUVE is the area under the divergence curve of the two cluster distributions: in [0, 1],
+    and 1 if outputs and references are indistinguishable.
 
     Args:
-        outputs: the outputs, behind their prompts.
+        outputs: the outputs, preceded by their prompts.
         references: as many references, likewise.
         model: a directory with a causal model in safetensors, or its id on the Hugging Face hub.
         states: which hidden states of the last layer are the features of a text: that of its
@@ -72,12 +72,12 @@ def mauve(
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """A causal model that reads texts.
+    """A causal model that computes features of texts.
 
     Args:
-        path: where it is.
+        path: the path or id of the model.
         model: the model.
-        encode: from a text to tokens.
+        encode: encode(text), which returns token ids.
     """
 
     path: str
@@ -85,7 +85,7 @@ class Reader:
     encode: Callable[[str], list[int]]
 
     def features(self, texts: Sequence[str], states: States) -> Tensor:
-        """Return what the last layer makes of texts, Float[n h].
+        """Compute the features of texts from the last layer, Float[n h].
 
         Args:
             texts: the texts.
@@ -136,7 +136,7 @@ def load_reader(path: str) -> Reader:
     """Load the causal model at `path`, and its tokenizer.
 
     Raises:
-        DataError: if there is none, it is no causal model, or it does not read text.
+        DataError: if there is none, it is not a causal model, or it has no tokenizer.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -176,10 +176,10 @@ def load_reader(path: str) -> Reader:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keep back what faiss prints of itself: that there are few texts for as many clusters.
+    """Suppress the warning of faiss that there are few texts for the number of clusters.
 
-    How many there are is the rule of MAUVE, a tenth of the texts. It is C++ that prints, so the
-    file descriptor is redirected, not `sys.stderr`.
+    That number, a tenth of the texts, is the rule of MAUVE. The warning is printed by C++ code, so
+    the file descriptor must be redirected instead of `sys.stderr`.
     """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,4 +1,4 @@
-"""Metrics of what a policy wrote, whatever it writes: text, tags or letters."""
+"""Compute the metrics of a policy's outputs, whether these are text, tags or letters."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TAG = re.compile(r"O|[BI]-.+|<unk>")
 
 
 def check_metrics(metrics: Metrics, codec: Codec) -> None:
-    """Check that metrics can be computed of the outputs of a codec.
+    """Check that metrics can be computed for the outputs of a codec.
 
     Raises:
-        SettingError: naming the metric that cannot, or a headline of which neither more nor less is
-            better.
+        SettingError: if a metric cannot be computed, or the headline metric has no better
+            direction; the metric is named.
         DataError: if a metric needs a model or file that cannot be read.
     """
     headline = get_headline(metrics)
@@ -53,7 +53,7 @@ def get_headline(metrics: Metrics) -> Metric:
 
 
 def list_signatures(metrics: Metrics) -> dict[str, str]:
-    """Return how metrics are computed, of those whose figures cannot be compared without that."""
+    """Return the signatures of metrics whose values are not comparable without them."""
     found = {name: metric.signature for name, metric in metrics.items()}
     return {name: signature for name, signature in found.items() if signature is not None}
 
@@ -65,7 +65,7 @@ def score(
 
     Args:
         metrics: the metrics.
-        codec: what the model reads and writes.
+        codec: the codec of the model.
         outputs: the tokens of an output for each example, without eos.
         examples: the examples.
     """
@@ -83,12 +83,12 @@ def score(
 def find_position_errors(
     metrics: Metrics, codec: Codec, outputs: TokenRows, examples: Examples
 ) -> list[list[bool]]:
-    """Tell for every position of every reference whether the output is wrong there.
+    """Return for every position of every reference whether the output is wrong there.
 
     If outputs are as long as their sources, cells are compared. Otherwise outputs are aligned with
-    their references by the fewest edits (see `find_aligned_errors`), unless the headline metric
-    compares all outputs together, as for running text, of which many are right (see
-    `find_first_errors`). `<unk>` is always wrong.
+    their references by the minimum number of edits (see `find_aligned_errors`), unless the headline
+    metric compares all outputs together, as for open-ended text (see `find_first_errors`). `<unk>`
+    is always wrong.
     """
     errors: Callable[[Sequence[int], Sequence[int]], list[bool]] = find_aligned_errors
     if codec.target.eos is None:
@@ -100,12 +100,12 @@ def find_position_errors(
 
 
 def score_majority_guess(metrics: Metrics, data: Data) -> dict[str, float]:
-    """Compute the metrics on the test set of outputs that never look at their source.
+    """Compute the metrics on the test set of guesses that ignore the source.
 
-    If outputs are as long as their sources, it is the most common token of training in every cell.
-    Otherwise it is one output for every source, the better on dev of two (see
-    `make_constant_guesses`), unless the headline metric compares all outputs together: then it is
-    real text, the targets of training in a random order.
+    If outputs are as long as their sources, the guess is the token that is most frequent in
+    training, in every cell. Otherwise it is a single output for all sources, the better of two on
+    dev (see `make_constant_guesses`), unless the headline metric compares all outputs together:
+    then the guesses are training targets in random order.
     """
     train, headline = data.train.references, get_headline(metrics)
     if data.codec.target.eos is None:
@@ -126,16 +126,16 @@ def score_majority_guess(metrics: Metrics, data: Data) -> dict[str, float]:
 
 
 def find_most_common_token(references: TokenRows) -> int:
-    """Return the token that comes most often; the smallest of several."""
+    """Return the most frequent token; the smallest of several."""
     counts = Counter(token for reference in references for token in reference)
     return min(counts, key=lambda token: (-counts[token], token))
 
 
 def make_constant_guesses(train: TokenRows) -> list[list[int]]:
-    """Return two outputs that never look at a source.
+    """Return two outputs that ignore the source.
 
-    They are the most common token of training at every position, up to the median length, and the
-    most common target.
+    One consists of the token that is most frequent in training at every position, up to the median
+    length; the other is the most frequent target.
     """
     rows = [tuple(reference) for reference in train]
     median = sorted(map(len, rows))[len(rows) // 2]
@@ -145,7 +145,7 @@ def make_constant_guesses(train: TokenRows) -> list[list[int]]:
 
 
 def _cut_off(outputs: TokenRows, codec: Codec) -> TokenRows:
-    """Outputs up to the length that targets are cut off at, which hold nothing beyond it."""
+    """Truncate outputs at the length at which targets are truncated."""
     if not isinstance(codec, TextCodec):
         return outputs
     most = codec.block or codec.max_completion

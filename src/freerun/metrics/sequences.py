@@ -1,4 +1,4 @@
-"""Metrics that compare each output with its own reference: shares of errors and of right ones."""
+"""Metrics that compare each output with its own reference: error rates and accuracies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from freerun.metrics.base import TokenRows, metric
 
 @metric(form="cells", greater_is_better=False)
 def hamming_error(outputs: TokenRows, references: TokenRows) -> float:
-    """Compute the share of all cells that are wrong, in [0, 1].
+    """Compute the fraction of all cells that are wrong, in [0, 1].
 
     Raises:
         ValueError: if an output is not as long as its reference.
@@ -23,7 +23,7 @@ def hamming_error(outputs: TokenRows, references: TokenRows) -> float:
 
 @metric(form="cells")
 def accuracy(outputs: TokenRows, references: TokenRows) -> float:
-    """Compute the share of all cells that are right, in [0, 1].
+    """Compute the fraction of all cells that are right, in [0, 1].
 
     Raises:
         ValueError: if an output is not as long as its reference.
@@ -51,7 +51,7 @@ def token_error(outputs: TokenRows, references: TokenRows) -> float:
 
 @metric()
 def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
-    """Compute the share of outputs that equal their references, in [0, 1]."""
+    """Compute the fraction of outputs that equal their references, in [0, 1]."""
     pairs = zip(outputs, references, strict=True)
     return sum(output == reference for output, reference in pairs) / max(len(references), 1)
 
@@ -60,8 +60,8 @@ def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
 def chunk_f1(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> float:
     """Compute the micro-averaged F1 of chunks, such as entities, by seqeval, in [0, 1].
 
-    It is what conlleval computes. An I- tag of an output that does not continue a chunk of its type
-    begins one.
+    This equals the F1 of conlleval. An I- tag of an output that does not continue a chunk of its
+    type begins one.
 
     Raises:
         ValueError: if an output is not as long as its reference.
@@ -73,7 +73,7 @@ def chunk_f1(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str
 
 
 def find_cell_errors(output: Sequence[object], reference: Sequence[object]) -> list[bool]:
-    """Tell for every cell of a reference whether the output is wrong there.
+    """Return for every cell of a reference whether the output is wrong there.
 
     Raises:
         ValueError: if the output is not as long as the reference.
@@ -87,11 +87,11 @@ def find_cell_errors(output: Sequence[object], reference: Sequence[object]) -> l
 
 
 def find_aligned_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
-    """Tell for every position of a reference whether the output is wrong there.
+    """Return for every position of a reference whether the output is wrong there.
 
-    By an alignment with the fewest edits: a position is wrong if its token was substituted or
-    left out, or if something was inserted before it; the last one also if something was inserted
-    after it.
+    Based on an alignment with the minimum number of edits: a position is wrong if its token was
+    substituted or deleted, or if something was inserted before it; the last position also if
+    something was inserted after it.
     """
     wrong = [False] * len(reference)
     for edit in Levenshtein.editops(reference, output) if wrong else ():
@@ -100,10 +100,10 @@ def find_aligned_errors(output: Sequence[int], reference: Sequence[int]) -> list
 
 
 def find_first_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
-    """Tell for every position of a reference whether the output has another token there, or ended.
+    """Return for every position of a reference whether the output has another token there, or none.
 
-    Without an alignment: it tells how soon an output leaves a text that it could have been, not how
-    bad it is.
+    There is no alignment: this shows how soon an output departs from the reference, not how bad it
+    is.
     """
     there = [*output[: len(reference)], *[None] * (len(reference) - len(output))]
     return [token != right for token, right in zip(there, reference, strict=True)]

@@ -50,9 +50,8 @@ def bleu(
     Args:
         outputs: the outputs.
         references: one reference for each.
-        lowercase: whether capitals count as small letters.
-        tokenize: how sacrebleu tells words apart, such as 13a, zh or ja-mecab; `none` takes what
-            stands between spaces.
+        lowercase: whether case is ignored.
+        tokenize: the tokenizer of sacrebleu, such as 13a, zh or ja-mecab; `none` splits at spaces.
 
     Raises:
         MissingExtraError: if sacrebleu is not installed.
@@ -67,7 +66,7 @@ def chrf(outputs: Sequence[str], references: Sequence[str], *, lowercase: bool =
     Args:
         outputs: the outputs.
         references: one reference for each.
-        lowercase: whether capitals count as small letters.
+        lowercase: whether case is ignored.
 
     Raises:
         MissingExtraError: if sacrebleu is not installed.

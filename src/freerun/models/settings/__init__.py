@@ -1,4 +1,4 @@
-"""The settings of models that a user chooses; everything else follows from the task."""
+"""The settings of models that a user chooses; everything else is determined by the task."""
 
 from freerun.models.settings.base import ModelSettings, describe_difference, follow_backspace
 from freerun.models.settings.pretrained import (

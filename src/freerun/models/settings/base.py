@@ -28,37 +28,37 @@ class ModelSettings(ABC):
 
     @abstractmethod
     def build(self, codec: Codec) -> RecurrentPolicy | HuggingFacePolicy:
-        """Build a policy that reads and writes what `codec` says.
+        """Build a policy for a codec.
 
-        Weights that are drawn are drawn from torch's RNG.
+        New weights are drawn from torch's global random generator.
 
         Raises:
-            ValueError: if a setting does not suit the task.
+            ValueError: if a setting is incompatible with the task.
         """
 
     def load(self, task: Task) -> Data:
-        """Load the data of a task, in the tokens that the model reads and writes.
+        """Load the data of a task, in the tokens of the model.
 
         Raises:
-            DataError: if they cannot be used (see `load_data`).
+            DataError: if the data cannot be used (see `load_data`).
         """
         return load_data(task)
 
     def record(self) -> dict[str, Any]:
-        """Return the kind and the settings, as a record holds them."""
+        """Return the kind and the settings, in the form of a `Record`."""
         return {"kind": self.kind} | to_dict(self)
 
 
 def follow_backspace(own: Codec, wanted: Codec) -> Codec:
-    """Return a codec with a backspace if another one has it: a model can be given one."""
+    """Return a codec, with a backspace added if another codec has one."""
     return own if wanted.target.backspace is None else own.with_backspace()
 
 
 def describe_difference(own: Codec | RecurrentConfig, wanted: Codec) -> str | None:
-    """Say in words how what a model reads and writes differs from what a task does; None if not.
+    """Describe in words how the codecs of a model and of a task differ; None if they do not.
 
     Args:
-        own: the codec that was kept with the model, or its configuration.
+        own: the codec that was saved with the model, or its configuration.
         wanted: the codec of the task.
     """
     mine = own.vocabulary if isinstance(own, RecurrentConfig) else own.target

@@ -1,4 +1,4 @@
-"""The kinds of models, by name."""
+"""The settings of pretrained models, and the kinds of models by name."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ DROPOUTS = (
 class PretrainedSettings(ModelSettings):
     """A pretrained model: a causal model or an encoder-decoder, or a model trained by freerun.
 
-    It reads and writes what it did before: the tokens of its tokenizer, or those of the task that
-    it was trained on. Weights are read from safetensors only, in single precision. Whatever it
-    says of how to generate is not looked at.
+    It keeps its tokens: those of its tokenizer, or those of the task that it was trained on.
+    Weights are read from safetensors only, in single precision. Its generation config is ignored.
 
     Args:
-        path: the model's directory, or its id on the Hugging Face hub; of adapters too.
-        lora: train adapters of this rank in all linear layers but the last, scaled by 2, and leave
-            the rest as it is (Hu et al. 2021, arXiv 2106.09685); left out, all weights are trained.
-        dropout: the probability of dropping, wherever the architecture drops; left out, as the
-            model has it.
+        path: the directory of a model or of adapters, or its id on the Hugging Face hub.
+        lora: train adapters of this rank in all linear layers but the last, scaled by 2, and freeze
+            all other weights (Hu et al. 2021, arXiv 2106.09685); by default all weights are
+            trained.
+        dropout: the dropout probability, everywhere in the architecture; by default that of the
+            model.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -69,7 +69,7 @@ class PretrainedSettings(ModelSettings):
     dropout: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the ranges of settings."""
         if self.lora is not None and self.lora < 1:
             raise ValueError(f"lora is {self.lora}; it must be at least 1")
         if self.dropout is not None and not 0 <= self.dropout < 1:
@@ -77,11 +77,11 @@ class PretrainedSettings(ModelSettings):
 
     @property
     def trained_by_freerun(self) -> bool:
-        """Whether the model was trained by freerun, so that its codec is saved beside it."""
+        """Whether the model was trained by freerun; its codec is then saved with it."""
         return Path(self.path, CODEC_FILE).exists()
 
     def load(self, task: Task) -> Data:
-        """Load the data of a task, in the tokens that the model reads and writes.
+        """Load the data of a task, in the tokens of the model.
 
         Raises:
             CheckpointError: if there is no such model, or it has no tokenizer.
@@ -100,10 +100,10 @@ class PretrainedSettings(ModelSettings):
         return load_data(task, tokenizer=load_tokenizer(self.path), start=start)
 
     def build(self, codec: Codec) -> HuggingFacePolicy | RecurrentPolicy:
-        """Load the model as a policy that reads and writes what `codec` says.
+        """Load the model as a policy for a codec.
 
-        The weights of new adapters are drawn from torch's RNG. A backspace that the model lacks is
-        added (see `add_backspace`).
+        The weights of new adapters are drawn from torch's global random generator. A backspace that
+        the model lacks is added (see `add_backspace`).
 
         Raises:
             CheckpointError: if there is no such model, it cannot be read, or it reads and writes
@@ -140,10 +140,10 @@ class PretrainedSettings(ModelSettings):
         return adapt(model, target, limit=limit, shared=codec.shared)
 
     def _read_codec(self, codec: Codec) -> Codec:
-        """Read the codec of the model, and check that it is `codec`, maybe without a backspace.
+        """Read the codec of the model, and check that it equals `codec`, except for a backspace.
 
         Raises:
-            CheckpointError: if it is something else, or the model does not say.
+            CheckpointError: if it differs, or none is saved with the model.
         """
         try:
             found = type(codec).from_pretrained(self.path)
@@ -165,10 +165,10 @@ class PretrainedSettings(ModelSettings):
         return codec.target.backspace if there is None else None
 
     def _change_dropout(self, config: PreTrainedConfig) -> dict[str, Any]:
-        """Return the dropout settings of a configuration with their new value, if there is one.
+        """Return the dropout settings of a configuration with the new value, if one is set.
 
         Raises:
-            ValueError: if one is asked for, and there is none.
+            ValueError: if `dropout` is set, and the configuration has no dropout.
         """
         if self.dropout is None:
             return {}
@@ -188,10 +188,10 @@ KINDS: dict[str, type[ModelSettings]] = {**SCRATCH, PretrainedSettings.kind: Pre
 
 
 def find_model_kind(model: str) -> type[ModelSettings]:
-    """Find the class of settings for what a user names: a kind to train from scratch, or a path.
+    """Find the class of settings for a kind of model to train from scratch, or for a path or id.
 
     Raises:
-        SettingError: if it is nearly the name of a kind: no model of the hub is called so.
+        SettingError: if it is probably a misspelled kind.
     """
     if model == PretrainedSettings.kind:
         raise SettingError("a pretrained model is named by its directory or its id on the hub")

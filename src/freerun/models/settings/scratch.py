@@ -31,13 +31,13 @@ class RecurrentSettings(ModelSettings):
         hidden_size: the width of the recurrent states of encoder (each direction) and decoder.
         embedding_size: the width of the embeddings of tokens, of the source and the target.
         layers: recurrent layers, of the encoder and of the decoder.
-        bidirectional: whether the encoder reads both ways.
-        attention: how the decoder looks at the source: `none` (only through its first state),
+        bidirectional: whether the encoder is bidirectional.
+        attention: how the decoder attends to the source: `none` (only through its initial state),
             `general` (Luong et al. 2015), `additive` (Bahdanau et al. 2015), or `aligned` (cell t
             reads position t; for targets as long as their source).
-        input_feeding: whether the decoder also reads its last attentional output (Luong et al.
+        input_feeding: whether the decoder also reads its previous attentional output (Luong et al.
             2015).
-        dropout: probability of dropping embeddings, states between layers, and outputs, in [0, 1).
+        dropout: dropout probability of embeddings, states between layers, and outputs, in [0, 1).
 
     Raises:
         ValueError: if a setting is out of range, or settings contradict each other.
@@ -60,17 +60,17 @@ class RecurrentSettings(ModelSettings):
 
     @classmethod
     def of(cls, config: RecurrentConfig) -> RecurrentSettings:
-        """Return the settings that a policy was made with."""
+        """Return the settings that a policy was built with."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
     def build(self, codec: Codec) -> RecurrentPolicy:
-        """Build a policy that reads and writes what `codec` says, with weights from torch's RNG.
+        """Build a policy for a codec, with weights from torch's global random generator.
 
-        The rows of a backspace are not drawn (see `with_backspace`), so other weights do not
-        depend on it.
+        The rows of a backspace are not drawn (see `with_backspace`), so the other weights do not
+        depend on whether there is one.
 
         Raises:
-            ValueError: if a setting does not suit the task.
+            ValueError: if a setting is incompatible with the task.
         """
         config = RecurrentConfig.of(
             codec.target.without_backspace(),
@@ -92,20 +92,20 @@ INIT_STD = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchSettings(ModelSettings):
-    """The settings that Transformers of both kinds have in common.
+    """The settings that both kinds of Transformers have in common.
 
     Args:
         hidden_size: the width of embeddings and hidden states.
-        layers: layers; of an encoder-decoder, of each of the two.
-        heads: heads of attention, which share the width evenly.
-        feed_forward: the width of the inner layer of a feed-forward block; left out, four times
+        layers: the number of layers; in an encoder-decoder, of each of the two.
+        heads: the number of attention heads, which must divide `hidden_size`.
+        feed_forward: the width of the inner layer of a feed-forward block; by default four times
             `hidden_size`.
-        dropout: probability of dropping embeddings, attention and the outputs of blocks, in [0, 1).
-        positions: the most tokens that a source and its target may have, a causal model's together;
-            left out, 512, or twice the longest output of the task where that is more.
+        dropout: dropout probability of embeddings, attention and outputs of blocks, in [0, 1).
+        positions: the maximum number of tokens of a source and of its target, for a causal model of
+            both together; by default 512, or twice the longest output of the task if that is more.
 
     Raises:
-        ValueError: if a setting is out of range, or the heads cannot share the width.
+        ValueError: if a setting is out of range, or `heads` does not divide `hidden_size`.
     """
 
     hidden_size: int = 128
@@ -131,13 +131,14 @@ class ScratchSettings(ModelSettings):
             raise ValueError(f"positions is {self.positions}; it must be at least {FEWEST}")
 
     def build(self, codec: Codec) -> HuggingFacePolicy:
-        """Build a policy that reads and writes what `codec` says, with weights from torch's RNG.
+        """Build a policy for a codec, with weights from torch's global random generator.
 
-        Where sources are not written in the tokens of targets, they have embeddings of their own. A
-        backspace takes part in no draw (see `with_backspace`): all weights are the same without.
+        Sources that do not use the tokens of targets have separate embeddings. The rows of a
+        backspace are not drawn (see `with_backspace`), so the other weights do not depend on
+        whether there is one.
 
         Raises:
-            ValueError: if sources are no tokens, one at each position, or outputs have no end.
+            ValueError: if sources are not one token per position, or outputs have no eos.
         """
         limit = check_text(codec, self.kind)
         target, read = codec.target.without_backspace(), 0 if codec.shared else codec.factors[0]
@@ -163,10 +164,10 @@ class ScratchSettings(ModelSettings):
 class CausalSettings(ScratchSettings):
     """The settings of a causal decoder with the architecture of GPT-2 (Radford et al. 2019).
 
-    The defaults make one of about a million parameters.
+    With the defaults, it has about a million parameters.
 
     Raises:
-        ValueError: if a setting is out of range, or the heads cannot share the width.
+        ValueError: if a setting is out of range, or `heads` does not divide `hidden_size`.
     """
 
     kind: ClassVar[str] = "causal"
@@ -192,7 +193,7 @@ class Seq2SeqSettings(ScratchSettings):
     """The settings of an encoder-decoder with the architecture of BART (Lewis et al. 2020).
 
     Raises:
-        ValueError: if a setting is out of range, or the heads cannot share the width.
+        ValueError: if a setting is out of range, or `heads` does not divide `hidden_size`.
     """
 
     kind: ClassVar[str] = "seq2seq"
@@ -221,10 +222,10 @@ class Seq2SeqSettings(ScratchSettings):
 
 
 def check_text(codec: Codec, kind: str) -> int:
-    """Check that a Transformer can read and write what a codec says; return the longest output.
+    """Check that a Transformer supports a codec; return the maximum length of outputs.
 
     Raises:
-        ValueError: if it cannot; the message names the kind of model.
+        ValueError: if it does not; the message names the kind of model.
     """
     model = f"a {kind} model"
     if codec.features is not None:
@@ -245,5 +246,5 @@ def check_text(codec: Codec, kind: str) -> int:
 
 
 def _special(target: Vocabulary) -> dict[str, Any]:
-    """Return the special tokens by transformers' names."""
+    """Return the special tokens, by their names in transformers."""
     return {"bos_token_id": target.bos, "eos_token_id": target.eos, "pad_token_id": target.pad}
