@@ -60,7 +60,7 @@ def test_a_causal_model_answers_questions(run, questions, tmp_path):
     metrics = run("causal_arithmetic", "--data", questions, "--updates", "3", "--output", output)
     assert metrics["eval_exact_match"] <= 1
     policy, codec = load_policy(output)
-    assert codec.task == "pairs"
+    assert codec.shared
     assert type(policy).__name__ == "CausalPolicy"
 
 
