@@ -1,4 +1,4 @@
-"""Codecs: what a model reads and writes, kept as codec.json beside its weights."""
+"""Codecs: what a model reads and writes, saved as codec.json with its weights."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TYPES = {
 
 
 class Codec(ABC):
-    """What a model reads and writes: all that a checkpoint keeps beside its weights.
+    """What a model reads and writes: everything that a checkpoint contains besides the weights.
 
     Attributes:
         kind: the name of this kind of codec in codec.json.
@@ -395,7 +395,7 @@ def read_codec_file(directory: str) -> tuple[str, dict[str, Any]]:
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
-    """`value` as a `kind`, a list as a tuple."""
+    """Convert `value` to `kind`, a list to a tuple."""
     if get_origin(kind) is tuple:
         if not isinstance(value, list):
             raise DataError(f"{where} is {value!r:.40}; it must be a list")

@@ -1,4 +1,4 @@
-"""Tagged sentences in columns, a token a line, as in the CoNLL shared tasks; or of a dataset."""
+"""Tagged sentences in columns, a token a line, as in the CoNLL shared tasks, or in datasets."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Sentence:
         places: Sequence[str],
         lines: Sequence[str] = (),
     ) -> Sentence:
-        """A sentence whose tags are IOB1 or IOB2, or that has none.
+        """Build a sentence from IOB1 or IOB2 tags, or without tags.
 
         Either is read as IOB2: an I- tag that does not continue an entity of its type begins one.
 
@@ -92,7 +92,7 @@ class Sentence:
 def read_sentences(
     lines: Iterable[Line], name: str, token_column: int, tag_column: int | None
 ) -> list[Sentence]:
-    """The sentences of a column file: a token a line, a blank line behind each sentence.
+    """Read the sentences of a column file: one token per line, sentences separated by blank lines.
 
     Columns are separated by tabs where the first token's line has any, else by spaces. Lines that
     begin with -DOCSTART- only separate sentences.
@@ -127,7 +127,7 @@ def read_sentences(
 def _sentence(
     group: LineGroup, name: str, wanted: list[int], separator: str | None, width: int
 ) -> Sentence:
-    """The sentence of lines that stand together."""
+    """Parse the consecutive lines of a sentence."""
     rows = []
     for number, line in group.lines:
         cells = _cells(line, separator)
@@ -144,14 +144,14 @@ def _sentence(
 
 
 def _cells(line: str, separator: str | None) -> list[str]:
-    """The columns of a line: between tabs, or between runs of spaces."""
+    """Split a line into columns, at tabs or at runs of spaces."""
     if separator:
         return [cell.strip(" ") for cell in line.split(separator)]
     return [cell for cell in line.split(" ") if cell]
 
 
 def find_files(data: str) -> dict[str, tuple[str, bytes]]:
-    """The column files in a folder or a zip archive, by split: their names and contents.
+    """Find the column files in a folder or a zip archive; return names and contents by split.
 
     A file belongs to the split that its name holds as a word: train; dev, valid or testa; test or
     testb. Extensions of other formats are passed over.
@@ -183,7 +183,7 @@ def find_files(data: str) -> dict[str, tuple[str, bytes]]:
 
 
 def read_dataset(split: Any, name: str, label_column: str | None) -> list[Sentence]:
-    """The sentences of a dataset's split: its columns `tokens`, and `label_column` or a usual name.
+    """Read the sentences of a dataset's split: `tokens`, and `label_column` or a usual name.
 
     Raises:
         DataError: naming the column or the row, where it is not right.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TextExamples(StoredExamples):
-    """Examples that keep the text of their completions, as it was read.
+    """Examples that keep the original text of their completions.
 
     Targets end in eos, but for those that were cut off, all but the last block of a running text,
     and rows that were tokens already.
@@ -82,7 +82,7 @@ class TextCollator:
 
 
 def _hash_tokens(prompt: Tensor, completion: Tensor) -> int:
-    """63 bits that name an example."""
+    """Hash the tokens of an example to 63 bits."""
     tokens = [len(prompt), *prompt.tolist(), *completion.tolist()]
     digest = blake2b(torch.tensor(tokens).numpy().tobytes(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

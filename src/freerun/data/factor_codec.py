@@ -125,7 +125,7 @@ class FactorCodec(Codec):
         )
 
     def read(self, lines: Sequence[str], name: str) -> StoredExamples:
-        """Sentences to tag: a word a line in the column of training, a blank line between them.
+        """Read sentences to tag: one word per line, in the column of training; blank lines between.
 
         Columns are separated by tabs where the first line has any, else by spaces.
 

@@ -50,7 +50,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def decompress(raw: bytes, name: str) -> bytes:
-    """`raw`, unpacked where it is gzipped.
+    """Decompress `raw` if it is gzipped.
 
     Raises:
         DataError: if the gzip data is broken.
@@ -124,7 +124,7 @@ def read_archive(path: str) -> dict[str, bytes]:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write `text` to `path` as a whole: whoever reads it meets the old text or the new.
+    """Write `text` to `path` atomically.
 
     Raises:
         WriteError: if it cannot be written.
@@ -135,7 +135,7 @@ def write_text(path: str, text: str) -> None:
 
 @contextmanager
 def write_atomically(path: str) -> Iterator[Path]:
-    """Another name for `path` to write it under, which it takes the place of in the end.
+    """Yield a temporary name to write to, which is renamed to `path` at the end.
 
     Raises:
         WriteError: if it cannot be written.

@@ -28,7 +28,7 @@ class Word:
     """A handwritten word.
 
     Args:
-        letters: how it is spelt.
+        letters: its letters, as text.
         pixels: one image a letter, 16 rows of 8 pixels.
         fold: the fold it belongs to.
         lines: the lines it was read from.
@@ -51,20 +51,20 @@ class Word:
 
 
 def is_letter_data(lines: Sequence[str]) -> bool:
-    """Tell whether lines have the columns of letter.data, by the first that is not blank."""
+    """Return whether lines have the columns of letter.data, by the first that is not blank."""
     first = next((line for line in lines if line.strip()), "")
     return first.count("\t") >= WIDTH - 1
 
 
 def read_words(lines: Iterable[Line], name: str, *, check_letters: bool = True) -> list[Word]:
-    """The words of letter.data.
+    """Read the words of letter.data.
 
     A line is a letter: id, letter, next_id (-1 ends the word), word_id, position, fold, 128 pixels.
 
     Args:
         lines: the lines, with their numbers.
         name: the file's name, for messages.
-        check_letters: whether letters must be among `LETTERS`; else they are not looked at.
+        check_letters: whether letters must be among `LETTERS`; otherwise they are ignored.
 
     Raises:
         DataError: if a line has not 134 columns or a wrong one, or the letters of a word do not
@@ -121,7 +121,7 @@ class _Row:
 
 
 def _check_chain(rows: Sequence[_Row], row: _Row, where: str) -> None:
-    """That `row` continues a word whose letters so far are `rows`.
+    """Check that `row` continues a word whose letters so far are `rows`.
 
     Raises:
         DataError: if it does not.
@@ -155,7 +155,7 @@ def _word(rows: Sequence[_Row]) -> Word:
 
 
 def read_dataset(split: Any, name: str) -> list[Word]:
-    """The words of a dataset's split: the columns `pixels` and `word`.
+    """Read the words of a dataset's split: the columns `pixels` and `word`.
 
     Raises:
         DataError: naming the column or the row, where it is not right.

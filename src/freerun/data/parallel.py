@@ -39,7 +39,7 @@ class Columns(NamedTuple):
 
 
 def read_table(path: str, columns: Columns) -> list[Pair]:
-    """The pairs of a file with a pair a line, in columns between tabs.
+    """Read the pairs of a file with one pair per line, in columns separated by tabs.
 
     The file is plain or gzipped, or the only text file of a zip archive, whose files with names
     that begin with a dot or an underscore are passed over. There are no quotes: a tab always
@@ -63,7 +63,7 @@ def read_table(path: str, columns: Columns) -> list[Pair]:
 
 
 def read_aligned(source: str, target: str) -> list[Pair]:
-    """The pairs of two files, plain or gzipped, of which each line translates that of the other.
+    """Read the pairs of two files, plain or gzipped, whose lines are translations of each other.
 
     Raises:
         DataError: if one has more lines than the other, or a line is empty.
@@ -86,7 +86,7 @@ def read_aligned(source: str, target: str) -> list[Pair]:
 
 
 def read_dataset(split: Any, name: str, columns: Columns) -> list[Pair]:
-    """The pairs of a dataset's split.
+    """Read the pairs of a dataset's split.
 
     A column is one of the languages of a column `translation`, or where there is none, one of the
     dataset's columns.
@@ -112,7 +112,7 @@ def read_dataset(split: Any, name: str, columns: Columns) -> list[Pair]:
 
 
 def list_languages(split: Any) -> list[str]:
-    """The languages of a dataset's column `translation`, or its columns where there is none."""
+    """Return the languages of a dataset's column `translation`, or its columns if there is none."""
     if "translation" not in split.column_names:
         return list(split.column_names)
     feature = split.features["translation"]
@@ -120,7 +120,7 @@ def list_languages(split: Any) -> list[str]:
 
 
 def _contents(path: str) -> tuple[str, bytes]:
-    """What to call a file, and what it holds; of a zip archive, its only text file."""
+    """Return the name and contents of a file, or of the only text file in a zip archive."""
     if Path(path).suffix != ".zip":
         return path, read_bytes(path)
     archive = read_archive(path)
@@ -139,7 +139,7 @@ def _contents(path: str) -> tuple[str, bytes]:
 
 
 def _pair(line: Line, columns: Columns, name: str) -> Pair:
-    """The pair of a line."""
+    """Parse the pair of a line."""
     number, text = line
     cells = text.split("\t")
     sides = []
@@ -157,7 +157,7 @@ def _pair(line: Line, columns: Columns, name: str) -> Pair:
 
 
 def _find_number(column: int | str, names: Sequence[str], where: str) -> int:
-    """The number of a column among these."""
+    """Return the number of a column."""
     if isinstance(column, int):
         if column < len(names):
             return column
@@ -174,7 +174,7 @@ Files = Mapping[str, tuple[str | None, str | None]]
 def read_parts(
     data: str | None, files: Files, columns: Columns, subset: str | None
 ) -> dict[str, list[Pair]]:
-    """The pairs of every split that is given.
+    """Read the pairs of every split that is given.
 
     Args:
         data: a file with both sides, or a dataset; None where there are `files`.

@@ -22,7 +22,7 @@ _END = re.compile(r"^\*\*\* ?END OF TH(E|IS) PROJECT GUTENBERG EBOOK", re.MULTIL
 
 
 def normalize(text: str, symbols: str) -> tuple[str, Counter[str]]:
-    """Text in `symbols` only, and how often each character had to be given up.
+    """Normalize text to `symbols`; also count the characters that were replaced.
 
     Lower-cased; accents are dropped, and typographic quotes and dashes made plain. Any other
     character outside `symbols` becomes a space. Runs of spaces and line breaks become one space.
@@ -43,14 +43,14 @@ def normalize(text: str, symbols: str) -> tuple[str, Counter[str]]:
 
 
 def cut_windows(text: str, length: int) -> list[str]:
-    """Consecutive pieces of `length` characters; the last may be shorter."""
+    """Cut text into consecutive windows of `length` characters; the last may be shorter."""
     return [text[start : start + length] for start in range(0, len(text), length)]
 
 
 def read_text(path: str) -> tuple[str, list[str]]:
-    """The text of a file, and notes on it.
+    """Read the text of a file; also return notes on it.
 
-    What Project Gutenberg puts around a book is left out, where its markers are there.
+    The header and license of Project Gutenberg are removed if their markers are found.
 
     Raises:
         DataError: if the file is missing, empty or not UTF-8, or nothing is between the markers.
@@ -66,7 +66,7 @@ def read_text(path: str) -> tuple[str, list[str]]:
 
 
 def read_python_documentation() -> str:
-    """The topics of Python's own `help()`, without lines that hold no letter or digit (rulings)."""
+    """Return the topics of Python's `help()`, without lines that have no letter or digit."""
     from pydoc_data.topics import topics
 
     lines = "\n".join(topics.values()).split("\n")
@@ -81,13 +81,13 @@ _OTHERS = {"dev": ("train",), "test": ("train", "dev")}
 
 
 def split_paragraphs(text: str) -> list[str]:
-    """The lines of `text` between empty ones, joined: one space for white space of any kind."""
+    """Split text into paragraphs at empty lines; white space becomes single spaces."""
     joined = (" ".join(part.split()) for part in _BETWEEN.split(text))
     return [part for part in joined if part]
 
 
 def read_paragraphs(data: str) -> tuple[dict[str, list[str]], list[str]]:
-    """The paragraphs of a text file, which are all train, or of the splits of a dataset; notes.
+    """Read the paragraphs of a text file, all for train, or of the splits of a dataset; also notes.
 
     Of a dataset it is the column `text`, each row by itself.
 
@@ -106,7 +106,7 @@ def read_paragraphs(data: str) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def hold_out_end(parts: dict[str, list[str]], sizes: Mapping[str, int]) -> list[str]:
-    """Take test and dev off the end of train where they are missing: a tenth of it each, at most.
+    """Take missing test and dev splits from the end of train, at most a tenth of it each.
 
     Each is one stretch of the text. Paragraphs of it that also stand before it are left out; of
     splits that were given they are counted.

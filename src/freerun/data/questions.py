@@ -73,9 +73,9 @@ class Question:
 
 
 def read_questions(path: str) -> list[Question]:
-    """The questions of a file, plain or gzipped, or of all such files of a folder.
+    """Read the questions of a file, plain or gzipped, or of all such files in a folder.
 
-    Questions and answers take turns, a line each, as the generator of the DeepMind mathematics
+    Questions and answers alternate, one per line, as the generator of the DeepMind mathematics
     dataset (Saxton et al. 2019, arXiv 1904.01557) writes them. White space around them is left out.
 
     Raises:
@@ -108,11 +108,11 @@ def _read_file(path: str) -> list[Question]:
 
 
 def generate(count: int, digits: int, seed: int) -> list[Question]:
-    """So many different questions, to add or to subtract two numbers.
+    """Generate distinct questions that add or subtract two numbers.
 
     A number has one to `digits` digits, any of which may be zero. Half of them are whole, and half
     have one to `digits` decimals; half are negative. The first questions are the same however many
-    are asked for.
+    are requested.
 
     Raises:
         ValueError: if so many cannot be found.
@@ -129,7 +129,7 @@ def generate(count: int, digits: int, seed: int) -> list[Question]:
 
 
 def _draws(digits: int, seed: int, block: int = 4096) -> Iterator[Question]:
-    """Questions without end, drawn in blocks."""
+    """Yield questions endlessly, drawn in blocks."""
     powers = 10 ** torch.arange(digits + 1)
     for start in count_from(0, block):
         ids = torch.arange(start, start + block)
@@ -150,5 +150,5 @@ def _draws(digits: int, seed: int, block: int = 4096) -> Iterator[Question]:
 
 
 def _plain(number: Decimal) -> str:
-    """A number without an exponent, zeros behind its decimals, or a sign before zero."""
+    """Format a number without exponent, trailing zeros, or a sign before zero."""
     return f"{number.normalize() + 0:f}"

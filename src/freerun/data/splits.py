@@ -16,7 +16,7 @@ def split_by_key(
 ) -> list[list[int]]:
     """Deal examples to parts at random, all of one key to the same part.
 
-    Keys are dealt in a random order, each whole to the first part that still has room for it.
+    Keys are dealt in a random order, each whole to the first part that can still hold it.
 
     Args:
         keys: what makes examples equal.
@@ -24,7 +24,7 @@ def split_by_key(
         coordinates: what names the random order: a seed and a stream.
 
     Returns:
-        The numbers of the examples in each part, in order; last those that no part had room for.
+        The numbers of the examples in each part, in order; last those that fit in no part.
     """
     groups: dict[Hashable, list[int]] = {}
     for number, key in enumerate(keys):

@@ -1,4 +1,4 @@
-"""What becomes of prompts and completions that are too long."""
+"""Truncate, drop or reject prompts and completions that are too long."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Truncation = Literal["error", "start", "end", "drop"]
 
 @dataclass(frozen=True)
 class LengthLimits:
-    """The most tokens of either side, and what becomes of rows with more.
+    """The maximum number of tokens of either side, and the treatment of longer rows.
 
     Args:
         prompt: the maximum number of tokens of a prompt; None for any number.

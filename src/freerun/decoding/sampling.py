@@ -57,7 +57,7 @@ def truncated_log_probs(
     """Return the log-probabilities that truncated sampling draws from; -inf if never drawn.
 
     Args:
-        scores: unnormalised scores.
+        scores: unnormalized scores.
         temperature: divides the scores; > 0.
         top_k: keep the k largest scores; None keeps all.
         top_p: of those, keep the smallest set of largest tokens whose probability reaches `top_p`

@@ -1,4 +1,4 @@
-"""What a task is, and how its rows become examples."""
+"""The base class of tasks, and how their rows become examples."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Task(ABC):
         return None
 
     def read_examples(self, path: str) -> Sequence[Row]:
-        """The rows of a new file of the task's format, with targets, to evaluate on.
+        """Read the rows of a new file in the task's format, with targets, to evaluate on.
 
         By default one of rows with the columns that `rows` has: .jsonl, .csv, .parquet and others.
 
@@ -157,7 +157,7 @@ class Task(ABC):
         return list(read_rows(path))
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
-        """Sources without targets from the lines of a file called `name`, to predict from.
+        """Read sources without targets from the lines of a file called `name`, to predict from.
 
         Args:
             codec: what the model reads and writes, whose way of reading lines is the default.
@@ -221,7 +221,7 @@ def load_data(
     start: int | None = None,
     **options: Any,
 ) -> Data:
-    """The data of a task as examples: its rows, in the tokens of a codec.
+    """Load the data of a task as examples: its rows, in the tokens of a codec.
 
     By default the codec is learned from the rows to train on. Outputs may be half as long again as
     the longest of these.
@@ -278,7 +278,7 @@ def _choose_codec(
     start: int | None,
     options: dict[str, Any],
 ) -> Codec:
-    """What a model reads and writes that is trained on these rows."""
+    """Choose the codec of a model that is trained on these rows."""
     if tokenizer is not None:
         _check_text(task, rows)
         _check_tokens(task)
@@ -320,14 +320,14 @@ def _check_tokens(task: Task) -> None:
 
 
 def _lift_limit(codec: Codec) -> Codec:
-    """A codec that reads targets that are longer than its outputs may be."""
+    """Return a codec that reads targets of any length."""
     if isinstance(codec, WritingCodec) and codec.limit is not None:
         return replace(codec, limit=UNBOUNDED)
     return codec
 
 
 def _set_limit(codec: Codec, train: Examples, known: Codec | None) -> Codec:
-    """A codec whose outputs may be long enough for the targets of training."""
+    """Return a codec whose limit of outputs is long enough for the training targets."""
     if not isinstance(codec, WritingCodec) or codec.limit is None:
         return codec
     longest = int(cast(StoredExamples, train).targets.lengths.max())
@@ -340,7 +340,7 @@ def _set_limit(codec: Codec, train: Examples, known: Codec | None) -> Codec:
 
 
 def _describe_texts(codec: TextCodec, parts: Mapping[str, Examples], *, learned: bool) -> list[str]:
-    """What a user should know of how texts are read: sizes, unknown tokens, texts that change."""
+    """Return notes on how texts are read: sizes, unknown tokens, texts that change."""
     texts = {name: part for name, part in parts.items() if isinstance(part, TextExamples)}
     test = texts["test"]
     notes = []
@@ -359,7 +359,7 @@ def _describe_texts(codec: TextCodec, parts: Mapping[str, Examples], *, learned:
 
 
 def _note_tokens(side: str, tokenizer: PreTrainedTokenizerBase, test: Ragged) -> list[str]:
-    """A note on the tokens that were learned of a side; none on those that are closed."""
+    """Return a note on the learned tokens of a side; none if they are closed."""
     if is_closed(tokenizer):
         return []
     count = len(tokenizer) - len(special_ids(tokenizer)) - (tokenizer.unk_token is not None)
@@ -371,9 +371,9 @@ def _note_tokens(side: str, tokenizer: PreTrainedTokenizerBase, test: Ragged) ->
 
 
 def _note_altered_texts(codec: TextCodec, examples: TextExamples) -> list[str]:
-    """A note on texts that the tokenizer does not give back, so that no output can equal them.
+    """Return a note on texts that the tokenizer does not reproduce, which no output can equal.
 
-    Targets without eos were cut off, of which there is a note already.
+    Targets without eos were truncated, for which there already is a note.
     """
     rows = zip(examples.references, examples.targets.lengths.tolist(), examples.texts, strict=True)
     ended = int(codec.target.eos is not None)

@@ -53,7 +53,7 @@ class Digits(Task):
     drawn anew every epoch; elsewhere they are fixed by seed.
 
     Args:
-        noise: the probability that a pixel is replaced by a uniform grey, in [0, 1].
+        noise: the probability that a pixel is replaced by a uniform gray, in [0, 1].
         train_size: the number of dates to train on.
         dev_size: the number of dates of dev.
         test_size: the number of dates of test.
@@ -148,7 +148,7 @@ class Digits(Task):
         return codec.encode_sources(read_image_rows(lines, DIGIT_PIXELS, name), name)
 
     def _dates(self) -> dict[str, list[date]]:
-        """The dates of every split."""
+        """Draw the dates of every split."""
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         drawn = permutation(LAST - FIRST + 1, self.seed, "digits dates") + FIRST
         days = iter(drawn[: sum(sizes.values())].tolist())
@@ -158,7 +158,7 @@ class Digits(Task):
         }
 
     def _images(self, name: str) -> DigitImages:
-        """What draws the images of a split; equal images are in one split."""
+        """Return the object that draws the images of a split; equal images are in one split."""
         source = import_extra("sklearn.datasets", "digits", "the task digits").load_digits()
         images = torch.from_numpy(source.data / 16).float()
         groups = []
@@ -194,7 +194,7 @@ class DigitImages:
         images: the images to choose from, those of each digit together.
         starts: where those of each digit begin.
         counts: the number of images of each digit.
-        noise: the probability that a pixel is replaced by a uniform grey.
+        noise: the probability that a pixel is replaced by a uniform gray.
         seed: the seed of the draws.
         stream: what they are for, such as "digits dev".
     """
@@ -218,7 +218,7 @@ class DigitImages:
             return images
         dots = torch.arange(DIGIT_PIXELS)
         draws = uniform(*names, "pixels", ids[:, None, None], cells[:, None], dots)
-        # Below the rate, a draw divided by the rate is uniform again, and is the grey.
+        # Below the rate, a draw divided by the rate is uniform again, and is the gray.
         return torch.where(draws < self.noise, draws / self.noise, images)
 
     def __call__(

@@ -101,7 +101,7 @@ class Ocr(Task):
         return codec.encode_sources([word.row for word in words], name)
 
     def _read_folds(self) -> Parts:
-        """One fold to test on, a tenth of the others as dev."""
+        """Split by folds: one to test on, a tenth of the others as dev."""
         words = read_words(read_lines(self.data), self.data)
         folds = sorted({word.fold for word in words})
         if self.fold not in folds:
@@ -114,7 +114,7 @@ class Ocr(Task):
         return {"train": train, "dev": dev, "test": test}, [note]
 
     def _read_dataset(self) -> Parts:
-        """The splits of a dataset; those that it does not have are tenths of train."""
+        """Read the splits of a dataset; missing ones are tenths of train."""
         if self.fold:
             raise DataError(f"{self.data}: a dataset has splits, no folds; leave fold out")
         parts = {

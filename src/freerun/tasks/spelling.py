@@ -109,7 +109,7 @@ class Spelling(Task):
         return Misspelling.from_texts(examples.texts, SYMBOLS, self._noise(split))
 
     def read_examples(self, path: str) -> list[Row]:
-        """The windows of another text file, misspelt as in training by noise fixed by seed.
+        """Read the windows of another text file, misspelled as in training, by noise fixed by seed.
 
         Raises:
             DataError: if the file is missing, empty or not UTF-8.
@@ -120,7 +120,7 @@ class Spelling(Task):
         return self._misspell(cut_windows(text, self.length), "evaluation")
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
-        """Misspelt text to correct: every line is a source, of at most `length` characters.
+        """Read misspelled text to correct: one source per line, of at most `length` characters.
 
         It is normalized like the text of training.
 
@@ -157,7 +157,7 @@ class Spelling(Task):
         )
 
     def _parts(self) -> tuple[dict[str, list[str]], list[str]]:
-        """The windows of every split, and notes on them."""
+        """Return the windows of every split, and notes on them."""
         texts, notes = self._texts()
         parts = {name: self._windows(text, name, notes) for name, text in texts.items()}
         self._complete(parts, notes)
@@ -166,7 +166,7 @@ class Spelling(Task):
         return parts, notes
 
     def _texts(self) -> tuple[dict[str, str], list[str]]:
-        """The text of every split that is given, and notes on it."""
+        """Read the text of every split that is given; also return notes on it."""
         if self.data is None:
             note = f"the text is the help of Python {platform.python_version()}"
             return {"train": read_python_documentation()}, [note]
@@ -180,7 +180,7 @@ class Spelling(Task):
         return texts, []
 
     def _windows(self, text: str, name: str, notes: list[str]) -> list[str]:
-        """The windows of a split's text."""
+        """Cut the text of a split into windows."""
         text, lost = normalize(text, SYMBOLS)
         if not text:
             source = self.data if name == "train" else f"{self.data} ({name})"

@@ -147,7 +147,7 @@ class Tagging(Task):
         return codec.encode_sources([sentence.row for sentence in found], name)
 
     def _read(self) -> dict[str, list[Sentence]]:
-        """The sentences of every split that is given."""
+        """Read the sentences of every split that is given."""
         if self.data is None:
             paths = {"train": self.train, "dev": self.dev, "test": self.test}
             files = {name: (path, read_bytes(path)) for name, path in paths.items() if path}

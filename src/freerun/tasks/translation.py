@@ -202,7 +202,7 @@ class Translation(Task):
         return len(text.split()) if self._between_spaces else count_words(text)
 
     def _key(self, pair: Pair) -> str:
-        """What makes pairs equal when they are split."""
+        """Return the key by which pairs are equal when they are split."""
         plain = " ".join(pair.target.split())
         return plain.lower() if self.lower else plain
 
