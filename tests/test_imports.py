@@ -20,6 +20,15 @@ def cost(one, other):
     return 0.5
 """
 
+THAWED = """\
+from dataclasses import dataclass
+from freerun.tasks import Digits
+
+@dataclass
+class Dates(Digits):
+    pass
+"""
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -111,6 +120,11 @@ def test_what_has_the_form_of_an_address(text, right):
             "fails.py:Dates",
             "task 'fails.py:Dates': {here}/fails.py, line 2: ZeroDivisionError: division by zero",
         ),
+        (
+            "thawed.py:Dates",
+            "task 'thawed.py:Dates': {here}/thawed.py, line 4: TypeError: cannot inherit "
+            "non-frozen dataclass from a frozen one",
+        ),
         ("odd.py:Dates", "task 'odd.py:Dates': {here}/odd.py, line 1: '(' was never closed"),
     ],
 )
@@ -119,6 +133,7 @@ def test_what_is_wrong_is_said_in_one_line(here, address, message):
     (here / "needs.py").write_text("import nowhere\n")
     (here / "fails.py").write_text("one = 1\none / 0\n")
     (here / "odd.py").write_text("print(\n")
+    (here / "thawed.py").write_text(THAWED)
     with pytest.raises(SettingError) as caught:
         import_object(address, "task")
     assert str(caught.value) == message.format(here=here)

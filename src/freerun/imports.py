@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
+from sysconfig import get_path
 from types import ModuleType
 from typing import Any
 
 from freerun.settings import SettingError, did_you_mean
+
+_LIBRARIES = ("<", str(Path(__file__).parent), *map(get_path, ("stdlib", "purelib", "platlib")))
+"""Where the files of libraries are, and of this package."""
 
 _FORM = "package.module:Name or path/to/file.py:Name"
 
@@ -118,6 +122,9 @@ def _one_line_errors(where: str, place: str) -> Iterator[None]:
     except SyntaxError as error:
         raise SettingError(f"{where}: {error.filename}, line {error.lineno}: {error.msg}") from None
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        # What is wrong is in the user's file, also where a library raises, as dataclasses does.
+        own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+        frame = (own or frames)[-1]
         reason = f"{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
         raise SettingError(f"{where}: {reason}") from None

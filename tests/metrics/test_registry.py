@@ -19,6 +19,12 @@ def length_error(outputs, references):
     pairs = zip(outputs, references, strict=True)
     return sum(abs(len(output) - len(reference)) for output, reference in pairs) / len(outputs)
 
+def half(outputs):
+    return 0.5
+
+def nothing(outputs, references):
+    pass
+
 number = 3
 """
 
@@ -93,6 +99,11 @@ def test_a_decorated_function_says_what_it_is(own):
             "own.py:number",
             "metric 'own.py:number': it is no function of outputs and references",
         ),
+        (
+            "own.py:half",
+            "metric 'own.py:half': its arguments must be outputs and references, and settings by "
+            "name",
+        ),
         ("own.py:gone", "metric 'own.py:gone': there is no gone in own.py; check its spelling"),
     ],
 )  # fmt: skip
@@ -124,3 +135,9 @@ def test_every_metric_says_what_it_is():
         assert found.name == name
         assert found.summary.endswith(".")
         assert "\n" not in found.summary
+
+
+def test_a_function_that_returns_no_number_is_named(own):
+    message = "^metric 'nothing' returned a NoneType; it must return a number$"
+    with pytest.raises(SettingError, match=message):
+        find_metric(f"{own}:nothing")(["a"], ["a"])

@@ -66,7 +66,7 @@ class EvaluateOptions(CheckpointOptions):
         data: a file in the format of the task to evaluate on as a whole; with --split, where the
             data of the task are now.
         metrics: what else to report: metrics that `freerun metrics` lists, or your own as
-            package.module:function.
+            file.py:function or package.module:function.
         json: a file to write the figures to.
     """
 

@@ -69,8 +69,17 @@ class Metric:
             outputs: the outputs, in the form that the metric needs.
             references: a reference for each; some metrics ignore them.
             settings: settings that replace the metric's own.
+
+        Raises:
+            SettingError: if the function returns no number.
         """
-        return float(self.function(outputs, references, **{**self.settings, **settings}))
+        value = self.function(outputs, references, **{**self.settings, **settings})
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            kind = type(value).__name__
+            message = f"metric {self.name!r} returned a {kind}; it must return a number"
+            raise SettingError(message) from None
 
     def with_settings(self, settings: Mapping[str, Any], where: str) -> Metric:
         """Return the metric with these settings, which are converted if they are text.
@@ -216,6 +225,11 @@ def find_metric(spec: str | Metric) -> Metric:
     if not isinstance(thing, Metric):
         if not inspect.isfunction(thing):
             raise SettingError(f"{where}: it is no function of outputs and references")
+        try:
+            inspect.signature(thing).bind_partial((), ())
+        except TypeError:
+            message = f"{where}: its arguments must be outputs and references, and settings by name"
+            raise SettingError(message) from None
         try:
             thing = metric(percent=False)(thing)
         except ValueError as error:

@@ -33,7 +33,7 @@ class Task(ABC):
 
     Args:
         extra_metrics: what else to report of outputs, such as chrf, bleu:tokenize=zh,
-            mauve:model=DIR, or your own as package.module:function.
+            mauve:model=DIR, or your own as file.py:function or package.module:function.
 
     Attributes:
         name: what it is called; by default the name of the class in lower case.
