@@ -89,6 +89,16 @@ def test_an_example_without_target_tokens_is_an_error():
         objective(**tensors)
 
 
+def test_a_loss_that_is_no_outcome_is_an_error():
+    class Bare(MLE):
+        def loss(self, *arguments):
+            return super().loss(*arguments).total
+
+    message = r"^Bare\.loss returned a Tensor; it must return an Outcome$"
+    with pytest.raises(TypeError, match=message):
+        Objective(policy(), Bare())(**DATA.train.batch(range(2)).tensors())
+
+
 def test_trained_modules_have_a_gradient_and_frozen_ones_have_none():
     objective = Objective(policy(), Critic())
     objective(**DATA.train.batch([0]).tensors())["loss"].backward()

@@ -95,6 +95,9 @@ class Objective(nn.Module):
                 "from it; leave it out of the data"
             )
         outcome = self.method.loss(self.model, batch, self.clock, self.method_modules)
+        if not isinstance(outcome, Outcome):
+            name, kind = type(self.method).__name__, type(outcome).__name__
+            raise TypeError(f"{name}.loss returned a {kind}; it must return an Outcome")
         self._counts.append(outcome.count.detach())
         self._add(outcome)
         count = outcome.count if num_items_in_batch is None else num_items_in_batch
