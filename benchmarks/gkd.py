@@ -61,7 +61,7 @@ def taught(batch: Batch) -> dict[str, Tensor]:
 
 
 def made(trainer: type, config: type, policy: HuggingFacePolicy) -> Any:
-    """The trainer of a policy's model; its optimiser and its data are not used."""
+    """The trainer of a policy's model; its optimizer and its data are not used."""
     from datasets import Dataset
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel

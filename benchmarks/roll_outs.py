@@ -137,7 +137,7 @@ def watched(device: torch.device) -> Iterator[Seen]:
 
 
 def idle(policy: RecurrentPolicy) -> torch.optim.Optimizer:
-    """An optimiser that works and changes nothing: its rate is 0, so that all updates are alike."""
+    """An optimizer that works and changes nothing: its rate is 0, so that all updates are alike."""
     return torch.optim.Adam(policy.parameters(), 0.0)
 
 

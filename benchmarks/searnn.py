@@ -2,7 +2,7 @@
 
 Run `python benchmarks/searnn.py --json searnn.json`. Ratios are of times taken side by side in this
 run. Translation is timed first, in the shape of Leblond et al. 2018, so that the peak of memory is
-the process's up to there: Python and PyTorch, the model, its optimiser, one batch and its search.
+the process's up to there: Python and PyTorch, the model, its optimizer, one batch and its search.
 """
 
 from __future__ import annotations

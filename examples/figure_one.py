@@ -68,7 +68,7 @@ def main(path: str) -> None:
         width = 1.6
         if label == "greedy":
             width = 4.0  # under the others, and still seen
-            # A jump is no line: break the curve where neighbouring values are far apart.
+            # A jump is no line: break the curve where neighboring values are far apart.
             losses[1:][losses.diff().abs() > 0.02] = torch.nan
         axes.plot(values, losses, color=colour, label=label, linewidth=width)
     axes.set_xlabel("value of one parameter (the output bias of one token)")

@@ -1,4 +1,4 @@
-"""What a policy is given: sources, and the targets to train towards."""
+"""Batches: sources, and the targets to train on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Source:
         return self.mask.sum(1)
 
     def select(self, rows: Int[Tensor, "n"]) -> Source:
-        """The sentences at `rows`, in that order, repeated where named twice."""
+        """Return the sentences at `rows`, in that order; rows may be repeated."""
         return Source(self.values[rows], self.mask[rows])
 
 
@@ -36,9 +36,9 @@ class Source:
 class Batch:
     """Examples to train on.
 
-    `ids` names each example in the whole data set: coins and samples are drawn by it, so that an
-    example meets the same ones wherever it stands. `mask` is true on target tokens, eos included,
-    and false on the padding that follows them.
+    `ids` identifies each example in the whole data set. Coins and samples are functions of it, so
+    they do not depend on the batch that an example is in. `mask` is true on target tokens, eos
+    included, and false on the padding that follows them.
     """
 
     ids: Int[Tensor, "b"]
@@ -52,11 +52,11 @@ class Batch:
         return self.mask.sum(1)
 
     def select(self, rows: Int[Tensor, "n"]) -> Batch:
-        """The examples at `rows`, in that order."""
+        """Return the examples at `rows`, in that order."""
         return Batch(self.ids[rows], self.source.select(rows), self.target[rows], self.mask[rows])
 
     def tensors(self) -> dict[str, Tensor]:
-        """The batch as a flat dictionary, which training loops know how to move to a device."""
+        """Return the batch as a flat dictionary, which training loops can move to a device."""
         return {
             "ids": self.ids,
             "source": self.source.values,
@@ -67,7 +67,7 @@ class Batch:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Batch:
-        """The batch that `tensors` was made of.
+        """Rebuild the batch from `tensors`.
 
         Raises:
             KeyError: if a tensor is missing.
@@ -76,10 +76,10 @@ class Batch:
         return cls(tensors["ids"], source, tensors["target"], tensors["target_mask"])
 
     def target_tokens(self) -> Int[Tensor, "n"]:
-        """The target tokens of all examples, row by row.
+        """Return the target tokens of all examples, row by row.
 
         Raises:
-            ValueError: if an example has none, and would be left out of a loss in silence.
+            ValueError: if an example has none, and would silently be excluded from the loss.
         """
         empty = (~self.mask.any(1)).nonzero()[:, 0]
         if len(empty):
@@ -87,10 +87,10 @@ class Batch:
         return self.target[self.mask]
 
     def inputs(self, bos: int) -> Int[Tensor, "b t"]:
-        """What teacher forcing feeds: bos, then every target token but the last."""
+        """Return the inputs of teacher forcing: bos, then every target token but the last."""
         return inputs_of(self.target, bos)
 
 
 def inputs_of(tokens: Int[Tensor, "b t"], bos: int) -> Int[Tensor, "b t"]:
-    """What every cell reads where `tokens` are written: bos, then the token before it."""
+    """Shift tokens right: the input of each cell is the token before it, or bos at the first."""
     return torch.cat([torch.full_like(tokens[:, :1], bos), tokens[:, :-1]], 1)

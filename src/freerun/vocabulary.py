@@ -56,7 +56,7 @@ class Vocabulary:
 
     @classmethod
     def build(cls, symbols: Iterable[str], *, eos: bool, unknown: bool = False) -> Vocabulary:
-        """A vocabulary of `symbols`, in their order, with eos last where wanted, then bos and pad.
+        """Build a vocabulary of `symbols`, in their order, then eos if there is one, bos and pad.
 
         Args:
             symbols: the text of the actions.
@@ -64,7 +64,7 @@ class Vocabulary:
             unknown: whether there is a token for other symbols, `UNKNOWN`; it comes first.
 
         Raises:
-            ValueError: if a symbol comes twice.
+            ValueError: if a symbol is repeated.
         """
         symbols = (*([UNKNOWN] if unknown else []), *symbols, *([EOS] if eos else []))
         repeated = sorted(symbol for symbol, times in Counter(symbols).items() if times > 1)
@@ -80,9 +80,9 @@ class Vocabulary:
         )
 
     def with_backspace(self) -> Vocabulary:
-        """The same with one more action, the last: `BACKSPACE`.
+        """Return a copy with one more action, the last: `BACKSPACE`.
 
-        Ids of actions stay as they are; bos and pad, where they stand behind them, move up by one.
+        Ids of actions do not change; bos and pad, if they come after the actions, move up by one.
 
         Raises:
             ValueError: if there is a backspace already, or no eos: an output that is as long as
@@ -101,7 +101,7 @@ class Vocabulary:
         )
 
     def without_backspace(self) -> Vocabulary:
-        """The same without its last action, the backspace; itself, where there is none.
+        """Return a copy without its last action, the backspace; itself if there is none.
 
         Raises:
             ValueError: if the backspace is another action than the last.
@@ -121,19 +121,19 @@ class Vocabulary:
 
     @property
     def actions(self) -> int:
-        """How many tokens can be written: ids 0 … actions-1."""
+        """The number of tokens that can be written, with ids 0 … actions-1."""
         return len(self.symbols)
 
     @property
     def special(self) -> list[int]:
-        """The actions that stand for no text: eos, backspace, unknown; bos and pad, if actions."""
+        """The actions without text: eos, backspace, unknown; bos and pad, if they are actions."""
         names = ("eos", "backspace", "unknown", "bos", "pad")
         found = {getattr(self, name) for name in names} - {None}
         return sorted(token for token in found if token < self.actions)
 
     @property
     def size(self) -> int:
-        """How many tokens can be read: the rows of an embedding."""
+        """The number of tokens that can be read: the rows of an embedding."""
         return max(self.actions, self.bos + 1, self.pad + 1)
 
     @cached_property
@@ -142,17 +142,17 @@ class Vocabulary:
         return {symbol: i for i, symbol in enumerate(self.symbols)}
 
     def encode(self, symbols: Iterable[str]) -> list[int]:
-        """The ids of `symbols`, without eos; that of `unknown` for those that are not here.
+        """Return the ids of `symbols`, without eos; the id of `unknown` for unknown ones.
 
         Raises:
-            KeyError: for a symbol that is not in the vocabulary, where there is no `unknown`.
+            KeyError: if a symbol is not in the vocabulary, and there is no `unknown`.
         """
         if self.unknown is None:
             return [self.ids[symbol] for symbol in symbols]
         return [self.ids.get(symbol, self.unknown) for symbol in symbols]
 
     def decode(self, tokens: Sequence[int]) -> list[str]:
-        """The symbols of `tokens` up to the first eos, which is left out."""
+        """Return the symbols of `tokens` up to the first eos, which is excluded."""
         written = list(tokens)
         if self.eos in written:
             written = written[: written.index(self.eos)]

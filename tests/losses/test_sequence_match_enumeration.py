@@ -117,16 +117,16 @@ def test_the_best_table_writes_as_the_data_do():
     weights = weights / weights.sum()
     scored = Table.random("a", 3, seed=9)
     scored.scores.requires_grad_()
-    optimiser = torch.optim.LBFGS([scored.scores], max_iter=200, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([scored.scores], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         found = scored.score_actions(sequences)
         total = weights @ losses_of(found, found, alpha=0.0, gamma=1.0)
         total.backward()
         return total
 
-    optimiser.step(loss)
+    optimizer.step(loss)
     numbers = scored.states
     counts = torch.zeros_like(scored.scores.detach())
     for weight, (taken, states) in zip(weights, sequences, strict=True):

@@ -1,4 +1,4 @@
-"""Behavior cloning of data that hold backspaces."""
+"""Behavior cloning of action sequences with backspaces."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def score_actions(
     *,
     last: bool = True,
 ) -> ScoredActions:
-    """The scores of actions and the values of states, in one pass, each prefix read once.
+    """Compute the scores of actions and the values of states in one pass, each prefix read once.
 
     Args:
         policy: the model.
-        source: what the actions were taken for.
+        source: the sources of the action sequences.
         actions: tokens, eos and backspaces.
-        mask: true on them, and false on the padding that follows.
-        last: whether the state after the last action is scored, which takes a position more; its
-            value is no number otherwise.
+        mask: true on actions, and false on the padding that follows.
+        last: whether the state after the last action is scored, which takes one more position; if
+            not, its value is NaN.
     """
     vocabulary = policy.vocabulary
     backspace = vocabulary.backspace
@@ -66,19 +66,19 @@ NO_BACKSPACE = "the vocabulary has no backspace, which this method needs"
 
 @dataclass(frozen=True, kw_only=True)
 class BackspaceMethod(Method):
-    """Before some tokens of a target stand wrong ones, each withdrawn by a backspace.
+    """Base of methods that insert wrong tokens into targets, each withdrawn by a backspace.
 
-    Cundy and Ermon 2024, arXiv 2306.05426: targets by themselves hold no backspaces.
+    Cundy and Ermon 2024, arXiv 2306.05426: targets by themselves contain no backspaces.
 
     Args:
-        noise: η, the probability that wrong tokens stand before a token, in [0, 1) (default 0.001).
-        noise_tokens: which tokens: any that are wrong (`random`, the default), or those that the
-            task names as mistakes (`plausible`, such as another digit).
+        noise: η, the probability of wrong tokens before a token, in [0, 1) (default 0.001).
+        noise_tokens: the wrong tokens: any (`random`, the default), or those that the task lists as
+            mistakes (`plausible`, such as another digit).
         noise_run: the maximum number of wrong tokens in a row, which are then withdrawn in a row
             (default 1).
 
     Raises:
-        ValueError: if a setting is out of range, or has no effect beside the others.
+        ValueError: if a setting is out of range, or has no effect.
     """
 
     noise: float | None = None
@@ -105,11 +105,11 @@ class BackspaceMethod(Method):
 
     @property
     def extra_positions(self) -> int:
-        """How many more positions are read than a target has: planted mistakes may deepen it."""
+        """The number of positions read beyond the target: wrong tokens make prefixes longer."""
         return (self.noise_run or 1) if self.rate else 0
 
     def for_task(self, task: Task) -> BackspaceMethod:
-        """This method, anew, where mistakes are those that the task names."""
+        """Return this method with the mistakes that the task lists."""
         found = replace(self)
         object.__setattr__(found, "task", task)
         return found
@@ -118,17 +118,17 @@ class BackspaceMethod(Method):
         """Check that mistakes can be planted and withdrawn.
 
         Raises:
-            ValueError: if the vocabulary has no backspace, or nobody names mistakes.
+            ValueError: if the vocabulary has no backspace, or the task lists no mistakes.
         """
         if vocabulary.backspace is None:
             raise ValueError(NO_BACKSPACE)
         self.alternatives(vocabulary)
 
     def alternatives(self, vocabulary: Vocabulary) -> WrongTokens:
-        """What may stand wrongly in the place of each token.
+        """Return the wrong tokens for each token.
 
         Raises:
-            ValueError: if nobody names mistakes.
+            ValueError: if the task lists no mistakes.
         """
         if self.noise_tokens == "plausible":
             if self.task is None:
@@ -137,10 +137,10 @@ class BackspaceMethod(Method):
         return AnyToken.build(vocabulary.actions, vocabulary.special)
 
     def insert_noise(self, vocabulary: Vocabulary, batch: Batch, clock: Clock) -> NoisyTargets:
-        """The targets of a batch as actions, with mistakes and what withdraws them.
+        """Return the targets of a batch as actions, with wrong tokens and backspaces inserted.
 
         Raises:
-            ValueError: as `check` does.
+            ValueError: as in `check`.
         """
         if vocabulary.backspace is None:
             raise ValueError(NO_BACKSPACE)
@@ -159,7 +159,7 @@ class BackspaceMethod(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class BehaviorCloning(BackspaceMethod):
-    """-Σ_t log p(a_t | s_t) over targets with planted mistakes, each withdrawn by a backspace.
+    """-Σ_t log p(a_t | s_t) over targets with inserted wrong tokens, each withdrawn by a backspace.
 
     Cundy and Ermon 2024, arXiv 2306.05426: maximum likelihood for actions, of which
     backspace is one. The wrong tokens themselves are learned too, as in the paper.
@@ -174,13 +174,13 @@ class BehaviorCloning(BackspaceMethod):
 
     @property
     def needs_backspace(self) -> bool:
-        """True: planted mistakes are withdrawn by it."""
+        """True: wrong tokens are withdrawn by it."""
         return True
 
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
     ) -> Outcome:
-        """The log loss of the actions, over the target tokens.
+        """Compute the log loss of the actions, divided by the number of target tokens.
 
         Raises:
             ValueError: if an example has no target, or mistakes cannot be planted.

@@ -26,7 +26,7 @@ Relaxation = Literal["soft_argmax", "soft_sample"]
 
 @dataclass(frozen=True, kw_only=True)
 class DifferentiableScheduledSampling(ScheduledRollIn):
-    """Scheduled sampling whose own tokens are relaxed, so that the gradient reaches what they cost.
+    """Scheduled sampling with relaxed own tokens, through which the gradient flows.
 
     Goyal, Dyer, Berg-Kirkpatrick 2017, *Differentiable Scheduled Sampling for Credit Assignment*,
     arXiv 1704.06970, section 3. The cell after an own token reads the mixture Σ_a w(a)·e(a).
@@ -35,15 +35,15 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
         relaxation: `soft_argmax`, w = softmax(α·s), or `soft_sample`, w = softmax(α·(s + G)) with
             Gumbel noise G.
         alpha: the peakedness α > 0 at the start of training.
-        alpha_end: α at the end, reached by a constant factor per update; the same as `alpha` where
-            left out.
+        alpha_end: α at the end, reached by a constant factor per update; by default the same as
+            `alpha`.
         straight_through: feed the one-hot token of the largest weight, with the gradient of w.
         top_k: spread w over the k largest weights only; None over all.
-        passes: how many passes over whole rows an update takes, at least 2: the first reads the
+        passes: the number of passes over whole rows in an update, at least 2: the first reads the
             reference, each later one the mixtures that the one before gives (arXiv 1906.04331);
-            None to go cell by cell.
+            None to run cell by cell.
         through: whether the gradient flows through w to the scores of earlier cells. If not, w is a
-            constant, made without dropout as the own tokens of scheduled sampling are.
+            constant, computed without dropout, as the own tokens of scheduled sampling are.
 
     Raises:
         ValueError: if a setting is out of range, missing, or has no effect on this schedule.
@@ -80,14 +80,14 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
             )
 
     def alpha_at(self, clock: Clock) -> float:
-        """α at this update."""
+        """Return α at this update."""
         end = self.alpha if self.alpha_end is None else self.alpha_end
         return Geometric(self.alpha, end, clock.total)(clock.step)
 
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
     ) -> Outcome:
-        """The log loss of the reference tokens on a mixed roll-in of relaxed tokens.
+        """Compute the log loss of the reference tokens on a mixed roll-in of relaxed tokens.
 
         Raises:
             ValueError: if an example has no target.

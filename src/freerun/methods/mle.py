@@ -16,7 +16,7 @@ class MLE(Method):
     """-Σ_t log p(y*_t | y*_<t, x): the policy only ever sees reference prefixes.
 
     Args:
-        label_smoothing: share of each target spread evenly over all tokens, in [0, 1).
+        label_smoothing: fraction of each target that is spread evenly over all tokens, in [0, 1).
 
     Raises:
         ValueError: if `label_smoothing` is out of range.
@@ -36,7 +36,7 @@ class MLE(Method):
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
     ) -> Outcome:
-        """The log loss of the reference tokens on reference prefixes.
+        """Compute the log loss of the reference tokens on reference prefixes.
 
         Raises:
             ValueError: if an example has no target.

@@ -43,7 +43,7 @@ class ScheduledRollIn(Method):
     """One coin per token and sentence, under a schedule (Bengio et al. 2015, section 2.4).
 
     The reference token is read with probability ε, which falls during training from about 1
-    towards `floor`; else the policy's own. A setting left out is fitted to the length of the run.
+    towards `floor`; otherwise the policy's own. Unset settings are fitted to the length of the run.
 
     Args:
         schedule: how ε falls: `linear` max(floor, k - c·i), `exponential` k^i, `inverse_sigmoid`
@@ -51,8 +51,8 @@ class ScheduledRollIn(Method):
         k: linear: ε at the start (default 1). exponential: in [0, 1] (default: ε is 0.01 at the
             end). inverse_sigmoid: at least 1 (default: ε is one half at half of the run).
             constant: ε itself (required).
-        c: linear only: the fall per update (default: `floor` is reached at the end).
-        floor: the least ε, in [0, 1].
+        c: linear only: the decrease per update (default: `floor` is reached at the end).
+        floor: the minimum of ε, in [0, 1].
 
     Raises:
         ValueError: if a setting is out of range, missing, or has no effect on this schedule.
@@ -95,7 +95,7 @@ class ScheduledRollIn(Method):
         refuse_backspace(vocabulary, "scheduled sampling")
 
     def reference_share(self, clock: Clock) -> float:
-        """ε, the probability of the reference token; past the planned updates it stays."""
+        """Return ε, the probability of the reference token; constant after the planned updates."""
         return self._schedule(clock.total)(min(clock.step, clock.total))
 
     def draw_own(self, batch: Batch, clock: Clock) -> Bool[Tensor, "b t"]:
@@ -130,7 +130,7 @@ class ScheduledSampling(ScheduledRollIn):
 
     Args:
         feedback: the policy's own token: its `greedy` choice, or a `sample`.
-        passes: how many passes over whole rows an update takes, at least 2: the first reads the
+        passes: the number of passes over whole rows in an update, at least 2: the first reads the
             reference, each later one the own tokens that the one before gives (arXiv 1906.04331);
             None to choose own tokens cell by cell.
 
@@ -154,7 +154,7 @@ class ScheduledSampling(ScheduledRollIn):
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
     ) -> Outcome:
-        """The log loss of the reference tokens on a mixed roll-in.
+        """Compute the log loss of the reference tokens on a mixed roll-in.
 
         Raises:
             ValueError: if an example has no target.

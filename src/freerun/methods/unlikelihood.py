@@ -22,22 +22,22 @@ Level = Literal["token", "sequence"]
 
 @dataclass(frozen=True, kw_only=True)
 class Unlikelihood(Method):
-    """Log loss of the reference, and of what should not be written: log(1 - p) of repetitions.
+    """Log loss of the reference plus unlikelihood, -log(1 - p), of repeated tokens.
 
     Welleck, Kulikov, Roller, Dinan, Cho, Weston 2020, *Neural Text Generation with Unlikelihood
     Training*, arXiv 1908.04319.
 
     Args:
-        level: `token` makes earlier tokens of the target less likely at each of its cells, but for
-            the right one; `sequence` makes tokens less likely that the policy itself wrote, where
-            they repeat an n-gram of its output.
-        weight: λ, what the unlikelihood counts; above 0.
+        level: `token` applies to the earlier tokens of the target at each cell, except the right
+            one; `sequence` applies to tokens of the policy's own output that are part of a repeated
+            n-gram.
+        weight: λ, the weight of the unlikelihood; above 0.
         ngram: n, for level=sequence only (default 4).
-        share: for level=sequence only, the probability that an example is learned by what the
-            policy writes for it; else by its target. In (0, 1] (default 0.5).
+        share: for level=sequence only, the probability that the loss of an example is on the
+            policy's output instead of its target; in (0, 1] (default 0.5).
 
     Raises:
-        ValueError: if a setting is out of range, or has no effect beside the others.
+        ValueError: if a setting is out of range, or has no effect.
     """
 
     name: ClassVar[str] = "unlikelihood"
@@ -65,7 +65,7 @@ class Unlikelihood(Method):
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
     ) -> Outcome:
-        """The log loss and the weighted unlikelihood, over the target tokens.
+        """Compute log loss plus weighted unlikelihood, divided by the number of target tokens.
 
         Raises:
             ValueError: if an example has no target.
@@ -91,7 +91,7 @@ class Unlikelihood(Method):
     def _score_targets(
         policy: Policy, batch: Batch
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "n a"]]:
-        """The log loss of the targets, and the scores at their cells."""
+        """Compute the log loss of the targets, and the scores at their cells."""
         trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
         scores = trace.logits(batch.mask)
         return log_loss(scores, batch.target[batch.mask]), scores
@@ -99,7 +99,7 @@ class Unlikelihood(Method):
     def _score_own(
         self, policy: Policy, batch: Batch
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The unlikelihood of what the policy repeats, and its share of what it writes."""
+        """Compute the unlikelihood of repeated tokens of the policy, and their fraction."""
         found = greedy(policy, batch.source)
         tokens, lengths = found.tokens, found.lengths
         mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]

@@ -1,4 +1,4 @@
-"""Which cells are searched, and which tokens are tried there."""
+"""The choice of the cells to search, and of the tokens to try there."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MaskedTokens = tuple[Int[Tensor, "m k"], Bool[Tensor, "m k"]]
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells that are searched, and what the choice of tokens may ask about them.
+    """The cells that are searched, with the values that a choice of tokens may need.
 
     Attributes:
-        mask: true on them.
+        mask: true on the cells.
         search: the batch that they are part of.
         roll_in: the prefixes.
         trace: the roll-in as the policy read it.
@@ -126,7 +126,7 @@ class PolicyTokens(SomeTokens):
 
 @dataclass(frozen=True)
 class BiasedTokens(SomeTokens):
-    """Tokens that are drawn by p^b, which raises the share of improbable ones.
+    """Tokens that are drawn in proportion to p^b, which favors improbable ones.
 
     Args:
         bias: the exponent b, in [0, 1).
@@ -197,7 +197,7 @@ class NeighboringTokens(SomeTokens):
 
 @dataclass(frozen=True)
 class TargetedTokens(SomeTokens):
-    """Of the most probable tokens, those that are nearly as probable as the best.
+    """Those of the most probable tokens that are nearly as probable as the best.
 
     Goodman, Vlachos, Naradowsky 2016.
 
@@ -233,11 +233,11 @@ TokenChoice = (
 
 @dataclass(frozen=True)
 class Candidates:
-    """What is tried: tokens at cells.
+    """The cells to search and the tokens to try there.
 
     Args:
         cells: the maximum number of cells of a sentence that are searched, drawn without
-            replacement; all where left out. Their losses stand for those of the others.
+            replacement; by default all. Their losses are weighted to account for the others.
         tokens: which tokens are tried at a cell; the reference token always is.
     """
 
@@ -269,7 +269,7 @@ class Candidates:
 def _uniform_tokens(
     actions: int, reference: Int[Tensor, "m"], count: int, *coordinates: Coordinate
 ) -> MaskedTokens:
-    """`count` different tokens of each cell, all equally likely, the reference among them.
+    """Draw `count` different tokens for each cell uniformly, the reference among them.
 
     Args:
         actions: how many tokens there are.
@@ -288,7 +288,7 @@ def _draw_tokens(
     power: float,
     *coordinates: Coordinate,
 ) -> MaskedTokens:
-    """`count` different tokens of each cell, drawn without replacement, the reference among them.
+    """Draw `count` tokens for each cell without replacement, the reference among them.
 
     Drawn by q ∝ p^power, p = softmax(scores), as the largest of log q plus Gumbel noise; a power
     below 1 raises the share of improbable tokens.
@@ -308,7 +308,7 @@ def _draw_tokens(
 def _best_tokens(
     scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int
 ) -> MaskedTokens:
-    """The `count` tokens with the largest scores, the reference among them."""
+    """Return the `count` tokens with the largest scores, the reference among them."""
     raised = scores.scatter(1, reference[:, None], torch.inf)
     tokens = raised.topk(min(count, scores.shape[1]), -1).indices
     return tokens, torch.ones_like(tokens, dtype=torch.bool)
@@ -317,9 +317,9 @@ def _best_tokens(
 def _targeted_tokens(
     scores: Float[Tensor, "m a"], reference: Int[Tensor, "m"], count: int, gap: float
 ) -> MaskedTokens:
-    """Of the best `count` tokens, those that the policy might well take, and the reference.
+    """Return those of the best `count` tokens that the policy might take, and the reference.
 
-    A token might be taken where its probability is at most `gap` below that of the best.
+    A token might be taken if its probability is at most `gap` below that of the best.
     """
     tokens, _ = _best_tokens(scores, reference, count)
     probabilities = scores.float().softmax(-1)
@@ -337,7 +337,7 @@ def _neighboring_tokens(
     count: int,
     neighbors: int,
 ) -> MaskedTokens:
-    """The best tokens, and target tokens near the cell: what skipping or repeating would write.
+    """Return the best tokens, and target tokens near the cell, as after a skip or repetition.
 
     As in the translation experiments of Leblond et al. 2018: of `count` tokens, `neighbors` are the
     reference token and the tokens of the target nearest to the cell, the others the best by score.
@@ -371,6 +371,6 @@ def _by_cell(coordinates: tuple[Coordinate, ...]) -> list[Coordinate]:
 
 
 def _repeats(tokens: Int[Tensor, "m k"], counts: Bool[Tensor, "m k"]) -> Bool[Tensor, "m k"]:
-    """Whether the same token counts further left."""
+    """Return whether the same token is already counted further left."""
     same = (tokens[:, :, None] == tokens[:, None, :]) & counts[:, None, :]
     return same.tril(-1).any(-1)

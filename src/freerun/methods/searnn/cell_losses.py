@@ -1,4 +1,4 @@
-"""The choice of what becomes of the scores and costs of a cell: `freerun.losses.cell_losses`."""
+"""The choice of the loss of a cell: dataclasses over `freerun.losses.cell_losses`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ScaledLoss:
     """The base of losses that multiply costs by α.
 
     Args:
-        alpha: what costs are multiplied by; finite and above 0. With costs in [0, 1] it is often in
+        alpha: the factor α of costs; finite and above 0. With costs in [0, 1] it is often in
             the hundreds.
     """
 

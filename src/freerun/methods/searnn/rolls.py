@@ -1,4 +1,4 @@
-"""Who writes prefixes, and who finishes a sentence: the choices of roll-in and roll-out.
+"""The choices of roll-in (where prefixes come from) and roll-out (what completes them).
 
 Leblond et al. 2018, arXiv 1706.04499. Each choice is a dataclass of the settings that it has, so
 that settings without effect cannot be given.
@@ -112,7 +112,7 @@ RollIn = ReferenceRollIn | LearnedRollIn | MixedRollIn | MixedCellsRollIn
 
 @dataclass(frozen=True)
 class ReferenceRollOut:
-    """The reference policy finishes every sentence; no decoder step is run."""
+    """The reference policy completes every sentence; no decoder step is needed."""
 
     name: ClassVar[str] = "reference"
     asks_policy: ClassVar[bool] = False
@@ -130,9 +130,9 @@ class PolicyRollOut(ABC):
     """The base of roll-outs in which the policy writes.
 
     Args:
-        at_once: the maximum number of roll-outs that are run at once, which bounds memory.
-        precision: what roll-outs multiply in: `training`, whatever training does, or `bfloat16`,
-            which is faster and may write another token where scores are close.
+        at_once: the maximum number of roll-outs that run together, which bounds memory.
+        precision: the precision of roll-outs: that of `training`, or `bfloat16`, which is faster
+            and may choose another token if scores are close.
     """
 
     asks_policy: ClassVar[bool] = True
@@ -168,7 +168,7 @@ class PolicyRollOut(ABC):
 
 @dataclass(frozen=True)
 class LearnedRollOut(PolicyRollOut):
-    """The policy finishes every sentence greedily."""
+    """The policy completes every sentence greedily."""
 
     name: ClassVar[str] = "learned"
     asks_reference: ClassVar[bool] = False
@@ -180,7 +180,7 @@ class LearnedRollOut(PolicyRollOut):
 
 @dataclass(frozen=True)
 class MixedRollOut(PolicyRollOut):
-    """One of the two finishes all trials of a sentence, by a coin, so that costs are comparable.
+    """A coin per sentence chooses one of the two for all its trials, so costs are comparable.
 
     Args:
         share: the probability of the reference policy, in [0, 1].
@@ -203,14 +203,13 @@ class MixedRollOut(PolicyRollOut):
 
 @dataclass(frozen=True)
 class FocusedRollOut(PolicyRollOut):
-    """The policy writes a few tokens, then the reference policy finishes the sentence.
+    """The policy writes a few tokens, then the reference policy completes the sentence.
 
     Focused costing: Goodman, Vlachos, Naradowsky 2016.
 
     Args:
         focus: the number of tokens that the policy writes, at least 0.
-        focus_end: that number at the end of training, which it grows to in equal steps; the same
-            where left out.
+        focus_end: that number at the end of training, reached linearly; by default the same.
     """
 
     name: ClassVar[str] = "focused"

@@ -22,7 +22,7 @@ UNLIMITED = 1 << 30
 
 @dataclass(frozen=True)
 class Search:
-    """What the costs of a batch depend on, except the roll-in and the candidates.
+    """Everything that the costs of a batch depend on, except the roll-in and the candidates.
 
     Attributes:
         policy: the model.
@@ -80,7 +80,7 @@ class Search:
         chunk_size: int = 1,
         precision: torch.dtype | None = None,
     ) -> RollOuts:
-        """Let the policy continue each trial, and the reference policy finish it.
+        """Let the policy continue each trial, and the reference policy complete it.
 
         Args:
             trace: the roll-in as `read` returned it.
@@ -89,7 +89,7 @@ class Search:
             max_new_tokens: for each row, the maximum number of tokens that the policy writes; 0 to
                 leave all of them to the reference policy.
             chunk_size: the maximum number of trials that the policy continues at once.
-            precision: what the policy multiplies in; None for the precision of training.
+            precision: the precision of the policy; None for the precision of training.
         """
         device = trials.tokens.device.type
         with nullcontext() if precision is None else torch.autocast(device, precision):
@@ -107,7 +107,7 @@ class Search:
         return complete_roll_outs(written, rows, self.complete, exact)
 
     def compute_costs(self, outputs: RollOuts, rows: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """Compute what each output costs against the target of its row.
+        """Compute the cost of each output, given the target of its row.
 
         Raises:
             ValueError: if there is not one cost for each, or one is not finite.

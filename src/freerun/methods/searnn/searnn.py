@@ -64,31 +64,31 @@ class SearchResult:
 
 @dataclass(frozen=True, kw_only=True)
 class SEARNN(Method):
-    """Every token is tried, and its cost in the end becomes a loss on the scores of the cell.
+    """Tries every token, and trains the scores of the cell on the costs of the outputs.
 
     Leblond, Alayrac, Osokin, Lacoste-Julien 2018, *SEARNN: Training RNNs with Global-Local Losses*,
     arXiv 1706.04499. Costs are constants: the gradient flows through the roll-in pass alone.
 
     Args:
-        roll_in: who writes the prefixes: the `reference` (teacher forcing), the policy itself
+        roll_in: where prefixes come from: the `reference` (teacher forcing), the policy itself
             (`learned`, greedily), either by a coin for each sentence (`mixed`), or either by a coin
             for each cell (`mixed_cells`).
-        roll_out: who finishes a sentence after a token was tried: the `reference` policy, the
+        roll_out: what completes a sentence after a token was tried: the `reference` policy, the
             policy itself (`learned`, greedily), either by a coin for each sentence (`mixed`), or
             the policy for a few tokens and then the reference policy (`focused`).
-        cost: Δ, what an output costs: one of `freerun.costs`, or the address of a function,
+        cost: Δ, the cost of an output: one of `freerun.costs`, or the address of a function,
             `package.module:function`; by default the cost of the task. In Python also the function:
             a `freerun.costs.Cost` of token tensors, or a `freerun.costs.PythonCost`.
-        reference: the reference policy; by default the one that suits the cost.
+        reference: the reference policy; by default the one that matches the cost.
         candidates: which cells are searched, and which tokens are tried there.
-        cell_loss: what becomes of the scores and costs of a cell; see `freerun.losses`.
-        warm_up: the share of the updates, at the start of training, that are maximum likelihood; in
+        cell_loss: the loss of a cell, given its scores and costs; see `freerun.losses`.
+        warm_up: the fraction of updates, at the start of training, that are maximum likelihood; in
             [0, 1).
         stretch: the maximum length of a sequence, as a multiple of the target with its eos; at
             least 1.
 
     Raises:
-        ValueError: if a setting is out of range, or has no effect beside the others.
+        ValueError: if a setting is out of range, or has no effect.
     """
 
     name: ClassVar[str] = "searnn"
@@ -132,7 +132,7 @@ class SEARNN(Method):
 
     @property
     def asks_reference(self) -> bool:
-        """Whether the reference policy is asked for anything."""
+        """Whether the reference policy is used."""
         askers = (self.roll_in, self.roll_out, self.candidates.tokens)
         return any(asker.asks_reference for asker in askers)
 
@@ -141,7 +141,7 @@ class SEARNN(Method):
         return self if self.cost is not None else replace(self, cost=task.cost)
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """Check that cost and reference policy suit each other and outputs of a vocabulary.
+        """Check that cost, reference policy and vocabulary are compatible.
 
         Nothing is withdrawn in a search, so there may be no backspace.
 
@@ -190,7 +190,7 @@ class SEARNN(Method):
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
     ) -> Outcome:
-        """Compute the losses of all cells that are searched, over the target tokens.
+        """Compute the loss of the searched cells, divided by the number of target tokens.
 
         Raises:
             ValueError: if an example has no target, cost and reference policy do not suit each
@@ -212,7 +212,7 @@ class SEARNN(Method):
 
     @torch.no_grad()
     def search(self, policy: Policy, batch: Batch, clock: Clock) -> SearchResult:
-        """Find what each token would cost at each cell of the roll-in.
+        """Compute the cost of each token at each cell of the roll-in.
 
         Raises:
             ValueError: if cost and reference policy do not suit each other or the vocabulary, or
@@ -255,7 +255,7 @@ class SEARNN(Method):
 
 
 def _compute_metrics(scores: Float[Tensor, "m a"], found: SearchResult) -> dict[str, Tensor]:
-    """Compute what the policy's choices among the tokens that were tried cost, and the work."""
+    """Compute metrics: the costs of the policy's choices, and the number of decoder steps."""
     tried = scores.detach().gather(1, found.tokens).masked_fill(~found.mask, -math.inf)
     chosen = found.costs.gather(1, tried.argmax(1, keepdim=True))[:, 0]
     return {

@@ -1,4 +1,4 @@
-"""What a policy wrote a while ago: a replay buffer that makes a run exactly repeatable."""
+"""A replay buffer of sampled sequences, which keeps runs exactly reproducible."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Entry:
     """One sequence.
 
     Attributes:
-        example: the number of the example that it was written for.
-        source: what was read, without padding.
-        actions: what was written, eos and backspaces included.
-        step: the updates that had been done then.
+        example: the number of the example that it was sampled for.
+        source: the source, without padding.
+        actions: tokens, eos and backspaces.
+        step: the number of updates done when it was sampled.
     """
 
     example: int
@@ -39,10 +39,10 @@ class ReplayedBatch:
     """Sequences of a policy, a row each.
 
     Attributes:
-        source: what they were written for.
-        actions: what was written, eos and backspaces included.
-        mask: true on that.
-        steps: the updates that had been done when each was written.
+        source: the sources that they were sampled for.
+        actions: tokens, eos and backspaces.
+        mask: true on actions, false on padding.
+        steps: the number of updates done when each was sampled.
     """
 
     source: Source
@@ -55,19 +55,19 @@ class ReplayedBatch:
 class ReplayBuffer:
     """The sequences of the last few samplings; those of one update make one sampling.
 
-    What is added waits until the update is done: so the batches of an update see the same buffer,
-    however it is split. Then all processes put the same sequences in the same order.
+    New sequences are held back until the end of the update, so all batches of an update see the
+    same buffer, however it is split. Then all processes add the same sequences in the same order.
 
     Attributes:
-        samplings: what is there, the oldest first.
-        waiting: what was added in this update, by this process.
+        samplings: the stored samplings, the oldest first.
+        waiting: the sequences added in this update by this process.
     """
 
     samplings: list[list[Entry]] = field(default_factory=list)
     waiting: list[Entry] = field(default_factory=list)
 
     def __len__(self) -> int:
-        """The number of sequences."""
+        """Return the number of sequences."""
         return sum(map(len, self.samplings))
 
     def add(
@@ -78,7 +78,7 @@ class ReplayBuffer:
         mask: Bool[Tensor, "b t"],
         step: int,
     ) -> None:
-        """Let sequences wait for the end of the update."""
+        """Hold sequences until the end of the update."""
         rows = zip(
             ids.tolist(),
             source.values.cpu(),
@@ -93,14 +93,14 @@ class ReplayBuffer:
         ]
 
     def commit(self, most: int) -> None:
-        """Put in what waits, of all processes; of more than `most` samplings the oldest leave."""
+        """Store the held sequences of all processes; keep only the `most` newest samplings."""
         found = sorted(gather_object(self.waiting), key=lambda entry: entry.example)
         self.waiting = []
         if found:
             self.samplings = [*self.samplings, found][-most:]
 
     def draw(self, numbers: Int[Tensor, "b"], pad: int) -> ReplayedBatch:
-        """The sequences of these numbers, from 0 to the number of sequences."""
+        """Return the sequences with these numbers, from 0."""
         every = [entry for sampling in self.samplings for entry in sampling]
         rows = [every[number] for number in numbers.tolist()]
         device = numbers.device
@@ -111,7 +111,7 @@ class ReplayBuffer:
         return ReplayedBatch(source, actions.to(device), taken.to(device), steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as a few tensors."""
+        """Return the contents as a few tensors."""
         every = [entry for sampling in self.samplings for entry in sampling]
         state: dict[str, Any] = {"sizes": [len(sampling) for sampling in self.samplings]}
         if every:
@@ -124,7 +124,7 @@ class ReplayBuffer:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self.samplings, self.waiting = [], []
         if not state["sizes"]:
             return
@@ -137,7 +137,7 @@ class ReplayBuffer:
 
 
 def _pad(rows: Sequence[Tensor], pad: int) -> tuple[Tensor, Bool[Tensor, "b t"]]:
-    """Rows as a rectangle, and where it is not padding."""
+    """Pad rows to a rectangle; also return the mask."""
     lengths = torch.tensor([len(row) for row in rows])
     values = pad_sequence(list(rows), batch_first=True, padding_value=pad)
     return values, torch.arange(values.shape[1]) < lengths[:, None]

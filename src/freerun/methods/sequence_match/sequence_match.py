@@ -1,4 +1,4 @@
-"""SequenceMatch: data and own sequences, matched by a divergence of occupancies."""
+"""SequenceMatch: minimize a divergence between the occupancies of data and model."""
 
 from __future__ import annotations
 
@@ -23,32 +23,31 @@ from freerun.vocabulary import Vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceMatch(BackspaceMethod):
-    """-J of data and own sequences: the states that a policy visits become those of the data.
+    """Minimizes -J, a divergence between the occupancies of the data and of own sequences.
 
     Cundy and Ermon 2024, *SequenceMatch: Imitation Learning for Autoregressive Sequence Modelling
-    with Backtracking*, arXiv 2306.05426; J is that of `freerun.losses.sequence_match_loss`. First
-    comes behavior cloning; then β·(behavior cloning) + (1-β)·(-J), where β falls linearly from 1.
-    Own sequences are sampled now and then, and stay in a buffer.
+    with Backtracking*, arXiv 2306.05426; J is that of `freerun.losses.sequence_match_loss`. The
+    loss is first behavior cloning, then β·(behavior cloning) + (1-β)·(-J), where β falls linearly
+    from 1. Own sequences are sampled periodically into a replay buffer.
 
     Args:
-        divergence: between the occupancies of data and model: `chi2_mixture` (the paper's: χ² to
-            the mean of both), `chi2`, `kl_model_data`, `kl_data_model`, `js`, `hellinger` or `tv`.
-        alpha: α, how much the divergence counts beside the likelihood; at least 0.
-        gamma: γ, by which each later action counts less; in (0, 1].
-        backspace: whether the policy may withdraw tokens; without it, targets are learned as they
-            are, and there is no noise.
-        warm_up: the share of the updates, at the start of training, that are behavior cloning; in
+        divergence: the divergence of data and model: `chi2_mixture` (the paper's: χ² of the data
+            and the equal mixture of both), `chi2`, `kl_model_data`, `kl_data_model`, `js`,
+            `hellinger` or `tv`.
+        alpha: α, the weight of the divergence relative to the likelihood; at least 0.
+        gamma: γ, the discount; in (0, 1].
+        backspace: whether the policy can withdraw tokens; without it there is no noise either.
+        warm_up: the fraction of updates, at the start of training, that are behavior cloning; in
             [0, 1).
-        anneal: the share of the updates after which β has fallen to `floor`, counted from the end
-            of the warm-up; in [0, 1].
-        floor: the least β, in [0, 1).
-        period: the updates from one sampling to the next; the sequences of one update are sampled.
-        samplings: how many samplings the buffer holds.
+        anneal: the fraction of updates, after the warm-up, in which β falls to `floor`; in [0, 1].
+        floor: the minimum of β, in [0, 1).
+        period: the number of updates between samplings, each for the examples of one update.
+        samplings: the number of samplings that the buffer holds.
         length: the maximum number of actions of an own sequence; by default one less than an output
             may have.
 
     Raises:
-        ValueError: if a setting is out of range, or has no effect beside the others.
+        ValueError: if a setting is out of range, or has no effect.
     """
 
     name: ClassVar[str] = "sequence_match"
@@ -95,8 +94,7 @@ class SequenceMatch(BackspaceMethod):
         """Check that the method can train on outputs of this vocabulary.
 
         Raises:
-            ValueError: if outputs have no eos, or mistakes can be neither planted nor withdrawn,
-                but should be.
+            ValueError: if outputs have no eos, or wrong tokens should be inserted but cannot be.
         """
         if vocabulary.eos is None:
             raise ValueError(
@@ -113,11 +111,11 @@ class SequenceMatch(BackspaceMethod):
 
     @property
     def extra_positions(self) -> int:
-        """How many more positions are read than a target has: what follows it has a value, too."""
+        """The number of positions read beyond the target; the state after it has a value too."""
         return max(1, super().extra_positions if self.backspace else 0)
 
     def cloning_weight(self, clock: Clock) -> float:
-        """β, what behavior cloning counts."""
+        """Return β, the weight of behavior cloning."""
         past = clock.step - self._start(clock)
         if past < 0:
             return 1.0
@@ -127,7 +125,7 @@ class SequenceMatch(BackspaceMethod):
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
     ) -> Outcome:
-        """β times the log loss of the actions, and 1-β times -J, over the target tokens.
+        """Compute β·(behavior cloning) + (1-β)·(-J), divided by the number of target tokens.
 
         Raises:
             ValueError: if an example has no target, or mistakes cannot be planted.
@@ -158,28 +156,28 @@ class SequenceMatch(BackspaceMethod):
         return Outcome(total, count, metrics)
 
     def after_update(self, policy: Policy, clock: Clock, modules: Modules = NO_MODULES) -> None:
-        """Put what was sampled in this update into the buffer."""
+        """Add the sequences sampled in this update to the buffer."""
         self.buffer.commit(self.samplings)
 
     def state_dict(self) -> dict[str, Any]:
-        """The buffer."""
+        """Return the buffer."""
         return self.buffer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a buffer."""
+        """Restore the buffer."""
         self.buffer.load_state_dict(state)
 
     def _start(self, clock: Clock) -> int:
-        """The first update that is not behavior cloning alone: the buffer needs one before it."""
+        """Return the first update with β below 1; at least 1, as the buffer is filled before."""
         return max(1, math.ceil(self.warm_up * clock.total))
 
     def _due(self, clock: Clock) -> bool:
-        """Whether sequences are sampled in this update."""
+        """Return whether sequences are sampled in this update."""
         past = clock.step - (self._start(clock) - 1)
         return past >= 0 and past % self.period == 0
 
     def _numbers(self, batch: Batch, clock: Clock) -> Int[Tensor, "b"]:
-        """Which own sequence each example meets."""
+        """Draw the own sequence that each example is paired with."""
         return below(len(self.buffer), clock.seed, "buffer", clock.step, batch.ids)
 
     @torch.no_grad()
@@ -196,7 +194,7 @@ class SequenceMatch(BackspaceMethod):
     def _describe_own(
         vocabulary: Vocabulary, own: ReplayedBatch, scored: ScoredActions, clock: Clock
     ) -> dict[str, Tensor]:
-        """How own sequences are: their age in updates, their ends, and what they take back."""
+        """Compute metrics of own sequences: age in updates, fraction that ended, backspaces."""
         found = {
             "staleness": (clock.step - own.steps).double().mean(),
             "own_ended": scored.ended.double().mean(),
