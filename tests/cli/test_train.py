@@ -95,7 +95,7 @@ def test_init_takes_the_model_of_the_checkpoint(run, trained, tmp_path):
 
 def test_init_with_another_model_is_refused(refuses, trained, tmp_path):
     refuses(
-        f"freerun train: {trained}: hidden_size of the model is 8, but 9 is asked for; "
+        f"freerun train: {trained}: hidden_size of the model is 8, but 9 is requested; "
         "only dropout may differ",
         *("train", "digits", "--output", tmp_path / "model", "--init", trained, "--quiet"),
         *(*TASK, *TRAINING, "--model.hidden_size", "9", "--model.embedding_size", "4"),

@@ -293,7 +293,7 @@ def test_the_digest_of_a_folder_is_that_of_its_files(tmp_path):
             "training.updates is 4 there, and 5 here; "
             "training.learning_rate is 0.001 there, and 0.1 here",
         ),
-        ({"methods": ["mle"]}, "it has methods.half, which is not asked for"),
+        ({"methods": ["mle"]}, "it has methods.half, which was not requested"),
         (
             {"methods": {**METHODS, "smooth": "mle:label_smoothing=0.1"}},
             "it has no methods.smooth",

@@ -141,7 +141,7 @@ def test_a_checkpoint_named_as_the_model_is_gone_on_from(tmp_path):
     again = PretrainedSettings(path=str(tmp_path / "two"))
     assert run(tmp_path / "three", method=MLE(), model=again).codec == found.codec
     message = (
-        f"{tmp_path / 'two'}: it does not suit the task: the model has a backspace, and the task "
+        f"{tmp_path / 'two'}: it does not match the task: the model has a backspace, and the task "
         "has none (see with_backspace)"
     )
     with pytest.raises(CheckpointError) as caught:

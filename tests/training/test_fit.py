@@ -340,7 +340,7 @@ def test_settings_of_another_run(tmp_path):
         ({"model": replace(MODEL, layers=2)}, "model.layers is 1 there, and 2 here"),
         (
             {"method": ScheduledSampling()},
-            "it has no methods.scheduled_sampling; it has methods.mle, which is not asked for",
+            "it has no methods.scheduled_sampling; it has methods.mle, which was not requested",
         ),
         (
             {"method": MLE(label_smoothing=0.1)},
@@ -440,7 +440,7 @@ def test_transformers_start_from_the_model_of_a_run_too(tmp_path, model):
     assert record["model"] == model.record()
     run(tmp_path / "dropping", model=replace(model, dropout=0.5), training=brief, **members)
     message = (
-        f"{tmp_path / 'first'}: layers of the model is 1, but 2 is asked for; only dropout may "
+        f"{tmp_path / 'first'}: layers of the model is 1, but 2 is requested; only dropout may "
         "differ"
     )
     with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
@@ -476,7 +476,7 @@ def test_a_trained_recurrent_model_is_gone_on_from_as_it_is(tmp_path):
         torch.testing.assert_close(value, own[name], rtol=0, atol=1e-6)
     for fault, other in (
         (f"lora has no effect on {model.path}: it is a recurrent model", replace(model, lora=2)),
-        (f"{model.path}: it does not suit the task: factors of the model is [4], of the task [6]",
+        (f"{model.path}: it does not match the task: factors of the model is [4], of the task [6]",
          None),
     ):  # fmt: skip
         members = {} if other else {"task": Tiny(letters=6), "data": Tiny(letters=6).load()}
@@ -539,15 +539,15 @@ def test_init_that_does_not_suit(tmp_path):
     for members, fault in (
         (
             {"model": replace(MODEL, hidden_size=9)},
-            "hidden_size of the model is 8, but 9 is asked for; only dropout may differ",
+            "hidden_size of the model is 8, but 9 is requested; only dropout may differ",
         ),
         (
             {"task": Tiny(letters=6), "data": Tiny(letters=6).load()},
-            "it does not suit the task: factors of the model is [4], of the task [6]",
+            "it does not match the task: factors of the model is [4], of the task [6]",
         ),
         (
             {"task": Tiny(eos=False), "data": Tiny(eos=False).load()},
-            "it does not suit the task: the number of symbols of the model is 5, of the task 4",
+            "it does not match the task: the number of symbols of the model is 5, of the task 4",
         ),
     ):
         message = f"{tmp_path / 'first'}: {fault}"

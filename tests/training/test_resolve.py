@@ -275,7 +275,7 @@ def test_another_codec_is_refused(tmp_path):
     first = trainer(tmp_path / "first")
     first.save_model(str(tmp_path / "first"))
     other = TextCodec(tiny_tokenizer(pad_token="a"), limit=4)
-    message = f"^{tmp_path / 'first'}: processing_class does not suit it: pad of the model is 0, "
+    message = f"^{tmp_path / 'first'}: processing_class does not match it: pad of the model is 0, "
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path / "again", str(tmp_path / "first"), processing_class=other)
     again = trainer(tmp_path / "again", str(tmp_path / "first"), tokenizer=tiny_tokenizer())

@@ -170,7 +170,7 @@ class BehaviorCloning(BackspaceMethod):
 
     name: ClassVar[str] = "behavior_cloning"
     paper: ClassVar[str] = "Cundy and Ermon 2024, arXiv 2306.05426 (MLE + backspace)"
-    summary: ClassVar[str] = "teacher forcing of planted mistakes and of backspaces that undo them"
+    summary: ClassVar[str] = "maximum likelihood on targets with wrong tokens and backspaces"
 
     @property
     def needs_backspace(self) -> bool:

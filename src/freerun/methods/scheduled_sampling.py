@@ -140,7 +140,7 @@ class ScheduledSampling(ScheduledRollIn):
 
     name: ClassVar[str] = "scheduled_sampling"
     paper: ClassVar[str] = "Bengio et al. 2015, arXiv 1506.03099"
-    summary: ClassVar[str] = "the model reads its own tokens more and more: a cheap first remedy"
+    summary: ClassVar[str] = "the model increasingly reads its own tokens; a cheap first remedy"
 
     feedback: Feedback = "greedy"
     passes: int | None = None

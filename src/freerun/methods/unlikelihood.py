@@ -42,7 +42,7 @@ class Unlikelihood(Method):
 
     name: ClassVar[str] = "unlikelihood"
     paper: ClassVar[str] = "Welleck et al. 2020, arXiv 1908.04319"
-    summary: ClassVar[str] = "makes repetitions less likely: for text that goes round in circles"
+    summary: ClassVar[str] = "lowers the probability of repetitions, for text that repeats itself"
 
     level: Level = "token"
     weight: float = 1.0

@@ -204,7 +204,7 @@ def _compare(there: Any, here: Any, name: str) -> Iterator[str]:
         for key in {**here, **there}:
             inner = f"{name}.{key}"
             if key not in here:
-                yield f"it has {inner}, which is not asked for"
+                yield f"it has {inner}, which was not requested"
             elif key not in there:
                 yield f"it has no {inner}"
             else:

@@ -238,7 +238,7 @@ def _plan_from_settings(
         wanted = follow_backspace(codec, known)
         difference = describe_difference(follow_backspace(known, codec), wanted)
         if difference is not None:
-            raise CheckpointError(f"{saved}: it does not suit the task: {difference}")
+            raise CheckpointError(f"{saved}: it does not match the task: {difference}")
 
     def build(chosen: Codec) -> Policy:
         if init is not None and not isinstance(model, PretrainedSettings):
@@ -273,7 +273,7 @@ def _check_same_model(model: ModelSettings, found: ModelSettings, init: Path) ->
         here = getattr(model, name)
         if here != there and name != "dropout":
             raise CheckpointError(
-                f"{init}: {name} of the model is {there}, but {here} is asked for; "
+                f"{init}: {name} of the model is {there}, but {here} is requested; "
                 "only dropout may differ"
             )
 
@@ -360,7 +360,7 @@ def _load_trained(folder: str | Path, processing: Processing | None) -> tuple[nn
         processing = follow_backspace(processing, codec)
         difference = describe_difference(follow_backspace(codec, processing), processing)
         if difference is not None:
-            raise ValueError(f"{folder}: processing_class does not suit it: {difference}")
+            raise ValueError(f"{folder}: processing_class does not match it: {difference}")
         codec = processing
     return model, codec
 

@@ -93,7 +93,7 @@ class SEARNN(Method):
 
     name: ClassVar[str] = "searnn"
     paper: ClassVar[str] = "Leblond et al. 2018, arXiv 1706.04499"
-    summary: ClassVar[str] = "tries every token, finishes the sentence, and learns from the costs"
+    summary: ClassVar[str] = "tries every token, completes the sentence, and learns from its cost"
 
     roll_in: RollIn = field(default_factory=LearnedRollIn)
     roll_out: RollOut = field(default_factory=MixedRollOut)
@@ -155,7 +155,7 @@ class SEARNN(Method):
         """Return the cost and the reference policy for outputs of a vocabulary.
 
         Raises:
-            ValueError: if one is missing or cannot be imported, or they do not suit each other
+            ValueError: if one is missing or cannot be imported, or they do not match each other
                 or the vocabulary.
         """
         cost, reference = self.cost, self.reference
@@ -215,7 +215,7 @@ class SEARNN(Method):
         """Compute the cost of each token at each cell of the roll-in.
 
         Raises:
-            ValueError: if cost and reference policy do not suit each other or the vocabulary, or
+            ValueError: if cost and reference policy do not match each other or the vocabulary, or
                 a cost is not finite.
         """
         search = self._start_search(policy, batch)

@@ -52,7 +52,7 @@ class SequenceMatch(BackspaceMethod):
 
     name: ClassVar[str] = "sequence_match"
     paper: ClassVar[str] = "Cundy and Ermon 2024, arXiv 2306.05426"
-    summary: ClassVar[str] = "matches what the model writes to the data, and may take tokens back"
+    summary: ClassVar[str] = "matches model and data by their occupancies; tokens can be withdrawn"
 
     divergence: Divergence = "chi2_mixture"
     alpha: float = 0.01

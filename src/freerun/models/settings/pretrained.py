@@ -151,7 +151,7 @@ class PretrainedSettings(ModelSettings):
             raise CheckpointError(str(error)) from None
         difference = describe_difference(follow_backspace(found, codec), codec)
         if difference is not None:
-            raise CheckpointError(f"{self.path}: it does not suit the task: {difference}")
+            raise CheckpointError(f"{self.path}: it does not match the task: {difference}")
         return found
 
     def _find_new_backspace(self, codec: Codec, known: Codec | None) -> int | None:
