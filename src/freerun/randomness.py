@@ -72,6 +72,8 @@ def uniform(*coordinates: Coordinate, dtype: torch.dtype = torch.float32) -> Flo
 
 def gumbel(*coordinates: Coordinate, dtype: torch.dtype = torch.float32) -> Float[Tensor, "..."]:
     """Return Gumbel noise -log(-log U): the argmax of logits plus noise samples their softmax."""
+    # In float64 even if float32 is wanted: from 23 bits the noise could not exceed 17, so unlikely
+    # tokens of a large vocabulary would never be sampled.
     noise = -torch.log(-torch.log(uniform(*coordinates, dtype=torch.float64)))
     return noise.to(dtype)
 

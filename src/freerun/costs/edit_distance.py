@@ -127,10 +127,15 @@ def _differences(
     falls = equal.new_zeros(1, equal.shape[2])
     rises = ~falls
     for same, going_on in zip(equal.unbind(1), written, strict=True):
+        # The carry of the addition runs through consecutive rises, so it propagates a match along
+        # the row of the table in one operation instead of bit by bit.
         drops = (((same & rises) + rises) ^ rises) | same
+        # The 1 is the first column, which grows by one per row for the distance of whole sequences;
+        # Myers searches for substrings, where that column is zero.
         higher = ((falls | ~(drops | rises)) << 1) | 1
         lower = (rises & drops) << 1
         level = same | falls
+        # An output that has ended keeps its last row of the table.
         rises = (lower | ~(level | higher)).where(going_on, rises)
         falls = (higher & level).where(going_on, falls)
     return rises, falls

@@ -29,6 +29,7 @@ def find_equal_ngrams(
     equal[:, 0] = words
     for n in range(1, orders):
         rest = shift(words[:, n:], n)
+        # In place: a temporary here would raise the peak memory of a block of rows.
         torch.bitwise_and(equal[:, n - 1, : rest.shape[1]], rest, out=equal[:, n, : rest.shape[1]])
     return equal
 
@@ -139,6 +140,7 @@ def bleu_score(
     counts = count_ngrams(hypothesis_lengths, len(matched))
     precision = (matched + 1).double().prod(0) / (counts + 1).double().prod(0)
     if len(matched) == 4:
+        # Square roots are correctly rounded on every device; a power of ¼ is not.
         precision = precision.sqrt().sqrt()
     ratio = reference_lengths / hypothesis_lengths.clamp(min=1).double()
     return torch.exp((1 - ratio).clamp(max=0)) * precision * (matched[0] > 0)

@@ -40,6 +40,7 @@ def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
             most = max(1, _BYTES // (8 * max(1, words(one, other))))
             parts = [
                 function(*(tensor[i : i + most] for tensor in tensors), **given)
+                # At least one block, so that no rows also give a result of the right shape.
                 for i in range(0, max(1, rows), most)
             ]
             if len(parts) == 1:

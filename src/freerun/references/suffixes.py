@@ -170,6 +170,8 @@ def _matches(
     ahead = _following(references, reference_lengths, orders - 1) if orders > 1 else words
     onward = suffix_sets(width, words.device)[..., None]
     for n, mine in enumerate(claim_ngrams(equal).unbind(1), 1):
+        # In this order: prefix, suffix, then the n-1 n-grams across the seam, with their first m
+        # words in the prefix.
         taken = mine[:, None] | (whole[:, None] & onward)
         for m in range(1, n):
             both = ends[m - 1][:, None] & shift(ahead[:, n - m - 1], m)
