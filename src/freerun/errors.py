@@ -23,3 +23,7 @@ class WriteError(OSError):
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or written: the message names the file or directory."""
+
+
+class DataError(ValueError):
+    """Data that cannot be used: the message names the file, the line and what would be right."""

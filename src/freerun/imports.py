@@ -1,4 +1,7 @@
-"""Objects of a user's own by their address: `package.module:Name`, or `path/to/file.py:Name`."""
+"""Imports at run time: objects of a user by address, and libraries of optional extras.
+
+An address is `package.module:Name` or `path/to/file.py:Name`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from sysconfig import get_path
 from types import ModuleType
 from typing import Any
 
+from freerun.errors import DataError
 from freerun.settings import SettingError, did_you_mean
 
 _LIBRARIES = ("<", str(Path(__file__).parent), *map(get_path, ("stdlib", "purelib", "platlib")))
@@ -128,3 +132,26 @@ def _one_line_errors(where: str, place: str) -> Iterator[None]:
         frame = (own or frames)[-1]
         reason = f"{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
         raise SettingError(f"{where}: {reason}") from None
+
+
+class MissingExtraError(DataError, ImportError):
+    """A library that is not installed: the message says how to install it."""
+
+
+def import_extra(module: str, name: str, purpose: str) -> ModuleType:
+    """Import a module of an optional library.
+
+    Args:
+        module: the module to import.
+        name: the extra of freerun that installs it.
+        purpose: what needs it, to begin the message with.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        library = module.partition(".")[0]
+        message = f"{purpose} needs {library}, which is missing: pip install freerun[{name}]"
+        raise MissingExtraError(message) from None

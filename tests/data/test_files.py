@@ -6,9 +6,9 @@ import zipfile
 import pytest
 
 from freerun.data import MissingExtraError
-from freerun.data.extras import import_extra
 from freerun.data.files import group_lines, read_archive, read_bytes, read_lines, write_text
 from freerun.errors import WriteError
+from freerun.imports import import_extra
 from tests.full import FULL, full
 
 

@@ -1,6 +1,6 @@
 """Data: rows, codecs that make examples of them, files and splits."""
 
-from freerun.data.base import Data, DataError, Examples, Sources, Splits
+from freerun.data.base import Data, Examples, Sources, Splits
 from freerun.data.codec import (
     CODEC_FILE,
     UNMATCHED,
@@ -10,7 +10,6 @@ from freerun.data.codec import (
     read_codec_file,
 )
 from freerun.data.examples import TextCollator, TextExamples
-from freerun.data.extras import MissingExtraError
 from freerun.data.factor_codec import FactorCodec
 from freerun.data.feature_codec import FeatureCodec
 from freerun.data.rows import ROW_COLUMNS, Row
@@ -18,6 +17,8 @@ from freerun.data.store import Augmentation
 from freerun.data.text_codec import TextCodec
 from freerun.data.tokens import Tokens, add_backspace_token
 from freerun.data.truncation import Truncation
+from freerun.errors import DataError
+from freerun.imports import MissingExtraError
 
 __all__ = [
     "CODEC_FILE",

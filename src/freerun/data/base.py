@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class DataError(ValueError):
-    """Data that cannot be used: the message names the file, the line and what would be right."""
-
-
 @runtime_checkable
 class Examples(Protocol):
     """One split of a task's data. Examples are numbered from 0; ids of a batch are the numbers."""

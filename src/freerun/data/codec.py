@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin, 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from freerun.data.base import DataError, Examples, Sources
+from freerun.data.base import Examples, Sources
 from freerun.data.files import read_bytes, write_text
 from freerun.data.tokens import add_backspace_token, decode_tokens, load_tokenizer
+from freerun.errors import DataError
 from freerun.vocabulary import UNKNOWN, Vocabulary
 
 CODEC_FILE = "codec.json"

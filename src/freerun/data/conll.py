@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from freerun.data.base import DataError
 from freerun.data.files import (
     Line,
     LineGroup,
@@ -20,6 +19,7 @@ from freerun.data.files import (
 )
 from freerun.data.rows import Row
 from freerun.data.splits import count_shared
+from freerun.errors import DataError
 
 _SPLITS = {
     "train": re.compile(r"(?<![a-z])(train|training)(?![a-z])", re.IGNORECASE),

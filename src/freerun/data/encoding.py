@@ -11,9 +11,9 @@ from typing import Any, cast
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from freerun.data.base import DataError
 from freerun.data.rows import Message, PromptPair
 from freerun.data.tokens import decode_tokens, is_closed, make_splitter
+from freerun.errors import DataError
 
 TEXT, MESSAGES, TOKENS, RUNNING = "text", "messages", "tokens", "running text"
 """What a prompt may be made of."""

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from freerun.data.base import DataError
 from freerun.data.codec import Codec, build_codec, read_fields, write_fields
 from freerun.data.files import group_lines
 from freerun.data.rows import Row, name_rows
 from freerun.data.store import Ragged, StoredExamples
+from freerun.errors import DataError
 from freerun.randomness import uniform
 from freerun.vocabulary import UNKNOWN as UNKNOWN_SYMBOL
 from freerun.vocabulary import Vocabulary

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from freerun.data.base import DataError
 from freerun.data.codec import WritingCodec
 from freerun.data.encoding import SideTokenizer
 from freerun.data.examples import TextExamples
@@ -19,6 +18,7 @@ from freerun.data.rows import Row, name_rows
 from freerun.data.store import Ragged, StoredExamples
 from freerun.data.text_codec import UNBOUNDED
 from freerun.data.tokens import Tokens
+from freerun.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from freerun.data.base import DataError
-from freerun.data.extras import import_extra
-from freerun.errors import WriteError
+from freerun.errors import DataError, WriteError
+from freerun.imports import import_extra
 
 Line = tuple[int, str]
 """A line of a file and its number, counted from 1."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from freerun.data.base import DataError
 from freerun.data.feature_codec import parse_vectors
 from freerun.data.files import Line, group_lines
 from freerun.data.rows import Row
+from freerun.errors import DataError
 
 
 def read_images(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarray, "images width"]:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from freerun.data.base import DataError
 from freerun.data.files import Line, find_column
 from freerun.data.rows import Row
+from freerun.errors import DataError
 
 PIXELS = 128
 COLUMNS = ("id", "letter", "next_id", "word_id", "position", "fold")

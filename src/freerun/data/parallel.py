@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from freerun.data.base import DataError
 from freerun.data.files import (
     Line,
     decode_lines,
@@ -19,6 +18,7 @@ from freerun.data.files import (
     read_lines,
 )
 from freerun.data.splits import count_shared
+from freerun.errors import DataError
 
 SIDES = ("source", "target")
 _TEXT = ("", ".tsv", ".txt", ".gz")

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TypeVar
 
-from freerun.data.base import DataError
 from freerun.data.files import find_column, is_dataset, load_splits, read_lines
 from freerun.data.splits import count_shared
+from freerun.errors import DataError
 
 SYMBOLS = string.ascii_lowercase + string.digits + " .,'\"-?"
 """The 43 symbols: letters, digits, the space and six punctuation marks."""

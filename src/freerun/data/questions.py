@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from freerun.data.base import DataError
 from freerun.data.files import read_lines
 from freerun.data.rows import Row
+from freerun.errors import DataError
 from freerun.randomness import below, uniform
 
 SUFFIXES = (".txt", ".txt.gz")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from freerun.data.base import DataError
+from freerun.errors import DataError
 
 Row = Mapping[str, Any]
 Message = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from freerun.data.base import DataError
+from freerun.errors import DataError
 from freerun.randomness import Coordinate, permutation
 
 T = TypeVar("T")

@@ -11,7 +11,6 @@ from typing import Any, cast
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from freerun.data.base import DataError
 from freerun.data.codec import (
     WritingCodec,
     build_codec,
@@ -35,6 +34,7 @@ from freerun.data.rows import (
 from freerun.data.store import Ragged, StoredExamples
 from freerun.data.tokens import Tokens, decode_tokens, load_tokenizer, special_ids
 from freerun.data.truncation import LengthLimits, Truncation
+from freerun.errors import DataError
 from freerun.vocabulary import UNKNOWN
 
 SOURCE_TOKENIZER = "source_tokenizer.json"

@@ -23,7 +23,7 @@ from tokenizers import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from freerun.data.base import DataError
+from freerun.errors import DataError
 from freerun.settings import did_you_mean
 from freerun.vocabulary import BACKSPACE, EOS, UNKNOWN
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from freerun.data.base import DataError
 from freerun.data.encoding import EncodedRow
+from freerun.errors import DataError
 
 Truncation = Literal["error", "start", "end", "drop"]
 

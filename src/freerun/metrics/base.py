@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from freerun.data.extras import import_extra
-from freerun.imports import import_object, is_address
+from freerun.imports import import_extra, import_object, is_address
 from freerun.settings import MISSING, SettingError, convert, did_you_mean, parse_spec
 
 Form = Literal["text", "tokens", "cells", "tags", "passages"]

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from freerun.data.extras import import_extra
+from freerun.imports import import_extra
 from freerun.metrics.base import metric
 
 if TYPE_CHECKING:

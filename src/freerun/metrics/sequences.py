@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein
 
-from freerun.data.extras import import_extra
+from freerun.imports import import_extra
 from freerun.metrics.base import TokenRows, metric
 
 

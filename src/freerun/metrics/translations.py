@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from freerun.data.extras import import_extra
+from freerun.imports import import_extra
 from freerun.metrics.base import metric
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from freerun.data.extras import import_extra
+from freerun.imports import import_extra
 from freerun.models.loading import ignore_peft_warning
 
 SCALE = 2

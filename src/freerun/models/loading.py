@@ -25,8 +25,8 @@ from transformers.utils import cached_file, logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from freerun.data import Codec
-from freerun.data.extras import import_extra
 from freerun.errors import CheckpointError
+from freerun.imports import import_extra
 from freerun.models.huggingface.embeddings import add_backspace_row, count_embeddings, shifts_tokens
 from freerun.models.recurrent import RecurrentConfig
 

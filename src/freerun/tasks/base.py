@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from freerun.data.base import Data, DataError, Examples, Sources, Splits
+from freerun.data.base import Data, Examples, Sources, Splits
 from freerun.data.codec import Codec, WritingCodec
 from freerun.data.examples import TextExamples
 from freerun.data.factor_codec import FactorCodec
@@ -19,6 +19,7 @@ from freerun.data.rows import FACTOR_COLUMNS, FEATURE_COLUMNS, Row, find_kind
 from freerun.data.store import Augmentation, Ragged, StoredExamples, TokenSequences
 from freerun.data.text_codec import UNBOUNDED, TextCodec
 from freerun.data.tokens import Tokens, is_closed, special_ids
+from freerun.errors import DataError
 from freerun.metrics import Metric, find_metrics
 from freerun.settings import SETTING_NAME
 from freerun.vocabulary import Vocabulary

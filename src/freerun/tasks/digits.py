@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.data import Codec, DataError, Sources, Splits
-from freerun.data.extras import import_extra
 from freerun.data.files import group_lines, read_lines
 from freerun.data.images import read_image_rows, read_images
 from freerun.data.rows import Row
 from freerun.data.splits import split_by_key
 from freerun.data.store import Augmentation, StoredExamples
 from freerun.data.tokens import Tokens
+from freerun.imports import import_extra
 from freerun.randomness import permutation, uniform
 from freerun.tasks.base import Task
 

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from freerun.data import Codec, Data, DataError, Examples, TextCodec
 from freerun.data.codec import CODEC_FILE
-from freerun.data.extras import import_extra
 from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, check_decoding
+from freerun.imports import import_extra
 from freerun.methods import Method, find_method
 from freerun.metrics import check_metrics
 from freerun.models import RecurrentConfig

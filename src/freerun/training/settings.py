@@ -11,7 +11,7 @@ import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from transformers import TrainingArguments
 
-from freerun.data.extras import import_extra
+from freerun.imports import import_extra
 from freerun.metrics import get_headline
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.policy import Policy
