@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 
 help:
-	@echo "make demo       set up, then compare three ways of training on handwritten dates"
+	@echo "make demo       set up, then compare two ways of training on misspelt text"
 	@echo "make test       set up, then run all tests but the slow ones"
 	@echo "make test-avx2  set up, then run the tests of precision and kernels as if without AVX-512"
 	@echo "make test-slow  set up, then run the slow tests"
@@ -17,9 +17,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# It resumes where it was interrupted; `make clean` removes what it left.
 demo: $(VENV)/installed
-	rm -rf runs/demo
-	$(BIN)/freerun compare digits --methods mle scheduled_sampling differentiable_scheduled_sampling --seeds 2 --output runs/demo
+	$(BIN)/freerun compare spelling --task.noise 0.5 --task.dev_size 500 --task.test_size 1000 \
+		--methods mle scheduled_sampling --seeds 2 \
+		--training.updates 400 --training.evaluate_every 100 --output runs/demo
 
 test: $(VENV)/installed
 	$(BIN)/pytest -n auto
