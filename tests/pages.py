@@ -6,7 +6,7 @@ A comment before a block or a table says what it is for:
     <!-- parsed only: WHY -->   commands of the block are checked, but not run
     <!-- settings: CLASS -->    the table lists the fields of a dataclass and their defaults
     <!-- metrics: CLASS -->     the table lists what a method logs
-    <!-- rooms -->              the table lists what src/freerun holds
+    <!-- packages -->           the table lists what src/freerun holds
     <!-- results -->            the table lists the keys of results.json
 """
 

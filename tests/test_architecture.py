@@ -29,17 +29,17 @@ LOWEST_ALONE = {"costs", "losses"}
 """Pure functions, to be used in anyone's own loop: they import nothing of the project."""
 
 
-def room(path):
-    """The room that a file stands in."""
+def package(path):
+    """The package or module of freerun that a file belongs to."""
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 def floor(name):
-    return next(i for i, rooms in enumerate(FLOORS) if name in rooms)
+    return next(i for i, packages in enumerate(FLOORS) if name in packages)
 
 
 def imported(path):
-    """The rooms that a file imports from, those for type checking too."""
+    """The packages that a file imports from, those for type checking too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
@@ -57,13 +57,13 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 def test_every_room_has_a_floor():
-    rooms = {room(path) for path in FILES} - ABOVE_ALL
-    assert rooms == set().union(*FLOORS)
+    packages = {package(path) for path in FILES} - ABOVE_ALL
+    assert packages == set().union(*FLOORS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_room_uses_only_rooms_below_it(path):
-    own = room(path)
+def test_a_package_uses_only_packages_below_it(path):
+    own = package(path)
     if own in ABOVE_ALL:
         return
     others = set(imported(path)) - {own}
@@ -72,21 +72,21 @@ def test_a_room_uses_only_rooms_below_it(path):
         assert others == set()
 
 
-def test_rooms_of_one_floor_do_not_use_each_other_in_a_circle():
-    uses = {(room(path), other) for path in FILES for other in imported(path)}
+def test_packages_of_one_floor_do_not_use_each_other_in_a_circle():
+    uses = {(package(path), other) for path in FILES for other in imported(path)}
     uses = {(one, other) for one, other in uses if one != other and one not in ABOVE_ALL}
-    for rooms in FLOORS:
-        left = {(one, other) for one, other in uses if one in rooms and other in rooms}
+    for packages in FLOORS:
+        left = {(one, other) for one, other in uses if one in packages and other in packages}
         while left:
             free = {other for _, other in left} - {one for one, _ in left}
-            assert free, f"rooms of one floor use each other: {sorted(left)}"
+            assert free, f"packages of one floor use each other: {sorted(left)}"
             left = {(one, other) for one, other in left if other not in free}
 
 
 def test_the_top_module_is_light():
     """Losses and costs are wanted without the rest."""
-    rooms = {node.split(".")[0] for node in _eager(ROOT / "__init__.py")}
-    assert rooms == set()
+    packages = {node.split(".")[0] for node in _eager(ROOT / "__init__.py")}
+    assert packages == set()
 
 
 def _eager(path):

@@ -115,8 +115,8 @@ def test_the_page_of_a_method_names_what_is_logged(name):
     assert [row[0] for row in rows] == [f"`{metric}`" for metric in ("loss", *outcome.metrics)]
 
 
-def test_the_rooms_are_those_of_the_package():
-    ((_, rows),) = tables(ROOT / "docs" / "architecture.md", "rooms")
+def test_the_table_of_packages_is_complete():
+    ((_, rows),) = tables(ROOT / "docs" / "architecture.md", "packages")
     assert [set(re.findall(r"`(\w+)`", row[0])) for row in rows] == FLOORS[::-1]
 
 

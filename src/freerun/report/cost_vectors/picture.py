@@ -104,19 +104,19 @@ class _Picture:
 
     def wrap_lines(self) -> list[tuple[str, str]]:
         """Return the lines below the title, left of the scale: their labels and texts."""
-        room = int((self.width - 2 * EDGE - SCALE - GAP) / LETTER) - NAMES
+        width = int((self.width - 2 * EDGE - SCALE - GAP) / LETTER) - NAMES
         lines = []
         for name, text in self.vectors.lines.items():
             if name == "cost":
                 continue  # the scale names it
-            first, *more = textwrap.wrap(text, room) or [""]
+            first, *more = textwrap.wrap(text, width) or [""]
             lines += [(name, first), *(("", line) for line in more)]
         return lines
 
     def draw(self) -> Figure:
         """Draw everything."""
-        room = int((self.width - 2 * EDGE - SCALE - GAP) / LETTER / TITLE)
-        title = crop(self.vectors.name, room)
+        width = int((self.width - 2 * EDGE - SCALE - GAP) / LETTER / TITLE)
+        title = crop(self.vectors.name, width)
         self.text(EDGE, EDGE + ROW / 2, title, weight="bold", fontsize=TITLE * SIZE)
         for i, (name, words) in enumerate(self.heading):
             y = EDGE + ROW * (2 + i)

@@ -115,7 +115,7 @@ class Outcomes:
             table = self._table((options.max_width - 14) // 3)
         yield table
 
-    def _table(self, room: int | None) -> Table:
+    def _table(self, width: int | None) -> Table:
         """Build the table, with columns of a maximum width."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("cell", justify="right", min_width=4)
@@ -125,8 +125,8 @@ class Outcomes:
             best, chosen, worst = cell.cheapest, cell.chosen, cell.dearest
             own = Text("not tried" if chosen is None else "the same", "dim")
             if chosen is not None and chosen is not best:
-                own = _entry(chosen, room)
-            table.add_row(str(cell.number), _entry(best, room), own, _entry(worst, room))
+                own = _entry(chosen, width)
+            table.add_row(str(cell.number), _entry(best, width), own, _entry(worst, width))
         return table
 
 
@@ -166,11 +166,11 @@ def outputs_of_cell(vectors: CostVectors, number: int) -> Group:
     return Group(Text(title), table)
 
 
-def _entry(trial: Trial, room: int | None) -> Text:
+def _entry(trial: Trial, width: int | None) -> Text:
     """Format a trial as in ".27 m → 4 may 2128", within a number of columns."""
     entry = Text(f"{short(trial.cost)} {crop(trial.symbol, LONGEST)} → ")
     output = _output(trial)
-    return entry + (output if room is None else _excerpt(output, trial, room - entry.cell_len))
+    return entry + (output if width is None else _excerpt(output, trial, width - entry.cell_len))
 
 
 def _output(trial: Trial) -> Text:
@@ -180,16 +180,16 @@ def _output(trial: Trial) -> Text:
     return Text.assemble((trial.before, "dim"), (trial.tried, "underline"), trial.after)
 
 
-def _excerpt(output: Text, trial: Trial, room: int) -> Text:
+def _excerpt(output: Text, trial: Trial, width: int) -> Text:
     """Cut an output to a number of columns around the token that was tried."""
-    if output.cell_len <= room:
+    if output.cell_len <= width:
         return output
     # What followed says more than what stood before, so it has two thirds.
-    start = max(0, min(len(trial.before) - room // 3, len(output) - room))
+    start = max(0, min(len(trial.before) - width // 3, len(output) - width))
     excerpt = output[start:]
     if start:
         excerpt = Text("…", "dim") + excerpt[1:]
-    excerpt.truncate(max(room, 1), overflow="ellipsis")
+    excerpt.truncate(max(width, 1), overflow="ellipsis")
     return excerpt
 
 
