@@ -108,6 +108,20 @@ def doubled():
     del registry._POLICIES[Doubled]
 
 
+def test_what_a_subclass_overrides_is_named_where_it_fails(doubled, monkeypatch):
+    """And not the cache, which is not at fault."""
+
+    def project(self, hidden):
+        return hidden @ torch.ones(3, 3)
+
+    monkeypatch.setattr(doubled, "project", project)
+    model = Doubled(LlamaConfig(vocab_size=16, **DECODER)).eval()
+    with pytest.raises(
+        ValueError, match=r"^Doubled cannot be used: project of DoubledPolicy fails \("
+    ):
+        adapted(model)
+
+
 @DEPRECATED
 def test_a_registered_policy_adapts_its_models(doubled):
     """Also models of subclasses and with adapters, and no others."""

@@ -5,6 +5,7 @@ Their scores are compared with those of the model's own forward pass, for each r
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,13 @@ def check_scores(policy: HuggingFacePolicy) -> None:
                     )
         except FAILURES as error:
             _raise_out_of_memory(error, name)
+            # What a subclass overrides may be at fault itself.
+            called = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+            for override in ("project", "embed"):
+                if override in called:
+                    raise ValueError(
+                        f"{name} cannot be used: {override} of {kind} fails ({error!r})"
+                    ) from error
             raise ValueError(
                 f"{name} cannot be used: it does not read rows with a cache ({error!r}); override "
                 f"read in a subclass of {kind} and register it with register_policy"
