@@ -12,8 +12,8 @@ import freerun
 
 ROOT = Path(freerun.__file__).parent
 FLOORS = [
-    {"backspaces", "batch", "costs", "errors", "imports", "losses", "randomness", "relaxations",
-     "schedules", "settings", "vocabulary"},
+    {"backspaces", "batch", "console", "costs", "errors", "imports", "losses", "randomness",
+     "relaxations", "schedules", "settings", "vocabulary"},
     {"references"},
     {"policy", "data"},
     {"metrics"},

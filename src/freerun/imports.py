@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import site
 import sys
 import traceback
 from collections.abc import Iterator
@@ -20,7 +21,12 @@ from typing import Any
 from freerun.errors import DataError
 from freerun.settings import SettingError, did_you_mean
 
-_LIBRARIES = ("<", str(Path(__file__).parent), *map(get_path, ("stdlib", "purelib", "platlib")))
+_LIBRARIES = (
+    "<",
+    str(Path(__file__).parent),
+    *map(get_path, ("stdlib", "purelib", "platlib")),
+    *site.getsitepackages(),
+)
 """Where the files of libraries are, and of this package."""
 
 _FORM = "package.module:Name or path/to/file.py:Name"
@@ -51,6 +57,8 @@ def import_object(address: str, what: str) -> Any:
     place, _, name = address.rpartition(":")
     where = f"{what} {address!r}"
     module = _file(place, where) if place.endswith(".py") else _module(place, where)
+    if not module.__name__.startswith("freerun."):
+        _IMPORTED.add(module.__name__)
     try:
         return getattr(module, name)
     except AttributeError:
@@ -71,6 +79,9 @@ def get_address(thing: Any) -> str | None:
         return None
     return f"{_FILES.get(module.__name__, module.__name__)}:{name}"
 
+
+_IMPORTED: set[str] = set()
+"""The names of the modules that were imported by address: user's code, wherever it is installed."""
 
 _FILES: dict[str, str] = {}
 """The file of every module that was imported from one, by the name of the module."""
@@ -126,12 +137,25 @@ def _one_line_errors(where: str, place: str) -> Iterator[None]:
     except SyntaxError as error:
         raise SettingError(f"{where}: {error.filename}, line {error.lineno}: {error.msg}") from None
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        # What is wrong is in the user's file, also where a library raises, as dataclasses does.
-        own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
-        frame = (own or frames)[-1]
-        reason = f"{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}"
-        raise SettingError(f"{where}: {reason}") from None
+        raise SettingError(f"{where}: {locate_error(error) or repr(error)}") from None
+
+
+def locate_error(error: Exception) -> str | None:
+    """Return where in a user's own code an exception was raised, and what it says, in one line.
+
+    What is wrong is in the user's file, also where a library raises, as dataclasses does.
+
+    Returns:
+        The innermost file and line of the user's code, and the exception; None if none of its
+        frames is in a user's code.
+    """
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in _IMPORTED}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in files or not frame.filename.startswith(_LIBRARIES):
+            said = " ".join(str(error).split())
+            what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+            return f"{frame.filename}, line {frame.lineno}: {what:.500}"
+    return None
 
 
 class MissingExtraError(DataError, ImportError):

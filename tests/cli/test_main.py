@@ -1,5 +1,6 @@
 """The program as a whole: its help, its exit statuses, and how errors are reported."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,11 @@ import pytest
 from freerun import __version__
 from freerun.cli import main
 from freerun.cli import main as entry
-from freerun.cli.groups import SUMMARIES
+from freerun.cli.groups import LISTINGS, SUMMARIES
+from freerun.methods import METHODS
+from freerun.metrics import METRICS
+from freerun.models.settings import KINDS
+from freerun.tasks import TASKS
 from tests.cli.tiny import MODEL, TASK
 
 
@@ -56,11 +61,8 @@ def test_unknown_words(refuses, words, message):
 
 
 def test_a_bug_shows_its_traceback(monkeypatch):
-    def broken(self, settings):
-        raise ValueError("a bug")
-
-    monkeypatch.setattr("freerun.cli.listings.TasksCommand.run", broken)
-    with pytest.raises(ValueError, match="a bug"):
+    monkeypatch.setattr("freerun.cli.listings.TASKS", None)
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'items'"):
         main(["tasks"])
 
 
@@ -91,13 +93,42 @@ def test_an_interruption_says_how_to_resume(monkeypatch, run, words, name, messa
     assert run(*words) == (130, "", f"\nfreerun {words[0]}: {message}\n")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], [], ["trian"], ["--hepl"]])
-def test_help_and_wrong_commands_do_not_import_torch(words):
-    code = (
-        "import sys; from freerun.cli import main; main(sys.argv[1:]); "
-        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code, *words], check=True)
+DESCRIBING = [
+    *([name, "--help"] for name in SUMMARIES),
+    *([command, task, "--help"] for command in ("train", "compare") for task in TASKS),
+    *(["train", "digits", "--model", kind, "--help"] for kind in (*KINDS, "some/model")),
+    *([name] for name in LISTINGS),
+    *(["tasks", name] for name in TASKS),
+    *(["methods", name] for name in METHODS),
+    *(["metrics", name] for name in METRICS),
+    ["methods", "ss"],
+    ["train", "digit", "--help"],
+]
+
+
+def test_help_and_listings_do_not_import_torch_and_say_the_same(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code = """if True:
+        import contextlib, io, json, sys
+        from freerun.cli import main
+        found = []
+        for words in json.load(sys.stdin):
+            sys.argv[1:] = words
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                with contextlib.redirect_stderr(io.StringIO()) as errors:
+                    status = main()
+            assert not {'torch', 'transformers', 'numpy'} & set(sys.modules), words
+            found.append((status, output.getvalue(), errors.getvalue()))
+        json.dump(found, sys.stdout)
+    """
+    words = ["--version", "--help", "trian", "--hepl"]
+    commands = [[], *([word] for word in words), *DESCRIBING]
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(commands), stdout=subprocess.PIPE,
+        text=True, check=True,
+    )  # fmt: skip
+    for words, found in zip(commands, json.loads(done.stdout), strict=True):
+        assert tuple(found) == run(*words), words
 
 
 def test_the_module_is_the_program():

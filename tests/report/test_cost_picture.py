@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from freerun.errors import WriteError
-from freerun.report import MissingPlotsError
+from freerun.imports import MissingExtraError
 from freerun.report.cost_vectors import picture, save_picture
 from freerun.report.cost_vectors.picture import BEST, WIDEST
 from freerun.report.cost_vectors.text import STOPS, hexadecimal
@@ -128,7 +128,7 @@ def test_a_full_disk_is_named_with_the_picture(tmp_path):
 
 def test_a_missing_matplotlib_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingPlotsError) as caught:
+    with pytest.raises(MissingExtraError) as caught:
         save_picture(no(), tmp_path / "costs.png")
     assert str(caught.value) == (
         "drawing plots needs matplotlib, which is missing: pip install freerun[plots]"

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from freerun.errors import WriteError
-from freerun.report import MissingPlotsError, draw
+from freerun.imports import MissingExtraError
+from freerun.report import draw
 from freerun.report.plots import error_by_position, learning_curves
 from tests.full import FULL, full
 
@@ -159,7 +160,7 @@ def test_pyplot_is_not_imported():
 
 def test_a_missing_matplotlib_is_named(results, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingPlotsError) as caught:
+    with pytest.raises(MissingExtraError) as caught:
         draw(results, tmp_path)
     assert str(caught.value) == (
         "drawing plots needs matplotlib, which is missing: pip install freerun[plots]"

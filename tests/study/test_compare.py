@@ -15,7 +15,7 @@ from freerun.evaluation import Decoding, evaluate
 from freerun.methods import MLE, BehaviorCloning, ScheduledSampling
 from freerun.metrics import score_majority_guess
 from freerun.models.settings import RecurrentSettings
-from freerun.report import MissingPlotsError, legend, summary
+from freerun.report import legend, summary
 from freerun.settings import SettingError, to_dict
 from freerun.study import compare
 from freerun.study.comparison import list_seeds
@@ -392,7 +392,7 @@ def test_missing_libraries_are_found_before_training(refuses, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib", None)
         refuses(
-            MissingPlotsError,
+            MissingExtraError,
             "drawing plots needs matplotlib, which is missing: pip install freerun[plots]",
         )
     monkeypatch.setitem(sys.modules, "tensorboard", None)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from freerun.cli.evaluate import Split, check_folder, load_examples
 from freerun.cli.options import SettingsCommand, UserSettings
+from freerun.console import Console
 from freerun.evaluation import on_device
 from freerun.methods import SEARNN, Clock
 from freerun.report import require_plots
@@ -94,7 +95,7 @@ class CostsCommand(SettingsCommand):
                 raise SettingError(f"--cell is {own.cell}; {error}") from None
         if own.png is not None:
             save_picture(vectors, Path(own.png))
-        Console(highlight=False).print(heading(vectors), "", *shown, sep="\n")
+        Console().print(heading(vectors), "", *shown, sep="\n")
 
 
 def _search_example(own: CostsOptions) -> CostVectors:

@@ -34,6 +34,9 @@ CLASSES = {
 EXPERIMENTS = ("compare", "train")
 """The commands that train on a task: each is a `TaskGroup`."""
 
+LISTINGS = ("tasks", "methods", "metrics")
+"""The commands that only describe."""
+
 
 class LazyGroup(click.Group):
     """A group that lists its commands by name and summary without importing them.

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 from docstring_parser import parse
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from freerun.cli.options import MAX_WIDTH, SettingsCommand, UserSettings, strip_markup
+from freerun.console import Console
 from freerun.methods import METHODS, find_method
 from freerun.metrics import METRICS, Metric, find_metric
 from freerun.settings import MISSING, describe_type, format_value, list_settings
@@ -41,6 +42,7 @@ class ListingCommand(SettingsCommand):
     """
 
     own: ClassVar[str] = ""
+    describes = True
 
     def declare(self, words: Sequence[str]) -> None:
         """Add the settings."""
@@ -49,7 +51,7 @@ class ListingCommand(SettingsCommand):
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
         name = settings.build(ListingOptions, str(self.name)).name
-        console = Console(highlight=False)
+        console = Console()
         console.width = min(console.width, MAX_WIDTH)
         if name is not None:
             console.print(self.describe(name))

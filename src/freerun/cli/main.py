@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -9,9 +11,15 @@ from collections.abc import Sequence
 import click
 
 from freerun import __version__
-from freerun.cli.groups import CLASSES, EXPERIMENTS, Program
+from freerun.cli.groups import CLASSES, EXPERIMENTS, LISTINGS, Program
+from freerun.cli.stand_ins import NeedsLibrariesError, are_replaced, replace_libraries
+from freerun.errors import CheckpointError, DataError, WriteError
+from freerun.imports import is_address, locate_error
+from freerun.settings import SettingError
 
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+TRACEBACK = "FREERUN_TRACEBACK"
+"""The environment variable that shows the traceback of every error if it is set."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,41 +30,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 2 after an error in the command, its files or its data, which is
-        reported on the standard error stream in one line; 130 after Ctrl-C.
+        reported on the standard error stream in one line; 130 after Ctrl-C; 141 if the reader of
+        the output is gone.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    program = click.version_option(__version__, message="freerun %(version)s")(Program())
-    if not words:
-        # Versions of click differ in the status of this help and in the stream it goes to.
-        context = click.Context(program, info_name="freerun", **program.context_settings)
-        print(program.get_help(context), file=sys.stderr)
-        return USAGE_ERROR
-    command = words[0] if words[0] in CLASSES else ""
+    if argv is not None:
+        return run(argv)
+    words = sys.argv[1:]
+    _open_streams()
+    try:
+        if _only_describes(words):
+            with contextlib.suppress(NeedsLibrariesError), replace_libraries():
+                return run(words)
+        return run(words)
+    finally:
+        _drop_unwritten()
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a command, and report errors that the user can correct; return the exit status.
+
+    Raises:
+        NeedsLibrariesError: If stand-ins do not suffice for it.
+    """
+    command = words[0] if words and words[0] in CLASSES else ""
     name = f"freerun {command}".rstrip()
     try:
-        # `program.main` would turn Ctrl-C and closed pipes into statuses of its own.
-        with program.make_context("freerun", words) as context:
-            program.invoke(context)
+        status = _invoke(list(words))
         sys.stdout.flush()
-    except click.exceptions.Exit as done:
-        return done.exit_code
+        return status
     except KeyboardInterrupt:
         rest = (
             "; the same command resumes from the last checkpoint" if command in EXPERIMENTS else ""
         )
-        print(f"\n{name}: interrupted{rest}", file=sys.stderr)
+        _complain(f"\n{name}: interrupted{rest}")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output is gone. Python would try to flush it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except Exception as error:
+        if are_replaced() and not isinstance(error, (SettingError, click.ClickException)):
+            raise NeedsLibrariesError from error
         message = explain(error)
-        if message is None:
+        if message is None or os.environ.get(TRACEBACK):
             raise
-        print(f"{name}: {message}", file=sys.stderr)
+        _complain(f"{name}: {message}")
         return USAGE_ERROR
-    return 0
 
 
 def explain(error: Exception) -> str | None:
@@ -68,15 +85,60 @@ def explain(error: Exception) -> str | None:
         return f"unknown option {error.option_name}; see freerun --help"
     if isinstance(error, click.ClickException):
         return error.message
+    if isinstance(error, (SettingError, DataError, CheckpointError, WriteError)):
+        return str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    place = locate_error(error)
+    if place is not None:
+        return f"{place} ({TRACEBACK}=1 shows the traceback)"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) if isinstance(error, (FloatingPointError, OSError)) else None
 
-    # These import torch, which an error in the first word does not need.
-    from freerun.data import DataError
-    from freerun.errors import CheckpointError, WriteError
-    from freerun.report import MissingPlotsError
-    from freerun.settings import SettingError
 
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, WriteError):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    expected = (SettingError, DataError, CheckpointError, MissingPlotsError, FloatingPointError)
-    return str(error) if isinstance(error, (*expected, OSError)) else None
+def _invoke(words: list[str]) -> int:
+    program = click.version_option(__version__, message="freerun %(version)s")(Program())
+    if not words:
+        # Versions of click differ in the status of this help and in the stream it goes to.
+        context = click.Context(program, info_name="freerun", **program.context_settings)
+        print(program.get_help(context), file=sys.stderr)
+        return USAGE_ERROR
+    try:
+        # `program.main` would turn Ctrl-C and closed pipes into statuses of its own.
+        with program.make_context("freerun", words) as context:
+            program.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    return 0
+
+
+def _only_describes(words: Sequence[str]) -> bool:
+    """Return whether a command shows a help or a listing, and nothing of a user's own."""
+    describes = bool({"-h", "--help"}.intersection(words)) or (words and words[0] in LISTINGS)
+    return bool(describes) and not any(map(is_address, words))
+
+
+def _complain(message: str) -> None:
+    """Print to the standard error stream, whose reader may be gone."""
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
+
+
+def _open_streams() -> None:
+    """Write UTF-8 in all locales, as files are; let closed streams lead nowhere."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _drop_unwritten() -> None:
+    """Drop what cannot be written; Python would try it once more at exit, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import click
 from click.core import ParameterSource
 
+from freerun.cli.stand_ins import NeedsLibrariesError, are_replaced
 from freerun.settings import (
     MISSING,
     Setting,
@@ -197,11 +198,13 @@ class SettingsCommand(click.Command, ABC):
 
     Attributes:
         notes: What the help says at the end.
+        describes: Whether it only reads settings and docstrings, for which stand-ins suffice.
         known: Its settings by name.
         hints: For settings that exist, but not on this command line, what to say about them.
     """
 
     notes: ClassVar[str] = ""
+    describes: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:
         summary = (type(self).__doc__ or "").partition("\n\n")[0]
@@ -278,7 +281,13 @@ class SettingsCommand(click.Command, ABC):
         return []
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run the command with the settings that were parsed."""
+        """Run the command with the settings that were parsed.
+
+        Raises:
+            NeedsLibrariesError: If stand-ins are in the place of what it computes with.
+        """
+        if are_replaced() and not self.describes:
+            raise NeedsLibrariesError
         self.run(ctx.obj)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from accelerate import PartialState
-from rich.console import Console
 
 from freerun import report
 from freerun.cli.options import SettingsCommand, UserSettings, peek
+from freerun.console import Console
 from freerun.evaluation import Decoding
 from freerun.models.settings import (
     KINDS,
@@ -238,7 +238,7 @@ class CompareCommand(ExperimentCommand):
             quiet=own.quiet,
         )
         if is_main_process():
-            console = Console(highlight=False)
+            console = Console()
             table = comparison.table
             # Where output goes to a file, the width of a terminal is a guess.
             unbounded = console.options.update(width=sys.maxsize)

@@ -47,6 +47,20 @@ def argmax_tokens(scores: Float[Tensor, "n a"]) -> Int[Tensor, "n"]:
     return scores.argmax(-1)
 
 
+def check_truncation(*, temperature: float, top_k: int | None, top_p: float) -> None:
+    """Check the settings of `truncated_log_probs`.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}; it must be above 0 (greedy decodes at 0)")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k is {top_k}; it must be at least 1")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p is {top_p}; it must lie in (0, 1]")
+
+
 def truncated_log_probs(
     scores: Float[Tensor, "n a"],
     *,
@@ -66,12 +80,7 @@ def truncated_log_probs(
     Raises:
         ValueError: if a setting is out of range.
     """
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}; it must be above 0 (greedy decodes at 0)")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}; it must be at least 1")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p is {top_p}; it must lie in (0, 1]")
+    check_truncation(temperature=temperature, top_k=top_k, top_p=top_p)
     scores = scores / temperature
     if top_k is not None and top_k < scores.shape[-1]:
         kept, tokens = scores.topk(top_k, -1)

@@ -17,11 +17,11 @@ from freerun.decoding import (
     NoisySampler,
     Sampler,
     beam_search,
+    check_truncation,
     choose_greedily,
     contrastive_search,
     decode_with,
     make_sampler,
-    truncated_log_probs,
 )
 from freerun.policy import Policy
 
@@ -86,8 +86,7 @@ class Decoding:
             raise ValueError(f"contrastive is {self.contrastive}; it must lie in [0, 1]")
         if not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}; it must lie in [0, 1]")
-        # It says what is wrong with a temperature or a truncation.
-        truncated_log_probs(torch.zeros(1, 1), **self.truncation)
+        check_truncation(**self.truncation)
         ways = {
             "beam": self.beam > 1,
             "sample": self.sample,

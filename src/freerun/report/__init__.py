@@ -1,7 +1,7 @@
 """Reports for people: tables and plots of comparisons, and the cost vectors of sentences."""
 
 from freerun.report.labels import Summary, summary
-from freerun.report.plots import MissingPlotsError, draw, require_plots
+from freerun.report.plots import draw, require_plots
 from freerun.report.table import legend, table
 
-__all__ = ["MissingPlotsError", "Summary", "draw", "legend", "require_plots", "summary", "table"]
+__all__ = ["Summary", "draw", "legend", "require_plots", "summary", "table"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 
 from jaxtyping import Int
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
 from freerun.batch import Batch
+from freerun.console import Console
 from freerun.data import Codec
 from freerun.evaluation import Decoding, decode
 from freerun.policy import Policy
@@ -52,7 +52,7 @@ class Traces:
                 "sequence_match train models that have one"
             )
         self.policy, self.codec, self.decoding = policy, codec, decoding
-        self.console = console or Console(highlight=False)
+        self.console = console or Console()
 
     @property
     def live(self) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freerun.data.files import write_atomically
+from freerun.imports import import_extra
 from freerun.report.labels import Summary, label, scale, summary, task_name, unit
 
 if TYPE_CHECKING:
@@ -22,22 +22,13 @@ FEWEST = 50
 """Positions with fewer test examples are not drawn; if there are few examples, a tenth of them."""
 
 
-class MissingPlotsError(ImportError):
-    """matplotlib is not installed; the message says how to install it."""
-
-
 def require_plots() -> None:
     """Check that matplotlib is installed.
 
     Raises:
-        MissingPlotsError: if matplotlib is missing.
+        MissingExtraError: if matplotlib is missing.
     """
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError:
-        raise MissingPlotsError(
-            "drawing plots needs matplotlib, which is missing: pip install freerun[plots]"
-        ) from None
+    import_extra("matplotlib", "plots", "drawing plots")
 
 
 def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
@@ -51,7 +42,7 @@ def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
         Their paths.
 
     Raises:
-        MissingPlotsError: if matplotlib is missing.
+        MissingExtraError: if matplotlib is missing.
         WriteError: if a picture cannot be written.
     """
     require_plots()

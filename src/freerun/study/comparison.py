@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from rich.console import Console
 from rich.table import Table
 
 from freerun import report
+from freerun.console import Console
 from freerun.data import Data
 from freerun.evaluation import GREEDY, Decoding, check_decoding, evaluate
 from freerun.methods import Method
@@ -87,7 +87,7 @@ def compare(
         SettingError: if a method, a setting, the number of seeds or the beam is wrong.
         DataError: if the data cannot be used, or a library for them is missing.
         CheckpointError: if `output` holds another comparison or cannot be written.
-        MissingPlotsError: if matplotlib is missing.
+        MissingExtraError: if matplotlib is missing.
         WriteError: if results or plots cannot be written.
     """
     report.require_plots()
@@ -114,7 +114,7 @@ def compare(
     if process.is_main_process:
         plan.claim(output)
     quiet = quiet or not process.is_main_process
-    console = Console(stderr=True, quiet=quiet, highlight=False)
+    console = Console(stderr=True, quiet=quiet)
     show_notes(data.notes, quiet)
     runs = _train_all(plan, data, ready, decodings, output, console, quiet)
     results = collect_results(plan, data, majority, runs, command, beam, decoding)

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from freerun.console import Console
 from freerun.training.callbacks import Meter
 
 PLAIN_EVERY = 30.0
@@ -19,7 +19,7 @@ PLAIN_EVERY = 30.0
 
 def show_notes(notes: Iterable[str], quiet: bool = False) -> None:
     """Print the notes of a task on its data to standard error."""
-    console = Console(stderr=True, quiet=quiet, highlight=False)
+    console = Console(stderr=True, quiet=quiet)
     for note in notes:
         console.print(note, style="dim", markup=False)
 

@@ -42,7 +42,7 @@ def save_picture(vectors: CostVectors, path: Path) -> None:
     """Draw the cost vectors of a sentence into a PNG file.
 
     Raises:
-        MissingPlotsError: if matplotlib is missing.
+        MissingExtraError: if matplotlib is missing.
         WriteError: if the picture cannot be written.
     """
     require_plots()
