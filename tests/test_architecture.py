@@ -13,7 +13,7 @@ import freerun
 ROOT = Path(freerun.__file__).parent
 FLOORS = [
     {"backspaces", "batch", "console", "costs", "errors", "imports", "losses", "randomness",
-     "relaxations", "schedules", "settings", "vocabulary"},
+     "relaxations", "schedules", "settings", "vocabulary", "yaml_reader"},
     {"references"},
     {"policy", "data"},
     {"metrics"},

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar, Union
 
-import yaml
 from docstring_parser import parse
+
+from freerun.yaml_reader import YamlError, compose, get_value
 
 T = TypeVar("T")
 MISSING = dataclasses.MISSING
@@ -34,6 +35,8 @@ _ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _OWN = re.compile(r"(?P<name>[^=]+:\w+)(:(?P<settings>.*=.*))?")
 """An address, and settings behind it."""
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+"""What no name of a file and no UTF-8 can hold: NUL, and bytes that Python could not decode."""
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 _SCALARS = (int, float, bool, str, Path, type(None))
 
@@ -157,9 +160,10 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         return value  # A user's own object; the class that takes it checks it.
     try:
         return _convert(value, kind)
-    except ValueError:
+    except ValueError as error:
         shown = repr(value) if isinstance(value, str) else format_value(value)
-        raise SettingError(f"{name} is {shown:.60}; it must be {describe_type(kind)}") from None
+        required = str(error) or describe_type(kind)
+        raise SettingError(f"{name} is {shown:.60}; it must be {required}") from None
 
 
 def describe_type(kind: Any) -> str:
@@ -337,23 +341,26 @@ def _convert(value: Any, kind: Any) -> Any:
     """Return a value as a type.
 
     Raises:
-        ValueError: if it is no such value.
+        ValueError: if it is no such value; it may say what would be one.
     """
     origin, arguments = typing.get_origin(kind), _readable(kind)
     if kind is Any:
         return value
     if origin in (Union, types.UnionType):
         # None first: text could be read as "null", too.
+        reason = ""
         for argument in sorted(arguments, key=lambda argument: argument is not type(None)):
             try:
                 return _convert(value, argument)
-            except ValueError:
-                pass
-        raise ValueError
+            except ValueError as error:
+                reason = str(error) or reason
+        raise ValueError(reason)
     if kind is str or kind is Path:
-        if isinstance(value, (str, kind)):
-            return kind(value)
-        raise ValueError
+        if not isinstance(value, (str, kind)):
+            raise ValueError
+        if _UNUSABLE.search(str(value)):
+            raise ValueError("text in UTF-8")
+        return kind(value)
     read = _read(value) if isinstance(value, str) else value
     if origin is Literal:
         for argument in arguments:
@@ -366,24 +373,23 @@ def _convert(value: Any, kind: Any) -> Any:
         items = [_convert(item, arguments[0]) for item in read]
         return tuple(items) if origin is tuple else items
     if kind is float:
-        if isinstance(read, bool) or not isinstance(read, (int, float)) or math.isnan(read):
+        if isinstance(read, bool) or not isinstance(read, (int, float)):
             raise ValueError
+        if not -sys.float_info.max <= read <= sys.float_info.max:
+            raise ValueError("a finite number")
         return float(read)
     # A bool is an int to Python, but true is no number to a user.
     if not isinstance(read, origin or kind) or (kind is int and isinstance(read, bool)):
         raise ValueError
+    if kind is int and abs(read) >= 2**63:
+        raise ValueError("a whole number below 2^63")
     return read
 
 
 def _read(text: str) -> Any:
-    """Read a value of YAML; numbers such as 1e-3, which YAML 1.1 takes for text, too."""
+    """Read a value of YAML; text without a value, such as a comment, is read as text."""
     try:
-        found = yaml.safe_load(text) if text.strip() else text
-    except yaml.YAMLError:
+        node = compose(text)
+    except YamlError:
         return text
-    if isinstance(found, str):
-        try:
-            return float(found)
-        except ValueError:
-            return found
-    return found
+    return text if node is None else get_value(node)

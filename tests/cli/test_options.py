@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ import pytest
 from freerun.cli.options import SettingsCommand
 from freerun.data import DataError
 from freerun.settings import SettingError
+
+LAUGHS = "things:\n- &l0 ha\n" + "".join(f"- &l{i + 1} [{9 * f'*l{i}, '}]\n" for i in range(9))
 
 
 @dataclass(frozen=True)
@@ -186,8 +189,38 @@ def test_wrong_flags_are_refused(words, kind, message):
          "got '<stream end>'"),
         ("a: b: c\n", DataError, "{path}, line 1: not YAML: mapping values are not allowed here"),
         ("output: !!python/object:os.system x\n", DataError,
-         "{path}, line 1: not YAML: could not determine a constructor for the tag "
-         "'tag:yaml.org,2002:python/object:os.system'"),
+         "{path}, line 1: tags such as 'tag:yaml.org,2002:python/object:os.system' are not "
+         "supported"),
+        ("rate: !!timestamp 2001-99-99\n", DataError,
+         "{path}, line 1: tags such as 'tag:yaml.org,2002:timestamp' are not supported"),
+        ("rate: 2001-99-99\n", SettingError,
+         "{path}, line 1: rate is '2001-99-99'; it must be a number or null"),
+        ("in_ner: {size: " + 4400 * "9" + "}\n", SettingError,
+         "{path}, line 1: in_ner.size is '" + 59 * "9" + "; it must be a whole number"),
+        ("in_ner: {deep: yes}\n", SettingError,
+         "{path}, line 1: in_ner.deep is 'yes'; it must be true or false"),
+        ("in_ner: {size: 1:30}\n", SettingError,
+         "{path}, line 1: in_ner.size is '1:30'; it must be a whole number"),
+        ("in_ner: {size: 1}\nin_ner.size: 2\n", DataError,
+         "{path}, line 2: in_ner.size is set twice; it is already set on line 1"),
+        ("things: &a\n- *a\n", DataError,
+         "{path}, line 1: it is nested more than 50 levels deep"),
+        (LAUGHS, DataError, "{path}: it has more than 10,000 values"),
+        ("things: " + 100 * "[" + 100 * "]", DataError,
+         "{path}, line 1: it is nested more than 50 levels deep"),
+        ("things: " + 50_000 * "[", DataError, "{path}: it is nested more than 50 levels deep"),
+        ("things: &a {x: 1}\nin_ner:\n  <<: *a\n", DataError,
+         "{path}, line 3: merge keys (<<) are not supported"),
+        ("rate: 1\noutput: a\0b\n", DataError,
+         "{path}, line 2: not YAML: it has the character U+0000"),
+        ('output: "a\\0b"\n', SettingError,
+         "{path}, line 1: output is 'a\\x00b'; it must be text in UTF-8"),
+        ("in_ner:\n\tsize: 1\n", DataError, "{path}, line 2: not YAML: found character '\\t' "
+         "that cannot start any token"),
+        ("rate: 1\n---\nrate: 2\n", DataError,
+         "{path}, line 2: not YAML: but found another document"),
+        ("#" * 100_001, DataError,
+         "{path}: it has 100,001 bytes; settings have at most 100,000"),
         (b"output: \xff\n", DataError, "{path}, line 1: byte 0xff at column 9 is not UTF-8; save "
          "the file as UTF-8"),
     ],
@@ -197,6 +230,20 @@ def test_wrong_yaml_is_refused_with_its_line(yaml, text, kind, message):
     with pytest.raises(kind) as caught:
         parse("here", "--config", path)
     assert str(caught.value) == message.format(path=path)
+
+
+def test_what_an_alias_repeats_is_read(yaml):
+    path = yaml("things: {a: &own {b: no, c: 010}, d: *own}\n")
+    inner = {"b": "no", "c": 10}
+    assert parse("here", "--config", path).values["things"] == {"a": inner, "d": inner}
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path, tmp_path / "pipe"):
+        with pytest.raises(DataError) as caught:
+            parse("here", "--config", str(path))
+        assert str(caught.value) == f"{path}: it is not a regular file"
 
 
 def test_a_missing_file_is_named():

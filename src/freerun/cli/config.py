@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from freerun.data import DataError
-from freerun.data.files import read_lines
+from freerun.data.files import decode_lines
+from freerun.errors import DataError
+from freerun.yaml_reader import YamlError, compose, get_line, get_value
 
+MAX_BYTES = 100_000
 EXAMPLE = "training: {updates: 1000}"
 
 
@@ -29,54 +32,43 @@ def read_config(path: str, whole: Collection[str] = ()) -> dict[str, tuple[Any, 
     Raises:
         DataError: If the file cannot be read, is not YAML, is not a mapping, or repeats a key.
     """
-    text = "\n".join(line for _, line in read_lines(path))
+    text = _read_text(path)
     try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
-        if not isinstance(root, yaml.MappingNode):
-            raise DataError(f"{path}: it must be a mapping of settings, such as {EXAMPLE}")
-        found = {}
-        for key, value in _items(root, path):
-            if key.value in whole or not isinstance(value, yaml.MappingNode):
-                found[key.value] = (_value(loader, value, path), _line(key))
-                continue
-            for inner, item in _items(value, path):
-                name = f"{key.value}.{inner.value}"
-                name = "model" if name == "model.kind" else name
-                found[name] = (_value(loader, item, path), _line(inner))
-    except yaml.MarkedYAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise DataError(f"{path}{where}: not YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML: {error}") from None
+        root = compose(text)
+    except YamlError as error:
+        where = path if error.line is None else f"{path}, line {error.line}"
+        raise DataError(f"{where}: {error}") from None
+    if not isinstance(root, yaml.MappingNode):
+        raise DataError(f"{path}: it must be a mapping of settings, such as {EXAMPLE}")
+    found: dict[str, tuple[Any, int]] = {}
+    for name, line, value in _list_settings(root, whole):
+        if name in found:
+            also = f"it is already set on line {found[name][1]}"
+            raise DataError(f"{path}, line {line}: {name} is set twice; {also}")
+        found[name] = (get_value(value), line)
     return found
 
 
-def _items(node: yaml.MappingNode, path: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
-    """Return the keys and values of a mapping; YAML itself would let the last of two keys win."""
-    seen: dict[str, int] = {}
-    for key, _ in node.value:
-        line = _line(key)
-        if not isinstance(key, yaml.ScalarNode):
-            raise DataError(f"{path}, line {line}: a key must be the name of a setting")
-        if key.value in seen:
-            also = f"it is already set on line {seen[key.value]}"
-            raise DataError(f"{path}, line {line}: {key.value} is set twice; {also}")
-        seen[key.value] = line
-    return list(node.value)
+def _list_settings(
+    root: yaml.MappingNode, whole: Collection[str]
+) -> Iterator[tuple[str, int, yaml.Node]]:
+    """Yield the name, the line and the value of every setting."""
+    for key, value in root.value:
+        if key.value in whole or not isinstance(value, yaml.MappingNode):
+            yield key.value, get_line(key), value
+            continue
+        for inner, item in value.value:
+            name = f"{key.value}.{inner.value}"
+            yield "model" if name == "model.kind" else name, get_line(inner), item
 
 
-def _value(loader: yaml.SafeLoader, node: yaml.Node, path: str) -> Any:
-    """Return the value of a node, after checking the keys of all mappings in it."""
-    nodes = [node]
-    while nodes:
-        current = nodes.pop()
-        if isinstance(current, yaml.MappingNode):
-            nodes += [value for _, value in _items(current, path)]
-        elif isinstance(current, yaml.SequenceNode):
-            nodes += current.value
-    return loader.construct_object(node, deep=True)
-
-
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
+def _read_text(path: str) -> str:
+    """Read a file of settings, which is no device and of a size that people write."""
+    file = Path(path)
+    if not file.is_file():
+        reason = "it is not a regular file" if file.exists() else "there is no such file"
+        raise DataError(f"{path}: {reason}")
+    size = file.stat().st_size
+    if size > MAX_BYTES:
+        raise DataError(f"{path}: it has {size:,} bytes; settings have at most {MAX_BYTES:,}")
+    return "\n".join(line for _, line in decode_lines(file.read_bytes(), path))
