@@ -30,8 +30,11 @@ SMALL = {
 }
 
 
-class StoppedError(Exception):
-    """Raised where a command begins to read its data: all its settings were right."""
+class StoppedError(BaseException):
+    """Raised where a command begins to read its data: all its settings were right.
+
+    It is no Exception, so that the command does not report it as an error in a user's code.
+    """
 
 
 class Reader:
