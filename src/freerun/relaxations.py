@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from freerun.arguments import check_number
+
 
 def soft_argmax(
     scores: Float[Tensor, "*rows a"], alpha: float, *, top_k: int | None = None
@@ -20,13 +22,17 @@ def soft_argmax(
     Args:
         scores: unnormalized scores s.
         alpha: the peakedness α > 0.
-        top_k: spread the weights over the `top_k` best tokens of each row only.
+        top_k: spread the weights over the `top_k` best tokens of each row only. Which of several
+            tokens with equal scores are among them is up to `torch.topk`.
 
     Raises:
-        ValueError: if `top_k` is below 1.
+        ValueError: if scores are no rows of numbers, α is not finite and above 0, or `top_k` is
+            below 1.
     """
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}; it must be at least 1")
+    _check_rows("scores", scores)
+    check_number("alpha", alpha, 0, above=True)
+    if top_k is not None:
+        check_number("top_k", top_k, 1)
     scaled = scores * alpha
     if top_k is None or top_k >= scores.shape[-1]:
         return scaled.softmax(-1)
@@ -52,13 +58,41 @@ def soft_sample(
         top_k: spread the weights over the `top_k` best perturbed tokens of each row only.
 
     Raises:
-        ValueError: if `top_k` is below 1.
+        ValueError: if the shapes differ, α is not finite and above 0, or `top_k` is below 1.
     """
+    if noise.shape != scores.shape:
+        raise ValueError(
+            f"noise has shape {tuple(noise.shape)}; it must have that of scores, "
+            f"{tuple(scores.shape)}"
+        )
     return soft_argmax(scores + noise, alpha, top_k=top_k)
 
 
 def straight_through(weights: Float[Tensor, "*rows a"]) -> Float[Tensor, "*rows a"]:
-    """Return the one-hot argmax of `weights`, with their gradient (Bengio et al. 2013)."""
+    """Return the one-hot argmax of `weights`, with their gradient (Bengio et al. 2013).
+
+    Of several tokens with the largest weight, the first is chosen.
+
+    Args:
+        weights: weights of tokens, such as those of `soft_argmax`.
+
+    Raises:
+        ValueError: if they are no rows of numbers.
+    """
+    _check_rows("weights", weights)
     hard = F.one_hot(weights.argmax(-1), weights.shape[-1]).to(weights.dtype)
     # In this order the difference is exactly zero, and the value exactly one-hot.
     return hard + (weights - weights.detach())
+
+
+def _check_rows(name: str, values: Tensor) -> None:
+    """Check that the last dimension of a tensor holds numbers of tokens.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if values.dim() < 1 or values.shape[-1] < 1 or not values.is_floating_point():
+        raise ValueError(
+            f"{name} has shape {tuple(values.shape)} and dtype {values.dtype}; it must be "
+            "[..., a], floating-point numbers of at least one token"
+        )

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from freerun.arguments import check_number
+
 
 @runtime_checkable
 class Schedule(Protocol):
@@ -18,9 +20,17 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """The constant `value`."""
+    """The constant `value`.
+
+    Raises:
+        ValueError: if it is not finite.
+    """
 
     value: float
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        check_number("value", self.value)
 
     def __call__(self, step: int) -> float:
         """Return `value`."""
@@ -29,11 +39,20 @@ class Constant:
 
 @dataclass(frozen=True)
 class Linear:
-    """max(floor, k - c·step) (Bengio et al. 2015, arXiv 1506.03099, section 2.4)."""
+    """max(floor, k - c·step) (Bengio et al. 2015, arXiv 1506.03099, section 2.4).
+
+    Raises:
+        ValueError: if a number is not finite.
+    """
 
     k: float
     c: float
     floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("k", "c", "floor"):
+            check_number(name, getattr(self, name))
 
     def __call__(self, step: int) -> float:
         """Return the value at update `step`."""
@@ -42,10 +61,19 @@ class Linear:
 
 @dataclass(frozen=True)
 class Exponential:
-    """max(floor, k^step) for 0 < k < 1 (Bengio et al. 2015, section 2.4)."""
+    """max(floor, k^step) for k in [0, 1] (Bengio et al. 2015, section 2.4).
+
+    Raises:
+        ValueError: if k is out of range, or `floor` is not finite.
+    """
 
     k: float
     floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_number("k", self.k, 0, 1)
+        check_number("floor", self.floor)
 
     def __call__(self, step: int) -> float:
         """Return the value at update `step`."""
@@ -54,10 +82,19 @@ class Exponential:
 
 @dataclass(frozen=True)
 class InverseSigmoid:
-    """max(floor, k / (k + exp(step / k))) for k ≥ 1 (Bengio et al. 2015, section 2.4)."""
+    """max(floor, k / (k + exp(step / k))) for k ≥ 1 (Bengio et al. 2015, section 2.4).
+
+    Raises:
+        ValueError: if k is out of range, or `floor` is not finite.
+    """
 
     k: float
     floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_number("k", self.k, 1)
+        check_number("floor", self.floor)
 
     def __call__(self, step: int) -> float:
         """Return the value at update `step`, as sigmoid(log k - step/k), which cannot overflow."""
@@ -68,11 +105,21 @@ class InverseSigmoid:
 
 @dataclass(frozen=True)
 class Geometric:
-    """Geometric interpolation from `start` to `end` in `steps` updates; then `end`."""
+    """Geometric interpolation from `start` to `end` in `steps` updates; then `end`.
+
+    Raises:
+        ValueError: if an end is not finite and above 0, or `steps` is negative.
+    """
 
     start: float
     end: float
     steps: int
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_number("start", self.start, 0, above=True)
+        check_number("end", self.end, 0, above=True)
+        check_number("steps", self.steps, 0)
 
     def __call__(self, step: int) -> float:
         """Return the value at update `step`."""
@@ -81,7 +128,12 @@ class Geometric:
 
 
 def inverse_sigmoid_rate(half: float) -> float:
-    """Compute the k ≥ 1 for which `InverseSigmoid(k)` is ½ at update `half`: k·log k = half."""
+    """Compute the k ≥ 1 for which `InverseSigmoid(k)` is ½ at update `half`: k·log k = half.
+
+    Raises:
+        ValueError: if `half` is not finite and at least 0.
+    """
+    check_number("half", half, 0)
     low, high = 1.0, max(half, 2.0) + 1.0
     for _ in range(100):
         middle = (low + high) / 2

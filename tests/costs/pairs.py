@@ -47,6 +47,8 @@ def ngrams(sequence, n):
 
 def plain_bleu(hypothesis, reference, orders=4):
     """The score, as section 3 of Papineni et al. and the smoothing of SEARNN say."""
+    if not hypothesis and not reference:
+        return 1.0
     if plain_matches(hypothesis, reference, 1) == 0:
         return 0.0
     score = 1.0
@@ -65,7 +67,7 @@ def plain_gleu(hypothesis, reference):
         for side in (hypothesis, reference)
     )
     most = max(sum(own.values()), sum(true.values()))
-    return sum((own & true).values()) / most if most else 0.0
+    return sum((own & true).values()) / most if most else 1.0
 
 
 def plain_table(hypothesis, reference):

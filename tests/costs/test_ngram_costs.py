@@ -37,15 +37,13 @@ def one(cost, hypothesis, reference):
 
 @EACH
 def test_the_reference_itself_costs_nothing(cost):
-    for length in range(1, 12):
+    for length in range(12):
         words = "abcabddcbaab"[:length]
         assert one(cost, words, words) == 0
 
 
 @EACH
-@pytest.mark.parametrize(
-    ("hypothesis", "reference"), [("", "ab"), ("ab", ""), ("", ""), ("c", "a")]
-)
+@pytest.mark.parametrize(("hypothesis", "reference"), [("", "ab"), ("ab", ""), ("c", "a")])
 def test_no_match_costs_one(cost, hypothesis, reference):
     assert one(cost, hypothesis, reference) == 1
 

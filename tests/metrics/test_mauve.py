@@ -88,9 +88,9 @@ def test_a_task_reports_mauve_on_features_of_its_own_model(make_task, tmp_path):
     assert list(right) == ["ms_jaccard", "entropy", "diversity", "repetition", "mauve"]
     wrong = [[5] * 20 for _ in data.test.references]
     assert score(metrics, data.codec, wrong, data.test)["mauve"] < 0.9
-    signature = list_signatures(metrics)["mauve"]
+    signature = list_signatures(metrics, data.codec, data.test)["mauve"]
     assert signature.startswith(f"MAUVE|features:{own}, mean of states|mauve-text:")
-    assert list_signatures(make_task().get_metrics()) == {}
+    assert list_signatures(make_task().get_metrics(), data.codec, data.test) == {}
     assert "mauve" in score_majority_guess(metrics, data)
 
 

@@ -53,10 +53,14 @@ def test_settings_follow_a_colon():
 
 
 def test_signatures_tell_the_settings():
-    assert "|case:lc|eff:no|tok:none|" in find_metric("bleu:lowercase=true,tokenize=none").signature
-    assert bleu.signature.startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|")
-    assert find_metric("exact_match").signature is None
-    found = find_metric("mauve:model=some/model,states=last").signature
+    found = find_metric("bleu:lowercase=true,tokenize=none").get_signature(["a b c d"])
+    assert "|case:lc|eff:no|tok:none|" in found
+    found = bleu.get_signature(["It has four words", "a"])
+    assert found.startswith("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|")
+    assert "|eff:yes|tok:13a|" in bleu.get_signature(["only three words"])
+    assert "|tok:zh|" in bleu.get_signature(["你好，世界"])
+    assert find_metric("exact_match").get_signature(["a"]) is None
+    found = find_metric("mauve:model=some/model,states=last").get_signature(["a"])
     assert found.startswith("MAUVE|features:some/model, last state|mauve-text:")
 
 

@@ -75,11 +75,21 @@ def test_unknown_tokens_never_match():
     found = score(metrics, codec, examples.references, examples)
     assert found["exact_match"] == 0
     assert found["token_error"] == 1 / 2
-    assert found["character_error"] == 4 / 8  # "red \ue000" to "red blue"
+    assert found["character_error"] == 5 / 8  # "red <unk>" to "red blue"
     metrics = find_metrics(["exact_match"])
     assert find_position_errors(metrics, codec, examples.references, examples) == [[False, True]]
-    examples = codec.encode([{"source": "rot", "target": "red <unk>"}])
-    assert score(metrics, codec, examples.references, examples) == {"exact_match": 0.0}
+
+
+@pytest.mark.parametrize("text", ["red <unk>", "red \ue000", "<unk> <unk>"])
+def test_an_unknown_token_matches_no_reference_whatever_it_holds(text):
+    codec = text_codec()
+    examples = codec.encode([{"source": "rot", "target": text}])
+    metrics = find_metrics(["exact_match", "character_error", "bleu", "chrf"])
+    found = score(metrics, codec, [[codec.target.ids["red"], codec.target.unknown]], examples)
+    assert found["exact_match"] == 0
+    errors = {"red <unk>": 5 / 9, "red \ue000": 5 / 5, "<unk> <unk>": 10 / 11}
+    assert found["character_error"] == errors[text]
+    assert found["bleu"] < 50
 
 
 def test_tags_are_compared_as_tags():
@@ -163,7 +173,9 @@ def test_metrics_that_outputs_allow_are_not_refused():
 
 
 def test_only_what_needs_a_signature_has_one():
-    found = list_signatures(find_metrics(["exact_match", "bleu:tokenize=none", "chrf"]))
+    codec = text_codec()
+    metrics = find_metrics(["exact_match", "bleu:tokenize=none", "chrf"])
+    found = list_signatures(metrics, codec, codec.encode(COLORS))
     assert list(found) == ["bleu", "chrf"]
     assert "|tok:none|" in found["bleu"]
 

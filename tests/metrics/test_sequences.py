@@ -31,8 +31,46 @@ def test_exact_match_is_a_share():
 
 
 def test_outputs_and_references_must_be_as_many():
-    with pytest.raises(ValueError, match="zip"):
+    message = (
+        "metric 'character_error': there are 1 outputs and 2 references; each output needs one"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
         metrics.character_error(["a"], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "references", [["ab", "c"], ["", ""], ["𝒳 é"], [" a "], ["a\nb", ""], [""]]
+)
+def test_perfect_outputs_have_the_best_value_of_every_metric(references):
+    """Short, empty, alone, outside of the basic plane, with white space."""
+    best = {"character_error": 0, "exact_match": 1, "bleu": 100, "chrf": 100}
+    for name, value in best.items():
+        assert metrics.METRICS[name](references, references) == pytest.approx(value)
+    rows = tokens(*references)
+    best = {"token_error": 0, "hamming_error": 0, "accuracy": 1, "ms_jaccard": 1}
+    for name, value in best.items():
+        assert metrics.METRICS[name](rows, rows) == pytest.approx(value)
+
+
+def test_empty_outputs_for_empty_and_other_references():
+    assert metrics.bleu(["", ""], ["a", ""]) == metrics.chrf([""], ["a"]) == 0
+    assert metrics.bleu(["a", ""], ["", ""]) == metrics.chrf(["a"], [""]) == 0
+    assert metrics.character_error(["abc", ""], ["", ""]) == 3
+    assert metrics.token_error(tokens("ab"), tokens("")) == 2
+    assert metrics.ms_jaccard(tokens("", ""), tokens("a", "")) == 0
+
+
+@pytest.mark.parametrize(
+    ("outputs", "references", "value"),
+    [
+        (["O", "O"], ["O", "O"], 1),  # nothing to find, and nothing found
+        (["O", "B-X"], ["O", "O"], 0),
+        (["O", "O"], ["O", "B-X"], 0),
+        (["B-X", "B-X"], ["O", "B-X"], 2 / 3),
+    ],
+)
+def test_chunk_f1_where_one_side_has_no_chunks(outputs, references, value):
+    assert metrics.chunk_f1([outputs], [references]) == pytest.approx(value)
 
 
 def test_cell_errors_are_position_by_position():

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.arguments import check_number, check_padding, check_shapes, check_values
 from freerun.randomness import Coordinate, uniform
 
 
@@ -36,10 +37,19 @@ class Alternatives:
     Args:
         tokens: the wrong tokens for every action, of which the first `counts` are used.
         counts: the number of wrong tokens for every action.
+
+    Raises:
+        ValueError: if shapes do not match, or a count is not one of the columns of the table.
     """
 
     tokens: Int[Tensor, "a k"]
     counts: Int[Tensor, "a"]
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        check_shapes(tokens=(self.tokens, "int a k"), counts=(self.counts, "int a"))
+        most = self.tokens.shape[1]
+        check_values("counts", self.counts, 0, most, what=", the columns of tokens")
 
     @classmethod
     def build(cls, mistakes: Mapping[int, Sequence[int]], actions: int) -> Alternatives:
@@ -180,12 +190,12 @@ def insert_noise(
         ids: the ids of the examples.
 
     Raises:
-        ValueError: if rate or most is out of range.
+        ValueError: if shapes do not match, padding does not follow, or a number is out of range.
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate is {rate}; it must lie in [0, 1]")
-    if most < 1:
-        raise ValueError(f"most is {most}; it must be at least 1")
+    check_shapes(target=(target, "int b t"), mask=(mask, "bool b t"), ids=(ids, "int b"))
+    check_padding("mask", mask)
+    check_number("rate", rate, 0, 1)
+    check_number("most", most, 1)
     right = target.masked_fill(~mask, 0)  # padding may be no action
     cells = torch.arange(target.shape[1], device=target.device)
     named = (*names, "noise", ids[:, None], cells)

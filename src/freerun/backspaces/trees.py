@@ -9,11 +9,18 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from freerun.arguments import check_shapes
+
 
 def mark_tokens(
     actions: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], backspace: int | None
 ) -> Bool[Tensor, "b t"]:
-    """Return which actions write a token, eos included."""
+    """Return which actions write a token, eos included.
+
+    Raises:
+        ValueError: if shapes do not match.
+    """
+    check_shapes(actions=(actions, "int b t"), mask=(mask, "bool b t"))
     return mask if backspace is None else mask & (actions != backspace)
 
 
@@ -59,6 +66,9 @@ def apply_backspaces(
 
     Returns:
         Tokens and mask, as wide as the longest row.
+
+    Raises:
+        ValueError: if shapes do not match.
     """
     written = mark_tokens(actions, mask, backspace)
     height = compute_depths(written, mask)
@@ -80,6 +90,9 @@ def mark_withdrawn(
         actions: tokens, eos and backspaces.
         mask: true on actions, false on the padding that follows them.
         backspace: the action that withdraws; None if there is none.
+
+    Raises:
+        ValueError: if shapes do not match.
     """
     written = mark_tokens(actions, mask, backspace)
     return _mark_undercut(compute_depths(written, mask), written)
@@ -133,6 +146,9 @@ def build_tree(
 
     Returns:
         Trees padded to the largest of them, with one more top than there are actions.
+
+    Raises:
+        ValueError: if shapes do not match.
     """
     written = mark_tokens(actions, mask, backspace)
     tops = find_tops(compute_depths(written, mask), written)

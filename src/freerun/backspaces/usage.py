@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from freerun.arguments import check_shapes
 from freerun.backspaces.trees import compute_depths, mark_tokens
 
 
@@ -49,6 +50,9 @@ def count_usage(
         mask: true on actions, false on the padding that follows them, which is ignored.
         backspace: the action that withdraws.
         references: the targets, eos included, and the mask that is true on them.
+
+    Raises:
+        ValueError: if shapes do not match.
     """
     written = mark_tokens(actions, mask, backspace)
     height = compute_depths(written, mask)
@@ -64,6 +68,10 @@ def count_usage(
     right = None
     if references is not None:
         known, there = references
+        check_shapes(
+            actions=(actions, "int b t"),
+            **{"the targets": (known, "int b r"), "their mask": (there, "bool b r")},
+        )
         wide = max(0, token.shape[1] - known.shape[1])
         known, there = F.pad(known, (0, wide)), F.pad(there, (0, wide))
         index = (place - 1).clamp(min=0)

@@ -99,7 +99,7 @@ class EvaluateCommand(SettingsCommand):
         size = own.batch_size
         found = evaluate(policy, task, codec, examples, decoding=decoding, batch_size=size)
         loss = teacher_forced_loss(policy, examples, batch_size=size)
-        signed = list_signatures(task.get_metrics())
+        signed = list_signatures(task.get_metrics(), codec, examples)
         print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {decoding.how}:")
         print(metric_lines(found.metrics))
         if found.backspaces is not None:

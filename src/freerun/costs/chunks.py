@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.arguments import check_shapes, check_values
 from freerun.costs.rows import by_rows, length_mask
 
 _TAG = re.compile(r"(?P<place>[BI])(?:-(?P<kind>.*))?|O|<.*>", re.S)
@@ -70,6 +71,9 @@ def chunk_f1(
 
     Returns:
         A cost in [0, 1] for every row, in double precision.
+
+    Raises:
+        ValueError: if shapes or lengths are wrong, or a token has no tag.
     """
     own = chunks(hypotheses, hypothesis_lengths, tags)
     true = chunks(references, reference_lengths, tags)
@@ -99,7 +103,10 @@ def chunks(tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"], tags: Int[Tens
     """Find the chunks of sentences; `tags` is the tag of every token, encoded by `chunk_tags`."""
     width = tokens.shape[1]
     inside = length_mask(width, lengths)
-    said = tags.to(tokens.device)[tokens.long().where(inside, 0)].where(inside, 0)
+    check_shapes(tags=(tags, "int a"))
+    known = tokens.long().where(inside, 0)
+    check_values("tokens", known, 0, len(tags) - 1, what=", as there are tags for these")
+    said = tags.to(tokens.device)[known].where(inside, 0)
     kinds = (said - 1).div(2, rounding_mode="floor")
     before = torch.cat([torch.full_like(kinds[:, :1], -1), kinds], 1)[:, :width]
     starts = (said > 0) & ((said % 2 == 1) | (kinds != before))

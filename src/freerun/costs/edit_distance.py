@@ -35,6 +35,9 @@ def edit_distance(
     Returns:
         A cost for every row, in double precision: 0 for the reference itself, and at most
         max(1, |ŷ|/|y*|). An empty reference counts as one token long, so its cost is |ŷ|.
+
+    Raises:
+        ValueError: if shapes or lengths are wrong.
     """
     pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
     return levenshtein(*pairs, unknown=unknown).double() / reference_lengths.clamp(min=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from freerun.costs.rows import by_rows, length_mask, mask_padding, mask_unknown
+from freerun.costs.rows import by_rows, check_pairs, length_mask, mask_padding, mask_unknown
 
 
 def hamming(
@@ -29,7 +29,7 @@ def hamming(
         A cost in [0, 1] for every row, in double precision; a row without tokens costs 0.
 
     Raises:
-        ValueError: if an output is not as long as its target.
+        ValueError: if an output is not as long as its target, or shapes or lengths are wrong.
     """
     pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
     return hamming_total(*pairs, unknown=unknown) / reference_lengths.clamp(min=1)
@@ -56,8 +56,16 @@ def hamming_total(
         A whole number from 0 to the length for every row, in double precision.
 
     Raises:
-        ValueError: if an output is not as long as its target.
+        ValueError: if an output is not as long as its target, or shapes or lengths are wrong.
     """
+    check_pairs(
+        {
+            "hypotheses": hypotheses,
+            "hypothesis_lengths": hypothesis_lengths,
+            "references": references,
+            "reference_lengths": reference_lengths,
+        }
+    )
     unlike = hypothesis_lengths != reference_lengths
     if unlike.any():
         row = int(unlike.nonzero()[0])

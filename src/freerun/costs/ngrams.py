@@ -92,8 +92,11 @@ def bleu(
         unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
-        A cost in [0, 1] for every row, in double precision: 0 for the reference itself, 1 if no
-        word matches, as for an empty hypothesis.
+        A cost in [0, 1] for every row, in double precision: 0 for the reference itself, even if it
+        is empty; 1 if no word matches otherwise.
+
+    Raises:
+        ValueError: if shapes or lengths are wrong.
     """
     pairs = (hypotheses, hypothesis_lengths, mask_unknown(references, unknown), reference_lengths)
     return 1 - bleu_score(count_matches(*pairs, 4), hypothesis_lengths, reference_lengths)
@@ -110,7 +113,9 @@ def bleu_1(
 ) -> Float[Tensor, "n"]:
     """Compute 1 - smoothed BLEU-1 of single sentences: as `bleu`, with n = 1 only.
 
-    BLEU-1 = BP · (matches + 1) / (|ŷ| + 1), and 0 if no word matches.
+    BLEU-1 = BP · (matches + 1) / (|ŷ| + 1), and 0 if no word matches. The code of SEARNN's authors
+    keeps the exponent ¼ of BLEU-4 here, BP · ((matches + 1) / (|ŷ| + 1))^¼, so their costs are
+    smaller, and an α that was tuned for them is not the best one for these.
 
     Args:
         hypotheses: the outputs; values beyond a row's length are ignored.
@@ -121,7 +126,10 @@ def bleu_1(
 
     Returns:
         A cost in [0, 1] for every row, in double precision: 0 for the words of the reference in any
-        order, 1 if no word matches, as for an empty hypothesis.
+        order, even if there are none; 1 if no word matches otherwise.
+
+    Raises:
+        ValueError: if shapes or lengths are wrong.
     """
     pairs = (hypotheses, hypothesis_lengths, mask_unknown(references, unknown), reference_lengths)
     return 1 - bleu_score(count_matches(*pairs, 1), hypothesis_lengths, reference_lengths)
@@ -134,8 +142,9 @@ def bleu_score(
 ) -> Float[Tensor, "*s"]:
     """Compute BLEU from the number of matches of every order, of one order or four.
 
-    Products of integers are exact, and division and square root are each rounded once, so equal
-    fractions give bitwise equal scores.
+    Two empty sequences are equal, so their BLEU is 1, though no word matches. Products of integers
+    are exact, and division and square root are each rounded once, so equal fractions give bitwise
+    equal scores.
     """
     counts = count_ngrams(hypothesis_lengths, len(matched))
     precision = (matched + 1).double().prod(0) / (counts + 1).double().prod(0)
@@ -143,7 +152,8 @@ def bleu_score(
         # Square roots are correctly rounded on every device; a power of ¼ is not.
         precision = precision.sqrt().sqrt()
     ratio = reference_lengths / hypothesis_lengths.clamp(min=1).double()
-    return torch.exp((1 - ratio).clamp(max=0)) * precision * (matched[0] > 0)
+    empty = (hypothesis_lengths == 0) & (reference_lengths == 0)
+    return torch.exp((1 - ratio).clamp(max=0)) * precision * ((matched[0] > 0) | empty)
 
 
 @by_rows(partial(estimate_memory, 4))
@@ -169,8 +179,11 @@ def gleu(
         unknown: a token that never counts as a match; negative ones in references never do.
 
     Returns:
-        A cost in [0, 1] for every row, in double precision: 0 for the reference itself, 1 if no
-        word matches, as for an empty hypothesis.
+        A cost in [0, 1] for every row, in double precision: 0 for the reference itself, even if it
+        is empty; 1 if no word matches otherwise.
+
+    Raises:
+        ValueError: if shapes or lengths are wrong.
     """
     pairs = (hypotheses, hypothesis_lengths, mask_unknown(references, unknown), reference_lengths)
     return 1 - gleu_score(count_matches(*pairs, 4), hypothesis_lengths, reference_lengths)
@@ -181,7 +194,7 @@ def gleu_score(
     hypothesis_lengths: Int[Tensor, "*s"],
     reference_lengths: Int[Tensor, "*s"],
 ) -> Float[Tensor, "*s"]:
-    """Compute GLEU from the number of matches of every order."""
+    """Compute GLEU from the number of matches of every order; 1 for two empty sequences."""
     longer = torch.maximum(hypothesis_lengths, reference_lengths)
     most = count_ngrams(longer, len(matched)).sum(0)
-    return matched.sum(0) / most.clamp(min=1).double()
+    return (matched.sum(0) / most.clamp(min=1).double()).where(most > 0, 1)

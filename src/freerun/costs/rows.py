@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from freerun.arguments import check_shapes, check_values
+
 _BYTES = 2**25
 """The maximum size of a block's temporaries: small, but large enough for fast operations."""
 
@@ -21,7 +23,8 @@ def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
     """Make a function of four tensors process their rows in blocks, so that memory is bounded.
 
     The tensors are those of a `Cost` or a `Reference`, its first four arguments. Results, a tensor
-    or a tuple of them, have a row for each of theirs.
+    or a tuple of them, have a row for each of theirs. Shapes and lengths are checked first (see
+    `check_pairs`).
 
     Args:
         words: words(width, other), the number of elements in the temporaries of a row, given the
@@ -36,6 +39,7 @@ def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
         def blockwise(*arguments: Any, **settings: Any) -> Any:
             given = parameters.bind(*arguments, **settings).arguments
             tensors: list[Tensor] = [given.pop(name) for name in names]
+            check_pairs(dict(zip(names, tensors, strict=True)))
             rows, (one, other) = len(tensors[0]), (tensors[0].shape[1], tensors[2].shape[1])
             most = max(1, _BYTES // (8 * max(1, words(one, other))))
             parts = [
@@ -52,6 +56,21 @@ def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
         return cast(Function, blockwise)
 
     return decorate
+
+
+def check_pairs(tensors: dict[str, Tensor]) -> None:
+    """Check hypotheses, their lengths, references and their lengths, by the names of arguments.
+
+    Raises:
+        ValueError: if they are no integers, shapes do not match, or a length is negative or larger
+            than the width of its rows.
+    """
+    one, one_lengths, other, other_lengths = tensors
+    specs = ("int n h", "int n", "int n r", "int n")
+    check_shapes(**{name: (tensors[name], spec) for name, spec in zip(tensors, specs, strict=True)})
+    for rows, lengths in ((one, one_lengths), (other, other_lengths)):
+        width = tensors[rows].shape[1]
+        check_values(lengths, tensors[lengths], 0, width, what=f", the width of {rows}")
 
 
 def mask_unknown(references: Int[Tensor, "n r"], token: int | None) -> Int[Tensor, "n r"]:

@@ -3,7 +3,6 @@
 from freerun.data.base import Data, Examples, Sources, Splits
 from freerun.data.codec import (
     CODEC_FILE,
-    UNMATCHED,
     Codec,
     WritingCodec,
     load_codec,
@@ -23,7 +22,6 @@ from freerun.imports import MissingExtraError
 __all__ = [
     "CODEC_FILE",
     "ROW_COLUMNS",
-    "UNMATCHED",
     "Augmentation",
     "Codec",
     "Data",

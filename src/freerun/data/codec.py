@@ -18,13 +18,10 @@ from freerun.data.base import Examples, Sources
 from freerun.data.files import read_bytes, write_text
 from freerun.data.tokens import add_backspace_token, decode_tokens, load_tokenizer
 from freerun.errors import DataError
-from freerun.vocabulary import UNKNOWN, Vocabulary
+from freerun.vocabulary import Vocabulary
 
 CODEC_FILE = "codec.json"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
-
-UNMATCHED = "\ue000"
-"""What metrics show `<unk>` as: a character of private use, which equals nothing."""
 
 C = TypeVar("C", bound="Codec")
 
@@ -139,12 +136,10 @@ class Codec(ABC):
         return self.text(tokens)
 
     @abstractmethod
-    def decode(self, tokens: Sequence[int], unknown: str = UNKNOWN) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of an output up to its eos, as it stands, without special tokens.
 
-        Args:
-            tokens: the output.
-            unknown: what `<unk>` is shown as.
+        The unknown token is not left out: it is `<unk>`.
         """
 
     def normalize(self, text: str) -> str:
@@ -250,17 +245,15 @@ class WritingCodec(Codec):
         tokenizer = add_backspace_token(self.tokenizer)
         return dataclasses.replace(self, tokenizer=tokenizer, bos=bos, pad=pad)
 
-    def decode(self, tokens: Sequence[int], unknown: str = UNKNOWN) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of an output up to its eos, as it stands, without special tokens.
 
-        Args:
-            tokens: the output.
-            unknown: what `<unk>` is shown as.
+        The unknown token is not left out: it is `<unk>`.
         """
         written = list(tokens)
         if self.target.eos in written:
             written = written[: written.index(self.target.eos)]
-        return decode_tokens(self.tokenizer, written, unknown)
+        return decode_tokens(self.tokenizer, written)
 
     def normalize(self, text: str) -> str:
         """Return a text as metrics compare it: without white space that tokens do not keep."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,10 @@ class TextExamples(StoredExamples):
         return TokenSequences(
             Ragged(rows.values, rows.starts, rows.lengths - (last == self.end).long())
         )
+
+    def take(self, count: int) -> TextExamples:
+        """Return the first `count` examples."""
+        return replace(super().take(count), texts=self.texts[:count])
 
     @property
     def longest(self) -> tuple[int, int]:

@@ -151,7 +151,7 @@ class FactorCodec(Codec):
         separator = "\t" if tab else " "
         return "".join(f"{line}{separator}{tag}\n" for line, tag in zip(lines, tags, strict=True))
 
-    def decode(self, tokens: Sequence[int], unknown: str = UNKNOWN_SYMBOL) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
         """Return the tags with a space between them."""
         return " ".join(self.target.decode(tokens))
 

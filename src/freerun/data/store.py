@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
-from typing import Protocol, overload, runtime_checkable
+from typing import Protocol, TypeVar, overload, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +14,7 @@ from torch import Tensor
 from freerun.batch import Batch, Source
 
 Values = Int[Tensor, "..."] | Float[Tensor, "..."]
+S = TypeVar("S", bound="StoredExamples")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,12 @@ class Ragged:
     def drop_last(self, by: int) -> Ragged:
         """Every row without its last `by` values."""
         return Ragged(self.values, self.starts, self.lengths - by)
+
+    def take(self, count: int) -> Ragged:
+        """Return the first `count` rows."""
+        starts, lengths = self.starts[:count], self.lengths[:count]
+        end = int((starts + lengths).max()) if len(starts) else 0
+        return Ragged(torch.cat([self.values[:end], self.values[-1:]]), starts, lengths)
 
     def gather(self, rows: Int[Tensor, "b"]) -> tuple[Values, Bool[Tensor, "b t"]]:
         """Return the rows of these numbers as a rectangle, and where it is not padding."""
@@ -133,6 +140,10 @@ class StoredExamples:
     def __len__(self) -> int:
         """Return the number of examples."""
         return len(self.sources)
+
+    def take(self: S, count: int) -> S:
+        """Return the first `count` examples."""
+        return replace(self, sources=self.sources.take(count), targets=self.targets.take(count))
 
     def batch(self, numbers: Sequence[int] | Int[Tensor, "b"], epoch: int = 0) -> Batch:
         """Return a batch of the examples with these numbers, as they are drawn in `epoch`."""

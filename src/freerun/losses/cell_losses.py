@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.arguments import check_number, check_shapes
+
 
 def target_distribution(
     costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], alpha: float
@@ -32,7 +34,8 @@ def target_distribution(
         Probabilities, in at least single precision; 0 where a token was not tried.
 
     Raises:
-        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if shapes do not match, α is out of range, a cost is not finite, or nothing was
+            tried in a row.
     """
     return log_target_distribution(subtract_least(costs, mask, torch.float32), mask, alpha).exp()
 
@@ -51,8 +54,7 @@ def check_alpha(alpha: float) -> None:
     Raises:
         ValueError: if α is not finite and above 0.
     """
-    if not 0 < alpha < math.inf:
-        raise ValueError(f"alpha is {alpha}; it must be finite and above 0")
+    check_number("alpha", alpha, 0, above=True)
 
 
 def subtract_least(
@@ -66,8 +68,9 @@ def subtract_least(
         dtype: the minimum precision; the difference is taken in the higher of this and the costs'.
 
     Raises:
-        ValueError: if nothing was tried in a row, or a cost is not finite.
+        ValueError: if shapes do not match, nothing was tried in a row, or a cost is not finite.
     """
+    check_shapes(costs=(costs, "float n k"), mask=(mask, "bool n k"))
     right = mask.any(-1) & (costs.isfinite() | ~mask).all(-1)
     if not bool(right.all()):
         _raise_invalid(costs, mask, int(right.int().argmin()))
@@ -89,6 +92,7 @@ def find_best(
 ) -> Int[Tensor, "n 1"]:
     """Return the column of a*, given costs minus the minimum of their cell."""
     least = (costs == 0) & mask
+    check_shapes(costs=(costs, "float n k"), ties=(ties, "float n k"))
     if ties is None:
         return least.int().argmax(-1, keepdim=True)
     return ties.masked_fill(~least, -math.inf).argmax(-1, keepdim=True)
@@ -103,7 +107,11 @@ def prepare_cells(
     """Return scores, and costs minus the minimum of their cell, in at least single precision.
 
     Scores are `fill` where a token was not tried; costs are 0 there.
+
+    Raises:
+        ValueError: if shapes do not match, nothing was tried in a row, or a cost is not finite.
     """
+    check_shapes(scores=(scores, "float n k"), costs=(costs, "float n k"), mask=(mask, "bool n k"))
     # Half precision has too few digits for a sum over tokens.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     costs = subtract_least(costs, mask, scores.dtype).to(scores.dtype)
@@ -133,7 +141,7 @@ def ll(
         ties: break ties between tokens of minimum cost: the largest value wins.
 
     Raises:
-        ValueError: if a cost is not finite, or nothing was tried in a row.
+        ValueError: if shapes do not match, a cost is not finite, or nothing was tried in a row.
     """
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     return -scores.log_softmax(-1).gather(-1, find_best(costs, mask, ties))[:, 0]
@@ -159,7 +167,8 @@ def kl(
         alpha: the factor α of the costs; finite and above 0.
 
     Raises:
-        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if shapes do not match, α is out of range, a cost is not finite, or nothing was
+            tried in a row.
     """
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     target = log_target_distribution(costs, mask, alpha).exp()
@@ -185,7 +194,8 @@ def inverse_kl(
         alpha: the factor α of the costs; finite and above 0.
 
     Raises:
-        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if shapes do not match, α is out of range, a cost is not finite, or nothing was
+            tried in a row.
     """
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     log_probs = scores.log_softmax(-1)
@@ -213,7 +223,8 @@ def js(
         alpha: the factor α of the costs; finite and above 0.
 
     Raises:
-        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if shapes do not match, α is out of range, a cost is not finite, or nothing was
+            tried in a row.
     """
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
     log_probs, log_targets = scores.log_softmax(-1), log_target_distribution(costs, mask, alpha)
@@ -247,7 +258,8 @@ def llcas(
         ties: break ties between tokens of minimum cost: the largest value wins.
 
     Raises:
-        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if shapes do not match, α is out of range, a cost is not finite, or nothing was
+            tried in a row.
     """
     check_alpha(alpha)
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
@@ -277,7 +289,8 @@ def structured_hinge(
             None for the first.
 
     Raises:
-        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if shapes do not match, α is out of range, a cost is not finite, or nothing was
+            tried in a row.
     """
     check_alpha(alpha)
     scores, costs = prepare_cells(scores, costs, mask, -math.inf)
@@ -302,7 +315,7 @@ def consistent(
         mask: the tokens that were tried, at least one in each row; others are ignored.
 
     Raises:
-        ValueError: if a cost is not finite, or nothing was tried in a row.
+        ValueError: if shapes do not match, a cost is not finite, or nothing was tried in a row.
     """
     scores, costs = prepare_cells(scores, costs, mask, 0.0)
     centered = scores - scores.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True)
@@ -329,7 +342,8 @@ def l2(
         alpha: the scale of the scores; finite and above 0.
 
     Raises:
-        ValueError: if α is out of range, a cost is not finite, or nothing was tried in a row.
+        ValueError: if shapes do not match, α is out of range, a cost is not finite, or nothing was
+            tried in a row.
     """
     check_alpha(alpha)
     scores, costs = prepare_cells(scores, costs, mask, 0.0)

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.arguments import check_count, check_number, check_padding, check_shapes
+
 
 def log_loss(
     scores: Float[Tensor, "n a"], targets: Int[Tensor, "n"], *, smoothing: float = 0.0
@@ -28,8 +30,11 @@ def log_loss(
         smoothing: ε in [0, 1).
 
     Raises:
+        ValueError: if shapes do not match, or ε is out of range.
         RuntimeError: if a target is not a token id.
     """
+    check_shapes(scores=(scores, "float n a"), targets=(targets, "int n"))
+    check_number("smoothing", smoothing, 0, 1, below=True)
     # Half precision has too few digits for a sum over cells.
     log_probs = scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1)
     loss = -log_probs.gather(-1, targets[:, None]).sum()
@@ -49,7 +54,14 @@ def token_unlikelihood(
         scores: unnormalized scores of the cells that are true in `mask`, row by row.
         targets: the reference tokens.
         mask: true on targets, false on the padding that follows, which is ignored.
+
+    Raises:
+        ValueError: if shapes do not match, or there are not as many rows of scores as targets.
     """
+    check_shapes(
+        scores=(scores, "float n a"), targets=(targets, "int b t"), mask=(mask, "bool b t")
+    )
+    check_count("scores", scores, mask, "true value of mask")
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     cells = torch.arange(targets.shape[1], device=targets.device)
     earlier = (cells[:, None] > cells) & mask[:, None, :]
@@ -72,7 +84,11 @@ def sequence_unlikelihood(
     Args:
         scores: unnormalized scores of the cells where the tokens were written.
         tokens: the tokens.
+
+    Raises:
+        ValueError: if shapes do not match.
     """
+    check_shapes(scores=(scores, "float n a"), tokens=(tokens, "int n"))
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     return -_log_without(scores, torch.arange(len(tokens), device=tokens.device), tokens).sum()
 
@@ -90,8 +106,10 @@ def repeated_ngrams(
         size: n, at least 1.
 
     Raises:
-        ValueError: if size is below 1.
+        ValueError: if shapes do not match, padding does not follow, or size is below 1.
     """
+    check_shapes(tokens=(tokens, "int b t"), mask=(mask, "bool b t"))
+    check_padding("mask", mask)
     if size < 1:
         raise ValueError(f"size is {size}; it must be at least 1")
     length = tokens.shape[1]

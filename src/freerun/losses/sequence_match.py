@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.arguments import check_count, check_number, check_padding, check_shapes, check_values
 from freerun.losses.divergences import Divergence, check_divergence, outside_domain, psi
 
 
@@ -30,12 +31,26 @@ class ScoredActions:
             one; values beyond that are ignored.
         mask: true on actions, false on the padding that follows them.
         ended: whether the last action is eos.
+
+    Raises:
+        ValueError: if shapes do not match, or padding does not follow.
     """
 
     scores: Float[Tensor, "b t"]
     values: Float[Tensor, "b u"]
     mask: Bool[Tensor, "b t"]
     ended: Bool[Tensor, "b"]
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        check_shapes(
+            scores=(self.scores, "float b t"),
+            values=(self.values, "float b t+1"),
+            mask=(self.mask, "bool b t"),
+            ended=(self.ended, "bool b"),
+        )
+        _check_one_more("values", self.values, self.mask)
+        check_padding("mask", self.mask)
 
     @classmethod
     def from_scores(
@@ -57,7 +72,22 @@ class ScoredActions:
             actions: tokens, eos and backspaces.
             mask: true on actions, false on the padding that follows them.
             ended: whether the last action is eos.
+
+        Raises:
+            ValueError: if shapes do not match, padding does not follow, or there are not as many
+                scores as `rows` has true values.
         """
+        check_shapes(
+            scores=(scores, "float n a"),
+            rows=(rows, "bool b r"),
+            tops=(tops, "int b t+1"),
+            actions=(actions, "int b t"),
+            mask=(mask, "bool b t"),
+            ended=(ended, "bool b"),
+        )
+        _check_one_more("tops", tops, mask)
+        check_values("tops", tops, 0, rows.shape[1] - 1, what=", the last of rows")
+        check_count("scores", scores, rows, "true value of rows")
         scores, known = _promote(scores), rows.gather(1, tops)
         numbers = (rows.flatten().cumsum(0) - 1).view_as(rows).gather(1, tops)
         taken = scores[numbers[:, :-1][mask], actions[mask]]
@@ -74,6 +104,15 @@ class ScoredActions:
     def lengths(self) -> Int[Tensor, "b"]:
         """The number of actions in every sequence."""
         return self.mask.sum(1)
+
+
+def _check_one_more(name: str, found: Tensor, mask: Bool[Tensor, "b t"]) -> None:
+    """Check that there is a column for the state after the last action, too."""
+    if found.shape[1] != mask.shape[1] + 1:
+        raise ValueError(
+            f"{name} has {found.shape[1]} columns; it must have {mask.shape[1] + 1}, one more than "
+            "there are actions"
+        )
 
 
 def behavior_cloning_loss(scored: ScoredActions) -> Float[Tensor, ""]:
@@ -124,10 +163,8 @@ def sequence_match_loss(
             empty.
     """
     check_divergence(divergence)
-    if not 0 <= alpha < float("inf"):
-        raise ValueError(f"alpha is {alpha}; it must be finite and at least 0")
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma is {gamma}; it must lie in [0, 1]")
+    check_number("alpha", alpha, 0)
+    check_number("gamma", gamma, 0, 1)
     if model is not None and not len(model.mask):
         raise ValueError("there is no model sequence; leave model out where there are none")
     ours = _Discounted.build(data, gamma)

@@ -10,6 +10,7 @@ from freerun.metrics.scoring import (
     list_signatures,
     score,
     score_majority_guess,
+    try_metrics,
 )
 from freerun.metrics.sequences import (
     accuracy,
@@ -47,4 +48,5 @@ __all__ = [
     "score",
     "score_majority_guess",
     "token_error",
+    "try_metrics",
 ]

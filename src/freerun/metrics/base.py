@@ -15,7 +15,9 @@ from freerun.settings import MISSING, SettingError, convert, did_you_mean, parse
 Form = Literal["text", "tokens", "cells", "tags", "passages"]
 """How a metric is given outputs and references, one of each for every example:
 
-- `text`: as text, in which `<unk>` is a character that no reference has;
+- `text`: as text, exactly as `freerun predict` writes outputs. An output with `<unk>` equals no
+  reference: where the reference has that text itself, it is replaced by characters that the output
+  does not have;
 - `tokens`: as token ids, of which the unknown one is -1 in references, so that it equals none;
 - `cells`: the same, of outputs that are as long as their references;
 - `tags`: as tags O, B-TYPE and I-TYPE;
@@ -41,8 +43,8 @@ class Metric:
             its own. Outputs are then truncated at the length at which references are.
         percent: whether it is a fraction, shown in percent.
         library: a library that it needs, and the extra of freerun that installs it.
-        sign: sign(**settings), which returns a signature of how it is computed; for metrics whose
-            values are not comparable without it.
+        sign: sign(references, **settings), which returns a signature of how it is computed; for
+            metrics whose values are not comparable without it.
         check: check(**settings), which raises an error before training if the metric cannot be
             computed.
         settings: keyword arguments of the function.
@@ -70,8 +72,14 @@ class Metric:
             settings: settings that replace the metric's own.
 
         Raises:
+            ValueError: if there are not as many references as outputs.
             SettingError: if the function returns no number.
         """
+        if not self.corpus and len(outputs) != len(references):
+            raise ValueError(
+                f"metric {self.name!r}: there are {len(outputs)} outputs and {len(references)} "
+                "references; each output needs one"
+            )
         value = self.function(outputs, references, **{**self.settings, **settings})
         try:
             return float(value)
@@ -116,10 +124,13 @@ class Metric:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
-    @property
-    def signature(self) -> str | None:
-        """The signature of how it is computed; None if there is only one way."""
-        return None if self.sign is None else self.sign(**self.settings)
+    def get_signature(self, references: Sequence[Any] = ()) -> str | None:
+        """Return the signature of how it is computed; None if there is only one way.
+
+        Args:
+            references: the references, which settings such as the tokenizer of BLEU may depend on.
+        """
+        return None if self.sign is None else self.sign(references, **self.settings)
 
     def require(self) -> None:
         """Check that its library is installed.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import exp, log, prod
 from statistics import fmean
 
+from freerun.arguments import check_number
 from freerun.metrics.base import TokenRows, metric
 
 ORDER = 4
@@ -14,7 +15,7 @@ ORDER = 4
 
 
 def ngrams(row: Sequence[int], n: int) -> list[tuple[int, ...]]:
-    """Count the n-grams of a row."""
+    """Return the n-grams of a row, in their order."""
     return list(zip(*(row[i:] for i in range(n)), strict=False))
 
 
@@ -28,17 +29,23 @@ def ms_jaccard(outputs: TokenRows, references: TokenRows) -> float:
         Σ_g min(C(g), R(g)) / Σ_g max(C(g), R(g)),
 
     of which it is the geometric mean over n = 1 … 4. It is low for gibberish, for repetition, and
-    for the same text for every source.
+    for the same text for every source. If there are not as many outputs as references, C and R are
+    counts per text, as in the paper. An n of which neither side has an n-gram is left out; if that
+    is so for all, as if all are empty, the value is 1.
 
     Args:
         outputs: the outputs.
-        references: as many references.
+        references: the references.
     """
     shares = []
     for n in range(1, ORDER + 1):
-        written, wanted = _counts(outputs, n), _counts(references, n)
-        shares.append((written & wanted).total() / max((written | wanted).total(), 1))
-    return exp(fmean(map(log, shares))) if all(shares) else 0.0
+        # Each side times the number of texts of the other, so that all numbers are whole.
+        written, wanted = _counts(outputs, n, len(references)), _counts(references, n, len(outputs))
+        if written or wanted:
+            shares.append((written & wanted).total() / (written | wanted).total())
+    if not all(shares):
+        return 0.0
+    return exp(fmean(map(log, shares))) if shares else 1.0
 
 
 @metric(form="tokens", greater_is_better=None, corpus=True, percent=False)
@@ -58,8 +65,9 @@ def entropy(outputs: TokenRows, references: TokenRows = ()) -> float:
 def diversity(outputs: TokenRows, references: TokenRows = ()) -> float:
     """Compute the product of 1 - seq-rep-n for n = 2, 3, 4, in [0, 1].
 
-    It is high if outputs do not repeat themselves (Su et al. 2022, arXiv 2202.06417). References
-    are ignored.
+    It is high if outputs do not repeat themselves (Su et al. 2022, arXiv 2202.06417). seq-rep-n is
+    a mean over outputs, as in `repetition`; code that adds up the n-grams of all outputs before it
+    divides weighs long outputs more, and gives other values. References are ignored.
     """
     return float(prod(1 - repetition(outputs, n=n) for n in range(2, ORDER + 1)))
 
@@ -71,13 +79,23 @@ def repetition(outputs: TokenRows, references: TokenRows = (), *, n: int = ORDER
     seq-rep-n of Welleck et al. 2020 (arXiv 1908.04319): 1 - |distinct n-grams| / |n-grams|.
     Outputs with fewer than n tokens are excluded; if none is left, the value is 0. References are
     ignored.
+
+    Args:
+        outputs: the outputs.
+        references: ignored.
+        n: the length of n-grams, at least 1.
+
+    Raises:
+        ValueError: if n is below 1.
     """
+    check_number("n", n, 1)
     found = [ngrams(row, n) for row in outputs if len(row) >= n]
     return fmean(1 - len(set(grams)) / len(grams) for grams in found) if found else 0.0
 
 
-def _counts(rows: Iterable[Sequence[int]], n: int) -> Counter[tuple[int, ...]]:
+def _counts(rows: Iterable[Sequence[int]], n: int, factor: int = 1) -> Counter[tuple[int, ...]]:
+    """Count the n-grams of all rows, each `factor` times."""
     counts: Counter[tuple[int, ...]] = Counter()
     for row in rows:
         counts.update(ngrams(row, n))
-    return counts
+    return Counter({gram: factor * count for gram, count in counts.items()})

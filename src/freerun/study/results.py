@@ -72,7 +72,7 @@ def collect_results(
     record["task"] |= {
         "metric": headline.name,
         "greater_is_better": headline.greater_is_better,
-        "signatures": list_signatures(metrics),
+        "signatures": list_signatures(metrics, data.codec, data.test),
         "notes": list(data.notes),
     }
     for name, found in runs.items():

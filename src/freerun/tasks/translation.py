@@ -190,7 +190,7 @@ class Translation(Task):
     def get_metrics(self) -> dict[str, Metric]:
         """Return the metrics to report, of which BLEU and chrF say how text was read."""
         case = f"lowercase={str(self.lower).lower()}"
-        rules = "none" if self._between_spaces else "13a"
+        rules = "none" if self._between_spaces else "auto"
         own = (f"bleu:{case},tokenize={rules}", f"chrf:{case}", "exact_match")
         return find_metrics([*own, *self.extra_metrics])
 

@@ -23,7 +23,7 @@ from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, check_decoding
 from freerun.imports import import_extra
 from freerun.methods import Method, find_method
-from freerun.metrics import check_metrics
+from freerun.metrics import check_metrics, try_metrics
 from freerun.models import RecurrentConfig
 from freerun.models.adapters import add_adapters, find_base_model
 from freerun.models.backspace import extend_model, with_backspace
@@ -140,6 +140,8 @@ def resolve(
         codec = choose_codec(method, source)
         method.check(codec.target)
         check_metrics(task.get_metrics(), codec)
+        tried = source.train if source.dev is None else source.dev
+        try_metrics(task.get_metrics(), codec, tried)
         run = Run(source.build(codec), codec, method, task, source.train, source.dev)
         for name, examples in source.examples.items():
             more = method.extra_positions if examples is run.train else 0
