@@ -6,18 +6,19 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 
 help:
-	@echo "make demo       set up, then compare two ways of training on misspelt text"
-	@echo "make test       set up, then run all tests but the slow ones"
-	@echo "make test-avx2  set up, then run the tests of precision and kernels as if without AVX-512"
-	@echo "make test-slow  set up, then run the slow tests"
-	@echo "make lint       set up, then check style and types"
+	@echo "Each target creates .venv first if it is missing."
+	@echo "make demo       compare two training methods on misspelled text, in less than 5 minutes"
+	@echo "make test       run all tests except the slow ones"
+	@echo "make test-avx2  run the tests of precision and kernels as on a processor without AVX-512"
+	@echo "make test-slow  run the slow tests"
+	@echo "make lint       check style and types"
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# It resumes where it was interrupted; `make clean` removes what it left.
+# Resumes if it was interrupted; `make clean` removes its results.
 demo: $(VENV)/installed
 	$(BIN)/freerun compare spelling --task.noise 0.5 --task.dev_size 500 --task.test_size 1000 \
 		--methods mle scheduled_sampling --seeds 2 \

@@ -1,7 +1,7 @@
-"""The paper's way to read sequences with backspaces: a row for each action.
+"""The paper's way to read sequences with backspaces: one row per action.
 
-Cundy and Ermon 2024, arXiv 2306.05426, section 3.1: behind a backspace, the token that is then on
-top is read again, and what was withdrawn is masked.
+Cundy and Ermon 2024, arXiv 2306.05426, section 3.1: after a backspace, the remaining last
+token is read again, and the withdrawn tokens are masked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from freerun.backspaces import Tree
 def copied(
     tree: Tree, actions: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"], backspace: int
 ) -> tuple[Int[Tensor, "b u"], Int[Tensor, "b u"], Bool[Tensor, "b u"]]:
-    """Tokens, parents and which rows there are, where row i + 1 is the state after action i."""
+    """Return tokens, parents and a mask of rows, where row i + 1 is the state after action i."""
     count, width = tree.tops.shape
     tokens = tree.tokens.gather(1, tree.tops)
     cells = torch.arange(width, device=tokens.device).expand(count, -1)

@@ -1,4 +1,4 @@
-"""A toy task for Transformers, whose outputs end where their prompts say."""
+"""A toy task for Transformers, in which the prompt determines the length of the output."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ EOS = 0
 class Toy:
     """Prompts that repeat a number n, from which a target counts down to eos.
 
-    Tokens are eos, the numbers 1 … `most`, the padding, and others that nobody uses.
+    Tokens are eos, the numbers 1 … `most`, the padding, and unused ones.
 
     Args:
-        tokens: how many there are.
-        most: the largest n, which is the length of a target with its eos.
-        least: the smallest.
-        prompt: the tokens of a prompt.
-        rows: those of a batch.
-        backspace: whether the last token of all withdraws the one before.
+        tokens: the number of tokens.
+        most: the maximum n, which is the length of a target with its eos.
+        least: the minimum n.
+        prompt: the number of tokens of a prompt.
+        rows: the number of rows of a batch.
+        backspace: whether the last token is a backspace.
     """
 
     tokens: int = 1000
@@ -48,13 +48,13 @@ class Toy:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The tokens, all of which can be written."""
+        """Return the vocabulary, in which every token is an action."""
         pad, last = self.most + 1, self.tokens - 1 if self.backspace else None
         symbols = tuple(map(str, range(self.tokens)))
         return Vocabulary(symbols, bos=pad, pad=pad, eos=EOS, backspace=last)
 
     def batch(self, device: torch.device, seed: int = 0, fixed: bool = False) -> Batch:
-        """Prompts and targets; `fixed` ones are all as long as can be."""
+        """Return prompts and targets; with `fixed`, all targets have the maximum length."""
         generator = torch.Generator().manual_seed(seed)
         least = self.most if fixed else self.least
         count = torch.randint(least, self.most + 1, (self.rows,), generator=generator)
@@ -71,7 +71,7 @@ class Toy:
         return Batch.of({name: tensor.to(device) for name, tensor in batch.tensors().items()})
 
     def policy(self, kind: str, device: torch.device, updates: int = 150) -> HuggingFacePolicy:
-        """A model of 4 layers of 128, trained until it can count; in evaluation mode."""
+        """Return a model with 4 layers of 128, trained until it can count, in evaluation mode."""
         model = KINDS[kind](self).to(device)
         policy = adapt(model, self.vocabulary, limit=self.most)
         optimizer, few = Adam(policy.parameters(), 2e-3), replace(self, rows=16)
@@ -85,13 +85,13 @@ class Toy:
 
     @property
     def special(self) -> dict[str, int]:
-        """The special tokens, as transformers names them."""
+        """Return the special tokens, as arguments of a transformers configuration."""
         pad = self.vocabulary.pad
         return {"bos_token_id": pad, "eos_token_id": EOS, "pad_token_id": pad}
 
 
 def gpt2(toy: Toy) -> PreTrainedModel:
-    """Learnt positions; no dropout."""
+    """Return a GPT-2: learned positions, no dropout."""
     config = GPT2Config(
         vocab_size=toy.tokens,
         n_positions=toy.prompt + toy.most,
@@ -107,7 +107,7 @@ def gpt2(toy: Toy) -> PreTrainedModel:
 
 
 def llama(toy: Toy) -> PreTrainedModel:
-    """Rotary positions; two heads of keys and values for four of queries."""
+    """Return a Llama: rotary positions, two key-value heads for four query heads."""
     config = LlamaConfig(
         vocab_size=toy.tokens,
         hidden_size=128,
@@ -121,7 +121,7 @@ def llama(toy: Toy) -> PreTrainedModel:
 
 
 def t5(toy: Toy) -> PreTrainedModel:
-    """Relative positions, an encoder as deep as the decoder; no dropout."""
+    """Return a T5: relative positions, an encoder as deep as the decoder, no dropout."""
     config = T5Config(
         vocab_size=toy.tokens,
         d_model=128,

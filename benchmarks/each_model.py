@@ -1,4 +1,4 @@
-"""A benchmark of several models, on every device there is."""
+"""Run a benchmark with several models, on every available device."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def benchmark(
     measure: Callable[[str, int, torch.device, bool], Figures],
     greater: Callable[[str], bool],
 ) -> None:
-    """Measure each model, print and write; of ratios also the worst of all models.
+    """Measure each model, and print and write the figures, and the worst of each ratio.
 
     Args:
         summary: one line on what is measured.
         kinds: the models.
-        measure: the figures of one, from its kind, the rounds, the device, and whether to be quick.
-        greater: whether a ratio of this name is better where it is greater.
+        measure: a function from a kind, the rounds, the device and `quick` to the figures.
+        greater: whether higher values of a ratio of this name are better.
     """
     options = parse(parser(summary, rounds=9))
     logging.set_verbosity_error()

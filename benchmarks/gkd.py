@@ -1,4 +1,4 @@
-"""An update of TRL's GKD trainer (Agarwal et al. 2024, arXiv 2306.13649) on a batch of ours."""
+"""An update of TRL's GKD trainer (Agarwal et al. 2024, arXiv 2306.13649) on one of our batches."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from freerun.models.huggingface import HuggingFacePolicy
 def distillers(
     policy: HuggingFacePolicy, batch: Batch, optimizer: torch.optim.Optimizer
 ) -> dict[str, Callable[[], None]]:
-    """One update on the targets, and one on what the model writes itself; none without trl.
+    """Return an update on the targets and one on the model's own samples; nothing without trl.
 
-    The teacher is a copy of the model. Prompts are of one length, as `Toy` makes them.
+    The teacher is a copy of the model. All prompts have the same length, as in `Toy`.
     """
     if policy.config.is_encoder_decoder:
         return {}
@@ -48,7 +48,7 @@ def distillers(
 
 
 def taught(batch: Batch) -> dict[str, Tensor]:
-    """A batch as the trainer's collator names it."""
+    """Return a batch in the form of the trainer's collator."""
     prompts, mask = batch.source.values, batch.source.mask.long()
     length = prompts.shape[1]
     return {
@@ -61,7 +61,7 @@ def taught(batch: Batch) -> dict[str, Tensor]:
 
 
 def made(trainer: type, config: type, policy: HuggingFacePolicy) -> Any:
-    """The trainer of a policy's model; its optimizer and its data are not used."""
+    """Return a trainer for a policy's model; its optimizer and data are not used."""
     from datasets import Dataset
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel

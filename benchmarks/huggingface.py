@@ -1,9 +1,9 @@
-"""What decoding and training of Hugging Face models cost, against `generate` and against MLE.
+"""Time decoding of Hugging Face models relative to `generate`, and training relative to MLE.
 
-Run `python benchmarks/huggingface.py --json huggingface.json`. Ratios are of figures taken side
-by side in this run, for three models of 4 layers of 128; a key without the name of a model is the
-worst of them. Decoding is told in tokens a second, eos included, training in seconds an update.
-With the package trl, an update of its GKD trainer is timed, too.
+Run `python benchmarks/huggingface.py --json huggingface.json`. Ratios are of figures measured
+side by side in this run, for three models with 4 layers of 128; a key without the name of a model
+is the worst of them. Decoding is measured in tokens per second, eos included, training in seconds
+per update. If trl is installed, an update of its GKD trainer is timed too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from freerun.methods.searnn import Candidates, TopTokens
 from freerun.models.huggingface import HuggingFacePolicy
 
 ALL_OWN: dict[str, Any] = {"schedule": "constant", "k": 0.0}
-"""Every token is the model's own, where methods cost most."""
+"""Only own tokens: the most expensive setting of the methods."""
 METHODS: dict[str, Method] = {
     "two_pass_ss": ScheduledSampling(passes=2, **ALL_OWN),
     "sequential_ss": ScheduledSampling(**ALL_OWN),
@@ -43,11 +43,11 @@ DRAWN = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
 
 @dataclass(frozen=True)
 class Decoder:
-    """Something that writes.
+    """A decoder to time.
 
     Attributes:
-        run: decodes in some round.
-        count: the tokens of what `run` gave, those of each row up to its eos.
+        run: a function that decodes in a given round.
+        count: a function that counts the tokens of its result, up to eos in each row.
     """
 
     run: Callable[[int], Any]
@@ -55,7 +55,7 @@ class Decoder:
 
 
 def decoders(policy: HuggingFacePolicy, batch: Batch) -> dict[str, Decoder]:
-    """Ours and that of transformers, on the same prompts and to the same limit."""
+    """Return ours and that of transformers, for the same prompts and the same limit."""
     source = batch.source
     before = 1 if policy.config.is_encoder_decoder else source.values.shape[1]
 
@@ -86,7 +86,7 @@ def decoders(policy: HuggingFacePolicy, batch: Batch) -> dict[str, Decoder]:
 def rates(
     decoders: dict[str, Decoder], rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """The tokens a second of each in every round; one to warm up is not counted."""
+    """Return the tokens per second of each decoder in every round, after one warm-up round."""
     found: dict[str, list[float]] = {name: [] for name in decoders}
     for step in range(rounds + 1):
         for name, decoder in decoders.items():
@@ -98,7 +98,7 @@ def rates(
 
 
 def decoding(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
-    """Decoding where rows end at varied places, and where all of them fill the limit."""
+    """Time decoding if rows end at different places, and if all rows reach the limit."""
     figures = {}
     for fixed in (False, True):
         batch, suffix = toy.batch(device, fixed=fixed), "_fixed" if fixed else ""
@@ -116,7 +116,7 @@ def decoding(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.dev
 
 
 def training(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
-    """An update of each method, and of TRL's GKD trainer, which reads causal models."""
+    """Time an update of each method, and of TRL's GKD trainer for causal models."""
     batch, model = toy.batch(device), (policy, idle(policy))
     runs = {name: updates(*model, [batch], method) for name, method in METHODS.items()}
     runs["mle"] = updates(*model, [batch], MLE())
@@ -128,7 +128,7 @@ def training(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.dev
 
 
 def searching(kind: str, rounds: int, device: torch.device, rows: int) -> Figures:
-    """An update of SEARNN at the size of arithmetic, and the shares of its parts."""
+    """Time an update of SEARNN at the size of arithmetic, and the fractions of its parts."""
     toy = Toy(tokens=40, least=6, most=10, prompt=20, rows=rows)
     policy = toy.policy(kind, device, updates=5 * rows)
     batch, model = toy.batch(device), (policy, idle(policy))
@@ -147,7 +147,7 @@ def searching(kind: str, rounds: int, device: torch.device, rows: int) -> Figure
 
 
 def measure(kind: str, rounds: int, device: torch.device, quick: bool) -> Figures:
-    """All figures of one model."""
+    """Return all figures of one model."""
     toy = Toy(most=12, rows=8) if quick else Toy()
     policy = toy.policy(kind, device, updates=20 if quick else 150)
     return (

@@ -1,4 +1,4 @@
-"""What freerun is timed against: the same models, written as plainly as PyTorch allows."""
+"""The baseline for timing: the same models in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from freerun.models import RecurrentPolicy
 
 
 class Bare(nn.Module):
-    """A GRU encoder-decoder with aligned or general attention over whole, padded rows."""
+    """A GRU encoder-decoder with aligned or general attention over padded rows."""
 
     def __init__(self, policy: RecurrentPolicy) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Bare(nn.Module):
         self.output = nn.Linear(size, self.actions)
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Encoder outputs, attention keys, the decoder's first state."""
+        """Return encoder outputs, attention keys, and the initial decoder state."""
         values = batch.source.values
         outputs, last = self.encoder(values if self.source is None else self.source(values))
         if self.bridge is not None:
@@ -45,7 +45,7 @@ class Bare(nn.Module):
     def attend(
         self, states: Tensor, outputs: Tensor, keys: Tensor, mask: Tensor, cell: slice
     ) -> Tensor:
-        """Attentional outputs for the decoder states of some cells."""
+        """Return the attentional outputs for decoder states."""
         if self.attention == "aligned":
             context = outputs[:, cell]
         else:
@@ -55,7 +55,7 @@ class Bare(nn.Module):
         return torch.tanh(self.combine(torch.cat([context, states], -1)))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross entropy under teacher forcing."""
+        """Return the cross entropy under teacher forcing."""
         outputs, keys, first = self.encode(batch)
         states, _ = self.decoder(self.target(batch.inputs(self.bos)), first[None])
         states = self.attend(states, outputs, keys, batch.source.mask, slice(None))
@@ -65,7 +65,7 @@ class Bare(nn.Module):
 
     @torch.no_grad()
     def greedy(self, batch: Batch, steps: int) -> Tensor:
-        """Greedy decoding, one GRUCell a step, for as many steps as may be needed."""
+        """Decode greedily, one GRUCell per step, for the maximum number of steps."""
         outputs, keys, state = self.encode(batch)
         tokens = torch.full((len(batch.ids),), self.bos, device=outputs.device)
         written = []

@@ -1,8 +1,8 @@
-"""What training and decoding with freerun cost, against bare PyTorch and against each other.
+"""Time training and decoding of recurrent models relative to plain PyTorch and to MLE.
 
-Run `python benchmarks/recurrent.py --json recurrent.json`. All figures are ratios of times taken
-side by side in this run, at the sizes of the OCR and the spelling task; the plain key is the worse
-of the two. Scheduled sampling is timed where it costs most, with every token the model's own.
+Run `python benchmarks/recurrent.py --json recurrent.json`. All figures are ratios of times
+measured side by side in this run, at the sizes of the tasks ocr and spelling; the plain key is the
+worse of the two. Scheduled sampling is timed with own tokens only, its most expensive setting.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class Size:
-    """A task's shapes, filled with random data."""
+    """The shapes of a task, with random data."""
 
     name: str
     codec: Codec
@@ -47,12 +47,12 @@ class Size:
 
 
 def plain(task: type[Task]) -> RecurrentSettings:
-    """The model of a task's recipe, without dropout: bare loops have none."""
+    """Return the model of a task's recipe without dropout, which the plain loops do not have."""
     return replace(RecurrentSettings(**task.recipe["model"]), dropout=0.0)
 
 
 def ocr(count: int = 4096) -> Size:
-    """Words of 3 to 14 letters of 128 pixels."""
+    """Return the size of OCR: words of 3 to 14 letters of 128 pixels."""
     lengths = torch.randint(3, 15, (count,))
     total = int(lengths.sum())
     images = (torch.rand(total + 1, 128) < 0.2).float()
@@ -68,7 +68,7 @@ def ocr(count: int = 4096) -> Size:
 
 
 def spelling(count: int = 8192) -> Size:
-    """Pieces of 10 characters, with the noise of training."""
+    """Return the size of spelling: windows of 10 characters with noise."""
     letters = torch.randint(0, len(SYMBOLS), (count, 10))
     texts = ["".join(SYMBOLS[i] for i in row) for row in letters.tolist()]
     rows = [{"source": text, "target": text} for text in texts]
@@ -81,7 +81,7 @@ def spelling(count: int = 8192) -> Size:
 
 
 def batches(size: Size, steps: int, device: torch.device) -> list[Batch]:
-    """The batches that a bare loop is given ready made."""
+    """Return the batches for a plain loop, made in advance."""
     found = []
     for step in range(steps):
         numbers = [
@@ -93,7 +93,7 @@ def batches(size: Size, steps: int, device: torch.device) -> list[Batch]:
 
 
 def bare_training(size: Size, steps: int, device: torch.device) -> Callable[[], None]:
-    """A bare loop of `steps` updates."""
+    """Run `steps` updates in a plain loop."""
     model = Bare(size.model.build(size.codec)).to(device)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     ready = batches(size, steps, device)
@@ -108,7 +108,7 @@ def bare_training(size: Size, steps: int, device: torch.device) -> Callable[[], 
 
 
 def training(size: Size, method: Method, steps: int, device: torch.device) -> Callable[[], None]:
-    """As many updates through the Trainer, logging and evaluation off."""
+    """Run the same number of updates with the Trainer, without logging and evaluation."""
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -140,9 +140,9 @@ def training(size: Size, method: Method, steps: int, device: torch.device) -> Ca
 def decoding(
     size: Size, device: torch.device, repeats: int, updates: int
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Greedy decoding of ours, and a plain loop over the same batches with the same shapes.
+    """Return our greedy decoding, and a plain loop over the same batches.
 
-    The policy is trained a little, so that its rows end where targets do.
+    The policy is trained briefly first, so that its outputs end where targets do.
     """
     policy = size.model.build(size.codec).to(device)
     optimizer = torch.optim.Adam(policy.parameters(), 3e-3)
@@ -168,7 +168,7 @@ def decoding(
 
 
 def measure(size: Size, steps: int, rounds: int, device: torch.device) -> dict[str, float]:
-    """The ratios at one size."""
+    """Return the ratios at one size."""
     runs = {name: training(size, method, steps, device) for name, method in METHODS.items()}
     runs["bare"] = bare_training(size, steps, device)
     runs["greedy"], runs["plain"] = decoding(size, device, repeats=steps // 4, updates=steps)
@@ -182,9 +182,9 @@ def measure(size: Size, steps: int, rounds: int, device: torch.device) -> dict[s
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, and print and write the figures."""
     accepted = parser(__doc__.splitlines()[0], rounds=5)
-    accepted.add_argument("--steps", type=int, default=200, help="updates in a round (default 200)")
+    accepted.add_argument("--steps", type=int, default=200, help="updates per round (default 200)")
     options = parse(accepted)
     steps = 20 if options.quick else options.steps
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""What SEARNN is timed on: the shape of translation, and what its roll-outs did."""
+"""The shape of translation for timing SEARNN, and records of its roll-outs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from freerun.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Shape:
-    """Sentences of translation, filled with random words, and how they are searched."""
+    """Sentences of random words in the shape of translation, and the settings of the search."""
 
     batch: int = 64
     length: int = 25
@@ -41,7 +41,7 @@ class Shape:
     tokens: int = 25
 
     def policy(self) -> RecurrentPolicy:
-        """An untrained model."""
+        """Return an untrained model."""
         words = Vocabulary.build(map(str, range(self.words - 1)), eos=True)
         config = RecurrentConfig.of(
             words,
@@ -55,7 +55,7 @@ class Shape:
         return RecurrentPolicy(config)
 
     def sentences(self, device: torch.device, seed: int = 0) -> Batch:
-        """Sources and targets of lengths around `length`, targets with their eos."""
+        """Return sources and targets with lengths around `length`; targets include eos."""
         generator = torch.Generator().manual_seed(seed)
 
         def rows(words: int) -> tuple[Tensor, Tensor]:
@@ -72,7 +72,7 @@ class Shape:
         return Batch.of({name: tensor.to(device) for name, tensor in batch.tensors().items()})
 
     def method(self, precision: RollOutPrecision = "training") -> SEARNN:
-        """SEARNN as Leblond et al. 2018 run it on translation."""
+        """Return SEARNN with the settings of Leblond et al. 2018 for translation."""
         tokens = NeighboringTokens(self.tokens, neighbors=min(10, self.tokens - 1))
         return SEARNN(
             roll_in=ReferenceRollIn(),
@@ -83,7 +83,7 @@ class Shape:
         )
 
     def operations(self, source_length: float) -> float:
-        """The multiplications and additions of one decoder step, as the equations have them."""
+        """Return the multiplications and additions of one decoder step, by the equations."""
         size, both = self.hidden, 2 * self.hidden
         gru = 2 * 3 * size * (size + size)
         attention = 2 * size * size + source_length * (4 * size + 2 * both)
@@ -93,10 +93,10 @@ class Shape:
 
 @dataclass
 class Seen:
-    """Roll-outs as they happened.
+    """A record of roll-outs.
 
     Attributes:
-        rows: how many rows each decoder step of a roll-out had.
+        rows: the number of rows in each decoder step of a roll-out.
         seconds: the time of each call of `roll_out`.
     """
 
@@ -106,7 +106,7 @@ class Seen:
 
 @contextmanager
 def watched(device: torch.device) -> Iterator[Seen]:
-    """Notes the roll-outs of SEARNN inside the block."""
+    """Record the roll-outs of SEARNN inside the block."""
     seen, inside = Seen(), []
     write, roll_out = RecurrentWriter.write, search.roll_out
 
@@ -137,14 +137,14 @@ def watched(device: torch.device) -> Iterator[Seen]:
 
 
 def idle(policy: RecurrentPolicy) -> torch.optim.Optimizer:
-    """An optimizer that works and changes nothing: its rate is 0, so that all updates are alike."""
+    """Return an optimizer with a learning rate of 0, so that all updates are alike."""
     return torch.optim.Adam(policy.parameters(), 0.0)
 
 
 def updates(
     policy: RecurrentPolicy, optimizer: torch.optim.Optimizer, batches: list[Batch], method: Method
 ) -> Callable[[], None]:
-    """One update on each batch."""
+    """Run one update on each batch."""
 
     def run() -> None:
         for step, batch in enumerate(batches):
@@ -159,7 +159,7 @@ def updates(
 def product(
     rows: int, size: int, words: int, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Callable[[], object]:
-    """The output projection of so many decoder steps, alone, into memory that is there."""
+    """Return a function that computes the output projection of decoder steps, in place."""
     outputs = torch.randn(rows, size, device=device, dtype=dtype).tanh()
     weight = torch.randn(words, size, device=device, dtype=dtype)
     scores = torch.empty(rows, words, device=device, dtype=dtype)
@@ -168,13 +168,13 @@ def product(
 
 @torch.no_grad()
 def floor(policy: RecurrentPolicy, rows: list[int], *, folded: bool) -> Callable[[], None]:
-    """The products and activations of decoder steps with so many rows, in memory that is there.
+    """Return a function that computes the products and activations of decoder steps.
 
     Args:
         policy: a GRU with aligned attention.
-        rows: how many rows each step has.
-        folded: leave out what a table of tokens or positions can replace: the product with the
-            embedding, and the half of the attention's combination that sees the source.
+        rows: the number of rows in each step.
+        folded: leave out products that a table of tokens or positions can replace: with the
+            embedding, and the half of the attention's combination that reads the source.
     """
     weights = [weight.detach() for weight in policy.decoder.weights(0)[:2]]
     combine = policy.attention.combine.weight.detach()

@@ -1,8 +1,8 @@
-"""What an update of SEARNN costs, against maximum likelihood and against what must be computed.
+"""Time an update of SEARNN relative to maximum likelihood and to the necessary computation.
 
-Run `python benchmarks/searnn.py --json searnn.json`. Ratios are of times taken side by side in this
-run. Translation is timed first, in the shape of Leblond et al. 2018, so that the peak of memory is
-the process's up to there: Python and PyTorch, the model, its optimizer, one batch and its search.
+Run `python benchmarks/searnn.py --json searnn.json`. Ratios are of times measured side by side in
+this run. Translation, in the shape of Leblond et al. 2018, is timed first, so that the peak memory
+of the process is that of Python and PyTorch, the model, its optimizer, one batch and its search.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from freerun.methods import MLE, SEARNN
 
 QUICK = Shape(batch=8, length=12, source_words=2_000, words=4_000, cells=5, tokens=12)
 ROWS = 1024
-"""Decoder steps of which the output projection is timed."""
+"""The number of decoder steps whose output projection is timed."""
 
 
 def translation(device: torch.device, rounds: int, shape: Shape) -> dict[str, float]:
-    """An update at the shape of translation, in both precisions of roll-outs."""
+    """Time an update in the shape of translation, with both precisions of roll-outs."""
     batch = shape.sentences(device)
     policy = shape.policy().to(device)
     model = policy, idle(policy)
@@ -67,24 +67,24 @@ def translation(device: torch.device, rounds: int, shape: Shape) -> dict[str, fl
 
 
 def note(found: dict[str, list[float]], name: str, value: float) -> None:
-    """One round's figure."""
+    """Record the figure of one round."""
     found.setdefault(name, []).append(value)
 
 
 def timed(run: Callable[[], object], device: torch.device, times: int = 5) -> float:
-    """The median seconds of a few calls."""
+    """Return the median seconds of a few calls."""
     return statistics.median(seconds(run, device) for _ in range(times))
 
 
 def peak(device: torch.device) -> float:
-    """The most memory so far, in GB: the process's on a CPU, of tensors on a GPU."""
+    """Return the peak memory so far in GB: of the process on a CPU, of tensors on a GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def letters(device: torch.device, rounds: int, steps: int = 10) -> dict[str, float]:
-    """An update at the size of the OCR task: all cells, all tokens."""
+    """Time an update at the size of the OCR task, with all cells and all tokens."""
     size = ocr()
     policy = size.model.build(size.codec).to(device)
     model = policy, idle(policy)
@@ -108,7 +108,7 @@ def letters(device: torch.device, rounds: int, steps: int = 10) -> dict[str, flo
 
 
 def costs(device: torch.device, count: int = 30_000, length: int = 25) -> dict[str, float]:
-    """Pairs a second of our costs, and of the libraries whose results they are tested against."""
+    """Return the pairs per second of our costs, and of the libraries they are tested against."""
     targets = torch.randint(100, (count, length))
     outputs = targets.where(torch.rand(count, length) < 0.6, torch.randint(100, (count, length)))
     lengths = torch.randint(length - 5, length + 1, (count,)), torch.full((count,), length)
@@ -123,7 +123,7 @@ def costs(device: torch.device, count: int = 30_000, length: int = 25) -> dict[s
 def libraries(
     outputs: torch.Tensor, lengths: torch.Tensor, targets: torch.Tensor, _: torch.Tensor
 ) -> dict[str, float]:
-    """The same pairs as text, through sacrebleu and rapidfuzz."""
+    """Return the pairs per second of sacrebleu and rapidfuzz, for the same pairs as text."""
     from rapidfuzz.distance import Levenshtein
     from rapidfuzz.process import cpdist
     from sacrebleu.metrics import BLEU
@@ -145,7 +145,7 @@ def libraries(
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, and print and write the figures."""
     options = parse(parser(__doc__.splitlines()[0], rounds=3))
     shape = QUICK if options.quick else Shape()
     figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}

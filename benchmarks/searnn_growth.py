@@ -1,8 +1,8 @@
-"""How the time and memory of an update of SEARNN grow with what is searched.
+"""Measure how time and memory of a SEARNN update grow with the size of the search.
 
 Run `python benchmarks/searnn_growth.py --json growth.json --png growth.png`. One dimension grows at
-a time. Every point is measured in a process of its own: the best of several updates, and by how
-much the first of them raised the peak of the process's memory.
+a time. Every point is measured in a separate process: the fastest of several updates, and the
+increase of the process's peak memory in the first one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 def measure(shape: Shape, rounds: int) -> dict[str, float]:
-    """An update of one shape, in this process."""
+    """Measure an update of one shape in this process."""
     torch.manual_seed(0)
     policy = shape.policy()
     run = updates(policy, idle(policy), [shape.sentences(CPU)], shape.method())
@@ -45,7 +45,7 @@ def measure(shape: Shape, rounds: int) -> dict[str, float]:
 
 
 def draw(figures: dict[str, float | str], growing: Growing) -> Figure:
-    """Time above, memory below, a column for each dimension."""
+    """Draw time above memory, with one column per dimension."""
     figure = Figure(figsize=(12, 5), layout="constrained")
     rows = [("seconds", "seconds per update"), ("mb", "memory of the update [MB]")]
     for column, (name, (text, values)) in enumerate(growing.items()):
@@ -62,9 +62,9 @@ def draw(figures: dict[str, float | str], growing: Growing) -> Figure:
 
 
 def main() -> None:
-    """Measure every point, write the figures and draw them."""
+    """Measure every point, and write and draw the figures."""
     accepted = parser(__doc__.splitlines()[0], rounds=3)
-    accepted.add_argument("--png", metavar="FILE", help="where to draw them")
+    accepted.add_argument("--png", metavar="FILE", help="the file of the plot")
     accepted.add_argument("--point", help=argparse.SUPPRESS)
     options = parse(accepted)
     if options.point is not None:

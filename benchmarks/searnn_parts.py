@@ -1,4 +1,4 @@
-"""The parts of an update of SEARNN, timed as they happen."""
+"""Time the parts of an update of SEARNN."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PARTS: dict[str, tuple[type, str]] = {
     "roll_outs": (Search, "roll_out"),
     "costs": (Search, "compute_costs"),
 }
-"""The method that each part is; what is left is the choice of tokens, and the gradient's pass."""
+"""The function of each part; the rest is the choice of tokens and the pass with gradient."""
 
 
 @contextmanager
 def timed(device: torch.device) -> Iterator[dict[str, float]]:
-    """The seconds that each part takes inside the block."""
+    """Record the seconds of each part inside the block."""
     spent = dict.fromkeys(PARTS, 0.0)
 
     def noted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:

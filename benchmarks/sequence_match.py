@@ -1,8 +1,8 @@
-"""What SequenceMatch costs: against MLE, against copied rows, and to sample with backspaces.
+"""Time SequenceMatch relative to MLE and to copied rows, and sampling with backspaces.
 
-Run `python benchmarks/sequence_match.py --json sequence_match.json`. Ratios are of figures taken
-side by side in this run, for two models of 4 layers of 128; a key without the name of a model is
-the worst of them. Sampling is told in actions a second.
+Run `python benchmarks/sequence_match.py --json sequence_match.json`. Ratios are of figures measured
+side by side in this run, for two models with 4 layers of 128; a key without the name of a model is
+the worse of them. Sampling is measured in actions per second.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from freerun.randomness import uniform
 
 KINDS = ("gpt2", "llama")
 FORCED = 0.05
-"""The share of actions that are made backspaces where sampling is timed."""
+"""The fraction of actions that are backspaces when sampling is timed."""
 EVERY = 10
 """An update of these samples, and so many samplings are kept."""
 ALWAYS = {"warm_up": 0.0, "anneal": 0.0, "floor": 0.2}
@@ -37,7 +37,7 @@ ALWAYS = {"warm_up": 0.0, "anneal": 0.0, "floor": 0.2}
 def updates(
     policy: HuggingFacePolicy, batch: Batch, method: Method, steps: range
 ) -> Callable[[], None]:
-    """So many updates of a method, with what it does after each."""
+    """Run updates of a method, including `after_update`."""
     optimizer, total = idle(policy), 10**6
 
     def run() -> None:
@@ -54,7 +54,7 @@ def updates(
 
 
 def matched(policy: HuggingFacePolicy, batch: Batch, **settings: object) -> SequenceMatch:
-    """The method, with a buffer that is full."""
+    """Return the method with a full buffer."""
     method = SequenceMatch(**ALWAYS, samplings=EVERY, **settings)
     for number in range(EVERY):
         found = sample(policy, batch.source, ids=batch.ids, seed=number)
@@ -64,7 +64,7 @@ def matched(policy: HuggingFacePolicy, batch: Batch, **settings: object) -> Sequ
 
 
 def training(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
-    """An update without sampling, and several in which one samples, each against MLE."""
+    """Time an update without sampling, and several of which one samples, relative to MLE."""
     batch, never = toy.batch(device), 10**9
     plain = adapt(policy.model, replace(toy, backspace=False).vocabulary, limit=toy.most).train()
     several = range(1, 1 + EVERY)
@@ -87,7 +87,7 @@ def training(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.dev
 
 
 def rows(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
-    """One row for each prefix against one for each action, where many tokens are withdrawn."""
+    """Time one row per prefix relative to one per action, with many withdrawn tokens."""
     batch, words, figures = toy.batch(device), toy.vocabulary, {}
     for rate in (FORCED, 0.5):
         data = insert_noise(
@@ -119,7 +119,7 @@ def rows(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device)
 
 
 def sampling(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
-    """As many actions of every row, with and without backspaces among them."""
+    """Time the same number of actions per row, with and without backspaces."""
     batch, back = toy.batch(device, fixed=True), toy.vocabulary.backspace
     plain = adapt(policy.model, replace(toy, backspace=False).vocabulary, limit=toy.most)
 
@@ -146,7 +146,7 @@ def sampling(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.dev
 
 
 def measure(kind: str, rounds: int, device: torch.device, quick: bool) -> Figures:
-    """All figures of one model."""
+    """Return all figures of one model."""
     toy = Toy(most=12, rows=8, backspace=True) if quick else Toy(backspace=True)
     policy = toy.policy(kind, device, updates=20 if quick else 150)
     return (

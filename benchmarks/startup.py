@@ -1,12 +1,12 @@
-"""From the start of a command to its first update, against plain transformers.
+"""Time from the start of a command to its first update, relative to plain transformers.
 
-Run `python benchmarks/startup.py --json startup.json`. The model is a GPT-2 of 124 M random weights
-in a folder. Plain is a new Python process that imports transformers, loads the model by
-`from_pretrained`, and makes one forward and one backward pass of a batch, of the 64 rows that
-`freerun train` takes by default, of 32 tokens each. Ours is `freerun train` on rows in a file, in a
-new process too, up to the optimizer's first step on such a batch: reading and encoding the rows,
-loading the tokenizer and the model, all checks, and both passes. On a machine that does other work
-too, look at the ratio of CPU times, `startup_cpu`.
+Run `python benchmarks/startup.py --json startup.json`. The model is a GPT-2 with 124 M random
+weights in a folder. The baseline is a new Python process that imports transformers, loads the model
+by `from_pretrained`, and runs one forward and one backward pass on a batch of 64 rows (the default
+of `freerun train`) of 32 tokens. Ours is `freerun train` on rows in a file, also in a new process,
+up to the optimizer's first step on such a batch: reading and encoding the rows, loading tokenizer
+and model, all checks, and both passes. On a busy machine, use the ratio of CPU times,
+`startup_cpu`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def prepare(folder: Path, layers: int) -> tuple[Path, Path]:
-    """Write a model with its tokenizer, and a file of rows; return where they are."""
+    """Write a model with its tokenizer, and a file of rows; return their paths."""
     # Every byte is a token, and there are as many tokens as GPT-2 has.
     tokens = ["<eos>", *sorted(ByteLevel.alphabet())]
     tokens += [f"<{i}>" for i in range(len(tokens), VOCABULARY)]
@@ -77,7 +77,7 @@ def prepare(folder: Path, layers: int) -> tuple[Path, Path]:
 
 
 def measure(script: str, words: list[str], threads: int) -> tuple[float, float]:
-    """Run a script, and return the seconds up to the time that it prints last, and its CPU time."""
+    """Run a script; return the seconds until the time that it prints last, and its CPU time."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
     variables = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(  # noqa: S603
@@ -93,7 +93,7 @@ def measure(script: str, words: list[str], threads: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, and print and write the figures."""
     options = parse(parser(__doc__.splitlines()[0], rounds=5))
     plain, ours = [], []
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""What all benchmarks share: their options, timing side by side, and writing ratios."""
+"""Options, side-by-side timing and output of all benchmarks."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ import torch
 
 
 def parser(summary: str, *, rounds: int) -> argparse.ArgumentParser:
-    """The options that every benchmark has.
+    """Return a parser with the options of every benchmark.
 
     Args:
         summary: one line on what is measured.
         rounds: the default number of rounds.
     """
     options = argparse.ArgumentParser(description=summary)
-    options.add_argument("--json", metavar="FILE", help="where to write the figures")
-    options.add_argument("--threads", type=int, default=2, help="threads on the CPU (default 2)")
+    options.add_argument("--json", metavar="FILE", help="the file to write the figures to")
+    options.add_argument(
+        "--threads", type=int, default=2, help="the number of CPU threads (default 2)"
+    )
     options.add_argument("--rounds", type=int, default=rounds, help=f"rounds (default {rounds})")
     options.add_argument(
         "--quick",
         action="store_true",
-        help="smaller shapes and 2 rounds, in at most 3 minutes of 2 cores: to see that all runs; "
-        "the figures are not those of the documentation",
+        help="smaller shapes and 2 rounds, in at most 3 minutes on 2 cores, to check that it runs; "
+        "the figures are not comparable to those of the documentation",
     )
     return options
 
 
 def parse(options: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options of this process, with the threads of torch set."""
+    """Parse the options of this process, and set the number of threads."""
     found = options.parse_args()
     if found.quick:
         found.rounds = min(found.rounds, 2)
@@ -44,7 +46,7 @@ def parse(options: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """The wall-clock seconds of one call, the device's queue emptied before and after."""
+    """Return the wall-clock seconds of one call, with the device synchronized before and after."""
     synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     synchronise()
     start = time.perf_counter()
@@ -56,9 +58,9 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 def side_by_side(
     runs: Mapping[str, Callable[[], object]], *, rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """The seconds of each run in every round; one round to warm up is not counted.
+    """Return the seconds of each run in every round, after one warm-up round.
 
-    In a round each runs once, so that a busy machine slows all of them alike.
+    In a round each runs once, so that a busy machine slows down all of them equally.
     """
     for run in runs.values():
         run()
@@ -70,13 +72,13 @@ def side_by_side(
 
 
 def ratio(times: Mapping[str, list[float]], name: str, base: str) -> float:
-    """The median over rounds of how much longer `name` took than `base`."""
+    """Return the median over rounds of the time of `name` divided by that of `base`."""
     pairs = zip(times[name], times[base], strict=True)
     return round(statistics.median(one / other for one, other in pairs), 3)
 
 
 def write(figures: Mapping[str, float | str], path: str | None) -> None:
-    """Print the figures, and write them as one flat JSON object to `path` where it is given."""
+    """Print the figures, and write them as one flat JSON object to `path`, if given."""
     text = json.dumps(dict(figures), indent=2)
     print(text)
     if path is not None:

@@ -1,11 +1,11 @@
-"""A causal model learns to answer questions of arithmetic, by scheduled sampling in two passes.
+"""Train a causal model to answer arithmetic questions, by scheduled sampling in two passes.
 
     python examples/causal_arithmetic.py
     python examples/causal_arithmetic.py --data PATH --updates 5000 --output runs/arithmetic
 
-PATH is a file of questions and answers that take turns, a line each (those of the DeepMind
-mathematics dataset), or a folder of them; left out, questions are made up. In two processes, with
-the whole model in each or with its parameters shared out:
+PATH is a file of alternating lines of questions and answers, as in the DeepMind mathematics
+dataset, or a folder of such files; by default questions are generated. To run in two processes,
+with the whole model in each or with sharded parameters:
 
     accelerate launch --config_file examples/accelerate/ddp.yaml examples/causal_arithmetic.py
     accelerate launch --config_file examples/accelerate/fsdp2.yaml examples/causal_arithmetic.py
@@ -26,7 +26,7 @@ from freerun.training import Trainer
 
 
 def main(given: Sequence[str] | None = None) -> dict[str, float]:
-    """Train and evaluate; gives the metrics on dev."""
+    """Train and evaluate; return the metrics on dev."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="a file or a folder of questions and answers")
     parser.add_argument("--output", default="runs/causal_arithmetic")

@@ -1,4 +1,4 @@
-"""Drawings of the methods: the relaxed decoder, and roll-in with roll-out.
+"""Draw the relaxed decoder, and roll-in with roll-out.
 
 Run `python examples/drawings.py FOLDER`: it writes relaxed_decoder.png and roll_out.png there.
 """
@@ -26,7 +26,7 @@ Point = tuple[float, float]
 
 
 def sheet(width: float, height: float) -> tuple[Figure, Axes]:
-    """A page without axes, on which a unit is 0.75 inches."""
+    """Return a figure without axes, in which one unit is 0.75 inches."""
     figure = Figure(figsize=(0.75 * width, 0.75 * height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
@@ -37,7 +37,7 @@ def sheet(width: float, height: float) -> tuple[Figure, Axes]:
 def box(
     axes: Axes, centre: Point, size: Point, text: str, colour: str = GREY, font: float = 12
 ) -> None:
-    """A rounded box around a text."""
+    """Draw a rounded box around a text."""
     (x, y), (width, height) = centre, size
     shape = FancyBboxPatch(
         (x - width / 2 + 0.08, y - height / 2 + 0.08),
@@ -53,7 +53,7 @@ def box(
 
 
 def arrow(axes: Axes, *points: Point, colour: str = INK, dashed: bool = False) -> None:
-    """A line through points, with a head at its end."""
+    """Draw an arrow through points."""
     for start, end in pairwise(points[:-1]):
         axes.plot(*zip(start, end, strict=True), color=colour, linewidth=1.3,
                   linestyle="--" if dashed else "-", solid_capstyle="round")  # fmt: skip
@@ -72,13 +72,13 @@ def arrow(axes: Axes, *points: Point, colour: str = INK, dashed: bool = False) -
 
 
 def note(axes: Axes, place: Point, text: str, colour: str = INK, **settings: object) -> None:
-    """A line of text."""
+    """Draw a line of text."""
     axes.text(*place, text, **{"ha": "center", "va": "center", "fontsize": 11, "color": colour,
                                **settings})  # fmt: skip
 
 
 def bars(axes: Axes, corner: Point, size: Point, values: Sequence[float], colour: str) -> None:
-    """A small chart of bars that stand on one line."""
+    """Draw a small bar chart."""
     (x, y), (width, height) = corner, size
     step = width / len(values)
     for i, value in enumerate(values):
@@ -91,7 +91,7 @@ def bars(axes: Axes, corner: Point, size: Point, values: Sequence[float], colour
 def vector(
     axes: Axes, corner: Point, shades: Sequence[float], side: float, strength: float
 ) -> None:
-    """A column of squares, as pale as its weight is small."""
+    """Draw a vector as a column of squares, in a color that fades with its weight."""
     x, y = corner
     for i, shade in enumerate(shades):
         axes.add_patch(
@@ -109,7 +109,7 @@ def vector(
 
 
 def relaxed_decoder() -> Figure:
-    """One step of differentiable scheduled sampling, and the way of its gradient."""
+    """Draw one step of differentiable scheduled sampling, and the path of its gradient."""
     figure, axes = sheet(12.4, 5.9)
     axes.set_ylim(0.4, 6.3)
     scores, later = [0.35, 0.8, 0.15, 0.7, 0.3], [0.2, 0.1, 0.9, 0.3, 0.5]
@@ -164,36 +164,36 @@ def relaxed_decoder() -> Figure:
 
 TARGET, ROLLED_IN = "spell", "sp"
 LEARNED = {"a": "rk", "e": "ll", "i": "ne", "l": "ash", "o": "ol", "eos": ""}
-"""What a policy might make of every token that is tried."""
+"""A plausible completion by the policy for every token that is tried."""
 
 
 def tokens_of(word: str) -> torch.Tensor:
-    """The numbers of letters, as one row."""
+    """Return the numbers of letters, as one row."""
     return torch.tensor([[string.ascii_lowercase.index(letter) for letter in word]]).long()
 
 
 def completion(prefix: str) -> str:
-    """How the reference policy of the edit distance finishes a word."""
+    """Return the completion of a prefix by the reference policy of the edit distance."""
     lengths = torch.tensor([len(prefix)]), torch.tensor([len(TARGET)])
     tokens, count = min_edit_distance(tokens_of(prefix), lengths[0], tokens_of(TARGET), lengths[1])
     return "".join(string.ascii_lowercase[i] for i in tokens[0, : int(count)].tolist())
 
 
 def errors(word: str) -> int:
-    """The edit distance to the reference."""
+    """Return the edit distance to the reference."""
     lengths = torch.tensor([len(word)]), torch.tensor([len(TARGET)])
     cost = edit_distance(tokens_of(word), lengths[0], tokens_of(TARGET), lengths[1])
     return round(float(cost) * len(TARGET))
 
 
 def letters(axes: Axes, place: Point, text: str, colour: str) -> None:
-    """A box for every letter, from left to right."""
+    """Draw a box for every letter, from left to right."""
     for i, letter in enumerate(text):
         box(axes, (place[0] + 0.62 * i, place[1]), (0.56, 0.56), letter, colour)
 
 
 def costs(axes: Axes, place: Point, wrong: int) -> None:
-    """A cost as an entry of a vector, the darker the dearer."""
+    """Draw a cost as an entry of a vector, darker for higher costs."""
     x, y = place
     shade = wrong / len(TARGET)
     axes.add_patch(
@@ -205,7 +205,7 @@ def costs(axes: Axes, place: Point, wrong: int) -> None:
 
 
 def roll_out() -> Figure:
-    """One cell of SEARNN: roll-in, every token tried, completions and their costs."""
+    """Draw one cell of SEARNN: roll-in, the tokens tried, completions and their costs."""
     figure, axes = sheet(13.2, 7.4)
     top, step, cell, first = 5.95, 0.72, 2.35, 3.55
     rows = {token: top - step * i for i, token in enumerate(LEARNED)}
@@ -246,7 +246,7 @@ def roll_out() -> Figure:
 
 
 def main(folder: str) -> None:
-    """Draw all into `folder`."""
+    """Write all drawings to `folder`."""
     for name, drawing in {"relaxed_decoder": relaxed_decoder, "roll_out": roll_out}.items():
         drawing().savefig(Path(folder) / f"{name}.png", dpi=150)
 

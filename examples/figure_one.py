@@ -1,8 +1,8 @@
 """Figure 1 of Goyal et al. 2017 (arXiv 1704.06970): the objective along one parameter.
 
-Greedy scheduled sampling jumps wherever an argmax changes hands: between the jumps its gradient
-says nothing of them. The soft argmax is continuous: smooth but far off with a small α, close but
-steep with a large one. Run `python examples/figure_one.py figure_one.png`.
+With greedy scheduled sampling the objective jumps wherever an argmax changes, and its gradient
+between the jumps does not show them. With soft argmax it is continuous: smooth but far off with a
+small α, close but steep with a large one. Run `python examples/figure_one.py figure_one.png`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CURVES: list[tuple[str, str, Method]] = [
 
 
 def tiny_policy() -> RecurrentPolicy:
-    """A small decoder with weights large enough that its own tokens matter to what follows."""
+    """Return a small decoder with weights so large that own tokens affect later cells."""
     torch.manual_seed(2)
     vocabulary = Vocabulary.build("abcde", eos=False)
     config = RecurrentConfig.of(vocabulary, features=2, hidden_size=6, embedding_size=6)
@@ -40,7 +40,7 @@ def tiny_policy() -> RecurrentPolicy:
 def objective(
     policy: RecurrentPolicy, method: Method, parameter: torch.Tensor, values: torch.Tensor
 ) -> list[float]:
-    """The loss per token of one sentence for every value of one parameter."""
+    """Return the loss per token of one sentence for every value of one parameter."""
     mask = torch.ones(1, 6, dtype=torch.bool)
     batch = Batch(
         ids=torch.tensor([0]),

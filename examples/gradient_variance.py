@@ -1,10 +1,10 @@
-"""How noisy the gradients of scheduled sampling are, with hard and with relaxed tokens.
+"""Measure the noise of the gradients of scheduled sampling, with hard and relaxed tokens.
 
-At one checkpoint, each method's gradient is taken over many draws: of coins and noise on one batch
-(`draws`), and of batches as well (`batches`). Figures are variances per parameter, averaged over
-parameters; `noise to signal` divides them by the mean square of the mean gradient. Run
-`python examples/gradient_variance.py CHECKPOINT` with a folder that `freerun train` or
-`freerun compare` left behind.
+At one checkpoint, the gradient of each method is computed for many draws of coins and noise on one
+batch (`draws`), and of batches too (`batches`). The figures are variances per parameter, averaged
+over parameters; `noise to signal` divides the latter by the mean square of the mean gradient. Run
+`python examples/gradient_variance.py CHECKPOINT` with the folder of a run of
+`freerun train` or `freerun compare`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ METHODS: dict[str, Method] = {
 
 
 def gradient(policy: RecurrentPolicy, method: Method, batch: Batch, step: int) -> torch.Tensor:
-    """The gradient of the loss per token, all parameters in one row."""
+    """Return the gradient of the loss per token, with all parameters in one row."""
     policy.zero_grad()
     outcome = method.loss(policy, batch, Clock(step=step, total=2, seed=1))
     (outcome.total / outcome.count).backward()
@@ -42,7 +42,7 @@ def gradient(policy: RecurrentPolicy, method: Method, batch: Batch, step: int) -
 
 
 def spread(gradients: list[torch.Tensor]) -> tuple[float, float]:
-    """The mean variance per parameter, and its ratio to the mean square of the mean gradient."""
+    """Return the mean variance per parameter, and its ratio to the mean squared mean gradient."""
     stacked = torch.stack(gradients)
     variance = stacked.var(0).mean()
     return float(variance), float(variance / stacked.mean(0).square().mean())
@@ -52,7 +52,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--draws", type=int, default=200, help="gradients for each figure")
+    parser.add_argument("--draws", type=int, default=200, help="the number of gradients per figure")
     parser.add_argument("--batch-size", type=int, default=64)
     options = parser.parse_args()
     policy, _ = load_policy(options.checkpoint)

@@ -1,10 +1,10 @@
-"""LoRA adapters of a causal model, by differentiable scheduled sampling; then merged into it.
+"""Train LoRA adapters of a causal model by differentiable scheduled sampling, and merge them.
 
     python examples/lora.py
     python examples/lora.py --model NAME_OR_PATH
 
-NAME_OR_PATH is a causal model with a tokenizer, from a folder or the Hugging Face hub; left out, a
-tiny one is made first. The model itself stays as it is: adapters are trained, and saved alone.
+NAME_OR_PATH is a causal model with a tokenizer, from a folder or the Hugging Face hub; by default
+a tiny one is created. Only adapters are trained and saved; the model does not change.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ ROWS = [
 
 
 def main(given: Sequence[str] | None = None) -> dict[str, float]:
-    """Train, evaluate, and merge; gives the metrics on the data of training."""
+    """Train, evaluate and merge; return the metrics on the training data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="a causal model, by its name or path")
+    parser.add_argument("--model", help="the folder or id of a causal model")
     parser.add_argument("--output", default="runs/lora")
     parser.add_argument("--updates", type=int, default=50)
     options = parser.parse_args(given)

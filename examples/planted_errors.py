@@ -1,10 +1,10 @@
-"""Whether a model finds back after one wrong token.
+"""Measure whether a model recovers from one wrong token.
 
-Every test example is begun for the model: its target up to a cell drawn at random, and there a
-wrong token of the same kind (a digit for a digit) or, with `--tokens random`, any wrong one. Then
-it goes on greedily. Counted are the examples where the wrong token is withdrawn, and those whose
-output is right in the end. Run `python examples/planted_errors.py CHECKPOINT …` with folders that
-`freerun train` left behind.
+For every test example, the model is given the target up to a random cell, followed by a wrong token
+of the same kind (a digit for a digit) or, with `--tokens random`, any wrong token, and continues
+greedily. The script counts the examples in which the wrong token is withdrawn, and those whose
+output is right in the end. Run `python examples/planted_errors.py CHECKPOINT …` with the folders of
+runs of `freerun train`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from freerun.training import load_policy
 
 
 def begun(batch: Batch, wrong: WrongTokens, seed: int) -> tuple[Tensor, Tensor]:
-    """The tokens that are given, the wrong one last; and their number, 0 where there is none."""
+    """Return the given tokens, of which the last is wrong, and their number, or 0."""
     cells = torch.arange(batch.target.shape[1])
     possible = batch.mask & wrong.exist(batch.target.masked_fill(~batch.mask, 0))
     draws = uniform(seed, "cell", batch.ids[:, None], cells).masked_fill(~possible, -1)
@@ -39,7 +39,7 @@ def begun(batch: Batch, wrong: WrongTokens, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def recovery(policy: Policy, task: Task, batch: Batch, tokens: str, seed: int) -> tuple[int, ...]:
-    """How many examples were led astray, and of those, found back, and were right in the end."""
+    """Count the examples with a wrong token, those that withdrew it, and those right in the end."""
     words = policy.vocabulary
     wrong = BehaviorCloning(noise_tokens=tokens).for_task(task).alternatives(words)
     given, lengths = begun(batch, wrong, seed)
@@ -57,7 +57,7 @@ def recovery(policy: Policy, task: Task, batch: Batch, tokens: str, seed: int) -
 
 
 def main(given: list[str] | None = None) -> None:
-    """Print what was counted."""
+    """Print the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoints", nargs="+")
     parser.add_argument("--tokens", choices=["plausible", "random"], default="plausible")

@@ -1,9 +1,10 @@
-"""What the KL loss of SEARNN aims at: P_C(a) ∝ exp(-α·c(a)) for several α.
+"""Draw the target of the KL loss of SEARNN, P_C(a) ∝ exp(-α·c(a)), for several α.
 
-Above, the costs of all tokens of a cell and what becomes of them: under Hamming cost, and under
-edit distance after a mistake was written, both divided by the length of the reference and finished
-by the reference policy. Below, the share of P_C that the best token has, for tasks of several
-sizes. Run `python examples/target_distribution.py target_distribution.png`.
+Above: the costs of all tokens of a cell and the resulting targets, for the Hamming cost, and for
+the edit distance after a mistake; both are divided by the length of the reference, with roll-outs
+by the reference policy. Below: the probability of the best token, for tasks of several sizes.
+
+Run `python examples/target_distribution.py target_distribution.png`.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ SIZES = (
 
 
 def tokens_of(word: str) -> Tensor:
-    """The numbers of letters."""
+    """Return the numbers of letters."""
     return torch.tensor([LETTERS.index(letter) for letter in word])
 
 
 def costs_after(prefix: str, word: str, *, eos: bool) -> Tensor:
-    """What every letter would cost after `prefix`, and eos where there is one, if all goes well."""
+    """Return the lowest cost after `prefix` of every letter, and of eos if there is one."""
     trials = torch.cat([tokens_of(prefix).expand(26, -1), torch.arange(26)[:, None]], 1)
     references = tokens_of(word).expand(26, -1)
     width, length = torch.full((26,), len(prefix) + 1), torch.full((26,), len(word))
@@ -54,7 +55,7 @@ def costs_after(prefix: str, word: str, *, eos: bool) -> Tensor:
 
 
 def bars(axes: Axes, values: Tensor, best: Tensor) -> None:
-    """A bar for every token, those of least cost in another colour and named below."""
+    """Draw a bar for every token; those of minimum cost have another color and a label."""
     axes.bar(range(len(values)), values.tolist(), width=0.8, color=OTHER)
     axes.bar(best.tolist(), values[best].tolist(), width=0.8, color=BEST)
     names = [*LETTERS, "eos"]
@@ -65,7 +66,7 @@ def bars(axes: Axes, values: Tensor, best: Tensor) -> None:
 
 
 def cell(figure: SubFigure, title: str, costs: Tensor) -> None:
-    """The costs of a cell, and its target at every α."""
+    """Draw the costs of a cell, and its target for every α."""
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     first, *others = figure.subplots(1, 1 + len(ALPHAS))
     best = (costs == costs.min()).nonzero()[:, 0]
@@ -89,7 +90,7 @@ def cell(figure: SubFigure, title: str, costs: Tensor) -> None:
 
 
 def shares(axes: Axes) -> None:
-    """The share of the best token against α, where every other token costs 1/length."""
+    """Draw the probability of the best token by α, if every other token costs 1/length more."""
     alphas = torch.logspace(0, 3, 400)
     for (label, tokens, length), colour in zip(SIZES, LINES, strict=True):
         costs = torch.full((1, tokens), 1 / length)

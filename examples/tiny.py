@@ -1,7 +1,7 @@
-"""Models and a tokenizer that stand in for pretrained ones in the other examples.
+"""Tiny models and a tokenizer, in place of pretrained ones, for the other examples.
 
-With one of your own, `transformers` gives all three: `AutoModelForCausalLM.from_pretrained(name)`
-or `AutoModelForSeq2SeqLM.from_pretrained(name)`, and `AutoTokenizer.from_pretrained(name)`.
+For your own model, use `AutoModelForCausalLM.from_pretrained(name)` or
+`AutoModelForSeq2SeqLM.from_pretrained(name)`, and `AutoTokenizer.from_pretrained(name)`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers import (
 
 
 def character_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer of the characters of these texts; what is none of them is unknown."""
+    """Return a tokenizer of the characters of these texts; all others are unknown."""
     characters = sorted(set().union(*texts))
     tokens = {token: i for i, token in enumerate(("<eos>", "<unk>", *characters))}
     plain = Tokenizer(WordLevel(tokens, unk_token="<unk>"))
@@ -33,7 +33,7 @@ def character_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def causal_model(tokenizer: PreTrainedTokenizerFast, width: int = 64) -> LlamaForCausalLM:
-    """A causal model of two layers; its weights are drawn by a seed of its own."""
+    """Return a causal model with two layers and random weights from a fixed seed."""
     eos = tokenizer.eos_token_id
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -54,7 +54,7 @@ def causal_model(tokenizer: PreTrainedTokenizerFast, width: int = 64) -> LlamaFo
 def seq2seq_model(
     tokenizer: PreTrainedTokenizerFast, width: int = 64
 ) -> T5ForConditionalGeneration:
-    """An encoder-decoder of two layers on either side, drawn likewise."""
+    """Return an encoder-decoder with two layers on each side and random weights."""
     eos = tokenizer.eos_token_id
     config = T5Config(
         vocab_size=len(tokenizer),

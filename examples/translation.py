@@ -1,11 +1,11 @@
-"""An encoder-decoder learns to translate from rows with the columns source and target, by SEARNN.
+"""Train an encoder-decoder to translate, from rows of source and target, by SEARNN.
 
     python examples/translation.py
     python examples/translation.py --data PAIRS.tsv --updates 2000
 
-PAIRS.tsv has a pair a line, with a tab between the sentence and its translation; left out, a few
-numbers are spelt out in German and in English. SEARNN tries characters at cells of what the model
-wrote, finishes each sentence, and learns from what that costs.
+PAIRS.tsv has one pair per line, with a tab between the sentence and its translation; by default the
+pairs are a few numbers in German and English words. SEARNN tries characters at cells of the model's
+output, completes each sentence, and learns from the costs of the results.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TENS = {"zwanzig": "twenty", "dreißig": "thirty", "vierzig": "forty", "sechzig"
 
 
 def numbers() -> list[dict[str, str]]:
-    """Numbers in German, which names the ones first, and in English."""
+    """Return numbers in German words, where the ones come first, and in English words."""
     return [
         {"source": f"{ones}und{tens}", "target": f"{TENS[tens]}-{ONES[ones]}"}
         for tens, ones in product(TENS, ONES)
@@ -37,15 +37,15 @@ def numbers() -> list[dict[str, str]]:
 
 
 def pairs(path: str) -> list[dict[str, str]]:
-    """The pairs of a file, a line each."""
+    """Return the pairs of a file, one per line."""
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     return [dict(zip(("source", "target"), line.split("\t"), strict=False)) for line in lines]
 
 
 def main(given: Sequence[str] | None = None) -> dict[str, float]:
-    """Train and evaluate; gives the metrics on what was held out."""
+    """Train and evaluate; return the metrics on the held-out pairs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="a file with a pair a line and a tab in between")
+    parser.add_argument("--data", help="a file with one pair per line, separated by a tab")
     parser.add_argument("--output", default="runs/translation_example")
     parser.add_argument("--updates", type=int, default=60)
     options = parser.parse_args(given)
