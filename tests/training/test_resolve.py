@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     TrainingArguments,
     pipeline,
@@ -185,37 +186,53 @@ def test_a_peft_model(tmp_path, saved):
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5"])
-def test_plain_transformers_loads_what_was_trained(tmp_path, kind):
+@pytest.mark.parametrize("adapted", [False, True])
+def test_plain_transformers_writes_what_was_measured(tmp_path, caplog, kind, adapted):
+    """Whatever the generation config of the model that training began with says."""
     given = text_model(kind)
+    own = {"num_beams": 3, "no_repeat_ngram_size": 1, "repetition_penalty": 9.0}
+    own |= {"min_new_tokens": 3, "forced_eos_token_id": 5, "eos_token_id": [3, 4], "top_k": 7}
+    given.generation_config.update(**own, do_sample=True, temperature=0.3, suppress_tokens=[6])
     with torch.no_grad():
         for weight in given.parameters():
             weight.mul_(3 if weight.dim() == 2 else 1)  # so that outputs differ
+    if adapted:
+        given.save_pretrained(tmp_path / "base")
+        given = type(given).from_pretrained(tmp_path / "base")
     rows = [*ROWS, {"prompt": "?", "completion": "a long one"}]
-    found = trainer(tmp_path / "run", given, rows=rows)
+    lora = {"r": 2, "target_modules": ["q_proj", "v_proj"] if kind == "llama" else ["q", "v"]}
+    members = {"peft_config": LoraConfig(**lora)} if adapted else {}
+    caplog.clear()
+    found = trainer(tmp_path / "run", given, rows=rows, **members)
+    (told,) = (text for text in caplog.messages if text.startswith("the generation config of"))
+    assert all(f"{name}=" in told for name in (*own, "do_sample", "suppress_tokens"))
     found.train()
     folder = str(tmp_path / "run")
     found.save_model(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    auto = type(found.objective.model.model)
+    assert found.objective.model.inner.generation_config.num_beams == 3  # the user's is not changed
+    auto = type(found.objective.model.inner)
     model = auto.from_pretrained(folder)
+    config = GenerationConfig.from_pretrained(folder)
+    model.generation_config = config if adapted else model.generation_config
     prompts = [row["prompt"] for row in ROWS[:5]]
     ours = [
         found.processing_class.decode(row)
         for row in decode_hypotheses(found.objective.model, found.eval_dataset)
     ]
-    limit = found.processing_class.limit
     theirs = []
     for prompt in prompts:
         ids = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).input_ids
-        written = model.generate(ids, max_new_tokens=limit, do_sample=False)[0]
+        written = model.generate(ids)[0]
         written = written[1 if kind == "t5" else ids.shape[1] :]
         theirs.append(tokenizer.decode(written, skip_special_tokens=True).strip())
     assert theirs == ours
     assert any(ours)
     if kind == "llama":
         pipe = pipeline("text-generation", model=folder, tokenizer=folder, device="cpu")
+        pipe.model.generation_config = model.generation_config
         for prompt, own in zip(prompts, ours, strict=True):
-            (answer,) = pipe(prompt, max_new_tokens=limit, do_sample=False, return_full_text=False)
+            (answer,) = pipe(prompt, return_full_text=False)
             assert answer["generated_text"].strip() == own
 
 

@@ -43,7 +43,8 @@ policy, codec = load_policy("PATH")
 ```
 
 Plain transformers loads it too: `AutoModelForCausalLM`, or `AutoModelForSeq2SeqLM` where it has an
-encoder, and `AutoTokenizer` where its texts were read by one.
+encoder, and `AutoTokenizer` where its texts were read by one. `generation_config.json` describes
+greedy decoding, with eos and maximum length as above, so `generate` and `pipeline` write the same.
 """,
     "peft": """```python
 from freerun.training.checkpoints import load_policy
@@ -52,7 +53,9 @@ policy, codec = load_policy("PATH")
 ```
 
 These are adapters; the model that they belong to is named in `adapter_config.json`. Plain peft
-loads them too: `AutoPeftModelForCausalLM`, or `AutoPeftModelForSeq2SeqLM`.
+loads them too: `AutoPeftModelForCausalLM`, or `AutoPeftModelForSeq2SeqLM`. The generation config of
+that model may say otherwise. To decode as above, replace it before `generate` or `pipeline`:
+`model.generation_config = GenerationConfig.from_pretrained("PATH")`.
 """,
 }
 
@@ -96,6 +99,7 @@ class Card:
             self._results(),
             "## Settings\n\n" + _table("setting", "value", self._settings()),
             "## Use\n\n" + _USE[self._library],
+            self._decoding(),
         ]
         return "\n".join(part for part in parts if part)
 
@@ -145,6 +149,22 @@ class Card:
             f"data ({_words(self.task.name)}). The teacher-forced loss alone is of references, in "
             "nats a token.\n\n" + _table("metric", "value", figures)
         )
+
+    def _decoding(self) -> str:
+        """Return how to decode in transformers as for the results, unless that is greedily."""
+        how = self.decoding
+        if self._library == "freerun" or how == GREEDY:
+            return ""
+        settings: dict[str, Any] = {}
+        if how.beam > 1:
+            settings = {"num_beams": how.beam, "length_penalty": how.length_penalty}
+            settings["early_stopping"] = True
+        elif how.sample:
+            settings = {"do_sample": True, **how.truncation}
+        if how.noise or not settings:
+            return f"The results above are by {how.how}, which `generate` does not have.\n"
+        words = ", ".join(f"{name}={value}" for name, value in settings.items())
+        return f"The results above are by {how.how}: for `generate`, set `{words}`.\n"
 
     def _settings(self) -> dict[str, str]:
         values = to_dict(self.method).items()

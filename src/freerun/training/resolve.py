@@ -29,6 +29,7 @@ from freerun.models.adapters import add_adapters, find_base_model
 from freerun.models.backspace import extend_model, with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.huggingface.embeddings import count_embeddings
+from freerun.models.huggingface.generation import find_replaced_settings
 from freerun.models.loading import load_model, load_tokenizer
 from freerun.models.settings import (
     SCRATCH,
@@ -146,6 +147,8 @@ def resolve(
         for name, examples in source.examples.items():
             more = method.extra_positions if examples is run.train else 0
             check_lengths(run.policy, examples, name, more)
+        if isinstance(run.policy, HuggingFacePolicy):
+            _warn_of_generation_config(run.policy)
         if codec.target.backspace is not None:
             check_decoding(run.policy, run.train, GREEDY)  # whatever withdraws tokens needs this
         return run
@@ -170,6 +173,19 @@ class ModelSource:
     train: Examples
     dev: Examples | None
     examples: Mapping[str, Examples]
+
+
+def _warn_of_generation_config(policy: HuggingFacePolicy) -> None:
+    """Warn that settings of the model's generation config are not used, if there are any."""
+    unused = find_replaced_settings(policy.inner, policy.generation_settings)
+    if unused:
+        names = ", ".join(f"{name}={value!r:.60}" for name, value in unused.items())
+        _LOGGER.warning(
+            "the generation config of the model is not used (%s): outputs are decoded greedily, or "
+            "as the decoding settings say, and the generation_config.json that is saved describes "
+            "greedy decoding",
+            names,
+        )
 
 
 def choose_codec(method: Method, source: ModelSource) -> Codec:

@@ -11,11 +11,12 @@ from typing import Any, cast
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from freerun.batch import Source
 from freerun.models.huggingface.cache import KeyValues
 from freerun.models.huggingface.embeddings import adapter_save_options
+from freerun.models.huggingface.generation import make_generation_config
 from freerun.models.huggingface.probe import can_read_trees, check_scores
 from freerun.models.huggingface.state import NO_CACHE, CacheState, CacheTrace, EncoderOutputs
 from freerun.models.huggingface.writer import CacheEraser, CacheWriter
@@ -56,7 +57,8 @@ class ScoreScaling:
 class HuggingFacePolicy(Policy):
     """A Hugging Face model as a policy.
 
-    Nothing of the model's `generation_config` is used. Gradients flow through `step` and `force`.
+    Nothing of the model's `generation_config` is used; the one that is saved describes greedy
+    decoding. Gradients flow through `step` and `force`.
 
     Subclasses adapt families of models: `CausalPolicy` and `Seq2SeqPolicy` most of them. If a model
     computes its scores in another way, override `project`; if it takes masks, positions or caches
@@ -143,9 +145,28 @@ class HuggingFacePolicy(Policy):
         return self.inner.dtype
 
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
-        """Save the model, or only its adapters, in the format of its library."""
+        """Save the model, or only its adapters, in the format of its library.
+
+        The generation config that is saved with it describes how the model was measured: greedy
+        decoding, its eos and its maximum length (see `make_generation_config`).
+        """
         model: Any = self.model
-        model.save_pretrained(str(folder), **adapter_save_options(model), **kwargs)
+        inner, config = self.inner, self.generation_settings
+        own = getattr(inner, "generation_config", None)
+        if own is None:  # it cannot generate
+            model.save_pretrained(str(folder), **adapter_save_options(model), **kwargs)
+            return
+        inner.generation_config = config
+        try:
+            model.save_pretrained(str(folder), **adapter_save_options(model), **kwargs)
+        finally:
+            inner.generation_config = own
+        config.save_pretrained(str(folder))  # which adapters leave out
+
+    @property
+    def generation_settings(self) -> GenerationConfig:
+        """The settings with which `generate` of transformers decodes greedily as freerun does."""
+        return make_generation_config(self.inner, self.vocabulary, self.max_new_tokens)
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the model.

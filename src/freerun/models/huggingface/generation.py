@@ -1,0 +1,73 @@
+"""The generation config of a model, which describes how freerun decodes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedModel
+
+from freerun.vocabulary import Vocabulary
+
+_NEUTRAL = {
+    "transformers_version",
+    "bos_token_id",
+    "pad_token_id",
+    "max_length",
+    "use_cache",
+    "cache_implementation",
+    "cache_config",
+    "return_dict_in_generate",
+    "output_scores",
+    "output_logits",
+    "output_attentions",
+    "output_hidden_states",
+}
+"""Settings that do not choose tokens, and the maximum length, which is that of the task."""
+
+
+def make_generation_config(
+    model: PreTrainedModel, vocabulary: Vocabulary, max_new_tokens: int
+) -> GenerationConfig:
+    """Return the settings with which `generate` writes what greedy decoding of freerun writes.
+
+    Args:
+        model: the model.
+        vocabulary: what it writes. Columns of its scores beyond that are suppressed.
+        max_new_tokens: the maximum number of tokens of an output, eos included.
+    """
+    table = model.get_output_embeddings()
+    columns = vocabulary.actions if table is None else table.weight.shape[0]
+    unused = list(range(vocabulary.actions, columns))
+    start = {"decoder_start_token_id": vocabulary.bos} if model.config.is_encoder_decoder else {}
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_new_tokens,
+        bos_token_id=vocabulary.bos,
+        eos_token_id=vocabulary.eos,
+        pad_token_id=vocabulary.pad,
+        suppress_tokens=unused or None,
+        **start,
+    )
+
+
+def find_replaced_settings(model: PreTrainedModel, config: GenerationConfig) -> dict[str, Any]:
+    """Return the settings of the model's own generation config that another one does not have.
+
+    Args:
+        model: the model.
+        config: the other one, such as that of `make_generation_config`.
+    """
+    own = getattr(model, "generation_config", None)  # only models that can generate have one
+    known = {} if own is None else own.to_diff_dict()
+    other = config.to_dict()
+    return {
+        name: value
+        for name, value in known.items()
+        if name not in _NEUTRAL and not name.startswith("_") and _one(value) != other.get(name)
+    }
+
+
+def _one(value: Any) -> Any:
+    """Return the only element of a list of one, such as a list of one eos token."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
