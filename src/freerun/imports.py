@@ -10,16 +10,18 @@ import importlib.util
 import site
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from sysconfig import get_path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from freerun.errors import DataError
-from freerun.settings import SettingError, did_you_mean
+from freerun.settings import SettingError, did_you_mean, list_settings
+
+T = TypeVar("T")
 
 _LIBRARIES = (
     "<",
@@ -65,6 +67,35 @@ def import_object(address: str, what: str) -> Any:
         public = [known for known in vars(module) if not known.startswith("_")]
         near = did_you_mean(name, public, "check its spelling")
         raise SettingError(f"{where}: there is no {name} in {place}{near}") from None
+
+
+def import_dataclass(address: str, what: str, base: type[T], required: Collection[str]) -> type[T]:
+    """Import a class of a user's own at an address.
+
+    Args:
+        address: see `import_object`.
+        what: what the class is for, to begin messages with.
+        base: the class that it must be a subclass of; it must be a dataclass itself, too.
+        required: the attributes that it must have.
+
+    Raises:
+        SettingError: if there is none, or it is not such a class.
+    """
+    found, where = import_object(address, what), f"{what} {address!r}"
+    if not isinstance(found, type) or not issubclass(found, base):
+        package = ".".join(base.__module__.split(".")[:2])
+        raise SettingError(f"{where}: it is not a subclass of {package}.{base.__name__}")
+    if "__dataclass_fields__" not in vars(found):
+        raise SettingError(f"{where}: it is not a dataclass, whose fields are its settings")
+    # An annotation of a ClassVar alone leaves no attribute behind.
+    lacking = {*required} - {*dir(found)} | {*getattr(found, "__abstractmethods__", ())}
+    if lacking:
+        raise SettingError(f"{where}: it has no {', '.join(sorted(lacking))}")
+    try:
+        list_settings(found)
+    except (NameError, TypeError) as error:
+        raise SettingError(f"{where}: its settings cannot be read: {error}") from None
+    return found
 
 
 def get_address(thing: Any) -> str | None:

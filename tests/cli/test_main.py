@@ -167,3 +167,20 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
         "freerun train: interrupted; the same command resumes from the last checkpoint\n"
     )
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("shell", "status", "message"),
+    [
+        ('"$@" | head -c 1 > /dev/null; exit ${PIPESTATUS[0]}', 141, ""),
+        ('"$@" > /dev/full', 2, "freerun methods: No space left on device\n"),
+        ('"$@" 2> /dev/full > /dev/full', 2, ""),
+        ('"$@" >&- <&-', 0, ""),
+        ('"$@" >&- 2>&-', 0, ""),
+        ('PYTHONIOENCODING=ascii "$@" > /dev/null', 0, ""),
+    ],
+)
+def test_streams_that_cannot_be_written(shell, status, message):
+    command = [sys.executable, "-m", "freerun", "methods"]
+    done = subprocess.run(["bash", "-c", shell, "-", *command], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (status, message)

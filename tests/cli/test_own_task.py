@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from freerun.cli import main
+from freerun.metrics import METRICS
 from tests.cli.tiny import TINY
 
 SOURCE = """\
@@ -34,6 +36,7 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(SOURCE)
     yield
     sys.modules.pop("mine", None)
+    METRICS.pop("metric", None)
 
 
 @pytest.mark.parametrize("words", [["mine.py:Dates"], ["--task", "mine.py:Dates"]])
@@ -69,3 +72,85 @@ def test_a_wrong_address_is_reported_in_one_line(refuses):
     message = "task 'mine.py:Date': there is no Date in mine.py; did you mean 'Dates'?"
     refuses(f"freerun train: {message}", "train", "mine.py:Date", "--output", "x")
     refuses(f"freerun tasks: {message}", "tasks", "mine.py:Date")
+
+
+BROKEN = """\
+from dataclasses import dataclass
+from freerun.methods import MLE
+from freerun.tasks import Digits, Splits
+
+@dataclass(frozen=True)
+class Rows(Digits):
+    def rows(self):
+        return {}["rows"]
+
+@dataclass(frozen=True)
+class Init(Digits):
+    def __post_init__(self):
+        raise TypeError("no\\n  such thing")
+
+@dataclass(frozen=True)
+class Numbers(Digits):
+    def rows(self):
+        return Splits({"train": [1], "dev": [2], "test": [3]})
+
+@dataclass(frozen=True)
+class Metrics(Digits):
+    metrics = "exact_match"
+
+@dataclass(frozen=True)
+class Recipe(Digits):
+    recipe = {"training": 3}
+
+@dataclass(frozen=True)
+class Unknown(Digits):
+    recipe = {"training": {"update": 3}}
+
+@dataclass(frozen=True)
+class Type(Digits):
+    size: "Nothing" = 3
+
+@dataclass(frozen=True)
+class Method(MLE):
+    def loss(self, policy, batch, clock, modules):
+        return batch.nothing
+
+def metric(outputs, references):
+    return 1 / 0
+"""
+SHOWN = "(FREERUN_TRACEBACK=1 shows the traceback)"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mine.py:Rows"], f"{{file}}, line 8: KeyError: 'rows' {SHOWN}"),
+        (["mine.py:Init"], f"{{file}}, line 13: TypeError: no such thing {SHOWN}"),
+        (["mine.py:Numbers"], "the task numbers (train): a row is 1; it must be a mapping such as "
+         '{{"source": …, "target": …}}'),
+        (["mine.py:Metrics"], "task 'mine.py:Metrics': metrics is 'exact_match'; it must be a "
+         "tuple of names, such as ('exact_match',)"),
+        (["mine.py:Recipe"], "task 'mine.py:Recipe': recipe is {{'training': 3}}; it must be a "
+         'mapping of mappings, such as {{"training": {{"updates": 1000}}}}'),
+        (["mine.py:Unknown"], "the recipe has an unknown setting 'update'; did you mean "
+         "'updates'?"),
+        (["mine.py:Type"], "task 'mine.py:Type': its settings cannot be read: name 'Nothing' is "
+         "not defined"),
+        (["digits", "--method", "mine.py:Method"],
+         f"{{file}}, line 39: AttributeError: 'Batch' object has no attribute 'nothing' {SHOWN}"),
+        (["digits", "--metrics", "mine.py:metric"],
+         f"{{file}}, line 42: ZeroDivisionError: division by zero {SHOWN}"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_code_of_ones_own_is_one_line(run, tmp_path, words, message):
+    (tmp_path / "mine.py").write_text(BROKEN)
+    status, output, errors = run("train", *words, "--output", "out", "--quiet", *TINY)
+    message = message.format(file=tmp_path / "mine.py")
+    assert (status, output, errors) == (2, "", f"freerun train: {message}\n")
+
+
+def test_the_traceback_is_shown_if_asked_for(monkeypatch, tmp_path):
+    (tmp_path / "mine.py").write_text(BROKEN)
+    monkeypatch.setenv("FREERUN_TRACEBACK", "1")
+    with pytest.raises(KeyError, match="rows"):
+        main(["train", "mine.py:Rows", "--output", "out"])

@@ -21,6 +21,7 @@ from freerun.methods import (
     Outcome,
 )
 from freerun.models.settings import RecurrentSettings
+from freerun.settings import SettingError
 from freerun.training import Objective
 from tests.training.tiny_task import Strings, Tiny
 
@@ -95,7 +96,7 @@ def test_a_loss_that_is_no_outcome_is_an_error():
             return super().loss(*arguments).total
 
     message = r"^Bare\.loss returned a Tensor; it must return an Outcome$"
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(SettingError, match=message):
         Objective(policy(), Bare())(**DATA.train.batch(range(2)).tensors())
 
 

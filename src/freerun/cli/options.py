@@ -244,11 +244,15 @@ class SettingsCommand(click.Command, ABC):
             positional: Fields that are positional arguments.
             defaults: Values that replace the defaults of the fields.
         """
-        for field in list_settings(cls).values():
+        known, given = list_settings(cls), defaults or {}
+        for name in given.keys() - known.keys():
+            hint = did_you_mean(name, known, "check the recipe of the task")
+            raise SettingError(f"the recipe has an unknown setting {name!r}{hint}")
+        for field in known.values():
             if field.name in skip or (only is not None and field.name not in only):
                 continue
             name, placed = prefix + field.name, field.name in positional
-            default = (defaults or {}).get(field.name, field.default)
+            default = given.get(field.name, field.default)
             self.known[name] = CommandSetting(name, field, cls, section, default, placed)
             self.params.append(self.known[name].parameter())
 

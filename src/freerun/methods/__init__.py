@@ -1,6 +1,6 @@
 """Training methods, one file each."""
 
-from freerun.imports import import_object, is_address
+from freerun.imports import import_dataclass, is_address
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
 from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
@@ -41,17 +41,8 @@ def find_method(name: str, prefix: str = "") -> type[Method]:
     if not is_address(name):
         hint = f"; add its class, as in {name}:MyMethod" if name.endswith(".py") else ""
         raise SettingError(f"{prefix}unknown method {name!r}{hint or did_you_mean(name, METHODS)}")
-    found = import_object(name, f"{prefix}method")
-    where = f"{prefix}method {name!r}"
-    if not isinstance(found, type) or not issubclass(found, Method):
-        raise SettingError(f"{where}: it is not a subclass of freerun.methods.Method")
-    if "__dataclass_fields__" not in vars(found):
-        raise SettingError(f"{where}: it is not a dataclass, whose fields are its settings")
-    # An annotation of a ClassVar alone leaves no attribute behind.
-    lacking = sorted(found.__abstractmethods__ | ({"name", "paper", "summary"} - {*dir(found)}))
-    if lacking:
-        raise SettingError(f"{where}: it has no {', '.join(lacking)}")
-    return found
+    required = ("name", "paper", "summary")
+    return import_dataclass(name, f"{prefix}method", Method, required)  # type: ignore[type-abstract]
 
 
 __all__ = [

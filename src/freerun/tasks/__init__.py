@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from freerun.data import (
     Codec,
     Data,
@@ -17,7 +19,7 @@ from freerun.data import (
     TextExamples,
     load_codec,
 )
-from freerun.imports import get_address, import_object, is_address
+from freerun.imports import get_address, import_dataclass, is_address
 from freerun.settings import SettingError, did_you_mean
 from freerun.tasks.arithmetic import Arithmetic
 from freerun.tasks.base import Task, encode_file, load_data
@@ -56,14 +58,18 @@ def find_task(name: str) -> type[Task]:
     if not is_address(name):
         hint = f"; add its class, as in {name}:MyTask" if name.endswith(".py") else ""
         raise SettingError(f"unknown task {name!r}{hint or did_you_mean(name, TASKS)}")
-    found = import_object(name, "task")
-    if not isinstance(found, type) or not issubclass(found, Task):
-        raise SettingError(f"task {name!r}: it is not a subclass of freerun.tasks.Task")
-    if "__dataclass_fields__" not in vars(found):
-        raise SettingError(f"task {name!r}: it is not a dataclass, whose fields are its settings")
-    lacking = sorted(found.__abstractmethods__ | ({"metrics"} - {*dir(found)}))
-    if lacking:
-        raise SettingError(f"task {name!r}: it has no {', '.join(lacking)}")
+    found = import_dataclass(name, "task", Task, ("metrics",))  # type: ignore[type-abstract]
+    if isinstance(found.metrics, str) or not found.metrics:
+        raise SettingError(
+            f"task {name!r}: metrics is {found.metrics!r}; it must be a tuple of names, such as "
+            "('exact_match',)"
+        )
+    recipe: object = found.recipe
+    if not isinstance(recipe, Mapping) or not all(isinstance(v, Mapping) for v in recipe.values()):
+        raise SettingError(
+            f"task {name!r}: recipe is {recipe!r}; it must be a mapping of mappings, such as "
+            '{"training": {"updates": 1000}}'
+        )
     return found
 
 

@@ -249,6 +249,12 @@ def load_data(
     for name in ("train", "dev", "test"):
         if not rows.get(name):
             raise DataError(f"the task {task.name} has no rows to {_PURPOSES[name]}, {name!r}")
+        for row in rows[name]:
+            if not isinstance(row, Mapping):
+                raise DataError(
+                    f"the task {task.name} ({name}): a row is {row!r:.60}; it must be a mapping "
+                    'such as {"source": …, "target": …}'
+                )
     known = codec
     if codec is None:
         codec = _choose_codec(task, rows, tokenizer, start, {**task.codec_options, **options})

@@ -13,6 +13,7 @@ from freerun.batch import Batch, Source
 from freerun.evaluation import Decoding, decode_with_errors, teacher_forced_total
 from freerun.methods import Clock, Method, Modules, Outcome
 from freerun.policy import evaluation_mode
+from freerun.settings import SettingError
 
 _WHOLE = ("base_model_prefix", "get_input_embeddings", "get_output_embeddings")
 """By these accelerate finds layers to shard apart from the rest; but a policy is gathered whole."""
@@ -97,7 +98,7 @@ class Objective(nn.Module):
         outcome = self.method.loss(self.model, batch, self.clock, self.method_modules)
         if not isinstance(outcome, Outcome):
             name, kind = type(self.method).__name__, type(outcome).__name__
-            raise TypeError(f"{name}.loss returned a {kind}; it must return an Outcome")
+            raise SettingError(f"{name}.loss returned a {kind}; it must return an Outcome")
         self._counts.append(outcome.count.detach())
         self._add(outcome)
         count = outcome.count if num_items_in_batch is None else num_items_in_batch
