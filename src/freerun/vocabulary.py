@@ -152,8 +152,11 @@ class Vocabulary:
         return [self.ids.get(symbol, self.unknown) for symbol in symbols]
 
     def decode(self, tokens: Sequence[int]) -> list[str]:
-        """Return the symbols of `tokens` up to the first eos, which is excluded."""
+        """Return the symbols of `tokens` up to the first eos, which is excluded.
+
+        What is no action, such as a symbol of a reference that training never met, is `UNKNOWN`.
+        """
         written = list(tokens)
         if self.eos in written:
             written = written[: written.index(self.eos)]
-        return [self.symbols[token] for token in written]
+        return [self.symbols[token] if 0 <= token < self.actions else UNKNOWN for token in written]

@@ -123,16 +123,25 @@ def test_a_source_that_shares_the_tokens_of_its_target_ends_in_eos():
     assert codec.factors == (codec.target.size,)
 
 
-def test_what_closed_tokens_do_not_know_is_refused(refuses):
+def test_what_closed_tokens_do_not_know_is_no_action():
     codec = text_codec("symbols", "characters")
-    message = (
-        "the data, row 0: the source has 'X', which the training data does not have; it has "
-        "' adeikmorst' (the tokens characters+unk read others as <unk>)"
+    examples = codec.encode(
+        [
+            {"source": "toX", "target": "Tom"},
+            {"source": "tom", "target": "tom comes", "where": "f.txt, line 3"},
+        ]
     )
-    refuses(message, codec.encode, [{"source": "toX", "target": "Tom"}])
-    message = "f.txt, line 3: the target has 'tom', which the training data does not have"
-    with pytest.raises(ValueError, match=message):
-        codec.encode([{"source": "tom", "target": "tom comes", "where": "f.txt, line 3"}])
+    batch = examples.batch([0, 1])
+    assert batch.source.values[0, 2] == codec.factors[0] - 1
+    assert codec.source_text(batch.source.values[0]) == "to<unk>"
+    assert batch.target[1, 0] == codec.target.pad >= codec.target.actions
+    assert codec.text(examples.references[1]) == "<unk> comes"
+    assert examples.notes == ["1 of 2 sources have symbols that are unknown"]
+    (message,) = examples.unseen
+    assert message.startswith(
+        "f.txt, line 3: the target has 'tom', which the training data does not have; it has "
+    )
+    assert message.endswith('(to read others as <unk>, set target_tokens to "symbols+unk")')
 
 
 def test_unknown_tokens_are_shown_as_asked():
@@ -190,15 +199,18 @@ def test_features_are_read():
             "features has a number that is not finite",
         ),
         ({"features": np.zeros((1, 3)), "target": ""}, "the target has no tokens to learn"),
-        (
-            {"features": np.zeros((1, 3)), "target": "ax"},
-            "the target has 'x', which the training data does not have; it has 'ab' (the tokens "
-            "characters+unk read others as <unk>)",
-        ),
     ],
 )
 def test_features_that_are_wrong_are_named(refuses, row, message):
     refuses(f"the data, row 0: {message}", CODECS["features"].encode, [row])
+
+
+def test_targets_of_features_with_unseen_symbols():
+    examples = CODECS["features"].encode([{"features": np.zeros((1, 3)), "target": "ax"}])
+    assert examples.unseen == [
+        "the data, row 0: the target has 'x', which the training data does not have; it has 'ab' "
+        '(to read others as <unk>, set target_tokens to "characters+unk")'
+    ]
 
 
 def test_numbers_that_are_wrong_are_named(refuses):
@@ -230,10 +242,7 @@ def test_words_are_several_ids():
         ({"tokens": ["a"], "tags": ["O", "O"]}, "1 tokens and 2 tags"),
         ({"tokens": [], "tags": []}, "tokens is []; it must be a list of words"),
         ({"tokens": "ab", "tags": ["O", "O"]}, "tokens is 'ab'; it must be a list of words"),
-        (
-            {"tokens": ["a", "b"], "tags": ["O", "B-X"]},
-            "token 1: the tag B-X is unseen in training, which has B-LOC, O",
-        ),
+        ({"tokens": ["a", "b"], "tags": ["O", 3]}, "tags is ['O', 3]; it must be a list of text"),
     ],
 )
 def test_tagged_words_that_are_wrong_are_named(refuses, row, message):

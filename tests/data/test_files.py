@@ -6,7 +6,14 @@ import zipfile
 import pytest
 
 from freerun.data import MissingExtraError
-from freerun.data.files import group_lines, read_archive, read_bytes, read_lines, write_text
+from freerun.data.files import (
+    group_lines,
+    list_archive,
+    read_archive,
+    read_bytes,
+    read_lines,
+    write_text,
+)
 from freerun.errors import WriteError
 from freerun.imports import import_extra
 from tests.full import FULL, full
@@ -39,7 +46,7 @@ def test_gzip_is_known_by_its_contents_not_its_name(write, name):
 def test_a_missing_file_is_named(refuses, tmp_path):
     path = str(tmp_path / "none.txt")
     refuses(f"{path}: there is no such file", read, path)
-    refuses(f"{path}: there is no such file", read_archive, path)
+    refuses(f"{path}: there is no such file", list_archive, path)
 
 
 def test_a_folder_is_no_file(refuses, tmp_path):
@@ -68,14 +75,16 @@ def test_truncated_gzip_is_named(refuses, write):
 
 def test_a_broken_archive_is_named(refuses, write):
     path = write("no archive", "data.zip")
-    refuses(f"{path}: broken zip archive (File is not a zip file)", read_archive, path)
+    refuses(f"{path}: broken zip archive (File is not a zip file)", list_archive, path)
 
 
 def test_an_archive_gives_its_files(tmp_path):
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         archive.writestr("folder/", "")
         archive.writestr("folder/train.txt", "text")
-    assert read_archive(str(tmp_path / "data.zip")) == {"folder/train.txt": b"text"}
+    path = str(tmp_path / "data.zip")
+    assert list_archive(path) == ["folder/train.txt"]
+    assert read_archive(path, "folder/train.txt".__eq__) == {"folder/train.txt": b"text"}
 
 
 def test_blocks_stand_between_blank_lines():

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from freerun.data.files import load_splits
+from freerun.data.folders import load_splits
 from freerun.data.parallel import Columns, Pair, read_aligned, read_dataset, read_table
 
 FIRST_TWO = Columns(0, 1)
@@ -93,7 +93,7 @@ def rows(write, tmp_path, local_datasets):
 
     def read(items, columns):
         write("\n".join(map(json.dumps, items)), "rows/train.jsonl")
-        return read_dataset(load_splits(str(tmp_path / "rows"))["train"], "rows (train)", columns)
+        return read_dataset(load_splits(str(tmp_path / "rows"))["train"], columns)
 
     return read
 
@@ -111,11 +111,13 @@ def test_two_columns(rows):
     assert rows(items, Columns(2, 1)) == [("Hi.", "Hallo!")]
 
 
-def test_the_feature_translation(local_datasets):
+def test_the_feature_translation(local_datasets, tmp_path):
     features = local_datasets.Features({"translation": local_datasets.Translation(["de", "en"])})
     items = [{"translation": {"de": "Hallo!", "en": "Hi."}}]
     split = local_datasets.Dataset.from_list(items, features=features)
-    assert read_dataset(split, "rows", Columns(1, 0)) == [("Hi.", "Hallo!")]
+    split.save_to_disk(str(tmp_path / "saved"))
+    table = load_splits(str(tmp_path / "saved"))["train"]
+    assert read_dataset(table, Columns(1, 0)) == [("Hi.", "Hallo!")]
 
 
 @pytest.mark.parametrize(
@@ -125,10 +127,10 @@ def test_the_feature_translation(local_datasets):
          ": no column 'fr'; it has de, en"),
         ({"de": "a", "en": "b"}, Columns(0, 2),
          ": no column 2; there are 2, counted from 0"),
-        ({"de": "a", "en": " "}, NAMED, ", row 0: the target is ' '; it must be text"),
-        ({"de": None, "en": "b"}, NAMED, ", row 0: the source is None; it must be text"),
-        ({"de": 5, "en": "b"}, NAMED, ", row 0: the source is 5; it must be text"),
+        ({"de": "a", "en": " "}, NAMED, ", line 1: the target is ' '; it must be text"),
+        ({"de": None, "en": "b"}, NAMED, ", line 1: the source is None; it must be text"),
+        ({"de": 5, "en": "b"}, NAMED, ", line 1: the source is 5; it must be text"),
     ],
 )  # fmt: skip
-def test_rows_that_are_wrong_are_named(rows, refuses, item, columns, message):
-    refuses(f"rows (train){message}", rows, [item], columns)
+def test_rows_that_are_wrong_are_named(rows, refuses, tmp_path, item, columns, message):
+    refuses(f"{tmp_path}/rows/train.jsonl{message}", rows, [item], columns)

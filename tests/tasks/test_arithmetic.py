@@ -5,9 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from freerun.data import DataError
 from freerun.data.questions import Question, generate, read_questions
-from freerun.metrics import score_majority_guess
+from freerun.metrics import score, score_majority_guess
 from freerun.tasks import Arithmetic, load_data
 
 
@@ -174,14 +173,19 @@ def test_lines_to_answer(refuses, trained):
     refuses("-, line 2: there is no prompt", task.read_sources, codec, ["1", " "], "-")
 
 
-def test_unknown_characters_are_named_with_file_and_line(write, refuses):
+def test_unknown_characters_are_errors_of_outputs(write):
     train = write(lines(50), "train.txt")
     path = write("1+1\n2\n1+2\n3.")
     task = Arithmetic(train, test=path)
-    with pytest.raises(DataError) as caught:
-        load_data(task)
-    assert str(caught.value).startswith(f"{path}, line 3: ")
-    assert "'.'" in str(caught.value)
+    data = load_data(task)
+    assert f"{path}, line 3: the target has '.', which the training" in data.notes[-2]
+    assert data.notes[-1].endswith("so are never right: '3.' is read as '3<unk>'")
+    right = [list(reference) for reference in data.test.references]
+    assert data.test.batch([1]).target[0, 1] >= data.codec.target.actions
+    outputs = [right[0], right[1][:1]]
+    assert score(task.get_metrics(), data.codec, outputs, data.test)["exact_match"] == 0.5
+    (values,) = task.read_sources(data.codec, ["1+ß"], "-").batch([0]).source.values
+    assert values.tolist() == [*values[:2].tolist(), data.codec.factors[0] - 1]
 
 
 def test_too_few_questions_are_refused(write, refuses):

@@ -185,13 +185,15 @@ def test_files_that_cannot_be_evaluated_on_are_named(refuses, write, contents, m
     refuses(path + message, Digits().read_examples, path)
 
 
-@pytest.mark.parametrize(("text", "reason"), [("1" * 27, "27 tokens"), ("1 mää", "'ä'")])
-def test_dates_that_cannot_be_written_are_named_with_their_line(write, data, text, reason):
-    path = write(f"{image()}\n1 may\n\n{image()}\n{text}\n")
+def test_dates_that_cannot_be_written_are_named_with_their_line(write, data):
+    path = write(f"{image()}\n1 may\n\n{image()}\n1 mää\n")
+    (message,) = data.codec.encode(Digits().read_examples(path), path).unseen
+    assert message.startswith(f"{path}, line 5: the target has 'ä', which")
+    path = write(f"{image()}\n1 may\n\n{image()}\n{'1' * 27}\n")
     with pytest.raises(DataError) as caught:
         data.codec.encode(Digits().read_examples(path), path)
     assert str(caught.value).startswith(f"{path}, line 5: ")
-    assert reason in str(caught.value)
+    assert "27 tokens" in str(caught.value)
 
 
 @pytest.mark.parametrize(

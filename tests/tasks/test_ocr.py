@@ -240,23 +240,23 @@ def test_a_dataset_has_no_folds(refuses, tmp_path, local_datasets):
     ("row", "message"),
     [
         ({"word": "a"}, ": no column pixels; it has word"),
-        ({"word": "A", "pixels": [[0] * 128]}, ", row 0: the letter 'A' is not one of {letters}"),
-        ({"word": "", "pixels": [[0] * 128]}, ", row 0: the word is empty"),
+        ({"word": "A", "pixels": [[0] * 128]}, ", line 1: the letter 'A' is not one of {letters}"),
+        ({"word": "", "pixels": [[0] * 128]}, ", line 1: the word is empty"),
         (
             {"word": "ab", "pixels": [[0] * 128]},
-            ", row 0: pixels of shape [1, 128]; a word of 2 letters has [2, 128]",
+            ", line 1: pixels of shape [1, 128]; a word of 2 letters has [2, 128]",
         ),
         (
             {"word": "ab", "pixels": [[0] * 128, [0]]},
-            ", row 0: the pixels are not rows of 128 numbers",
+            ", line 1: the pixels are not rows of 128 numbers",
         ),
-        ({"word": "a", "pixels": [[2] * 128]}, ", row 0: a pixel lies outside 0 … 1"),
+        ({"word": "a", "pixels": [[2] * 128]}, ", line 1: a pixel lies outside 0 … 1"),
     ],
 )
 def test_bad_rows_of_a_dataset_are_named(refuses, write, tmp_path, local_datasets, row, message):
     write(json.dumps(row), "words/train.jsonl")
     folder = str(tmp_path / "words")
-    message = f"{folder} (train)" + message.format(letters=LETTERS)
+    message = f"{folder}/train.jsonl" + message.format(letters=LETTERS)
     refuses(message, Ocr(folder).rows)
 
 

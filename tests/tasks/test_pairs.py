@@ -155,7 +155,11 @@ def test_conversations_need_a_tokenizer(write, refuses):
         "the Hugging Face hub"
     )
     # All twenty prompts are equal, so they cannot be split.
-    refuses(f"{task.data}: 20 rows are too few to split", load_data, task)
+    same = (
+        f"{task.data}: 20 rows cannot be split, as they have only 1 different messages, and equal "
+        "ones stay in one split; give dev and test"
+    )
+    refuses(same, load_data, task)
     asked = [[{**turns[0], "content": str(i)}, turns[1]] for i in range(20)]
     task = Pairs(write(lines([{"messages": each} for each in asked]), "rows.jsonl"))
     refuses(message, load_data, task)
@@ -171,7 +175,7 @@ def test_what_cannot_be_read_is_named(write, refuses, tmp_path):
     path = f"{tmp_path}/none.jsonl"
     refuses(f"{path}: there is no such file", Pairs(path).rows)
     path = write("a", "rows.txt")
-    message = "files of rows end in .jsonl, .json, .csv, .tsv, .parquet, or .gz behind it"
+    message = "files of rows end in .jsonl, .json, .csv, .tsv, .parquet, .arrow, or .gz behind text"
     refuses(f"{path}: {message}", Pairs(path).rows)
     path = write(lines(ROWS), "rows.jsonl")
     refuses(f"{path}: it is a file, and has no subset 'de'", Pairs(path, subset="de").rows)
@@ -182,23 +186,23 @@ def test_what_cannot_be_read_is_named(write, refuses, tmp_path):
         "the columns are question; known are input_ids and labels; prompt and completion; "
         "messages; source and target; text"
     )
-    refuses(f"{path} (train): {message}", Pairs(path).rows)
+    refuses(f"{path}: {message}", Pairs(path).rows)
     path = write('{"prompt": "a"\n', "broken.jsonl")
-    with pytest.raises(ValueError, match="it cannot be read as json"):
+    with pytest.raises(ValueError, match=r"broken\.jsonl, line 1: broken JSON "):
         Pairs(path).rows()
 
 
 def test_a_row_that_is_wrong_is_named(write, refuses):
     rows = [{"prompt": "a", "completion": " " if i == 7 else "b"} for i in range(10)]
     path = write(lines(rows), "rows.jsonl")
-    message = f"{path}, row 7: the completion is empty"
+    message = f"{path}, line 8: the completion is empty"
     refuses(message, encode_file, Pairs(path), TextCodec(word_tokenizer()), path)
 
 
 def test_datasets_must_be_installed(write, missing, refuses):
-    path = write(lines(ROWS), "rows.jsonl")
-    missing("datasets")
-    message = f"reading {path} needs datasets, which is missing: pip install freerun[datasets]"
+    path = write("", "rows.parquet")
+    missing("pyarrow")
+    message = f"reading {path} needs pyarrow, which is missing: pip install freerun[datasets]"
     refuses(message, Pairs(path).rows)
 
 

@@ -260,7 +260,7 @@ def test_a_dataset_without_splits_is_split(write, tmp_path, local_datasets):
 def test_a_dataset_without_the_column(refuses, write, tmp_path, local_datasets):
     write('{"words": "a", "id": 1}', "rows/train.jsonl")
     folder = str(tmp_path / "rows")
-    refuses(f"{folder} (train): no column text; it has words, id", Spelling(folder).rows)
+    refuses(f"{folder}/train.jsonl: no column text; it has words, id", Spelling(folder).rows)
 
 
 def test_a_novel(real):

@@ -111,10 +111,18 @@ def test_an_archive_and_iob1(tmp_path):
     assert data.notes[-2] == "6 tags I- that begin an entity were read as B- (as IOB1 has them)"
 
 
-def test_a_label_unseen_in_training_is_named(refuses, folder, write):
-    write("in\tO\nRom\tB-PER\n", "data/test.txt")
+def test_a_tag_unseen_in_training_is_never_right_and_noted(folder, write):
+    write("in\tO\nRom\tB-PER\nUlm\tB-LOC\n", "data/test.txt")
+    data = load_data(Tagging(folder))
     message = "line 2: the tag B-PER is unseen in training, which has B-LOC, O"
-    refuses(f"{folder}/test.txt, {message}", load_data, Tagging(folder))
+    assert data.notes[-1] == (
+        "1 targets of 1 of test are never right, and their unknown symbols do not count in "
+        f"teacher_forced_loss: {folder}/test.txt, {message}"
+    )
+    out, place = (data.codec.target.ids[tag] for tag in ("O", "B-LOC"))
+    found = score(Tagging(folder).get_metrics(), data.codec, [[out, out, place]], data.test)
+    # One chunk of two is found, and one cell of three is wrong.
+    assert found == {"chunk_f1": pytest.approx(2 / 3), "hamming_error": 1 / 3, "exact_match": 0}
 
 
 @pytest.mark.parametrize("name", ["train", "test"])
@@ -196,7 +204,7 @@ def test_other_files_to_evaluate_on(refuses, write, folder):
     assert list(examples.references) == [[1, 0]]
     path = write("in\tO\nUlm\tB-ORG\n", "new.txt")
     message = "line 2: the tag B-ORG is unseen in training, which has B-LOC, O"
-    refuses(f"{path}, {message}", codec.encode, task.read_examples(path), path)
+    assert codec.encode(task.read_examples(path), path).unseen == [f"{path}, {message}"]
 
 
 @pytest.fixture
@@ -308,7 +316,7 @@ def test_the_column_of_labels_can_be_named(refuses, write, folder, tmp_path, loc
     rows(write, "test", items)
     data = load_data(Tagging(str(tmp_path / "rows"), label_column="other"))
     assert data.codec.tags == ("B-LOC", "B-X", "O")
-    message = f"{tmp_path}/rows (train): no column no; it has tokens, ner_tags, other"
+    message = f"{tmp_path}/rows/train.jsonl: no column no; it has tokens, ner_tags, other"
     refuses(message, Tagging(str(tmp_path / "rows"), label_column="no").rows)
     message = f"{folder}: label_column is for datasets; these are files"
     refuses(message, Tagging(folder, label_column="other").rows)
@@ -322,21 +330,21 @@ def test_the_column_of_labels_can_be_named(refuses, write, folder, tmp_path, loc
             {"tokens": ["a"]},
             ": no column ner_tags or tags or labels or chunk_tags; it has tokens",
         ),
-        ({"tokens": [], "tags": []}, ", row 0: the sentence is empty"),
-        ({"tokens": ["a", "b"], "tags": ["O"]}, ", row 0: 2 tokens and 1 tags"),
+        ({"tokens": [], "tags": []}, ", line 1: the sentence is empty"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, ", line 1: 2 tokens and 1 tags"),
         (
             {"tokens": ["a"], "tags": [1]},
-            ", row 0: tags holds numbers without names; it must hold text",
+            ", line 1: tags holds numbers without names; it must hold text",
         ),
         (
             {"tokens": ["a"], "tags": ["NN"]},
-            ", row 0, token 0: the tag 'NN' is not O, B-TYPE or I-TYPE",
+            ", line 1, token 0: the tag 'NN' is not O, B-TYPE or I-TYPE",
         ),
     ],
 )
 def test_bad_rows_of_a_dataset_are_named(refuses, write, tmp_path, local_datasets, row, message):
     rows(write, "train", [row])
-    where = f"{tmp_path}/rows (train)"
+    where = f"{tmp_path}/rows/train.jsonl"
     refuses(where + message, Tagging(str(tmp_path / "rows")).rows)
 
 

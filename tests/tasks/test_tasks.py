@@ -8,7 +8,7 @@ import pytest
 
 from freerun.costs import CostName
 from freerun.data import FactorCodec, MissingExtraError
-from freerun.data import files as hub
+from freerun.data import folders as hub
 from freerun.metrics import METRICS
 from freerun.models.settings import RecurrentSettings
 from freerun.tasks import TASKS, Digits, load_data
@@ -92,9 +92,9 @@ def test_a_dataset_that_is_nowhere_is_named(refuses, monkeypatch, local_datasets
 
 
 def test_a_folder_that_is_no_dataset_is_named(tmp_path, local_datasets):
-    with pytest.raises(ValueError, match="cannot be loaded as a dataset") as caught:
+    with pytest.raises(ValueError, match="no file of rows is in it") as caught:
         hub.load_splits(str(tmp_path))
-    assert str(caught.value).startswith(f"{tmp_path}: cannot be loaded as a dataset (")
+    assert str(caught.value).startswith(f"{tmp_path}: no file of rows is in it; they end in .jsonl")
 
 
 def test_a_dataset_without_train_is_named(refuses, write, tmp_path, local_datasets):

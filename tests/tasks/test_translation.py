@@ -152,7 +152,11 @@ def test_long_pairs_are_left_out_of_train_alone_and_counted(task):
 
 def test_pairs_that_are_too_few_or_too_long_are_refused(task, refuses):
     few = task([Pair("a", "b"), Pair("c", "b")])
-    refuses(f"{few.data}: 2 pairs are too few to split", few.rows)
+    message = (
+        f"{few.data}: 2 pairs cannot be split, as they have only 1 different targets, and equal "
+        "ones stay in one split; give dev and test"
+    )
+    refuses(message, few.rows)
     long = task(length=2)
     refuses(f"{long.data}: all pairs to train on have over 2 words on a side", long.rows)
 
@@ -165,7 +169,7 @@ def test_datasets(write, tmp_path, refuses, local_datasets):
     data = load_data(Translation(folder, source_column="en", target_column="de"))
     assert (len(data.train), len(data.dev), len(data.test)) == (36, 40, 4)
     assert data.dev.texts == [source for source, _ in PAIRS]
-    message = f"{folder} (train): no column 'fr'; it has de, en"
+    message = f"{folder}/train.jsonl: no column 'fr'; it has de, en"
     refuses(message, Translation(folder, source_column="fr", target_column="de").rows)
 
 

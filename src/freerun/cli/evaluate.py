@@ -27,8 +27,7 @@ from freerun.policy import Policy
 from freerun.report.labels import backspace_lines, metric_lines
 from freerun.report.live import NOTATION, Traces
 from freerun.settings import SettingError, build, list_settings, to_dict
-from freerun.tasks import encode_file, find_task
-from freerun.tasks.base import Task, load_data
+from freerun.tasks import Task, encode_file, find_task, load_data
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads

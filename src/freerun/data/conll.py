@@ -12,22 +12,22 @@ from freerun.data.files import (
     Line,
     LineGroup,
     decompress,
-    find_column,
     group_lines,
+    list_archive,
     read_archive,
     read_bytes,
 )
+from freerun.data.folders import check_inside, find_split
 from freerun.data.rows import Row
 from freerun.data.splits import count_shared
+from freerun.data.tables import FileRow, Table
 from freerun.errors import DataError
 
-_SPLITS = {
-    "train": re.compile(r"(?<![a-z])(train|training)(?![a-z])", re.IGNORECASE),
-    "dev": re.compile(r"(?<![a-z])(dev|devel|valid|validation|val|testa)(?![a-z])", re.IGNORECASE),
-    "test": re.compile(r"(?<![a-z])(test|testb)(?![a-z])", re.IGNORECASE),
-}
-_OTHER = {".json", ".jsonl", ".csv", ".parquet", ".arrow", ".md", ".py", ".zip"}
-_TAG = re.compile(r"O|[BI]-.+")
+_OTHER = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".md", ".py", ".zip"}
+_TAG = re.compile(r"O|[BI](-.+)?")
+_UNIVERSAL = re.compile(r"\d+[-.]\d+")
+"""The number of a range of words, or of an empty node, in CoNLL-U."""
+
 _LABELS = ("ner_tags", "tags", "labels", "chunk_tags")
 
 
@@ -76,13 +76,14 @@ class Sentence:
         Either is read as IOB2: an I- tag that does not continue an entity of its type begins one.
 
         Raises:
-            DataError: if a tag is neither O nor B-TYPE nor I-TYPE.
+            DataError: if a tag is neither O nor B-TYPE nor I-TYPE; B and I alone
+                are of the type without a name.
         """
         before, read = "O", []
         for tag, place in zip(tags, places, strict=bool(tags)):
             if not _TAG.fullmatch(tag):
                 raise DataError(f"{name}, {place}: the tag {tag!r} is not O, B-TYPE or I-TYPE")
-            begins = tag.startswith("I-") and before[1:] != tag[1:]
+            begins = tag[0] == "I" and (before == "O" or before[1:] != tag[1:])
             read.append(f"B{tag[1:]}" if begins else tag)
             before = tag
         changed = sum(new != old for new, old in zip(read, tags, strict=True))
@@ -95,7 +96,8 @@ def read_sentences(
     """Read the sentences of a column file: one token per line, sentences separated by blank lines.
 
     Columns are separated by tabs where the first token's line has any, else by spaces. Lines that
-    begin with -DOCSTART- only separate sentences.
+    begin with -DOCSTART- only separate sentences. Of CoNLL-U (ten columns, of which the first is a
+    number), comments, ranges of words and empty nodes are left out.
 
     Args:
         lines: the lines, with their numbers.
@@ -108,6 +110,7 @@ def read_sentences(
             a tag is none, or there is no sentence.
     """
     groups = group_lines((n, "" if line.startswith("-DOCSTART-") else line) for n, line in lines)
+    groups = _leave_out_comments(groups)
     if not groups:
         raise DataError(f"{name}: there is no sentence in it")
     number, line = groups[0].lines[0]
@@ -122,6 +125,26 @@ def read_sentences(
     if len({index % width for index in wanted}) < len(wanted):
         raise DataError(f"{name}, line {number}: one column; a token and a tag are needed")
     return [_sentence(group, name, wanted, separator, width) for group in groups]
+
+
+def _leave_out_comments(groups: Sequence[LineGroup]) -> list[LineGroup]:
+    """Leave out what is no word in CoNLL-U: comments, ranges of words, and empty nodes.
+
+    A file is CoNLL-U if its first line without # has ten columns between tabs, of which the first
+    is a number.
+    """
+    first = next((s for group in groups for s in group.text if not s.startswith("#")), "")
+    cells = first.split("\t")
+    if len(cells) != 10 or not cells[0].partition("-")[0].partition(".")[0].isdecimal():
+        return list(groups)
+    kept = [
+        LineGroup([line for line in group.lines if not _is_no_word(line[1])]) for group in groups
+    ]
+    return [group for group in kept if group.lines]
+
+
+def _is_no_word(line: str) -> bool:
+    return line.startswith("#") or _UNIVERSAL.fullmatch(line.partition("\t")[0]) is not None
 
 
 def _sentence(
@@ -157,55 +180,82 @@ def find_files(data: str) -> dict[str, tuple[str, bytes]]:
     testb. Extensions of other formats are passed over.
 
     Raises:
-        DataError: if two files belong to one split, or the archive is broken.
+        DataError: if two files belong to one split, a file lies outside of the folder, or the
+            archive is broken.
     """
-    folder = Path(data).is_dir()
-    archive = {} if folder else read_archive(data)
-    files = (path.name for path in Path(data).iterdir() if path.is_file()) if folder else archive
+    folder = Path(data)
+    if folder.is_dir():
+        names = [path.name for path in folder.iterdir() if path.is_file()]
+        found = _choose_files(names, data)
+        for name in found.values():
+            check_inside(folder / name, folder)
+        contents = {name: read_bytes(str(folder / name)) for name in found.values()}
+    else:
+        found = _choose_files(list_archive(data), data)
+        contents = read_archive(data, {*found.values()}.__contains__)
+    where = {split: str(folder / name) for split, name in found.items()}
+    return {
+        split: (where[split], decompress(contents[name], where[split]))
+        for split, name in found.items()
+    }
+
+
+def _choose_files(names: Iterable[str], data: str) -> dict[str, str]:
+    """Return the name of the file of every split."""
     found: dict[str, str] = {}
-    for name in sorted(files):
+    for name in sorted(names):
         path = PurePath(name)
         if path.name.startswith(".") or "__MACOSX" in path.parts or path.suffix in _OTHER:
             continue
-        for split in (split for split, words in _SPLITS.items() if words.search(path.name)):
-            if split in found:
-                raise DataError(
-                    f"{data}: both {found[split]} and {name} may be the {split} file; "
-                    f"name the right one by {split}="
-                )
+        split = find_split(path.name)
+        if split in found:
+            raise DataError(
+                f"{data}: both {found[split]} and {name} may be the {split} file; "
+                f"name the right one by {split}="
+            )
+        if split is not None:
             found[split] = name
-    contents = {}
-    for split, name in found.items():
-        where = str(Path(data, name))
-        raw = read_bytes(where) if folder else decompress(archive[name], where)
-        contents[split] = (where, raw)
-    return contents
+    return found
 
 
-def read_dataset(split: Any, name: str, label_column: str | None) -> list[Sentence]:
-    """Read the sentences of a dataset's split: `tokens`, and `label_column` or a usual name.
+def read_dataset(table: Table, label_column: str | None) -> list[Sentence]:
+    """Read the sentences of a table: `tokens`, and `label_column` or a usual name.
 
     Raises:
         DataError: naming the column or the row, where it is not right.
     """
-    tokens = find_column(split, ["tokens"], name)
-    labels = find_column(split, [label_column] if label_column else _LABELS, name)
-    feature = split.features[labels]
-    classes = getattr(getattr(feature, "feature", feature), "names", None)
+    tokens = table.find_column(["tokens"])
+    labels = table.find_column([label_column] if label_column else _LABELS)
+    classes = table.classes.get(labels)
     sentences = []
-    for number, (words, tags) in enumerate(zip(split[tokens], split[labels], strict=True)):
-        where = f"{name}, row {number}"
+    for row in table.rows:
+        words, tags = (_read_list(row, column) for column in (tokens, labels))
         if not words:
-            raise DataError(f"{where}: the sentence is empty")
+            raise DataError(f"{row.place}: the sentence is empty")
         if len(words) != len(tags):
-            raise DataError(f"{where}: {len(words)} tokens and {len(tags)} {labels}")
+            raise DataError(f"{row.place}: {len(words)} tokens and {len(tags)} {labels}")
         if classes:
-            tags = [classes[tag] for tag in tags]
+            tags = [_name_class(tag, classes, f"{row.place}: {labels}") for tag in tags]
+        if not all(isinstance(word, str) for word in words):
+            raise DataError(f"{row.place}: {tokens} holds what is no text")
         if not all(isinstance(tag, str) for tag in tags):
-            raise DataError(f"{where}: {labels} holds numbers without names; it must hold text")
-        places = [f"row {number}, token {i}" for i in range(len(words))]
-        sentences.append(Sentence.of(words, tags, name, places))
+            raise DataError(f"{row.place}: {labels} holds numbers without names; it must hold text")
+        places = [f"token {i}" for i in range(len(words))]
+        sentences.append(Sentence.of(words, tags, row.place, places))
     return sentences
+
+
+def _read_list(row: FileRow, column: str) -> list[Any]:
+    values = row.get(column)
+    if not isinstance(values, list):
+        raise DataError(f"{row.place}: {column} is {values!r:.40}; it must be a list")
+    return values
+
+
+def _name_class(number: object, classes: Sequence[str], where: str) -> str:
+    if not isinstance(number, int) or not 0 <= number < len(classes):
+        raise DataError(f"{where} has {number!r:.20}; its classes are 0 to {len(classes) - 1}")
+    return classes[number]
 
 
 def note_shared_sentences(parts: Mapping[str, Sequence[Sentence]]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -12,7 +13,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from freerun.data.rows import Message, PromptPair
-from freerun.data.tokens import decode_tokens, is_closed, make_splitter
+from freerun.data.tokens import decode_tokens, is_closed, make_splitter, special_ids
 from freerun.errors import DataError
 
 TEXT, MESSAGES, TOKENS, RUNNING = "text", "messages", "tokens", "running text"
@@ -45,22 +46,57 @@ class SideTokenizer:
     Args:
         tokenizer: the tokenizer.
         target: whether the side is that of targets. Some tokenizers have a mode for them.
+        unseen: the id of symbols that closed tokens do not have; None refuses them.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, target: bool) -> None:
-        self.tokenizer, self.target = tokenizer, target
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, target: bool, unseen: int | None = None
+    ) -> None:
+        self.tokenizer, self.target, self.unseen = tokenizer, target, unseen
 
-    def encode(self, texts: Sequence[str], places: Sequence[str]) -> list[list[int]]:
+    def encode(
+        self, texts: Sequence[str], places: Sequence[str], *, template: bool = False
+    ) -> list[list[int]]:
         """Return the tokens of texts, without the special tokens a tokenizer puts around them.
 
+        A text that spells a special token, such as "</s>", is text like any other, unless a chat
+        template wrote it.
+
+        Args:
+            texts: the texts.
+            places: what to call each, for messages.
+            template: whether a chat template wrote them.
+
         Raises:
-            DataError: if a text has symbols that closed tokens do not have; it names the place.
+            DataError: if a text has symbols that closed tokens do not have and `unseen` is None, or
+                spells a special token that the tokenizer cannot read as text; it names the place.
         """
-        self._check(texts, places)
+        if self._closed:
+            return [self._look_up(*pair) for pair in zip(texts, places, strict=True)]
+        found = self._encode_open(texts, split=not template)
+        if not template:
+            for tokens, where in zip(found, places, strict=True):
+                if not self._special.isdisjoint(tokens):
+                    names = self.tokenizer.convert_ids_to_tokens(sorted(self._special & {*tokens}))
+                    raise DataError(
+                        f"{where}: the text spells {names[0]!r}, a special token, which the "
+                        "tokenizer does not read as text; leave it out"
+                    )
+        return found
+
+    def _encode_open(self, texts: Sequence[str], *, split: bool) -> list[list[int]]:
+        """Encode texts, by a tokenizer that may meet any.
+
+        Args:
+            texts: the texts.
+            split: whether text that spells a special token is split like any other.
+        """
+        split = split or getattr(self.tokenizer, "split_special_tokens", False)
         plain = type(self.tokenizer) is PreTrainedTokenizerFast  # it has no mode for targets
         if not self.tokenizer.is_fast or (self.target and not plain):
             side = {"text_target" if self.target else "text": list(texts)}
-            found = self.tokenizer(**side, add_special_tokens=False, verbose=False)
+            options = {"add_special_tokens": False, "split_special_tokens": split}
+            found = self.tokenizer(**side, **options, verbose=False) if texts else {"input_ids": []}
             return cast(list[list[int]], found["input_ids"])
         # This is what transformers does when it is called, in half the time: it does not build a
         # dictionary of masks and offsets for every text. Padding, truncation and the reading of
@@ -68,7 +104,7 @@ class SideTokenizer:
         inner = cast(Any, self.tokenizer).backend_tokenizer
         inner.no_padding()
         inner.no_truncation()
-        inner.encode_special_tokens = getattr(self.tokenizer, "split_special_tokens", False)
+        inner.encode_special_tokens = split
         # Its results are large, so they are not kept for all texts at a time.
         return [
             each.ids
@@ -86,9 +122,9 @@ class SideTokenizer:
         """
         some = (self.tokenizer.decode([token]) for token in range(min(len(self.tokenizer), 50)))
         for text in ("a", "1", *some):
-            if self._missing(text) is not None:
+            if self._closed and self.find_unseen(text) is not None:
                 continue
-            (inner,) = self.encode([text], [""])
+            (inner,) = self.encode([text], [""], template=True)
             side = {"text_target" if self.target else "text": text}
             whole = cast(list[int], self.tokenizer(**side, verbose=False)["input_ids"])
             for i in range(len(whole) - len(inner) + 1) if inner else ():
@@ -96,42 +132,56 @@ class SideTokenizer:
                     return whole[:i], whole[i + len(inner) :]
         return [], []
 
-    def _check(self, texts: Sequence[str], places: Sequence[str]) -> None:
-        """Check that closed tokens can write all texts: their tokenizers drop what they lack."""
-        if not is_closed(self.tokenizer):
-            return
-        for text, where in zip(texts, places, strict=True):
-            missing = self._missing(text)
-            if missing is None:
-                continue
-            kind = "characters" if all(len(symbol) == 1 for symbol in self._known) else "symbols"
-            known = ("" if kind == "characters" else ", ").join(sorted(self._known))
-            raise DataError(
-                f"{where}: the {'target' if self.target else 'source'} has {missing!r}, which the "
-                f"training data does not have; it has {known!r:.300} (the tokens {kind}+unk read "
-                "others as <unk>)"
-            )
-
-    def _missing(self, text: str) -> str | None:
+    def find_unseen(self, text: str) -> str | None:
         """Return a symbol of a text that closed tokens do not have, if there is one."""
-        if not is_closed(self.tokenizer):
-            return None
-        symbols = self._split(text)
-        if self._known.issuperset(symbols):
-            return None
-        return next(symbol for symbol in symbols if symbol not in self._known)
+        return next((symbol for symbol in self._split(text) if symbol not in self._ids), None)
+
+    def describe_unseen(self, text: str, where: str) -> str:
+        """Return a message on a symbol that closed tokens do not have."""
+        side = "target" if self.target else "source"
+        kind = "characters" if all(len(symbol) == 1 for symbol in self._ids) else "symbols"
+        known = ("" if kind == "characters" else ", ").join(sorted(self._ids))
+        return (
+            f"{where}: the {side} has {self.find_unseen(text)!r}, which the training data does not "
+            f'have; it has {known!r:.300} (to read others as <unk>, set {side}_tokens to "{kind}'
+            '+unk")'
+        )
+
+    def _look_up(self, text: str, where: str) -> list[int]:
+        """Return the tokens of a text by closed tokens, whose tokenizers drop what they lack."""
+        symbols, ids = self._split(text), self._ids
+        try:
+            return [ids[symbol] for symbol in symbols]
+        except KeyError:
+            if self.unseen is None:
+                raise DataError(self.describe_unseen(text, where)) from None
+            return [ids.get(symbol, self.unseen) for symbol in self._split(text)]
 
     @cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(self._inner.get_vocab(with_added_tokens=False))
+    def _closed(self) -> bool:
+        return is_closed(self.tokenizer)
 
     @cached_property
-    def _split(self) -> Any:
+    def _special(self) -> frozenset[int]:
+        return special_ids(self.tokenizer)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return dict(self._inner.get_vocab(with_added_tokens=False))
+
+    @cached_property
+    def _split(self) -> Callable[[str], Iterable[str]]:
         return make_splitter(self._inner)
 
     @property
     def _inner(self) -> Any:
         return cast(Any, self.tokenizer).backend_tokenizer
+
+
+def find_special_text(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """Return a pattern of texts that spell a special token; None if there is none."""
+    names = sorted({*tokenizer.all_special_tokens}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, names))) if names else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +198,8 @@ class RowEncoder:
         block: the maximum number of tokens of a block of running text; None leaves it whole.
         context: the number of tokens of running text that are the prompt of a block; None for the
             one token before it.
+        unseen: the ids of symbols of sources and of targets that closed tokens do not have; None
+            refuses them.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -157,6 +209,7 @@ class RowEncoder:
     source_eos: bool = False
     block: int | None = None
     context: int | None = None
+    unseen: tuple[int | None, int | None] = (None, None)
 
     def encode(self, pairs: Sequence[PromptPair]) -> list[EncodedRow]:
         """Return the tokens of prompts and completions, all of one form.
@@ -189,8 +242,10 @@ class RowEncoder:
         if form == TOKENS:
             found = [cast(list[int], pair.prompt) for pair in pairs]
         elif form == MESSAGES:
+            for pair in pairs:
+                self._check_messages([pair.prompt, dict(pair.template)], pair.where)
             texts = [self._apply_template(pair, None) for pair in pairs]
-            found = self.sources.encode(texts, _places(pairs))
+            found = self.sources.encode(texts, _places(pairs), template=True)
         else:
             found = self._encode_sources(pairs)
         return [_check_prompt(tokens, pair) for tokens, pair in zip(found, pairs, strict=True)]
@@ -224,12 +279,12 @@ class RowEncoder:
     def targets(self) -> SideTokenizer:
         """The tokenizer of targets."""
         # A completion that continues its prompt is the same text, so it is read in the same mode.
-        return SideTokenizer(self.tokenizer, target=not self.continues)
+        return SideTokenizer(self.tokenizer, target=not self.continues, unseen=self.unseen[1])
 
     @cached_property
     def sources(self) -> SideTokenizer:
         """The tokenizer of sources."""
-        return SideTokenizer(self.source or self.tokenizer, target=False)
+        return SideTokenizer(self.source or self.tokenizer, target=False, unseen=self.unseen[0])
 
     def _encode_sources(self, pairs: Sequence[PromptPair]) -> list[list[int]]:
         """Return the tokens of prompts that are text, with the special tokens around them."""
@@ -262,7 +317,12 @@ class RowEncoder:
         ]
 
     def _encode_seams(
-        self, prompts: Sequence[str], completions: Sequence[str], places: Sequence[str]
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        places: Sequence[str],
+        *,
+        template: bool = False,
     ) -> list[tuple[list[int], list[int]]]:
         """Return the tokens of prompts, and of the completions behind them.
 
@@ -272,15 +332,15 @@ class RowEncoder:
         the first word of the completion would take, and the completion is encoded by itself.
         """
         texts = [f"{one}{other}" for one, other in zip(prompts, completions, strict=True)]
-        whole = self.sources.encode(texts, places)
-        heads = self.sources.encode(prompts, places)
+        whole = self.sources.encode(texts, places, template=template)
+        heads = self.sources.encode(prompts, places, template=template)
         rests = [both[len(head) :] for head, both in zip(heads, whole, strict=True)]
         across = [i for i, both in enumerate(whole) if both[: len(heads[i])] != heads[i]]
-        anchors = () if is_closed(self.sources.tokenizer) else _ANCHORS
         # A tokenizer may put a space before any text, which would then stand at the seam. It puts
         # none behind a character that does not become one token with the completion's first.
-        for anchor in ("", *anchors):
-            found = self._encode_behind(anchor, [completions[i] for i in across])
+        for anchor in ("", *_ANCHORS):
+            chosen = ([side[i] for i in across] for side in (completions, places))
+            found = self._encode_behind(anchor, *chosen, template)
             remaining = []
             for i, rest in zip(across, found, strict=True):
                 exact = rest is not None and self._decode([*heads[i], *rest]) == self._decode(
@@ -293,16 +353,19 @@ class RowEncoder:
             across = remaining
         return list(zip(heads, rests, strict=True))
 
-    def _encode_behind(self, anchor: str, completions: Sequence[str]) -> list[list[int] | None]:
+    def _encode_behind(
+        self, anchor: str, completions: Sequence[str], places: Sequence[str], template: bool
+    ) -> list[list[int] | None]:
         """Return the tokens of completions behind another text, None if that has others then."""
         if not completions:
             return []
         texts = [f"{anchor}{completion}" for completion in completions]
-        head, *rows = self.sources.encode([anchor, *texts], [""] * (len(texts) + 1))
+        head, *rows = self.sources.encode([anchor, *texts], ["", *places], template=template)
         return [row[len(head) :] if row[: len(head)] == head else None for row in rows]
 
     def _make_row(self, pair: PromptPair, prompt: list[int], completion: list[int]) -> EncodedRow:
         prompt = _check_prompt(prompt, pair)
+        self._check_end(str(pair.completion), pair.where)
         completion = self._end(completion, pair.where)
         if not self.eos and len(prompt) != len(completion):
             raise DataError(
@@ -311,7 +374,18 @@ class RowEncoder:
             )
         return EncodedRow(pair.where, prompt, completion, cast(str, pair.completion))
 
+    def _check_end(self, completion: str, where: str) -> None:
+        """Check that a text does not spell the eos that is added behind it."""
+        eos = str(self.tokenizer.eos_token)
+        literal = getattr(self.tokenizer, "split_special_tokens", False)
+        if self.eos and not literal and completion.rstrip().endswith(eos):
+            raise DataError(
+                f"{where}: the completion ends in {eos!r}, which is text here; leave it out: eos "
+                "is added behind each completion"
+            )
+
     def _encode_messages(self, pair: PromptPair) -> EncodedRow:
+        self._check_messages([pair.prompt, pair.completion, dict(pair.template)], pair.where)
         turns = [*cast(list[Message], pair.prompt), *cast(list[Message], pair.completion)]
         opening, text = self._apply_template(pair, None), self._apply_template(pair, turns)
         if not text.startswith(opening):
@@ -319,9 +393,31 @@ class RowEncoder:
                 f"{pair.where}: with the answer, the chat template writes something else before "
                 "it, so that what is to be learned cannot be told; take another template"
             )
-        ((prompt, rest),) = self._encode_seams([opening], [text[len(opening) :]], [pair.where])
+        answer = text[len(opening) :]
+        ((prompt, rest),) = self._encode_seams([opening], [answer], [pair.where], template=True)
         rest = self._end(rest, pair.where)
         return EncodedRow(pair.where, _check_prompt(prompt, pair), rest, self._decode(rest))
+
+    def _check_messages(self, value: object, where: str) -> None:
+        """Check that no text of a conversation spells a special token, as which it would be read.
+
+        A chat template writes special tokens and messages into one text.
+        """
+        if isinstance(value, str):
+            if self._special_text and (match := self._special_text.search(value)):
+                raise DataError(
+                    f"{where}: a message has {match[0]!r}, a special token, which cannot be told "
+                    "from those of the chat template; leave it out"
+                )
+        elif isinstance(value, Mapping):
+            self._check_messages([*value.values()], where)
+        elif isinstance(value, Sequence):
+            for each in value:
+                self._check_messages(each, where)
+
+    @cached_property
+    def _special_text(self) -> re.Pattern[str] | None:
+        return find_special_text(self.tokenizer)
 
     def _encode_tokens(self, pair: PromptPair) -> EncodedRow:
         prompt, completion = cast(list[int], pair.prompt), cast(list[int], pair.completion)

@@ -15,8 +15,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from freerun.data.codec import Codec, build_codec, read_fields, write_fields
+from freerun.data.examples import TextExamples
 from freerun.data.files import group_lines
-from freerun.data.rows import Row, name_rows
+from freerun.data.rows import Row, name_rows, plain_row
 from freerun.data.store import Ragged, StoredExamples
 from freerun.errors import DataError
 from freerun.randomness import uniform
@@ -89,7 +90,7 @@ class FactorCodec(Codec):
         """Forms, padding and unknown."""
         return tuple(len(factor) + UNKNOWN + 1 for factor in self.entries)
 
-    def encode(self, rows: Iterable[Row], name: str = "the data") -> StoredExamples:
+    def encode(self, rows: Iterable[Row], name: str = "the data") -> TextExamples:
         """Encode rows with the columns `tokens` and `tags`, lists of text of the same length.
 
         A column `places` may say what to call each of the words in messages, such as "line 7".
@@ -99,17 +100,22 @@ class FactorCodec(Codec):
             name: where they come from, for messages.
 
         Raises:
-            DataError: naming the row and what would be right, such as a tag that is not known.
+            DataError: naming the row and what would be right.
         """
-        rows = list(rows)
+        rows = [plain_row(row) for row in rows]
         if not rows:
             raise DataError(f"{name}: there are no rows")
         places = name_rows(rows, name)
-        for row, where in zip(rows, places, strict=True):
-            self._check(row, where)
-        targets = [self.target.encode(row["tags"]) for row in rows]
-        sources = self._sources(rows, places)
-        return StoredExamples(sources, Ragged.from_rows(targets, self.target.pad), eos=False)
+        unseen = [found for pair in zip(rows, places, strict=True) if (found := self._check(*pair))]
+        ids, pad = self.target.ids, self.target.pad
+        targets = [[ids.get(tag, pad) for tag in row["tags"]] for row in rows]
+        return TextExamples(
+            self._sources(rows, places),
+            Ragged.from_rows(targets, pad),
+            eos=False,
+            texts=[" ".join(row["tags"]) for row in rows],
+            unseen=unseen,
+        )
 
     def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> StoredExamples:
         """Encode rows with the column `tokens`, to predict from.
@@ -117,7 +123,7 @@ class FactorCodec(Codec):
         Raises:
             DataError: naming the row and what would be right.
         """
-        rows = list(rows)
+        rows = [plain_row(row) for row in rows]
         empty = Ragged.from_rows([[] for _ in rows], self.target.pad)
         sources = self._sources(rows, name_rows(rows, name))
         return StoredExamples(
@@ -196,18 +202,21 @@ class FactorCodec(Codec):
         values = [*(known[word] for word in words), [PAD] * len(self.entries)]
         return Ragged.from_values(values, (len(row["tokens"]) for row in rows))
 
-    def _check(self, row: Row, where: str) -> None:
-        """Check that every word has a tag that can be written."""
+    def _check(self, row: Row, where: str) -> str | None:
+        """Check that every word has a tag; return a message on one that cannot be written."""
         tokens, tags = row.get("tokens") or [], row.get("tags") or []
+        if not isinstance(tags, Sequence) or not all(isinstance(tag, str) for tag in tags):
+            raise DataError(f"{where}: tags is {tags!r:.40}; it must be a list of text")
         if len(tokens) != len(tags):
             raise DataError(f"{where}: {len(tokens)} tokens and {len(tags)} tags")
         for i, tag in enumerate(tags):
             if tag not in self.target.ids:
                 place = row["places"][i] if "places" in row else f"token {i}"
-                raise DataError(
+                return (
                     f"{where}, {place}: the tag {tag} is unseen in training, which has "
                     f"{', '.join(self.tags)}"
                 )
+        return None
 
     def _word(self, line: str, tab: bool, where: str) -> str:
         """Return the word in a line of columns."""

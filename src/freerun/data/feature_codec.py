@@ -98,7 +98,10 @@ class FeatureCodec(WritingCodec):
         places = name_rows(rows, name)
         sources = self._sources(rows, places)
         texts = [_text(row.get("target")) for row in rows]
-        targets = SideTokenizer(self.tokenizer, target=True).encode(texts, places)
+        pad = self.target.pad
+        unseen = pad if pad >= self.target.actions else None
+        side = SideTokenizer(self.tokenizer, target=True, unseen=unseen)
+        targets = side.encode(texts, places)
         for source, target, where in zip(sources, targets, places, strict=True):
             if not target:
                 raise DataError(f"{where}: the target has no tokens to learn")
@@ -120,6 +123,11 @@ class FeatureCodec(WritingCodec):
             eos=eos is not None,
             texts=texts,
             end=-1 if eos is None else eos,
+            unseen=[
+                side.describe_unseen(text, where)
+                for text, where, target in zip(texts, places, targets, strict=True)
+                if unseen in target
+            ],
         )
 
     def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> StoredExamples:

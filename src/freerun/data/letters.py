@@ -5,13 +5,13 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from freerun.data.files import Line, find_column
+from freerun.data.files import Line
 from freerun.data.rows import Row
+from freerun.data.tables import Table
 from freerun.errors import DataError
 
 PIXELS = 128
@@ -154,23 +154,25 @@ def _word(rows: Sequence[_Row]) -> Word:
     )
 
 
-def read_dataset(split: Any, name: str) -> list[Word]:
-    """Read the words of a dataset's split: the columns `pixels` and `word`.
+def read_dataset(table: Table) -> list[Word]:
+    """Read the words of a table: the columns `pixels` and `word`.
 
     Raises:
         DataError: naming the column or the row, where it is not right.
     """
-    images, spellings = find_column(split, ["pixels"], name), find_column(split, ["word"], name)
+    images, spellings = table.find_column(["pixels"]), table.find_column(["word"])
     words = []
-    for number, (image, spelling) in enumerate(zip(split[images], split[spellings], strict=True)):
-        where = f"{name}, row {number}"
+    for row in table.rows:
+        where, spelling = row.place, row.get(spellings)
+        if not isinstance(spelling, str):
+            raise DataError(f"{where}: the word is {spelling!r:.40}; it must be text")
         for letter in spelling:
             if letter not in LETTERS:
                 raise DataError(f"{where}: the letter {letter!r} is not one of {LETTERS}")
         if not spelling:
             raise DataError(f"{where}: the word is empty")
         try:
-            pixels = np.array(image, dtype=np.float32)
+            pixels = np.array(row.get(images), dtype=np.float32)
         except (TypeError, ValueError):
             raise DataError(f"{where}: the pixels are not rows of {PIXELS} numbers") from None
         if pixels.shape != (len(spelling), PIXELS):

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from freerun.data.files import (
     Line,
     decode_lines,
     decompress,
-    is_dataset,
-    load_splits,
+    list_archive,
     read_archive,
     read_bytes,
     read_lines,
 )
+from freerun.data.folders import is_dataset, load_splits
 from freerun.data.splits import count_shared
+from freerun.data.tables import Table
 from freerun.errors import DataError
 
 SIDES = ("source", "target")
@@ -85,57 +86,53 @@ def read_aligned(source: str, target: str) -> list[Pair]:
     return [Pair(*sides) for sides in zip(*texts, strict=True)]
 
 
-def read_dataset(split: Any, name: str, columns: Columns) -> list[Pair]:
-    """Read the pairs of a dataset's split.
+def read_dataset(table: Table, columns: Columns) -> list[Pair]:
+    """Read the pairs of a table.
 
     A column is one of the languages of a column `translation`, or where there is none, one of the
-    dataset's columns.
+    table's columns.
 
     Raises:
         DataError: naming the column or the row, where it is not right.
     """
-    languages = list_languages(split)
-    wanted = [_find_number(column, languages, name) for column in columns]
-    if "translation" in split.column_names:
-        rows: Any = ([row[languages[i]] for i in wanted] for row in split["translation"])
-    else:
-        rows = zip(*(split[languages[i]] for i in wanted), strict=True)
+    languages = list_languages(table)
+    names = [languages[_find_number(column, languages, table.name)] for column in columns]
     pairs = []
-    for number, row in enumerate(rows):
-        for side, text in zip(SIDES, row, strict=True):
+    for row in table.rows:
+        values = row.get("translation") if "translation" in table.columns else row
+        sides = []
+        for side, name in zip(SIDES, names, strict=True):
+            text = values.get(name) if isinstance(values, Mapping) else None
             if not isinstance(text, str) or not text.strip():
-                raise DataError(
-                    f"{name}, row {number}: the {side} is {text!r:.40}; it must be text"
-                )
-        pairs.append(Pair(*row))
+                raise DataError(f"{row.place}: the {side} is {text!r:.40}; it must be text")
+            sides.append(text)
+        pairs.append(Pair(*sides))
     return pairs
 
 
-def list_languages(split: Any) -> list[str]:
-    """Return the languages of a dataset's column `translation`, or its columns if there is none."""
-    if "translation" not in split.column_names:
-        return list(split.column_names)
-    feature = split.features["translation"]
-    return list(getattr(feature, "languages", None) or feature)
+def list_languages(table: Table) -> list[str]:
+    """Return the languages of a column `translation`, or the columns if there is none."""
+    if "translation" not in table.columns:
+        return list(table.columns)
+    first = table.rows[0].get("translation") if table.rows else None
+    return list(first) if isinstance(first, Mapping) else []
 
 
 def _contents(path: str) -> tuple[str, bytes]:
     """Return the name and contents of a file, or of the only text file in a zip archive."""
     if Path(path).suffix != ".zip":
         return path, read_bytes(path)
-    archive = read_archive(path)
-    names = [
-        name
-        for name in map(PurePath, archive)
-        if not name.name.startswith((".", "_"))
-        and "__MACOSX" not in name.parts
-        and name.suffix in _TEXT
-    ]
+    names = [name for name in list_archive(path) if _is_text(PurePath(name))]
     if len(names) != 1:
-        found = ", ".join(map(str, sorted(names))) or "none"
+        found = ", ".join(sorted(names)) or "none"
         raise DataError(f"{path}: one text file is needed in it; there is {found}")
-    name = str(Path(path, names[0]))
-    return name, decompress(archive[str(names[0])], name)
+    where = str(Path(path, names[0]))
+    return where, decompress(read_archive(path, names[0].__eq__)[names[0]], where)
+
+
+def _is_text(path: PurePath) -> bool:
+    hidden = path.name.startswith((".", "_")) or "__MACOSX" in path.parts
+    return not hidden and path.suffix in _TEXT
 
 
 def _pair(line: Line, columns: Columns, name: str) -> Pair:
@@ -188,8 +185,7 @@ def read_parts(
     """
     if data is not None and is_dataset(data):
         return {
-            name: read_dataset(rows, f"{data} ({name})", columns)
-            for name, rows in load_splits(data, subset).items()
+            name: read_dataset(table, columns) for name, table in load_splits(data, subset).items()
         }
     if subset is not None:
         raise DataError(f"{data or files['train'][0]}: it is a file, and has no subset {subset!r}")

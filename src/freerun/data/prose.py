@@ -7,9 +7,11 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeVar
 
-from freerun.data.files import find_column, is_dataset, load_splits, read_lines
+from freerun.data.files import read_lines
+from freerun.data.folders import find_split_files, is_dataset, load_splits
 from freerun.data.splits import count_shared
 from freerun.errors import DataError
 
@@ -86,23 +88,38 @@ def split_paragraphs(text: str) -> list[str]:
     return [part for part in joined if part]
 
 
-def read_paragraphs(data: str) -> tuple[dict[str, list[str]], list[str]]:
-    """Read the paragraphs of a text file, all for train, or of the splits of a dataset; also notes.
+def read_texts(data: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Read the text of a file, all for train, or the texts of the splits of a dataset; also notes.
 
-    Of a dataset it is the column `text`, each row by itself.
+    Of a dataset these are the rows of the column `text`; of a folder with files that end in .txt,
+    a text is a file.
 
     Raises:
         DataError: if the data are missing, empty or not UTF-8, or a dataset has no such column.
-        MissingExtraError: if `datasets` is needed and not installed.
+        MissingExtraError: if a library is needed and not installed.
     """
     if not is_dataset(data):
         text, notes = read_text(data)
-        return {"train": split_paragraphs(text)}, notes
-    parts = {}
-    for name, rows in load_splits(data).items():
-        cells = rows[find_column(rows, ["text"], f"{data} ({name})")]
-        parts[name] = [part for cell in cells for part in split_paragraphs(cell or "")]
-    return parts, []
+        return {"train": [text]}, notes
+    files = find_split_files(Path(data), {".txt", ".txt.gz"}) if Path(data).is_dir() else {}
+    if not files:
+        return {name: table.read_texts("text") for name, table in load_splits(data).items()}, []
+    if "train" not in files:
+        raise DataError(f"{data}: no file is called train; there is {', '.join(files)}")
+    read = {name: [read_text(str(path)) for path in paths] for name, paths in files.items()}
+    notes = [
+        f"{name}: {note}" for name, part in read.items() for _, found in part for note in found
+    ]
+    return {name: [text for text, _ in part] for name, part in read.items()}, notes
+
+
+def read_paragraphs(data: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Read the paragraphs of the texts of every split (see `read_texts`); also notes."""
+    texts, notes = read_texts(data)
+    return {
+        name: [paragraph for text in part for paragraph in split_paragraphs(text)]
+        for name, part in texts.items()
+    }, notes
 
 
 def hold_out_end(parts: dict[str, list[str]], sizes: Mapping[str, int]) -> list[str]:

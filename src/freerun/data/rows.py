@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from freerun.data.tables import FileRow, parse_object
 from freerun.errors import DataError
 
 Row = Mapping[str, Any]
@@ -74,9 +75,26 @@ def find_kind(row: Row, name: str, *, targets: bool = True) -> str:
     raise DataError(f"{name}: the columns are {there}; known are {known}")
 
 
+def plain_row(row: Row) -> Row:
+    """Return a row without arrays and tensors, which Datasets with a format have; lists instead."""
+    if not isinstance(row, Mapping) or not any(hasattr(value, "tolist") for value in row.values()):
+        return row
+    return {n: value.tolist() if hasattr(value, "tolist") else value for n, value in row.items()}
+
+
 def name_rows(rows: Sequence[Row], name: str) -> list[str]:
-    """Return what to call rows in messages: what their column `where` says, or their numbers."""
-    return [str(row.get("where") or f"{name}, row {i}") for i, row in enumerate(rows)]
+    """Return what to call rows in messages: their places in a file, or their numbers.
+
+    The place of a row that no file has is what its column `where` says.
+    """
+    return [
+        row.place if isinstance(row, FileRow) else str(_where(row) or f"{name}, row {i}")
+        for i, row in enumerate(rows)
+    ]
+
+
+def _where(row: Row) -> object:
+    return row.get("where") if isinstance(row, Mapping) else None
 
 
 def make_pairs(
@@ -117,11 +135,11 @@ def _pair_from_prompt(
 ) -> PromptPair:
     prompt = _read_content(row, "prompt", where, blank)
     if not targets:
-        return PromptPair(where, prompt, None, _template_settings(row))
+        return PromptPair(where, prompt, None, _template_settings(row, where))
     completion = _read_content(row, "completion", where, blank)
     if isinstance(prompt, str) != isinstance(completion, str):
         raise DataError(f"{where}: prompt and completion must both be text, or both be messages")
-    return PromptPair(where, prompt, completion, _template_settings(row))
+    return PromptPair(where, prompt, completion, _template_settings(row, where))
 
 
 def _pair_from_messages(
@@ -131,14 +149,14 @@ def _pair_from_messages(
     last = messages[-1]["role"]
     if not targets:
         asked = messages[:-1] if last == "assistant" and len(messages) > 1 else messages
-        return PromptPair(where, asked, None, _template_settings(row))
+        return PromptPair(where, asked, None, _template_settings(row, where))
     if last != "assistant":
         raise DataError(
             f"{where}: the last message is by {last!r}; it must be the assistant's, to be learned"
         )
     if len(messages) == 1:
         raise DataError(f"{where}: nothing stands before the assistant's message")
-    return PromptPair(where, messages[:-1], messages[-1:], _template_settings(row))
+    return PromptPair(where, messages[:-1], messages[-1:], _template_settings(row, where))
 
 
 def _pair_from_source(
@@ -181,12 +199,21 @@ def _read_messages(value: Any, column: str, where: str) -> list[Message]:
     for i, message in enumerate(value):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise DataError(f"{where}: message {i} of {column} has no role; it is {message!r:.40}")
+        content = message.get("content")
+        if content is not None and not isinstance(content, (str, list)):
+            raise DataError(
+                f"{where}: the content of message {i} of {column} is {content!r:.40}; it must be "
+                "text"
+            )
     return [{name: part for name, part in message.items() if part is not None} for message in value]
 
 
-def _template_settings(row: Row) -> dict[str, Any]:
+def _template_settings(row: Row, where: str) -> dict[str, Any]:
     """Return what a chat template is given beside messages, by the columns that it is in."""
-    settings = dict(row.get("chat_template_kwargs") or {})
+    settings = row.get("chat_template_kwargs") or {}
+    if not isinstance(settings, Mapping):
+        raise DataError(f"{where}: chat_template_kwargs is {settings!r:.40}; it must be a mapping")
+    settings = dict(settings)
     return settings | ({"tools": row["tools"]} if row.get("tools") else {})
 
 
@@ -210,7 +237,10 @@ def split_labels(row: Row, where: str, *, pad: int, size: int, causal: bool) -> 
             or what is to be learned is in several pieces.
     """
     tokens = _read_tokens(row, "input_ids", where, size)
-    mask = list(row.get("attention_mask") or [1] * len(tokens))
+    mask = row.get("attention_mask")
+    mask = [1] * len(tokens) if mask is None else mask
+    if not isinstance(mask, Sequence) or isinstance(mask, str):
+        raise DataError(f"{where}: attention_mask is {mask!r:.40}; it must be a list of 0 and 1")
     if len(mask) != len(tokens):
         raise DataError(f"{where}: attention_mask and input_ids differ in length")
     kept = [i for i, there in enumerate(mask) if there]
@@ -252,8 +282,7 @@ def _make_pair(where: str, prompt: list[int], completion: list[int]) -> PromptPa
 
 
 def _read_tokens(row: Row, column: str, where: str, size: int) -> list[int]:
-    values: Any = row.get(column)
-    values = values.tolist() if hasattr(values, "tolist") else values
+    values = row.get(column)
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise DataError(f"{where}: {column} is {values!r:.40}; it must be a list of tokens")
     for value in values:
@@ -324,13 +353,12 @@ def _parse_object(line: str) -> Row | None:
         return None
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
 
 def _parse_row(line: str, where: str) -> Row:
-    row = _parse_object(line)
-    if row is None:
+    if not line.lstrip().startswith("{"):
         raise DataError(f"{where}: it is no JSON object, as the first line is")
-    return row
+    return parse_object(line, where)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -26,18 +28,21 @@ def split_by_key(
     Returns:
         The numbers of the examples in each part, in order; last those that fit in no part.
     """
-    groups: dict[Hashable, list[int]] = {}
-    for number, key in enumerate(keys):
-        groups.setdefault(key, []).append(number)
-    members = list(groups.values())
-    parts: list[list[int]] = [[] for _ in counts]
-    rest: list[int] = []
-    for group in permutation(len(members), *coordinates).tolist():
-        numbers = members[group]
-        rooms = zip(parts, counts, strict=True)
-        fitting = (part for part, count in rooms if len(part) + len(numbers) <= count)
-        next(fitting, rest).extend(numbers)
-    return [sorted(part) for part in (*parts, rest)]
+    groups: dict[Hashable, int] = {}
+    group_of = array("q", (groups.setdefault(key, len(groups)) for key in keys))
+    sizes = Counter(group_of)
+    room = list(counts)
+    part_of = array("q", [len(counts)]) * len(groups)
+    for group in permutation(len(groups), *coordinates).tolist():
+        for part, left in enumerate(room):
+            if sizes[group] <= left:
+                room[part] -= sizes[group]
+                part_of[group] = part
+                break
+    parts: list[list[int]] = [[] for _ in (*counts, None)]
+    for number, group in enumerate(group_of):
+        parts[part_of[group]].append(number)
+    return parts
 
 
 def add_missing_splits(
@@ -45,24 +50,41 @@ def add_missing_splits(
     key: Callable[[T], Hashable],
     sizes: Mapping[str, int],
     *coordinates: Coordinate,
+    where: str,
+    what: tuple[str, str],
 ) -> None:
     """Take test and dev out of train where they are missing; equal examples stay on one side.
 
-    Each gets a tenth of train at most. Train may be left empty, and so may they.
+    Each gets a tenth of train at most.
 
     Args:
         parts: the examples of train, and of dev and test where they are given.
         key: what makes examples equal.
         sizes: the maximum number of examples of dev and test.
         coordinates: what names the random order: a seed and a stream.
+        where: where the examples come from, for messages.
+        what: what they are called, and what makes them equal, as in ("rows", "prompts").
+
+    Raises:
+        DataError: if a part would be empty.
     """
     train = parts["train"]
     missing = [name for name in ("test", "dev") if name not in parts]
     most = max(len(train) // 10, 1)
     counts = [min(sizes[name], most) for name in missing]
-    dealt = split_by_key([key(item) for item in train], counts, *coordinates)
+    keys = [key(item) for item in train]
+    dealt = split_by_key(keys, counts, *coordinates)
     for name, numbers in zip([*missing, "train"], dealt, strict=True):
         parts[name] = [train[i] for i in numbers]
+    if all(parts.values()):
+        return
+    different = len(set(keys))
+    if different == len(keys):
+        raise DataError(f"{where}: {len(keys)} {what[0]} are too few to split")
+    raise DataError(
+        f"{where}: {len(keys)} {what[0]} cannot be split, as they have only {different} different "
+        f"{what[1]}, and equal ones stay in one split; give dev and test"
+    )
 
 
 def subsample(

@@ -124,6 +124,7 @@ class StoredExamples:
         eos: whether targets end in eos.
         augmentation: what changes the sources of a batch; None takes them as they are.
         lines: the lines that every example was read from, if it was read to predict from.
+        unseen: messages on targets with symbols that cannot be written, which no output equals.
     """
 
     sources: Ragged
@@ -131,6 +132,7 @@ class StoredExamples:
     eos: bool
     augmentation: Augmentation | None = None
     lines: Sequence[Sequence[str]] = field(default=())
+    unseen: Sequence[str] = ()
 
     @property
     def references(self) -> TokenSequences:

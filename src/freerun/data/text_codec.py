@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,21 +19,23 @@ from freerun.data.codec import (
     read_fields,
     write_fields,
 )
-from freerun.data.encoding import EncodedRow, RowEncoder
+from freerun.data.encoding import EncodedRow, RowEncoder, find_special_text
 from freerun.data.examples import TextExamples
 from freerun.data.files import write_text
 from freerun.data.rows import (
     ROW_COLUMNS,
+    PromptPair,
     Row,
     answer_line,
     find_kind,
     make_pairs,
     name_rows,
     parse_lines,
+    plain_row,
     split_labels,
 )
 from freerun.data.store import Ragged, StoredExamples
-from freerun.data.tokens import Tokens, decode_tokens, load_tokenizer, special_ids
+from freerun.data.tokens import Tokens, decode_tokens, is_closed, load_tokenizer, special_ids
 from freerun.data.truncation import LengthLimits, Truncation
 from freerun.errors import DataError
 from freerun.vocabulary import UNKNOWN
@@ -183,6 +186,7 @@ class TextCodec(WritingCodec):
             source_eos=self.source_eos,
             block=self.block,
             context=self.context,
+            unseen=self._unseen,
         )
 
     @property
@@ -229,15 +233,16 @@ class TextCodec(WritingCodec):
         Raises:
             DataError: naming the row, counted from 0, and what would be right.
         """
-        encoded, notes = self._encode_rows(list(rows), name)
+        encoded, notes = self._encode_rows([plain_row(row) for row in rows], name)
         kept = self.limits.apply(encoded, self._special)
         return TextExamples(
             Ragged.from_rows([row.prompt for row in kept], self._source_pad),
             Ragged.from_rows([row.completion for row in kept], self.target.pad),
             eos=self.limit is not None,
             texts=[row.text for row in kept],
-            notes=[*notes, *self.limits.describe(encoded)],
+            notes=[*notes, *self._note_unseen_sources(kept), *self.limits.describe(encoded)],
             end=-1 if self.target.eos is None else self.target.eos,
+            unseen=self._find_unseen_targets(kept),
         )
 
     def encode_sources(
@@ -253,7 +258,7 @@ class TextCodec(WritingCodec):
         Raises:
             DataError: naming the row and what would be right.
         """
-        rows = list(rows)
+        rows = [plain_row(row) for row in rows]
         places = name_rows(rows, name)
         prompts = self._encode_prompts(
             rows, places, kind or find_kind(rows[0], places[0], targets=False)
@@ -327,6 +332,64 @@ class TextCodec(WritingCodec):
         """Tokens that stay at the ends of a prompt that is cut."""
         return special_ids(self.source or self.tokenizer)
 
+    @property
+    def _unseen(self) -> tuple[int | None, int | None]:
+        """The ids of symbols of sources and of targets that closed tokens do not have.
+
+        That of padding, which is told by masks: a model has an embedding for it, but cannot write
+        it. None if it is an action, or sources have no padding of their own.
+        """
+        if self.target.pad < self.target.actions:
+            return None, None
+        return self._source_pad, self.target.pad
+
+    def _find_unseen_targets(self, rows: Sequence[EncodedRow]) -> list[str]:
+        """Return messages on the rows whose targets have symbols that cannot be written."""
+        actions, side = self.target.actions, self.encoder.targets
+        if self._unseen[1] is None:
+            return []
+        return [
+            side.describe_unseen(row.text, row.where)
+            for row in rows
+            if max(row.completion) >= actions
+        ]
+
+    def _note_unseen_sources(self, rows: Sequence[EncodedRow]) -> list[str]:
+        """Return a note on sources with symbols that training does not have."""
+        unseen = self._unseen[0]
+        count = 0 if unseen is None else sum(unseen in row.prompt for row in rows)
+        return [f"{count} of {len(rows)} sources have symbols that are unknown"] if count else []
+
+    def _note_special_texts(self, pairs: Sequence[PromptPair]) -> list[str]:
+        """Return a note on texts that spell special tokens."""
+        pattern = find_special_text(self.tokenizer)
+        if pattern is None or is_closed(self.tokenizer):
+            return []
+        texts = ((pair.prompt, pair.completion) for pair in pairs)
+        found = [
+            match[0]
+            for sides in texts
+            if (match := pattern.search("\n".join(t for t in sides if isinstance(t, str))))
+        ]
+        if not found:
+            return []
+        names = ", ".join(repr(name) for name, _ in Counter(found).most_common(3))
+        return [
+            f"{len(found)} of {len(pairs)} texts spell special tokens ({names}), which were read "
+            "as plain text; messages and input_ids can hold the tokens themselves"
+        ]
+
+    def _note_endless(self, rows: Sequence[EncodedRow]) -> list[str]:
+        """Return a note on rows of tokens that do not end in eos."""
+        eos = self.target.eos
+        count = sum(row.completion[-1] != eos for row in rows) if eos is not None else 0
+        if not count:
+            return []
+        return [
+            f"the labels of {count} of {len(rows)} rows do not end in eos, "
+            f"{self.tokenizer.eos_token!r}; they teach no end of an output"
+        ]
+
     def _encode_rows(self, rows: list[Row], name: str) -> tuple[list[EncodedRow], list[str]]:
         """Encode rows without truncating them; also return notes on them."""
         if not rows:
@@ -336,22 +399,26 @@ class TextCodec(WritingCodec):
         if self.block is not None and kind != "text":
             raise DataError(f"{name}: block has no effect on rows of {kind}; leave it out")
         if kind == "input_ids":
-            return self.encoder.encode(self._split_labels(rows, places)), []
+            encoded = self.encoder.encode(self._split_labels(rows, places))
+            return encoded, self._note_endless(encoded)
         separator = self.separator if self.continues else ""
         blank = self.whitespace == "kept"
         pairs = make_pairs(rows, places, kind, separator=separator, blank=blank)
+        notes = self._note_special_texts(pairs)
         if kind != "text":
-            return self.encoder.encode(pairs), []
+            return self.encoder.encode(pairs), notes
         pieces = self.encoder.encode_blocks(pairs)
         short = sum(not each for each in pieces)
         if short == len(pieces):
             raise DataError(
                 f"{name}: no text has more than {self.context} tokens, the length of a prompt"
             )
-        notes = [
-            f"{short} of {len(pieces)} texts were left out: they have at most {self.context} tokens"
-        ]
-        return [piece for each in pieces for piece in each], notes if short else []
+        if short:
+            notes.append(
+                f"{short} of {len(pieces)} texts were left out: they have at most {self.context} "
+                "tokens"
+            )
+        return [piece for each in pieces for piece in each], notes
 
     def _encode_prompts(self, rows: list[Row], places: list[str], kind: str) -> list[list[int]]:
         """Encode prompts alone."""

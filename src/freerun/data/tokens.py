@@ -279,6 +279,11 @@ def decode_tokens(
     """Return the text of tokens without special ones; the unknown one counts as text."""
     unk, special = tokenizer.unk_token_id, special_ids(tokenizer)
     shown = [token for token in tokens if token not in special]
+    if shown and max(shown) >= len(tokenizer) and is_closed(tokenizer):
+        # Padding stands for symbols of sources and references that the tokenizer does not have.
+        names = [unknown if t >= len(tokenizer) else tokenizer.decode([t]) for t in shown]
+        characters = isinstance(cast(Any, tokenizer).backend_tokenizer.model, models.BPE)
+        return ("" if characters else " ").join(names)
     if unk not in shown or unknown == tokenizer.unk_token:
         return cast(str, tokenizer.decode(shown))
     if not tokenizer.is_fast:

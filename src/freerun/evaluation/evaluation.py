@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -39,14 +40,23 @@ def teacher_forced_loss(policy: Policy, examples: Examples, *, batch_size: int =
         for numbers in batches_by_length(examples, batch_size):
             batch = on_device(examples.batch(numbers), policy)
             total += float(teacher_forced_total(policy, batch))
-            count += int(batch.mask.sum())
-    return total / count
+            count += int(find_writable(policy, batch).sum())
+    return total / count if count else math.nan
 
 
 def teacher_forced_total(policy: Policy, batch: Batch) -> Float[Tensor, ""]:
-    """Compute the log loss of a batch under teacher forcing, summed over target tokens."""
+    """Compute the log loss of a batch under teacher forcing, summed over target tokens.
+
+    Symbols of targets that training never met, whose loss would be infinite, are left out.
+    """
     trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
-    return log_loss(trace.logits(batch.mask), batch.target[batch.mask])
+    writable = find_writable(policy, batch)
+    return log_loss(trace.logits(writable), batch.target[writable])
+
+
+def find_writable(policy: Policy, batch: Batch) -> Bool[Tensor, "b t"]:
+    """Return where the targets of a batch are tokens that the policy can write."""
+    return batch.mask & (batch.target < policy.vocabulary.actions)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ Metrics = Mapping[str, Metric]
 TRIED = 4
 """The number of examples that metrics are tried on before training."""
 
-_TAG = re.compile(r"O|[BI]-.+|<unk>")
+_TAG = re.compile(r"O|[BI](-.+)?|<unk>")
 
 
 def check_metrics(metrics: Metrics, codec: Codec) -> None:
@@ -211,7 +211,15 @@ def _tags(
         ["O" if token == unknown else tag for token, tag in zip(row, decode(row), strict=True)]
         for row in outputs
     ]
-    return written, [decode(row) for row in examples.references]
+    references = [decode(row) for row in examples.references]
+    if isinstance(examples, TextExamples):
+        # A tag that training never met is a tag nevertheless, which outputs cannot have.
+        actions = codec.target.actions
+        references = [
+            text.split(" ") if max(row) >= actions else tags
+            for row, tags, text in zip(examples.references, references, examples.texts, strict=True)
+        ]
+    return written, references
 
 
 def _passages(

@@ -22,9 +22,10 @@ from freerun.data import (
 from freerun.imports import get_address, import_dataclass, is_address
 from freerun.settings import SettingError, did_you_mean
 from freerun.tasks.arithmetic import Arithmetic
-from freerun.tasks.base import Task, encode_file, load_data
+from freerun.tasks.base import Task
 from freerun.tasks.continuation import Continuation
 from freerun.tasks.digits import Digits
+from freerun.tasks.loading import encode_file, load_data
 from freerun.tasks.ocr import Ocr
 from freerun.tasks.pairs import Pairs
 from freerun.tasks.spelling import Spelling

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from freerun.data import Codec, DataError, Sources, Splits
-from freerun.data.files import is_dataset, load_splits, read_lines
+from freerun.data.files import read_lines
+from freerun.data.folders import is_dataset, load_splits
 from freerun.data.images import read_image_rows
 from freerun.data.letters import LETTERS, PIXELS, Word, is_letter_data, read_dataset, read_words
 from freerun.data.rows import Row
@@ -117,10 +118,7 @@ class Ocr(Task):
         """Read the splits of a dataset; missing ones are tenths of train."""
         if self.fold:
             raise DataError(f"{self.data}: a dataset has splits, no folds; leave fold out")
-        parts = {
-            name: read_dataset(rows, f"{self.data} ({name})")
-            for name, rows in load_splits(self.data).items()
-        }
+        parts = {name: read_dataset(table) for name, table in load_splits(self.data).items()}
         notes = []
         for name in ("test", "dev"):
             if name not in parts:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from freerun.data import DataError, Splits
-from freerun.data.files import read_splits
+from freerun.data.folders import read_splits
 from freerun.data.rows import Row, find_kind
 from freerun.data.splits import add_missing_splits, describe_sizes, subsample
 from freerun.data.tokens import Tokens
@@ -16,6 +17,7 @@ from freerun.tasks.base import Task
 
 MAX_HELD_OUT = 1_000
 """The maximum number of rows of a dev or test set of our own by default."""
+NAMES = {"prompt": "prompts", "source": "sources", "text": "texts"}
 SIZES = ("max_prompt", "max_completion", "block", "train_size", "dev_size", "test_size")
 
 
@@ -106,15 +108,23 @@ class Pairs(Task):
             DataError: naming the file and what would be right.
             MissingExtraError: if `datasets` is not installed.
         """
-        parts = {name: list(part) for name, part in read_splits(self.data, self.subset).items()}
-        for name, part in parts.items():
-            if not part:
-                raise DataError(f"{self.data} ({name}): there are no rows")
-        kind, total = find_kind(parts["train"][0], f"{self.data} (train)"), len(parts["train"])
+        tables = read_splits(self.data, self.subset)
+        for table in tables.values():
+            if not table.rows:
+                raise DataError(f"{table.name}: there are no rows")
+        parts: dict[str, list[Row]] = {name: [*table.rows] for name, table in tables.items()}
+        kind = find_kind(parts["train"][0], tables["train"].name)
+        del tables
         own = {"dev": self.dev_size or MAX_HELD_OUT, "test": self.test_size or MAX_HELD_OUT}
-        add_missing_splits(parts, lambda row: repr(row.get(kind)), own, self.seed, "pairs split")
-        if not all(parts.values()):
-            raise DataError(f"{self.data}: {total} rows are too few to split")
+        where, what = self.data, ("rows", NAMES.get(kind, kind))
+        stream = (self.seed, "pairs split")
+        add_missing_splits(parts, partial(_key, kind), own, *stream, where=where, what=what)
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         notes = subsample(parts, sizes, self.seed, "pairs", "rows")
         return Splits(parts, [*notes, describe_sizes(parts, "rows")])
+
+
+def _key(column: str, row: Row) -> str:
+    """Return what rows with equal prompts have in common."""
+    value = row.get(column)
+    return value if isinstance(value, str) else repr(value)

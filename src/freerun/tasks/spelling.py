@@ -18,9 +18,15 @@ from freerun.data import (
     TextExamples,
     Tokens,
 )
-from freerun.data.files import find_column, is_dataset, load_splits
 from freerun.data.noise import Misspelling, SymbolNoise
-from freerun.data.prose import SYMBOLS, cut_windows, normalize, read_python_documentation, read_text
+from freerun.data.prose import (
+    SYMBOLS,
+    cut_windows,
+    normalize,
+    read_python_documentation,
+    read_text,
+    read_texts,
+)
 from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
 from freerun.data.store import StoredExamples
 from freerun.tasks.base import Task
@@ -170,14 +176,8 @@ class Spelling(Task):
         if self.data is None:
             note = f"the text is the help of Python {platform.python_version()}"
             return {"train": read_python_documentation()}, [note]
-        if not is_dataset(self.data):
-            text, notes = read_text(self.data)
-            return {"train": text}, notes
-        texts = {}
-        for name, rows in load_splits(self.data).items():
-            cells = rows[find_column(rows, ["text"], f"{self.data} ({name})")]
-            texts[name] = "\n".join(cell or "" for cell in cells)
-        return texts, []
+        texts, notes = read_texts(self.data)
+        return {name: "\n".join(part) for name, part in texts.items()}, notes
 
     def _windows(self, text: str, name: str, notes: list[str]) -> list[str]:
         """Cut the text of a split into windows."""
@@ -196,10 +196,8 @@ class Spelling(Task):
     def _complete(self, parts: dict[str, list[str]], notes: list[str]) -> None:
         """Take the splits that are missing out of train, and cut all to their sizes."""
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
-        total = len(parts["train"])
         own = {"dev": self.dev_size, "test": self.test_size}
-        add_missing_splits(parts, str, own, self.seed, "spelling split")
-        if not all(parts.values()):
-            source = self.data or "Python's documentation"
-            raise DataError(f"{source}: {total} windows are too few to split")
+        where, what = self.data or "Python's documentation", ("windows", "texts")
+        stream = (self.seed, "spelling split")
+        add_missing_splits(parts, str, own, *stream, where=where, what=what)
         notes += subsample(parts, sizes, self.seed, "spelling", "windows")

@@ -16,7 +16,8 @@ from freerun.data.conll import (
     read_sentences,
 )
 from freerun.data.factor_codec import UnknownNoise
-from freerun.data.files import decode_lines, is_dataset, load_splits, read_bytes, read_lines
+from freerun.data.files import decode_lines, read_bytes, read_lines
+from freerun.data.folders import is_dataset, load_splits
 from freerun.data.rows import Row
 from freerun.data.splits import describe_sizes, hold_out
 from freerun.data.store import Augmentation, StoredExamples
@@ -161,8 +162,8 @@ class Tagging(Task):
             files = find_files(self.data) if Path(self.data).is_dir() else {}
             if not files:
                 return {
-                    name: read_dataset(rows, f"{self.data} ({name})", self.label_column)
-                    for name, rows in load_splits(self.data).items()
+                    name: read_dataset(table, self.label_column)
+                    for name, table in load_splits(self.data).items()
                 }
         if self.label_column is not None:
             raise DataError(

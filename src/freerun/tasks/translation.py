@@ -149,11 +149,10 @@ class Translation(Task):
             DataError: naming the file, the line and what would be right.
         """
         parts = read_parts(self.data, self.files, self.columns, self.subset)
-        where, total = self.data or self.train_source, len(parts["train"])
+        where = str(self.data or self.train_source)
         own = {"dev": self.dev_size or MAX_HELD_OUT, "test": self.test_size or MAX_HELD_OUT}
-        add_missing_splits(parts, self._key, own, self.seed, "translation split")
-        if not all(parts.values()):
-            raise DataError(f"{where}: {total} pairs are too few to split")
+        stream, what = (self.seed, "translation split"), ("pairs", "targets")
+        add_missing_splits(parts, self._key, own, *stream, where=where, what=what)
         notes = []
         every = parts["train"]
         parts["train"] = [pair for pair in every if max(map(self._count, pair)) <= self.length]

@@ -42,7 +42,7 @@ from freerun.models.settings import (
 )
 from freerun.policy import Policy
 from freerun.settings import SettingError, build
-from freerun.tasks.base import Task, load_data
+from freerun.tasks import Task, load_data
 from freerun.training.checkpoints import (
     ADAPTER_CONFIG,
     CONFIG,

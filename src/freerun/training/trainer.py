@@ -27,6 +27,7 @@ from freerun.evaluation import (
     Decoding,
     batches_by_length,
     check_decoding,
+    find_writable,
     on_device,
 )
 from freerun.methods import Method
@@ -346,7 +347,8 @@ def decode_in_processes(
             written = DecodedExamples.from_batch(
                 policy.vocabulary, batch, output["decoded"], output["planted"]
             )
-            found.append((numbers, written, float(output["teacher_forced"]), int(batch.mask.sum())))
+            count = int(find_writable(policy, batch).sum())
+            found.append((numbers, written, float(output["teacher_forced"]), count))
     found = gather_object(found)
     loss = sum(part[2] for part in found) / sum(part[3] for part in found)
     return DecodedExamples.join((part[0], part[1]) for part in found), loss

@@ -11,7 +11,7 @@ from freerun.data import Codec, Data
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
 from freerun.settings import to_dict
-from freerun.tasks.base import Task, load_data
+from freerun.tasks import Task, load_data
 
 
 @dataclass(frozen=True, kw_only=True)

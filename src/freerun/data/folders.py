@@ -1,0 +1,268 @@
+"""Datasets: folders with a file for each split, folders that `datasets` saved, ids on the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePath
+from typing import Any
+
+from freerun.data.files import read_bytes
+from freerun.data.tables import FORMATS, Table, convert_arrow, read_table
+from freerun.errors import DataError
+from freerun.imports import import_extra
+
+SPLIT_WORDS = {
+    "train": re.compile(r"(?<![a-z])(train|training)(?![a-z])", re.IGNORECASE),
+    "dev": re.compile(r"(?<![a-z])(dev|devel|valid|validation|val|testa)(?![a-z])", re.IGNORECASE),
+    "test": re.compile(r"(?<![a-z])(test|testing|testb)(?![a-z])", re.IGNORECASE),
+}
+"""What the name of a file says of the split that it holds."""
+
+_ID = re.compile(r"[\w-]+(\.\d[\w-]*)*(/[\w-]+(\.\d[\w-]*)*)?")
+
+
+def is_dataset(data: str) -> bool:
+    """Return whether `data` is a folder, or may be the id of a dataset on the hub."""
+    path = Path(data)
+    return path.is_dir() or (not path.exists() and _ID.fullmatch(data) is not None)
+
+
+def read_splits(data: str, subset: str | None = None) -> dict[str, Table]:
+    """Read the splits of a dataset, or of a file, which is all train.
+
+    Args:
+        data: a file (see `FORMATS`), a folder, or an id on the Hugging Face hub.
+        subset: the part of a dataset.
+
+    Raises:
+        DataError: naming the file, the line and what would be right.
+        MissingExtraError: if a library is not installed.
+    """
+    if is_dataset(data):
+        return load_splits(data, subset)
+    if subset is not None:
+        raise DataError(f"{data}: it is a file, and has no subset {subset!r}")
+    return {"train": read_table(data)}
+
+
+def load_splits(data: str, subset: str | None = None) -> dict[str, Table]:
+    """Load the splits of a dataset, named train, dev and test; some may be missing.
+
+    Of a folder, the files themselves are read, each time: no description in it (README.md, an
+    index) is followed, nothing outside of it is read, no cache is kept and no host is asked.
+
+    Args:
+        data: a folder, or an id on the Hugging Face hub.
+        subset: the part of a dataset: of a folder, a folder in it.
+
+    Raises:
+        DataError: if it cannot be loaded or has no training split.
+        MissingExtraError: if a library is not installed.
+    """
+    folder = Path(data)
+    if not folder.is_dir():
+        found = _load_from_hub(data, subset)
+    elif (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+        if subset is not None:
+            raise DataError(f"{data}: it was saved as it is, and has no subset {subset!r}")
+        found = _read_saved(folder)
+    else:
+        found = _read_folder(folder, subset)
+    if "train" not in found:
+        raise DataError(f"{data}: no split is called train; it has {', '.join(found) or 'none'}")
+    return found
+
+
+def _read_folder(folder: Path, subset: str | None) -> dict[str, Table]:
+    """Read the files of rows in a folder."""
+    if subset is not None:
+        if not (subset.replace("-", "").replace("_", "").isalnum() and (folder / subset).is_dir()):
+            raise DataError(f"{folder}: there is no folder {subset!r} in it, its subset")
+        folder = folder / subset
+    suffixes = {*FORMATS, *(f"{suffix}.gz" for suffix in FORMATS[:4])}
+    files = find_split_files(folder, suffixes)
+    if not files:
+        raise DataError(
+            f"{folder}: no file of rows is in it; they end in {', '.join(FORMATS)}, and their "
+            "names say train, dev or test"
+        )
+    return {
+        split: _join([read_table(str(path)) for path in paths], f"{folder} ({split})")
+        for split, paths in files.items()
+    }
+
+
+def find_split_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]]:
+    """Find the files of the splits in a folder, in a folder `data` in it, or in one for each split.
+
+    A file belongs to the split that its name, or that of its folder, holds as a word. Several of
+    one split are its parts if their names differ in numbers alone, or they have a folder to
+    themselves. If no name says a split, all is train.
+
+    Args:
+        folder: the folder.
+        suffixes: the extensions of files that are looked at.
+
+    Raises:
+        DataError: if it cannot be told which files are a split, or one lies outside of the folder.
+    """
+    paths = [path for path in _list_files(folder) if "".join(_suffixes(path)) in suffixes]
+    groups: dict[str, dict[str, list[Path]]] = {}
+    for path in paths:
+        own = path.parent != folder and path.parent.name != "data"
+        split = find_split(path.name) or (find_split(path.parent.name) if own else None)
+        alike = str(path.parent) if own else re.sub(r"\d+", "0", path.name)
+        groups.setdefault(split or "", {}).setdefault(alike, []).append(path)
+    if set(groups) == {""}:
+        groups = {"train": groups[""]}
+    groups.pop("", None)
+    for split, kinds in groups.items():
+        if len(kinds) > 1 or len({tuple(_suffixes(p)) for ps in kinds.values() for p in ps}) > 1:
+            one, other, *_ = (path for paths in kinds.values() for path in paths)
+            if len(kinds) > 1:
+                one, other = (paths[0] for paths in list(kinds.values())[:2])
+            raise DataError(
+                f"{folder}: both {one.relative_to(folder)} and {other.relative_to(folder)} may be "
+                f"the {split} file; leave one of them"
+            )
+    found = {split: next(iter(kinds.values())) for split, kinds in groups.items()}
+    for path in (path for paths in found.values() for path in paths):
+        check_inside(path, folder)
+    return {split: sorted(found[split]) for split in SPLIT_WORDS if split in found}
+
+
+def _suffixes(path: Path) -> Iterable[str]:
+    """Return the extension of a file, and .gz if it stands behind that."""
+    plain = Path(path.name.removesuffix(".gz"))
+    return plain.suffix.lower(), ".gz" if path.name.endswith(".gz") else ""
+
+
+def _list_files(folder: Path) -> list[Path]:
+    """List the files in a folder, in `data` in it, and in folders in it that a split names."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            found.append(path)
+        elif path.is_dir() and (path.name == "data" or find_split(path.name)):
+            check_inside(path, folder)
+            within = sorted(path.iterdir())
+            found += [p for p in within if p.is_file() and not p.name.startswith(".")]
+    return found
+
+
+def find_split(name: str) -> str | None:
+    """Return the split that a name holds as a word; None if there is none.
+
+    Raises:
+        DataError: if it holds several.
+    """
+    found = [split for split, words in SPLIT_WORDS.items() if words.search(name)]
+    if len(found) > 1:
+        raise DataError(f"{name}: the name says both {found[0]} and {found[1]}; rename the file")
+    return found[0] if found else None
+
+
+def check_inside(path: Path, folder: Path) -> None:
+    """Check that a file lies in a folder, also after links are followed.
+
+    Raises:
+        DataError: if it does not.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError(
+            f"{path}: it leads to {path.resolve()}, outside of {folder}, and is not read; put the "
+            "file itself there"
+        )
+
+
+def _join(tables: list[Table], name: str) -> Table:
+    """Join the parts of a split."""
+    if len(tables) == 1:
+        return tables[0]
+    first = tables[0]
+    for table in tables[1:]:
+        if table.classes != first.classes:
+            raise DataError(f"{table.name}: its class labels are not those of {first.name}")
+    return Table(name, [row for t in tables for row in t.rows], first.columns, first.classes)
+
+
+def _read_saved(folder: Path) -> dict[str, Table]:
+    """Read what `save_to_disk` of the `datasets` library writes."""
+    index = folder / "dataset_dict.json"
+    if not index.exists():
+        return {"train": _read_saved_split(folder, folder, str(folder))}
+    names = _read_json(index).get("splits")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{index}: splits is {names!r:.40}; it must be a list of names")
+    return _name_splits(
+        {name: _read_saved_split(folder / name, folder, f"{folder} ({name})") for name in names}
+    )
+
+
+def _read_saved_split(part: Path, folder: Path, name: str) -> Table:
+    state = part / "state.json"
+    check_inside(state, folder)
+    contents = _read_json(state)
+    entries = contents.get("_data_files")
+    try:
+        files = [PurePath(entry["filename"]) for entry in entries]  # type: ignore[union-attr]
+    except (TypeError, KeyError):
+        raise DataError(f"{state}: _data_files is {entries!r:.40}; it must name files") from None
+    if contents.get("_indices_data_files"):
+        raise DataError(f"{state}: the rows are a choice of others; save it with flatten_indices()")
+    for file in files:
+        check_inside(part / file, part)
+    return _join([read_table(str(part / file)) for file in files], name)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_bytes(str(path)))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: it must be a JSON object")
+    return found
+
+
+def _name_splits(tables: dict[str, Table]) -> dict[str, Table]:
+    """Return tables by our names of the splits; others are left out."""
+    found: dict[str, Table] = {}
+    for name, table in tables.items():
+        split = next((ours for ours, words in SPLIT_WORDS.items() if words.fullmatch(name)), None)
+        if split in found:
+            raise DataError(f"{table.name}: a split of it is called {split}, too; rename one")
+        if split is not None:
+            found[split] = table
+    if "train" not in found:
+        known = ", ".join(tables) or "none"
+        where = next(iter(tables.values())).name.partition(" (")[0] if tables else "the dataset"
+        raise DataError(f"{where}: no split is called train; it has {known}")
+    return found
+
+
+def _load_from_hub(data: str, subset: str | None) -> dict[str, Table]:
+    """Load a dataset from the Hugging Face hub, by the `datasets` library."""
+    library = import_extra("datasets", "datasets", f"reading {data} as a dataset")
+    library.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    library.disable_progress_bars()
+    names = [data] if subset is None else [data, subset]
+    try:
+        loaded = library.load_dataset(*names)
+    except (OSError, ValueError, library.exceptions.DatasetsError) as error:
+        message = f"{data}: no file, no folder and no dataset that can be loaded ({error})"
+        raise DataError(message) from None
+    if isinstance(loaded, library.Dataset):
+        loaded = {"train": loaded}
+    return _name_splits(
+        {
+            name: convert_arrow(split.with_format("arrow")[:], f"{data} ({name})")
+            for name, split in loaded.items()
+        }
+    )

@@ -1,0 +1,234 @@
+"""The rows of a task as examples, in the tokens of a codec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from freerun.data.base import Data, Examples, Splits
+from freerun.data.codec import Codec, WritingCodec
+from freerun.data.examples import TextExamples
+from freerun.data.rows import FACTOR_COLUMNS, FEATURE_COLUMNS, Row, find_kind
+from freerun.data.store import Ragged, StoredExamples, TokenSequences
+from freerun.data.text_codec import UNBOUNDED, TextCodec
+from freerun.data.tokens import is_closed, special_ids
+from freerun.errors import DataError
+from freerun.tasks.base import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def encode_file(task: Task, codec: Codec, path: str) -> Examples:
+    """Read a new file of the format of a task as examples to evaluate on.
+
+    Args:
+        task: the task.
+        codec: what the model reads and writes.
+        path: the file.
+
+    Raises:
+        DataError: naming the file, the line and what would be right.
+    """
+    return _lift_limit(codec).encode(task.read_examples(path), path)
+
+
+_PURPOSES = {"train": "train on", "dev": "choose checkpoints by", "test": "report on"}
+
+
+def load_data(
+    task: Task,
+    codec: Codec | None = None,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    start: int | None = None,
+    **options: Any,
+) -> Data:
+    """Load the data of a task as examples: its rows, in the tokens of a codec.
+
+    By default the codec is learned from the rows to train on. Outputs may be half as long again as
+    the longest of these.
+
+    Args:
+        task: the task.
+        codec: what the model reads and writes, if that is known: of a model that was trained
+            before. Its outputs may become longer.
+        tokenizer: in place of a codec, the tokenizer of a pretrained model.
+        start: the token that the decoder of a pretrained encoder-decoder starts with; None for
+            causal models.
+        options: settings of `TextCodec`, such as `max_prompt`, in place of the task's.
+
+    Raises:
+        DataError: if the data cannot be used, or the codec or tokenizer does not read such data.
+        ValueError: if a setting is out of range.
+    """
+    rows = _read_rows(task)
+    known = codec
+    if codec is None:
+        codec = _choose_codec(task, rows, tokenizer, start, {**task.codec_options, **options})
+    elif isinstance(codec, TextCodec):
+        _check_text(task, rows)
+    parts = {
+        name: _lift_limit(codec).encode(part, f"{task.name} ({name})")
+        for name, part in rows.items()
+    }
+    codec = _set_limit(codec, parts["train"], known)
+    notes = [*rows.notes]
+    for name, part in parts.items():
+        if isinstance(part, TextExamples):
+            notes += [f"{name}: {note}" for note in part.notes]
+        if isinstance(part, StoredExamples) and part.unseen:
+            if name == "train":
+                raise DataError(part.unseen[0])
+            notes.append(
+                f"{len(part.unseen)} targets of {len(part)} of {name} are never right, and their "
+                f"unknown symbols do not count in teacher_forced_loss: {part.unseen[0]}"
+            )
+    if isinstance(codec, TextCodec):
+        notes += _describe_texts(codec, parts, learned=known is None and tokenizer is None)
+    for name, part in parts.items():
+        draw = task.augment(codec, name, part) if isinstance(part, StoredExamples) else None
+        if draw is not None and isinstance(part, StoredExamples):
+            parts[name] = replace(part, augmentation=draw)
+    return Data(parts["train"], parts["dev"], parts["test"], codec, notes)
+
+
+def _read_rows(task: Task) -> Splits[Row]:
+    """Return the rows of a task, after checking that no split is empty."""
+    rows = task.rows()
+    if not isinstance(rows, Splits):
+        raise DataError(
+            f"the task {task.name}: rows returned a {type(rows).__name__}; it must return "
+            'freerun.data.Splits, as in Splits({"train": …, "dev": …, "test": …})'
+        )
+    for name in ("train", "dev", "test"):
+        if not rows.get(name):
+            raise DataError(f"the task {task.name} has no rows to {_PURPOSES[name]}, {name!r}")
+        for row in rows[name]:
+            if not isinstance(row, Mapping):
+                raise DataError(
+                    f"the task {task.name} ({name}): a row is {row!r:.60}; it must be a mapping "
+                    'such as {"source": …, "target": …}'
+                )
+    return rows
+
+
+def _choose_codec(
+    task: Task,
+    rows: Splits[Row],
+    tokenizer: PreTrainedTokenizerBase | None,
+    start: int | None,
+    options: dict[str, Any],
+) -> Codec:
+    """Choose the codec of a model that is trained on these rows."""
+    if tokenizer is not None:
+        _check_text(task, rows)
+        _check_tokens(task)
+        kind = find_kind(rows["train"][0], f"{task.name} (train)")
+        if "separator" in options and (kind != "source" or start is not None):
+            raise DataError(
+                "separator stands between the columns source and target for causal models; it has "
+                "no effect here"
+            )
+        return TextCodec(
+            tokenizer,
+            limit=UNBOUNDED,
+            bos=start,
+            continues=start is None,
+            column="prompt" if kind == "input_ids" else kind,
+            **options,
+        )
+    return task.learn_codec(rows, **options)
+
+
+def _check_text(task: Task, rows: Splits[Row]) -> None:
+    """Check that a tokenizer can read the rows of a task."""
+    first = rows["train"][0]
+    if set(FACTOR_COLUMNS) <= set(first) or set(FEATURE_COLUMNS) <= set(first):
+        raise DataError(
+            f"the task {task.name} is not text, which is all that a tokenizer reads and writes; "
+            "take a recurrent model"
+        )
+
+
+def _check_tokens(task: Task) -> None:
+    """Check that the tokens of a task are not set, if the model brings a tokenizer."""
+    for each in fields(task):
+        own = each.name in ("source_tokens", "target_tokens")
+        if own and getattr(task, each.name) != each.default:
+            raise DataError(
+                f"{task.name}: {each.name} has no effect if the model has a tokenizer; leave it out"
+            )
+
+
+def _lift_limit(codec: Codec) -> Codec:
+    """Return a codec that reads targets of any length."""
+    if isinstance(codec, WritingCodec) and codec.limit is not None:
+        return replace(codec, limit=UNBOUNDED)
+    return codec
+
+
+def _set_limit(codec: Codec, train: Examples, known: Codec | None) -> Codec:
+    """Return a codec whose limit of outputs is long enough for the training targets."""
+    if not isinstance(codec, WritingCodec) or codec.limit is None:
+        return codec
+    longest = int(cast(StoredExamples, train).targets.lengths.max())
+    limit = longest + (longest - 1) // 2
+    if isinstance(codec, TextCodec):
+        limit = codec.block or max(limit, codec.max_completion or 0)
+    if known is not None:
+        limit = max(limit, known.limit or 0)
+    return replace(codec, limit=limit)
+
+
+def _describe_texts(codec: TextCodec, parts: Mapping[str, Examples], *, learned: bool) -> list[str]:
+    """Return notes on how texts are read: sizes, unknown tokens, texts that change."""
+    texts = {name: part for name, part in parts.items() if isinstance(part, TextExamples)}
+    test = texts["test"]
+    notes = []
+    if learned:
+        if codec.source is not None:
+            notes += _note_tokens("source", codec.source, test.sources)
+        notes += _note_tokens("target" if codec.source else "text", codec.tokenizer, test.targets)
+    else:
+        longest = [max(sizes) for sizes in zip(*(p.longest for p in texts.values()), strict=True)]
+        notes.append(
+            f"the longest prompt has {longest[0]} tokens, the longest completion {longest[1]}"
+        )
+    if codec.block is not None:
+        notes.append(f"train has {len(texts['train'])} pieces")
+    return [*notes, *_note_altered_texts(codec, test)]
+
+
+def _note_tokens(side: str, tokenizer: PreTrainedTokenizerBase, test: Ragged) -> list[str]:
+    """Return a note on the learned tokens of a side; none if they are closed."""
+    if is_closed(tokenizer):
+        return []
+    count = len(tokenizer) - len(special_ids(tokenizer)) - (tokenizer.unk_token is not None)
+    if tokenizer.unk_token_id is None:
+        return [f"{side}: {count} tokens"]
+    found = [token for row in TokenSequences(test) for token in row]
+    share = found.count(tokenizer.unk_token_id) / max(len(found), 1)
+    return [f"{side}: {count} tokens are known; {share:.1%} of those of test are not"]
+
+
+def _note_altered_texts(codec: TextCodec, examples: TextExamples) -> list[str]:
+    """Return a note on texts that the tokenizer does not reproduce, which no output can equal.
+
+    Targets without eos were truncated, for which there already is a note.
+    """
+    rows = zip(examples.references, examples.targets.lengths.tolist(), examples.texts, strict=True)
+    ended = int(codec.target.eos is not None)
+    whole = ((tokens, text) for tokens, length, text in rows if len(tokens) + ended == length)
+    read = ((codec.decode(tokens), text) for tokens, text in whole)
+    wrong = [
+        (found, text) for found, text in read if codec.normalize(found) != codec.normalize(text)
+    ]
+    if not wrong:
+        return []
+    found, text = (codec.normalize(each) for each in wrong[0])
+    return [
+        f"{len(wrong)} targets of {len(examples)} of test are not what their tokens are read as, "
+        f"and so are never right: {text!r:.60} is read as {found!r:.60}"
+    ]
