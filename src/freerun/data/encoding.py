@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from itertools import islice
 from typing import Any, cast
 
 from jinja2 import TemplateError
+from rapidfuzz.distance import Levenshtein
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from freerun.data.rows import Message, PromptPair
@@ -330,27 +332,30 @@ class RowEncoder:
         in training. The tokens of the whole text mostly begin with them; what follows is the
         completion. Otherwise a token runs across the seam, as when a prompt ends in a space that
         the first word of the completion would take, and the completion is encoded by itself.
+
+        A tokenizer may put a space before any text, which would then stand at the seam. It puts
+        none behind a character that does not become one token with the completion's first. So the
+        completion is encoded behind several, and what reads most like the whole text is taken.
         """
         texts = [f"{one}{other}" for one, other in zip(prompts, completions, strict=True)]
         whole = self.sources.encode(texts, places, template=template)
         heads = self.sources.encode(prompts, places, template=template)
         rests = [both[len(head) :] for head, both in zip(heads, whole, strict=True)]
         across = [i for i, both in enumerate(whole) if both[: len(heads[i])] != heads[i]]
-        # A tokenizer may put a space before any text, which would then stand at the seam. It puts
-        # none behind a character that does not become one token with the completion's first.
+        errors: dict[int, float] = dict.fromkeys(across, math.inf)
         for anchor in ("", *_ANCHORS):
-            chosen = ([side[i] for i in across] for side in (completions, places))
-            found = self._encode_behind(anchor, *chosen, template)
-            remaining = []
+            across = [i for i in across if errors[i]]
+            found = self._encode_behind(
+                anchor, [completions[i] for i in across], [places[i] for i in across], template
+            )
             for i, rest in zip(across, found, strict=True):
-                exact = rest is not None and self._decode([*heads[i], *rest]) == self._decode(
-                    whole[i]
-                )
-                if rest is not None and (exact or not anchor):
-                    rests[i] = rest
-                if not exact:
-                    remaining.append(i)
-            across = remaining
+                if rest is None:
+                    continue
+                # Not all tokenizers keep a text as it is, so it counts as it is read back, too.
+                text, right = self._decode([*heads[i], *rest]), (texts[i], self._decode(whole[i]))
+                error = min(Levenshtein.distance(text, other) for other in right)
+                if error < errors[i]:
+                    errors[i], rests[i] = error, rest
         return list(zip(heads, rests, strict=True))
 
     def _encode_behind(
