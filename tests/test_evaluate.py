@@ -161,7 +161,13 @@ def test_sources_without_targets_can_be_decoded():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"beam": 0}, "beam is 0; it must be at least 1"),
+        ({"beam": 0}, "beam is 0; it must lie in [1, 1024]"),
+        ({"beam": 999_999}, "beam is 999999; it must lie in [1, 1024]"),
+        (
+            {"contrastive": 0.6, "top_k": 999_999},
+            "top_k is 999999; contrastive search reads each of these tokens: it must be at most "
+            "1024",
+        ),
         ({"beam": 2, "length_penalty": -0.5}, "length_penalty is -0.5; it must be at least 0"),
         (
             {"length_penalty": 0.5},

@@ -10,7 +10,7 @@ import importlib.util
 import site
 import sys
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -109,6 +109,23 @@ def get_address(thing: Any) -> str | None:
     if getattr(module, name, None) is not thing:
         return None
     return f"{_FILES.get(module.__name__, module.__name__)}:{name}"
+
+
+def get_class_name(cls: Any, known: Mapping[str, Any]) -> str:
+    """Return what a class with a `name` is found again by: its name, or its address.
+
+    A class of a user's own that has no address and the name of a known one, such as a subclass in a
+    script that keeps the name of its base, must not be taken for that one: it is called
+    `module:Class`, by which nothing is found.
+
+    Args:
+        cls: the class.
+        known: the classes that are found by their names.
+    """
+    name = str(cls.name)
+    if known.get(name) is cls:
+        return name
+    return get_address(cls) or (f"{cls.__module__}:{cls.__qualname__}" if name in known else name)
 
 
 _IMPORTED: set[str] = set()

@@ -127,7 +127,7 @@ def test_evaluation_on_the_file_of_the_training_split_is_refused(run, refuses, t
         (["."], "config.json: there is no such file; is . a checkpoint?"),
         (["{trained}", "--split", "train"], "--split is 'train'; it must be one of test, dev or "
          "null"),
-        (["{trained}", "--beam", "0"], "decoding: beam is 0; it must be at least 1"),
+        (["{trained}", "--beam", "0"], "decoding: beam is 0; it must lie in [1, 1024]"),
         (["{trained}", "--length_penalty", "2"], "decoding: length_penalty has no effect on greedy "
          "decoding; set beam above 1"),
         (["{trained}", "--batch_size", "0"], "evaluate: batch_size is 0; it must be at least 1"),

@@ -55,6 +55,16 @@ def test_a_task_is_found_by_name_or_address(own):
     assert get_task_name(Digits) == "digits"
 
 
+def test_a_subclass_of_a_script_is_not_taken_for_its_base():
+    class Mine(Digits):
+        name = "digits"
+
+    name = get_task_name(Mine)
+    assert name.endswith(".Mine")
+    with pytest.raises(SettingError):
+        find_task(name)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -25,6 +25,9 @@ from freerun.decoding import (
 )
 from freerun.policy import Policy
 
+MAX_CANDIDATES = 1024
+"""The maximum number of hypotheses of a beam, and of tokens that contrastive search reads."""
+
 
 def batches_by_length(examples: Examples, batch_size: int) -> list[list[int]]:
     """Group examples of similar length, so that decoding takes fewer steps.
@@ -47,12 +50,14 @@ class Decoding:
     """Settings of decoding; the default is greedy decoding.
 
     Args:
-        beam: the number of hypotheses kept for each sentence; 1 for no beam search.
+        beam: the number of hypotheses kept for each sentence, at most 1024; 1 for no beam search.
         length_penalty: a hypothesis y of a beam scores log p(y) / |y|^length_penalty: 0 compares
             log-probabilities, 1 their means per token.
         sample: draw every token from the model's distribution.
         temperature: divides the scores that samples are drawn by.
-        top_k: sample, or search contrastively, only among the k best tokens.
+        top_k: sample, or search contrastively, only among the k best tokens; in contrastive search
+            at most 1024. Which of several tokens with equal scores are among them is up to
+            `torch.topk`.
         top_p: sample from the smallest set of best tokens with at least this probability.
         contrastive: penalty λ in [0, 1] of contrastive search among the `top_k` best tokens; the
             score of a token is (1-λ) times its probability minus λ times its maximum similarity to
@@ -78,8 +83,8 @@ class Decoding:
 
     def __post_init__(self) -> None:
         """Check the ranges and combinations of settings."""
-        if self.beam < 1:
-            raise ValueError(f"beam is {self.beam}; it must be at least 1")
+        if not 1 <= self.beam <= MAX_CANDIDATES:
+            raise ValueError(f"beam is {self.beam}; it must lie in [1, {MAX_CANDIDATES}]")
         if self.length_penalty < 0:
             raise ValueError(f"length_penalty is {self.length_penalty}; it must be at least 0")
         if self.contrastive is not None and not 0 <= self.contrastive <= 1:
@@ -97,6 +102,11 @@ class Decoding:
             raise ValueError(f"{' and '.join(chosen)} exclude each other; choose one")
         if self.contrastive is not None and self.top_k is None:
             raise ValueError("contrastive needs top_k, the number of tokens to choose among")
+        if self.contrastive is not None and (self.top_k or 0) > MAX_CANDIDATES:
+            raise ValueError(
+                f"top_k is {self.top_k}; contrastive search reads each of these tokens: it must be "
+                f"at most {MAX_CANDIDATES}"
+            )
         if self.noise and chosen not in ([], ["sample"]):
             raise ValueError(
                 f"noise and {chosen[0]} exclude each other; errors are planted where tokens are "

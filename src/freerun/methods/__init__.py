@@ -1,6 +1,6 @@
 """Training methods, one file each."""
 
-from freerun.imports import import_dataclass, is_address
+from freerun.imports import get_class_name, import_dataclass, is_address
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
 from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
@@ -45,6 +45,11 @@ def find_method(name: str, prefix: str = "") -> type[Method]:
     return import_dataclass(name, f"{prefix}method", Method, required)  # type: ignore[type-abstract]
 
 
+def get_method_name(method: type[Method]) -> str:
+    """Return what `find_method` finds a method by; its own name, if it has no address."""
+    return get_class_name(method, METHODS)
+
+
 __all__ = [
     "METHODS",
     "MLE",
@@ -60,4 +65,5 @@ __all__ = [
     "SequenceMatch",
     "Unlikelihood",
     "find_method",
+    "get_method_name",
 ]

@@ -105,8 +105,8 @@ def compare(
     plan.check(output)
     with as_setting_errors():
         plan.training.arguments(output, task, quiet=True)
+        decodings = [decoding, *([] if beam is None else [Decoding(beam=beam)])]
     data = plan.model.load(task)
-    decodings = [decoding, *([] if beam is None else [Decoding(beam=beam)])]
     ready = _check_plan(plan, data, decodings)
     majority = score_majority_guess(task.get_metrics(), data)
     process = PartialState()

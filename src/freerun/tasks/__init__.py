@@ -19,7 +19,7 @@ from freerun.data import (
     TextExamples,
     load_codec,
 )
-from freerun.imports import get_address, import_dataclass, is_address
+from freerun.imports import get_class_name, import_dataclass, is_address
 from freerun.settings import SettingError, did_you_mean
 from freerun.tasks.arithmetic import Arithmetic
 from freerun.tasks.base import Task
@@ -76,9 +76,7 @@ def find_task(name: str) -> type[Task]:
 
 def get_task_name(task: type[Task]) -> str:
     """Return what `find_task` finds a task by; its own name, if it has no address."""
-    if TASKS.get(task.name) is task:
-        return task.name
-    return get_address(task) or task.name
+    return get_class_name(task, TASKS)
 
 
 __all__ = [

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 from freerun.data import Codec, Data
 from freerun.data.files import write_text
 from freerun.errors import CheckpointError
-from freerun.methods import Method
+from freerun.imports import get_address
+from freerun.methods import Method, get_method_name
 from freerun.models.settings import ModelSettings
 from freerun.settings import format_value, to_dict
 from freerun.tasks import get_task_name
@@ -120,7 +122,7 @@ class Record:
         record = cls(
             task={"name": get_task_name(type(task)), "settings": settings, "files": files},
             methods={
-                name: {"method": method.name, "settings": to_dict(method)}
+                name: {"method": get_method_name(type(method)), "settings": _settings_of(method)}
                 for name, method in methods.items()
             },
             model=model.record(),
@@ -186,6 +188,14 @@ class Record:
                 f"{output}: it holds another {kind}: {'; '.join(differences[:3])}; "
                 "choose another output directory"
             )
+
+
+def _settings_of(method: Method) -> dict[str, Any]:
+    """Return the settings of a method, and functions among them, such as a cost, by address."""
+    return {
+        name: (get_address(value) or value) if isfunction(value) else value
+        for name, value in to_dict(method).items()
+    }
 
 
 def compare_records(there: Record, here: Record) -> Iterator[str]:

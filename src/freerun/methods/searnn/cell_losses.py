@@ -9,7 +9,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from freerun.losses import CELL_LOSSES, consistent, ll
+from freerun.losses import CELL_LOSSES
 from freerun.losses.cell_losses import check_alpha
 
 Ties = Callable[[], Float[Tensor, "n k"]]
@@ -17,10 +17,11 @@ Ties = Callable[[], Float[Tensor, "n k"]]
 
 
 @dataclass(frozen=True)
-class LogLoss:
-    """The log loss of the best token."""
+class NamedLoss:
+    """The base of cell losses: the function of their name, with the fields as its options."""
 
-    name: ClassVar[str] = "ll"
+    name: ClassVar[str]
+    breaks_ties: ClassVar[bool] = False
 
     def compute(
         self,
@@ -30,28 +31,29 @@ class LogLoss:
         ties: Ties,
     ) -> Float[Tensor, "n"]:
         """Compute the loss of each cell."""
-        return ll(scores, costs, mask, ties=ties())
+        options: dict[str, float | Tensor] = dict(vars(self))
+        if self.breaks_ties:
+            options["ties"] = ties()
+        return CELL_LOSSES[self.name](scores, costs, mask, **options)
 
 
 @dataclass(frozen=True)
-class ConsistentLoss:
+class LogLoss(NamedLoss):
+    """The log loss of the best token; ties between best tokens are broken."""
+
+    name: ClassVar[str] = "ll"
+    breaks_ties: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class ConsistentLoss(NamedLoss):
     """The cost-sensitive loss of Lee, Lin, Wahba 2004."""
 
     name: ClassVar[str] = "consistent"
 
-    def compute(
-        self,
-        scores: Float[Tensor, "n k"],
-        costs: Float[Tensor, "n k"],
-        mask: Bool[Tensor, "n k"],
-        ties: Ties,
-    ) -> Float[Tensor, "n"]:
-        """Compute the loss of each cell."""
-        return consistent(scores, costs, mask)
-
 
 @dataclass(frozen=True)
-class ScaledLoss:
+class ScaledLoss(NamedLoss):
     """The base of losses that multiply costs by α.
 
     Args:
@@ -59,23 +61,11 @@ class ScaledLoss:
             the hundreds.
     """
 
-    name: ClassVar[str]
-
     alpha: float = 100.0
 
     def __post_init__(self) -> None:
         """Check the range."""
         check_alpha(self.alpha)
-
-    def compute(
-        self,
-        scores: Float[Tensor, "n k"],
-        costs: Float[Tensor, "n k"],
-        mask: Bool[Tensor, "n k"],
-        ties: Ties,
-    ) -> Float[Tensor, "n"]:
-        """Compute the loss of each cell."""
-        return CELL_LOSSES[self.name](scores, costs, mask, alpha=self.alpha)
 
 
 @dataclass(frozen=True)
@@ -107,32 +97,19 @@ class L2Loss(ScaledLoss):
 
 
 @dataclass(frozen=True)
-class MarginLoss(ScaledLoss):
-    """The base of losses with a margin to the best token; ties between best tokens are broken."""
-
-    def compute(
-        self,
-        scores: Float[Tensor, "n k"],
-        costs: Float[Tensor, "n k"],
-        mask: Bool[Tensor, "n k"],
-        ties: Ties,
-    ) -> Float[Tensor, "n"]:
-        """Compute the loss of each cell."""
-        return CELL_LOSSES[self.name](scores, costs, mask, alpha=self.alpha, ties=ties())
-
-
-@dataclass(frozen=True)
-class LLCASLoss(MarginLoss):
-    """The log loss of the best token by cost-augmented scores."""
+class LLCASLoss(ScaledLoss):
+    """The log loss of the best token by cost-augmented scores; ties are broken."""
 
     name: ClassVar[str] = "llcas"
+    breaks_ties: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class StructuredHingeLoss(MarginLoss):
-    """The structured hinge loss."""
+class StructuredHingeLoss(ScaledLoss):
+    """The structured hinge loss; ties between best tokens are broken."""
 
     name: ClassVar[str] = "structured_hinge"
+    breaks_ties: ClassVar[bool] = True
 
 
 CellLoss = (
