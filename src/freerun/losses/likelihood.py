@@ -48,7 +48,8 @@ def token_unlikelihood(
 ) -> Float[Tensor, ""]:
     """Compute -Σ_t Σ_{c∈C_t} log(1 - p_t(c)), where C_t is the set {y_1, …, y_{t-1}} without y_t.
 
-    C_t is a set, so each token counts once. It does not contain tokens of the prompt.
+    C_t is a set, so each token counts once. It does not contain tokens of the prompt, of other
+    sequences, or padding, which in the authors' code it does; 1 - p is not clamped, as it is there.
 
     Args:
         scores: unnormalized scores of the cells that are true in `mask`, row by row.
@@ -98,7 +99,8 @@ def repeated_ngrams(
 ) -> Bool[Tensor, "b t"]:
     """Return which tokens are part of an n-gram that occurred earlier in the same sequence.
 
-    As in the authors' code, the two occurrences may overlap.
+    As in the authors' code, the two occurrences may overlap. The last n-gram of a sequence counts
+    as well, which their code leaves out.
 
     Args:
         tokens: the sequences.

@@ -87,7 +87,11 @@ class AllTokens:
 
 @dataclass(frozen=True)
 class SomeTokens:
-    """The base of choices of a few tokens, of which the reference token is always one.
+    """The base of choices of a few tokens, all different, of which the reference token is one.
+
+    That is the token that the reference policy writes after the actual prefix; no other token is
+    always tried, eos neither. The code of SEARNN's authors always tries the target's token at the
+    position of the cell, and eos if lengths are free, and draws with replacement.
 
     Args:
         tokens: the maximum number of tokens of a cell, the reference token included; at least 1.
@@ -150,7 +154,10 @@ class BiasedTokens(SomeTokens):
 
 @dataclass(frozen=True)
 class TopTokens(SomeTokens):
-    """The most probable tokens."""
+    """The most probable tokens.
+
+    Which of several tokens with equal scores are among them is up to `torch.topk`.
+    """
 
     name: ClassVar[str] = "top_k"
 
@@ -237,7 +244,9 @@ class Candidates:
 
     Args:
         cells: the maximum number of cells of a sentence that are searched, drawn without
-            replacement; by default all. Their losses are weighted to account for the others.
+            replacement; by default all. Their losses are weighted to account for the others. No
+            cell is always among them; the code of SEARNN's authors always adds the last one if
+            lengths are free.
         tokens: which tokens are tried at a cell; the reference token always is.
     """
 
