@@ -29,6 +29,8 @@ def beam_search(
     eos among the `size` best continuations of a cell compete for the result; the `size` best of the
     others stay live. A row stops when `size` hypotheses have ended, when no live one can overtake
     the best of those, or at its limit. An unfinished hypothesis is returned only if none has ended.
+    This is `early_stopping=True` of transformers' `generate`, except that there an unfinished one
+    competes with those that have ended.
 
     Args:
         policy: the model; decodes in evaluation mode.
