@@ -102,7 +102,7 @@ def doubled():
     @register_policy(Doubled)
     class DoubledPolicy(CausalPolicy):
         def project(self, hidden):
-            return 2 * super().project(hidden)
+            return 2 * self.inner.lm_head(hidden)[..., : self.vocabulary.actions]
 
     yield DoubledPolicy
     del registry._POLICIES[Doubled]
@@ -180,12 +180,48 @@ def test_no_memory_is_told_as_such(monkeypatch, error, trees):
         adapted(model).can_withdraw  # noqa: B018  (trees are tried when first asked for)
 
 
-@pytest.mark.parametrize("kind", [Shifted, Doubled])
-def test_a_model_that_does_more_than_it_says_is_refused(kind):
+class Tempered(LlamaForCausalLM):
+    """Divides its scores by a temperature that it learns, 1 at first."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.log_temperature = torch.nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, *args, **kwargs):
+        found = super().forward(*args, **kwargs)
+        found.logits = found.logits / self.log_temperature.exp()
+        return found
+
+
+@pytest.mark.parametrize("kind", [Doubled, Tempered])
+def test_a_head_of_its_own_is_that_of_its_forward_pass(kind):
+    """Also when a weight that had no effect at first has one after an update, and in gradients."""
     model = kind(LlamaConfig(vocab_size=16, **DECODER)).double().eval()
-    message = (
-        rf"^{kind.__name__} cannot be used: of a row alone, its scores differ .* override project "
-    )
+    policy = adapted(model)
+    assert not policy.has_plain_head
+    if kind is Tempered:
+        with torch.no_grad():
+            model.log_temperature.fill_(0.5)
+    source, inputs = text_source(policy, (3,)), torch.tensor([[2, 5, 6]])
+    scores = policy.force(source, inputs).logits(torch.ones_like(inputs, dtype=torch.bool))
+    expected = plain_scores(policy, source, inputs)
+    close(scores, expected, 2e-5)
+    weights = [w for w in model.parameters() if w.requires_grad]
+    found, wanted = (torch.autograd.grad(s.square().sum(), weights) for s in (scores, expected))
+    for one, other in zip(found, wanted, strict=True):
+        close(one, other, 1e-4)
+    _, state = policy.step(policy.start(source), inputs[:, 0])
+    step, _ = policy.step(state, inputs[:, 1])
+    close(step[0], expected[1], 2e-5)
+
+
+def test_a_plain_head_is_called_alone():
+    assert adapted(tiny_model("llama")).has_plain_head
+
+
+def test_scores_that_depend_on_more_than_hidden_states_are_refused():
+    model = Shifted(LlamaConfig(vocab_size=16, **DECODER)).double().eval()
+    message = r"^Shifted cannot be used: of a row alone, .* override embed, read or project in "
     with pytest.raises(ValueError, match=message):
         adapted(model)
 

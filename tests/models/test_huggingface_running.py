@@ -235,6 +235,8 @@ def widths(policy):
     seen, decoder = [], policy.model.get_decoder()
 
     def note(module, arguments, settings):
+        if "forward" in vars(module):
+            return  # it only stands in for one, for a head of its own
         read = settings.get("input_ids")
         seen.append((settings["inputs_embeds"] if read is None else read).shape[1])
 

@@ -107,11 +107,11 @@ def run_scorer(
     count, longest, device = len(limit), int(limit.max()), limit.device
     tokens = torch.full((count, longest), vocabulary.pad, device=device)
     # Filled in when a row is dropped, so that `total` only holds the rows of the batch.
-    log_probs = torch.empty(count, device=device)
+    log_probs = torch.empty(count, dtype=torch.float32, device=device)
     kept: list[Tensor] = []
     rows = torch.arange(count, device=device)
     inputs = torch.full_like(rows, vocabulary.bos)
-    total = torch.zeros(count, device=device)
+    total = torch.zeros(count, dtype=torch.float32, device=device)
     live, left = torch.ones_like(rows, dtype=torch.bool), limit
     for cell in range(longest):
         scores = promote_scores(scorer.score(inputs))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -27,11 +30,15 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from freerun.data import Codec
 from freerun.errors import CheckpointError
 from freerun.imports import import_extra
+from freerun.models.huggingface.dropout import set_dropout, set_module_dropout
 from freerun.models.huggingface.embeddings import add_backspace_row, count_embeddings, shifts_tokens
 from freerun.models.recurrent import RecurrentConfig
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+_ATTENTIONS = ("eager", "sdpa", "flex_attention")
+_SECONDS_TO_ASK = 5.0
+"""How long to wait for the first answer of the hub."""
 
 
 def load_config(path: str) -> PreTrainedConfig:
@@ -48,11 +55,75 @@ def load_config(path: str) -> PreTrainedConfig:
     with loading_errors(base):
         if file.exists() and _model_type(file) == RecurrentConfig.model_type:
             return RecurrentConfig.from_pretrained(base)
-        return AutoConfig.from_pretrained(base, **_NO_CODE)
+        config = AutoConfig.from_pretrained(base, **_NO_CODE)
+    _check_config(config, base)
+    return config
+
+
+def _check_config(config: PreTrainedConfig, path: str) -> None:
+    """Check that a configuration, or one in it, names nothing that would be fetched and run.
+
+    Raises:
+        CheckpointError: if it does, or if the weights are quantized.
+    """
+    for part in (config, *vars(config).values()):
+        if not isinstance(part, PreTrainedConfig):
+            continue
+        # Whatever else it names may be a kernel on the hub, which is a program.
+        attention = part._attn_implementation
+        if attention not in (None, *_ATTENTIONS):
+            raise CheckpointError(
+                f"{path}: its configuration names the attention {attention!r}, which is not "
+                f"loaded; it must be one of {', '.join(_ATTENTIONS)}"
+            )
+        if getattr(part, "quantization_config", None) is not None:
+            raise CheckpointError(
+                f"{path}: its weights are quantized; load it by transformers, and give Trainer the "
+                "model, with adapters"
+            )
+
+
+def _check_folder(path: str) -> None:
+    """Check that the files of a model are files in its folder.
+
+    Links are followed: the cache of the hub consists of them.
+
+    Raises:
+        CheckpointError: if one is a pipe or the like, or an index names a file elsewhere.
+    """
+    for file in sorted(Path(path).iterdir()):
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise CheckpointError(f"{file}: it is not a regular file")
+        if not file.name.endswith(".safetensors.index.json"):
+            continue
+        names = read_json(file).get("weight_map")
+        if not isinstance(names, dict):
+            raise CheckpointError(f"{file}: the field 'weight_map' must be an object")
+        for name in names.values():
+            if not isinstance(name, str) or Path(name).name != name:
+                raise CheckpointError(
+                    f"{file}: it names {name!r}, which is not a file in the same folder"
+                )
 
 
 def _model_type(file: Path) -> str | None:
-    return json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    found = read_json(file).get("model_type")
+    return found if isinstance(found, str) else None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: if a file does not hold one.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file}: it must hold a JSON object")
+    return found
 
 
 def find_base_path(path: str) -> tuple[str, bool]:
@@ -76,9 +147,17 @@ def find_base_path(path: str) -> tuple[str, bool]:
             found = None if there else find_adapter_config_file(path)
     if found is None:
         return path, False
-    base = json.loads(Path(found).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base:
-        raise CheckpointError(f"{found}: it does not say what model its adapters belong to")
+    contents = read_json(Path(found))
+    base = contents.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise CheckpointError(
+            f"{found}: the field 'base_model_name_or_path' must name the model that the adapters "
+            "belong to"
+        )
+    if Path(base, ADAPTER_CONFIG).exists():
+        raise CheckpointError(f"{found}: {base}, the model of the adapters, has only adapters, too")
+    if contents.get("megatron_config") is not None:
+        raise CheckpointError(f"{found}: it names a module to import, which is never done")
     return base, True
 
 
@@ -88,7 +167,7 @@ def load_model(
     codec: Codec | None = None,
     trainable: bool = True,
     dtype: torch.dtype = torch.float32,
-    **changes: Any,
+    dropout: float | None = None,
 ) -> PreTrainedModel | nn.Module:
     """Load a causal model or an encoder-decoder; adapters as a PeftModel around it.
 
@@ -100,7 +179,7 @@ def load_model(
             backspace that the model beneath lacks; it is given one, then.
         trainable: whether existing adapters are trained further.
         dtype: the dtype of the weights.
-        changes: settings of its configuration to change.
+        dropout: the probability of dropout, everywhere; by default that of its configuration.
 
     Raises:
         CheckpointError: if there is no such model, or it cannot be read.
@@ -108,8 +187,11 @@ def load_model(
     """
     base, adapted = find_base_path(path)
     config = load_config(base)
-    for name, value in changes.items():
-        setattr(config, name, value)
+    for folder in {path, base}:
+        if Path(folder).is_dir():
+            _check_folder(folder)
+    if dropout is not None:
+        set_dropout(config, dropout)
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     if type(config) not in auto._model_mapping:
         raise CheckpointError(
@@ -125,6 +207,8 @@ def load_model(
             output_loading_info=True,
             **_NO_CODE,
         )
+    if dropout is not None:
+        set_module_dropout(model, dropout)
     missing = sorted(found["missing_keys"])
     if missing:
         raise CheckpointError(f"{base}: weights are missing, such as {missing[0]}")
@@ -174,6 +258,41 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     raise CheckpointError(f"{path}: {reason}")
 
 
+def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float32) -> set[torch.dtype]:
+    """Convert the weights of a model for training, in place; return the dtypes that they had.
+
+    Updates are often smaller than what float16 and bfloat16 can tell apart, so weights are kept in
+    float32 unless something else is asked for. Wider ones, and quantized ones, stay as they are.
+
+    Args:
+        model: the model, a PeftModel around it, or a policy.
+        dtype: the dtype that weights are to have.
+    """
+    if any(getattr(part, "is_quantized", False) for part in model.modules()):
+        return set()
+    tensors: list[Tensor] = [*model.parameters()]
+    if dtype == torch.float32:
+        tensors = [w for w in (*tensors, *model.buffers()) if w.is_floating_point()]
+        tensors = [w for w in tensors if w.dtype.itemsize < dtype.itemsize]
+    tensors = [w for w in tensors if w.is_floating_point() and w.dtype != dtype]
+    found = {tensor.dtype for tensor in tensors}
+    for tensor in tensors:
+        tensor.data = tensor.data.to(dtype)
+    return found
+
+
+@contextmanager
+def draw_in_float32() -> Iterator[None]:
+    """Make new weights at least as precise as float32 inside the block."""
+    before = torch.get_default_dtype()
+    if before.itemsize < torch.float32.itemsize:
+        torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 @contextmanager
 def ignore_peft_warning() -> Iterator[None]:
     """Ignore the warning about an attribute that peft reads and transformers is about to remove."""
@@ -196,18 +315,47 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@lru_cache(maxsize=1)
+def _can_reach_hub() -> bool:
+    """Return whether the hub answers at all; transformers would ask six times, for 25 seconds."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_SECONDS_TO_ASK)
+    except Exception:  # of the library for HTTP, which depends on the release
+        return False
+    return True
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Use only what is in the cache of the hub inside the block."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 @contextmanager
 def loading_errors(path: str) -> Iterator[None]:
     """Keep transformers quiet, and name the model in the message of an error.
 
+    The hub is not asked for what is in a folder, or where it does not answer.
+
     Raises:
         CheckpointError: if it cannot be loaded.
     """
+    local = Path(path).is_dir()
+    offline = local or not _can_reach_hub()
     try:
-        with quiet_transformers():
+        with quiet_transformers(), _offline() if offline else nullcontext():
             yield
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if offline and not local and isinstance(error, OSError):
+            reason = "there is no such folder, it is not in the cache, and the hub does not answer"
         if "trust_remote_code" in str(error):
             reason = "it comes with code of its own, which is never run"
         raise CheckpointError(f"{path}: {reason}") from error

@@ -30,7 +30,12 @@ from freerun.models.backspace import extend_model, with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.huggingface.embeddings import count_embeddings
 from freerun.models.huggingface.generation import find_replaced_settings
-from freerun.models.loading import load_model, load_tokenizer
+from freerun.models.loading import (
+    convert_weights,
+    draw_in_float32,
+    load_model,
+    load_tokenizer,
+)
 from freerun.models.settings import (
     SCRATCH,
     ModelSettings,
@@ -95,6 +100,7 @@ def resolve(
     task: Task | None = None,
     init: Path | None = None,
     peft_config: Any = None,
+    dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> Run:
     """Build the objects of a run from what a user names, and check that they are compatible.
@@ -110,6 +116,8 @@ def resolve(
             differ from it only in dropout and by a new backspace.
         peft_config: a configuration of peft, for a model that is not given by settings: adapters
             are trained instead of all weights.
+        dtype: the dtype of the weights of a model that is not given by settings; quantized ones
+            stay as they are.
         seed: the seed of randomly initialized weights.
 
     Raises:
@@ -133,7 +141,7 @@ def resolve(
         else:
             if isinstance(data, Data):
                 data = Datasets(data.train, data.dev, data.codec)
-            source = _plan_from_model(model, data, peft_config, seed)
+            source = _plan_from_model(model, data, peft_config, dtype, seed)
         if len(source.train) == 0:
             raise ValueError("there are no examples to train on")
         if source.dev is not None and len(source.dev) == 0:
@@ -261,7 +269,7 @@ def _plan_from_settings(
     def build(chosen: Codec) -> Policy:
         if init is not None and not isinstance(model, PretrainedSettings):
             return _build_from_checkpoint(model, init, codec, chosen, seed)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), draw_in_float32():
             torch.manual_seed(seed)
             return model.build(chosen)
 
@@ -302,7 +310,7 @@ def _build_from_checkpoint(
     """Build a policy with the weights of a checkpoint; a missing backspace is added afterwards."""
     known = _read_codec(init, type(codec))
     lacking = known.target.backspace is None and chosen.target.backspace is not None
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), draw_in_float32():
         torch.manual_seed(seed)
         # Built anew, as dropout and the longest output may differ from those of the checkpoint.
         policy = model.build(codec if lacking else chosen)
@@ -313,9 +321,21 @@ def _build_from_checkpoint(
 # ---- Models as users have them
 
 
-def _plan_from_model(model: Model, data: Datasets, peft_config: Any, seed: int) -> ModelSource:
+def _plan_from_model(
+    model: Model, data: Datasets, peft_config: Any, dtype: torch.dtype, seed: int
+) -> ModelSource:
     """Plan to build a policy from a model, and read the data by its tokenizer or codec."""
     model, processing = _load(model, data.processing)
+    converted = convert_weights(model, dtype)
+    if converted:
+        names = ", ".join(sorted(str(each).removeprefix("torch.") for each in converted))
+        wanted = str(dtype).removeprefix("torch.")
+        _LOGGER.warning(
+            "the weights of the model were converted from %s to %s, in which they are trained and "
+            "saved (see dtype)",
+            names,
+            wanted,
+        )
     codec = processing
     if isinstance(codec, PreTrainedTokenizerBase):
         codec = build_codec(codec, model, data.parts)

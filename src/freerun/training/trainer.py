@@ -275,6 +275,8 @@ class Trainer(RunTrainer):
             a task.
         eval_dataset: the data to evaluate on, likewise.
         peft_config: a configuration of peft: adapters are trained instead of the model's weights.
+        dtype: the dtype in which weights are trained and saved, whatever they are given or stored
+            in; quantized ones stay as they are. The `bf16` of `args` only computes in bfloat16.
         task: the task, which defines the metrics; by default outputs are compared with references
             (see `GenericTask`).
         horizon: the number of updates that schedules are fitted to, after which they are constant;
@@ -302,12 +304,15 @@ class Trainer(RunTrainer):
         eval_dataset: Any = None,
         *,
         peft_config: Any = None,
+        dtype: torch.dtype = torch.float32,
         task: Task | None = None,
         decoding: Decoding = GREEDY,
         **settings: Any,
     ) -> None:
         data = Datasets(train_dataset, eval_dataset, processing_class)
-        run = resolve(model, data, method, task=task, peft_config=peft_config, seed=args.seed)
+        run = resolve(
+            model, data, method, task=task, peft_config=peft_config, dtype=dtype, seed=args.seed
+        )
         if run.dev is not None and decoding != GREEDY:
             check_decoding(run.policy, run.dev, decoding)
         super().__init__(run, args, decoding=decoding, **settings)

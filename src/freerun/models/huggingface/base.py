@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -15,43 +16,28 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from freerun.batch import Source
 from freerun.models.huggingface.cache import KeyValues
+from freerun.models.huggingface.dropout import switch_off_layer_drop
 from freerun.models.huggingface.embeddings import adapter_save_options
 from freerun.models.huggingface.generation import make_generation_config
 from freerun.models.huggingface.probe import can_read_trees, check_scores
+from freerun.models.huggingface.stack import (
+    PROBE_LENGTH,
+    PositionTable,
+    find_decoder,
+    find_position_table,
+    is_plain_head,
+    replace_forward,
+    run_head,
+    takes_positions,
+)
 from freerun.models.huggingface.state import NO_CACHE, CacheState, CacheTrace, EncoderOutputs
 from freerun.models.huggingface.writer import CacheEraser, CacheWriter
 from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
 
+_LOGGER = logging.getLogger(__name__)
+
 Inputs = Int[Tensor, "n q"] | Float[Tensor, "n q e"]
-
-
-@dataclass(frozen=True)
-class ScoreScaling:
-    """What models do to hidden states and scores besides their output layer.
-
-    Attributes:
-        hidden_factor: multiplies hidden states (T5).
-        factor: multiplies scores (Cohere).
-        divisor: divides scores (Granite).
-        cap: bounds scores by cap·tanh(score / cap) (Gemma).
-    """
-
-    hidden_factor: float | None
-    factor: float | None
-    divisor: float | None
-    cap: float | None
-
-    @classmethod
-    def of(cls, model: PreTrainedModel) -> ScoreScaling:
-        """Read the scaling from a configuration, in which each architecture has its own names."""
-        config = model.config.get_text_config(decoder=True)
-        return cls(
-            config.d_model**-0.5 if getattr(config, "scale_decoder_outputs", False) else None,
-            getattr(config, "logit_scale", None),
-            getattr(config, "logits_scaling", None),
-            getattr(config, "final_logit_softcapping", None),
-        )
 
 
 class HuggingFacePolicy(Policy):
@@ -94,11 +80,17 @@ class HuggingFacePolicy(Policy):
         self.model, self.vocabulary = model, vocabulary
         self.max_new_tokens, self.shared = limit, shared
         # Counted by the weight, as tables that peft has wrapped have no num_embeddings.
-        rows = self.inner.get_input_embeddings().weight.shape[0]
+        rows = self.decoder.get_input_embeddings().weight.shape[0]
         if rows < vocabulary.size:
             raise ValueError(
                 f"the model has {rows} tokens, fewer than the {vocabulary.size} of the vocabulary; "
                 "see resize_token_embeddings"
+            )
+        if switch_off_layer_drop(self.inner):
+            _LOGGER.warning(
+                "%s drops whole layers in training (layerdrop); this is switched off, as a row "
+                "could not be continued where one was dropped",
+                type(self.inner).__name__,
             )
         self.max_positions = self.find_max_positions()
         self.max_source_length = self.find_max_source_length()
@@ -108,8 +100,6 @@ class HuggingFacePolicy(Policy):
     @cached_property
     def reads_trees(self) -> bool:  # type: ignore[override]
         """Whether the model reads trees of prefixes; tried when it is first asked for."""
-        if self.attention_window is not None:
-            return False
         # For as long as it is tried, `force` has to take trees.
         self.__dict__["reads_trees"] = True
         try:
@@ -181,16 +171,31 @@ class HuggingFacePolicy(Policy):
             return getattr(self.model, name)
 
     @cached_property
-    def scaling(self) -> ScoreScaling:
-        """What the model does besides its output layer, as its configuration says.
+    def decoder(self) -> PreTrainedModel:
+        """The layers that read targets, without a head."""
+        return find_decoder(self.inner)
 
-        It is read once: to read a configuration takes about as long as a step of a small model.
+    @cached_property
+    def position_table(self) -> PositionTable | None:
+        """The table in which the decoder looks positions up; None if it has none."""
+        return find_position_table(self.decoder)
+
+    @cached_property
+    def first_position(self) -> int | None:
+        """The `position_ids` of position 0; None if the decoder does not take any.
+
+        RoBERTa's positions count from the id of its padding on.
         """
-        return ScoreScaling.of(self.inner)
+        if not takes_positions(self.decoder):
+            return None
+        ids = torch.arange(PROBE_LENGTH, device=self.device)[None]
+        table = self.position_table
+        given = None if table is None else find_position_table(self.decoder, ids)
+        return table.first - given.first if table and given else 0
 
     def find_max_positions(self) -> int | None:
         """Return the maximum number of positions of a row; None if unbounded."""
-        return None
+        return None if self.position_table is None else self.position_table.size
 
     def find_max_source_length(self) -> int | None:
         """Return the maximum number of tokens that an encoder reads; None if unbounded."""
@@ -200,7 +205,7 @@ class HuggingFacePolicy(Policy):
         self, weights: Int[Tensor, "*rows"] | Float[Tensor, "*rows a"]
     ) -> Float[Tensor, "*rows e"]:
         """Return embeddings of tokens, or of mixtures of tokens, given a weight per action."""
-        embedding = self.inner.get_input_embeddings()
+        embedding = self.decoder.get_input_embeddings()
         if not weights.is_floating_point():
             return embedding(weights)
         # Through the module: its weight may be sharded, and some modules scale what they look up.
@@ -256,24 +261,19 @@ class HuggingFacePolicy(Policy):
     def project(self, hidden: Float[Tensor, "*rows h"]) -> Float[Tensor, "*rows a"]:
         """Return the scores of the actions, as the model's own forward pass computes them.
 
-        Override this for a model whose head is more than an output layer, a constant bias
-        (`final_logits_bias` of BART) and what `ScoreScaling` knows. Of `hidden`, only the states
-        that are needed are projected.
+        Of `hidden`, only the states that are needed are projected.
         """
-        scaling, model = self.scaling, self.inner
-        if scaling.hidden_factor is not None:
-            hidden = hidden * scaling.hidden_factor
-        scores = model.get_output_embeddings()(hidden)[..., : self.vocabulary.actions]
-        bias = getattr(model, "final_logits_bias", None)  # only the family of BART has it
-        if bias is not None:
-            scores = scores + bias[0, : self.vocabulary.actions].to(scores.dtype)
-        if scaling.factor is not None:
-            scores = scores * scaling.factor
-        if scaling.divisor is not None:
-            scores = scores / scaling.divisor
-        if scaling.cap is not None:
-            scores = torch.tanh(scores / scaling.cap) * scaling.cap
-        return scores
+        model = self.inner
+        if self.has_plain_head:
+            scores = model.get_output_embeddings()(hidden)
+        else:
+            scores = run_head(model, self.decoder, hidden)
+        return scores[..., : self.vocabulary.actions]
+
+    @cached_property
+    def has_plain_head(self) -> bool:
+        """Whether the head of the model is its output layer, and nothing else."""
+        return is_plain_head(self.inner, self.decoder)
 
     def writer(self) -> CacheWriter:
         """Return a writer that drops rows when it pays, and keeps no scores."""
@@ -325,11 +325,6 @@ class HuggingFacePolicy(Policy):
             )
         return torch.minimum(limits, left)
 
-    @property
-    def attention_window(self) -> int | None:
-        """How many slots the model looks back; None if unbounded."""
-        return None
-
     @abstractmethod
     def start(self, source: Source) -> CacheState:
         """Return the state of every sentence before cell 0."""
@@ -365,6 +360,18 @@ class HuggingFacePolicy(Policy):
         Returns:
             The last hidden states, and `past` and `encoder` after the pass.
         """
+
+    def run_decoder(self, positions: Int[Tensor, "n q"], **kwargs: Any) -> Any:
+        """Run the layers that read targets, with every token at the position that is given."""
+        table = self.position_table
+        block: AbstractContextManager[None] = nullcontext()
+        if self.first_position is not None:
+            kwargs["position_ids"] = positions + self.first_position
+        elif table is not None:
+            # It counts slots, the same for every row, or derives positions from padding (M2M100).
+            block = replace_forward(table.module, lambda *_, **__: table.look_up(positions))
+        with block:
+            return self.decoder(**kwargs)
 
     @property
     def uses_cache(self) -> bool:

@@ -34,6 +34,8 @@ class CausalPolicy(HuggingFacePolicy):
         Some rotary angles change with the longest row (longrope, dynamic): rows are kept so short
         that they do not change, as the score of a row would depend on its batch otherwise.
         """
+        if self.position_table is not None:
+            return self.position_table.size
         # Each architecture names in its configuration only what it has.
         config = self.config.get_text_config(decoder=True)
         angles = getattr(config, "rope_parameters", None)
@@ -43,13 +45,6 @@ class CausalPolicy(HuggingFacePolicy):
         each = [angles] if "rope_type" in angles else angles.values()
         bounds = (_find_constant_length(config, some) for some in each if some)
         return min((bound for bound in bounds if bound is not None), default=None)
-
-    @property
-    def attention_window(self) -> int | None:
-        """How many slots the model looks back; None if unbounded."""
-        config = self.config.get_text_config(decoder=True)
-        kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
-        return getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
 
     def prompt_lengths(self, source: Source) -> Int[Tensor, "b"]:
         """Return the lengths of prompts, without what cell 0 reads.
@@ -137,10 +132,10 @@ class CausalPolicy(HuggingFacePolicy):
         """Run the model over new slots."""
         cache = past.make_cache() if self.uses_cache else None
         # Embeddings, as models that see pad tokens without a mask warn about them.
-        found = self.inner.base_model(
+        found = self.run_decoder(
+            positions,
             inputs_embeds=inputs if inputs.is_floating_point() else self.embed(inputs),
             attention_mask=mask,
-            position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
         )

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
 
 from freerun.batch import Source
+from freerun.models.huggingface.cache import GrowingLayer, KeyValues
+from freerun.models.huggingface.dropout import WithoutDropout, training_mode
+from freerun.models.huggingface.stack import FAILURES
 from freerun.policy import evaluation_mode
 
 if TYPE_CHECKING:
@@ -25,8 +31,8 @@ SOURCES = (2, 5, 1)
 CELLS = 4
 """The number of cells of each row."""
 
-FAILURES = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError)
-"""What models raise if they do not take what they are given."""
+LONGEST_WINDOW = 2**15
+"""The largest window of attention that is looked for."""
 
 Reading = tuple[str, str, Float[Tensor, "n a"], Float[Tensor, "n a"]]
 """What was read, what to override if it is wrong, the scores, and the expected scores."""
@@ -44,17 +50,19 @@ def check_scores(policy: HuggingFacePolicy) -> None:
     if policy.device.type == "meta":
         return
     name, kind = type(policy.inner).__name__, type(policy).__name__
+    if _sums_tokens_up(policy.inner):
+        raise ValueError(
+            f"{name} cannot be used: layers of it keep a sum over all tokens that were read, so "
+            "there is no state of an earlier cell to continue from (see docs/models.md)"
+        )
+    wrong = None
     with evaluation_mode(policy):
         try:
             for what, override, scores, expected in _read_in_every_way(policy):
                 if not _are_close(scores, expected):
-                    difference = float((scores - expected).abs().max())
-                    raise ValueError(
-                        f"{name} cannot be used: of {what}, its scores differ from its own forward "
-                        f"pass by {difference:.2g}; override {override} in a subclass of {kind} "
-                        "and register it with register_policy"
-                    )
-        except FAILURES as error:
+                    wrong = what, override, float((scores - expected).abs().max())
+                    break
+        except (ValueError, *FAILURES) as error:
             _raise_out_of_memory(error, name)
             # What a subclass overrides may be at fault itself.
             called = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
@@ -67,6 +75,21 @@ def check_scores(policy: HuggingFacePolicy) -> None:
                 f"{name} cannot be used: it does not read rows with a cache ({error!r}); override "
                 f"read in a subclass of {kind} and register it with register_policy"
             ) from error
+    if wrong is not None:
+        what, override, difference = wrong
+        raise ValueError(
+            f"{name} cannot be used: of {what}, its scores differ from its own forward pass by "
+            f"{difference:.2g}; override {override} in a subclass of {kind} and register it with "
+            "register_policy"
+        )
+
+
+def _sums_tokens_up(model: PreTrainedModel) -> bool:
+    """Return whether a model has recurrent layers: state-space models and linear attention."""
+    if getattr(model, "_is_stateful", False):
+        return True
+    layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    return any("LinearAttention" in type(layer).__name__ for layer in layers)
 
 
 @torch.no_grad()
@@ -92,7 +115,119 @@ def can_read_trees(policy: HuggingFacePolicy) -> bool:
         for path in ([0, 1, 2, 3], [0, 4, 5, 6]):
             if not _are_close(scores[:, path], _recompute(policy, source, tree[:, path])):
                 return False
-    return True
+        try:
+            return _finds_distant_slots(policy)
+        except (ValueError, *FAILURES) as error:
+            _raise_out_of_memory(error, type(policy.inner).__name__)
+            return False
+
+
+class _DistantLayer(GrowingLayer):
+    """Old keys and values, then slots that are masked, then new ones; the pass stores nothing."""
+
+    def __init__(self, buffers: tuple[Tensor, Tensor], used: int, between: int) -> None:
+        super().__init__(buffers, used)
+        self.between = between
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Return all keys and values there are."""
+        return self._join(self.keys, key_states), self._join(self.values, value_states)
+
+    def get_seq_length(self) -> int:
+        """Return the number of slots before the new ones."""
+        return self.used + self.between
+
+    def _join(self, old: Tensor, new: Tensor) -> Tensor:
+        hole = old[:, :, :1].expand(-1, -1, self.between, -1)
+        return torch.cat([old, hole, new], 2)
+
+
+@dataclass(frozen=True)
+class _DistantKeyValues(KeyValues):
+    """What rows have read, and then a number of slots that are masked."""
+
+    between: int = 0
+
+    def make_cache(self) -> Cache:
+        """Return a cache for one pass."""
+        layers = [_DistantLayer(buffers, self.used, self.between) for buffers in self._own_layers()]
+        return Cache(layers=layers)
+
+    def extend(self, cache: Cache) -> KeyValues:
+        """Return what was there before: a pass stores nothing."""
+        return self
+
+
+def _finds_distant_slots(policy: HuggingFacePolicy) -> bool:
+    """Return whether a step scores as it should where what was read lies many slots back.
+
+    Withdrawn tokens leave such masked slots between those of their row. A model that looks back a
+    bounded number of slots, or in chunks, would miss what was read; one that counts slots would
+    take it for far away. Any integer of its configuration may be such a bound, so there are more
+    slots than the largest. Only a few tokens are read, and no layer keeps its slots, so this takes
+    about as long as a step.
+    """
+    source, inputs = _make_example(policy)
+    longest = torch.tensor([SOURCES.index(max(SOURCES))], device=inputs.device)
+    state = policy.start(source.select(longest))
+    for cell in range(CELLS - 1):
+        _, state = policy.step(state, inputs[longest, cell])
+    expected, _ = policy.step(state, inputs[longest, -1])
+    used, distance = state.past.used, _find_distance(policy)
+    far = _DistantKeyValues(state.past.store, used, distance)
+    mask = torch.ones(1, used + distance + 1, dtype=torch.bool, device=inputs.device)
+    mask[:, used : used + distance] = False
+    hidden, _, _ = policy.read(
+        inputs[longest, -1:], state.position[:, None], mask, far, state.encoder
+    )
+    return _are_close(policy.project(hidden[:, -1]), expected)
+
+
+def _find_distance(policy: HuggingFacePolicy) -> int:
+    """Return a number of slots beyond every integer that may bound attention."""
+    rows = policy.inner.get_input_embeddings().weight.shape[0]
+    found = [
+        number
+        for number in _list_integers(policy.config.to_dict())
+        if number <= LONGEST_WINDOW and number != rows
+    ]
+    return max(found, default=0) + 2
+
+
+def _list_integers(value: object) -> Iterator[int]:
+    """Yield all integers in a configuration, at any depth."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _list_integers(each)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield value
+
+
+@torch.no_grad()
+def check_dropout(policy: HuggingFacePolicy, probability: float) -> None:
+    """Check that a model drops with a probability wherever it drops.
+
+    Raises:
+        ValueError: if it drops with another one, or nothing.
+    """
+    if policy.device.type == "meta":
+        return
+    source, inputs = _make_example(policy)
+    with training_mode(policy), WithoutDropout() as mode:
+        policy.force(source, inputs).logits(torch.ones_like(inputs, dtype=torch.bool))
+    name = type(policy.inner).__name__
+    # Attention in a place that has no dropout is given 0.
+    others = {seen for seen in mode.seen if seen not in (0.0, probability)}
+    if others:
+        raise ValueError(
+            f"dropout cannot be {probability} everywhere in {name}: there is one of {min(others)}"
+        )
+    if probability > 0 and probability not in mode.seen:
+        raise ValueError(f"dropout has no effect: {name} has none")
 
 
 def _raise_out_of_memory(error: Exception, name: str) -> None:
@@ -119,7 +254,7 @@ def _read_in_every_way(policy: HuggingFacePolicy) -> Iterator[Reading]:
     # The longest row has no padding: if its scores are wrong, so is the head.
     longest = torch.tensor([SOURCES.index(max(SOURCES))], device=inputs.device)
     alone = policy.force(source.select(longest), inputs[longest]).logits(everywhere[longest])
-    yield "a row alone", "project", alone, expected[longest].flatten(0, 1)
+    yield "a row alone", "embed, read or project", alone, expected[longest].flatten(0, 1)
     trace = policy.force(source, inputs)
     yield "rows of different lengths", "read", trace.logits(everywhere), expected.flatten(0, 1)
     embedded = policy.force(source, policy.embed(inputs)).logits(everywhere)
@@ -133,6 +268,10 @@ def _read_in_every_way(policy: HuggingFacePolicy) -> Iterator[Reading]:
     forked = trace.fork(rows, cells)
     scores, _ = policy.step(forked, inputs[rows, cells + 1])
     yield "forks of rows at different cells", "read", scores, expected[rows, cells + 1]
+    with training_mode(policy), WithoutDropout():
+        scores = policy.force(source, inputs).logits(everywhere)
+    what = "rows in training mode, without dropout"
+    yield what, "read", scores, expected.flatten(0, 1)
 
 
 def _make_example(policy: HuggingFacePolicy) -> tuple[Source, Int[Tensor, "b t"]]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from transformers.cache_utils import EncoderDecoderCache
 
 from freerun.batch import Source
 from freerun.models.huggingface.base import HuggingFacePolicy, Inputs
 from freerun.models.huggingface.cache import KeyValues
+from freerun.models.huggingface.stack import find_position_table
 from freerun.models.huggingface.state import (
     CacheState,
     CacheTrace,
@@ -30,15 +26,10 @@ class Seq2SeqPolicy(HuggingFacePolicy):
     `vocabulary.bos` is the token that its decoder starts with.
     """
 
-    def find_max_positions(self) -> int | None:
-        """Return the size of the decoder's table of positions; None if it has none."""
-        return None if self._position_table is None else self.config.max_position_embeddings
-
     def find_max_source_length(self) -> int | None:
         """Return the size of the encoder's table of positions; None if it has none."""
-        # T5 has no such attribute, and some have modules there that compute positions.
-        table = getattr(self.inner.get_encoder(), "embed_positions", None)
-        return self.config.max_position_embeddings if isinstance(table, nn.Embedding) else None
+        table = find_position_table(self.inner.get_encoder())
+        return None if table is None else table.size
 
     def start(self, source: Source) -> CacheState:
         """Return the state of every sentence before bos."""
@@ -91,15 +82,15 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         cache = None
         if self.uses_cache:
             cache = EncoderDecoderCache(past.make_cache(), encoder.cross.make_cache())
-        with self._use_positions(positions):
-            found = self.inner.get_decoder()(
-                **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs},
-                attention_mask=mask,
-                encoder_hidden_states=encoder.hidden,
-                encoder_attention_mask=encoder.mask,
-                past_key_values=cache,
-                use_cache=cache is not None,
-            )
+        found = self.run_decoder(
+            positions,
+            **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs},
+            attention_mask=mask,
+            encoder_hidden_states=encoder.hidden,
+            encoder_attention_mask=encoder.mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
         if cache is None:
             return found.last_hidden_state, past, encoder
         after, cross = past.extend(cache.self_attention_cache), encoder.cross
@@ -124,38 +115,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
                 )
             tokens, mask = tokens[:, :longest], mask[:, :longest]
         hidden = encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
+        # Only an EncoderDecoderModel whose parts differ in width has it.
+        bridge = getattr(self.inner, "enc_to_dec_proj", None)
+        hidden = hidden if bridge is None else bridge(hidden)
         return EncoderOutputs(hidden, mask, KeyValues.empty())
-
-    @property
-    def _position_table(self) -> nn.Embedding | None:
-        """The decoder's table of positions; None if it has none, but knows distances (T5)."""
-        # T5 has no such attribute.
-        table = getattr(self.inner.get_decoder(), "embed_positions", None)
-        return table if isinstance(table, nn.Embedding) else None
-
-    @contextmanager
-    def _use_positions(self, positions: Int[Tensor, "n q"]) -> Iterator[None]:
-        """Let the decoder use these positions inside the block.
-
-        Decoders of the family of BART take no position_ids: they count slots, the same for every
-        row, or derive positions from padding (M2M100).
-        """
-        table = self._position_table
-        if table is None:
-            yield
-            return
-
-        def look_up(*args: Any, **kwargs: Any) -> Tensor:
-            # Tables of BART and OPT have rows before position 0, and say so in `offset`.
-            return F.embedding(positions + getattr(table, "offset", 0), table.weight)
-
-        # A forward hook would not do: the table would first look up the slots, which may be more
-        # than it has.
-        before = vars(table).get("forward")
-        vars(table)["forward"] = look_up
-        try:
-            yield
-        finally:
-            del vars(table)["forward"]
-            if before is not None:
-                vars(table)["forward"] = before

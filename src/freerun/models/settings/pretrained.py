@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from transformers import PreTrainedConfig
+import torch
 
 from freerun.data import Codec, Data, DataError
 from freerun.data.codec import CODEC_FILE
@@ -16,7 +16,14 @@ from freerun.errors import CheckpointError
 from freerun.models.adapters import add_lora
 from freerun.models.backspace import extend_model, with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
-from freerun.models.loading import find_base_path, load_config, load_model, load_tokenizer
+from freerun.models.huggingface.probe import check_dropout
+from freerun.models.loading import (
+    convert_weights,
+    find_base_path,
+    load_config,
+    load_model,
+    load_tokenizer,
+)
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
 from freerun.models.settings.base import ModelSettings, describe_difference, follow_backspace
 from freerun.models.settings.scratch import (
@@ -29,25 +36,13 @@ from freerun.settings import SettingError, build, did_you_mean
 from freerun.tasks import load_codec, load_data
 from freerun.tasks.base import Task
 
-DROPOUTS = (
-    "dropout",
-    "dropout_rate",
-    "attention_dropout",
-    "activation_dropout",
-    "hidden_dropout",
-    "attn_pdrop",
-    "embd_pdrop",
-    "resid_pdrop",
-)
-"""The names that architectures have for dropout probabilities."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedSettings(ModelSettings):
     """A pretrained model: a causal model or an encoder-decoder, or a model trained by freerun.
 
     It keeps its tokens: those of its tokenizer, or those of the task that it was trained on.
-    Weights are read from safetensors only, in single precision. Its generation config is ignored.
+    Weights are read from safetensors only. Its generation config is ignored.
 
     Args:
         path: the directory of a model or of adapters, or its id on the Hugging Face hub.
@@ -56,6 +51,8 @@ class PretrainedSettings(ModelSettings):
             trained.
         dropout: the dropout probability, everywhere in the architecture; by default that of the
             model.
+        dtype: the dtype in which weights are trained and saved, whatever they are stored in: often
+            updates are too small for float16 and bfloat16, which take half the memory.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -67,6 +64,7 @@ class PretrainedSettings(ModelSettings):
     path: str
     lora: int | None = None
     dropout: float | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def __post_init__(self) -> None:
         """Check the ranges of settings."""
@@ -120,14 +118,16 @@ class PretrainedSettings(ModelSettings):
                 "not in; read them by PretrainedSettings.load"
             )
         config = load_config(self.path)
-        changes = self._change_dropout(config)
         if isinstance(config, RecurrentConfig):
             if self.lora is not None:
                 raise ValueError(f"lora has no effect on {self.path}: it is a recurrent model")
-            policy = RecurrentPolicy.from_pretrained(self.path, limit=codec.limit, **changes)
-            return with_backspace(policy, codec) if target.backspace is not None else policy
+            changes = {} if self.dropout is None else {"dropout": self.dropout}
+            own = RecurrentPolicy.from_pretrained(self.path, limit=codec.limit, **changes)
+            convert_weights(own, getattr(torch, self.dtype))
+            return with_backspace(own, codec) if target.backspace is not None else own
         limit = check_text(codec, "seq2seq" if config.is_encoder_decoder else "causal")
-        model = load_model(self.path, codec=known, **changes)
+        dtype = getattr(torch, self.dtype)
+        model = load_model(self.path, codec=known, dtype=dtype, dropout=self.dropout)
         new = self._find_new_backspace(codec, known)
         if new is not None:
             model = extend_model(model, target, shared=codec.shared)
@@ -137,7 +137,10 @@ class PretrainedSettings(ModelSettings):
                     f"{self.path} holds adapters, which are trained on; leave lora out"
                 )
             model = add_lora(model, self.lora, new)
-        return adapt(model, target, limit=limit, shared=codec.shared)
+        policy = adapt(model, target, limit=limit, shared=codec.shared)
+        if self.dropout is not None:
+            check_dropout(policy, self.dropout)
+        return policy
 
     def _read_codec(self, codec: Codec) -> Codec:
         """Read the codec of the model, and check that it equals `codec`, except for a backspace.
@@ -163,19 +166,6 @@ class PretrainedSettings(ModelSettings):
         else:
             there = getattr(load_tokenizer(self.path), "backspace_token_id", None)
         return codec.target.backspace if there is None else None
-
-    def _change_dropout(self, config: PreTrainedConfig) -> dict[str, Any]:
-        """Return the dropout settings of a configuration with the new value, if one is set.
-
-        Raises:
-            ValueError: if `dropout` is set, and the configuration has no dropout.
-        """
-        if self.dropout is None:
-            return {}
-        names = [name for name in DROPOUTS if hasattr(config, name)]
-        if not names:
-            raise ValueError(f"dropout has no effect on {self.path}: {config.model_type} has none")
-        return dict.fromkeys(names, self.dropout)
 
 
 SCRATCH: dict[str, type[ModelSettings]] = {

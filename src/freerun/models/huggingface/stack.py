@@ -1,0 +1,192 @@
+"""The parts of a Hugging Face model: its decoder, its head, and its tables of positions.
+
+They are found by what they do when the model runs, as architectures have many names for them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from freerun.models.huggingface.dropout import WithoutDropout, training_mode
+from freerun.policy import evaluation_mode
+
+FAILURES = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError)
+"""What models raise if they do not take what they are given."""
+
+PROBE_LENGTH = 3
+"""The number of equal tokens that are read to find tables of positions."""
+
+
+def find_decoder(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the layers that read targets, without a head.
+
+    The decoder of an `EncoderDecoderModel` is a language model with a decoder of its own, and
+    `get_decoder` of some language models (Llama 4) returns themselves.
+    """
+    found = model
+    while True:
+        inner = found.get_decoder()
+        if inner is found and found.get_output_embeddings() is not None:
+            inner = next((m for m in found.children() if isinstance(m, PreTrainedModel)), found)
+        if inner is found or not isinstance(inner, PreTrainedModel):
+            return found
+        found = inner
+
+
+@contextmanager
+def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a module compute something else inside the block.
+
+    A forward hook would not do: the module would first compute what it computes otherwise.
+    """
+    before = vars(module).get("forward")
+    vars(module)["forward"] = forward
+    try:
+        yield
+    finally:
+        del vars(module)["forward"]
+        if before is not None:
+            vars(module)["forward"] = before
+
+
+class _HiddenOnly(BaseModelOutput):
+    """The output of layers that has nothing but last hidden states."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+def run_head(
+    model: PreTrainedModel, decoder: PreTrainedModel, hidden: Float[Tensor, "*rows h"]
+) -> Float[Tensor, "*rows v"]:
+    """Return what the model's own forward pass makes of last hidden states of its decoder."""
+    states = hidden.reshape(1, -1, hidden.shape[-1])
+    given: dict[str, Any] = {"inputs_embeds": states}
+    if model.config.is_encoder_decoder:
+        encoded = states.new_zeros(1, 1, model.get_encoder().config.hidden_size)
+        given = {
+            "encoder_outputs": _HiddenOnly(last_hidden_state=encoded),
+            "decoder_inputs_embeds": states,
+        }
+
+    def stand_in(*args: object, **kwargs: object) -> _HiddenOnly:
+        return _HiddenOnly(last_hidden_state=states)
+
+    with replace_forward(decoder, stand_in):
+        scores: Tensor = model(**given, use_cache=False).logits
+    return scores.view(*hidden.shape[:-1], scores.shape[-1])
+
+
+def is_plain_head(model: PreTrainedModel, decoder: PreTrainedModel) -> bool:
+    """Return whether scores are the output layer of last hidden states, and nothing else.
+
+    Then the layer can be called alone, which is faster than `run_head`.
+    """
+    output = model.get_output_embeddings()
+    if output is None or model.device.type == "meta":
+        return output is not None
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(4, decoder.config.hidden_size, generator=generator)
+    # Of several sizes: a cap shows in large scores.
+    hidden = (drawn * torch.tensor([[0.5], [1.0], [4.0], [8.0]])).to(model.device, model.dtype)
+    own = {id(weight) for weight in output.parameters()}
+    others = [w for w in model.parameters() if w.requires_grad and id(w) not in own]
+    # In training mode, as a head may have dropout.
+    with torch.enable_grad(), training_mode(model), WithoutDropout() as mode:
+        try:
+            scores = run_head(model, decoder, hidden)
+            plain = output(hidden)
+        except (ValueError, *FAILURES):
+            return False  # what is wrong is found when it is compared with a whole pass
+        if mode.seen or not torch.equal(scores.float(), plain.float()):
+            return False
+        # A weight may have no effect only as yet, such as a factor that starts at 1.
+        if not others or not scores.requires_grad:
+            return True
+        used = torch.autograd.grad(scores.sum(), others, allow_unused=True)
+    return all(gradient is None for gradient in used)
+
+
+@dataclass(frozen=True)
+class PositionTable:
+    """A table with an embedding for every position.
+
+    Attributes:
+        module: the module that looks positions up.
+        name: the name of the table in the module.
+        first: the row of position 0; BART and OPT have others before it.
+    """
+
+    module: nn.Module
+    name: str
+    first: int
+
+    @property
+    def size(self) -> int:
+        """The number of positions."""
+        return len(getattr(self.module, self.name)) - self.first
+
+    def look_up(self, positions: Int[Tensor, "n q"]) -> Float[Tensor, "n q h"]:
+        """Return the embeddings of positions."""
+        return F.embedding(positions + self.first, getattr(self.module, self.name))
+
+
+@torch.no_grad()
+def find_position_table(
+    stack: PreTrainedModel, position_ids: Int[Tensor, "1 q"] | None = None
+) -> PositionTable | None:
+    """Find the table in which layers look positions up; None if they have none.
+
+    It is the one whose rows come out one after the other where equal tokens are read.
+
+    Args:
+        stack: an encoder or a decoder.
+        position_ids: what it is given as positions, if it is given any.
+    """
+    if stack.device.type == "meta":
+        return None
+    embedding, found = stack.get_input_embeddings(), []
+
+    def compare(name: str, module: nn.Module, args: object, output: object) -> None:
+        if not isinstance(output, Tensor) or output.shape[-1] != getattr(module, name).shape[1]:
+            return
+        rows, table = output.reshape(-1, output.shape[-1])[:PROBE_LENGTH], getattr(module, name)
+        for first in (table == rows[0]).all(1).nonzero()[:, 0].tolist():
+            if torch.equal(table[first : first + PROBE_LENGTH], rows):
+                found.append(PositionTable(module, name, first))
+                return
+
+    with ExitStack() as hooks:
+        for module in stack.modules():
+            # Learned ones have a weight, sinusoids sometimes a buffer.
+            name = "weight" if isinstance(module, nn.Embedding) else "weights"
+            table = getattr(module, name, None)
+            if module is not embedding and isinstance(table, Tensor) and table.dim() == 2:
+                hook = module.register_forward_hook(partial(compare, name))
+                hooks.callback(hook.remove)
+        pad, given = stack.config.pad_token_id, {}
+        if position_ids is not None:
+            given["position_ids"] = position_ids
+        # Positions may skip padding.
+        tokens = torch.full((1, PROBE_LENGTH), 1 if pad == 0 else 0, device=stack.device)
+        with evaluation_mode(stack), suppress(*FAILURES):
+            stack(input_ids=tokens, attention_mask=torch.ones_like(tokens), **given)
+    return found[0] if found else None
+
+
+def takes_positions(stack: PreTrainedModel) -> bool:
+    """Return whether layers take `position_ids`; those of the family of BART count slots."""
+    return "position_ids" in inspect.signature(type(stack).forward).parameters
