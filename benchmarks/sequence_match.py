@@ -58,7 +58,7 @@ def matched(policy: HuggingFacePolicy, batch: Batch, **settings: object) -> Sequ
     method = SequenceMatch(**ALWAYS, samplings=EVERY, **settings)
     for number in range(EVERY):
         found = sample(policy, batch.source, ids=batch.ids, seed=number)
-        method.buffer.add(batch.ids, batch.source, *found.taken, number)
+        method.buffer.add(batch.ids, batch.source, *found.all_actions, number)
         method.buffer.commit(EVERY)
     return method
 

@@ -88,9 +88,9 @@ class Batch:
 
     def inputs(self, bos: int) -> Int[Tensor, "b t"]:
         """Return the inputs of teacher forcing: bos, then every target token but the last."""
-        return inputs_of(self.target, bos)
+        return shift_right(self.target, bos)
 
 
-def inputs_of(tokens: Int[Tensor, "b t"], bos: int) -> Int[Tensor, "b t"]:
-    """Shift tokens right: the input of each cell is the token before it, or bos at the first."""
+def shift_right(tokens: Int[Tensor, "b t"], bos: int) -> Int[Tensor, "b t"]:
+    """Return the input of each cell: the token before it, or bos at the first cell."""
     return torch.cat([torch.full_like(tokens[:, :1], bos), tokens[:, :-1]], 1)

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.batch import Batch, inputs_of
+from freerun.batch import Batch, shift_right
 from freerun.decoding import argmax_tokens, decode_with, promote_scores, run_writer
 from freerun.policy import Policy, evaluation_mode
 
@@ -323,7 +323,7 @@ class Trajectories:
 
     def inputs(self, bos: int) -> Int[Tensor, "b t"]:
         """Return what every cell reads: bos, then the token written before it."""
-        return inputs_of(self.tokens, bos)
+        return shift_right(self.tokens, bos)
 
 
 def roll_in_reference(batch: Batch) -> Trajectories:

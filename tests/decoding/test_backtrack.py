@@ -61,7 +61,7 @@ def agrees(decoded, twins, words):
     assert decoded.ended.tolist() == [actions[-1] == words.eos for actions, _ in twins]
     assert decoded.actions.shape[1] == int(decoded.action_lengths.max())
     assert decoded.tokens.shape[1] == int(decoded.lengths.max())
-    actions, mask = decoded.taken
+    actions, mask = decoded.all_actions
     assert torch.equal(actions, decoded.actions)
     assert torch.equal(mask.sum(1), decoded.action_lengths)
     assert bool((actions[~mask] == words.pad).all())
@@ -81,7 +81,7 @@ def draw(policy, ids, row, seed, **truncation):
 
 def withdrawals(decoded, words):
     """How many tokens were withdrawn."""
-    actions, mask = decoded.taken
+    actions, mask = decoded.all_actions
     return int((mask & (actions != words.backspace)).sum() - decoded.lengths.sum())
 
 
@@ -352,7 +352,7 @@ def test_without_backspace_actions_are_the_tokens():
     decoded = greedy(policy, policy.source(0, 1))
     assert decoded.actions is None
     assert decoded.action_lengths is None
-    tokens, mask = decoded.taken
+    tokens, mask = decoded.all_actions
     assert torch.equal(tokens, decoded.tokens)
     assert torch.equal(mask.sum(1), decoded.lengths)
 

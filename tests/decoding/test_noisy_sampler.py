@@ -21,7 +21,7 @@ def rows_of(policy, rows=ROWS):
 
 
 def acted(decoded):
-    actions, mask = decoded.taken
+    actions, mask = decoded.all_actions
     return [row[here].tolist() for row, here in zip(actions, mask, strict=True)]
 
 
@@ -84,7 +84,7 @@ def test_errors_are_planted_at_their_rate_and_told():
     words, ids = policy.vocabulary, torch.arange(ROWS)
     choose = NoisySampler(follow, words, rate=0.2, ids=ids, seed=5)
     decoded = decode_with(policy, rows_of(policy), choose)
-    actions, mask = decoded.taken
+    actions, mask = decoded.all_actions
     planted = choose.find_errors(decoded)
     assert torch.equal(planted, (actions != 3) & mask)
     assert mask.sum() == ROWS * 40
@@ -126,7 +126,9 @@ def test_errors_do_not_depend_on_the_batch():
         choose = NoisySampler(draw, policy.vocabulary, rate=0.4, ids=ids[rows], seed=9)
         decoded = decode_with(policy, source.select(rows), choose)
         told = choose.find_errors(decoded)
-        marks = [here[mask].tolist() for here, mask in zip(told, decoded.taken[1], strict=True)]
+        marks = [
+            here[mask].tolist() for here, mask in zip(told, decoded.all_actions[1], strict=True)
+        ]
         return acted(decoded), marks
 
     every, marks = write(torch.arange(8))
@@ -141,7 +143,7 @@ def test_no_errors_or_nothing_but_errors(rate):
     source, ids = policy.source(0, 1, 0), torch.arange(3)
     choose = NoisySampler(choose_greedily, policy.vocabulary, rate=rate, ids=ids, seed=0)
     decoded = decode_with(policy, source, choose)
-    assert torch.equal(choose.find_errors(decoded), decoded.taken[1] & (rate == 1.0))
+    assert torch.equal(choose.find_errors(decoded), decoded.all_actions[1] & (rate == 1.0))
     plain = decode_with(policy, source, choose_greedily)
     if rate == 0.0:
         assert acted(decoded) == acted(plain)

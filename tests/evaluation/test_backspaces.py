@@ -95,7 +95,7 @@ def test_planted_errors_and_those_that_are_withdrawn_are_counted(policy):
     for number, row in enumerate(written.actions):
         batch = EXAMPLES.batch([number])
         found, planted = decode_with_errors(policy, batch.source, decoding, ids=batch.ids)
-        assert found.taken[0].tolist() == [row]
+        assert found.all_actions[0].tolist() == [row]
         stack = []
         for place, (action, wrong) in enumerate(zip(row, planted[0].tolist(), strict=True)):
             if action != WORDS.backspace:

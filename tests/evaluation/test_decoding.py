@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from freerun.batch import inputs_of
+from freerun.batch import shift_right
 from freerun.decoding import contrastive_search, sample
 from freerun.evaluation import (
     GREEDY,
@@ -105,8 +105,8 @@ def test_errors_are_planted_and_the_policy_goes_on_from_them(policy, data):
     found, planted = decode_with_errors(policy, batch.source, decoding, ids=batch.ids)
     assert planted.shape == found.tokens.shape
     assert 0.1 < planted.sum() / found.lengths.sum() < 0.3
-    trace = policy.force(batch.source, inputs_of(found.tokens, policy.vocabulary.bos))
-    mask = found.taken[1]
+    trace = policy.force(batch.source, shift_right(found.tokens, policy.vocabulary.bos))
+    mask = found.all_actions[1]
     choices = trace.logits(mask).argmax(-1)
     assert torch.equal(choices != found.tokens[mask], planted[mask])
     rows = found.lists(4)

@@ -13,7 +13,7 @@ from freerun.errors import DataError
 from freerun.yaml_reader import YamlError, compose, get_line, get_value
 
 MAX_BYTES = 100_000
-EXAMPLE = "training: {updates: 1000}"
+CONFIG_EXAMPLE = "training: {updates: 1000}"
 
 
 def read_config(path: str, whole: Collection[str] = ()) -> dict[str, tuple[Any, int]]:
@@ -39,7 +39,7 @@ def read_config(path: str, whole: Collection[str] = ()) -> dict[str, tuple[Any, 
         where = path if error.line is None else f"{path}, line {error.line}"
         raise DataError(f"{where}: {error}") from None
     if not isinstance(root, yaml.MappingNode):
-        raise DataError(f"{path}: it must be a mapping of settings, such as {EXAMPLE}")
+        raise DataError(f"{path}: it must be a mapping of settings, such as {CONFIG_EXAMPLE}")
     found: dict[str, tuple[Any, int]] = {}
     for name, line, value in _list_settings(root, whole):
         if name in found:

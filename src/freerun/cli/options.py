@@ -315,7 +315,7 @@ class SettingsCommand(click.Command, ABC):
     def _read_yaml(self, path: str, ctx: click.Context) -> None:
         """Set what a YAML file sets."""
         # freerun.data imports torch, which `freerun --help` does not need.
-        from freerun.cli.config import EXAMPLE, read_config
+        from freerun.cli.config import CONFIG_EXAMPLE, read_config
         from freerun.data import DataError
 
         known = [own.name for own in self.known.values() if not own.positional]
@@ -328,7 +328,7 @@ class SettingsCommand(click.Command, ABC):
             elif name in self.hints:
                 raise SettingError(f"{where}: {name} {self.hints[name]}")
             elif any(option.startswith(f"{name}.") for option in known):
-                raise DataError(f"{where}: {name} must be a mapping, such as {EXAMPLE}")
+                raise DataError(f"{where}: {name} must be a mapping, such as {CONFIG_EXAMPLE}")
             else:
                 nearest = did_you_mean(name, known, _see(ctx))
                 raise SettingError(f"{where}: unknown setting {name!r}{nearest}")

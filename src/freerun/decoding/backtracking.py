@@ -55,7 +55,7 @@ def backtrack(
         withdrawn = WithdrawnTokens(limit, backspace) if forbid_repeats else None
         scorer = _EraserScorer(policy.eraser(source), backspace, withdrawn)
         done = run_scorer(scorer, vocabulary, choose, limit)
-    actions, mask = done.taken
+    actions, mask = done.all_actions
     tokens, mask = apply_backspaces(actions, mask, pad=vocabulary.pad, backspace=backspace)
     return replace(
         done, tokens=tokens, lengths=mask.sum(1), actions=actions, action_lengths=done.lengths
@@ -222,7 +222,7 @@ class NoisySampler:
 
     def find_errors(self, decoded: Decoded) -> Bool[Tensor, "n u"]:
         """Return which actions of what was decoded with this sampler are wrong tokens."""
-        actions, mask = decoded.taken
+        actions, mask = decoded.all_actions
         cells = torch.arange(actions.shape[1], device=actions.device)
         return mask & self._toss_coins(self.ids[:, None], cells)
 

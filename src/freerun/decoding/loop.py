@@ -47,7 +47,7 @@ class Decoded:
     action_lengths: Int[Tensor, "n"] | None = None
 
     @property
-    def taken(self) -> tuple[Int[Tensor, "n u"], Bool[Tensor, "n u"]]:
+    def all_actions(self) -> tuple[Int[Tensor, "n u"], Bool[Tensor, "n u"]]:
         """The actions of each row (its tokens, without a backspace), and a mask of the same shape.
 
         The mask is true on actions.

@@ -78,7 +78,7 @@ def count_backspaces(
         backspace: the action that withdraws the last token.
         planted: which actions are planted errors.
     """
-    actions, mask = decoded.taken
+    actions, mask = decoded.all_actions
     references = (batch.target, batch.mask) if bool(batch.mask.any()) else None
     found = count_usage(actions, mask, backspace=backspace, references=references)
     undone = (

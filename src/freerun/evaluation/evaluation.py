@@ -98,7 +98,7 @@ class DecodedExamples:
         hypotheses = decoded.lists(vocabulary.eos)
         if vocabulary.backspace is None:
             return cls(hypotheses)
-        rows = zip(*(each.tolist() for each in decoded.taken), strict=True)
+        rows = zip(*(each.tolist() for each in decoded.all_actions), strict=True)
         actions = [tokens[: sum(mask)] for tokens, mask in rows]
         return cls(
             hypotheses, actions, count_backspaces(decoded, batch, vocabulary.backspace, planted)

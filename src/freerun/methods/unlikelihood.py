@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from freerun.batch import Batch, inputs_of
+from freerun.batch import Batch, shift_right
 from freerun.decoding import greedy
 from freerun.losses import log_loss, repeated_ngrams, sequence_unlikelihood, token_unlikelihood
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
@@ -105,6 +105,6 @@ class Unlikelihood(Method):
         tokens, lengths = found.tokens, found.lengths
         mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         again: Bool[Tensor, "b t"] = repeated_ngrams(tokens, mask, size=self.ngram or 4)
-        trace = policy.force(batch.source, inputs_of(tokens, policy.vocabulary.bos))
+        trace = policy.force(batch.source, shift_right(tokens, policy.vocabulary.bos))
         total = sequence_unlikelihood(trace.logits(again), tokens[again])
         return total, again.sum() / mask.sum()

@@ -88,7 +88,7 @@ class Traces:
                 transient=True,
             ):
                 found = decode(self.policy, batch.source, self.decoding, ids=batch.ids, watch=watch)
-        actions, mask = found.taken
+        actions, mask = found.all_actions
         for row, length in zip(actions.tolist(), mask.sum(1).tolist(), strict=True):
             self.console.print(self._format_row(row[:length]), soft_wrap=True)
 

@@ -14,7 +14,7 @@ from freerun.evaluation import Decoding
 from freerun.report.labels import arrow, label, scale, shown, task_name, unit
 
 NAME_WIDTH = 19
-GUESS = "majority guess"
+MAJORITY_GUESS = "majority guess"
 BACKSPACES = ("backspace_rate", "rewritten", "right_after", "withdrawn")
 """The metrics of models that have a backspace."""
 
@@ -32,7 +32,7 @@ def table(results: Mapping[str, Any]) -> Table:
     found.title_justify = "left"
     names = [line for name in results["methods"] for line in fold_name(name).split("\n")]
     # A console that is too narrow for all columns would else squeeze this one to nothing.
-    narrowest = min(NAME_WIDTH, max(map(len, [*names, GUESS])))
+    narrowest = min(NAME_WIDTH, max(map(len, [*names, MAJORITY_GUESS])))
     found.add_column("method", overflow="fold", min_width=narrowest)
     for metric in metrics:
         heading = Text(f"{label(metric)}\n{unit(metric)} {arrow(metric)}".replace("\n ", "\n"))
@@ -47,7 +47,7 @@ def table(results: Mapping[str, Any]) -> Table:
             found.add_row(f"  beam {beam}", *cells)
     found.add_section()
     guess = [f"{value * scale(metric):.2f}" for metric, value in results["majority"].items()]
-    found.add_row(GUESS, *guess, "", style="italic")
+    found.add_row(MAJORITY_GUESS, *guess, "", style="italic")
     return found
 
 

@@ -12,14 +12,14 @@ from rich.text import Text
 
 from freerun.vocabulary import Vocabulary
 
-Kind = Literal["standing", "replacing", "withdrawn", "withdrawing", "idle"]
-STYLES: dict[Kind, str] = {
+PieceKind = Literal["standing", "replacing", "withdrawn", "withdrawing", "idle"]
+STYLES: dict[PieceKind, str] = {
     "standing": "",
     "replacing": "green",
     "withdrawn": "red strike",
     "idle": "red",
 }
-BACKSPACE = "<"
+BACKSPACE_MARK = "<"
 _MARKS = re.compile(r"[\\\[\]<]")
 
 
@@ -31,12 +31,12 @@ class Piece:
         kind: `standing` tokens remain; `replacing` tokens remain in place of a withdrawn one;
             `withdrawn` tokens do not remain; `withdrawing` are backspaces that withdraw a token,
             and `idle` backspaces with nothing to withdraw.
-        text: the text of the tokens; for backspaces, one `BACKSPACE` each.
+        text: the text of the tokens; for backspaces, one `BACKSPACE_MARK` each.
         opens: whether a withdrawn passage begins with this piece.
         closes: whether a withdrawn passage ends with this piece.
     """
 
-    kind: Kind
+    kind: PieceKind
     text: str
     opens: bool = False
     closes: bool = False
@@ -57,7 +57,7 @@ def trace(
         same = list(group)
         tokens = [step.token for step in same]
         if kind in ("withdrawing", "idle"):
-            said = BACKSPACE * len(tokens)
+            said = BACKSPACE_MARK * len(tokens)
         else:
             said = _added_text(same[0].before, tokens, text)
         if kind == "withdrawn" and not said:  # white space at an end, of which a text may have none
@@ -97,7 +97,7 @@ class _Step:
 
     token: int
     before: list[int]
-    kind: Kind
+    kind: PieceKind
     opens: bool = False
     closes: bool = False
 

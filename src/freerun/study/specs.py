@@ -10,7 +10,7 @@ from freerun.imports import is_address
 from freerun.methods import METHODS, Method, find_method
 from freerun.settings import SettingError, build, format_value, parse_spec
 
-EXAMPLE = "scheduled_sampling:schedule=linear,k=0.9"
+METHOD_EXAMPLE = "scheduled_sampling:schedule=linear,k=0.9"
 Given = Mapping[str, Any] | Sequence[Any]
 
 
@@ -22,7 +22,7 @@ def parse_method(spec: str) -> Method:
     Raises:
         SettingError: if the method or a setting is unknown, or a value is wrong.
     """
-    name, settings = parse_spec(spec, METHODS, EXAMPLE)
+    name, settings = parse_spec(spec, METHODS, METHOD_EXAMPLE)
     return build(find_method(name), settings, f"method {spec!r}")
 
 
@@ -76,7 +76,7 @@ def _entries(given: Given) -> Iterable[tuple[str, Method]]:
             for name, value in item.items():
                 yield str(name), _variant(str(name), value)
         else:
-            raise SettingError(f"{item!r} is no method; name one as in {EXAMPLE!r}")
+            raise SettingError(f"{item!r} is no method; name one as in {METHOD_EXAMPLE!r}")
 
 
 def _variant(name: str, value: Any) -> Method:

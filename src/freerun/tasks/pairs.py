@@ -15,7 +15,7 @@ from freerun.data.tokens import Tokens
 from freerun.data.truncation import Truncation
 from freerun.tasks.base import Task
 
-MAX_HELD_OUT = 1_000
+MAX_HELD_OUT_ROWS = 1_000
 """The maximum number of rows of a dev or test set of our own by default."""
 NAMES = {"prompt": "prompts", "source": "sources", "text": "texts"}
 SIZES = ("max_prompt", "max_completion", "block", "train_size", "dev_size", "test_size")
@@ -115,7 +115,10 @@ class Pairs(Task):
         parts: dict[str, list[Row]] = {name: [*table.rows] for name, table in tables.items()}
         kind = find_kind(parts["train"][0], tables["train"].name)
         del tables
-        own = {"dev": self.dev_size or MAX_HELD_OUT, "test": self.test_size or MAX_HELD_OUT}
+        own = {
+            "dev": self.dev_size or MAX_HELD_OUT_ROWS,
+            "test": self.test_size or MAX_HELD_OUT_ROWS,
+        }
         where, what = self.data, ("rows", NAMES.get(kind, kind))
         stream = (self.seed, "pairs split")
         add_missing_splits(parts, partial(_key, kind), own, *stream, where=where, what=what)

@@ -21,7 +21,7 @@ from freerun.data.tokens import Tokens
 from freerun.metrics import Metric, find_metrics
 from freerun.tasks.base import Task
 
-MAX_HELD_OUT = 2_000
+MAX_HELD_OUT_PAIRS = 2_000
 """The maximum number of pairs of a dev or test set of our own by default."""
 
 
@@ -150,7 +150,10 @@ class Translation(Task):
         """
         parts = read_parts(self.data, self.files, self.columns, self.subset)
         where = str(self.data or self.train_source)
-        own = {"dev": self.dev_size or MAX_HELD_OUT, "test": self.test_size or MAX_HELD_OUT}
+        own = {
+            "dev": self.dev_size or MAX_HELD_OUT_PAIRS,
+            "test": self.test_size or MAX_HELD_OUT_PAIRS,
+        }
         stream, what = (self.seed, "translation split"), ("pairs", "targets")
         add_missing_splits(parts, self._key, own, *stream, where=where, what=what)
         notes = []

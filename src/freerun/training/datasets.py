@@ -93,7 +93,7 @@ def are_rows(data: Any, name: str) -> bool:
     return False
 
 
-def build_codec(
+def make_codec(
     tokenizer: PreTrainedTokenizerBase, model: nn.Module, parts: Mapping[str, Any]
 ) -> TextCodec:
     """Build the codec of a tokenizer; outputs may be 1.5 times as long as the longest target.

@@ -22,7 +22,7 @@ SHARE = 0.02
 """The timing takes at most this fraction of the budget, in addition to it."""
 MIN_TIMED, MAX_TIMED = 5, 500
 """The minimum and maximum number of updates that are timed."""
-GUESS = 1000
+FIRST_HORIZON = 1000
 """The horizon of the first round."""
 
 
@@ -61,7 +61,7 @@ def estimate_horizon(run: Run, training: TrainingSettings) -> int:
     """
     if training.budget is None:
         raise ValueError("budget is None; there is nothing to estimate")
-    horizon, count = GUESS, MIN_TIMED
+    horizon, count = FIRST_HORIZON, MIN_TIMED
     for _ in range(2):
         seconds = _time_updates(run, training, horizon, count)
         horizon = max(1, round(training.budget / seconds))

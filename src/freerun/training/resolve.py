@@ -61,7 +61,7 @@ from freerun.training.datasets import (
     Datasets,
     GenericTask,
     Processing,
-    build_codec,
+    make_codec,
     make_examples,
 )
 from freerun.training.record import RECORD_FILE, find_record
@@ -338,7 +338,7 @@ def _plan_from_model(
         )
     codec = processing
     if isinstance(codec, PreTrainedTokenizerBase):
-        codec = build_codec(codec, model, data.parts)
+        codec = make_codec(codec, model, data.parts)
     examples = {
         name: make_examples(part, codec, name)
         for name, part in data.parts.items()

@@ -188,7 +188,7 @@ class SequenceMatch(BackspaceMethod):
             limit = limit.clamp(max=self.length)
         seed = int(random_bits(clock.seed, "own sequences", clock.step))
         found = sample(policy, batch.source, ids=batch.ids, seed=seed, limit=limit)
-        self.buffer.add(batch.ids, batch.source, *found.taken, clock.step)
+        self.buffer.add(batch.ids, batch.source, *found.all_actions, clock.step)
 
     @staticmethod
     def _describe_own(

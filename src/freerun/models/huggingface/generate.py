@@ -250,7 +250,7 @@ def generate_with_backspace(
         seed = int(torch.randint(2**62, ()))
     choose = _MergedEos(_make_sampler(logits_processor, prompts, seed), eos, prompts)
     decoded = backtrack(policy, source, choose, forbid_repeats=not sampled)
-    actions, taken = decoded.taken
+    actions, taken = decoded.all_actions
     choose.restore_eos(decoded.tokens, decoded.lengths, decoded.ended)
     choose.restore_eos(actions, taken.sum(1), decoded.ended)
     sequences = torch.cat([prompts, decoded.tokens], 1).to(input_ids.device)
