@@ -1,0 +1,1 @@
+"""Feeds freerun damaged and hostile input: `python -m tests.fuzz --help`."""
