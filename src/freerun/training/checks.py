@@ -118,10 +118,16 @@ def check_arguments(args: TrainingArguments) -> None:
         value = getattr(args, name, neutral)
         if value != neutral and (value or neutral):
             raise ValueError(f"{name}={value} is not supported: {why}")
-    if (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
+    # transformers had the second name first, and keeps it as an alias until version 6.
+    name = next(
+        name
+        for name in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+        if hasattr(args, name)
+    )
+    if (getattr(args, name) or {}).get("use_reentrant"):
         raise ValueError(
-            "activation_checkpointing_kwargs: use_reentrant=True is not supported, as a policy may "
-            "run several times in an update; leave it out"
+            f"{name}: use_reentrant=True is not supported, as a policy may run several times in an "
+            "update; leave it out"
         )
 
 
