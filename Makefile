@@ -1,9 +1,12 @@
-.PHONY: demo test test-avx2 test-slow lint clean
+.PHONY: demo test test-avx2 test-slow test-releases test-floor test-newest fuzz lint clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+OLDEST ?= python3.10
+NEWEST ?= python3.13
+CONSTRAINTS := constraints.txt
 
 help:
 	@echo "Each target creates .venv first if it is missing."
@@ -11,11 +14,14 @@ help:
 	@echo "make test       run all tests except the slow ones"
 	@echo "make test-avx2  run the tests of precision and kernels as on a processor without AVX-512"
 	@echo "make test-slow  run the slow tests"
+	@echo "make test-floor  run the tests of what other libraries do, with the oldest versions allowed"
+	@echo "make test-newest  run them with the newest versions"
+	@echo "make fuzz       try 10,000 damaged and hostile inputs (SEED=0 CASES=10000 ONLY='3 14')"
 	@echo "make lint       check style and types"
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	touch $@
 
 # Resumes if it was interrupted; `make clean` removes its results.
@@ -33,10 +39,29 @@ test-avx2: $(VENV)/installed
 test-slow: $(VENV)/installed
 	$(BIN)/pytest -m slow
 
+# What calls torch, transformers, accelerate, tokenizers and peft. Old versions warn, and the oldest
+# jaxtyping cannot check types in tests.
+test-releases: $(VENV)/installed
+	$(BIN)/pytest -n auto -o filterwarnings=default \
+		-o addopts="--import-mode=importlib --strict-markers -m 'not slow'" \
+		tests/cli tests/models tests/training tests/methods tests/test_imports.py
+
+test-floor:
+	$(MAKE) test-releases VENV=.venv-floor PYTHON=$(OLDEST) CONSTRAINTS=constraints-oldest.txt
+
+test-newest:
+	$(MAKE) test-releases VENV=.venv-newest PYTHON=$(NEWEST) CONSTRAINTS=constraints-newest.txt
+
+SEED ?= 0
+CASES ?= 10000
+fuzz: $(VENV)/installed
+	$(BIN)/python -m tests.fuzz --seed $(SEED) --cases $(CASES) --json fuzz.json \
+		$(if $(ONLY),--only $(ONLY) --keep fuzz)
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) .venv-floor .venv-newest runs build dist fuzz fuzz.json
