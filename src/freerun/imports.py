@@ -54,11 +54,12 @@ def import_object(address: str, what: str) -> Any:
         SettingError: if the address has another form, there is no such module, file or name, or
             importing it fails.
     """
-    if not is_address(address):
-        raise SettingError(f"{what} {address!r}: its address must have the form {_FORM}")
     place, _, name = address.rpartition(":")
+    file = place.endswith(".py")
+    if not is_address(address) or not (file or all(map(str.isidentifier, place.split(".")))):
+        raise SettingError(f"{what} {address!r}: its address must have the form {_FORM}")
     where = f"{what} {address!r}"
-    module = _file(place, where) if place.endswith(".py") else _module(place, where)
+    module = _file(place, where) if file else _module(place, where)
     if not module.__name__.startswith("freerun."):
         _IMPORTED.add(module.__name__)
     try:

@@ -381,8 +381,8 @@ def _convert(value: Any, kind: Any) -> Any:
     # A bool is an int to Python, but true is no number to a user.
     if not isinstance(read, origin or kind) or (kind is int and isinstance(read, bool)):
         raise ValueError
-    if kind is int and abs(read) >= 2**63:
-        raise ValueError("a whole number below 2^63")
+    if kind is int and abs(read) >= 2**32:
+        raise ValueError("a whole number below 2^32")
     return read
 
 

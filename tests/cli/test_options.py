@@ -141,6 +141,8 @@ def test_a_flag_that_takes_several_values(words, things):
          "'--in_ner.size'?"),
         ("here --in_ner.size x", SettingError, "--in_ner.size is 'x'; it must be a whole number"),
         ("here --in_ner.kind z", SettingError, "--in_ner.kind is 'z'; it must be one of x, y"),
+        ("here --output=", SettingError, "--output is empty; it must be a DIR"),
+        ("here --config=", SettingError, "--config is empty; it must be a FILE"),
         ("here --in_ner.size", click.UsageError, "--in_ner.size needs a value"),
         ("here --output --loud", click.UsageError, "--output needs a value"),
         ("here --things --loud", click.UsageError, "--things needs a value"),

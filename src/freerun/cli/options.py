@@ -168,9 +168,12 @@ class UserSettings:
         """Set a value after reading it as the type of its field.
 
         Raises:
-            SettingError: If the value has the wrong type.
+            SettingError: If the value has the wrong type, or an empty text names something.
         """
         own = self._known[name]
+        several = value if isinstance(value, list) else [value]
+        if own.setting.name in _METAVARS and "" in several:
+            raise SettingError(f"{place} is empty; it must be a {_METAVARS[own.setting.name]}")
         self.values[name] = value if own.is_free else convert(value, own.setting.kind, place)
         self.places[name] = place
 
@@ -368,7 +371,7 @@ def peek(words: Sequence[str], *names: str) -> dict[str, Any]:
     if flags["config"]:
         found = {name: value for name, (value, _) in read_config(flags["config"]).items()}
     found |= {name: value for name, value in flags.items() if value is not None}
-    return {name: found[name] for name in names if name in found}
+    return {name: found[name] for name in names if found.get(name)}
 
 
 def strip_markup(text: str) -> str:

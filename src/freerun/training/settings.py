@@ -30,6 +30,7 @@ _OPTIMIZERS: dict[str, type[Optimizer]] = {
 _WITH_MOMENTUM = ("sgd", "rmsprop")
 CHECKPOINTING = {"use_reentrant": False}
 """The settings of gradient checkpointing."""
+MAX_THREADS = 1_024
 _ENDLESS = 10**9
 """More updates than fit into any budget of seconds."""
 
@@ -109,6 +110,8 @@ class TrainingSettings:
             self._check(name, getattr(self, name) >= 0, "at least 0")
         self._check("momentum", 0 <= self.momentum < 1, "in [0, 1)")
         self._check("seed", 0 <= self.seed < 2**32, "in [0, 2^32)")
+        # OpenMP ends the process where it cannot start so many.
+        self._check("threads", (self.threads or 1) <= MAX_THREADS, f"at most {MAX_THREADS}")
         for name, choices in (
             ("optimizer", OptimizerName),
             ("lr_schedule", LearningRateSchedule),
