@@ -184,3 +184,26 @@ def test_streams_that_cannot_be_written(shell, status, message):
     command = [sys.executable, "-m", "freerun", "methods"]
     done = subprocess.run(["bash", "-c", shell, "-", *command], stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (status, message)
+
+
+def test_a_model_that_does_not_fit_is_out_of_memory(run, tmp_path):
+    words = ["--model.hidden_size", "4000000000", "--output", tmp_path / "out", "--quiet", *TASK]
+    status, output, errors = run("train", "digits", *words)
+    assert (status, output) == (2, "")
+    assert errors.startswith(
+        "freerun train: out of memory; a smaller model or batch_size needs less ("
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("training.threads", "1025", "training: threads is 1025; it must be at most 1024"),
+        ("model.layers", "1001", "model: layers is 1001; it must be at most 1000"),
+        ("seed", "-1", "training: seed is -1; it must be in [0, 2^32)"),
+    ],
+)
+@pytest.mark.parametrize("model", ["recurrent", "causal"])
+def test_numbers_beyond_all_machines(refuses, tmp_path, model, setting, value, message):
+    words = ["--model", model, "--output", str(tmp_path / "out"), f"--{setting}", value]
+    refuses(f"freerun train: {message}", "train", "digits", *words)

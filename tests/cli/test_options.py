@@ -213,8 +213,8 @@ def test_wrong_flags_are_refused(words, kind, message):
         ("things: " + 50_000 * "[", DataError, "{path}: it is nested more than 50 levels deep"),
         ("things: &a {x: 1}\nin_ner:\n  <<: *a\n", DataError,
          "{path}, line 3: merge keys (<<) are not supported"),
-        ("rate: 1\noutput: a\0b\n", DataError,
-         "{path}, line 2: not YAML: it has the character U+0000"),
+        ("rate: 1\noutput: a\x01b\n", DataError,
+         "{path}, line 2: not YAML: it has the character U+0001"),
         ('output: "a\\0b"\n', SettingError,
          "{path}, line 1: output is 'a\\x00b'; it must be text in UTF-8"),
         ("in_ner:\n\tsize: 1\n", DataError, "{path}, line 2: not YAML: found character '\\t' "

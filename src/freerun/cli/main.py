@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,9 @@ from freerun.imports import is_address, locate_error
 from freerun.settings import SettingError
 
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+_NO_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED")
+"""What torch says where there is no memory: on a GPU, on a CPU, and in cuBLAS and cuDNN."""
+
 TRACEBACK = "FREERUN_TRACEBACK"
 """The environment variable that shows the traceback of every error if it is set."""
 
@@ -89,6 +93,9 @@ def explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    full = isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))
+    if full or isinstance(error, MemoryError):
+        return f"out of memory; a smaller model or batch_size needs less ({error!s:.200})"
     place = locate_error(error)
     if place is not None:
         return f"{place} ({TRACEBACK}=1 shows the traceback)"

@@ -10,6 +10,9 @@ from transformers import PreTrainedConfig
 
 from freerun.vocabulary import Vocabulary
 
+MAX_LAYERS = 1_000
+"""More layers are not made one by one until memory ends."""
+
 
 # `strict` checks types itself, and transformers takes more keywords than the signature has.
 @no_type_check
@@ -72,6 +75,8 @@ class RecurrentConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.layers > MAX_LAYERS:
+            raise ValueError(f"layers is {self.layers}; it must be at most {MAX_LAYERS}")
         if any(count < 1 for count in self.factors):
             raise ValueError(f"factors are {list(self.factors)}; each must be at least 1")
         if self.input_feeding and self.attention == "none":

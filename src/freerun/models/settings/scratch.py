@@ -18,6 +18,7 @@ from freerun.data import Codec
 from freerun.models.backspace import with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
+from freerun.models.recurrent.config import MAX_LAYERS
 from freerun.models.settings.base import ModelSettings
 from freerun.vocabulary import Vocabulary
 
@@ -121,6 +122,8 @@ class ScratchSettings(ModelSettings):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.layers > MAX_LAYERS:
+            raise ValueError(f"layers is {self.layers}; it must be at most {MAX_LAYERS}")
         if self.hidden_size % self.heads:
             raise ValueError(
                 f"hidden_size is {self.hidden_size}; it must be a multiple of heads, {self.heads}"
