@@ -24,7 +24,7 @@ Defects that public code for these methods is known to have, and the tests that 
   methods/test_scheduled_sampling.py::test_as_many_passes_as_cells_are_sequential,
   methods/test_differentiable_scheduled_sampling.py::test_as_many_passes_as_cells_are_sequential
 - a model's own generation settings that leak into samples:
-  decoding/test_decode.py::test_generation_settings_do_not_leak,
+  decoding/test_backtrack.py::test_generation_settings_do_not_leak,
   models/test_huggingface_running.py::test_generation_settings_do_not_leak
 - a cache that is filled, forked or reordered wrongly, or read at wrong positions:
   models/test_huggingface.py::test_scores_are_those_of_the_model_alone,
@@ -44,7 +44,7 @@ Defects that public code for these methods is known to have, and the tests that 
 - scheduled sampling without a schedule:
   methods/test_coins.py::test_the_default_falls_from_all_to_nothing
 - a Gumbel flag mixed up with α, or settings that mean something else than they say:
-  methods/test_differentiable_scheduled_sampling.py::test_settings_are_named,
+  methods/test_invariances.py::test_methods_are_known_by_name,
   methods/test_differentiable_scheduled_sampling.py::test_settings_out_of_range,
   models/test_recurrent_config.py::test_settings_that_cannot_be_are_refused
 - α that leaves the Gumbel noise alone:
@@ -62,7 +62,7 @@ Defects that public code for these methods is known to have, and the tests that 
 - modes of a model lost by decoding:
   test_policy.py::test_modes_come_back_after_an_error
 - roll-outs with a zeroed input-feed vector:
-  methods/test_searnn.py::test_roll_outs_are_fed_what_came_before,
+  methods/test_searnn_twin.py::test_every_kind_of_policy,
   ../src/freerun/testing.py::test_a_fork_goes_on_from_any_cell,
   models/test_recurrent.py::test_a_fork_feeds_the_last_attentional_output
 - encoder states copied for every roll-out:
@@ -73,7 +73,7 @@ Defects that public code for these methods is known to have, and the tests that 
   decoding/test_roll_in.py::test_a_row_of_not_a_number_is_alone_with_it
 - random numbers lost when a run resumes:
   methods/test_invariances.py::test_chance_comes_from_the_clock_alone,
-  methods/test_searnn_tasks.py::test_an_interrupted_run_goes_on_to_the_same_end,
+  training/test_resume.py::test_a_search_is_resumed_to_the_bit,
   training/test_resume.py::test_killed_at_random_moments_and_resumed_is_the_same_to_the_bit
 - evaluation under teacher forcing reported as quality:
   training/test_trainer.py::test_evaluation_runs_freely_and_names_what_does_not
@@ -90,13 +90,13 @@ Defects that public code for these methods is known to have, and the tests that 
 - roll-outs that go on after eos, or are run again where their result is known:
   decoding/test_roll_out.py::test_what_was_tried_is_written_to_its_end,
   decoding/test_roll_out.py::test_what_the_roll_in_has_written_is_not_run_again,
-  methods/test_searnn.py::test_roll_outs_stop_at_eos
+  methods/test_searnn_twin.py::test_who_writes
 - a search that is quick and not the one of the paper:
   methods/test_searnn_twin.py::test_who_writes,
   methods/test_searnn_twin.py::test_any_settings
 - the best token always the first of equals:
   methods/test_searnn_robust.py::test_ties_are_broken_at_random_and_alike
 - costs that are not finite, and poison the batch in silence:
-  methods/test_searnn_robust.py::test_a_cost_in_python_that_is_none,
+  costs/test_python_cost.py::test_what_is_no_finite_number_is_named_with_its_row,
   methods/test_searnn_robust.py::test_a_batched_cost_that_is_none
 """

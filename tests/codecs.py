@@ -33,3 +33,10 @@ def letters_of_images():
     """Images of 128 pixels in, a letter for each out, as the task ocr has them."""
     rows = [{"features": np.zeros((1, 128)), "target": "a"}]
     return FeatureCodec.learn(rows, [], target_tokens=Ocr.target_tokens, fixed_length=True)
+
+
+def source_texts(codec, examples):
+    """The text of every source."""
+    batch = examples.batch(range(len(examples)))
+    rows = zip(batch.source.values, batch.source.mask, strict=True)
+    return [codec.source_text(values[mask]) for values, mask in rows]

@@ -20,14 +20,13 @@ pytest.register_assert_rewrite("tests.helpers", "tests.twins", "freerun.testing"
 settings.register_profile("freerun", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("freerun")
 
-# Tests are small, and run side by side.
-torch.set_num_threads(1)
 logging.disable_progress_bar()
 
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """The same dropout and initial weights in every run."""
+    """The same dropout and initial weights in every run, on one thread: tests run side by side."""
+    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
@@ -72,6 +71,17 @@ def given():
         return StoredExamples(rows, rows, eos=False)
 
     return examples
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current folder, which is empty; what is imported from it does not stay imported."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        places = [getattr(module, "__file__", None), *getattr(module, "__path__", [])]
+        if any(str(place).startswith(str(tmp_path)) for place in places):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Tiny policies and batches in double precision, and how to compare what comes of them."""
 
 import itertools
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -103,6 +105,13 @@ def padded(batch, pad, *, source=2, target=3):
     )
 
 
+def poisoned(batch, row=1):
+    """The batch with a source of one row that is not a number."""
+    values = batch.source.values.clone()
+    values[row] = float("nan")
+    return replace(batch, source=Source(values, batch.source.mask))
+
+
 def sequences(actions, length, eos=None):
     """All sequences of `actions` tokens up to `length`: those that end in eos, and full ones."""
     for tokens in itertools.product(range(actions), repeat=length):
@@ -139,6 +148,14 @@ def close(actual, expected, tolerance=1e-12):
     torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
+@contextmanager
+def raises(kind, message):
+    """Assert that an error of this kind is raised, with exactly this message."""
+    with pytest.raises(kind) as caught:
+        yield
+    assert str(caught.value) == message
+
+
 def chi_square(counts, expected):
     """The p-value of Pearson's test that `counts` come from `expected`, which are all positive."""
     counts, expected = torch.as_tensor(counts).double(), torch.as_tensor(expected).double()
@@ -146,6 +163,33 @@ def chi_square(counts, expected):
     assert expected.min() > 4, "too few draws for this test"
     statistic = ((counts - expected) ** 2 / expected).sum()
     return float(torch.special.gammaincc(torch.tensor((len(counts) - 1) / 2.0), statistic / 2))
+
+
+def agreement(counts, probabilities):
+    """The p-value that `counts`, by outcome, come from `probabilities`; rare outcomes are one."""
+    draws = sum(counts.values())
+    common = [outcome for outcome, p in probabilities.items() if p * draws > 10]
+    observed = [counts[outcome] for outcome in common]
+    expected = [probabilities[outcome] * draws for outcome in common]
+    if draws - sum(expected) > 5:
+        observed, expected = (
+            [*observed, draws - sum(observed)],
+            [*expected, draws - sum(expected)],
+        )
+    scale = sum(observed) / sum(expected)
+    assert scale == pytest.approx(1, abs=1e-2)
+    return chi_square(observed, torch.tensor(expected, dtype=torch.float64) * scale)
+
+
+def written(decoded):
+    """The tokens of every row, eos included."""
+    rows = zip(decoded.tokens.tolist(), decoded.lengths.tolist(), strict=True)
+    return [row[:length] for row, length in rows]
+
+
+def whole(decoded, row):
+    """The tokens of one row, eos included."""
+    return tuple(decoded.tokens[row, : decoded.lengths[row]].tolist())
 
 
 @dataclass(frozen=True)

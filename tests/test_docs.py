@@ -11,7 +11,6 @@ from dataclasses import MISSING
 from pathlib import Path
 
 import pytest
-import torch
 
 from freerun.methods import METHODS, Clock
 from freerun.settings import format_value, list_settings
@@ -31,9 +30,7 @@ def reader(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     sample_data(tmp_path)
-    threads = torch.get_num_threads()
-    yield Reader(monkeypatch, capsys)
-    torch.set_num_threads(threads)
+    return Reader(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 import pytest
@@ -21,6 +20,7 @@ from freerun.evaluation import (
 )
 from freerun.models.settings import RecurrentSettings
 from freerun.policy import Policy, State, Trace
+from tests.helpers import raises
 from tests.training.tiny_task import Strings, Tiny
 
 
@@ -176,7 +176,7 @@ def test_sources_without_targets_can_be_decoded():
     ],
 )
 def test_settings_out_of_range(settings, message):
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with raises(ValueError, message):
         Decoding(**settings)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from freerun.imports import get_address, import_object, is_address
 from freerun.settings import SettingError
+from tests.helpers import raises
 
 SOURCE = """\
 from __future__ import annotations
@@ -30,15 +31,10 @@ class Dates(Digits):
 """
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty current folder, which is not on the path yet; nothing of it stays imported."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def path(monkeypatch):
+    """The current folder is not on the path yet."""
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
 
 
 def test_a_class_of_a_file_is_a_dataclass_like_any_other(here):
@@ -98,45 +94,31 @@ def test_what_has_the_form_of_an_address(text, right):
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        (
-            "dates.Dates",
-            "task 'dates.Dates': its address must have the form package.module:Name or "
-            "path/to/file.py:Name",
-        ),
+        ("dates.Dates", "task 'dates.Dates': its address must have the form package.module:Name or "
+         "path/to/file.py:Name"),
         ("gone.py:Dates", "task 'gone.py:Dates': there is no file gone.py"),
-        (
-            "own.gone:Dates",
-            "task 'own.gone:Dates': there is no module own, neither installed nor in {here}",
-        ),
-        (
-            "dates.py:Datse",
-            "task 'dates.py:Datse': there is no Datse in dates.py; did you mean 'Dates'?",
-        ),
-        (
-            "needs.py:Dates",
-            "task 'needs.py:Dates': needs.py needs the module nowhere, which is not installed",
-        ),
-        (
-            "fails.py:Dates",
-            "task 'fails.py:Dates': {here}/fails.py, line 2: ZeroDivisionError: division by zero",
-        ),
-        (
-            "thawed.py:Dates",
-            "task 'thawed.py:Dates': {here}/thawed.py, line 4: TypeError: cannot inherit "
-            "non-frozen dataclass from a frozen one",
-        ),
+        ("own.gone:Dates",
+         "task 'own.gone:Dates': there is no module own, neither installed nor in {here}"),
+        ("dates.py:Datse",
+         "task 'dates.py:Datse': there is no Datse in dates.py; did you mean 'Dates'?"),
+        ("needs.py:Dates",
+         "task 'needs.py:Dates': needs.py needs the module nowhere, which is not installed"),
+        ("fails.py:Dates",
+         "task 'fails.py:Dates': {here}/fails.py, line 2: ZeroDivisionError: division by zero"),
+        ("thawed.py:Dates",
+         "task 'thawed.py:Dates': {here}/thawed.py, line 4: TypeError: cannot inherit "
+         "non-frozen dataclass from a frozen one"),
         ("odd.py:Dates", "task 'odd.py:Dates': {here}/odd.py, line 1: '(' was never closed"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(here, address, message):
     (here / "dates.py").write_text(SOURCE)
     (here / "needs.py").write_text("import nowhere\n")
     (here / "fails.py").write_text("one = 1\none / 0\n")
     (here / "odd.py").write_text("print(\n")
     (here / "thawed.py").write_text(THAWED)
-    with pytest.raises(SettingError) as caught:
+    with raises(SettingError, message.format(here=here)):
         import_object(address, "task")
-    assert str(caught.value) == message.format(here=here)
 
 
 def test_a_file_that_failed_may_be_mended(here):

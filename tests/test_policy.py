@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from freerun.decoding import argmax_tokens, beam_search, greedy, sample
+from freerun.decoding import argmax_tokens, beam_search, contrastive_search, greedy, sample
 from freerun.policy import Policy, evaluation_mode
+from freerun.roll_in import roll_in_learned, roll_in_mixed
 from tests.helpers import chain, roll_in_own, tiny_batch, tiny_policy
 
 
@@ -25,7 +26,22 @@ def runs(policy, batch):
     yield greedy(policy, batch.source).tokens
     yield sample(policy, batch.source, ids=batch.ids, seed=0).tokens
     yield beam_search(policy, batch.source, size=3).tokens
+    yield contrastive_search(policy, batch.source, top_k=3, penalty=0.5).tokens
+    own = torch.ones(batch.mask.shape, dtype=torch.bool)
+    yield roll_in_learned(policy, batch, own[:, 0], batch.lengths).tokens
+    own[:, 1] = False
+    yield roll_in_mixed(policy, batch, own, batch.lengths, taught(policy)).tokens
     yield roll_in_own(policy, batch, lambda scores, rows, cells: argmax_tokens(scores))
+
+
+def taught(policy):
+    """A reference that is asked in evaluation mode."""
+
+    def reference(prefixes, lengths, rows):
+        assert not policy.training
+        return torch.zeros_like(rows)
+
+    return reference
 
 
 def test_decoding_is_without_dropout_and_modes_come_back(policy):
@@ -46,7 +62,7 @@ def test_modes_come_back_after_an_error(policy, monkeypatch):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(policy, "step", fail)
-    for run in range(4):
+    for run in range(6):
         with pytest.raises(RuntimeError, match="out of memory"):
             [tokens for _, tokens in zip(range(run + 1), runs(policy, batch), strict=False)]
         assert modes(policy) == before

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from freerun.vocabulary import Vocabulary
+from tests.helpers import raises
 
 
 def test_eos_is_an_action_and_bos_and_pad_are_not():
@@ -72,9 +73,8 @@ def test_a_large_vocabulary_is_made_at_once():
     ],
 )
 def test_special_tokens_are_tokens(special, message):
-    with pytest.raises(ValueError, match=r" is -?\d+; ") as caught:
+    with raises(ValueError, message):
         Vocabulary(("a", "b"), **{"bos": 2, "pad": 3, **special})
-    assert str(caught.value) == message
 
 
 def test_a_backspace_is_the_last_action():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from freerun.backspaces import Alternatives, AnyToken
+from tests.helpers import raises
 
 
 def chosen(wrong, token, draws=1000):
@@ -68,9 +69,8 @@ def test_draws_and_tokens_of_any_shape():
     ],
 )
 def test_tables_that_are_refused(mistakes, message):
-    with pytest.raises(ValueError, match="token") as caught:
+    with raises(ValueError, message):
         Alternatives.build(mistakes, 3)
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,5 @@ def test_tables_that_are_refused(mistakes, message):
     ],
 )
 def test_leaving_out_too_much(leave_out, message):
-    with pytest.raises(ValueError, match="action") as caught:
+    with raises(ValueError, message):
         AnyToken.build(3, leave_out)
-    assert str(caught.value) == message

@@ -5,6 +5,7 @@ import torch
 
 from freerun.costs import hamming, hamming_total
 from tests.costs.pairs import columns
+from tests.helpers import raises
 
 ROWS = [([1, 2, 3], [1, 0, 0]), ([1, 2], [1, 0]), ([], []), ([4], [4])]
 
@@ -27,9 +28,9 @@ def test_sides_of_different_widths_are_compared_where_both_have_tokens():
 
 @pytest.mark.parametrize("cost", [hamming, hamming_total])
 def test_lengths_that_differ_are_an_error(cost):
-    with pytest.raises(ValueError, match="Hamming") as error:
-        cost(*columns([([1, 2], [1, 2]), ([1, 2, 3], [1, 2])]))
-    assert str(error.value) == (
+    message = (
         "row 1 has 3 tokens and its reference 2; the Hamming cost compares equal lengths: take "
         "edit_distance where they may differ"
     )
+    with raises(ValueError, message):
+        cost(*columns([([1, 2], [1, 2]), ([1, 2, 3], [1, 2])]))

@@ -4,11 +4,12 @@ from typing import get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from freerun.costs import CostName, make_cost, rows
 from tests.costs.pairs import columns, pairs
+from tests.helpers import raises
 
 SYMBOLS = ["O", "B-A", "I-A", "B-B", "<unk>"]
 NAMES = get_args(CostName)
@@ -77,27 +78,13 @@ def test_no_rows_and_no_columns(name):
             assert cost(own, zero, true, zero).tolist() == expected
 
 
-@EACH
-@settings(max_examples=20)
-@given(given_rows=pairs(tokens=5))
-def test_costs_lie_in_their_ranges(name, given_rows):
-    rows_ = fitting(name, given_rows)
-    costs = make_cost(name, SYMBOLS)(*columns(rows_)).tolist()
-    for cost, (own, true) in zip(costs, rows_, strict=True):
-        most = {
-            "hamming_total": len(true),
-            "edit_distance": max(1, len(own) / max(1, len(true))),
-        }.get(name, 1)
-        assert 0 <= cost <= most
-
-
 def test_a_name_that_no_cost_has_is_an_error(unchecked):
-    with pytest.raises(ValueError, match="rouge") as error:
-        make_cost("rouge", SYMBOLS)
-    assert str(error.value) == (
+    message = (
         "there is no cost called 'rouge'; the costs are hamming, hamming_total, edit_distance, "
         "bleu, bleu_1, gleu, chunk_f1"
     )
+    with raises(ValueError, message):
+        make_cost("rouge", SYMBOLS)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from freerun.decoding import contrastive_search, greedy
 from freerun.decoding.loop import CHECK_EVERY
 from freerun.models import RecurrentPolicy
-from tests.helpers import chain, close, tiny_policy, tiny_source
+from tests.helpers import chain, close, tiny_policy, tiny_source, written
 from tests.models.erasing import erasing_policy
 from tests.models.models import text_source, tiny_adapted
 
@@ -73,11 +73,6 @@ def plain(policy, source, top_k, penalty):
     return tokens, total
 
 
-def written(decoded):
-    rows = zip(decoded.tokens.tolist(), decoded.lengths.tolist(), strict=True)
-    return [row[:length] for row, length in rows]
-
-
 @pytest.mark.parametrize(("top_k", "penalty", "look"), [(3, 0.6, 1), (4, 1.0, 4)])
 @torch.no_grad()
 def test_it_is_the_plain_loop(policy, source, top_k, penalty, look, monkeypatch):
@@ -101,18 +96,13 @@ def test_without_choice_or_penalty_it_is_greedy(policy, source, settings):
     close(found.log_probs, expected.log_probs, 1e-5)
 
 
-def test_the_batch_changes_nothing(policy, source):
-    settings = {"top_k": 3, "penalty": 0.6}
-    every = contrastive_search(policy, source, **settings)
-    order = torch.tensor([2, 0, 3, 1])
-    turned = contrastive_search(policy, source.select(order), **settings)
-    assert written(turned) == [written(every)[i] for i in order]
-    alone = contrastive_search(policy, source.select(order[:1]), **settings)
-    assert written(alone) == [written(every)[2]]
+def test_limits_are_those_of_each_row(policy, source):
     limits = torch.tensor([1, 2, 6, 4])
-    bound = contrastive_search(policy, source, limit=limits, **settings)
-    cut = [row[:most] for row, most in zip(written(every), limits.tolist(), strict=True)]
-    assert written(bound) == cut
+    free, bound = (
+        written(contrastive_search(policy, source, top_k=3, penalty=0.6, **settings))
+        for settings in ({}, {"limit": limits})
+    )
+    assert bound == [row[:most] for row, most in zip(free, limits.tolist(), strict=True)]
 
 
 @torch.no_grad()
@@ -131,15 +121,6 @@ def test_the_last_position_of_a_model_is_written_at():
                 alone.values[:, : alone.lengths[0]], alone.mask[:, : alone.lengths[0]]
             )
             assert tokens[-1] == int(forward(policy, alone, tokens[:-1])[1].argmax())
-
-
-def test_a_model_in_training_mode_is_left_so():
-    policy = tiny_adapted("gpt2", dropout=0.5, limit=5)
-    source = text_source(policy, LENGTHS)
-    expected = written(contrastive_search(policy, source, top_k=3, penalty=0.5))
-    policy.train()
-    assert written(contrastive_search(policy, source, top_k=3, penalty=0.5)) == expected
-    assert policy.model.training
 
 
 def test_what_cannot_be_done_is_refused():

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from freerun.decoding import beam_search, greedy, sample, sample_tokens
+from freerun.decoding import greedy
 from freerun.decoding.loop import CHECK_EVERY
+from tests.helpers import written
 from tests.models.models import (
     ARCHITECTURES,
     plain_scores,
     text_source,
     tiny_adapted,
 )
-from tests.twins import twin_beam
 
 KINDS = [
     (name, attention, attention == "sdpa")
@@ -45,11 +45,6 @@ def look(request, monkeypatch):
     monkeypatch.setitem(CHECK_EVERY, "cpu", request.param)
 
 
-def written(decoded):
-    rows = zip(decoded.tokens.tolist(), decoded.lengths.tolist(), strict=True)
-    return [row[:length] for row, length in rows]
-
-
 def plain(policy, source, choose):
     """Tokens of each row alone, each from the model's own pass over all that was written before."""
     rows = []
@@ -70,32 +65,6 @@ def test_greedy_is_the_plain_loop(policy, source):
     assert written(decoded) == plain(policy, source, lambda scores, row, cell: scores.argmax())
     eos = policy.vocabulary.eos
     assert decoded.ended.tolist() == [row[-1] == eos for row in written(decoded)]
-
-
-@pytest.mark.usefixtures("look")
-@torch.no_grad()
-def test_samples_are_those_of_the_plain_loop(policy, source):
-    ids = torch.arange(100, 100 + len(source.lengths))
-
-    def choose(scores, row, cell):
-        log_probs = (scores / 10).log_softmax(-1)[None]
-        return sample_tokens(log_probs, 5, "sample", ids[row : row + 1], cell)[0]
-
-    decoded = sample(policy, source, ids=ids, seed=5, temperature=10.0)
-    expected = plain(policy, source, choose)
-    assert written(decoded) == expected
-    assert len({len(tokens) for tokens in expected}) > 2
-
-
-@torch.no_grad()
-def test_beams_are_those_of_the_twin(policy, source):
-    some = source.select(torch.tensor([1, 4, 6]))
-    decoded = beam_search(policy, some, size=3)
-    for row in range(3):
-        alone = some.select(torch.tensor([row]))
-        tokens, value = twin_beam(policy, alone, 3, 1.0, LIMIT)
-        assert tuple(written(decoded)[row]) == tokens
-        assert float(decoded.log_probs[row]) == pytest.approx(value, abs=1e-4)
 
 
 @torch.no_grad()

@@ -1,9 +1,6 @@
 """Roll-in by parallel passes: by hand, against a plain twin, and as many passes as cells.
 
-Of the defects known of other code, here: a parallel roll-in that is another one than the sequential
-(`test_as_many_passes_as_cells_are_steps`), noise that changes from pass to pass (the same, with
-noise), full passes over rows that read nothing of their own (`test_what_is_run`). What holds cell
-by cell too is in `test_roll_in.py`.
+What holds cell by cell too is in `test_roll_in.py`.
 """
 
 import pytest

@@ -1,15 +1,9 @@
-"""Roll-in cell by cell: against plain, slow twins that force every prefix from scratch.
-
-Of the defects known of other code, here: a row of not-a-number poisoning the batch
-(`test_a_row_of_not_a_number_is_alone_with_it`), roll-ins from dropped-out states
-(`tests/test_policy.py`), fused path unlike plain path (the twins).
-"""
+"""Roll-in cell by cell: against plain, slow twins that force every prefix from scratch."""
 
 import pytest
 import torch
 
-from freerun.batch import Batch, Source
-from freerun.decoding import argmax_tokens, greedy, sample_tokens
+from freerun.decoding import argmax_tokens, sample_tokens
 from freerun.randomness import gumbel, uniform
 from freerun.relaxations import soft_argmax, soft_sample, straight_through
 from freerun.roll_in import roll_in, score_relaxed
@@ -17,9 +11,7 @@ from tests.helpers import (
     Wrapped,
     close,
     gradients,
-    padded,
-    roll_in_own,
-    single,
+    poisoned,
     tiny_batch,
     tiny_policy,
 )
@@ -136,27 +128,6 @@ def test_relaxed_rows_leave_when_their_target_ends():
     assert counting.steps == [5, 4, 3, 2, 1]
 
 
-def test_coins_at_first_cells_and_past_the_target_do_nothing(policy, batch):
-    own = coins(batch, 0.5)
-    inside = own & batch.mask
-    inside[:, 0] = False
-    choose, relax = choosers(batch)[0], relaxers(batch)[0]
-    written = batch.mask
-    first, second = (roll_in(policy, batch, coin, choose)[written] for coin in (own, inside))
-    assert torch.equal(first, second)
-    close(score_relaxed(policy, batch, own, relax), score_relaxed(policy, batch, inside, relax))
-
-
-def test_learned_roll_in_is_what_the_policy_writes():
-    policy = tiny_policy(4, eos=False, attention="additive", input_feeding=True)
-    batch = tiny_batch(policy, lengths=(3, 1, 5, 2))
-    inputs = roll_in_own(policy, batch, choosers(batch)[0])
-    written = greedy(policy, batch.source).tokens
-    start = torch.full_like(written[:, :1], policy.vocabulary.bos)
-    expected = torch.cat([start, written[:, :-1]], 1)
-    assert torch.equal(inputs[batch.mask], expected[batch.mask])
-
-
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_hard_weights_are_tokens(policy, batch, share):
     """With one-hot weights, relaxed scores are those of the tokens that mixed feeds."""
@@ -168,13 +139,6 @@ def test_hard_weights_are_tokens(policy, batch, share):
     inputs = roll_in(policy, batch, own, choosers(batch)[0])
     expected = policy.force(batch.source, inputs).logits(batch.mask)
     close(score_relaxed(policy, batch, own, relax), expected)
-
-
-def test_scores_come_in_the_order_of_targets(policy, batch):
-    nobody = torch.zeros_like(batch.mask)
-    scores = score_relaxed(policy, batch, nobody, relaxers(batch)[0])
-    trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
-    close(scores, trace.logits(batch.mask))
 
 
 def test_mixed_has_no_gradient_and_relaxed_has(policy, batch):
@@ -192,45 +156,17 @@ def test_mixed_has_no_gradient_and_relaxed_has(policy, batch):
 
 
 @pytest.mark.parametrize("passes", PASSES)
-@pytest.mark.parametrize("turn", [0, 1])
-def test_the_batch_changes_nothing(policy, batch, turn, passes):
-    """Padding, order, and a batch of one, for which fewer passes may be enough."""
-    order = torch.tensor([2, 0, 3, 1, 4])
-    rolled = []
-    singles = [single(batch, row) for row in range(5)]
-    for layout in (batch, batch.select(order), padded(batch, 0), *singles):
-        own = coins(layout, 0.6)
-        inputs = roll_in(policy, layout, own, choosers(layout)[turn], passes=passes)
-        scores = score_relaxed(policy, layout, own, relaxers(layout)[2 * turn], passes=passes)
-        parts = scores.split(layout.lengths.tolist())
-        rows = [inputs[i, :length].tolist() for i, length in enumerate(layout.lengths.tolist())]
-        rolled.append(list(zip(rows, parts, strict=True)))
-    plain, shuffled, wide, *alone = rolled
-    for row in range(5):
-        tokens, scores = plain[row]
-        others = shuffled[order.tolist().index(row)], wide[row], alone[row][0]
-        for other_tokens, other_scores in others:
-            assert other_tokens == tokens
-            close(other_scores, scores)
-
-
-@pytest.mark.parametrize("passes", PASSES)
 def test_a_row_of_not_a_number_is_alone_with_it(passes):
     policy = tiny_policy(4, eos=False, source="real", attention="general")
     batch = tiny_batch(policy, lengths=(3, 4, 5, 2, 4))
-    values = batch.source.values.clone()
-    values[1] = float("nan")
-    poisoned = Batch(batch.ids, Source(values, batch.source.mask), batch.target, batch.mask)
+    pair = batch, poisoned(batch)
     others = torch.tensor([0, 2, 3, 4])
     for choose in choosers(batch):
-        clean, found = (
-            roll_in(policy, given, batch.mask, choose, passes=passes) for given in (batch, poisoned)
-        )
+        clean, found = (roll_in(policy, given, batch.mask, choose, passes=passes) for given in pair)
         assert torch.equal(found[others], clean[others])
     for relax in relaxers(batch):
         clean, found = (
-            score_relaxed(policy, given, batch.mask, relax, passes=passes)
-            for given in (batch, poisoned)
+            score_relaxed(policy, given, batch.mask, relax, passes=passes) for given in pair
         )
         parts, expected = (scores.split(batch.lengths.tolist()) for scores in (found, clean))
         assert all(torch.equal(parts[row], expected[row]) for row in others)

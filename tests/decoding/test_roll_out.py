@@ -1,21 +1,15 @@
-"""Roll-out: trials that are followed by hand, their memory, and what is not run.
-
-Of the defects known of other code, here: roll-outs that go on after eos
-(`test_what_was_tried_is_written_to_its_end`), or run again what is known
-(`test_what_the_roll_in_has_written_is_not_run_again`).
-"""
+"""Roll-out: trials that are followed by hand, their memory, and what is not run."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from freerun.batch import Batch
 from freerun.decoding import greedy
 from freerun.policy import Trace
 from freerun.roll_in import Trajectories
 from freerun.roll_out import RollOuts, Trials, complete_roll_outs, roll_out
-from tests.helpers import Chain, tiny_batch, tiny_policy
+from tests.helpers import Chain, poisoned, tiny_batch, tiny_policy, written
 
 A, B, C, END, BOS = range(5)
 NEXT = [
@@ -61,11 +55,6 @@ def run(policy, roll_in, trials, *, limit=6, most=ENDLESS, at_once=100):
     return roll_out(policy, trace, roll_in, trials, **options)
 
 
-def whole(outputs):
-    rows = zip(outputs.tokens.tolist(), outputs.lengths.tolist(), strict=True)
-    return [row[:length] for row, length in rows]
-
-
 EVERY = [(row, cell, token) for row in (0, 1) for cell in (0, 1) for token in (A, B, C, END)]
 WRITTEN = [
     *([A, B, C], [B, C], [C], []),
@@ -82,7 +71,7 @@ def test_what_was_tried_is_written_to_its_end(at_once):
     """To eos or the limit, and no step is run after it; so many at once, and no more."""
     policy, roll_in = policy_of(), trajectories([C, END], [B, END])
     outputs = run(policy, roll_in, trials_of(*EVERY), at_once=at_once)
-    assert whole(outputs) == WRITTEN
+    assert written(outputs) == WRITTEN
     assert not outputs.open.any()
     assert outputs.steps == sum(policy.steps) == STEPS
     assert max(policy.steps) <= at_once
@@ -123,7 +112,7 @@ def test_no_more_are_run_together_than_fit(room, at_once, chunks):
     limits = {"limit": torch.tensor([6, 6]), "max_new_tokens": torch.tensor([ENDLESS] * 2)}
     policy.steps.clear()
     outputs = roll_out(policy, trace, roll_in, trials, **limits, chunk_size=at_once)
-    assert whole(outputs) == WRITTEN
+    assert written(outputs) == WRITTEN
     assert trace.asked == [length for length, _ in chunks]
     assert max(policy.steps) == chunks[0][1]
     assert sum(policy.steps) == STEPS
@@ -135,7 +124,7 @@ def test_trials_stand_in_the_order_they_are_given_in():
     trials = trials_of(*EVERY)
     trials = replace(trials, place=trials.place[order], tokens=trials.tokens[order])
     outputs = run(policy, roll_in, trials, at_once=3)
-    assert whole(outputs) == [WRITTEN[i] for i in order]
+    assert written(outputs) == [WRITTEN[i] for i in order]
 
 
 def test_outputs_of_fixed_length_end_there():
@@ -143,7 +132,7 @@ def test_outputs_of_fixed_length_end_there():
     roll_in = trajectories([A, A, A, A], [B, B])
     trials = trials_of((0, 0, C), (0, 3, 3), (1, 0, 3), (1, 1, A))
     outputs = run(policy, roll_in, trials, limit=[4, 2])
-    assert whole(outputs) == [[C, 3, A, B], [A, A, A, 3], [3, A], [B, A]]
+    assert written(outputs) == [[C, 3, A, B], [A, A, A, 3], [3, A], [B, A]]
     assert not outputs.open.any()
     assert outputs.steps == 4
 
@@ -152,7 +141,7 @@ def test_outputs_of_fixed_length_end_there():
 def test_the_policy_writes_so_many_tokens(most):
     outputs = run(policy_of(), trajectories([C, END], [B, END]), trials_of(*EVERY), most=most)
     for (_, cell, token), output, full, goes_on in zip(
-        EVERY, whole(outputs), WRITTEN, outputs.open.tolist(), strict=True
+        EVERY, written(outputs), WRITTEN, outputs.open.tolist(), strict=True
     ):
         assert output == full[: cell + 1 + most]
         ends = token == END or (most > 0 and len(full) < 6 and cell + 1 + most > len(full))
@@ -163,7 +152,7 @@ def test_the_policy_writes_so_many_tokens(most):
 def test_each_row_has_its_own_number_and_limit():
     trials = trials_of((0, 0, A), (0, 0, B), (1, 0, A), (1, 1, A))
     outputs = run(policy_of(), trajectories([C, END], [B, END]), trials, limit=[6, 4], most=[1, 9])
-    assert whole(outputs) == [[A, B], [B, C], [A] * 4, [B, A, A, A]]
+    assert written(outputs) == [[A, B], [B, C], [A] * 4, [B, A, A, A]]
     assert outputs.open.tolist() == [True, True, False, False]
     assert outputs.steps == 1 + 1 + 3 + 2
 
@@ -173,7 +162,7 @@ def test_what_the_roll_in_has_written_is_not_run_again():
     tried = trials_of((0, 0, A), (0, 2, C), (0, 3, END), (1, 0, C), (1, 4, A), (1, 5, A))
     policy = policy_of()
     outputs = run(policy, own, tried)
-    assert whole(outputs) == [[A, B, C]] * 3 + [[C, *[A] * 5]] * 3
+    assert written(outputs) == [[A, B, C]] * 3 + [[C, *[A] * 5]] * 3
     assert outputs.steps == sum(policy.steps) == 0
     assert not outputs.open.any()
 
@@ -213,7 +202,7 @@ def test_nothing_is_run_where_all_has_ended(tried):
     assert policy.steps == []
     assert outputs.steps == 0
     assert not outputs.open.any()
-    assert whole(outputs) == [([A], [B])[row] * cell + [t] * (t != END) for row, cell, t in tried]
+    assert written(outputs) == [([A], [B])[row] * cell + [t] * (t != END) for row, cell, t in tried]
 
 
 def test_no_trials_at_all():
@@ -242,7 +231,7 @@ def test_a_bound_changes_no_output_of_a_policy(settings):
     policy = tiny_policy(4, **settings)
     batch = tiny_batch(policy)
     free, bound = real_search(policy, batch), real_search(policy, batch, room=4)
-    assert whole(bound) == whole(free)
+    assert written(bound) == written(free)
     assert bound.steps == free.steps
 
 
@@ -279,12 +268,7 @@ def test_modes_are_restored_and_there_is_no_gradient(eos, monkeypatch):
 def test_a_row_of_not_a_number_is_alone_with_it(eos):
     policy = tiny_policy(4, eos=eos, source="real", attention="additive", limit=5)
     batch = tiny_batch(policy)
-    values = batch.source.values.clone()
-    values[1] = float("nan")
-    poisoned = Batch(
-        batch.ids, type(batch.source)(values, batch.source.mask), batch.target, batch.mask
-    )
-    clean, found = whole(real_search(policy, batch)), whole(real_search(policy, poisoned))
+    clean, found = (written(real_search(policy, b)) for b in (batch, poisoned(batch)))
     rows = batch.mask.nonzero()[:, 0].repeat_interleave(4).tolist()
     others = [i for i, row in enumerate(rows) if row != 1]
     assert [found[i] for i in others] == [clean[i] for i in others]
@@ -294,7 +278,7 @@ def test_the_first_of_equals_is_written():
     """As in greedy decoding."""
     policy = policy_of([{}, {}], limit=5)
     outputs = run(policy, trajectories([C, END], [B, END]), trials_of((0, 0, C), (1, 1, END)))
-    assert whole(outputs) == [[C, *[A] * 5], [B]]
+    assert written(outputs) == [[C, *[A] * 5], [B]]
     assert greedy(policy, policy.source(0)).tokens.tolist() == [[A] * 5]
 
 
@@ -308,16 +292,16 @@ def test_the_reference_policy_finishes_what_is_open():
     asked = []
 
     def reference(prefixes, lengths, rows):
-        asked.append((whole(RollOuts(prefixes, lengths, lengths > 0)), rows.tolist()))
+        asked.append((written(RollOuts(prefixes, lengths, lengths > 0)), rows.tolist()))
         return torch.tensor([[5, 6, 7], [5, 6, 7], [5, 6, 7]]), torch.tensor([3, 0, 1])
 
     outputs = outputs_of([1], [1, 2], [3, 3, 3], [4, 4], going=[True, False, True, True])
     done = complete_roll_outs(outputs, torch.tensor([8, 8, 3, 5]), reference, None)
     assert asked == [([[1], [3, 3, 3], [4, 4]], [8, 3, 5])]
-    assert whole(done) == [[1, 5, 6, 7], [1, 2], [3, 3, 3], [4, 4, 5]]
+    assert written(done) == [[1, 5, 6, 7], [1, 2], [3, 3, 3], [4, 4, 5]]
     assert not done.open.any()
     assert done.steps == 11
-    assert whole(outputs) == [[1], [1, 2], [3, 3, 3], [4, 4]]  # left as they were
+    assert written(outputs) == [[1], [1, 2], [3, 3, 3], [4, 4]]  # left as they were
     assert outputs.tokens[0].tolist() == [1, 9, 9, 9]
 
 
@@ -326,12 +310,12 @@ def test_completions_may_be_longer_than_there_is_room_and_no_longer_than_is_exac
         return torch.tensor([[5, 6, 7, 8], [1, 2, 3, 4]]), torch.tensor([4, 4])
 
     rows, outputs = torch.tensor([0, 1]), outputs_of([1], [2, 3, 4], going=[True, True])
-    assert whole(complete_roll_outs(outputs, rows, reference, None)) == [
+    assert written(complete_roll_outs(outputs, rows, reference, None)) == [
         [1, 5, 6, 7, 8],
         [2, 3, 4, 1, 2, 3, 4],
     ]
     exact = complete_roll_outs(outputs, rows, reference, torch.tensor([4, 5]))
-    assert whole(exact) == [[1, 5, 6, 7], [2, 3, 4, 1, 2]]
+    assert written(exact) == [[1, 5, 6, 7], [2, 3, 4, 1, 2]]
 
 
 def test_nothing_open_asks_nobody():
@@ -339,4 +323,4 @@ def test_nothing_open_asks_nobody():
         raise KeyError
 
     outputs = outputs_of([1], [2], going=[False, False])
-    assert whole(complete_roll_outs(outputs, torch.tensor([0, 1]), nobody, None)) == [[1], [2]]
+    assert written(complete_roll_outs(outputs, torch.tensor([0, 1]), nobody, None)) == [[1], [2]]

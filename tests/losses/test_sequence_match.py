@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from freerun.losses import Divergence, ScoredActions, behavior_cloning_loss, sequence_match_loss
-from tests.helpers import close
+from tests.helpers import close, raises
 
 NAMES = get_args(Divergence)
 NAN = math.nan
@@ -443,14 +443,12 @@ def test_the_gradient_of_cloning_is_that_of_the_log_loss():
     ],
 )
 def test_what_is_refused(settings, message):
-    with pytest.raises(ValueError, match="must") as caught:
+    with raises(ValueError, message):
         sequence_match_loss(DATA, MODEL, **settings)
-    assert str(caught.value) == message
 
 
 def test_model_sequences_that_are_none():
     """A mean of nothing would be no number."""
     empty = ScoredActions(*(field[:0] for field in vars(MODEL).values()))
-    with pytest.raises(ValueError, match="no model sequence") as caught:
+    with raises(ValueError, "there is no model sequence; leave model out where there are none"):
         sequence_match_loss(DATA, empty)
-    assert str(caught.value) == ("there is no model sequence; leave model out where there are none")

@@ -1,7 +1,6 @@
 """The best suffix against trying every one with the plain score."""
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,20 +72,8 @@ def test_words_of_a_large_vocabulary_are_told_apart(policy):
     assert completions(policy, rows) == [tried(PLAIN[policy], *row) for row in rows]
 
 
-@EACH
-def test_unknown_tokens_are_appended_as_they_stand(policy):
-    assert completions(policy, [([], [1, 4, 2])], unknown=4) == [[1, 4, 2]]
-
-
 def test_equal_scores_are_equal_to_the_bit():
     """Fractions that are equal, however they come about, tie: the shortest suffix is taken."""
     rows = [([0] * n, [0] * m) for n in range(6) for m in range(12)]
     for policy, plain in PLAIN.items():
         assert completions(policy, rows) == [tried(plain, *row) for row in rows]
-
-
-@EACH
-def test_the_result_is_a_suffix_of_the_given_tensor(policy):
-    tokens, counts = policy(*(tensor.int() for tensor in columns([([1], [1, 2, 3])])))
-    assert tokens.dtype == torch.int32
-    assert tokens[0, : counts[0]].tolist() == [2, 3]
