@@ -1,19 +1,12 @@
-"""Scheduled sampling on Hugging Face models: cell by cell, in passes, and from scratch.
-
-Of the defects known of other code, here: a parallel roll-in that is another one than the sequential
-(`test_as_many_passes_as_cells_are_steps`), a loss that depends on padding, order or the parts of a
-batch (`test_a_batch_is_the_sum_of_its_rows`), a cache that checkpointing takes away in silence
-(`test_under_checkpointing`).
-"""
+"""Scheduled sampling on Hugging Face models: cell by cell, in passes, and from scratch."""
 
 import pytest
 import torch
 from torch.func import functional_call
 
-from freerun.batch import Batch
 from freerun.losses import log_loss
-from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, ScheduledSampling
-from tests.helpers import close, gradients, padded, single
+from freerun.methods import Clock, DifferentiableScheduledSampling, ScheduledSampling
+from tests.helpers import close, gradients, single
 from tests.methods.checks import Loss
 from tests.models.models import ARCHITECTURES, plain_scores, text_batch, tiny_adapted
 from tests.twins import twin_roll_in, twin_score_relaxed
@@ -64,21 +57,6 @@ def same(policy, first, second):
     close(ours, theirs, 10 * policy.tolerance * most)
 
 
-@pytest.mark.parametrize(
-    ("kind", "share"), [*((kind, 0.0) for kind in KINDS), ("sample", 0.4), ("soft sample", 0.4)]
-)
-def test_as_many_passes_as_cells_are_steps(policy, batch, kind, share):
-    """With the same coins and noise, and gradient through all passes: and fewer are not."""
-    steps = method_of(kind, share).loss(policy, batch, CLOCK)
-    for passes in (5, 9):
-        found = method_of(kind, share, passes=passes).loss(policy, batch, CLOCK)
-        same(policy, found.total, steps.total)
-        assert int(found.count) == int(steps.count)
-    if kind == "soft argmax":
-        fewer = method_of(kind, share, passes=2).loss(policy, batch, CLOCK)
-        assert abs(float((fewer.total - steps.total).detach())) > 1e-3
-
-
 @pytest.mark.parametrize("kind", ["greedy", "soft argmax"])
 def test_the_roll_in_is_that_of_the_model_alone(policy, batch, kind):
     """One row and one cell at a time, each scored by a pass over everything before it."""
@@ -98,23 +76,6 @@ def test_the_roll_in_is_that_of_the_model_alone(policy, batch, kind):
     expected = log_loss(scores, batch.target[batch.mask])
     assert bool(own.any())
     same(policy, method.loss(policy, batch, CLOCK).total, expected)
-
-
-@pytest.mark.parametrize(
-    ("kind", "passes"), [(None, None), ("sample", None), ("soft sample", None), ("sample", 3)]
-)
-def test_a_batch_is_the_sum_of_its_rows(policy, batch, kind, passes):
-    """Whatever its order, its padding and what that is made of."""
-    method = MLE() if kind is None else method_of(kind, 0.4, passes=passes)
-    whole = method.loss(policy, batch, CLOCK).total
-    ones = [method.loss(policy, single(batch, row), CLOCK).total for row in range(4)]
-    same(policy, sum(ones), whole)
-    shuffled = batch.select(torch.tensor([3, 0, 2, 1]))
-    same(policy, method.loss(policy, shuffled, CLOCK).total, whole)
-    for pad in (0, policy.vocabulary.eos):
-        same(policy, method.loss(policy, padded(batch, pad), CLOCK).total, whole)
-    junk = Batch(batch.ids, batch.source, batch.target.where(batch.mask, 1), batch.mask)
-    same(policy, method.loss(policy, junk, CLOCK).total, whole)
 
 
 # Finite differences

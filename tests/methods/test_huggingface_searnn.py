@@ -5,15 +5,12 @@ import random
 import pytest
 import torch
 
-from freerun.batch import Batch
 from freerun.methods import Clock
 from freerun.references import DEFAULT_REFERENCES
-from tests.helpers import close, gradients, padded, searnn, single
+from tests.helpers import searnn
 from tests.methods.test_searnn_twin import (
     CLOCK,
     FREE,
-    ROLL_INS,
-    ROLL_OUTS,
     any_settings,
     check_loss,
     check_search,
@@ -34,15 +31,6 @@ def policy(request):
 def batch_of(policy, seed=0):
     """Sentences of different lengths, one of a single token."""
     return text_batch(policy, lengths=(4, 1, 3), targets=(5, 1, 3), seed=seed)
-
-
-@pytest.mark.parametrize("roll_out", ROLL_OUTS)
-@pytest.mark.parametrize("roll_in", ROLL_INS)
-def test_who_writes(policy, roll_in, roll_out):
-    """Costs are those of roll-outs that are read from the start, one token at a time."""
-    focus = {"focus": 1, "focus_end": 4} if roll_out == "focused" else {}
-    method = searnn(roll_in=roll_in, roll_out=roll_out, cost="edit_distance", **focus)
-    check_search(method, policy, batch_of(policy))
 
 
 def check_any(policy, number):
@@ -72,29 +60,6 @@ def test_other_architectures(name):
         method = any_settings(draw, FREE, REFERENCES)
         check_search(method, policy, batch_of(policy, number))
         check_loss(method, policy, batch_of(policy, number), tolerance=1e-5)
-
-
-@pytest.mark.parametrize("roll_in", ["learned", "mixed_cells"])
-def test_a_batch_is_the_sum_of_its_rows(policy, roll_in):
-    """Whatever its order, its padding and what that is made of; and however much runs at once."""
-    settings = {"roll_in": roll_in, "roll_out": "mixed", "cost": "edit_distance"}
-    method, few = searnn(**settings), searnn(**settings, at_once=4)
-    batch = batch_of(policy)
-    whole = method.loss(policy, batch, CLOCK).total
-    gradient = gradients(policy, whole)
-    most = max(float(g.abs().max()) for g in gradient.values())
-    junk = Batch(batch.ids, batch.source, batch.target.where(batch.mask, 1), batch.mask)
-    others = [
-        sum(method.loss(policy, single(batch, row), CLOCK).total for row in range(3)),
-        method.loss(policy, batch.select(torch.tensor([2, 0, 1])), CLOCK).total,
-        method.loss(policy, padded(batch, 0), CLOCK).total,
-        method.loss(policy, padded(batch, policy.vocabulary.eos), CLOCK).total,
-        method.loss(policy, junk, CLOCK).total,
-        few.loss(policy, batch, CLOCK).total,
-    ]
-    for other in others:
-        close(other, whole, 1e-10)
-        close(gradients(policy, other), gradient, 1e-11 * most)
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "t5", "bart"])

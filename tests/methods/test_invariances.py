@@ -1,11 +1,4 @@
-"""What must not change a loss or its gradient, for every method.
-
-Of the defects known of other code, here: eos lost from the loss when pad = eos
-(`test_pad_may_equal_eos`), a loss that changes with gradient accumulation
-(`test_parts_sum_to_the_whole`), rows without targets that weigh nothing in silence
-(`test_an_example_without_target_is_refused`), own tokens from dropped-out passes
-(`test_own_tokens_come_without_dropout`).
-"""
+"""What must not change a loss or its gradient, for every method."""
 
 import pytest
 import torch
@@ -16,6 +9,7 @@ from freerun.methods import (
     MLE,
     Clock,
     DifferentiableScheduledSampling,
+    Method,
     ScheduledSampling,
     Unlikelihood,
 )
@@ -200,6 +194,9 @@ def test_methods_are_known_by_name():
         "behavior_cloning", "sequence_match", "unlikelihood",
     ]  # fmt: skip
     for name, kind in METHODS.items():
+        assert issubclass(kind, Method)
         assert kind.name == name
         assert kind.paper
         assert kind.summary
+        with pytest.raises(TypeError):
+            kind(0.5)  # settings are named: a flag cannot be taken for a number

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from freerun.methods import MLE, Clock, Method
+from freerun.methods import MLE, Clock
 from tests.helpers import close, log_prob, single, tiny_batch, tiny_policy
 from tests.methods.checks import gradcheck_loss
 from tests.twins import twin_score_relaxed
@@ -37,18 +37,9 @@ def test_smoothing_takes_from_the_target_for_all(policy, batch):
     close(MLE(label_smoothing=0.2).loss(policy, batch, Clock()).total, expected)
 
 
-def test_it_knows_no_time_and_no_chance(policy, batch):
-    first = MLE().loss(policy, batch, Clock(0, total=9, seed=0)).total
-    assert torch.equal(first, MLE().loss(policy, batch, Clock(7, total=9, seed=5)).total)
-
-
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_finite_differences(smoothing):
     gradcheck_loss(MLE(label_smoothing=smoothing), eos=True, attention="additive")
-
-
-def test_it_is_a_method():
-    assert isinstance(MLE(), Method)
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
@@ -56,8 +47,3 @@ def test_smoothing_out_of_range(smoothing):
     message = rf"^label_smoothing is {smoothing}; it must lie in \[0, 1\)$"
     with pytest.raises(ValueError, match=message):
         MLE(label_smoothing=smoothing)
-
-
-def test_settings_are_named():
-    with pytest.raises(TypeError):
-        MLE(0.1)

@@ -1,12 +1,11 @@
 """Methods of a user's own, by their address."""
 
-import sys
-
 import pytest
 
 from freerun.methods import MLE, find_method
 from freerun.settings import SettingError
 from freerun.study import parse_method, parse_methods
+from tests.helpers import raises
 
 SOURCE = """\
 from dataclasses import dataclass
@@ -31,14 +30,9 @@ def number():
 
 
 @pytest.fixture(autouse=True)
-def own(tmp_path, monkeypatch):
+def own(here):
     """A file of one's own methods, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    (tmp_path / "mine.py").write_text(SOURCE)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    (here / "mine.py").write_text(SOURCE)
 
 
 def test_a_method_is_found_by_name_or_address():
@@ -59,35 +53,24 @@ def test_variants_of_a_method_by_address():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (
-            "mine.py:Doubl",
-            "method 'mine.py:Doubl': there is no Doubl in mine.py; did you mean 'Double'?",
-        ),
+        ("mine.py:Doubl",
+         "method 'mine.py:Doubl': there is no Doubl in mine.py; did you mean 'Double'?"),
         ("yours.py:Double", "method 'yours.py:Double': there is no file yours.py"),
-        (
-            "mine.py:number",
-            "method 'mine.py:number': it is not a subclass of freerun.methods.Method",
-        ),
+        ("mine.py:number",
+         "method 'mine.py:number': it is not a subclass of freerun.methods.Method"),
         ("mine.py", "unknown method 'mine.py'; add its class, as in mine.py:MyMethod"),
         ("mine.py:Half", "method 'mine.py:Half': it has no loss, paper, summary"),
-        (
-            "mine.py:Loose",
-            "method 'mine.py:Loose': it is not a dataclass, whose fields are its settings",
-        ),
-        (
-            "mine.py:Double:facto=3",
-            "method 'mine.py:Double:facto=3': unknown setting 'facto'; did you mean 'factor'?",
-        ),
-        (
-            "mine.py:Double:factor=x",
-            "method 'mine.py:Double:factor=x': factor is 'x'; it must be a number",
-        ),
+        ("mine.py:Loose",
+         "method 'mine.py:Loose': it is not a dataclass, whose fields are its settings"),
+        ("mine.py:Double:facto=3",
+         "method 'mine.py:Double:facto=3': unknown setting 'facto'; did you mean 'factor'?"),
+        ("mine.py:Double:factor=x",
+         "method 'mine.py:Double:factor=x': factor is 'x'; it must be a number"),
     ],
-)
+)  # fmt: skip
 def test_wrong_addresses_are_refused(spec, message):
-    with pytest.raises(SettingError) as caught:
+    with raises(SettingError, message):
         parse_method(spec)
-    assert str(caught.value) == message
 
 
 def test_messages_name_the_variant():

@@ -1,12 +1,4 @@
-"""SEARNN: enumeration at small sizes, limits that hold exactly, and what others got wrong.
-
-Of the defects known of other code, here: a learned roll-in that lengthens every sentence to the
-longest of its batch (`test_a_learned_roll_in_searches_the_cells_of_its_sentences`), a normalisation
-that broadcasts [N, 1] against [N] (`test_every_cell_counts_once`), roll-outs that go on after eos
-(`test_roll_outs_stop_at_eos`) or with a zeroed input-feed vector
-(`test_roll_outs_are_fed_what_came_before`), or from dropped-out states
-(`test_costs_are_those_of_the_policy_without_dropout`).
-"""
+"""SEARNN: enumeration at small sizes, limits that hold exactly, and what others got wrong."""
 
 import itertools
 import math
@@ -16,7 +8,7 @@ import pytest
 import torch
 
 from freerun.costs import PythonCost
-from freerun.methods import MLE, SEARNN, Clock, Method
+from freerun.methods import MLE, Clock
 from freerun.vocabulary import Vocabulary
 from tests.helpers import (
     close,
@@ -174,46 +166,6 @@ def test_with_hamming_and_reference_policies_kl_is_label_smoothing(alpha):
     close(gradients(policy, found), gradients(policy, expected))
 
 
-SAME = {
-    "a learned roll-in": ({"roll_in": "learned"}, {"roll_in": "mixed", "roll_in_share": 0.0}),
-    "own cells": ({"roll_in": "learned"}, {"roll_in": "mixed_cells", "roll_in_share": 0.0}),
-    "a reference roll-in": ({"roll_in": "reference"}, {"roll_in": "mixed", "roll_in_share": 1.0}),
-    "reference cells": (
-        {"roll_in": "reference"}, {"roll_in": "mixed_cells", "roll_in_share": 1.0},
-    ),
-    "a learned roll-out": ({"roll_out": "learned"}, {"roll_out": "mixed", "roll_out_share": 0.0}),
-    "a reference roll-out": (
-        {"roll_out": "reference"}, {"roll_out": "mixed", "roll_out_share": 1.0},
-    ),
-    "no focus": ({"roll_out": "reference"}, {"roll_out": "focused", "focus": 0}),
-    "a wide focus": ({"roll_out": "learned"}, {"roll_out": "focused", "focus": 99}),
-    "all cells": ({}, {"cells": 99}),
-    "all tokens": ({}, {"token_choice": "top_k", "tokens": 4}),
-    "whatever the gap": ({}, {"token_choice": "targeted", "tokens": 4, "gap": 1.0}),
-    "all tokens, drawn": ({}, {"token_choice": "uniform", "tokens": 9}),
-    "no bias": (
-        {"token_choice": "uniform", "tokens": 2},
-        {"token_choice": "biased", "tokens": 2, "bias": 0.0},
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SAME)
-@pytest.mark.parametrize("eos", [True, False])
-def test_settings_that_come_to_the_same(name, eos):
-    policy = tiny_policy(4, eos=eos, attention="general", limit=6)
-    batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    base = {"roll_in": "learned", "roll_out": "learned", "cost": "edit_distance", "alpha": 5.0}
-    first, second = (searnn(**{**base, **settings}) for settings in SAME[name])
-    if eos is False and (first.asks_reference or second.asks_reference):
-        first, second = (
-            replace(m, reference="copy" if m.asks_reference else None) for m in (first, second)
-        )
-    found, expected = (m.loss(policy, batch, CLOCK).total for m in (first, second))
-    close(found, expected)
-    close(gradients(policy, found), gradients(policy, expected))
-
-
 def test_a_sharp_target_is_the_best_token():
     policy = tiny_policy(4, attention="general")
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
@@ -283,26 +235,6 @@ def test_every_cell_counts_once():
         close(outcome.total.detach(), torch.tensor(11 * math.log(4), dtype=torch.float64))
 
 
-def test_roll_outs_stop_at_eos():
-    """As many decoder steps as tokens that the policy writes, eos included, and no more."""
-    policy = tiny_policy(4, attention="general", limit=12)
-    batch = tiny_batch(policy, targets=(6, 1, 3, 2))
-    method = searnn(roll_in="reference", roll_out="learned", cost="gleu", stretch=2.0)
-    found = method.search(policy, batch, CLOCK)
-    limits = torch.minimum(2 * batch.lengths, torch.tensor(12))
-    steps, rows = 0, found.cells.nonzero().repeat_interleave(4, 0).tolist()
-    for (row, cell), length, token in zip(
-        rows, found.outputs.lengths.tolist(), found.tokens.flatten().tolist(), strict=True
-    ):
-        if token != policy.vocabulary.eos:
-            steps += length - (cell + 1) + (length < int(limits[row]))
-    assert found.outputs.steps == steps
-    assert steps < 4 * int((limits * batch.lengths).sum()) / 2
-    metrics = method.loss(policy, batch, CLOCK).metrics
-    assert float(metrics["decoder_steps"]) == steps
-    assert not any(value.requires_grad for value in metrics.values())
-
-
 def test_what_the_policy_chose_costs_so_much_more_than_the_best():
     policy = tiny_policy(4, attention="general")
     batch = tiny_batch(policy, targets=(5, 1, 3, 2))
@@ -325,31 +257,6 @@ def test_what_the_policy_chose_costs_so_much_more_than_the_best():
     assert float(metrics["regret"]) > 0
 
 
-def test_roll_outs_are_fed_what_came_before(monkeypatch):
-    """The last attentional output goes on into the fork; with zeros the costs are others."""
-    policy = tiny_policy(4, attention="general", input_feeding=True, limit=8)
-    batch = tiny_batch(policy, targets=(8, 7, 6, 5))
-    method = searnn(roll_in="reference", roll_out="learned", cost="gleu", stretch=1.0)
-    costs, written = searched(method, policy, batch)
-    for (row, cell), tried in costs.items():
-        one = single(batch, row)
-        for token, cost in tried.items():
-            tokens = [*written[row][:cell], token]
-            while tokens[-1] != policy.vocabulary.eos and len(tokens) < one.target.shape[1]:
-                inputs = torch.tensor([[policy.vocabulary.bos, *tokens]])
-                last = torch.arange(inputs.shape[1])[None] == len(tokens)
-                tokens.append(int(policy.force(one.source, inputs).logits(last).argmax()))
-            target = cut(one.target[0].tolist(), policy.vocabulary.eos)
-            output = cut(tokens, policy.vocabulary.eos)
-            assert cost == COSTS["gleu"](output, target, policy.vocabulary)
-    kind = type(policy.force(batch.source, batch.inputs(policy.vocabulary.bos)))
-    fork = kind.fork
-    monkeypatch.setattr(
-        kind, "fork", lambda *a: (s := fork(*a)) and replace(s, feed=torch.zeros_like(s.feed))
-    )
-    assert searched(method, policy, batch)[0] != costs
-
-
 @pytest.mark.parametrize("roll_in", ["reference", "learned", "mixed_cells"])
 def test_costs_are_those_of_the_policy_without_dropout(roll_in):
     """Roll-in, tokens, roll-outs; the pass with the gradient drops out, and modes come back."""
@@ -370,52 +277,6 @@ def test_costs_are_those_of_the_policy_without_dropout(roll_in):
 
 
 # Chance and memory
-
-
-CHANCE = {
-    "a mixed roll-in": {"roll_in": "mixed"},
-    "mixed cells": {"roll_in": "mixed_cells"},
-    "a mixed roll-out": {"roll_out": "mixed", "roll_in": "reference"},
-    "cells": {"cells": 1},
-    "uniform tokens": {"token_choice": "uniform", "tokens": 2},
-    "tokens of the policy": {"token_choice": "policy", "tokens": 2},
-    "biased tokens": {"token_choice": "biased", "tokens": 2},
-    "ties": {"cell_loss": "ll", "cost": "constant"},
-}
-
-
-@pytest.mark.parametrize("name", CHANCE)
-def test_chance_changes_with_update_run_and_example(name):
-    policy = tiny_policy(4, attention="general", limit=6)
-    batch = tiny_batch(policy, lengths=(3,) * 12, targets=(4,) * 12)
-    settings = {"roll_in": "learned", "roll_out": "learned", "cost": "gleu", "alpha": 5.0}
-    settings |= CHANCE[name]
-    if settings["cost"] == "constant":
-        settings |= {"cost": lambda own, lengths, *_: torch.zeros(len(own))}
-        del settings["alpha"]
-    method = searnn(**settings)
-    renamed = replace(batch, ids=batch.ids + 1000)
-    runs = [(batch, CLOCK), (batch, Clock(4, total=9, seed=1)), (batch, Clock(3, total=9, seed=2))]
-    runs.append((renamed, CLOCK))
-    losses = [float(method.loss(policy, *run).total.detach()) for run in (*runs, *runs)]
-    assert losses[:4] == losses[4:]
-    assert len(set(losses)) == 4
-
-
-def test_memory_bounds_change_nothing():
-    policy = tiny_policy(4, attention="additive", input_feeding=True, limit=8)
-    batch = tiny_batch(policy, targets=(5, 1, 3, 2))
-    method = searnn(cost="gleu", roll_out="learned")
-    whole, written = searched(method, policy, batch)
-    for at_once in (1, 2, 3, 7, 40):
-        few = searnn(cost="gleu", roll_out="learned", at_once=at_once)
-        assert searched(few, policy, batch) == (whole, written)
-        total = few.loss(policy, batch, CLOCK).total
-        assert torch.equal(total, method.loss(policy, batch, CLOCK).total)
-
-
-def test_it_is_a_method():
-    assert isinstance(SEARNN(), Method)
 
 
 def test_a_cost_of_ones_own_is_one_of_ours():

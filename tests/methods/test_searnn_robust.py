@@ -162,24 +162,6 @@ def test_a_cell_with_one_token_has_nothing_to_learn(name):
         assert not any(g.any() for g in gradients(policy, outcome.total).values())
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(math.nan, "nan"), (math.inf, "inf"), ("far", "'far'")]
-)
-def test_a_cost_in_python_that_is_none(value, text):
-    policy = tiny_policy(4, attention="general")
-    batch = of_length(policy, 2, 1, 4)
-    calls = []
-
-    def distance(hypothesis, reference):
-        calls.append(hypothesis)
-        return value if len(calls) == 6 else 0.5
-
-    method = searnn(cost=PythonCost(distance), reference="copy")
-    message = rf"^distance gave {text} for row 5; a cost is a finite number$"
-    with pytest.raises(ValueError, match=message):
-        method.loss(policy, batch, CLOCK)
-
-
 @pytest.mark.parametrize(("value", "text"), [(math.nan, "nan"), (-math.inf, "-inf")])
 def test_a_batched_cost_that_is_none(value, text):
     policy = tiny_policy(4, attention="general")

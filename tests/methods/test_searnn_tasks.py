@@ -1,23 +1,19 @@
 """SEARNN on tasks: whose cost it takes, what is refused before training, what is written down."""
 
 import json
-from typing import get_args
 
 import pytest
-import torch
 
-from freerun.cli import main
-from freerun.costs import CostName, PythonCost
+from freerun.costs import PythonCost
 from freerun.errors import CheckpointError
-from freerun.methods import MLE, SEARNN
+from freerun.methods import MLE
 from freerun.models.settings import RecurrentSettings
 from freerun.settings import SettingError
 from freerun.study import compare
-from freerun.tasks import TASKS, Digits, load_data
-from freerun.training import TrainingSettings, fit
-from tests.cli.tiny import TINY
-from tests.helpers import searnn
-from tests.training.tiny_task import Tiny, TinyCodec
+from freerun.tasks import Digits, load_data
+from freerun.training import TrainingSettings
+from tests.helpers import raises, searnn
+from tests.training.tiny_task import Tiny
 
 TASK = Digits(train_size=40, dev_size=12, test_size=14)
 SMALL = {
@@ -49,50 +45,25 @@ def test_the_cost_is_the_task_s_where_none_is_chosen():
     assert other.for_task(Costly()) is other
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_every_task_names_a_cost(task):
-    assert task.cost in get_args(CostName)
-
-
-@pytest.mark.parametrize("eos", [True, False])
-def test_the_cost_of_a_task_must_suit_its_outputs(eos):
-    codec = TinyCodec(eos=eos)
-    MLE().check(codec.target)
-    searnn(cost="edit_distance", reference="copy").check(codec.target)
-    with pytest.raises(
-        ValueError, match=r"^(cost=hamming compares|reference=min_edit_distance ends)"
-    ):
-        searnn(cost="hamming" if eos else "edit_distance").check(codec.target)
-
-
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (
-            searnn(cost="hamming"),
-            "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
-            "at any length: take edit_distance",
-        ),
-        (
-            searnn(cost="hamming", warm_up=0.9),
-            "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
-            "at any length: take edit_distance",
-        ),
-        (
-            searnn(cost=PythonCost(lambda own, true: 0.0)),
-            "method 'searnn': SEARNN.reference is None: name the policy that suits your own cost",
-        ),
-        (
-            searnn(cost="chunk_f1"),
-            "method 'searnn': the symbol ' ' is no IOB2 tag; chunks need tags such as 'O', 'B-PER' "
-            "and 'I-PER'",
-        ),
+        (searnn(cost="hamming"),
+         "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
+         "at any length: take edit_distance"),
+        (searnn(cost="hamming", warm_up=0.9),
+         "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
+         "at any length: take edit_distance"),
+        (searnn(cost=PythonCost(lambda own, true: 0.0)),
+         "method 'searnn': SEARNN.reference is None: name the policy that suits your own cost"),
+        (searnn(cost="chunk_f1"),
+         "method 'searnn': the symbol ' ' is no IOB2 tag; chunks need tags such as 'O', 'B-PER' "
+         "and 'I-PER'"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_suit_a_task_is_refused_before_training(method, message, tmp_path):
-    with pytest.raises(SettingError) as caught:
+    with raises(SettingError, message):
         compare(TASK, {"searnn": method}, output=tmp_path / "out", **SMALL)
-    assert str(caught.value) == message
     assert not list(tmp_path.glob("**/freerun.json"))
 
 
@@ -151,54 +122,3 @@ def test_a_cost_in_python_is_written_down_by_name_and_warns_once(tmp_path):
     assert recorded(output)["cost"] == "PythonCost('wer', on='text')"
     with pytest.raises(CheckpointError, match="it holds another comparison"):
         compare(TASK, {"searnn": given("ter")}, output=output, **SMALL)
-
-
-def test_an_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
-    """Coins, samples and warm-up are those of the update, whoever runs it."""
-    task, data = Costly(), Costly().load()
-    method = searnn(
-        roll_in="mixed", roll_out="learned", reference="best_suffix_gleu",
-        token_choice="policy", tokens=3, warm_up=0.4,
-    )  # fmt: skip
-    settings = {
-        "model": RecurrentSettings(hidden_size=6, embedding_size=3),
-        "training": TrainingSettings(updates=6, evaluate_every=2, batch_size=4),
-        "quiet": True,
-    }
-    whole = fit(task, data, method, output=tmp_path / "whole", **settings)
-    calls, loss = [], SEARNN.loss
-
-    def stopped(self, policy, batch, clock, modules):
-        calls.append(clock.step)
-        if clock.step == 4 and calls.count(4) == 1:
-            raise KeyboardInterrupt
-        return loss(self, policy, batch, clock, modules)
-
-    monkeypatch.setattr(SEARNN, "loss", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        fit(task, data, method, output=tmp_path / "part", **settings)
-    part = fit(task, data, method, output=tmp_path / "part", **settings)
-    assert calls[-2:] == [4, 5]
-    weights = whole.policy.state_dict()
-    for name, weight in part.policy.state_dict().items():
-        assert torch.equal(weight, weights[name])
-
-
-def test_a_model_is_trained_from_the_command_line(tmp_path, capsys):
-    output = tmp_path / "model"
-    words = ["train", "digits", "--output", str(output), "--quiet", *TINY]
-    method = "searnn:roll_out=learned,token_choice=top_k,tokens=4,alpha=50"
-    assert main([*words, "--method", method]) == 0
-    record = json.loads((output / "freerun.json").read_text())
-    assert record["results"] is not None
-    settings = record["methods"]["searnn"]["settings"]
-    assert settings["cost"] == "edit_distance"
-    assert settings["alpha"] == 50
-    capsys.readouterr()
-    other = str(tmp_path / "other")
-    assert main([*words[:3], other, *TINY, "--method", "searnn:cost=hamming"]) == 2
-    assert capsys.readouterr().err == (
-        "freerun train: cost=hamming compares equal lengths, but "
-        "these outputs end in eos, at any length: take edit_distance\n"
-    )
-    assert not (tmp_path / "other").exists()

@@ -7,21 +7,12 @@ precision on weights, batches and clocks that come from no generator; those of r
 import json
 
 import pytest
-import torch
 
 from tests.recorded import cases
 
 LOSSES, RUNS = (json.loads(path.read_text("utf-8")) for path in (cases.LOSSES, cases.RUNS))
 IN_FLOAT32 = ("llama", "t5")
 """The models of transformers that norm, turn or weigh in float32 whatever their weights are."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_every_case_is_recorded():

@@ -12,6 +12,7 @@ from freerun.imports import MissingExtraError
 from freerun.report import draw
 from freerun.report.plots import error_by_position, learning_curves
 from tests.full import FULL, full
+from tests.helpers import raises
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -150,9 +151,10 @@ def test_settings_of_matplotlib_are_left_alone(results, tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
-def test_pyplot_is_not_imported():
+def test_pyplot_is_not_imported_nor_matplotlib_before_it_is_needed():
     code = (
-        "import sys; import freerun.report.plots as p; p.require_plots();"
+        "import sys; import freerun.report.cost_vectors, freerun.report.plots as p;"
+        "assert 'matplotlib' not in sys.modules; p.require_plots();"
         "p._figure([1.0], {'methods': {'a': 0}}); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -160,16 +162,13 @@ def test_pyplot_is_not_imported():
 
 def test_a_missing_matplotlib_is_named(results, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError) as caught:
+    message = "drawing plots needs matplotlib, which is missing: pip install freerun[plots]"
+    with raises(MissingExtraError, message):
         draw(results, tmp_path)
-    assert str(caught.value) == (
-        "drawing plots needs matplotlib, which is missing: pip install freerun[plots]"
-    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_named_with_the_picture(results, tmp_path):
-    with full(5_000), pytest.raises(WriteError) as caught:
+    with full(5_000), raises(WriteError, f"{tmp_path / 'learning_curves.png'}: {FULL}"):
         draw(results, tmp_path)
-    assert str(caught.value) == f"{tmp_path / 'learning_curves.png'}: {FULL}"
     assert list(tmp_path.iterdir()) == []

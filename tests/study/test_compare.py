@@ -23,6 +23,7 @@ from freerun.tasks import Digits, Spelling, load_data
 from freerun.training import TrainingSettings, load_policy
 from freerun.training.record import compute_digest
 from tests.full import FULL, full
+from tests.helpers import raises
 
 TASK = Digits(train_size=40, dev_size=12, test_size=14)
 MODEL = RecurrentSettings(hidden_size=8, embedding_size=4)
@@ -45,9 +46,8 @@ def refuses(tmp_path):
 
     def check(kind, message, task=TASK, methods=METHODS, output=None, **settings):
         output = output or tmp_path / "out"
-        with pytest.raises(kind) as caught:
+        with raises(kind, message):
             compare(task, methods, output=output, **{**SMALL, **settings})
-        assert str(caught.value) == message
         assert not list(tmp_path.glob("**/freerun.json"))
 
     return check
@@ -128,12 +128,6 @@ def test_the_output_holds_results_plots_and_models(finished):
         [*METHODS, "comparison.json", *(path.name for path in comparison.files)]
     )
     assert comparison.table.row_count == 3
-
-
-def test_runs_of_a_seed_start_alike_and_seeds_differ(finished):
-    results = finished[0].results
-    losses = [results["methods"]["mle"]["learning_curves"][seed][0]["loss"] for seed in (0, 1)]
-    assert losses[0] != losses[1]
 
 
 def test_a_second_start_loads_what_is_finished_and_trains_the_rest(finished, tmp_path, capsys):
@@ -288,35 +282,23 @@ def test_the_digest_of_a_folder_is_that_of_its_files(tmp_path):
     ("changed", "message"),
     [
         ({"seeds": 3}, "seeds is [0, 1] there, and [0, 1, 2] here"),
-        (
-            {"training": replace(TRAINING, updates=5, learning_rate=0.1)},
-            "training.updates is 4 there, and 5 here; "
-            "training.learning_rate is 0.001 there, and 0.1 here",
-        ),
+        ({"training": replace(TRAINING, updates=5, learning_rate=0.1)},
+         "training.updates is 4 there, and 5 here; "
+         "training.learning_rate is 0.001 there, and 0.1 here"),
         ({"methods": ["mle"]}, "it has methods.half, which was not requested"),
-        (
-            {"methods": {**METHODS, "smooth": "mle:label_smoothing=0.1"}},
-            "it has no methods.smooth",
-        ),
-        (
-            {"methods": {**METHODS, "half": "scheduled_sampling:schedule=constant,k=0.4"}},
-            "methods.half.settings.k is 0.5 there, and 0.4 here",
-        ),
-        (
-            {"task": replace(TASK, noise=0.5)},
-            "task.settings.noise is 0.3 there, and 0.5 here",
-        ),
+        ({"methods": {**METHODS, "smooth": "mle:label_smoothing=0.1"}}, "it has no methods.smooth"),
+        ({"methods": {**METHODS, "half": "scheduled_sampling:schedule=constant,k=0.4"}},
+         "methods.half.settings.k is 0.5 there, and 0.4 here"),
+        ({"task": replace(TASK, noise=0.5)}, "task.settings.noise is 0.3 there, and 0.5 here"),
     ],
-)
+)  # fmt: skip
 def test_another_comparison_is_left_alone(finished, changed, message):
     _, output = finished
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     settings = {**SMALL, "task": TASK, "methods": METHODS, "seeds": 2, "output": output, **changed}
-    with pytest.raises(CheckpointError) as caught:
+    message = f"{output}: it holds another comparison: {message}; choose another output directory"
+    with raises(CheckpointError, message):
         compare(settings.pop("task"), settings.pop("methods"), **settings)
-    assert str(caught.value) == (
-        f"{output}: it holds another comparison: {message}; choose another output directory"
-    )
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
@@ -326,12 +308,12 @@ def test_a_plan_of_an_older_version_is_refused(finished, tmp_path):
     plan = json.loads(path.read_text())
     del plan["codec"]
     path.write_text(json.dumps(plan))
-    with pytest.raises(CheckpointError) as caught:
-        compare(TASK, METHODS, output=tmp_path / "copy", **{**SMALL, "seeds": 2})
-    assert str(caught.value) == (
+    message = (
         f"{path}: the field 'codec' is missing; was it written by another version of freerun? "
         "Train anew"
     )
+    with raises(CheckpointError, message):
+        compare(TASK, METHODS, output=tmp_path / "copy", **{**SMALL, "seeds": 2})
 
 
 def test_other_files_are_left_alone(refuses, tmp_path):
@@ -421,6 +403,5 @@ def test_seeds_are_a_number_or_a_list(given, seeds):
     ],
 )
 def test_wrong_seeds_are_refused(given, message):
-    with pytest.raises(SettingError) as caught:
+    with raises(SettingError, message):
         list_seeds(given)
-    assert str(caught.value) == message

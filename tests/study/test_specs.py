@@ -6,6 +6,7 @@ from freerun.methods import MLE, DifferentiableScheduledSampling, ScheduledSampl
 from freerun.settings import SettingError
 from freerun.study import parse_method, parse_methods
 from freerun.study.specs import make_folder_name
+from tests.helpers import raises
 
 KNOWN = (
     "mle, scheduled_sampling, differentiable_scheduled_sampling, searnn, behavior_cloning, "
@@ -50,9 +51,8 @@ def test_text_names_a_method_and_its_settings(spec, method):
     ],
 )  # fmt: skip
 def test_wrong_text_is_refused(spec, message):
-    with pytest.raises(SettingError) as caught:
+    with raises(SettingError, message):
         parse_method(spec)
-    assert str(caught.value) == message
 
 
 def test_texts_are_the_names_of_their_variants():
@@ -104,9 +104,8 @@ def test_a_list_may_mix_texts_and_mappings():
     ],
 )  # fmt: skip
 def test_wrong_variants_are_refused(given, message):
-    with pytest.raises(SettingError) as caught:
+    with raises(SettingError, message):
         parse_methods(given)
-    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
