@@ -1,7 +1,6 @@
 """`freerun compare`: from a command line to a table, and error messages."""
 
 import json
-import sys
 
 import pytest
 
@@ -118,26 +117,6 @@ def test_errors_are_reported_before_training(refuses, tmp_path, monkeypatch, wor
     before = sorted(tmp_path.rglob("*"))
     refuses(f"freerun compare: {message}", "compare", *words)
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_another_comparison_is_not_overwritten(run, refuses, tmp_path):
-    words = ["compare", "digits", "--output", tmp_path / "out", "--quiet", "--methods"]
-    assert run(*words, "mle", "--seeds", "1", *TINY)[0] == 0
-    refuses(
-        f"freerun compare: {tmp_path / 'out'}: it holds another comparison: seeds is [0] there, "
-        "and [0, 1] here; choose another output directory",
-        *(*words, "mle", "--seeds", "2", *TINY),
-    )
-
-
-def test_a_missing_matplotlib_is_reported_before_training(refuses, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    refuses(
-        "freerun compare: drawing plots needs matplotlib, which is missing: "
-        "pip install freerun[plots]",
-        *("compare", "digits", "--output", tmp_path / "out", *TINY),
-    )
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_help_shows_required_options_and_how_to_name_variants(run, monkeypatch):

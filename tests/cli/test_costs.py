@@ -1,7 +1,6 @@
 """`freerun costs`: cost vectors of trained models, and error messages."""
 
 import re
-import shutil
 import sys
 
 import pytest
@@ -11,7 +10,6 @@ from freerun.report.cost_vectors import cost_vectors
 from freerun.tasks import Digits, load_data
 from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TRAINING
-from tests.full import FULL, full
 from tests.helpers import searnn
 
 CHECKPOINT = "the folder of a trained model, trained by any method"
@@ -110,14 +108,6 @@ def test_a_picture_is_drawn_as_well(run, trained, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_reported_with_the_name_of_the_picture(run, trained, tmp_path):
-    path = tmp_path / "costs.png"
-    with full(5_000):
-        status, output, errors = run("costs", trained, "--png", path)
-    assert (status, output, errors) == (2, "", f"freerun costs: {path}: {FULL}\n")
-    assert not path.exists()
-
-
 def test_only_pictures_need_matplotlib(run, refuses, trained, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run("costs", trained)[0] == 0
@@ -135,17 +125,6 @@ def test_an_example_of_a_new_file(run, speller, tmp_path):
     assert (status, errors) == (0, "")
     assert output.startswith(f"spelling, {path}, example 2 of 4\nsource   ")
     assert "\ntarget   g wizards␣\n" in re.sub(" +\n", "\n", output)
-
-
-def test_data_that_were_moved(run, refuses, speller, text, tmp_path):
-    moved = shutil.copy(text, tmp_path / "moved.txt")
-    expected = run("costs", speller, "--split", "test")
-    assert run("costs", speller, "--split", "test", "--data", moved) == expected
-    assert expected[0] == 0
-    refuses(
-        f"freerun costs: {text}: the model was trained on a part of it; add --split test",
-        *("costs", speller, "--data", text),
-    )
 
 
 def test_costs_of_tags(run, tmp_path):

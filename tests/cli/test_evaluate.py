@@ -160,27 +160,6 @@ def test_truncated_weights(run, copy, command):
     assert errors.startswith(f"freerun {command}: {path}: truncated or damaged (")
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict"])
-def test_weights_of_another_model(refuses, copy, speller, command):
-    shutil.copy(speller / "model.safetensors", copy)
-    refuses(
-        f"freerun {command}: {copy / 'model.safetensors'}: weights of another model: "
-        "encoder.layers.weight_ih_l0 has shape [24, 4], not [24, 64]",
-        *(command, copy),
-    )
-
-
-@pytest.mark.parametrize("command", ["evaluate", "predict"])
-def test_a_model_of_another_task(refuses, copy, speller, command):
-    for name in ("codec.json", "tokenizer.json", "tokenizer_config.json", "source_tokenizer.json"):
-        shutil.copy(speller / name, copy)
-    refuses(
-        f"freerun {command}: {copy}: config.json and codec.json disagree: features of the model "
-        "is 64, of the task None",
-        *(command, copy),
-    )
-
-
 def test_a_folder_without_a_record(refuses, copy):
     (copy / "freerun.json").unlink()
     path = copy.parent / "freerun.json"

@@ -73,10 +73,3 @@ def test_a_metric_in_full(run, refuses):
     assert "arXiv 1904.03971" in output
     message = "unknown metric 'exact'; did you mean 'exact_match'?"
     refuses(f"freerun metrics: {message}", "metrics", "exact")
-
-
-@pytest.mark.parametrize("command", ["methods", "metrics", "tasks"])
-def test_help_of_the_listings(run, command):
-    status, output, errors = run(command, "--help")
-    assert (status, errors) == (0, "")
-    assert output.startswith(f"Usage: freerun {command} [NAME] [OPTIONS]\n")

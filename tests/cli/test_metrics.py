@@ -1,10 +1,10 @@
 """`--metrics`: what is reported of outputs beside the metrics of the task."""
 
 import json
-import sys
 
 import pytest
 
+from freerun.metrics import METRICS
 from tests.cli.tiny import TINY
 
 OWN = '''\
@@ -15,15 +15,10 @@ def vowels(outputs, references, *, letters: str = "aeiou"):
 
 
 @pytest.fixture(autouse=True)
-def own(tmp_path, monkeypatch):
-    """A file with a metric in the current folder."""
-    from freerun.metrics import METRICS
-
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(OWN)
-    yield
-    sys.modules.pop("mine", None)
-    METRICS.pop("vowels", None)
+def own(here, monkeypatch):
+    """A file with a metric in the current folder; the registry is as before after it."""
+    monkeypatch.setattr("freerun.metrics.base.METRICS", dict(METRICS))
+    (here / "mine.py").write_text(OWN)
 
 
 def test_a_comparison_reports_and_records_them(run, tmp_path):

@@ -161,28 +161,6 @@ def test_a_flag_overrides_yaml(run, text, tmp_path):
     assert (found["kind"], found["hidden_size"], found["layers"]) == ("seq2seq", 16, 1)
 
 
-def test_an_interrupted_causal_run_ends_in_the_same_weights(run, text, tmp_path, monkeypatch):
-    from freerun.training import trainer
-
-    words = ["train", "spelling", "--data", text, "--quiet", "--model", "causal", *SCRATCH]
-    words += ["--model.dropout", "0.2", "--method", METHODS[1], *TASK, *SHORT]
-    assert run(*words, "--output", tmp_path / "whole")[0] == 0
-    whole = trainer.RunTrainer.evaluate
-
-    def interrupted(self, *args, **kwargs):
-        if self.state.global_step == 2:
-            raise KeyboardInterrupt
-        return whole(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.RunTrainer, "evaluate", interrupted)
-        assert run(*words, "--output", tmp_path / "cut")[0] == 130
-    assert (tmp_path / "cut" / "checkpoint-1").exists()
-    assert run(*words, "--output", tmp_path / "cut")[0] == 0
-    one, other = (tmp_path / name / "model.safetensors" for name in ("whole", "cut"))
-    assert one.read_bytes() == other.read_bytes()
-
-
 def test_only_adapters_are_trained_and_saved(run, text, tmp_path, pretrained):
     output = tmp_path / "out"
     words = ["train", "spelling", "--data", text, "--quiet", "--output", output, *TASK, *SHORT]
@@ -313,33 +291,3 @@ def test_pretrained_models_have_a_small_default_learning_rate(run):
     _, output, _ = run("train", "spelling", "--model", "someone/model", "--help")
     entry = " ".join(output.partition("--training.learning_rate ")[2].split())
     assert entry.startswith("X the peak learning rate (default: 5e-05)")
-
-
-def test_a_model_that_cannot_withdraw_tokens_is_refused_before_training(
-    refuses, pretrained, text, tmp_path
-):
-    words = ["spelling", "--data", str(text), "--model", pretrained["seq2seq"], *TASK, *SHORT]
-    refuses(
-        "freerun train: T5ForConditionalGeneration cannot withdraw tokens: it knows positions by "
-        "the distance of slots, or looks back a bounded way, and would misplace those that remain; "
-        "take one with absolute or rotary positions and no sliding window",
-        *("train", *words, "--method", "behavior_cloning", "--output", str(tmp_path / "out")),
-    )
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("flag", ["--model", "--init"])
-def test_a_method_without_backspaces_is_refused_on_a_model_with_one(
-    run, refuses, text, tmp_path, flag
-):
-    first, second = str(tmp_path / "first"), str(tmp_path / "second")
-    task = ["train", "spelling", "--data", str(text), *TASK, *SHORT, "--quiet"]
-    scratch = ["--model", "causal", *SCRATCH]
-    assert run(*task, *scratch, "--method", "behavior_cloning", "--output", first)[0] == 0
-    start = [flag, first, *(scratch if flag == "--init" else [])]
-    refuses(
-        "freerun train: searnn lets the model read what it writes, and withdraws "
-        "nothing; this model has a backspace: train it by behavior_cloning, sequence_match, mle "
-        "or unlikelihood",
-        *(*task, *start, "--method", "searnn", "--output", second),
-    )

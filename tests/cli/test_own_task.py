@@ -29,13 +29,11 @@ class Dates(Digits):
 
 
 @pytest.fixture(autouse=True)
-def own(tmp_path, monkeypatch):
+def own(here, monkeypatch):
     """A file with a task in the current folder."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    (tmp_path / "mine.py").write_text(SOURCE)
+    (here / "mine.py").write_text(SOURCE)
     yield
-    sys.modules.pop("mine", None)
     METRICS.pop("metric", None)
 
 

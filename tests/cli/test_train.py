@@ -74,14 +74,6 @@ def test_the_same_command_loads_a_finished_run(run, trained):
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_run_is_not_overwritten(refuses, trained):
-    refuses(
-        f"freerun train: {trained}: it holds another run: seeds is [0] there, and [1] here; "
-        "choose another output directory",
-        *("train", "digits", "--output", trained, "--quiet", "--seed", "1", *TINY),
-    )
-
-
 def test_init_takes_the_model_of_the_checkpoint(run, trained, tmp_path):
     output = tmp_path / "model"
     words = ["--output", output, "--init", trained, "--quiet", *TASK, *TRAINING]
@@ -91,15 +83,6 @@ def test_init_takes_the_model_of_the_checkpoint(run, trained, tmp_path):
     policy, _ = load_policy(output)
     assert policy.config.hidden_size == 8
     assert record(output)["init"] == str(trained)
-
-
-def test_init_with_another_model_is_refused(refuses, trained, tmp_path):
-    refuses(
-        f"freerun train: {trained}: hidden_size of the model is 8, but 9 is requested; "
-        "only dropout may differ",
-        *("train", "digits", "--output", tmp_path / "model", "--init", trained, "--quiet"),
-        *(*TASK, *TRAINING, "--model.hidden_size", "9", "--model.embedding_size", "4"),
-    )
 
 
 def test_an_interrupted_run_is_resumed(run, trained, tmp_path, monkeypatch):
@@ -169,15 +152,6 @@ def test_errors_are_reported_before_training(refuses, tmp_path, monkeypatch, wor
     monkeypatch.chdir(tmp_path)
     refuses(f"freerun train: {message}", "train", *words)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_output_that_cannot_be_written(refuses, tmp_path):
-    file = tmp_path / "file"
-    file.write_text("")
-    refuses(
-        f"freerun train: {file / 'model'}: cannot write there (Not a directory)",
-        *("train", "digits", "--output", file / "model", "--quiet", *TINY),
-    )
 
 
 def test_an_output_that_is_a_file_is_reported_before_the_data_are_loaded(refuses, tmp_path):

@@ -1,38 +1,10 @@
 """Codecs with a backspace: what they write, what they keep, and those that have none."""
 
-import numpy as np
 import pytest
 
-from freerun.data import FactorCodec, FeatureCodec, TextCodec, add_backspace_token
-from tests.codecs import character_codec, pairs
+from freerun.data import TextCodec, add_backspace_token
+from tests.helpers import raises
 from tests.tasks.tiny_tokenizers import byte_tokenizer, piece_tokenizer, word_tokenizer
-
-
-def fixed_codecs():
-    """Codecs whose outputs are as long as their sources."""
-    rows = [{"features": np.zeros((1, 2)), "target": "a"}]
-    yield FeatureCodec.learn(rows, rows, target_tokens="characters", fixed_length=True)
-    yield FactorCodec.learn([{"tokens": ["a"], "tags": ["O"]}])
-
-
-@pytest.mark.parametrize("codec", [*fixed_codecs()], ids=lambda codec: codec.kind)
-def test_outputs_as_long_as_their_source_have_none(codec):
-    message = "there is no backspace: outputs end with their source, not by a token"
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        codec.with_backspace()
-    assert str(caught.value) == message
-
-
-def test_examples_are_the_same_but_for_what_fills_targets():
-    plain = character_codec("abc ")
-    one, other = (
-        codec.encode(pairs("abc", "a")).batch([0, 1]) for codec in (plain, plain.with_backspace())
-    )
-    assert one.source.values.tolist() == other.source.values.tolist()
-    assert one.target[one.mask].tolist() == other.target[other.mask].tolist()
-    assert one.target[~one.mask].unique().tolist() == [plain.target.pad]
-    assert other.target[~other.mask].unique().tolist() == [plain.target.pad + 1]
-    assert int(other.source.values.max()) < plain.factors[0]
 
 
 @pytest.mark.parametrize("make", [word_tokenizer, piece_tokenizer, byte_tokenizer])
@@ -77,6 +49,5 @@ def test_a_token_of_that_name_for_something_else():
         "the tokenizer has a token <backspace> that is not its backspace_token; if it is, say so "
         "in tokenizer_config.json"
     )
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with raises(ValueError, message):
         TextCodec(tokenizer).with_backspace()
-    assert str(caught.value) == message

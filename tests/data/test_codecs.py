@@ -10,6 +10,7 @@ from freerun.data import CODEC_FILE, FactorCodec, FeatureCodec, TextCodec, Token
 from freerun.models import RecurrentConfig
 from freerun.tasks import load_codec
 from freerun.vocabulary import Vocabulary
+from tests.helpers import raises
 
 TEXTS = ["Tom comes, I'm here.", "he comes (late).", "Tom comes late"]
 ROWS = [
@@ -80,9 +81,8 @@ def test_a_codec_describes_a_policy(codec):
 def test_a_backspace_moves_no_token(codec, tmp_path):
     if codec.limit is None:
         message = "there is no backspace: outputs end with their source, not by a token"
-        with pytest.raises(ValueError) as caught:  # noqa: PT011
+        with raises(ValueError, message):
             codec.with_backspace()
-        assert str(caught.value) == message
         return
     found = codec.with_backspace()
     assert found.target == codec.target.with_backspace()
@@ -188,18 +188,14 @@ def test_features_are_read():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (
-            {"features": np.zeros((2, 4)), "target": "a"},
-            "features has the shape [2, 4]; it must be [positions, 3], with at least one position",
-        ),
+        ({"features": np.zeros((2, 4)), "target": "a"},
+         "features has the shape [2, 4]; it must be [positions, 3], with at least one position"),
         ({"features": "x", "target": "a"}, "features is no array of numbers"),
-        (
-            {"features": np.full((1, 3), np.nan), "target": "a"},
-            "features has a number that is not finite",
-        ),
+        ({"features": np.full((1, 3), np.nan), "target": "a"},
+         "features has a number that is not finite"),
         ({"features": np.zeros((1, 3)), "target": ""}, "the target has no tokens to learn"),
     ],
-)
+)  # fmt: skip
 def test_features_that_are_wrong_are_named(refuses, row, message):
     refuses(f"the data, row 0: {message}", CODECS["features"].encode, [row])
 

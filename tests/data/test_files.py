@@ -17,6 +17,7 @@ from freerun.data.files import (
 from freerun.errors import WriteError
 from freerun.imports import import_extra
 from tests.full import FULL, full
+from tests.helpers import raises
 
 
 def read(path):
@@ -114,18 +115,16 @@ def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_full_disk_is_named_with_the_file(tmp_path):
     path = tmp_path / "results.json"
     write_text(str(path), "old")
-    with full(), pytest.raises(WriteError) as caught:
+    with full(), raises(WriteError, f"{path}: {FULL}"):
         write_text(str(path), "new" * 100)
-    assert str(caught.value) == f"{path}: {FULL}"
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     path = tmp_path / "nowhere" / "results.json"
-    with pytest.raises(WriteError) as caught:
+    with raises(WriteError, f"{path}: cannot be written (No such file or directory)"):
         write_text(str(path), "text")
-    assert str(caught.value) == f"{path}: cannot be written (No such file or directory)"
 
 
 def test_a_missing_extra_says_how_to_install_it():

@@ -20,6 +20,8 @@ from freerun.tasks import (
     load_codec,
     load_data,
 )
+from tests.codecs import source_texts
+from tests.helpers import raises
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
 PAD, BOS, EOS, UNK, A, B, C, YES, NO = range(9)
@@ -75,9 +77,8 @@ def test_a_tokenizer_without_eos_is_refused(refuses):
 )
 @pytest.mark.usefixtures("unchecked")
 def test_settings_that_are_wrong(settings, message):
-    with pytest.raises(ValueError, match="is") as caught:
+    with raises(ValueError, message):
         TextCodec(word_tokenizer(), **settings)
-    assert str(caught.value) == message
 
 
 CHANGED = {
@@ -181,24 +182,16 @@ USER = {"role": "user", "content": "1?"}
 GIVEN = [
     ({"prompt": "1?", "id": 3}, "<s>1?", {"prompt": "1?", "id": 3, "completion": "yes"}),
     ({"source": "1?", "target": "no"}, "<s>1?\n", {"source": "1?", "target": "yes"}),
-    (
-        {"messages": [USER]},
-        "<s>user : 1?</s>\n<s>assistant : ",
-        {"messages": [USER, {"role": "assistant", "content": "yes"}]},
-    ),
-    (
-        {"messages": [USER, {"role": "assistant", "content": "no"}]},
-        "<s>user : 1?</s>\n<s>assistant : ",
-        {"messages": [USER, {"role": "assistant", "content": "yes"}]},
-    ),
-    (
-        {"prompt": [USER]},
-        "<s>user : 1?</s>\n<s>assistant : ",
-        {"prompt": [USER], "completion": [{"role": "assistant", "content": "yes"}]},
-    ),
+    ({"messages": [USER]}, "<s>user : 1?</s>\n<s>assistant : ",
+     {"messages": [USER, {"role": "assistant", "content": "yes"}]}),
+    ({"messages": [USER, {"role": "assistant", "content": "no"}]},
+     "<s>user : 1?</s>\n<s>assistant : ",
+     {"messages": [USER, {"role": "assistant", "content": "yes"}]}),
+    ({"prompt": [USER]}, "<s>user : 1?</s>\n<s>assistant : ",
+     {"prompt": [USER], "completion": [{"role": "assistant", "content": "yes"}]}),
     ({"text": "1?"}, "<s>1?", {"text": "1?", "completion": "yes"}),
     ({"input_ids": [5, 6]}, None, {"input_ids": [5, 6], "completion": "yes"}),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("row", "prompt", "answered"), GIVEN)
@@ -371,10 +364,8 @@ def test_other_files_are_read_by_the_task(write):
     found, own = encode_file(task, codec, path), load_data(Spelling()).codec
     same = encode_file(task, own, path)
     assert list(found.texts) == [own.text(row) for row in same.references] == list(same.texts)
-    sources = [codec.source_text(found.batch([i]).source.values[0]) for i in range(len(found))]
-    assert sources == [
-        own.source_text(same.batch([i]).source.values[0]).strip() for i in range(len(same))
-    ]
+    expected = [text.strip() for text in source_texts(own, same)]
+    assert source_texts(codec, found) == expected
     found = encode_file(Translation("pairs.tsv", lower=True), codec, write("It IS.\tEs ist.\n"))
     assert found.texts == ["es ist."]
 

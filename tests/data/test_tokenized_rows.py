@@ -209,35 +209,21 @@ PIECES = (
     [
         (labelled([A, B, C, A], [-100, B, -100, A]), PIECES),
         (labelled([A, B, C], [-100, B, -100]), PIECES),
-        (
-            labelled([A, B], [-100, -100]),
-            "the data, row 0: there are no tokens to learn; every label is -100",
-        ),
+        (labelled([A, B], [-100, -100]),
+         "the data, row 0: there are no tokens to learn; every label is -100"),
         (labelled([A], [A]), "the data, row 0: there are no tokens to learn; every label is -100"),
-        (
-            labelled([A, B, C], [-100, C, EOS]),
-            "the data, row 0: token 1 is 5 in input_ids and 6 in labels, which must be equal or "
-            "-100; labels are not shifted",
-        ),
+        (labelled([A, B, C], [-100, C, EOS]),
+         "the data, row 0: token 1 is 5 in input_ids and 6 in labels, which must be equal or "
+         "-100; labels are not shifted"),
         (labelled([A, B], [A]), "the data, row 0: 1 labels for 2 input_ids"),
-        (
-            labelled([A, 99], [-100, 99]),
-            "the data, row 0: input_ids has 99; tokens lie in 0 … 22",
-        ),
-        (
-            labelled([A, -100], [A, -100]),
-            "the data, row 0: input_ids has -100; tokens lie in 0 … 22",
-        ),
-        (
-            labelled("a b", [A]),
-            "the data, row 0: input_ids is 'a b'; it must be a list of tokens",
-        ),
-        (
-            labelled([A, B], [-100, B], attention_mask=[1]),
-            "the data, row 0: attention_mask and input_ids differ in length",
-        ),
+        (labelled([A, 99], [-100, 99]), "the data, row 0: input_ids has 99; tokens lie in 0 … 22"),
+        (labelled([A, -100], [A, -100]),
+         "the data, row 0: input_ids has -100; tokens lie in 0 … 22"),
+        (labelled("a b", [A]), "the data, row 0: input_ids is 'a b'; it must be a list of tokens"),
+        (labelled([A, B], [-100, B], attention_mask=[1]),
+         "the data, row 0: attention_mask and input_ids differ in length"),
     ],
-)
+)  # fmt: skip
 def test_labels_that_cannot_be_learnt(refuses, row, message):
     refuses(message, words().encode, [row])
 
@@ -257,29 +243,19 @@ GOOD = {"prompt": "a", "completion": "b"}
         ({"prompt": "a", "completion": ""}, "row 1: the completion is empty"),
         ({"prompt": " \n", "completion": "a"}, "row 1: the prompt is empty"),
         ({"prompt": "a"}, "row 1: the completion is None; it must be text or messages"),
-        (
-            {"prompt": "a", "completion": 3},
-            "row 1: the completion is 3; it must be text or messages",
-        ),
-        (
-            {"prompt": "a", "completion": TURNS[1:]},
-            "row 1: prompt and completion must both be text, or both be messages",
-        ),
-        (
-            {"prompt": TURNS[:1], "completion": TURNS[1:]},
-            "row 1: it has messages, and the data, row 0 has text; all rows must have the same",
-        ),
-        (
-            {"prompt": "a", "completion": "</s>"},
-            "row 1: the text spells '</s>', a special token, which the tokenizer does not read as "
-            "text; leave it out",
-        ),
-        (
-            {"prompt": [{"content": "a"}], "completion": TURNS[1:]},
-            "row 1: message 0 of prompt has no role; it is {'content': 'a'}",
-        ),
+        ({"prompt": "a", "completion": 3},
+         "row 1: the completion is 3; it must be text or messages"),
+        ({"prompt": "a", "completion": TURNS[1:]},
+         "row 1: prompt and completion must both be text, or both be messages"),
+        ({"prompt": TURNS[:1], "completion": TURNS[1:]},
+         "row 1: it has messages, and the data, row 0 has text; all rows must have the same"),
+        ({"prompt": "a", "completion": "</s>"},
+         "row 1: the text spells '</s>', a special token, which the tokenizer does not read as "
+         "text; leave it out"),
+        ({"prompt": [{"content": "a"}], "completion": TURNS[1:]},
+         "row 1: message 0 of prompt has no role; it is {'content': 'a'}"),
     ],
-)
+)  # fmt: skip
 def test_rows_that_are_wrong_are_named(refuses, row, message):
     refuses(f"the data, {message}", words().encode, [GOOD, row])
 
@@ -342,35 +318,17 @@ LONG = {"prompt": "a b c a b", "completion": " 1 2 1 2"}
 @pytest.mark.parametrize(
     ("settings", "prompt", "target", "notes"),
     [
-        (
-            {"max_prompt": 3, "truncation": "start"},
-            [BOS, A, B],
-            [ONE, TWO, ONE, TWO, EOS],
-            ["1 prompts of 2 were cut off at the start"],
-        ),
-        (
-            {"max_prompt": 3, "truncation": "end"},
-            [BOS, A, B],
-            [ONE, TWO, ONE, TWO, EOS],
-            ["1 prompts of 2 were cut off at the end"],
-        ),
-        (
-            {"max_completion": 3, "truncation": "start"},
-            [BOS, A, B, C, A, B],
-            [ONE, TWO, ONE],
-            ["1 completions of 2 were cut off at the end"],
-        ),
-        (
-            {"max_prompt": 2, "max_completion": 1, "truncation": "end"},
-            [BOS, A],
-            [ONE],
-            [
-                "1 prompts of 2 were cut off at the end",
-                "2 completions of 2 were cut off at the end",
-            ],
-        ),
+        ({"max_prompt": 3, "truncation": "start"}, [BOS, A, B], [ONE, TWO, ONE, TWO, EOS],
+         ["1 prompts of 2 were cut off at the start"]),
+        ({"max_prompt": 3, "truncation": "end"}, [BOS, A, B], [ONE, TWO, ONE, TWO, EOS],
+         ["1 prompts of 2 were cut off at the end"]),
+        ({"max_completion": 3, "truncation": "start"}, [BOS, A, B, C, A, B], [ONE, TWO, ONE],
+         ["1 completions of 2 were cut off at the end"]),
+        ({"max_prompt": 2, "max_completion": 1, "truncation": "end"}, [BOS, A], [ONE], [
+             "1 prompts of 2 were cut off at the end", "2 completions of 2 were cut off at the end",
+         ]),
     ],
-)
+)  # fmt: skip
 def test_long_rows_are_cut_as_the_user_says(settings, prompt, target, notes):
     codec = words(bos=True, **settings)
     examples = codec.encode([LONG, {"prompt": "c", "completion": "1"}])

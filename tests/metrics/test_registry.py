@@ -7,6 +7,7 @@ import pytest
 from freerun.data import MissingExtraError
 from freerun.metrics import METRICS, Metric, bleu, find_metric, find_metrics, metric
 from freerun.settings import SettingError
+from tests.helpers import raises
 
 SOURCE = """\
 from freerun.metrics import metric
@@ -30,15 +31,11 @@ number = 3
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
+def own(here, monkeypatch):
     """A file of one's own metrics in the current folder; the registry is as before after it."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("freerun.metrics.base.METRICS", dict(METRICS))
-    before = set(sys.modules)
-    (tmp_path / "own.py").write_text(SOURCE)
-    yield "own.py"
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    (here / "own.py").write_text(SOURCE)
+    return "own.py"
 
 
 def test_a_name_is_enough():
@@ -86,35 +83,24 @@ def test_a_decorated_function_says_what_it_is(own):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (
-            "blue",
-            "unknown metric 'blue'; did you mean 'bleu'?",
-        ),
-        (
-            "bleu:tok=zh",
-            "metric 'bleu:tok=zh': unknown setting 'tok'; known are lowercase, tokenize",
-        ),
+        ("blue", "unknown metric 'blue'; did you mean 'bleu'?"),
+        ("bleu:tok=zh",
+         "metric 'bleu:tok=zh': unknown setting 'tok'; known are lowercase, tokenize"),
         ("bleu:lowercase=3", "metric 'bleu:lowercase=3': lowercase is '3'; it must be true or "
          "false"),
         ("bleu:tokenize", "'bleu:tokenize': 'tokenize' has no value; write it as in "
          "'bleu:tokenize=zh'"),
         ("mauve", "metric 'mauve': model is missing; write it as in mauve:model=…"),
-        (
-            "own.py:number",
-            "metric 'own.py:number': it is no function of outputs and references",
-        ),
-        (
-            "own.py:half",
-            "metric 'own.py:half': its arguments must be outputs and references, and settings by "
-            "name",
-        ),
+        ("own.py:number", "metric 'own.py:number': it is no function of outputs and references"),
+        ("own.py:half",
+         "metric 'own.py:half': its arguments must be outputs and references, and settings by "
+         "name"),
         ("own.py:gone", "metric 'own.py:gone': there is no gone in own.py; check its spelling"),
     ],
 )  # fmt: skip
 def test_what_is_no_metric_is_refused(own, spec, message):
-    with pytest.raises(SettingError) as caught:
+    with raises(SettingError, message):
         find_metric(spec)
-    assert str(caught.value) == message
 
 
 def test_a_name_that_is_taken_is_refused(own):

@@ -16,6 +16,7 @@ from freerun.metrics import (
 )
 from freerun.metrics.scoring import find_most_common_token, make_constant_guesses
 from freerun.settings import SettingError
+from tests.helpers import raises
 
 COLORS = [{"source": "rot", "target": "red one"}, {"source": "rot", "target": "red  two"}]
 
@@ -160,9 +161,8 @@ def test_passages_begin_with_their_source():
     ],
 )  # fmt: skip
 def test_metrics_that_outputs_do_not_allow_are_refused(specs, message):
-    with pytest.raises(SettingError) as caught:
+    with raises(SettingError, message):
         check_metrics(find_metrics(specs), text_codec())
-    assert str(caught.value) == message
 
 
 def test_metrics_that_outputs_allow_are_not_refused():

@@ -1,7 +1,6 @@
 """A backspace for models that lack one: its rows, what stays as it was, and what is refused."""
 
 import copy
-import re
 from dataclasses import replace
 
 import peft
@@ -27,7 +26,7 @@ from freerun.models.backspace import add_backspace, with_backspace
 from freerun.models.huggingface import adapt
 from freerun.models.settings import CausalSettings, RecurrentSettings, Seq2SeqSettings
 from tests.codecs import two_alphabets
-from tests.helpers import chain
+from tests.helpers import chain, raises
 from tests.tasks.tiny_tokenizers import word_tokenizer
 
 TOKENIZER = word_tokenizer()
@@ -167,7 +166,7 @@ def test_tables_of_source_and_target_that_differ_are_refused():
         "BartForConditionalGeneration cannot be given a backspace: its source and its target have "
         "tables of their own"
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with raises(ValueError, message):
         add_backspace(model, TOKENIZER)
 
 
@@ -313,7 +312,7 @@ def test_adapters_that_cannot_train_a_row_are_refused():
         "the adapters hold rows of tokens (trainable_token_indices, modules_to_save), and cannot "
         "be given those of another token, the backspace"
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with raises(ValueError, message):
         add_backspace(model, TOKENIZER)
 
     config = peft.IA3Config(
@@ -323,7 +322,7 @@ def test_adapters_that_cannot_train_a_row_are_refused():
     message = (
         "adapters of the kind IA3 cannot train the row of a new token, the backspace; LoRA can"
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with raises(ValueError, message):
         add_backspace(model, TOKENIZER)
     assert model.get_base_model().config.vocab_size == SIZE, "it is left as it was"
 
@@ -332,14 +331,14 @@ def test_adapters_that_cannot_train_a_row_are_refused():
     message = (
         "the model has 2 sets of adapters; with a new token, the backspace, only one can go on"
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with raises(ValueError, message):
         add_backspace(model, TOKENIZER)
 
     message = (
         "adapters of PhiForCausalLM cannot train the row of a new token, the backspace: its output "
         "has a bias, which peft would leave out"
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with raises(ValueError, message):
         add_backspace(adapters(made("phi, with a bias")), TOKENIZER)
 
     model = made("bart")
@@ -348,7 +347,7 @@ def test_adapters_that_cannot_train_a_row_are_refused():
         "adapters of BartForConditionalGeneration cannot train the row of a new token, the "
         "backspace: its output is not tied to its embeddings"
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with raises(ValueError, message):
         add_backspace(adapters(model), TOKENIZER)
 
 

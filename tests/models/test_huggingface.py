@@ -1,10 +1,4 @@
-"""Hugging Face models as policies: the contract for every architecture, and their own scores.
-
-Of the defects known of other code, here: rows of different lengths that read padding or stand at
-wrong positions (`test_scores_are_those_of_the_model_alone`), caches that are forked or reordered
-wrongly (`test_rows_that_go_their_own_ways`), a sliding window that is filled with other rows'
-padding (`test_long_rows_see_as_far_as_the_model`).
-"""
+"""Hugging Face models as policies: the contract for every architecture, and their own scores."""
 
 import pytest
 import torch
@@ -118,17 +112,6 @@ def test_scores_are_those_of_the_model_alone(kind):
         for found in (forced, steps):
             close(found, expected, tolerance)
             close(gradients(policy, (weights * found).sum()), gradient, tolerance * most)
-
-
-def test_one_row(kind):
-    policy = policy_of(kind)
-    for length in (1, 5):
-        batch = text_batch(policy, lengths=(length,), targets=(3,))
-        inputs = batch.inputs(policy.vocabulary.bos)
-        expected = plain_scores(policy, batch.source, inputs)[None]
-        tolerance = ARCHITECTURES[kind[0]].tolerance
-        close(stepped(policy, batch.source, inputs), expected, tolerance)
-        close(policy.force(batch.source, inputs).logits(batch.mask), expected[0], tolerance)
 
 
 class Wanderer:

@@ -1,11 +1,4 @@
-"""How Hugging Face policies run: limits, modes, checkpointing, precision, what is hidden in models.
-
-Of the defects known of other code, here: a model's generation settings that leak into what it
-writes (`test_generation_settings_do_not_leak`), a cache that checkpointing switches off
-(`test_checkpointing_leaves_decoding_its_cache`), rows of padded tables that are written
-(`test_rows_beyond_the_vocabulary_are_never_written`), modes lost by decoding
-(`test_modes_come_back`).
-"""
+"""How Hugging Face policies run: limits, modes, checkpointing, precision, hidden settings."""
 
 import pytest
 import torch
@@ -15,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from freerun.batch import Source
 from freerun.decoding import beam_search, decode_with, greedy, sample
 from freerun.decoding.loop import CHECK_EVERY
-from tests.helpers import close, gradients
+from tests.helpers import close, gradients, written
 from tests.models.models import (
     ARCHITECTURES,
     PLACES,
@@ -38,13 +31,6 @@ def name(request):
     return request.param
 
 
-def written(decoded):
-    return [
-        row[:length]
-        for row, length in zip(decoded.tokens.tolist(), decoded.lengths.tolist(), strict=True)
-    ]
-
-
 def decoders(policy, source):
     ids = torch.arange(len(source.lengths))
     yield greedy(policy, source)
@@ -53,11 +39,6 @@ def decoders(policy, source):
 
 
 # Limits
-
-
-def test_the_limit_is_the_one_given(name):
-    policy = tiny_adapted(name, limit=5)
-    assert policy.limit(text_source(policy)).tolist() == [5, 5, 5, 5]
 
 
 @pytest.mark.parametrize(("shared", "look"), [(True, 1), (False, 1), (True, 8)])
@@ -192,20 +173,6 @@ def test_rows_beyond_the_vocabulary_are_never_written(name):
 
 
 # Modes
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_modes_come_back(name):
-    """Also where parts are in different modes; and while it decodes, there is no dropout."""
-    policy = tiny_adapted(name, dropout=0.5)
-    source = text_source(policy)
-    before = [written(decoded) for decoded in decoders(policy, source)]
-    policy.train()
-    some = list(policy.modules())[7]
-    some.train(False)
-    modes = [module.training for module in policy.modules()]
-    assert [written(decoded) for decoded in decoders(policy, source)] == before
-    assert [module.training for module in policy.modules()] == modes
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,11 +1,4 @@
-"""The recurrent policy: the contract of policies for every kind of it, states, dropout.
-
-Of the defects known of other code, here: roll-outs started with a zeroed input-feed vector
-(`test_a_fork_feeds_the_last_attentional_output`) or from states that are not those of the pass
-(`test_cell_states_are_those_of_the_pass_that_dropped`), fused path unlike plain path (the contract:
-`test_forced_rows_score_as_steps_do`), encoder states copied for every roll-out
-(`test_selection_copies_no_memory`).
-"""
+"""The recurrent policy: the contract of policies for every kind of it, states, dropout."""
 
 import pytest
 import torch

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.vocabulary import Vocabulary
-from tests.helpers import SOURCES, tiny_policy, tiny_source, vocabulary
+from tests.helpers import SOURCES, raises, tiny_policy, tiny_source, vocabulary
 from tests.models.kinds import KINDS, name, policy_of
 
 
@@ -56,9 +56,8 @@ def test_a_source_of_another_kind_is_refused(reads, given):
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(settings, message):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with raises(ValueError, message):
         RecurrentConfig.of(vocabulary(), **{"factors": (3,), "limit": 4, **settings})
-    assert str(caught.value) == message
 
 
 def test_a_limit_without_eos_is_refused():
@@ -110,9 +109,8 @@ def saved(tmp_path):
 
 
 def refused(path: Path, kind, message):
-    with pytest.raises(kind) as caught:
+    with raises(kind, message):
         RecurrentPolicy.from_pretrained(path)
-    assert str(caught.value) == message
 
 
 def test_pickled_weights_are_not_read(saved):

@@ -8,6 +8,8 @@ from freerun.data import DataError
 from freerun.data.prose import split_paragraphs
 from freerun.metrics import score, score_majority_guess
 from freerun.tasks import TASKS, Continuation, load_data
+from tests.codecs import source_texts
+from tests.helpers import raises
 from tests.tasks.tiny_tokenizers import byte_tokenizer
 
 NAMES = ["Anna", "Bea", "Cora", "Dora", "Ella", "Fay", "Gina"]
@@ -25,8 +27,9 @@ def story(write):
 def texts(codec, examples):
     """The prompts and targets of examples."""
     batch = examples.batch(range(len(examples)))
-    prompts = [codec.source_text(row) for row in unpadded(batch.source.values, batch.source.mask)]
-    return prompts, [row.tolist() for row in unpadded(batch.target, batch.mask)]
+    return source_texts(codec, examples), [
+        row.tolist() for row in unpadded(batch.target, batch.mask)
+    ]
 
 
 def unpadded(values, mask):
@@ -136,16 +139,13 @@ def test_prompts_to_predict_from(story):
     task = Continuation(story, prompt=6, length=6)
     codec = load_data(task).codec
     sources = task.read_sources(codec, ["Anna went", "the ", "to"], "in")
-    batch = sources.batch(range(3))
-    rows = unpadded(batch.source.values, batch.source.mask)
-    assert [codec.source_text(row) for row in rows] == ["a went", "the ", "to"]
+    assert source_texts(codec, sources) == ["a went", "the ", "to"]
     for lines, message in (
         ([], "in: nothing to read"),
         (["a", " "], "in, line 2: there is no prompt"),
     ):
-        with pytest.raises(DataError) as caught:
+        with raises(DataError, message):
             task.read_sources(codec, lines, "in")
-        assert str(caught.value) == message
 
 
 def test_another_file_is_evaluated_by_its_beginnings(story, write, refuses):
@@ -215,16 +215,12 @@ def test_settings_of_own_tokens_have_no_effect_with_a_tokenizer(story, refuses):
         ({"prompt": 0}, "prompt is 0; it must be at least 1"),
         ({"length": 0}, "length is 0; it must be at least 1"),
         ({"test_size": 0}, "test_size is 0; it must be at least 1"),
-        (
-            {"target_tokens": "bpe"},
-            "byte-pair encoding needs a number of tokens, as in bpe:1000",
-        ),
+        ({"target_tokens": "bpe"}, "byte-pair encoding needs a number of tokens, as in bpe:1000"),
     ],
-)
+)  # fmt: skip
 def test_settings_out_of_range_are_refused(settings, message):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with raises(ValueError, message):
         Continuation("book.txt", **settings)
-    assert str(caught.value) == message
 
 
 def test_text_in_one_paragraph_is_refused(write, refuses):

@@ -11,6 +11,7 @@ from freerun.data import DataError
 from freerun.metrics import score_majority_guess
 from freerun.tasks import Digits, load_data
 from freerun.tasks.digits import MONTHS, DigitImages
+from tests.helpers import raises
 
 SMALL = {"train_size": 60, "dev_size": 20, "test_size": 30}
 
@@ -208,9 +209,8 @@ def test_dates_that_cannot_be_written_are_named_with_their_line(write, data):
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
-    with pytest.raises(ValueError, match=r"size|noise") as caught:
+    with raises(ValueError, message):
         Digits(**settings)
-    assert str(caught.value) == message
 
 
 def test_scikit_learn_is_asked_for(refuses, missing):

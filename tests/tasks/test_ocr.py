@@ -9,8 +9,6 @@ from freerun.data.letters import LETTERS
 from freerun.metrics import find_position_errors, score, score_majority_guess
 from freerun.tasks import Ocr, load_data
 
-BLANK = ["0"] * 128
-
 
 def rows(*words, folds=None):
     """letter.data of words, each letter with the bits of its code and of its number as pixels."""
@@ -150,33 +148,19 @@ def broken(row, column, value):
         (broken(1, 9, "2"), ", line 2: a pixel is neither 0 nor 1"),
         (broken(1, 9, "0\t0"), ", line 2: 135 tab-separated columns; letter.data has 134"),
         ("one line\n", ", line 1: 1 tab-separated column; letter.data has 134"),
-        (
-            broken(1, 0, 7),
-            ", line 2: the letter chain is broken: letter 2 should follow, but this is letter 7",
-        ),
-        (
-            broken(1, 3, 7),
-            ", line 2: the letter chain is broken: word 1 should follow, but this is word 7",
-        ),
-        (
-            broken(2, 4, 4),
-            ", line 3: the letter chain is broken: position 3 should follow, "
-            "but this is position 4",
-        ),
-        (
-            broken(2, 5, 9),
-            ", line 3: the letter chain is broken: fold 0 should follow, but this is fold 9",
-        ),
-        (
-            broken(1, 2, -1),
-            ", line 3: the letter chain is broken: a word begins at position 3",
-        ),
-        (
-            text(rows("cat", "ox")[:-1]),
-            ", line 4: the letter chain is broken: letter 5 should follow, but the file ends",
-        ),
+        (broken(1, 0, 7),
+         ", line 2: the letter chain is broken: letter 2 should follow, but this is letter 7"),
+        (broken(1, 3, 7),
+         ", line 2: the letter chain is broken: word 1 should follow, but this is word 7"),
+        (broken(2, 4, 4), ", line 3: the letter chain is broken: position 3 should follow, "
+         "but this is position 4"),
+        (broken(2, 5, 9),
+         ", line 3: the letter chain is broken: fold 0 should follow, but this is fold 9"),
+        (broken(1, 2, -1), ", line 3: the letter chain is broken: a word begins at position 3"),
+        (text(rows("cat", "ox")[:-1]),
+         ", line 4: the letter chain is broken: letter 5 should follow, but the file ends"),
     ],
-)
+)  # fmt: skip
 def test_bad_lines_are_named(refuses, write, contents, message):
     path = write(contents)
     message = message.format(letters=LETTERS)
@@ -192,12 +176,6 @@ def test_a_fold_that_is_not_there(refuses, write):
 def test_too_few_words_to_split(refuses, write):
     path = write(text(rows("cat", "ox")))
     refuses(f"{path}: 1 different examples are too few to set some apart", Ocr(path).rows)
-
-
-def test_missing_and_empty_files(refuses, write, tmp_path):
-    refuses(f"{tmp_path}/letter.data: there is no such file", Ocr(f"{tmp_path}/letter.data").rows)
-    path = write("")
-    refuses(f"{path}: the file is empty", Ocr(path).rows)
 
 
 @pytest.mark.parametrize(
@@ -242,17 +220,13 @@ def test_a_dataset_has_no_folds(refuses, tmp_path, local_datasets):
         ({"word": "a"}, ": no column pixels; it has word"),
         ({"word": "A", "pixels": [[0] * 128]}, ", line 1: the letter 'A' is not one of {letters}"),
         ({"word": "", "pixels": [[0] * 128]}, ", line 1: the word is empty"),
-        (
-            {"word": "ab", "pixels": [[0] * 128]},
-            ", line 1: pixels of shape [1, 128]; a word of 2 letters has [2, 128]",
-        ),
-        (
-            {"word": "ab", "pixels": [[0] * 128, [0]]},
-            ", line 1: the pixels are not rows of 128 numbers",
-        ),
+        ({"word": "ab", "pixels": [[0] * 128]},
+         ", line 1: pixels of shape [1, 128]; a word of 2 letters has [2, 128]"),
+        ({"word": "ab", "pixels": [[0] * 128, [0]]},
+         ", line 1: the pixels are not rows of 128 numbers"),
         ({"word": "a", "pixels": [[2] * 128]}, ", line 1: a pixel lies outside 0 … 1"),
     ],
-)
+)  # fmt: skip
 def test_bad_rows_of_a_dataset_are_named(refuses, write, tmp_path, local_datasets, row, message):
     write(json.dumps(row), "words/train.jsonl")
     folder = str(tmp_path / "words")

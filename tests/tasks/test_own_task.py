@@ -1,12 +1,11 @@
 """Tasks of a user's own, by their address."""
 
-import sys
-
 import pytest
 
 from freerun.data import DataError
 from freerun.settings import SettingError
 from freerun.tasks import Digits, Spelling, find_task, get_task_name, load_data
+from tests.helpers import raises
 
 SOURCE = """\
 from dataclasses import dataclass
@@ -36,14 +35,10 @@ def number():
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
+def own(here):
     """A file of one's own tasks, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    (tmp_path / "mine.py").write_text(SOURCE)
-    yield "mine.py"
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    (here / "mine.py").write_text(SOURCE)
+    return "mine.py"
 
 
 def test_a_task_is_found_by_name_or_address(own):
@@ -80,9 +75,8 @@ def test_a_subclass_of_a_script_is_not_taken_for_its_base():
     ],
 )
 def test_what_is_no_task_is_refused(own, name, message):
-    with pytest.raises(SettingError) as caught:
+    with raises(SettingError, message):
         find_task(name)
-    assert str(caught.value) == message
 
 
 def test_rows_that_are_no_splits_are_refused(own):
@@ -90,6 +84,5 @@ def test_rows_that_are_no_splits_are_refused(own):
         "the task rows: rows returned a dict; it must return freerun.data.Splits, as in "
         'Splits({"train": …, "dev": …, "test": …})'
     )
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, message):
         load_data(find_task(f"{own}:Rows")())
-    assert str(caught.value) == message

@@ -9,6 +9,7 @@ import pytest
 from freerun.data import TextCodec
 from freerun.metrics import score
 from freerun.tasks import Pairs, encode_file, load_data
+from tests.helpers import raises
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
 pytestmark = pytest.mark.usefixtures("local_datasets")
@@ -218,6 +219,5 @@ def test_datasets_must_be_installed(write, missing, refuses):
     ],
 )
 def test_settings_that_are_wrong(settings, message):
-    with pytest.raises(ValueError, match="is") as caught:
+    with raises(ValueError, message):
         Pairs("rows.jsonl", **settings)
-    assert str(caught.value) == message

@@ -9,6 +9,7 @@ import torch
 from freerun.data.factor_codec import UNKNOWN
 from freerun.metrics import score, score_majority_guess
 from freerun.tasks import Tagging, load_data
+from tests.helpers import raises
 
 PLACES = ["Bonn", "Köln", "Ulm", "Rom", "Paris", "Kiel", "Jena", "Trier", "Genf", "Linz"]
 
@@ -135,18 +136,6 @@ def test_a_split_that_is_missing_is_named(refuses, folder, tmp_path, name):
     refuses(message, Tagging(folder).rows)
 
 
-def test_files_that_are_missing_or_empty_or_not_text(refuses, write, folder, tmp_path):
-    none = f"{tmp_path}/none.zip"
-    refuses(f"{none}: there is no such file", Tagging(none).rows)
-    none = f"{tmp_path}/none.txt"
-    refuses(f"{none}: there is no such file", Tagging(train=none, test=none).rows)
-    write("", "data/test.txt")
-    refuses(f"{folder}/test.txt: the file is empty", Tagging(folder).rows)
-    write(b"in\tO\nK\xf6ln\tO\n", "data/test.txt")
-    message = "line 2: byte 0xf6 at column 2 is not UTF-8; save the file as UTF-8"
-    refuses(f"{folder}/test.txt, {message}", Tagging(folder).rows)
-
-
 def test_an_archive_of_nothing_has_no_train(refuses, tmp_path):
     path = str(tmp_path / "data.zip")
     zipfile.ZipFile(path, "w").close()
@@ -178,9 +167,8 @@ def test_one_file_is_no_data(refuses, write):
     ],
 )
 def test_settings_that_contradict_are_refused(settings, message):
-    with pytest.raises(ValueError, match=r"data|unknown") as caught:
+    with raises(ValueError, message):
         Tagging(**settings)
-    assert str(caught.value) == message
 
 
 def test_sentences_to_tag_keep_their_lines(folder):
@@ -326,22 +314,15 @@ def test_the_column_of_labels_can_be_named(refuses, write, folder, tmp_path, loc
     ("row", "message"),
     [
         ({"words": ["a"], "tags": ["O"]}, ": no column tokens; it has words, tags"),
-        (
-            {"tokens": ["a"]},
-            ": no column ner_tags or tags or labels or chunk_tags; it has tokens",
-        ),
+        ({"tokens": ["a"]}, ": no column ner_tags or tags or labels or chunk_tags; it has tokens"),
         ({"tokens": [], "tags": []}, ", line 1: the sentence is empty"),
         ({"tokens": ["a", "b"], "tags": ["O"]}, ", line 1: 2 tokens and 1 tags"),
-        (
-            {"tokens": ["a"], "tags": [1]},
-            ", line 1: tags holds numbers without names; it must hold text",
-        ),
-        (
-            {"tokens": ["a"], "tags": ["NN"]},
-            ", line 1, token 0: the tag 'NN' is not O, B-TYPE or I-TYPE",
-        ),
+        ({"tokens": ["a"], "tags": [1]},
+         ", line 1: tags holds numbers without names; it must hold text"),
+        ({"tokens": ["a"], "tags": ["NN"]},
+         ", line 1, token 0: the tag 'NN' is not O, B-TYPE or I-TYPE"),
     ],
-)
+)  # fmt: skip
 def test_bad_rows_of_a_dataset_are_named(refuses, write, tmp_path, local_datasets, row, message):
     rows(write, "train", [row])
     where = f"{tmp_path}/rows/train.jsonl"

@@ -13,7 +13,6 @@ from freerun.metrics import METRICS
 from freerun.models.settings import RecurrentSettings
 from freerun.tasks import TASKS, Digits, load_data
 from freerun.training import TrainingSettings
-from tests.tasks.tiny_tokenizers import word_tokenizer
 
 
 def test_tasks_are_known_by_their_names():
@@ -50,15 +49,6 @@ def test_the_recipe_of_a_task_makes_a_policy():
         codec = fixed if task.recipe["model"].get("attention") == "aligned" else free
         assert RecurrentSettings(**task.recipe["model"]).build(codec).vocabulary == codec.target
         assert TrainingSettings(**{"updates": 1, **task.recipe["training"]}).updates > 0
-
-
-def test_images_are_no_text_for_a_tokenizer(refuses):
-    message = (
-        "the task digits is not text, which is all that a tokenizer reads and writes; take a "
-        "recurrent model"
-    )
-    task = Digits(train_size=4, dev_size=1, test_size=1)
-    refuses(message, load_data, task, tokenizer=word_tokenizer())
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from sacrebleu.metrics import BLEU
 from freerun.data.parallel import Pair
 from freerun.metrics import list_signatures, score, score_majority_guess
 from freerun.tasks import Translation, load_data
+from tests.codecs import source_texts
+from tests.helpers import raises
 
 NAMES = ["Tom", "Anna", "Udo", "Ina", "Max", "Eva", "Jan", "Lea", "Ole", "Ida"]
 VERBS = [("kommt", "comes"), ("geht", "goes"), ("ruht", "rests"), ("lacht", "laughs")]
@@ -47,10 +49,8 @@ def files(write):
 
 def texts(examples, codec):
     """The sources and targets of examples."""
-    rows = examples.batch(range(len(examples)))
-    pairs = zip(rows.source.values, rows.source.mask, strict=True)
-    sources = [codec.source_text(row[mask]) for row, mask in pairs]
-    return list(zip(sources, map(codec.text, rows.target.tolist()), strict=True))
+    targets = examples.batch(range(len(examples))).target.tolist()
+    return list(zip(source_texts(codec, examples), map(codec.text, targets), strict=True))
 
 
 # Splits
@@ -218,9 +218,8 @@ def test_the_subset_of_a_dataset(monkeypatch, task, refuses, local_datasets, tmp
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(settings, message):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with raises(ValueError, message):
         Translation(**settings)
-    assert str(caught.value) == message
 
 
 # Scores

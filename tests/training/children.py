@@ -125,18 +125,23 @@ class Edited(ScheduledSampling):
             modules["average"].weight.lerp_(modules["critic"].weight, 0.1)
 
 
-def interrupted(output: str, update: int) -> None:
-    """A run that ends in the middle of an update."""
-    step, done = torch.optim.Adam.step, 0
+def at_update(optimizer: Any, update: int, action: Callable[[], Any]) -> None:
+    """Do something in the midst of an update, from here on."""
+    step, done = optimizer.step, 0
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal done
         done += 1
         if done == update:
-            os._exit(7)
+            action()
         return step(*args, **kwargs)
 
-    torch.optim.Adam.step = counted  # type: ignore[method-assign]
+    optimizer.step = counted
+
+
+def interrupted(output: str, update: int) -> None:
+    """A run that ends in the middle of an update."""
+    at_update(torch.optim.Adam, update, partial(os._exit, 7))
     tiny_fit(output)
 
 
@@ -174,16 +179,8 @@ def fused(output: str, event: int | None, count: Any, method: Method | None = No
 
 def cramped(output: str, update: int, limit: int, message: Any) -> None:
     """A run in which, from an update on, no file may be longer than `limit` bytes."""
-    step, done = torch.optim.Adam.step, 0
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        nonlocal done
-        done += 1
-        if done == update:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        return step(*args, **kwargs)
-
-    torch.optim.Adam.step = counted  # type: ignore[method-assign]
+    rule = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
+    at_update(torch.optim.Adam, update, rule)
     try:
         tiny_fit(output)
     except ValueError as error:

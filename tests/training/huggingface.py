@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from freerun.methods import DifferentiableScheduledSampling, ScheduledSampling
 from freerun.training import Trainer
 from tests.helpers import searnn
 from tests.pages import ROOT
+from tests.training.children import at_update
 from tests.training.tiny_models import tiny_model
 from tests.training.tiny_task import Tiny
 
@@ -85,16 +87,7 @@ def resumable(output: str, base: str | None, **settings: Any) -> None:
 
 def end_in(update: int) -> None:
     """Let this process end in the middle of an update."""
-    step, done = torch.optim.AdamW.step, 0
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        nonlocal done
-        done += 1
-        if done == update:
-            os._exit(7)
-        return step(*args, **kwargs)
-
-    torch.optim.AdamW.step = counted  # type: ignore[method-assign]
+    at_update(torch.optim.AdamW, update, partial(os._exit, 7))
 
 
 def killed(output: str, base: str | None, update: int, **settings: Any) -> None:

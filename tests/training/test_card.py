@@ -102,12 +102,9 @@ def test_the_card_of_a_recurrent_policy(tmp_path):
         (Decoding(), "greedily"),
         (Decoding(beam=4), "by a beam search of size 4"),
         (Decoding(sample=True, top_k=5), "by sampling (top-k 5, seed 0)"),
-        (
-            Decoding(noise=0.1),
-            "by greedy decoding (errors planted at a rate of 0.1, seed 0)",
-        ),
+        (Decoding(noise=0.1), "by greedy decoding (errors planted at a rate of 0.1, seed 0)"),
     ],
-)
+)  # fmt: skip
 def test_a_card_says_how_outputs_were_decoded(decoding, how):
     training = TrainingArguments("unused", use_cpu=True).to_dict()
     metrics = {"exact_match": 0.5, "backspace_rate": 0.25}

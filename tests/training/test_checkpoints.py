@@ -25,6 +25,7 @@ from freerun.training.folders import (
     temporary,
 )
 from tests.codecs import letters_of_images
+from tests.helpers import raises
 from tests.training.tiny_task import TinyCodec
 
 CODEC = TinyCodec()
@@ -40,7 +41,7 @@ def saved(tmp_path):
 
 
 def refused(folder, message):
-    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+    with raises(CheckpointError, message):
         load_policy(folder, TinyCodec)
 
 

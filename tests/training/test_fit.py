@@ -26,7 +26,7 @@ from freerun.training import TrainingSettings, fit, load_policy
 from freerun.training.horizon import estimate_horizon
 from freerun.training.record import build_curve, digest_codec
 from freerun.training.resolve import resolve
-from tests.helpers import Log
+from tests.helpers import Log, raises
 from tests.training.tiny_task import Tiny, TinyCodec
 
 TASK = Tiny()
@@ -350,7 +350,7 @@ def test_settings_of_another_run(tmp_path):
         ({"data": Tiny(train=49).load()}, "examples.train is 50 there, and 49 here"),
     ):
         message = f"{tmp_path}: it holds another run: {difference}; choose another output directory"
-        with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+        with raises(CheckpointError, message):
             run(tmp_path, **members)
 
 
@@ -364,7 +364,7 @@ def test_a_folder_of_something_else(tmp_path, name):
         f"{tmp_path}: it holds {name} but no freerun.json, so it is not a run of freerun's; "
         "choose another output directory"
     )
-    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+    with raises(CheckpointError, message):
         run(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
 
@@ -384,11 +384,11 @@ def test_a_damaged_record(tmp_path):
 def test_output_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     message = f"{tmp_path / 'file'}: it is a file; choose another output directory"
-    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+    with raises(CheckpointError, message):
         run(tmp_path / "file")
     output = tmp_path / "file" / "run"
     message = f"{output}: cannot write there (Not a directory)"
-    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+    with raises(CheckpointError, message):
         run(output)
     with pytest.raises(CheckpointError, match=r"^/proc/run: cannot write there \(.*\)$"):
         run("/proc/run")
@@ -443,10 +443,10 @@ def test_transformers_start_from_the_model_of_a_run_too(tmp_path, model):
         f"{tmp_path / 'first'}: layers of the model is 1, but 2 is requested; only dropout may "
         "differ"
     )
-    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+    with raises(CheckpointError, message):
         run(tmp_path / "deep", model=replace(model, layers=2), **members)
     message = f"{tmp_path / 'first'}: it is a {model.kind} model, not a recurrent one"
-    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+    with raises(CheckpointError, message):
         run(tmp_path / "recurrent", **members)
 
 
@@ -457,7 +457,7 @@ def test_two_models_to_start_from_are_one_too_many(tmp_path):
     message = (
         f"{tmp_path / 'first'} and elsewhere are both named as the model to start from; name one"
     )
-    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+    with raises(CheckpointError, message):
         run(tmp_path / "x", model=PretrainedSettings(path="elsewhere"), init=tmp_path / "first")
     found = run(tmp_path / "later", model=None, init=tmp_path / "first")
     assert found.updates == 8
@@ -480,7 +480,7 @@ def test_a_trained_recurrent_model_is_gone_on_from_as_it_is(tmp_path):
          None),
     ):  # fmt: skip
         members = {} if other else {"task": Tiny(letters=6), "data": Tiny(letters=6).load()}
-        with pytest.raises(ValueError, match=f"^{re.escape(fault)}$"):
+        with raises(ValueError, fault):
             run(tmp_path / "refused", model=other or model, **members)
 
 
@@ -504,7 +504,7 @@ def test_examples_that_do_not_fit_the_positions_are_told_before_training(tmp_pat
     )
     data = task.load()
     longest = next(i for i, source in enumerate(data.train.sources, 1) if len(source) == 12)
-    with pytest.raises(DataError, match=f"^{re.escape(message.format(longest))}$"):
+    with raises(DataError, message.format(longest)):
         run(tmp_path, task=task, data=data, model=replace(TRANSFORMERS[0], positions=16))
     assert not list(tmp_path.iterdir())
 
@@ -520,7 +520,7 @@ def test_a_record_of_an_older_version_is_refused(tmp_path):
             f"{path}: the field {name!r} {fault}; was it written by another version of freerun? "
             "Train anew"
         )
-        with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+        with raises(CheckpointError, message):
             run(tmp_path)
     path.write_text(json.dumps({**record, "results": {"updates": 8}}))
     with pytest.raises(CheckpointError, match=r"freerun\.json: results: .*missing"):
@@ -551,7 +551,7 @@ def test_init_that_does_not_suit(tmp_path):
         ),
     ):
         message = f"{tmp_path / 'first'}: {fault}"
-        with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+        with raises(CheckpointError, message):
             run(tmp_path / "later", init=tmp_path / "first", **members)
     with pytest.raises(CheckpointError, match=r"nowhere: there is no such directory$"):
         run(tmp_path / "later", init=tmp_path / "nowhere")

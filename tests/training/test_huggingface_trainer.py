@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import safetensors.torch
 import torch
@@ -16,6 +14,7 @@ from freerun.methods import MLE, DifferentiableScheduledSampling
 from freerun.training import load_policy
 from tests.training.children import alone
 from tests.training.huggingface import DATA, exact, killed, lora, resumable, trainer
+from tests.training.outcomes import close, result
 from tests.training.tiny_models import KINDS, tiny_model
 from tests.training.tiny_task import TinyCodec
 
@@ -28,25 +27,8 @@ def base(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def weights(folder, name="model"):
     return safetensors.torch.load_file(folder / f"{name}.safetensors")
-
-
-def log(folder):
-    kept = ("loss", "grad_norm", "own_share", "eval_", "step")
-    return [
-        {name: value for name, value in entry.items() if name.startswith(kept)}
-        for entry in json.loads((folder / "log.json").read_text())
-        if "train_loss" not in entry
-    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,11 +120,7 @@ def plain(tmp_path_factory):
 )
 def test_accumulation_and_checkpointing_change_nothing(plain, tmp_path, settings):
     exact(str(tmp_path), "gpt2", **settings)
-    expected = weights(plain)
-    for name, value in weights(tmp_path).items():
-        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-12)
-    for entry, same in zip(log(tmp_path), log(plain), strict=True):
-        assert entry == pytest.approx(same, rel=1e-6)
+    close(result(plain), result(tmp_path))
 
 
 def test_relaxed_tokens_one_by_one_need_their_cache(tmp_path):
@@ -224,26 +202,6 @@ def test_adapters_are_trained_and_saved_alone(tmp_path, base):
     assert decode_hypotheses(again, DATA.dev) == decode_hypotheses(policy, DATA.dev)
     trainable = {name for name, p in again.named_parameters() if p.requires_grad}
     assert trainable == {name for name in trainable if "lora_" in name} != set()
-
-
-def test_merged_adapters_score_alike(tmp_path, base):
-    found = trainer(tmp_path, base, peft_config=lora(), learning_rate=0.1)
-    found.train()
-    policy, batch = found.objective.model.eval(), DATA.dev.batch(range(13))
-    inputs = batch.inputs(policy.vocabulary.bos)
-    apart = policy.force(batch.source, inputs).logits(batch.mask).detach()
-    plain = type(policy)(
-        policy.model.merge_and_unload(),
-        policy.vocabulary,
-        limit=policy.max_new_tokens,
-        shared=False,
-    )
-    merged = plain.force(batch.source, inputs).logits(batch.mask).detach()
-    torch.testing.assert_close(merged, apart, rtol=0, atol=1e-5)
-    fresh = tiny_model("gpt2")
-    base_policy = type(policy)(fresh, policy.vocabulary, limit=policy.max_new_tokens, shared=False)
-    without = base_policy.force(batch.source, inputs).logits(batch.mask).detach()
-    assert (without - merged).abs().max() > 1e-2
 
 
 def test_new_adapters_are_drawn_by_the_seed(tmp_path, base):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 
 import pytest
@@ -20,6 +19,7 @@ from tests.training.children import (
     two_fits,
     uneven,
 )
+from tests.training.outcomes import close, result
 from tests.training.tiny_models import tiny_model
 
 
@@ -30,34 +30,10 @@ def plain(tmp_path_factory):
     return result(output)
 
 
-def result(output):
-    (path,) = output.glob("*model.safetensors")
-    weights = safetensors.torch.load_file(path)
-    if (output / "modules.safetensors").exists():
-        weights |= safetensors.torch.load_file(output / "modules.safetensors")
-    logs = json.loads((output / "log.json").read_text())
-    kept = ("loss", "grad_norm", "own_share", "eval_", "step")
-    return weights, [
-        {name: value for name, value in entry.items() if name.startswith(kept)}
-        for entry in logs
-        if "train_loss" not in entry
-    ]
-
-
 def agree(one, other):
     close(one, other)
     assert sum("eval_character_error" in entry for entry in one[1]) == 2
     assert sum("own_share" in entry for entry in one[1]) == 3
-
-
-def close(one, other):
-    assert one[0].keys() == other[0].keys()
-    for name, weight in one[0].items():
-        assert weight.dtype == torch.float64
-        torch.testing.assert_close(other[0][name], weight, rtol=0, atol=1e-12)
-    assert len(one[1]) == len(other[1])
-    for entry, same in zip(one[1], other[1], strict=True):
-        assert same == pytest.approx(entry, rel=1e-6)
 
 
 @pytest.mark.parametrize(("batch_size", "accumulation"), [(2, 4), (4, 2), (1, 8)])

@@ -78,12 +78,6 @@ def test_the_cost_is_that_of_outputs_as_text(tmp_path):
     assert trainer(tmp_path, method=chosen).objective.method.cost == "bleu"
 
 
-def test_unknown_methods_are_named(tmp_path):
-    message = "^unknown method 'scheduled_samplin'; did you mean 'scheduled_sampling'\\?$"
-    with pytest.raises(ValueError, match=message):
-        trainer(tmp_path, method="scheduled_samplin")
-
-
 @pytest.mark.parametrize("form", [str, lambda path: path], ids=["text", "path"])
 def test_a_model_by_where_it_is(tmp_path, saved, form):
     found = trainer(tmp_path, form(saved), processing_class=None)
@@ -243,22 +237,15 @@ def test_plain_transformers_writes_what_was_measured(tmp_path, caplog, kind, ada
         ({"model": torch.nn.Linear(1, 1)}, "a Linear is neither a policy nor a Hugging Face model"),
         ({"rows": None}, "train_dataset is missing; it must be a Dataset of the datasets library"),
         ({"rows": {"train": ROWS}}, "train_dataset is a dict; it must be a Dataset of the"),
-        (
-            {"rows": Dataset.from_list(ROWS).to_iterable_dataset()},
-            "train_dataset is a stream; a run must know its examples beforehand",
-        ),
-        (
-            {"rows": DATA.train},
-            "Examples of a task come with a codec: give it as processing_class",
-        ),
-        (
-            {"peft_config": LoraConfig(**LORA)},
-            "adapters are saved without the model that they belong to, which must be found again: "
-            "save it first, and give its path or name as model",
-        ),
+        ({"rows": Dataset.from_list(ROWS).to_iterable_dataset()},
+         "train_dataset is a stream; a run must know its examples beforehand"),
+        ({"rows": DATA.train}, "Examples of a task come with a codec: give it as processing_class"),
+        ({"peft_config": LoraConfig(**LORA)},
+         "adapters are saved without the model that they belong to, which must be found again: "
+         "save it first, and give its path or name as model"),
         ({"rows": [{"question": "1+1"}]}, "train_dataset: the columns are question; known are"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_used_is_named(tmp_path, members, message):
     rows = members.get("rows", ROWS)
     members = {"eval_dataset": None, **members, "rows": rows}

@@ -9,13 +9,6 @@ from freerun.training import processes as threads
 from freerun.training.processes import limit_threads, quota
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     ("text", "cpus"),
     [

@@ -25,7 +25,7 @@ from freerun.models.backspace import with_backspace
 from freerun.models.settings import RecurrentSettings
 from freerun.training import Trainer
 from freerun.training.stream import Order
-from tests.helpers import Log
+from tests.helpers import Log, raises
 from tests.training.tiny_task import Strings, Tiny
 
 TASK = Tiny()
@@ -451,13 +451,13 @@ def test_weights_of_another_method_are_refused(tmp_path):
     path = tmp_path / "checkpoint-6"
     differs = "method_modules.frozen.copy.weight differs"
     message = f"{path / 'objective.safetensors'}: of another method: {differs}"
-    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+    with raises(CheckpointError, message):
         trainer(tmp_path, Other()).train(resume_from_checkpoint=str(path))
 
 
 def test_nothing_to_resume_from(tmp_path):
     message = f"{tmp_path}: there is no checkpoint to resume from"
-    with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+    with raises(CheckpointError, message):
         trainer(tmp_path).train(resume_from_checkpoint=True)
 
 
@@ -476,46 +476,28 @@ def test_resuming_a_run_that_was_over_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "members", "message"),
     [
-        (
-            {"label_smoothing_factor": 0.1},
-            {},
-            "label_smoothing_factor=0.1 is not supported: MLE has label_smoothing",
-        ),
-        (
-            {"push_to_hub": True},
-            {},
-            "push_to_hub=True is not supported: push the policy itself, once it is trained",
-        ),
-        (
-            {"train_sampling_strategy": "group_by_length"},
-            {},
-            "train_sampling_strategy=group_by_length is not supported: every epoch has a random "
-            "order of its own",
-        ),
-        (
-            {"average_tokens_across_devices": False},
-            {},
-            "average_tokens_across_devices=False is not supported: a loss is a mean over the "
-            "tokens of all processes",
-        ),
-        (
-            {"neftune_noise_alpha": 5.0},
-            {},
-            "neftune_noise_alpha=5.0 is not supported: own tokens are written without noise; use "
-            "dropout",
-        ),
-        (
-            {"activation_checkpointing_kwargs": {"use_reentrant": True}},
-            {},
-            "activation_checkpointing_kwargs: use_reentrant=True is not supported, as a policy may "
-            "run several times in an update; leave it out",
-        ),
+        ({"label_smoothing_factor": 0.1}, {},
+         "label_smoothing_factor=0.1 is not supported: MLE has label_smoothing"),
+        ({"push_to_hub": True}, {},
+         "push_to_hub=True is not supported: push the policy itself, once it is trained"),
+        ({"train_sampling_strategy": "group_by_length"}, {},
+         "train_sampling_strategy=group_by_length is not supported: every epoch has a random "
+         "order of its own"),
+        ({"average_tokens_across_devices": False}, {},
+         "average_tokens_across_devices=False is not supported: a loss is a mean over the "
+         "tokens of all processes"),
+        ({"neftune_noise_alpha": 5.0}, {},
+         "neftune_noise_alpha=5.0 is not supported: own tokens are written without noise; use "
+         "dropout"),
+        ({"activation_checkpointing_kwargs": {"use_reentrant": True}}, {},
+         "activation_checkpointing_kwargs: use_reentrant=True is not supported, as a policy may "
+         "run several times in an update; leave it out"),
         ({}, {"train_dataset": Strings((), 4, [])}, "there are no examples to train on"),
         ({}, {"eval_dataset": Strings((), 4, [])}, "there are no examples to evaluate on"),
     ],
-)
+)  # fmt: skip
 def test_what_is_not_supported_is_refused(tmp_path, arguments, members, message):
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with raises(ValueError, message):
         trainer(tmp_path, arguments=arguments, **members)
 
 
@@ -553,12 +535,6 @@ def test_evaluation_needs_something_to_evaluate_on(tmp_path):
         NotImplementedError, match=r"use freerun\.evaluation\.evaluate or decode_examples, or "
     ):
         trainer(tmp_path).predict(DATA.dev)
-
-
-def test_examples_without_target_tokens_are_named(tmp_path):
-    strings = Strings(((0,), (), (1, 1)), None, [])
-    with pytest.raises(ValueError, match=r"^example 1 has no target tokens"):
-        trainer(tmp_path, train_dataset=strings, model=policy()).train()
 
 
 def test_learns_to_read_backwards(tmp_path):
