@@ -79,8 +79,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for name, module in list(sys.modules.items()):
-        places = [getattr(module, "__file__", None), *getattr(module, "__path__", [])]
-        if any(str(place).startswith(str(tmp_path)) for place in places):
+        spec = getattr(module, "__spec__", None)
+        if str(tmp_path) in f"{spec}":  # its origin, or where to look for submodules
             del sys.modules[name]
 
 
