@@ -34,7 +34,7 @@ def test_by_hand(hypothesis, reference, distance):
 
 
 @given(rows=pairs())
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_it_is_that_of_rapidfuzz(rows):
     distances = [Levenshtein.distance(*pair) for pair in rows]
     assert levenshtein(*columns(rows)).tolist() == distances

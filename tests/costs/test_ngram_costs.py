@@ -75,7 +75,7 @@ def test_gleu_by_hand():
 
 @EACH
 @given(rows=pairs())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_a_cost_is_that_of_counting_in_python(cost, rows):
     plain = [1 - PLAIN[cost](*pair) for pair in rows]
     assert cost(*columns(rows)).tolist() == pytest.approx(plain, abs=1e-15)

@@ -7,17 +7,7 @@ import torch
 
 from freerun.losses import CELL_LOSSES, kl, ll, target_distribution
 from tests.helpers import close, raises
-
-WITH_ALPHA = ("kl", "inverse_kl", "js", "llcas", "structured_hinge", "l2")
-NAN, INFINITY, LOG2 = math.nan, math.inf, math.log(2)
-
-
-def rows(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def options(name, alpha=1.0):
-    return {"alpha": alpha} if name in WITH_ALPHA else {}
+from tests.losses.test_cell_losses import INFINITY, LOG2, NAN, WITH_ALPHA, options, rows
 
 
 def some(dtype):

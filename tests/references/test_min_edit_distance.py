@@ -57,7 +57,7 @@ def test_no_continuation_does_better(rows, unknown):
 
 
 @given(rows=pairs(tokens=3))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_it_goes_on_after_the_last_prefix_that_is_nearest(rows):
     expected = []
     for prefix, reference in rows:
@@ -83,7 +83,7 @@ def optimal(rows, **settings):
 
 
 @given(rows=pairs(tokens=3))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_optimal_tokens_are_those_of_the_table(rows):
     expected = []
     for prefix, reference in rows:

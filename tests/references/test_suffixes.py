@@ -51,7 +51,7 @@ def test_without_a_match_the_shortest_suffix_is_the_empty_one():
 
 @EACH
 @given(rows=pairs(tokens=3, longest=8), unknown=st.sampled_from([None, 2]))
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_it_is_the_best_of_all_suffixes(policy, rows, unknown):
     expected = [tried(PLAIN[policy], *row, unknown) for row in rows]
     assert completions(policy, rows, unknown=unknown) == expected
