@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import rich.console
 from jaxtyping import Int
 from rich.live import Live
 from rich.text import Text
@@ -44,7 +45,11 @@ class Traces:
     """
 
     def __init__(
-        self, policy: Policy, codec: Codec, decoding: Decoding, console: Console | None = None
+        self,
+        policy: Policy,
+        codec: Codec,
+        decoding: Decoding,
+        console: rich.console.Console | None = None,
     ) -> None:
         if policy.vocabulary.backspace is None:
             raise SettingError(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import rich.console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -43,7 +44,7 @@ class ProgressBar(TrainerCallback):
         console: the console to write to; by default standard error.
     """
 
-    def __init__(self, meter: Meter, console: Console | None = None) -> None:
+    def __init__(self, meter: Meter, console: rich.console.Console | None = None) -> None:
         self.meter = meter
         self.console = console or Console(stderr=True)
         self._bar: Progress | None = None
