@@ -86,6 +86,7 @@ CHANGED = {
     "bos": 0,
     "pad": 1,
     "whitespace": "single",
+    "normalization": "nfc",
     "continues": False,
     "source_eos": True,
     "column": "source",
@@ -132,9 +133,9 @@ def test_what_is_wrong_with_a_saved_codec_is_named(refuses, tmp_path):
         ({"limit": 0}, "limit is 0; it must be at least 1"),
         (
             {"tokenizer": "x"},
-            "unknown field 'tokenizer'; known are limit, bos, pad, whitespace, source, continues, "
-            "source_eos, column, separator, block, context, max_prompt, max_completion, "
-            "truncation",
+            "unknown field 'tokenizer'; known are limit, bos, pad, whitespace, normalization, "
+            "source, continues, source_eos, column, separator, block, context, max_prompt, "
+            "max_completion, truncation",
         ),
     ):
         path.write_text(json.dumps(contents | changes))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freerun.data import Tokens
+from freerun.data import TextCodec, Tokens
 from freerun.data.parallel import count_words
 from freerun.data.tokens import JOINER, decode_tokens, make_splitter
 from freerun.vocabulary import UNKNOWN
@@ -127,3 +127,47 @@ def test_any_text_comes_back(text):
 
 def test_broken_bytes_are_shown():
     assert decode_tokens(PAIRS, PAIRS("ü")["input_ids"][:2]).strip() == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी भाषा है।", ["हिन्दी", "भाषा", "है", f"{JOINER}।"]),
+        ("cafe\u0301!", ["cafe\u0301", f"{JOINER}!"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),
+        ("שָׁלוֹם நன்றி", ["שָׁלוֹם", "நன்றி"]),
+        ("❤\ufe0f ok", ["❤\ufe0f", "ok"]),
+    ],
+)
+def test_marks_belong_to_the_word_that_they_combine_with(text, words):
+    tokenizer = Tokens.parse("words").build([text, text])
+    assert list(make_splitter(tokenizer.backend_tokenizer)(text)) == words
+    assert count_words(text) == len(words)
+    assert decode_tokens(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+@pytest.mark.parametrize(
+    ("spec", "text", "pieces"),
+    [
+        ("characters", "e\u0301é", ["e", "\u0301", "é"]),
+        ("characters+nfc", "e\u0301é", ["é", "é"]),
+        ("graphemes", "e\u0301é हि👨\u200d👩", ["e\u0301", "é", " ", "हि", "👨\u200d👩"]),
+        ("graphemes+nfc", "e\u0301é", ["é", "é"]),
+        ("characters+nfkc", "ﬁ²", ["f", "i", "2"]),
+        ("words+unk+nfc", "e\u0301", ["é"]),
+    ],
+)
+def test_characters_are_code_points_unless_another_unit_or_form_is_set(spec, text, pieces):
+    tokenizer = Tokens.parse(spec).build([text, text])
+    assert list(make_splitter(tokenizer.backend_tokenizer)(text)) == pieces
+    rows = [{"source": text, "target": text}] * 2
+    codec = TextCodec.learn(rows, rows, target_tokens=spec, source_tokens=spec)
+    (found, _) = codec.encode(rows).references
+    assert len(found) == len(pieces)
+    assert codec.normalize(codec.decode(found)) == codec.normalize(text)
+
+
+@pytest.mark.parametrize("spec", ["words+nfd", "characters+nfc+nfkc", "bpe+upper:300"])
+def test_options_of_tokens_that_are_unknown(spec):
+    with pytest.raises(ValueError, match=r"must be \+unk, \+nfc or \+nfkc"):
+        Tokens.parse(spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -16,12 +17,14 @@ from transformers import PreTrainedTokenizerBase
 
 from freerun.data.base import Examples, Sources
 from freerun.data.files import read_bytes, write_text
-from freerun.data.tokens import add_backspace_token, decode_tokens, load_tokenizer
+from freerun.data.tokens import Normalization, add_backspace_token, decode_tokens, load_tokenizer
 from freerun.errors import DataError
 from freerun.vocabulary import Vocabulary
 
 CODEC_FILE = "codec.json"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
+
+_FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
 
 C = TypeVar("C", bound="Codec")
 
@@ -184,6 +187,7 @@ class WritingCodec(Codec):
         pad: the token that fills the rest of shorter rows; None likewise.
         whitespace: how texts are compared: as they stand (kept), without white space around them
             (stripped), or with one space for white space of any kind (single).
+        normalization: the normalization form of Unicode that texts are compared in.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -191,6 +195,7 @@ class WritingCodec(Codec):
     bos: int | None = None
     pad: int | None = None
     whitespace: Literal["kept", "stripped", "single"] = "stripped"
+    normalization: Normalization = "none"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -199,6 +204,10 @@ class WritingCodec(Codec):
         if self.whitespace not in ("kept", "stripped", "single"):
             raise ValueError(
                 f"whitespace is {self.whitespace!r}; it must be kept, stripped or single"
+            )
+        if self.normalization not in get_args(Normalization):
+            raise ValueError(
+                f"normalization is {self.normalization!r}; it must be none, nfc or nfkc"
             )
         if self.limit is not None and self.tokenizer.eos_token_id is None:
             raise DataError("the tokenizer has no eos token, which ends outputs: set its eos_token")
@@ -256,7 +265,9 @@ class WritingCodec(Codec):
         return decode_tokens(self.tokenizer, written)
 
     def normalize(self, text: str) -> str:
-        """Return a text as metrics compare it: without white space that tokens do not keep."""
+        """Return a text as metrics compare it: without what tokens do not keep."""
+        if self.normalization != "none":
+            text = unicodedata.normalize(_FORMS[self.normalization], text)
         if self.whitespace == "single":
             return " ".join(text.split())
         return text.strip() if self.whitespace == "stripped" else text

@@ -10,12 +10,18 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, cast
 
-from jinja2 import TemplateError
 from rapidfuzz.distance import Levenshtein
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from freerun.data.chat_templates import apply_template
 from freerun.data.rows import Message, PromptPair
-from freerun.data.tokens import decode_tokens, is_closed, make_splitter, special_ids
+from freerun.data.tokens import (
+    decode_tokens,
+    is_closed,
+    make_splitter,
+    name_closed_kind,
+    special_ids,
+)
 from freerun.errors import DataError
 
 TEXT, MESSAGES, TOKENS, RUNNING = "text", "messages", "tokens", "running text"
@@ -141,7 +147,7 @@ class SideTokenizer:
     def describe_unseen(self, text: str, where: str) -> str:
         """Return a message on a symbol that closed tokens do not have."""
         side = "target" if self.target else "source"
-        kind = "characters" if all(len(symbol) == 1 for symbol in self._ids) else "symbols"
+        kind = name_closed_kind(self._inner)
         known = ("" if kind == "characters" else ", ").join(sorted(self._ids))
         return (
             f"{where}: the {side} has {self.find_unseen(text)!r}, which the training data does not "
@@ -445,16 +451,9 @@ class RowEncoder:
 
     def _apply_template(self, pair: PromptPair, turns: list[Message] | None) -> str:
         """Return the text of a conversation, or of its beginning up to the answer."""
-        if not self.tokenizer.chat_template:
-            raise DataError(
-                f"{pair.where}: messages need a chat template, which the tokenizer does not have; "
-                "set tokenizer.chat_template, or give text"
-            )
-        settings = {**pair.template, "tokenize": False, "add_generation_prompt": turns is None}
-        try:
-            return cast(str, self.tokenizer.apply_chat_template(turns or pair.prompt, **settings))
-        except (TemplateError, TypeError, ValueError) as error:
-            raise DataError(f"{pair.where}: the chat template refuses it ({error})") from None
+        settings = {**pair.template, "add_generation_prompt": turns is None}
+        prompt = cast(list[Message], pair.prompt)
+        return apply_template(self.tokenizer, turns or prompt, settings, pair.where)
 
     def _end(self, tokens: list[int], where: str) -> list[int]:
         """Return tokens up to their eos, which is added if there is none."""

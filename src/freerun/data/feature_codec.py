@@ -71,6 +71,7 @@ class FeatureCodec(WritingCodec):
             bos=len(tokenizer),
             pad=len(tokenizer) + 1,
             whitespace=spec.whitespace,
+            normalization=spec.normalization,
             width=np.shape(train[0]["features"])[-1],
             **options,
         )

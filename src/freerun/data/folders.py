@@ -24,7 +24,13 @@ _ID = re.compile(r"[\w-]+(\.\d[\w-]*)*(/[\w-]+(\.\d[\w-]*)*)?")
 
 
 def is_dataset(data: str) -> bool:
-    """Return whether `data` is a folder, or may be the id of a dataset on the hub."""
+    """Return whether `data` is a folder, or may be the id of a dataset on the hub.
+
+    Raises:
+        DataError: if it can be no path at all.
+    """
+    if not data or "\0" in data:
+        raise DataError(f"data is {data!r}; it must name a file, a folder or a dataset")
     path = Path(data)
     return path.is_dir() or (not path.exists() and _ID.fullmatch(data) is not None)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
+
+import regex
 
 from freerun.data.files import (
     Line,
@@ -19,6 +20,7 @@ from freerun.data.files import (
 from freerun.data.folders import is_dataset, load_splits
 from freerun.data.splits import count_shared
 from freerun.data.tables import Table
+from freerun.data.tokens import WORD
 from freerun.errors import DataError
 
 SIDES = ("source", "target")
@@ -198,7 +200,7 @@ def read_parts(
     }
 
 
-_WORD = re.compile(r"\w+(?:-\w+)*|(?<=\w)['’]\w+|[^\w\s]")
+_WORD = regex.compile(WORD)
 
 
 def count_words(text: str) -> int:

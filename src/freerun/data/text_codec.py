@@ -160,6 +160,7 @@ class TextCodec(WritingCodec):
             bos=len(tokenizer),
             pad=len(tokenizer) + 1,
             whitespace=target_spec.whitespace,
+            normalization=target_spec.normalization,
             source=source,
             continues=continues,
             source_eos=source is None and kind == "source",

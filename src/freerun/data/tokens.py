@@ -27,7 +27,8 @@ from freerun.errors import DataError
 from freerun.settings import did_you_mean
 from freerun.vocabulary import BACKSPACE, EOS, UNKNOWN
 
-Kind = Literal["characters", "symbols", "words", "bpe", "bytes", "path"]
+Kind = Literal["characters", "graphemes", "symbols", "words", "bpe", "bytes", "path"]
+Normalization = Literal["none", "nfc", "nfkc"]
 
 JOINER = "￭"
 """Marks the side of a word on which no space stands (a halfwidth black square, U+FFED)."""
@@ -35,15 +36,20 @@ JOINER = "￭"
 BYTES = 256
 """The number of tokens that byte-pair encoding begins with: any text can be written in them."""
 
-_SPEC = re.compile(r"(?P<kind>[a-z]+)(?P<unknown>\+unk)?(:(?P<size>\d+))?")
+_SPEC = re.compile(r"(?P<kind>[a-z]+)(?P<options>(\+[a-z]+)*)(:(?P<size>\d+))?")
+_COUNTED = ("characters", "graphemes", "symbols", "words")
+"""The kinds that are pieces of training data, as they are there."""
 
-# A word is a run of letters, digits and inner hyphens; what follows an apostrophe in it is a word
-# of its own, and so is every other character that is not white space: "Don't!" is Don 't !
-_LETTER, _MARK = r"[\p{L}\p{N}_]", r"[^\p{L}\p{N}_\s]"
-_WORD = rf"(?>{_LETTER}+(?:-{_LETTER}+)*|(?<={_LETTER})['’]{_LETTER}+|{_MARK})"
+# A word is a run of letters, digits and inner hyphens, with the marks that combine with them (as in
+# हिन्दी and decomposed é) and joiners without a width; what follows an apostrophe in it is a word of
+# its own, and so is every other character that is not white space, with its marks: "Don't!" is
+# Don 't !
+_LETTER = r"[\p{L}\p{N}\p{M}_\u200c\u200d]"
+_MARK = r"[^\p{L}\p{N}\p{M}_\u200c\u200d\s]\p{M}*"
+WORD = rf"(?>{_LETTER}+(?:-{_LETTER}+)*|(?<={_LETTER})['’]{_LETTER}+|{_MARK})"
 # The empty place behind a word that no space follows. \G keeps the search from starting inside of
 # a word, which it would else do where the last words of a text all have spaces behind them.
-_SEAM = rf"\G\s*(?:{_WORD}\s+)*{_WORD}\K(?=\S)"
+_SEAM = rf"\G\s*(?:{WORD}\s+)*{WORD}\K(?=\S)"
 _SEAM_MARK = "\ue000"  # a character of private use
 
 
@@ -51,14 +57,19 @@ _SEAM_MARK = "\ue000"  # a character of private use
 class Tokens:
     """How text is cut into tokens, for a model that brings no tokenizer of its own.
 
-    Written as text: `characters`, `symbols` (what stands between spaces), `words` (words and
-    punctuation marks), `bpe:N` (byte-pair encoding, Sennrich et al. 2016, arXiv 1508.07909),
-    `bytes`, or the path of a tokenizer.
+    Written as text: `characters` (Unicode code points), `graphemes` (what a reader takes for a
+    character, such as a letter with its accents: extended grapheme clusters), `symbols` (what
+    stands between spaces), `words` (words and punctuation marks), `bpe:N` (byte-pair encoding,
+    Sennrich et al. 2016, arXiv 1508.07909), `bytes`, or the path of a tokenizer.
 
-    `characters` and `symbols` alone are closed: they are those of train and dev, and any other is
-    refused. `characters:N`, `symbols:N` and `words:N` are the N most frequent ones of train, and
-    `characters+unk`, `symbols+unk` and `words` those that train has more than once; all others are
-    then read as the token `<unk>`, which never counts as a match.
+    `characters`, `graphemes` and `symbols` alone are closed: they are those of train and dev, and
+    no other can be written. `characters:N`, `graphemes:N`, `symbols:N` and `words:N` are the N most
+    frequent ones of train, and `characters+unk`, `graphemes+unk`, `symbols+unk` and `words` those
+    that train has more than once; all others are then read as the token `<unk>`, which never counts
+    as a match.
+
+    With `+nfc` or `+nfkc`, as in `words+nfc:8000`, texts are read, written and compared in this
+    normalization form of Unicode; otherwise as they are, in whichever form that is.
 
     Args:
         kind: one of the above; `path` for a tokenizer that is there already.
@@ -66,6 +77,7 @@ class Tokens:
         unknown: whether tokens that are not known are read as `<unk>`.
         alphabet: the characters, in the order of their ids, in place of those of the data.
         lower: whether text is read in lower case.
+        normalization: the normalization form of Unicode that text is read in.
         path: the directory of a tokenizer, or its tokenizer.json.
 
     Raises:
@@ -78,6 +90,7 @@ class Tokens:
     alphabet: str | None = None
     lower: bool = False
     path: str | None = None
+    normalization: Normalization = "none"
 
     def __post_init__(self) -> None:
         """Check the settings against each other."""
@@ -92,8 +105,14 @@ class Tokens:
             raise ValueError("byte-pair encoding needs a number of tokens, as in bpe:1000")
         if self.size is not None and self.kind in ("bytes", "path"):
             raise ValueError(f"a number of tokens has no effect on {self.kind}")
-        if self.unknown and self.kind not in ("characters", "symbols", "words"):
+        if self.unknown and self.kind not in _COUNTED:
             raise ValueError(f"+unk has no effect on {self.kind}, which can write any text")
+        if self.normalization not in get_args(Normalization):
+            raise ValueError(
+                f"normalization is {self.normalization!r}; it must be none, nfc or nfkc"
+            )
+        if self.normalization != "none" and self.kind == "path":
+            raise ValueError("a tokenizer that is there already has a normalization of its own")
         if self.alphabet is not None and (self.kind != "characters" or self.size):
             raise ValueError("an alphabet is for characters, without a size")
 
@@ -110,8 +129,17 @@ class Tokens:
         kinds = [kind for kind in get_args(Kind) if kind != "path"]
         if match and match["kind"] in kinds:
             size = None if match["size"] is None else int(match["size"])
-            kind: Kind = match["kind"]  # type: ignore[assignment]  # it is one of them
-            return cls(kind, size, unknown=match["unknown"] is not None)
+            options = match["options"].split("+")[1:]
+            forms = [option for option in options if option != "unk"]
+            for option in forms:
+                if option not in ("nfc", "nfkc") or len(forms) > 1:
+                    raise ValueError(f"tokens {spec!r}: +{option} must be +unk, +nfc or +nfkc")
+            return cls(
+                cast(Kind, match["kind"]),
+                size,
+                unknown="unk" in options,
+                normalization=cast(Normalization, forms[0] if forms else "none"),
+            )
         if Path(spec).exists():
             return cls("path", path=spec)
         raise ValueError(
@@ -122,13 +150,13 @@ class Tokens:
     @property
     def has_unknown(self) -> bool:
         """Whether there is a token for what is not known, `<unk>`."""
-        sized = self.size is not None and self.kind in ("characters", "symbols")
+        sized = self.size is not None and self.kind in _COUNTED
         return self.unknown or self.kind == "words" or sized
 
     @property
     def whitespace(self) -> Literal["kept", "single", "stripped"]:
         """What becomes of white space in texts that are read and written again."""
-        if self.kind in ("characters", "bytes"):
+        if self.kind in ("characters", "graphemes", "bytes"):
             return "kept"
         return "stripped" if self.kind == "path" else "single"
 
@@ -178,7 +206,7 @@ class Tokens:
                 known = [piece for piece, _ in counts.most_common(self.size)]
             else:
                 known = [piece for piece, count in counts.most_common() if count > 1]
-                known = sorted(known) if self.kind == "characters" else known
+                known = sorted(known) if self.kind in ("characters", "graphemes") else known
         ids = {piece: i for i, piece in enumerate([UNKNOWN] * self.has_unknown + [*known])}
         inner.model = self._model(ids)
         return inner
@@ -186,14 +214,17 @@ class Tokens:
     def _empty(self) -> Tokenizer:
         """Build the tokenizer of characters, symbols or words that knows none yet."""
         inner = Tokenizer(self._model({UNKNOWN: 0}))
-        steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if self.lower else []
+        steps = self._normalizers()
         if self.kind == "characters":
+            inner.decoder = decoders.Fuse()
+        elif self.kind == "graphemes":
+            inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"\X"), "isolated")
             inner.decoder = decoders.Fuse()
         else:
             inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         if self.kind == "words":
             steps += [
-                normalizers.Replace(JOINER, "\ufffd"),
+                normalizers.Replace(Regex(f"[{JOINER}{_SEAM_MARK}]"), "\ufffd"),
                 normalizers.Replace(Regex(_SEAM), _SEAM_MARK),
                 # The mark stands on the side of the two that begins with no letter.
                 normalizers.Replace(Regex(f"{_SEAM_MARK}(?={_LETTER})"), f"{JOINER} "),
@@ -211,6 +242,15 @@ class Tokens:
             inner.normalizer = normalizers.Sequence(steps)
         return inner
 
+    def _normalizers(self) -> list[normalizers.Normalizer]:
+        """Return the first steps of normalization."""
+        steps: list[normalizers.Normalizer] = []
+        if self.normalization != "none":
+            steps.append(normalizers.NFC() if self.normalization == "nfc" else normalizers.NFKC())
+        if self.lower:
+            steps.append(normalizers.Lowercase())
+        return steps
+
     def _model(self, ids: dict[str, int]) -> models.Model:
         """Build the model of characters, symbols or words with these ids."""
         if self.kind == "characters":
@@ -224,7 +264,7 @@ class Tokens:
         """Train byte-pair encoding, or build the tokenizer of bytes alone."""
         inner = Tokenizer(models.BPE())
         pairs = self.kind == "bpe"
-        steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if self.lower else []
+        steps = self._normalizers()
         if pairs:
             steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
         if steps:
@@ -252,9 +292,21 @@ def make_splitter(tokenizer: Tokenizer) -> Callable[[str], Iterable[str]]:
     def cut(text: str) -> Iterable[str]:
         if tokenizer.normalizer is not None:
             text = tokenizer.normalizer.normalize_str(text)
-        return text if tokenizer.pre_tokenizer is None else text.split()
+        if tokenizer.pre_tokenizer is None:
+            return text
+        if isinstance(tokenizer.pre_tokenizer, pre_tokenizers.Split):
+            return [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+        return text.split()
 
     return cut
+
+
+def name_closed_kind(tokenizer: Tokenizer) -> Kind:
+    """Return the kind of tokens of a tokenizer that is closed."""
+    if tokenizer.pre_tokenizer is None:
+        return "characters"
+    graphemes = isinstance(tokenizer.pre_tokenizer, pre_tokenizers.Split)
+    return "graphemes" if graphemes else "symbols"
 
 
 def is_closed(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -282,8 +334,8 @@ def decode_tokens(
     if shown and max(shown) >= len(tokenizer) and is_closed(tokenizer):
         # Padding stands for symbols of sources and references that the tokenizer does not have.
         names = [unknown if t >= len(tokenizer) else tokenizer.decode([t]) for t in shown]
-        characters = isinstance(cast(Any, tokenizer).backend_tokenizer.model, models.BPE)
-        return ("" if characters else " ").join(names)
+        fused = isinstance(cast(Any, tokenizer).backend_tokenizer.decoder, decoders.Fuse)
+        return ("" if fused else " ").join(names)
     if unk not in shown or unknown == tokenizer.unk_token:
         return cast(str, tokenizer.decode(shown))
     if not tokenizer.is_fast:

@@ -1,0 +1,106 @@
+"""Chat templates: the text of a conversation, within bounds of time and size."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+from jinja2 import TemplateError
+
+from freerun.data.rows import Message, Row
+from freerun.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SECONDS = 10.0
+"""The maximum time that a template may take for a conversation."""
+_ERRORS = (
+    TemplateError,
+    ArithmeticError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a template raises that does not fit a conversation."""
+CHARACTERS = 10_000_000
+"""The maximum length of the text of a conversation."""
+
+
+def apply_template(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], settings: Row, where: str
+) -> str:
+    """Return the text of a conversation by the chat template of a tokenizer.
+
+    A template is a program that comes with a model. It runs in a sandbox, and is stopped if it
+    takes too long.
+
+    Args:
+        tokenizer: the tokenizer.
+        turns: the messages.
+        settings: what else the template is given.
+        where: what to call the conversation, for messages.
+
+    Raises:
+        DataError: if there is no template, it fails, takes too long or writes too much.
+    """
+    if not tokenizer.chat_template:
+        raise DataError(
+            f"{where}: messages need a chat template, which the tokenizer does not have; set "
+            "tokenizer.chat_template, or give text"
+        )
+    try:
+        with _limit_time(SECONDS):
+            text = cast(str, tokenizer.apply_chat_template(list(turns), tokenize=False, **settings))
+    except _TooLongError:
+        raise DataError(f"{where}: the chat template takes over {SECONDS:.0f} seconds") from None
+    except (MemoryError, OverflowError):
+        raise DataError(f"{where}: the chat template needs too much memory") from None
+    except (
+        TemplateError,
+        ArithmeticError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as e:
+        raise DataError(f"{where}: the chat template refuses it ({e})") from None
+    if len(text) > CHARACTERS:
+        raise DataError(
+            f"{where}: the chat template writes {len(text)} characters; the limit is {CHARACTERS}"
+        )
+    return text
+
+
+class _TooLongError(BaseException):
+    """Raised inside a template, which cannot catch it."""
+
+
+@contextmanager
+def _limit_time(seconds: float) -> Iterator[None]:
+    """Stop the Python code that is called after so many seconds.
+
+    A template has no other place where it could be stopped in every thread: it may loop without
+    writing anything. What traces the thread already, such as a debugger, is left alone.
+    """
+    if sys.gettrace() is not None:
+        yield
+        return
+    end = monotonic() + seconds
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        # Compiled templates have no file; only their lines are watched, as they hold the loops.
+        if monotonic() > end:
+            raise _TooLongError
+        return trace if frame.f_code.co_filename.startswith("<") else None
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
