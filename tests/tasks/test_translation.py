@@ -212,7 +212,8 @@ def test_the_subset_of_a_dataset(monkeypatch, task, refuses, local_datasets, tmp
          "the number of bpe tokens is 256; it must be at least 257"),
         ({"data": "a", "source_tokens": "wrods:9"},
          "unknown tokens 'wrods:9'; did you mean 'words'?; "
-         "they are one of characters, symbols, words, bpe, bytes, or the path of a tokenizer"),
+         "they are one of characters, graphemes, symbols, words, bpe, "
+         "bytes, or the path of a tokenizer"),
         ({"data": "a", "length": 0}, "length is 0; it must be at least 1"),
         ({"data": "a", "dev_size": 0}, "dev_size is 0; it must be at least 1"),
     ],
@@ -359,5 +360,5 @@ def test_tatoeba(real):
     found = score(metrics, data.codec, list(data.train.references), data.train)
     assert found["bleu"] == pytest.approx(100)
     found = score(metrics, data.codec, list(data.test.references), data.test)
-    assert 75 < found["bleu"] < 95
+    assert 55 < found["bleu"] < 75  # <unk> is three tokens of 13a, none of them right
     assert score_majority_guess(metrics, data)["bleu"] < 1
