@@ -16,7 +16,6 @@ from torch import Tensor
 
 from freerun.backspaces import WrongTokens
 from freerun.batch import Batch
-from freerun.cli.evaluate import load_examples
 from freerun.decoding import choose_greedily, decode_with, force_actions
 from freerun.evaluation import on_device
 from freerun.methods import BehaviorCloning
@@ -24,6 +23,7 @@ from freerun.policy import Policy
 from freerun.randomness import uniform
 from freerun.tasks import Task
 from freerun.training import load_policy
+from freerun.training.tasks import load_examples
 
 
 def begun(batch: Batch, wrong: WrongTokens, seed: int) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def test_a_file_is_imported_once_from_wherever_it_is_named(here):
     (here / "dates.py").write_text(SOURCE)
     found = import_object("dates.py:Dates", "task")
     assert import_object(f"{here}/dates.py:Dates", "task") is found
-    assert get_address(found) == f"{here}/dates.py:Dates"
+    assert get_address(found) == "dates.py:Dates"
 
 
 def test_a_file_may_have_the_name_of_a_library(here):
@@ -96,7 +96,7 @@ def test_what_has_the_form_of_an_address(text, right):
     [
         ("dates.Dates", "task 'dates.Dates': its address must have the form package.module:Name or "
          "path/to/file.py:Name"),
-        ("gone.py:Dates", "task 'gone.py:Dates': there is no file gone.py"),
+        ("gone.py:Dates", "task 'gone.py:Dates': there is no file gone.py in {here}"),
         ("own.gone:Dates",
          "task 'own.gone:Dates': there is no module own, neither installed nor in {here}"),
         ("dates.py:Datse",

@@ -25,5 +25,9 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read or written: the message names the file or directory."""
 
 
+class ProcessError(RuntimeError):
+    """Another process of a run that has ended: the message names its rank."""
+
+
 class DataError(ValueError):
     """Data that cannot be used: the message names the file, the line and what would be right."""

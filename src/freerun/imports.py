@@ -102,14 +102,16 @@ def import_dataclass(address: str, what: str, base: type[T], required: Collectio
 def get_address(thing: Any) -> str | None:
     """Return the address of a class or function; None where it cannot be imported by one.
 
-    That is so inside of functions, and in a session or script that is not imported itself.
+    That is so inside of functions, and in a session or script that is not imported itself. The path
+    of a file is the one by which it was imported first, which may be relative.
     """
     module, name = sys.modules.get(thing.__module__), thing.__qualname__
     if module is None or thing.__module__ == "__main__":
         return None
     if getattr(module, name, None) is not thing:
         return None
-    return f"{_FILES.get(module.__name__, module.__name__)}:{name}"
+    place = _FILES[module.__name__][1] if module.__name__ in _FILES else module.__name__
+    return f"{place}:{name}"
 
 
 def get_class_name(cls: Any, known: Mapping[str, Any]) -> str:
@@ -132,15 +134,16 @@ def get_class_name(cls: Any, known: Mapping[str, Any]) -> str:
 _IMPORTED: set[str] = set()
 """The names of the modules that were imported by address: user's code, wherever it is installed."""
 
-_FILES: dict[str, str] = {}
-"""The file of every module that was imported from one, by the name of the module."""
+_FILES: dict[str, tuple[str, str]] = {}
+"""The file of every module that was imported from one, and how it was given, by its name."""
 
 
 def _file(place: str, where: str) -> ModuleType:
     path = Path(place).resolve()
     if not path.is_file():
-        raise SettingError(f"{where}: there is no file {place}")
-    known = next((name for name, file in _FILES.items() if file == str(path)), None)
+        found = "" if Path(place).is_absolute() else f" in {Path.cwd()}"
+        raise SettingError(f"{where}: there is no file {place}{found}")
+    known = next((name for name, (file, _) in _FILES.items() if file == str(path)), None)
     if known is not None:
         return sys.modules[known]
     # The name must be no other module's: dataclasses look theirs up in `sys.modules`.
@@ -158,7 +161,7 @@ def _file(place: str, where: str) -> ModuleType:
     except SettingError:
         del sys.modules[name]
         raise
-    _FILES[name] = str(path)
+    _FILES[name] = str(path), place
     return module
 
 

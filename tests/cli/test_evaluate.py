@@ -12,6 +12,7 @@ from freerun.tasks import Digits, load_data
 from freerun.training import load_policy
 from tests.cli.tiny import MODEL, TRAINING
 from tests.full import FULL, full
+from tests.helpers import edit_record
 
 CHECKPOINT = "the folder of a trained model"
 
@@ -146,8 +147,9 @@ def test_errors(refuses, trained, tmp_path, monkeypatch, words, message):
 
 @pytest.fixture
 def copy(trained, tmp_path):
-    """The trained model, to be damaged."""
-    return shutil.copytree(trained, tmp_path / "copy", ignore=shutil.ignore_patterns("check*"))
+    """The trained model, to be damaged, without its digests."""
+    ignored = shutil.ignore_patterns("check*", "SHA256SUMS")
+    return shutil.copytree(trained, tmp_path / "copy", ignore=ignored)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
@@ -171,7 +173,7 @@ def test_a_folder_without_a_record(refuses, copy):
 
 def test_a_record_of_an_unknown_task(refuses, copy):
     path = copy / "freerun.json"
-    path.write_text(path.read_text().replace('"name": "digits"', '"name": "digit"'))
+    path.write_text(edit_record(path).replace('"name": "digits"', '"name": "digit"'))
     refuses(
         f"freerun evaluate: {path}: unknown task 'digit'; did you mean 'digits'?", "evaluate", copy
     )

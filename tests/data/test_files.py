@@ -12,12 +12,8 @@ from freerun.data.files import (
     read_archive,
     read_bytes,
     read_lines,
-    write_text,
 )
-from freerun.errors import WriteError
 from freerun.imports import import_extra
-from tests.full import FULL, full
-from tests.helpers import raises
 
 
 def read(path):
@@ -93,38 +89,6 @@ def test_blocks_stand_between_blank_lines():
     found = group_lines(lines)
     assert [block.text for block in found] == [["a", "b"], ["c"]]
     assert found[1].lines == [(6, "c")]
-
-
-def test_writing_replaces_a_file_as_a_whole(tmp_path):
-    path = tmp_path / "codec.json"
-    write_text(str(path), "old")
-    write_text(str(path), "new ß")
-    assert path.read_text(encoding="utf-8") == "new ß"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "codec.json"
-    write_text(str(path), "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(str(path), "half of it, then \ud800")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_full_disk_is_named_with_the_file(tmp_path):
-    path = tmp_path / "results.json"
-    write_text(str(path), "old")
-    with full(), raises(WriteError, f"{path}: {FULL}"):
-        write_text(str(path), "new" * 100)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_file_that_cannot_be_written_is_named(tmp_path):
-    path = tmp_path / "nowhere" / "results.json"
-    with raises(WriteError, f"{path}: cannot be written (No such file or directory)"):
-        write_text(str(path), "text")
 
 
 def test_a_missing_extra_says_how_to_install_it():

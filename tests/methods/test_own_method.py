@@ -1,5 +1,7 @@
 """Methods of a user's own, by their address."""
 
+from pathlib import Path
+
 import pytest
 
 from freerun.methods import MLE, find_method
@@ -55,7 +57,7 @@ def test_variants_of_a_method_by_address():
     [
         ("mine.py:Doubl",
          "method 'mine.py:Doubl': there is no Doubl in mine.py; did you mean 'Double'?"),
-        ("yours.py:Double", "method 'yours.py:Double': there is no file yours.py"),
+        ("yours.py:Double", "method 'yours.py:Double': there is no file yours.py in {here}"),
         ("mine.py:number",
          "method 'mine.py:number': it is not a subclass of freerun.methods.Method"),
         ("mine.py", "unknown method 'mine.py'; add its class, as in mine.py:MyMethod"),
@@ -69,7 +71,7 @@ def test_variants_of_a_method_by_address():
     ],
 )  # fmt: skip
 def test_wrong_addresses_are_refused(spec, message):
-    with raises(SettingError, message):
+    with raises(SettingError, message.format(here=Path.cwd())):
         parse_method(spec)
 
 

@@ -21,7 +21,7 @@ from freerun.study import compare
 from freerun.study.comparison import list_seeds
 from freerun.tasks import Digits, Spelling, load_data
 from freerun.training import TrainingSettings, load_policy
-from freerun.training.record import compute_digest
+from freerun.training.record import digest_path
 from tests.full import FULL, full
 from tests.helpers import raises
 
@@ -256,7 +256,7 @@ def test_the_base_is_mle_however_it_is_called(tmp_path):
     assert results["base"] == "smooth"
 
 
-def test_data_files_are_told_by_their_compute_digest(tmp_path):
+def test_data_files_are_told_by_their_digest_path(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox jumps over the lazy dog " * 20)
     task = Spelling(data=str(text), length=5, dev_size=4, test_size=4)
@@ -271,11 +271,11 @@ def test_data_files_are_told_by_their_compute_digest(tmp_path):
 def test_the_digest_of_a_folder_is_that_of_its_files(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a").write_text("a")
-    before = compute_digest(tmp_path)
+    before = digest_path(tmp_path)
     (tmp_path / "sub" / "a").rename(tmp_path / "sub" / "b")
-    assert compute_digest(tmp_path) != before
+    assert digest_path(tmp_path) != before
     (tmp_path / "sub" / "b").rename(tmp_path / "sub" / "a")
-    assert compute_digest(tmp_path) == before
+    assert digest_path(tmp_path) == before
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,50 @@ def interrupted(output: str, update: int) -> None:
     tiny_fit(output)
 
 
+def signalled(output: str, update: int, number: int, raises: bool = False) -> None:
+    """A run that is told to stop in the middle of an update: by default, or by an exception."""
+    step, done = torch.optim.Adam.step, 0
+
+    def stop(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(number, stop if raises else signal.SIG_DFL)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == update:
+            os.kill(os.getpid(), number)
+        return step(*args, **kwargs)
+
+    torch.optim.Adam.step = counted  # type: ignore[method-assign]
+    try:
+        tiny_fit(output)
+    except KeyboardInterrupt:
+        os._exit(5)
+
+
+def bereaved(output: str, update: int) -> None:
+    """A run of two processes of which the second is killed; the first leaves its error."""
+    rank = int(os.environ["RANK"])
+    step, done = torch.optim.Adam.step, 0
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == update and rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(*args, **kwargs)
+
+    torch.optim.Adam.step = counted  # type: ignore[method-assign]
+    Path(output, f"pid-{rank}").write_text(str(os.getpid()))
+    try:
+        tiny_fit(f"{output}/run", dropout=0.0, patience=None)
+    except RuntimeError as error:
+        Path(output, f"error-{rank}").write_text(f"{type(error).__name__}: {error}")
+    os._exit(0)
+
+
 class Fuse:
     """Kills this process at the n-th event: a write, a rename, a deletion, or an update."""
 

@@ -1,6 +1,5 @@
 """Training with a backspace: who gets one, from where; what is saved, loaded and resumed."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,7 +16,7 @@ from freerun.models.settings import CausalSettings, PretrainedSettings, Recurren
 from freerun.tasks import load_codec
 from freerun.training import Trainer, TrainingSettings, fit, load_policy
 from freerun.training.resolve import resolve
-from tests.helpers import raises
+from tests.helpers import edit_record, raises
 from tests.training.tiny_models import CODEC, text_model, tiny_model, tiny_tokenizer
 from tests.training.tiny_task import Tiny
 
@@ -95,8 +94,8 @@ def test_one_that_needs_none_has_none(tmp_path):
 
 def interrupted(folder):
     """Leave what a run had when it was stopped half-way."""
-    path = folder / "freerun.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"results": None}))
+    edit_record(folder / "freerun.json", results=None)
+    (folder / "SHA256SUMS").unlink()
     (last,) = folder.glob("checkpoint-4")
     shutil.rmtree(last)
     for weights in folder.glob("*.safetensors"):

@@ -26,7 +26,7 @@ from freerun.training import TrainingSettings, fit, load_policy
 from freerun.training.horizon import estimate_horizon
 from freerun.training.record import build_curve, digest_codec
 from freerun.training.resolve import resolve
-from tests.helpers import Log, raises
+from tests.helpers import Log, edit_record, raises
 from tests.training.tiny_task import Tiny, TinyCodec
 
 TASK = Tiny()
@@ -113,6 +113,7 @@ def test_a_run_leaves_a_policy_and_its_record(tmp_path):
         path.name for path in (tmp_path / "deep" / "run").iterdir() if path.is_file()
     ) == [
         "README.md",
+        "SHA256SUMS",
         "codec.json",
         "config.json",
         "freerun.json",
@@ -264,8 +265,7 @@ def test_a_run_that_was_stopped_early_is_not_taken_up_again(tmp_path):
     training = changed(updates=100, patience=2)
     first = run(tmp_path, Worse(after=4), training=training)
     # As if it had been killed before the model was saved.
-    record = json.loads((tmp_path / "freerun.json").read_text())
-    (tmp_path / "freerun.json").write_text(json.dumps({**record, "results": None}))
+    edit_record(tmp_path / "freerun.json", results=None)
     method = Worse(after=4)
     again = run(tmp_path, method, training=training)
     assert method.updates == 0
@@ -512,7 +512,7 @@ def test_examples_that_do_not_fit_the_positions_are_told_before_training(tmp_pat
 def test_a_record_of_an_older_version_is_refused(tmp_path):
     run(tmp_path)
     path = tmp_path / "freerun.json"
-    record = json.loads(path.read_text())
+    record = json.loads(edit_record(path))
     for name, fault in (("codec", "is missing"), ("method", "is unknown")):
         other = {k: v for k, v in record.items() if k != name}
         path.write_text(json.dumps(other if name in record else {**record, name: {}}))

@@ -61,6 +61,7 @@ def test_weights_are_read_as_they_were_kept(tmp_path, dtype):
 def test_weights_in_several_files(tmp_path):
     model = tiny_model("llama")
     trainer(tmp_path, model).save_model(str(tmp_path))
+    (tmp_path / "SHA256SUMS").unlink()
     model.save_pretrained(tmp_path, max_shard_size="2KB")
     (tmp_path / "model.safetensors").unlink()
     policy, _ = load_policy(tmp_path, TinyCodec)
@@ -80,6 +81,7 @@ def test_weights_in_several_files(tmp_path):
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_damaged_models_are_named(tmp_path, name, harm):
     trainer(tmp_path, tiny_model("gpt2")).save_model(str(tmp_path))
+    (tmp_path / "SHA256SUMS").unlink()
     path = tmp_path / name
     if harm == "missing":
         path.unlink()
@@ -193,6 +195,7 @@ def test_adapters_are_trained_and_saved_alone(tmp_path, base):
     found.save_model(str(tmp_path / "saved"))
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == [
         "README.md",
+        "SHA256SUMS",
         "adapter_config.json",
         "adapter_model.safetensors",
         "codec.json",
@@ -228,6 +231,7 @@ def test_damaged_adapters_are_named(tmp_path, base, harm):
     settings = {"save_strategy": "steps", "save_steps": 3, "max_steps": 3, "peft_config": lora()}
     trainer(tmp_path, base, **settings).train()
     path = tmp_path / "checkpoint-3" / "adapter_model.safetensors"
+    (path.parent / "SHA256SUMS").unlink()
     message = {
         "truncated": f"^{path}: truncated or damaged",
         "missing": f"^{path}: there is no such file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from tests.training import huggingface
 from tests.training.children import (
     alone,
+    bereaved,
     exact,
     interrupted,
     sharded_fit,
@@ -155,3 +157,17 @@ def test_two_processes_of_a_causal_model_resume_to_the_bit(tmp_path, sharded):
 def test_a_sharded_run_goes_on_sharded(tmp_path):
     assert alone(huggingface.resumable, str(tmp_path), None) == 0
     assert together(2, huggingface.sharded_from, str(tmp_path)) == [0, 0]
+
+
+def test_the_rank_that_died_is_named(tmp_path):
+    assert together(2, bereaved, str(tmp_path), 8) == [0, -signal.SIGKILL]
+    dead = (tmp_path / "pid-1").read_text()
+    assert (tmp_path / "error-0").read_text() == (
+        f"ProcessError: rank 1 (process {dead}) of this run has ended, see above for a message of "
+        "it; the same command resumes from the last checkpoint"
+    )
+
+
+def test_two_processes_warn_of_nothing(tmp_path, capfd):
+    assert together(2, tiny_fit, str(tmp_path)) == [0, 0]
+    assert "find_unused_parameters" not in capfd.readouterr().err

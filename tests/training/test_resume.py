@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from tests.training.children import CONTEXT, SEARCH, alone, cramped, fused
+from freerun.training.folders import checkpoints
+from tests.training.children import CONTEXT, SEARCH, alone, cramped, fused, signalled
 
 KILLED = -signal.SIGKILL
 
@@ -54,6 +55,21 @@ def test_a_search_is_resumed_to_the_bit(tmp_path):
         assert alone(fused, str(cut), event, CONTEXT.Value("i", 0), SEARCH) == KILLED
     assert alone(fused, str(cut), None, CONTEXT.Value("i", 0), SEARCH) == 0
     assert outcome(cut) == outcome(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("raises", [False, True])
+def test_told_to_stop_it_saves_and_is_resumed_to_the_bit(uninterrupted, tmp_path, number, raises):
+    """In the middle of update 8; with what the signal does otherwise as its end."""
+    output = tmp_path / "run"
+    assert alone(signalled, str(output), 8, number, raises) == (5 if raises else -number)
+    assert [path.name for path in checkpoints(output)] == ["checkpoint-6", "checkpoint-8"]
+    assert not list(output.glob(".*"))
+    assert alone(fused, str(output), None, CONTEXT.Value("i", 0)) == 0
+    (record, weights), (other, whole) = outcome(output), outcome(uninterrupted[0])
+    assert weights == whole
+    for point, same in zip(record["results"]["curve"], other["results"]["curve"], strict=True):
+        assert point == pytest.approx(same, rel=1e-12)  # a loss is a mean of two means
 
 
 @pytest.mark.slow

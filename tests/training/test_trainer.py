@@ -67,8 +67,8 @@ class Spy(Method):
     name: ClassVar[str] = "spy"
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
-    clocks: list[Clock] = field(default_factory=Log)
-    ids: list[list[int]] = field(default_factory=Log)
+    clocks: list[Clock] = field(init=False, default_factory=Log)
+    ids: list[list[int]] = field(init=False, default_factory=Log)
     spoil: dict[int, float] = field(default_factory=dict)
 
     def loss(self, policy, batch, clock, modules):
@@ -398,8 +398,10 @@ def test_checkpoints_hold_nothing_that_is_unpickled(tmp_path):
     folder = tmp_path / "checkpoint-6"
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
+        "SHA256SUMS",
         "codec.json",
         "config.json",
+        "freerun.json",
         "method.json",
         "method.safetensors",
         "model.safetensors",
@@ -413,7 +415,7 @@ def test_checkpoints_hold_nothing_that_is_unpickled(tmp_path):
         torch.load(path, weights_only=True)
     trainer(tmp_path).save_model(str(tmp_path / "by hand"))
     names = sorted(path.name for path in (tmp_path / "by hand").iterdir())
-    assert names == ["README.md", "codec.json", "config.json", "model.safetensors"]
+    assert names == ["README.md", "SHA256SUMS", "codec.json", "config.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -441,18 +443,17 @@ def test_damaged_checkpoints_are_named(tmp_path, name, harm):
         trainer(tmp_path, Averaged()).train(resume_from_checkpoint=str(path.parent))
 
 
-def test_weights_of_another_method_are_refused(tmp_path):
+def test_weights_of_another_method_are_refused(tmp_path, monkeypatch):
     trainer(tmp_path, Averaged(), {"save_strategy": "steps", "save_steps": 6}).train()
-
-    class Other(Averaged):
-        def build_modules(self, policy):
-            return Modules(trained={"shift": super().build_modules(policy)["scale"]})
-
+    build = Averaged.build_modules
+    others = {"build_modules": lambda *args: Modules(trained={"shift": build(*args)["scale"]})}
+    for name, value in others.items():  # as if its file had been edited
+        monkeypatch.setattr(Averaged, name, value)
     path = tmp_path / "checkpoint-6"
     differs = "method_modules.frozen.copy.weight differs"
     message = f"{path / 'objective.safetensors'}: of another method: {differs}"
     with raises(CheckpointError, message):
-        trainer(tmp_path, Other()).train(resume_from_checkpoint=str(path))
+        trainer(tmp_path, Averaged()).train(resume_from_checkpoint=str(path))
 
 
 def test_nothing_to_resume_from(tmp_path):
@@ -463,7 +464,7 @@ def test_nothing_to_resume_from(tmp_path):
 
 def test_resuming_a_run_that_was_over_changes_nothing(tmp_path):
     arguments = {"save_strategy": "steps", "save_steps": 3}
-    found = trainer(tmp_path, arguments=arguments)
+    found = trainer(tmp_path, Spy(), arguments)
     found.train()
     spy = Spy()
     again = trainer(tmp_path, spy, arguments)
@@ -519,6 +520,7 @@ def test_seconds_go_on_after_a_resumption(tmp_path):
     assert meter["updates"] == 3
     meter["seconds"] = 1000.0
     path.write_text(json.dumps(state))
+    (path.parent / "SHA256SUMS").unlink()
     resumed = trainer(tmp_path, arguments=arguments)
     resumed.train(resume_from_checkpoint=str(path.parent))
     assert resumed.meter.updates == 6

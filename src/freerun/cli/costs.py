@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from freerun.cli.evaluate import Split, check_folder, load_examples
+from freerun.cli.evaluate import check_folder
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.console import Console
 from freerun.evaluation import on_device
@@ -29,6 +29,7 @@ from freerun.study import parse_method
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
+from freerun.training.tasks import Split, load_examples
 
 COSTS_NOTES = """\
 A cell is a position of the output. In each of them the search of SEARNN tries every token,

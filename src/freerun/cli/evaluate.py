@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp
 from pathlib import Path
-from typing import Literal
 
 from freerun.cli.options import SettingsCommand, UserSettings
-from freerun.data import Codec, Examples, Sources
-from freerun.data.files import decode_lines, read_lines, write_text
-from freerun.errors import CheckpointError
+from freerun.data import Examples
+from freerun.data.files import decode_lines, read_lines
 from freerun.evaluation import (
     Decoding,
     check_decoding,
@@ -22,20 +20,16 @@ from freerun.evaluation import (
     on_device,
     teacher_forced_loss,
 )
+from freerun.files import write
 from freerun.metrics import check_metrics, list_signatures
 from freerun.policy import Policy
 from freerun.report.labels import backspace_lines, metric_lines
 from freerun.report.live import NOTATION, Traces
-from freerun.settings import SettingError, build, list_settings, to_dict
-from freerun.tasks import Task, encode_file, find_task, load_data
+from freerun.settings import SettingError, to_dict
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
-from freerun.training.record import find_record
-
-Split = Literal["test", "dev"]
-TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name another file"}
-"""Settings of tasks that name what a model was trained on, and what to do instead."""
+from freerun.training.tasks import Split, load_examples, read_sources
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ class EvaluateCommand(SettingsCommand):
                 "error_by_position": found.error_by_position,
                 "count_by_position": found.count_by_position,
             }
-            write_text(own.json, json_module.dumps(contents, indent=1, ensure_ascii=False) + "\n")
+            write(own.json, json_module.dumps(contents, indent=1, ensure_ascii=False) + "\n")
 
 
 @dataclass(frozen=True)
@@ -160,7 +154,7 @@ class PredictCommand(SettingsCommand):
             lines = decode_lines(sys.stdin.buffer.read(), name)
         else:
             lines = read_lines(name)
-        sources = _read_sources(own.checkpoint, codec, [line for _, line in lines], name)
+        sources = read_sources(own.checkpoint, codec, [line for _, line in lines], name)
         check_lengths(policy, sources, name)
         _check_decoding(policy, sources, decoding)
         traces = Traces(policy, codec, decoding) if own.show_backspaces else None
@@ -176,76 +170,6 @@ class PredictCommand(SettingsCommand):
                 for number, row in zip(numbers, rows, strict=True):
                     print(codec.write(row, sources.lines[number]))
             sys.stdout.flush()
-
-
-def load_examples(
-    checkpoint: str, codec: Codec, split: Split | None, data: str | None
-) -> tuple[Task, Examples, str]:
-    """Load examples that a model was not trained on.
-
-    Args:
-        checkpoint: The folder of the model.
-        codec: The codec of the model.
-        split: A split of the data of its task; by default the file `data` as a whole, or test.
-        data: A file in the format of the task; with `split`, where the data of the task are now.
-
-    Returns:
-        The task of the model, the examples, and what to call them.
-
-    Raises:
-        CheckpointError: If the folder does not say what the task is.
-        SettingError: If the model was trained on that file, or its task comes with its data.
-        DataError: If the data cannot be used.
-    """
-    task = load_task(checkpoint, data if split else None)
-    if data is not None and split is None:
-        for name, instead in TRAINED_ON.items():
-            known = to_dict(task).get(name)
-            if known and _is_same_file(data, known):
-                raise SettingError(f"{data}: the model was trained on {instead}")
-        return task, encode_file(task, codec, data), data
-    loaded = load_data(task, codec)
-    return task, loaded.dev if split == "dev" else loaded.test, split or "test"
-
-
-def _read_sources(checkpoint: str, codec: Codec, lines: list[str], name: str) -> Sources:
-    """Read lines as the task of a model does; as its codec does, if it was trained without one.
-
-    Raises:
-        DataError: If a line cannot be read.
-    """
-    try:
-        task = load_task(checkpoint)
-    except CheckpointError:
-        return codec.read(lines, name)
-    return task.read_sources(codec, lines, name)
-
-
-def load_task(directory: str, data: str | None = None) -> Task:
-    """Return the task that the model in a folder was trained on.
-
-    Args:
-        directory: The folder of a run, or of a checkpoint in it.
-        data: Where the data are now, if they were moved.
-
-    Raises:
-        CheckpointError: If the folder does not say what the task is.
-        SettingError: If `data` is given, and the task comes with its data.
-    """
-    path, record = find_record(directory)
-    name, found = record.task.get("name"), dict(record.task.get("settings") or {})
-    try:
-        task = find_task(str(name))
-    except SettingError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    if data is not None:
-        if "data" not in list_settings(task):
-            raise SettingError(f"--data does not apply: the task {name} comes with its data")
-        found["data"] = data
-    try:
-        return build(task, found, f"task {name}")
-    except SettingError as error:
-        raise CheckpointError(f"{path}: {error}") from None
 
 
 def check_folder(flag: str, path: str | None) -> None:
@@ -264,7 +188,3 @@ def _check_decoding(policy: Policy, examples: Examples, decoding: Decoding) -> N
         check_decoding(policy, examples, decoding)
     except ValueError as error:
         raise SettingError(f"decoding: {error}") from None
-
-
-def _is_same_file(one: str, other: str) -> bool:
-    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)

@@ -6,15 +6,18 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
 from freerun import __version__
 from freerun.cli.groups import CLASSES, EXPERIMENTS, LISTINGS, Program
 from freerun.cli.stand_ins import NeedsLibrariesError, are_replaced, replace_libraries
-from freerun.errors import CheckpointError, DataError, WriteError
+from freerun.errors import CheckpointError, DataError, ProcessError, WriteError
 from freerun.imports import is_address, locate_error
 from freerun.settings import SettingError
 
@@ -34,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 2 after an error in the command, its files or its data, which is
-        reported on the standard error stream in one line; 130 after Ctrl-C; 141 if the reader of
-        the output is gone.
+        reported on the standard error stream in one line; 130 after Ctrl-C, 143 and 129 after
+        SIGTERM and SIGHUP; 141 if the reader of the output is gone.
     """
     if argv is not None:
         return run(argv)
@@ -58,16 +61,17 @@ def run(words: Sequence[str]) -> int:
     """
     command = words[0] if words and words[0] in CLASSES else ""
     name = f"freerun {command}".rstrip()
+    _raise_at_signals()
     try:
         status = _invoke(list(words))
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         rest = (
             "; the same command resumes from the last checkpoint" if command in EXPERIMENTS else ""
         )
         _complain(f"\n{name}: interrupted{rest}")
-        return INTERRUPTED
+        return interrupt.status if isinstance(interrupt, Interrupted) else INTERRUPTED
     except BrokenPipeError:
         return BROKEN_PIPE
     except Exception as error:
@@ -80,6 +84,31 @@ def run(words: Sequence[str]) -> int:
         return USAGE_ERROR
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the process, such as SIGTERM.
+
+    Args:
+        number: its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = 128 + number
+
+
+def _raise_at_signals() -> None:
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does, except where they are ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, handle)
+
+
 def explain(error: Exception) -> str | None:
     """Return the message of an error that the user can correct; None for an error of freerun.
 
@@ -89,7 +118,7 @@ def explain(error: Exception) -> str | None:
         return f"unknown option {error.option_name}; see freerun --help"
     if isinstance(error, click.ClickException):
         return error.message
-    if isinstance(error, (SettingError, DataError, CheckpointError, WriteError)):
+    if isinstance(error, (SettingError, DataError, CheckpointError, WriteError, ProcessError)):
         return str(error)
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"

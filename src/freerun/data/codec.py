@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from freerun.data.base import Examples, Sources
-from freerun.data.files import read_bytes, write_text
 from freerun.data.tokens import Normalization, add_backspace_token, decode_tokens, load_tokenizer
 from freerun.errors import DataError
+from freerun.files import read_json, write
 from freerun.vocabulary import Vocabulary
 
 CODEC_FILE = "codec.json"
@@ -314,7 +314,7 @@ def write_fields(codec: Codec, directory: str, **replaced: Any) -> None:
     contents = {"kind": codec.kind, **values, **replaced}
     kept = {name: value for name, value in contents.items() if value is not ...}
     text = json.dumps(kept, ensure_ascii=False, indent=1)
-    write_text(str(Path(directory, CODEC_FILE)), text + "\n")
+    write(Path(directory, CODEC_FILE), text + "\n")
 
 
 def read_fields(cls: type[Codec], directory: str, **replaced: Any) -> tuple[str, dict[str, Any]]:
@@ -383,18 +383,13 @@ def read_codec_file(directory: str) -> tuple[str, dict[str, Any]]:
         DataError: if there is no such file, or it is no JSON object that names a kind.
     """
     path = str(Path(directory, CODEC_FILE))
-    try:
-        contents = json.loads(read_bytes(path))
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not JSON ({error})") from None
-    if isinstance(contents, dict) and "task" in contents and "kind" not in contents:
+    contents = read_json(path, DataError)
+    if "task" in contents and "kind" not in contents:
         raise DataError(
             f"{path}: it was written by an older version of freerun, whose models are not read any "
             "more; train the model anew"
         )
-    if not isinstance(contents, dict) or not isinstance(contents.get("kind"), str):
+    if not isinstance(contents.get("kind"), str):
         raise DataError(f"{path}: the field 'kind' is missing")
     return path, contents
 

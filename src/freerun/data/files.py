@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from freerun.errors import DataError, WriteError
+from freerun.errors import DataError
 
 Line = tuple[int, str]
 """A line of a file and its number, counted from 1."""
@@ -200,30 +199,3 @@ def read_archive(path: str, wanted: Callable[[str], bool]) -> dict[str, bytes]:
                 raise _too_large(f"{path}: {name}")
             found[name] = archive.read(entry)
     return found
-
-
-def write_text(path: str, text: str) -> None:
-    """Write `text` to `path` atomically.
-
-    Raises:
-        WriteError: if it cannot be written.
-    """
-    with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def write_atomically(path: str) -> Iterator[Path]:
-    """Yield a temporary name to write to, which is renamed to `path` at the end.
-
-    Raises:
-        WriteError: if it cannot be written.
-    """
-    temporary = Path(f"{path}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise WriteError(error.errno, error.strerror or str(error), path) from error
-    finally:
-        temporary.unlink(missing_ok=True)

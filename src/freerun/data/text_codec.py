@@ -21,7 +21,6 @@ from freerun.data.codec import (
 )
 from freerun.data.encoding import EncodedRow, RowEncoder, find_special_text
 from freerun.data.examples import TextExamples
-from freerun.data.files import write_text
 from freerun.data.rows import (
     ROW_COLUMNS,
     PromptPair,
@@ -38,6 +37,7 @@ from freerun.data.store import Ragged, StoredExamples
 from freerun.data.tokens import Tokens, decode_tokens, is_closed, load_tokenizer, special_ids
 from freerun.data.truncation import LengthLimits, Truncation
 from freerun.errors import DataError
+from freerun.files import write
 from freerun.vocabulary import UNKNOWN
 
 SOURCE_TOKENIZER = "source_tokenizer.json"
@@ -304,7 +304,7 @@ class TextCodec(WritingCodec):
         path, special = Path(directory, SOURCE_TOKENIZER), None
         path.unlink(missing_ok=True)
         if self.source is not None:
-            write_text(str(path), cast(Any, self.source).backend_tokenizer.to_str())
+            write(path, cast(Any, self.source).backend_tokenizer.to_str())
             special = {name: str(token) for name, token in self.source.special_tokens_map.items()}
         write_fields(self, directory, tokenizer=..., source=special)
 

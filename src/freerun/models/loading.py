@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -28,8 +26,10 @@ from transformers.utils import cached_file, logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from freerun.data import Codec
+from freerun.digests import check_digests
 from freerun.errors import CheckpointError
-from freerun.imports import import_extra
+from freerun.files import read_json
+from freerun.imports import MissingExtraError, import_extra
 from freerun.models.huggingface.dropout import set_dropout, set_module_dropout
 from freerun.models.huggingface.embeddings import add_backspace_row, count_embeddings, shifts_tokens
 from freerun.models.recurrent import RecurrentConfig
@@ -53,7 +53,7 @@ def load_config(path: str) -> PreTrainedConfig:
     base, _ = find_base_path(path)
     file = Path(base, CONFIG)
     with loading_errors(base):
-        if file.exists() and _model_type(file) == RecurrentConfig.model_type:
+        if file.exists() and read_json(file).get("model_type") == RecurrentConfig.model_type:
             return RecurrentConfig.from_pretrained(base)
         config = AutoConfig.from_pretrained(base, **_NO_CODE)
     _check_config(config, base)
@@ -106,26 +106,6 @@ def _check_folder(path: str) -> None:
                 )
 
 
-def _model_type(file: Path) -> str | None:
-    found = read_json(file).get("model_type")
-    return found if isinstance(found, str) else None
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        CheckpointError: if a file does not hold one.
-    """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: not JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{file}: it must hold a JSON object")
-    return found
-
-
 def find_base_path(path: str) -> tuple[str, bool]:
     """Find the model itself, and whether there are only adapters of it at `path`.
 
@@ -133,6 +113,7 @@ def find_base_path(path: str) -> tuple[str, bool]:
         CheckpointError: if there is nothing, or adapters do not say what they belong to.
     """
     if Path(path).is_dir():
+        check_digests(path)
         own = Path(path, ADAPTER_CONFIG)
         found = own if own.exists() else None
         config = Path(path, CONFIG)
@@ -212,6 +193,7 @@ def load_model(
     missing = sorted(found["missing_keys"])
     if missing:
         raise CheckpointError(f"{base}: weights are missing, such as {missing[0]}")
+    check_finite(dict(model.named_parameters()), base)
     if adapted:
         peft = import_extra("peft", "lora", f"{path}, which holds adapters,")
         with loading_errors(path), ignore_peft_warning():
@@ -220,6 +202,17 @@ def load_model(
                 _complete(model, codec, peft.PeftConfig.from_pretrained(path))
             model = peft.PeftModel.from_pretrained(model, path, is_trainable=trainable)
     return model.eval()
+
+
+def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Check that weights are numbers.
+
+    Raises:
+        CheckpointError: if one is infinite or not a number; the first is named.
+    """
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise CheckpointError(f"{path}: {name} has values that are infinite or not numbers")
 
 
 def _complete(model: PreTrainedModel, codec: Codec, config: Any) -> None:
@@ -243,6 +236,8 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: if it has none.
     """
+    if Path(path).is_dir():
+        check_digests(path)
     try:
         with loading_errors(path):
             found = AutoTokenizer.from_pretrained(path, **_NO_CODE)
@@ -343,6 +338,7 @@ def loading_errors(path: str) -> Iterator[None]:
     """Keep transformers quiet, and name the model in the message of an error.
 
     The hub is not asked for what is in a folder, or where it does not answer.
+    Whatever a library raises while it reads a damaged or foreign file is an error of that file.
 
     Raises:
         CheckpointError: if it cannot be loaded.
@@ -352,7 +348,9 @@ def loading_errors(path: str) -> Iterator[None]:
     try:
         with quiet_transformers(), _offline() if offline else nullcontext():
             yield
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (CheckpointError, MissingExtraError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if offline and not local and isinstance(error, OSError):
             reason = "there is no such folder, it is not in the cache, and the hub does not answer"

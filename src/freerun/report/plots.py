@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerun.data.files import write_atomically
+from freerun.files import write
 from freerun.imports import import_extra
 from freerun.report.labels import Summary, label, scale, summary, task_name, unit
 
@@ -50,8 +51,9 @@ def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
     paths = []
     for name, picture in pictures.items():
         path = directory / name
-        with write_atomically(str(path)) as temporary:
-            picture(results).savefig(temporary, dpi=150, format="png")
+        drawn = BytesIO()
+        picture(results).savefig(drawn, dpi=150, format="png")
+        write(path, drawn.getvalue())
         paths.append(path)
     return paths
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
 from freerun.training.checks import check_lengths
 from freerun.training.fit import check_training
+from freerun.training.folders import lock
+from freerun.training.processes import name_dead_processes
 from freerun.training.progress import show_notes
 from freerun.training.resolve import Run, as_setting_errors, resolve
 
@@ -86,7 +89,9 @@ def compare(
     Raises:
         SettingError: if a method, a setting, the number of seeds or the beam is wrong.
         DataError: if the data cannot be used, or a library for them is missing.
-        CheckpointError: if `output` holds another comparison or cannot be written.
+        CheckpointError: if `output` holds another comparison, cannot be written, or is written to
+            by another process.
+        ProcessError: if another process of the comparison has ended.
         MissingExtraError: if matplotlib is missing.
         WriteError: if results or plots cannot be written.
     """
@@ -110,18 +115,20 @@ def compare(
     ready = _check_plan(plan, data, decodings)
     majority = score_majority_guess(task.get_metrics(), data)
     process = PartialState()
-    process.wait_for_everyone()
-    if process.is_main_process:
-        plan.claim(output)
     quiet = quiet or not process.is_main_process
-    console = Console(stderr=True, quiet=quiet)
-    show_notes(data.notes, quiet)
-    runs = _train_all(plan, data, ready, decodings, output, console, quiet)
-    results = collect_results(plan, data, majority, runs, command, beam, decoding)
-    files = []
-    if process.is_main_process:
-        files = [write_results(results, output), *report.draw(results, output)]
-    return Comparison(results, files)
+    with name_dead_processes(), ExitStack() as stack:
+        process.wait_for_everyone()
+        if process.is_main_process:
+            stack.enter_context(lock(output))
+            plan.claim(output)
+        console = Console(stderr=True, quiet=quiet)
+        show_notes(data.notes, quiet)
+        runs = _train_all(plan, data, ready, decodings, output, console, quiet)
+        results = collect_results(plan, data, majority, runs, command, beam, decoding)
+        files = []
+        if process.is_main_process:
+            files = [write_results(results, output), *report.draw(results, output)]
+        return Comparison(results, files)
 
 
 def list_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

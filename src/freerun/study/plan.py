@@ -13,7 +13,7 @@ from freerun.models.settings import ModelSettings
 from freerun.study.specs import make_folder_name
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings
-from freerun.training.folders import no_file
+from freerun.training.folders import check_unlocked, no_file
 from freerun.training.record import Record
 
 PLAN_FILE = "comparison.json"
@@ -63,6 +63,7 @@ class Plan:
         """
         path = output / PLAN_FILE
         no_file(output)
+        check_unlocked(output)
         if path.exists():
             self.record().check(Record.read(path), output, "comparison")
         elif output.exists() and any(output.iterdir()):
@@ -72,15 +73,11 @@ class Plan:
             )
 
     def claim(self, output: Path) -> None:
-        """Write the plan into `output`, which is created if it is missing.
+        """Write the plan into `output`.
 
         Raises:
             CheckpointError: if it cannot be written.
         """
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(f"{output}: cannot write there ({error.strerror})") from None
         try:
             self.record().write(output / PLAN_FILE)
         except WriteError as error:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from freerun.data import Data
-from freerun.data.files import write_text
 from freerun.evaluation import GREEDY, Decoding, Evaluation
+from freerun.files import write
 from freerun.metrics import get_headline, list_signatures
 from freerun.report import Summary, summary
 from freerun.settings import to_dict
@@ -95,7 +95,7 @@ def write_results(results: Mapping[str, Any], output: Path) -> Path:
         WriteError: if it cannot be written.
     """
     path = output / RESULTS_FILE
-    write_text(str(path), json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write(path, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return path
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
+from types import FrameType
 from typing import Any
 
 import torch
@@ -12,6 +15,8 @@ from transformers.trainer_callback import ExportableState
 from freerun.methods import Clock
 from freerun.training.objective import Objective
 
+STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+"""The signals that tell a process to stop."""
 WARM_UP = 5
 """The number of first updates of a process that `seconds_per_update` leaves out."""
 
@@ -133,6 +138,71 @@ class Meter(TrainerCallback, ExportableState):
             "args": {"budget": self.budget},
             "attributes": {name: getattr(self, name) for name in kept},
         }
+
+
+class SaveBeforeStop(TrainerCallback):
+    """Saves a checkpoint when the process is told to stop, and lets it stop then.
+
+    A signal that comes during an update is kept until that has ended and a checkpoint is written,
+    and then has the effect that it had before training. A second one has it at once, and so has one
+    during an evaluation or while a checkpoint is written. Several processes, which would have to
+    agree on an update, stop at once.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+        self._busy = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Handle signals, except those that are ignored."""
+        alone = args.world_size == 1 and args.save_strategy != "no"
+        if not alone or threading.current_thread() is not threading.main_thread():
+            return
+        for number in STOPPING:
+            handler = signal.getsignal(number)
+            if handler not in (None, signal.SIG_IGN):
+                self._handlers[number] = handler
+                signal.signal(number, self._handle)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Keep signals from now on."""
+        self._busy = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Save if a signal came; what was logged since the last time would be lost otherwise."""
+        if self.signal is not None:
+            control.should_save = control.should_log = True
+        self._busy = control.should_save or control.should_evaluate
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop if a signal came."""
+        if self.signal is not None:
+            self._stop(self.signal)
+
+    def restore(self) -> None:
+        """Restore what signals did before."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None and not self._busy:
+            self.signal = number
+        else:
+            self._stop(number)
+
+    def _stop(self, number: int) -> None:
+        self.restore()
+        signal.raise_signal(number)
 
 
 class LogWithEvaluation(TrainerCallback):

@@ -10,8 +10,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from freerun.data.files import write_text
 from freerun.evaluation import GREEDY, Decoding
+from freerun.files import write
 from freerun.methods import Method
 from freerun.models import CausalPolicy, Seq2SeqPolicy
 from freerun.models.huggingface import HuggingFacePolicy
@@ -86,7 +86,7 @@ class Card:
 
     def write(self, folder: Path) -> None:
         """Write README.md into a folder atomically."""
-        write_text(str(folder / CARD), self.text())
+        write(folder / CARD, self.text())
 
     def text(self) -> str:
         """Return the card as Markdown, with the front matter that the Hugging Face hub reads."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,13 @@ from torch import Tensor, nn
 
 from freerun.data import Codec, DataError
 from freerun.data.codec import CODEC_FILE
+from freerun.digests import check_digests
 from freerun.errors import CheckpointError
+from freerun.files import check_json, read_json
 from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.huggingface.embeddings import adapter_save_options
-from freerun.models.loading import load_model, quiet_transformers
+from freerun.models.loading import check_finite, load_model, loading_errors, quiet_transformers
 from freerun.models.settings import describe_difference
 from freerun.policy import Policy
 from freerun.tasks import load_codec
@@ -29,22 +30,6 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTERS = "adapter_model.safetensors"
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read the object in a JSON file.
-
-    Raises:
-        CheckpointError: if there is no such file, or it does not contain a JSON object.
-    """
-    _expect(path)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: it must hold a JSON object")
-    return found
-
-
 def check_weights(folder: Path) -> None:
     """Check that the safetensors of a model, in one file or several, exist and are complete.
 
@@ -53,9 +38,8 @@ def check_weights(folder: Path) -> None:
     """
     files = [folder / WEIGHTS]
     if (folder / INDEX).exists():
-        index = read_json_object(folder / INDEX).get("weight_map")
-        if not isinstance(index, dict):
-            raise CheckpointError(f"{folder / INDEX}: the field 'weight_map' is missing")
+        index: Any = read_json(folder / INDEX).get("weight_map")
+        check_json(index, dict[str, str], f"{folder / INDEX}: weight_map")
         files = [folder / name for name in sorted(set(index.values()))]
     for path in files:
         _expect(path)
@@ -120,6 +104,7 @@ def read_weights(policy: Policy, folder: Path) -> Weights:
     Raises:
         CheckpointError: if a file is missing or damaged, or its weights are of another model.
     """
+    check_digests(folder)
     if isinstance(policy, HuggingFacePolicy) and has_adapters(policy):
         return _saved_adapters(policy, folder / ADAPTERS)
     if isinstance(policy, HuggingFacePolicy):
@@ -189,6 +174,7 @@ def _check_weights_match(found: Weights, own: Weights, path: Path) -> None:
     faults += [f"{name} is not part of it" for name in sorted(found.keys() - own.keys())]
     if faults:
         raise CheckpointError(f"{path}: weights of another model: {faults[0]}")
+    check_finite(found, path)
 
 
 def _place(value: Tensor) -> int:
@@ -234,8 +220,9 @@ def load_saved_model(
         MissingExtraError: if it holds adapters, and peft is not installed.
     """
     folder = Path(directory)
+    check_digests(folder)
     if not (folder / ADAPTER_CONFIG).exists():
-        contents = read_json_object(folder / CONFIG)
+        contents = read_json(folder / CONFIG)
         if contents.get("model_type") == RecurrentConfig.model_type:
             return _load_recurrent(folder, contents, codec)
     found = _load_codec(folder, codec)
@@ -250,12 +237,10 @@ def load_saved_model(
 def _load_recurrent(
     folder: Path, contents: dict[str, Any], codec: type[Codec] | None
 ) -> tuple[RecurrentPolicy, Codec]:
-    try:
+    with loading_errors(str(folder / CONFIG)):
         config = RecurrentConfig.from_dict(contents)
         with torch.random.fork_rng(devices=[]):
             policy = RecurrentPolicy(config).to(config.dtype or torch.float32)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     load_weights(policy, folder / WEIGHTS)
     found = _load_codec(folder, codec)
     difference = describe_difference(config, found)
@@ -282,7 +267,7 @@ def _dtype(folder: Path) -> torch.dtype:
         read_tensors(folder / ADAPTERS)
         return torch.float32
     check_weights(folder)
-    contents = read_json_object(folder / CONFIG)
+    contents = read_json(folder / CONFIG)
     name = contents.get("dtype") or contents.get("torch_dtype") or "float32"
     found = getattr(torch, str(name), None)
     if not isinstance(found, torch.dtype):

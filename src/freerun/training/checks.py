@@ -12,8 +12,10 @@ from transformers.trainer_utils import IntervalStrategy
 from freerun.data import DataError, Examples
 from freerun.evaluation import on_device
 from freerun.methods import Clock, Method
+from freerun.metrics import get_headline
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.policy import Policy
+from freerun.tasks.base import Task
 from freerun.training.objective import Objective
 from freerun.training.settings import CHECKPOINTING, TrainingSettings
 
@@ -72,15 +74,35 @@ def try_method(
     Raises:
         ValueError: if the method does not work with the model or the training settings.
     """
-    batch = on_device(examples.batch(range(min(_TRIAL, len(examples)))), policy)
     if training.gradient_checkpointing and isinstance(policy, HuggingFacePolicy):
         # transformers had this name first, and later the other.
         enable = getattr(policy, "activation_checkpointing_enable", None)
         (enable or policy.gradient_checkpointing_enable)(CHECKPOINTING)
+    _try_loss(policy, method, examples, training.seed)
+
+
+def has_unused_parameters(policy: Policy, method: Method, examples: Examples, seed: int) -> bool:
+    """Return whether a loss leaves out parameters that are trained, tried on a few examples.
+
+    Several processes that train together must know.
+    """
+    objective, found = _try_loss(policy, method, examples, seed)
+    found["loss"].backward()
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    unused = any(parameter.grad is None for parameter in trained)
+    objective.zero_grad()
+    return unused
+
+
+def _try_loss(
+    policy: Policy, method: Method, examples: Examples, seed: int
+) -> tuple[Objective, dict[str, Any]]:
+    """Compute the loss of a few examples, without changing the state of torch's generator."""
+    batch = on_device(examples.batch(range(min(_TRIAL, len(examples)))), policy)
     with torch.random.fork_rng(devices=[]):
-        objective = Objective(policy, method, training.seed).to(batch.ids.device).train()
-        objective.clock = Clock(1, 2, training.seed)
-        objective(**batch.tensors())
+        objective = Objective(policy, method, seed).to(batch.ids.device).train()
+        objective.clock = Clock(1, 2, seed)
+        return objective, objective(**batch.tensors())
 
 
 _NEUTRAL: dict[str, tuple[Any, str]] = {
@@ -129,6 +151,23 @@ def check_arguments(args: TrainingArguments) -> None:
             f"{name}: use_reentrant=True is not supported, as a policy may run several times in an "
             "update; leave it out"
         )
+
+
+def check_best(args: TrainingArguments, task: Task) -> None:
+    """Check that what chooses the best checkpoint, or the learning rate, is reported.
+
+    Raises:
+        ValueError: if it is not; the message says what to set.
+    """
+    reported = [*task.get_metrics(), "teacher_forced_loss"]
+    name = args.metric_for_best_model
+    if name is None or name.removeprefix("eval_") in reported:
+        return
+    headline = get_headline(task.get_metrics())
+    raise ValueError(
+        f"metric_for_best_model={name!r} is not reported; known are {', '.join(reported)}; set "
+        f"metric_for_best_model={headline.name!r}, greater_is_better={headline.greater_is_better}"
+    )
 
 
 def convert_epochs(args: TrainingArguments, epoch: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,9 +19,17 @@ from freerun.policy import Policy
 from freerun.tasks.base import Task
 from freerun.training.checkpoints import load_policy
 from freerun.training.checks import try_method
-from freerun.training.folders import flush, move, newest, no_file, saving, temporary
+from freerun.training.folders import (
+    flush,
+    lock,
+    move,
+    newest_intact,
+    no_file,
+    saving,
+    temporary,
+)
 from freerun.training.horizon import estimate_horizon
-from freerun.training.processes import limit_threads
+from freerun.training.processes import limit_threads, name_dead_processes
 from freerun.training.progress import show_notes
 from freerun.training.record import RECORD_FILE, Record, Results, build_curve
 from freerun.training.resolve import Run, as_setting_errors, read_model_settings, resolve
@@ -77,18 +86,22 @@ def fit(
         run: the result of `resolve` for the same arguments, if it was called already.
 
     Raises:
-        CheckpointError: if `output` cannot be written or holds another run, `init` cannot be read
-            or does not match the task, or the disk is full.
+        CheckpointError: if `output` cannot be written, holds another run or is written to by
+            another process, `init` cannot be read or does not match the task, or the disk is full.
+        ProcessError: if another process of the run has ended.
         ValueError: if a setting is incompatible with the task, the device or the other settings.
         FloatingPointError: if the loss is not finite.
     """
     output, init = Path(output), None if init is None else Path(init)
     no_file(output)
     method = method.for_task(task)
-    with quiet_transformers():
+    with quiet_transformers(), ExitStack() as stack:
         limit_threads(training.threads)
         with as_setting_errors():
             arguments = training.arguments(output, task, quiet=quiet)
+        stack.enter_context(name_dead_processes())
+        if arguments.should_save and output.is_dir():
+            stack.enter_context(lock(output))
         if model is None:
             model = RecurrentSettings() if init is None else read_model_settings(init)
         record = Record.build(
@@ -108,7 +121,10 @@ def fit(
             run = resolve(model, data, method, task=task, init=init, seed=training.seed)
             check_training(run, training)
         show_notes(data.notes, quiet or not arguments.should_save)
-        _begin(output, arguments)
+        arguments.distributed_state.wait_for_everyone()
+        if arguments.should_save:
+            stack.enter_context(lock(output))
+            _check_writable(output)
         return _train(run, record, training, arguments)
 
 
@@ -145,14 +161,9 @@ def _resume(record: Record, output: Path) -> Record:
     return record
 
 
-def _begin(output: Path, arguments: TrainingArguments) -> None:
-    """Create the folder, and check that it can be written to."""
-    arguments.distributed_state.wait_for_everyone()
-    if not arguments.should_save:
-        return
+def _check_writable(output: Path) -> None:
     probe = output / f".probe.{os.getpid()}.new.tmp"
     try:
-        output.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"freerun")
         probe.unlink()
     except OSError as error:
@@ -179,8 +190,9 @@ def _train(
         budget=training.budget,
         optimizer_cls_and_kwargs=training.optimizer_cls_and_kwargs,
         callbacks=[EarlyStoppingCallback(training.patience)] if training.patience else [],
+        record=record,
     )
-    last = newest(output)
+    last = newest_intact(output)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     results = _collect_results(trainer, training)
     _save(trainer, replace(record, results=results), output)

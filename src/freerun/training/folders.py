@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import re
 import shutil
@@ -11,8 +13,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from freerun.digests import DIGESTS, check_digests, write_digests
 from freerun.errors import CheckpointError
 
+_LOGGER = logging.getLogger(__name__)
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json")
 
@@ -47,6 +51,88 @@ def newest(output: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def newest_intact(output: Path) -> Path | None:
+    """Return the newest checkpoint in `output` that is not damaged; None if there are none at all.
+
+    A warning names what is damaged in newer ones.
+
+    Raises:
+        CheckpointError: if all are damaged; the newest is named.
+    """
+    faults = []
+    for folder in reversed(checkpoints(output)):
+        try:
+            check_digests(folder, whole=True)
+        except CheckpointError as error:
+            faults.append(str(error))
+        else:
+            for fault in faults:
+                _LOGGER.warning("%s; going on from %s", fault, folder.name)
+            return folder
+    if not faults:
+        return None
+    raise CheckpointError(
+        f"{faults[0]}; there is no intact checkpoint to resume from: delete those in {output} to "
+        "start anew"
+    )
+
+
+_locked: set[tuple[int, int]] = set()
+"""The folders that this process has locked, by device and number."""
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder, which is created, until the end.
+
+    The lock is the operating system's, on the folder itself: it leaves no file behind, and ends
+    with the process, however that ends. A process may lock a folder several times.
+
+    Raises:
+        CheckpointError: if another process has locked it, or it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot write there ({error.strerror})") from None
+    status = os.fstat(handle)
+    key = status.st_dev, status.st_ino
+    new = key not in _locked
+    try:
+        if new:
+            _lock(handle, folder)
+            _locked.add(key)
+        yield
+    finally:
+        if new:
+            _locked.discard(key)
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CheckpointError(
+            f"{folder}: another process is writing to it; wait until that has ended, or choose "
+            "another output directory"
+        ) from None
+    except OSError:
+        _LOGGER.warning("%s: its file system has no locks; start no other process on it", folder)
+
+
+def check_unlocked(folder: Path) -> None:
+    """Check that no other process has locked a folder, which may not exist.
+
+    Raises:
+        CheckpointError: if one has.
+    """
+    if folder.is_dir():
+        with lock(folder):
+            pass
+
+
 def rotate(output: Path, limit: int | None, best: Path | None) -> None:
     """Delete the oldest checkpoints down to `limit`, but never the best nor the newest."""
     found = checkpoints(output)
@@ -79,7 +165,8 @@ def temporary(folder: Path, purpose: str = "new") -> Path:
 
 
 def publish(written: Path, folder: Path) -> None:
-    """Flush a folder to disk, and rename it to its final name atomically."""
+    """Write the digests of a folder, flush it to disk, and rename it to its final name."""
+    write_digests(written)
     flush(written)
     if folder.exists():
         discard(folder)
@@ -97,6 +184,7 @@ def renewing(folder: Path) -> Iterator[Path]:
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir(parents=True)
     yield written
+    write_digests(written)
     flush(written)
     for pattern in _OF_A_MODEL:
         for path in folder.glob(pattern):
@@ -106,8 +194,9 @@ def renewing(folder: Path) -> Iterator[Path]:
 
 
 def move(written: Path, folder: Path, last: str | None = None) -> None:
-    """Move all files of a folder to another one, the file `last` after all others."""
-    for path in sorted(written.iterdir(), key=lambda path: path.name == last):
+    """Move all files of a folder to another one: the digests after all others, then `last`."""
+    order = (DIGESTS, last)
+    for path in sorted(written.iterdir(), key=lambda path: (path.name in order, path.name == last)):
         path.replace(folder / path.name)
     written.rmdir()
 

@@ -8,6 +8,8 @@ with the installed transformers, and pyproject.toml limits its version.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from torch import Tensor, nn
 from transformers.trainer_callback import ExportableState
 
 from freerun.errors import CheckpointError
+from freerun.files import write
 from freerun.methods import Modules
 from freerun.training.callbacks import Meter
 from freerun.training.checkpoints import read_tensors, read_weights, save_weights
 from freerun.training.folders import publish, rotate, saving, temporary
 from freerun.training.objective import Objective
+from freerun.training.record import RECORD_FILE, Record
 from freerun.training.sharding import local_part, prepare_sharding, set_state
 from freerun.training.stream import Order, Stream
 from freerun.training.training_state import (
@@ -32,6 +36,8 @@ from freerun.training.training_state import (
     load_method,
     load_optimizer,
     load_random_state,
+    read_state,
+    restore_callback,
     save_method,
     save_optimizer,
     save_random_state,
@@ -46,7 +52,7 @@ _POLICY_PREFIX = "model."
 class TrainerOverrides(transformers.Trainer):
     """transformers' Trainer with atomic checkpoints, and with losses that are sums.
 
-    Subclasses define `save_model` and `describe`.
+    Subclasses define `save_model`, `describe` and `record`.
     """
 
     objective: Objective
@@ -204,7 +210,10 @@ class TrainerOverrides(transformers.Trainer):
                 save_method(self.objective.method, written, self.rank_suffix)
             if self.args.should_save:
                 self.export_callbacks()
-                self.state.save_to_json(str(written / STATE_FILE))
+                # transformers would sort the names of metrics, so that a resumed run differs.
+                state = json.dumps(dataclasses.asdict(self.state), indent=1)
+                write(written / STATE_FILE, state + "\n")
+                self.record.write(written / RECORD_FILE)
         # Outside of `saving`: losing another process is no fault of the disk.
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -234,6 +243,11 @@ class TrainerOverrides(transformers.Trainer):
 
     def describe(self, folder: Path) -> None:
         """Write a description of the model into its folder."""
+        raise NotImplementedError
+
+    @property
+    def record(self) -> Record:
+        """The record of the run."""
         raise NotImplementedError
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -291,24 +305,28 @@ class TrainerOverrides(transformers.Trainer):
         """Find the best checkpoint if the run was moved, and do not continue after an early stop.
 
         transformers stores the best checkpoint by its old path, and would do one more update if a
-        run that had stopped is resumed.
+        run that had stopped is resumed. A run that had reached its last update may be made longer.
         """
         trained, skipped = super()._init_training_state(max_steps, updates, epochs, *rest)
         self.checked_update = self.state.global_step
         best = Path(self.args.output_dir, f"checkpoint-{self.state.best_global_step}")
         if best.is_dir():
             self.state.best_model_checkpoint = str(best)
-        control = self.state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
-        stopped = self.state.global_step > 0 and control.get("should_training_stop", False)
-        return (epochs, 0) if stopped else (trained, skipped)
+        checkpoint = rest[0]
+        if checkpoint is None:
+            return trained, skipped
+        saved = read_state(Path(checkpoint))
+        control = saved.stateful_callbacks.get("TrainerControl", {}).get("args", {})
+        stopped = control.get("should_training_stop", False)
+        early = stopped and saved.global_step < saved.max_steps
+        return (epochs, 0) if early else (trained, skipped)
 
     def _load_callback_state(self) -> None:
         """Restore callbacks in place: transformers would make new ones, which nothing refers to."""
         for callback in self.callback_handler.callbacks:
             kept = self.state.stateful_callbacks.get(type(callback).__name__)
             if isinstance(callback, ExportableState) and kept is not None:
-                for name, value in kept["attributes"].items():
-                    setattr(callback, name, value)
+                restore_callback(callback, kept, Path(self.args.output_dir, STATE_FILE))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Read what `_save_optimizer_and_scheduler` wrote; damaged files are named."""

@@ -1,14 +1,20 @@
-"""Resources of a process: threads, and time for garbage collection."""
+"""Processes: their threads and garbage, and which of several that train together have ended."""
 
 from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from freerun.errors import ProcessError
 
 GROUPS = Path("/sys/fs/cgroup")
 
@@ -39,6 +45,60 @@ def quota(groups: Path = GROUPS) -> int | None:
     except (OSError, ValueError):
         return None
     return max(1, math.ceil(microseconds / of)) if microseconds > 0 else None
+
+
+@contextmanager
+def name_dead_processes() -> Iterator[None]:
+    """Say which other process of a run has ended, if that is why this one fails.
+
+    Otherwise only the connection that broke would be named. Processes on other machines cannot be
+    looked at.
+
+    Raises:
+        ProcessError: if another process has ended; its rank is named.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        yield
+        return
+    peers: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(peers, (socket.gethostname(), os.getpid()))
+    try:
+        yield
+    except (RuntimeError, KeyboardInterrupt) as error:
+        dead = _wait_for_dead(peers)
+        if not dead:
+            raise
+        ranks = " and ".join(f"rank {rank} (process {peers[rank][1]})" for rank in dead)
+        raise ProcessError(
+            f"{ranks} of this run has ended, see above for a message of it; the same command "
+            "resumes from the last checkpoint"
+        ) from error
+
+
+def _wait_for_dead(peers: Sequence[tuple[str, int]]) -> list[int]:
+    """Return the ranks of processes on this machine that have ended, or do so in a moment."""
+    for _ in range(20):
+        dead = [
+            rank
+            for rank, (host, number) in enumerate(peers)
+            if host == socket.gethostname() and not _is_alive(number)
+        ]
+        if dead:
+            return dead
+        time.sleep(0.1)
+    return []
+
+
+def _is_alive(number: int) -> bool:
+    """Return whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        os.kill(number, 0)
+        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return state not in ("Z", "X")
 
 
 @contextmanager

@@ -11,30 +11,49 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from inspect import isfunction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 import torch
 
-from freerun.data import Codec, Data
-from freerun.data.files import write_text
+from freerun.data import Codec, Data, Examples
+from freerun.digests import compute_digest
 from freerun.errors import CheckpointError
+from freerun.files import check_json, read_json, write
 from freerun.imports import get_address
 from freerun.methods import Method, get_method_name
 from freerun.models.settings import ModelSettings
 from freerun.settings import format_value, to_dict
 from freerun.tasks import get_task_name
 from freerun.tasks.base import Task
-from freerun.training.checkpoints import read_json_object
 from freerun.training.settings import TrainingSettings
 
 RECORD_FILE = "freerun.json"
 _IDENTITY = ("task", "methods", "model", "training", "seeds", "init", "examples", "codec")
 """The fields that must agree for two records to be of the same runs."""
+_OWN_DIGEST = "sha256"
+"""The field of the file, but not of the record, that has the SHA-256 of all others."""
+_BATCH = 1024
+"""How many examples are read together to digest them."""
 _NOT_DIGESTED = "tokenizer_config.json"
 """This file of a tokenizer names versions and paths, not only tokens."""
 
 Point = dict[str, int | float]
 """What is known at an evaluation, by name."""
+
+
+class TaskEntry(TypedDict):
+    """What a record says about its task: see `Record`."""
+
+    name: str
+    settings: dict[str, Any]
+    files: dict[str, str]
+
+
+class MethodEntry(TypedDict):
+    """What a record says about a variant: see `Record`."""
+
+    method: str
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +93,7 @@ class Record:
         seeds: the seeds.
         init: the checkpoint that training started from, if any.
         examples: the numbers of examples in train, dev and test; empty before data are read.
+        data: the SHA-256 of these examples, as the model reads them; empty before data are read.
         codec: the SHA-256 of codec and tokenizers; None before data are read.
         versions: the versions of Python and libraries, the platform, the device and the number of
             threads.
@@ -81,13 +101,14 @@ class Record:
         results: the results of a run; None until it is finished.
     """
 
-    task: dict[str, Any]
-    methods: dict[str, dict[str, Any]]
+    task: TaskEntry
+    methods: dict[str, MethodEntry]
     model: dict[str, Any]
     training: dict[str, Any]
     seeds: list[int]
     init: str | None = None
     examples: dict[str, int] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
     codec: str | None = None
     versions: dict[str, Any] = field(default_factory=lambda: find_versions())
     horizon: int | None = None
@@ -118,7 +139,7 @@ class Record:
         """
         settings = to_dict(task)
         named = [value for value in settings.values() if isinstance(value, str)]
-        files = {name: compute_digest(Path(name)) for name in named if Path(name).exists()}
+        files = {name: digest_path(Path(name)) for name in named if Path(name).exists()}
         record = cls(
             task={"name": get_task_name(type(task)), "settings": settings, "files": files},
             methods={
@@ -132,9 +153,14 @@ class Record:
         )
         if data is not None:
             sizes = {"train": len(data.train), "dev": len(data.dev), "test": len(data.test)}
-            record = replace(record, examples=sizes, codec=digest_codec(data.codec))
-        # As it is read back: with lists for tuples.
-        return cls(**json.loads(record.to_json()))
+            digests = {name: digest_examples(getattr(data, name)) for name in sizes}
+            codec = digest_codec(data.codec)
+            record = replace(record, examples=sizes, data=digests, codec=codec)
+        return record.as_read()
+
+    def as_read(self) -> Record:
+        """Return the record as it is read back: with lists for tuples."""
+        return Record(**json.loads(self.to_json()))
 
     @property
     def finished(self) -> bool:
@@ -143,15 +169,16 @@ class Record:
 
     def to_json(self) -> str:
         """Return the record as JSON."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False, default=str) + "\n"
+        return _to_json(asdict(self))
 
     def write(self, path: Path) -> None:
-        """Write the record to a file atomically.
+        """Write the record to a file atomically, with a digest of itself.
 
         Raises:
             WriteError: if it cannot be written.
         """
-        write_text(str(path), self.to_json())
+        contents = json.loads(self.to_json())
+        write(path, _to_json({_OWN_DIGEST: _digest_json(contents), **contents}))
 
     @classmethod
     def read(cls, path: Path) -> Record:
@@ -160,7 +187,8 @@ class Record:
         Raises:
             CheckpointError: if there is no such file, or it is damaged or of an older version.
         """
-        contents = read_json_object(path)
+        contents = read_json(path)
+        digest = contents.pop(_OWN_DIGEST, None)
         names = [one.name for one in fields(cls)]
         missing = [name for name in names if name not in contents]
         unknown = sorted(contents.keys() - set(names))
@@ -170,11 +198,16 @@ class Record:
                 f"{path}: the field {fault}; was it written by another version of freerun? Train "
                 "anew"
             )
+        if digest is not None and digest != _digest_json(contents):
+            raise CheckpointError(
+                f"{path}: it was damaged or changed after it was written: its contents do not "
+                f"match {_OWN_DIGEST!r}; remove that field if the change was intended"
+            )
+        for name, kind in get_type_hints(cls).items():
+            check_json(contents[name], kind, f"{path}: {name}")
+        check_json(contents["model"].get("kind"), str, f"{path}: model.kind")
         results = contents.pop("results")
-        try:
-            return cls(**contents, results=None if results is None else Results(**results))
-        except TypeError as error:
-            raise CheckpointError(f"{path}: results: {error}") from None
+        return cls(**contents, results=None if results is None else Results(**results))
 
     def check(self, there: Record, output: Path, kind: str) -> None:
         """Check that the record in a folder describes the same runs as this one.
@@ -205,8 +238,14 @@ def compare_records(there: Record, here: Record) -> Iterator[str]:
         there: the record that was found.
         here: the record of the requested run.
     """
+    same = True
     for name in _IDENTITY:
-        yield from _compare(getattr(there, name), getattr(here, name), name)
+        for difference in _compare(getattr(there, name), getattr(here, name), name):
+            same = False
+            yield difference
+    for name in there.data.keys() & here.data.keys():
+        if same and there.data[name] != here.data[name]:
+            yield f"the examples of {name} are not those of here"
 
 
 def _compare(there: Any, here: Any, name: str) -> Iterator[str]:
@@ -266,18 +305,34 @@ def build_curve(history: list[dict[str, Any]]) -> list[Point]:
     return points
 
 
-def compute_digest(path: Path) -> str:
+def _to_json(contents: dict[str, Any]) -> str:
+    return json.dumps(contents, indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def _digest_json(contents: dict[str, Any]) -> str:
+    return hashlib.sha256(_to_json(contents).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def digest_path(path: Path) -> str:
     """Compute the SHA-256 of a file; of a folder, that of the names and digests of its files."""
+    if not path.is_dir():
+        return compute_digest(path)
     found = hashlib.sha256()
-    if path.is_dir():
-        for inner in sorted(path.rglob("*")):
-            if inner.is_file() and inner.name != _NOT_DIGESTED:
-                name = inner.relative_to(path).as_posix()
-                found.update(f"{name} {compute_digest(inner)}\n".encode())
-        return found.hexdigest()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
+    for inner in sorted(path.rglob("*")):
+        if inner.is_file() and inner.name != _NOT_DIGESTED:
+            name = inner.relative_to(path).as_posix()
+            found.update(f"{name} {compute_digest(inner)}\n".encode())
+    return found.hexdigest()
+
+
+def digest_examples(examples: Examples) -> str:
+    """Compute the SHA-256 of all examples, as they are drawn in the first epoch."""
+    found = hashlib.sha256()
+    for start in range(0, len(examples), _BATCH):
+        batch = examples.batch(range(start, min(start + _BATCH, len(examples))))
+        for tensor in batch.tensors().values():
+            found.update(str(tuple(tensor.shape)).encode())
+            found.update(tensor.contiguous().numpy().tobytes())
     return found.hexdigest()
 
 
@@ -285,7 +340,7 @@ def digest_codec(codec: Codec) -> str:
     """Compute the SHA-256 of the saved files of a codec and its tokenizers."""
     with tempfile.TemporaryDirectory() as folder:
         codec.save_pretrained(folder)
-        return compute_digest(Path(folder))
+        return digest_path(Path(folder))
 
 
 def find_versions() -> dict[str, Any]:

@@ -19,8 +19,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from freerun.data import Codec, Data, DataError, Examples, TextCodec
 from freerun.data.codec import CODEC_FILE
+from freerun.digests import check_digests
 from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, check_decoding
+from freerun.files import read_json
 from freerun.imports import import_extra
 from freerun.methods import Method, find_method
 from freerun.metrics import check_metrics, try_metrics
@@ -35,6 +37,7 @@ from freerun.models.loading import (
     draw_in_float32,
     load_model,
     load_tokenizer,
+    loading_errors,
 )
 from freerun.models.settings import (
     SCRATCH,
@@ -53,7 +56,6 @@ from freerun.training.checkpoints import (
     CONFIG,
     adapter_names,
     load_saved_model,
-    read_json_object,
     read_weights,
 )
 from freerun.training.checks import check_lengths
@@ -231,17 +233,18 @@ def read_model_settings(directory: str | Path) -> ModelSettings:
     """
     folder = Path(directory)
     pretrained = PretrainedSettings(path=str(directory))
+    check_digests(folder)
     if (folder / ADAPTER_CONFIG).exists():
         return pretrained
-    contents = read_json_object(folder / CONFIG)
-    try:
-        if contents.get("model_type") == RecurrentConfig.model_type:
+    contents = read_json(folder / CONFIG)
+    if contents.get("model_type") == RecurrentConfig.model_type:
+        with loading_errors(str(folder / CONFIG)):
             return RecurrentSettings.of(RecurrentConfig.from_dict(contents))
-        if (folder / RECORD_FILE).exists() or (folder.parent / RECORD_FILE).exists():
-            model = find_record(folder)[1].model
-            return build_from_record(model) if model.get("kind") in SCRATCH else pretrained
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
+    if (folder / RECORD_FILE).exists() or (folder.parent / RECORD_FILE).exists():
+        path, record = find_record(folder)
+        if record.model["kind"] in SCRATCH:
+            with loading_errors(str(path)):
+                return build_from_record(record.model)
     return pretrained
 
 
@@ -279,6 +282,7 @@ def _plan_from_settings(
 
 
 def _read_codec(folder: Path, cls: type[Codec]) -> Codec:
+    check_digests(folder)
     try:
         return cls.from_pretrained(str(folder))
     except DataError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from transformers import (
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from freerun.data import Examples
+from freerun.digests import write_digests
 from freerun.errors import CheckpointError
 from freerun.evaluation import (
     GREEDY,
@@ -34,20 +37,25 @@ from freerun.methods import Method
 from freerun.metrics import score
 from freerun.policy import Policy
 from freerun.tasks.base import Task
-from freerun.training.callbacks import LogWithEvaluation, Meter, Timekeeper
+from freerun.training.callbacks import LogWithEvaluation, Meter, SaveBeforeStop, Timekeeper
 from freerun.training.card import Card
-from freerun.training.checkpoints import read_json_object
-from freerun.training.checks import check_arguments, convert_epochs
+from freerun.training.checks import (
+    check_arguments,
+    check_best,
+    convert_epochs,
+    has_unused_parameters,
+)
 from freerun.training.datasets import Datasets, Processing, make_examples
-from freerun.training.folders import newest, renewing, saving, sweep
+from freerun.training.folders import lock, newest_intact, renewing, saving, sweep
 from freerun.training.objective import Objective
 from freerun.training.overrides import TrainerOverrides
-from freerun.training.processes import freeze_garbage
+from freerun.training.processes import freeze_garbage, name_dead_processes
 from freerun.training.progress import ProgressBar
+from freerun.training.record import Record
 from freerun.training.resolve import Model, Run, resolve
+from freerun.training.resuming import build_record, check_resumable
 from freerun.training.sharding import is_sharded, whole_state
 from freerun.training.stream import Stream
-from freerun.training.training_state import STATE_FILE
 
 
 class RunTrainer(TrainerOverrides):
@@ -67,6 +75,8 @@ class RunTrainer(TrainerOverrides):
         decoding: how to decode in evaluations.
         optimizer_cls_and_kwargs: an optimizer and its settings, instead of that of `args`.
         callbacks: additional callbacks.
+        record: the record of the run, which checkpoints are compared with before they are resumed
+            from; by default that of `run` and `args`.
 
     Raises:
         ValueError: if a setting of `args` is not supported.
@@ -77,6 +87,7 @@ class RunTrainer(TrainerOverrides):
         run: Run,
         args: TrainingArguments,
         *,
+        record: Record | None = None,
         horizon: int | None = None,
         budget: float | None = None,
         decoding: Decoding = GREEDY,
@@ -84,6 +95,7 @@ class RunTrainer(TrainerOverrides):
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         check_arguments(args)
+        check_best(args, run.task)
         # One process drives one device; several are started by a launcher.
         args._n_gpu = min(args.n_gpu, 1)
         args.logging_nan_inf_filter = False
@@ -91,8 +103,13 @@ class RunTrainer(TrainerOverrides):
         args.remove_unused_columns = False
         args.dataloader_pin_memory &= args.device.type == "cuda"
         self.objective = Objective(run.policy, run.method, args.seed)
+        if args.world_size > 1 and args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = has_unused_parameters(
+                run.policy, run.method, run.train, args.seed
+            )
         self.task, self.decoding = run.task, decoding
         self.meter = Meter(budget)
+        self.stop = SaveBeforeStop()
         super().__init__(
             model=self.objective,
             args=args,
@@ -107,6 +124,8 @@ class RunTrainer(TrainerOverrides):
             args.max_steps = math.ceil(args.num_train_epochs * epoch)
         convert_epochs(args, epoch)
         self.horizon = horizon or args.max_steps
+        self._record = record
+        self._find_record = partial(build_record, run, args, self.horizon, optimizer_cls_and_kwargs)
         self.remove_callback(PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
         self._bars = [] if args.disable_tqdm else [ProgressBar(self.meter)]
         for callback in (
@@ -115,6 +134,7 @@ class RunTrainer(TrainerOverrides):
             LogWithEvaluation(),
             *self._bars,
             *callbacks,
+            self.stop,
         ):
             self.add_callback(callback)
         self.control: TrainerControl
@@ -134,22 +154,31 @@ class RunTrainer(TrainerOverrides):
             FloatingPointError: if the loss is not finite.
         """
         output = Path(self.args.output_dir)
-        if self.args.should_save and output.is_dir():
-            sweep(output)
-        self.accelerator.wait_for_everyone()
-        if resume_from_checkpoint is True:
-            found = newest(output)
-            if found is None:
-                raise CheckpointError(f"{output}: there is no checkpoint to resume from")
-            resume_from_checkpoint = str(found)
-        if resume_from_checkpoint:
-            read_json_object(Path(resume_from_checkpoint, STATE_FILE))
-        try:
-            with freeze_garbage(self.args.device):
-                return super().train(resume_from_checkpoint or None, *args, **kwargs)
-        finally:
+        with name_dead_processes(), ExitStack() as stack:
+            if self.args.should_save and self.args.save_strategy != "no":
+                stack.enter_context(lock(output))
+            if self.args.should_save and output.is_dir():
+                sweep(output)
+            self.accelerator.wait_for_everyone()
+            if resume_from_checkpoint is True:
+                found = newest_intact(output)
+                if found is None:
+                    raise CheckpointError(f"{output}: there is no checkpoint to resume from")
+                resume_from_checkpoint = str(found)
+            if resume_from_checkpoint:
+                check_resumable(Path(resume_from_checkpoint), self.record, self.args)
             for bar in self._bars:
-                bar.stop()
+                stack.callback(bar.stop)
+            stack.callback(self.stop.restore)
+            stack.enter_context(freeze_garbage(self.args.device))
+            return super().train(resume_from_checkpoint or None, *args, **kwargs)
+
+    @property
+    def record(self) -> Record:
+        """The record of the run."""
+        if self._record is None:
+            self._record = self._find_record()
+        return self._record
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save policy and codec, in the form that `load_policy` reads; the first process writes.
@@ -162,6 +191,8 @@ class RunTrainer(TrainerOverrides):
         new = _internal_call or not folder.is_dir() or not any(folder.iterdir())
         if new or not self.args.should_save:
             self._save(output_dir, state)
+            if self.args.should_save and not _internal_call:
+                write_digests(folder)
             return
         with saving(folder / "model", "the model"), renewing(folder) as written:
             self._save(str(written), state)

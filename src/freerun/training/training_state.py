@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import json
-import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+)
+from transformers import TrainerState
+from transformers.trainer_callback import ExportableState
 
 from freerun.errors import CheckpointError
+from freerun.files import check_json, read_json, write
 from freerun.methods import Method
-from freerun.training.checkpoints import read_json_object, read_tensors
+from freerun.training.checkpoints import read_tensors
 from freerun.training.sharding import is_sharded, optimizer_state, set_optimizer_state
 
 STATE_FILE = "trainer_state.json"
+_FULL = (Adam, AdamW, SGD, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam)
+"""The optimizers whose sums have the shape of the parameter."""
 OPTIMIZER_FILE, SCHEDULER_FILE = "optimizer.pt", "scheduler.pt"
 
 
@@ -55,10 +70,76 @@ def load_optimizer(folder: Path, module: nn.Module, optimizer: Optimizer, schedu
     path = folder / OPTIMIZER_FILE
     with describe_read_errors(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
+        check_optimizer_state(state, module, optimizer)
         set_optimizer_state(module, optimizer, state)
     path = folder / SCHEDULER_FILE
     with describe_read_errors(path):
-        scheduler.load_state_dict(torch.load(path, weights_only=True))
+        state = torch.load(path, weights_only=True)
+        _check_similar(state, scheduler.state_dict())
+        here, there = scheduler.state_dict().get("base_lrs"), state.get("base_lrs")
+        if here is not None and there != here:
+            raise ValueError(f"the learning rates are {there} there, and {here} here")
+        scheduler.load_state_dict(state)
+
+
+def check_optimizer_state(state: Any, module: nn.Module, optimizer: Optimizer) -> None:
+    """Check that a state fits an optimizer and its parameters.
+
+    The optimizers of torch do not check this: a tensor of another shape corrupts memory.
+
+    Args:
+        state: the state dict that was read.
+        module: what is optimized, sharded or not.
+        optimizer: its optimizer.
+
+    Raises:
+        ValueError: if it does not; the first difference is named.
+    """
+    if not isinstance(state, dict) or not {"state", "param_groups"} <= state.keys():
+        raise ValueError("it is not the state of an optimizer")
+    groups, own = state["param_groups"], optimizer.param_groups
+    names = [name for group in groups for name in group["params"]]
+    parameters: dict[Any, Tensor] = dict(module.named_parameters())
+    if not is_sharded(module):
+        for saved, group in zip(groups, own, strict=True):
+            missing = sorted(group.keys() - saved.keys())
+            if missing:
+                raise ValueError(f"it is of another optimizer, which has no {missing[0]!r}")
+        flat = [parameter for group in own for parameter in group["params"]]
+        parameters = dict(zip(names, flat, strict=True))
+    # The sums of others, such as Adafactor, may have fewer dimensions than the parameter.
+    full = isinstance(optimizer, _FULL)
+    kinds = {frozenset(kept) for kept in state["state"].values()}
+    if len(kinds) > 1 and full:
+        raise ValueError("it keeps different things of different parameters")
+    for name, kept in state["state"].items():
+        shape = parameters[name].shape
+        for key, value in kept.items():
+            if not isinstance(value, Tensor):
+                continue
+            if full and value.shape not in ((), shape):
+                sizes = list(value.shape), list(shape)
+                raise ValueError(f"{key} of parameter {name} has shape {sizes[0]}, not {sizes[1]}")
+            if not value.is_floating_point() and value.shape == shape != ():
+                raise ValueError(f"{key} of parameter {name} has dtype {value.dtype}")
+            if not bool(value.isfinite().all()):
+                raise ValueError(f"{key} of parameter {name} is not finite")
+
+
+def _check_similar(found: Any, own: Mapping[str, Any]) -> None:
+    """Check that a state has what another one has, in the same types.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if not isinstance(found, dict):
+        raise ValueError("it is not a state")
+    for name, value in own.items():
+        number = isinstance(value, int | float) and isinstance(found.get(name), int | float)
+        if name not in found:
+            raise ValueError(f"it has no {name!r}")
+        if value is not None and type(found[name]) is not type(value) and not number:
+            raise ValueError(f"{name} is a {type(found[name]).__name__}")
 
 
 def save_random_state(folder: Path, suffix: str, device: torch.device) -> None:
@@ -90,12 +171,12 @@ def load_random_state(folder: Path, suffix: str, device: torch.device) -> None:
     path = folder / f"rng_state{suffix}.pth"
     with describe_read_errors(path):
         state = torch.load(path, weights_only=True)
-    name, keys, *rest = state["numpy"]
-    random.setstate(state["python"])
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
+        name, keys, *rest = state["numpy"]
+        random.setstate(state["python"])
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+        torch.set_rng_state(state["cpu"])
+        if "cuda" in state and device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def save_method(method: Method, folder: Path, suffix: str) -> None:
@@ -112,8 +193,7 @@ def save_method(method: Method, folder: Path, suffix: str) -> None:
     tensors = {k: v.contiguous() for k, v in state.items() if isinstance(v, Tensor)}
     rest = {k: v for k, v in state.items() if not isinstance(v, Tensor)}
     safetensors.torch.save_file(tensors, folder / f"method{suffix}.safetensors")
-    path = folder / f"method{suffix}.json"
-    path.write_text(json.dumps(rest, indent=1), encoding="utf-8")
+    write(folder / f"method{suffix}.json", json.dumps(rest, indent=1))
 
 
 def load_method(method: Method, folder: Path, suffix: str) -> None:
@@ -124,19 +204,83 @@ def load_method(method: Method, folder: Path, suffix: str) -> None:
     """
     if method.state_dict():
         tensors = read_tensors(folder / f"method{suffix}.safetensors")
-        rest = read_json_object(folder / f"method{suffix}.json")
-        method.load_state_dict({**rest, **tensors})
+        path = folder / f"method{suffix}.json"
+        rest = read_json(path)
+        with describe_read_errors(path):
+            method.load_state_dict({**rest, **tensors})
 
 
 @contextmanager
 def describe_read_errors(path: Path) -> Iterator[None]:
     """Turn errors while reading a file into a `CheckpointError` that names it.
 
+    Whatever is raised by what is read is an error of the file.
+
     Raises:
         CheckpointError: if the file is missing, damaged, or from another run.
     """
     try:
         yield
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    except (CheckpointError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read ({reason})") from error
+
+
+class _State(TypedDict):
+    """The fields of transformers' TrainerState that a resumed run reads."""
+
+    global_step: int
+    max_steps: int
+    epoch: float
+    log_history: list[dict[str, Any]]
+    best_metric: float | None
+    best_global_step: int | None
+    stateful_callbacks: dict[str, Any]
+
+
+class _Exported(TypedDict):
+    """The state of a callback, as transformers exports it."""
+
+    args: dict[str, Any]
+    attributes: dict[str, Any]
+
+
+def read_state(folder: Path) -> TrainerState:
+    """Read and check the state of a run in a checkpoint.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged, or the state is of another update.
+    """
+    path = folder / STATE_FILE
+    contents = read_json(path)
+    names = get_type_hints(_State)
+    check_json({k: v for k, v in contents.items() if k in names}, _State, str(path))
+    for number, entry in enumerate(contents["log_history"]):
+        where = f"{path}: log_history[{number}]"
+        check_json(entry.get("step"), int, f"{where}.step")
+        for name in ("loss", "seconds"):
+            check_json(entry.get(name, 0), float, f"{where}.{name}")
+    for name, callback in contents["stateful_callbacks"].items():
+        if not isinstance(callback, list):
+            check_json(callback, _Exported, f"{path}: stateful_callbacks.{name}")
+    with describe_read_errors(path):
+        state = TrainerState(**contents)
+    right = f"checkpoint-{state.global_step}"
+    if folder.name.startswith("checkpoint-") and folder.name != right:
+        raise CheckpointError(f"{path}: it is of update {state.global_step}")
+    return state
+
+
+def restore_callback(callback: ExportableState, state: Mapping[str, Any], path: Path) -> None:
+    """Restore the attributes of a callback from what its `state` exported.
+
+    Raises:
+        CheckpointError: if the attributes are others.
+    """
+    own = callback.state()["attributes"]
+    with describe_read_errors(path):
+        _check_similar(state["attributes"], own)
+    for name in own:
+        setattr(callback, name, state["attributes"][name])

@@ -12,17 +12,20 @@ import torch
 
 from freerun.data import Codec, Data, DataError
 from freerun.data.codec import CODEC_FILE
+from freerun.digests import check_digests
 from freerun.errors import CheckpointError
 from freerun.models.adapters import add_lora
 from freerun.models.backspace import extend_model, with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.huggingface.probe import check_dropout
 from freerun.models.loading import (
+    check_finite,
     convert_weights,
     find_base_path,
     load_config,
     load_model,
     load_tokenizer,
+    loading_errors,
 )
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
 from freerun.models.settings.base import ModelSettings, describe_difference, follow_backspace
@@ -86,6 +89,7 @@ class PretrainedSettings(ModelSettings):
             DataError: if the data cannot be used, or the task is not text.
         """
         if self.trained_by_freerun:
+            check_digests(self.path)
             try:
                 codec = load_codec(self.path)
             except DataError:  # that of a task of the user's own; what is damaged, `build` says
@@ -122,7 +126,9 @@ class PretrainedSettings(ModelSettings):
             if self.lora is not None:
                 raise ValueError(f"lora has no effect on {self.path}: it is a recurrent model")
             changes = {} if self.dropout is None else {"dropout": self.dropout}
-            own = RecurrentPolicy.from_pretrained(self.path, limit=codec.limit, **changes)
+            with loading_errors(self.path):
+                own = RecurrentPolicy.from_pretrained(self.path, limit=codec.limit, **changes)
+            check_finite(own.state_dict(), self.path)
             convert_weights(own, getattr(torch, self.dtype))
             return with_backspace(own, codec) if target.backspace is not None else own
         limit = check_text(codec, "seq2seq" if config.is_encoder_decoder else "causal")
@@ -148,6 +154,7 @@ class PretrainedSettings(ModelSettings):
         Raises:
             CheckpointError: if it differs, or none is saved with the model.
         """
+        check_digests(self.path)
         try:
             found = type(codec).from_pretrained(self.path)
         except DataError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerun.data.files import write_atomically
+from freerun.files import write
 from freerun.report.cost_vectors.text import NOTHING, crop, hexadecimal, is_dark, shade, short
 from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
 from freerun.report.plots import require_plots
@@ -46,8 +47,9 @@ def save_picture(vectors: CostVectors, path: Path) -> None:
         WriteError: if the picture cannot be written.
     """
     require_plots()
-    with write_atomically(str(path)) as temporary:
-        picture(vectors).savefig(temporary, dpi=DPI, format="png")
+    drawn = BytesIO()
+    picture(vectors).savefig(drawn, dpi=DPI, format="png")
+    write(path, drawn.getvalue())
 
 
 def picture(vectors: CostVectors) -> Figure:

@@ -1,0 +1,129 @@
+"""Check that a checkpoint belongs to the run that is resumed from it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from freerun.digests import check_digests
+from freerun.errors import CheckpointError
+from freerun.methods import get_method_name
+from freerun.settings import to_dict
+from freerun.tasks import get_task_name
+from freerun.training.record import (
+    RECORD_FILE,
+    Record,
+    compare_records,
+    digest_codec,
+    digest_examples,
+)
+from freerun.training.resolve import Run
+from freerun.training.training_state import read_state
+
+_LOGGER = logging.getLogger(__name__)
+_SETTINGS = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "optim",
+    "optim_args",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "weight_decay",
+    "max_grad_norm",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "bf16",
+    "fp16",
+    "data_seed",
+    "metric_for_best_model",
+    "greater_is_better",
+)
+"""The settings of transformers that a run is resumed with. It may be made longer."""
+
+
+def build_record(
+    run: Run,
+    args: TrainingArguments,
+    horizon: int,
+    optimizer: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None,
+) -> Record:
+    """Build the record of a run whose settings are those of transformers.
+
+    Args:
+        run: the run.
+        args: its settings.
+        horizon: the number of updates that schedules are fitted to.
+        optimizer: an optimizer and its settings, instead of that of `args`.
+    """
+    values = args.to_dict()
+    training = {name: values.get(name) for name in _SETTINGS}
+    if optimizer is not None:
+        training["optim"] = {"class": optimizer[0].__name__, **optimizer[1]}
+    examples = {"train": run.train} if run.dev is None else {"train": run.train, "dev": run.dev}
+    settings = to_dict(run.task)
+    return Record(
+        task={"name": get_task_name(type(run.task)), "settings": settings, "files": {}},
+        methods={
+            run.method.name: {
+                "method": get_method_name(type(run.method)),
+                "settings": to_dict(run.method),
+            }
+        },
+        model={"kind": type(run.policy).__name__},
+        training=training,
+        seeds=[args.seed],
+        examples={name: len(part) for name, part in examples.items()},
+        data={name: digest_examples(part) for name, part in examples.items()},
+        codec=digest_codec(run.codec),
+        horizon=horizon,
+    ).as_read()
+
+
+def check_resumable(folder: Path, record: Record, args: TrainingArguments) -> None:
+    """Check that a checkpoint is intact, and of the same run.
+
+    Args:
+        folder: the checkpoint.
+        record: the record of the run that is to be resumed.
+        args: its settings.
+
+    Raises:
+        CheckpointError: if it is damaged, or of a run with other settings, data or processes; the
+            message says what differs.
+    """
+    state = read_state(folder)
+    check_digests(folder, whole=True)
+    there = Record.read(folder / RECORD_FILE)
+    differences = list(compare_records(there, record))
+    if differences:
+        raise CheckpointError(
+            f"{folder}: it is of another run: {'; '.join(differences[:3])}; resume with the same "
+            "settings and data, or start anew"
+        )
+    if there.horizon != record.horizon:
+        _LOGGER.warning(
+            "%s: schedules were fitted to %s updates there, and from now on to %s",
+            *(folder, there.horizon, record.horizon),
+        )
+    processes = max(1, len(list(folder.glob("rng_state_*.pth"))))
+    if processes != args.world_size:
+        raise CheckpointError(
+            f"{folder}: it was written by {processes} processes together, and here there "
+            f"{'is' if args.world_size == 1 else 'are'} {args.world_size}; resume with {processes}"
+        )
+    best = state.best_global_step
+    if args.load_best_model_at_end and best is not None and best != state.global_step:
+        kept = Path(args.output_dir, f"checkpoint-{best}")
+        if not kept.is_dir():
+            raise CheckpointError(
+                f"{kept}: it is missing, but the best model so far is in it; start anew in another "
+                "output directory"
+            )
+        check_digests(kept)
