@@ -44,7 +44,8 @@ def read_json(path: str | Path, error: type[ValueError] = CheckpointError) -> di
     if not path.parent.is_dir():
         raise error(f"{path.parent}: there is no such directory")
     if not path.is_file():
-        raise error(f"{path}: there is no such file; is {path.parent} a checkpoint?")
+        hint = f"; is {path.parent} a checkpoint?" if error is CheckpointError else ""
+        raise error(f"{path}: there is no such file{hint}")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise error(f"{path}: it is larger than {MAX_BYTES >> 20} MiB, so it is no such file")
