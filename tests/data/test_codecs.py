@@ -286,7 +286,7 @@ def test_a_codec_that_is_missing_or_broken_is_named(refuses, tmp_path):
     message = "not JSON (Unterminated string starting at: line 1 column 10 (char 9))"
     refuses(f"{path}: {message}", load_codec, str(tmp_path))
     path.write_text("[]")
-    refuses(f"{path}: the field 'kind' is missing", load_codec, str(tmp_path))
+    refuses(f"{path}: it must hold a JSON object", load_codec, str(tmp_path))
 
 
 def test_a_run_of_an_older_version_is_refused(refuses, tmp_path):
