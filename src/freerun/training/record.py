@@ -142,10 +142,7 @@ class Record:
         files = {name: digest_path(Path(name)) for name in named if Path(name).exists()}
         record = cls(
             task={"name": get_task_name(type(task)), "settings": settings, "files": files},
-            methods={
-                name: {"method": get_method_name(type(method)), "settings": _settings_of(method)}
-                for name, method in methods.items()
-            },
+            methods={name: describe_method(method) for name, method in methods.items()},
             model=model.record(),
             training={k: v for k, v in to_dict(training).items() if k != "seed"},
             seeds=list(seeds),
@@ -223,12 +220,13 @@ class Record:
             )
 
 
-def _settings_of(method: Method) -> dict[str, Any]:
-    """Return the settings of a method, and functions among them, such as a cost, by address."""
-    return {
+def describe_method(method: Method) -> MethodEntry:
+    """Describe a method; functions among its settings, such as a cost, by their address."""
+    settings = {
         name: (get_address(value) or value) if isfunction(value) else value
         for name, value in to_dict(method).items()
     }
+    return {"method": get_method_name(type(method)), "settings": settings}
 
 
 def compare_records(there: Record, here: Record) -> Iterator[str]:

@@ -11,13 +11,13 @@ from transformers import TrainingArguments
 
 from freerun.digests import check_digests
 from freerun.errors import CheckpointError
-from freerun.methods import get_method_name
 from freerun.settings import to_dict
 from freerun.tasks import get_task_name
 from freerun.training.record import (
     RECORD_FILE,
     Record,
     compare_records,
+    describe_method,
     digest_codec,
     digest_examples,
 )
@@ -70,12 +70,7 @@ def build_record(
     settings = to_dict(run.task)
     return Record(
         task={"name": get_task_name(type(run.task)), "settings": settings, "files": {}},
-        methods={
-            run.method.name: {
-                "method": get_method_name(type(run.method)),
-                "settings": to_dict(run.method),
-            }
-        },
+        methods={run.method.name: describe_method(run.method)},
         model={"kind": type(run.policy).__name__},
         training=training,
         seeds=[args.seed],
