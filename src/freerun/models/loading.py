@@ -343,7 +343,7 @@ def loading_errors(path: str) -> Iterator[None]:
     Raises:
         CheckpointError: if it cannot be loaded.
     """
-    local = Path(path).is_dir()
+    local = Path(path).exists()
     offline = local or not _can_reach_hub()
     try:
         with quiet_transformers(), _offline() if offline else nullcontext():
