@@ -34,6 +34,7 @@ class Constant:
 
     def __call__(self, step: int) -> float:
         """Return `value`."""
+        check_number("step", step, 0)
         return self.value
 
 
@@ -56,6 +57,7 @@ class Linear:
 
     def __call__(self, step: int) -> float:
         """Return the value at update `step`."""
+        check_number("step", step, 0)
         return max(self.floor, self.k - self.c * step)
 
 
@@ -77,6 +79,7 @@ class Exponential:
 
     def __call__(self, step: int) -> float:
         """Return the value at update `step`."""
+        check_number("step", step, 0)
         return max(self.floor, self.k**step)
 
 
@@ -98,6 +101,7 @@ class InverseSigmoid:
 
     def __call__(self, step: int) -> float:
         """Return the value at update `step`, as sigmoid(log k - step/k), which cannot overflow."""
+        check_number("step", step, 0)
         x = math.log(self.k) - step / self.k
         value = 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
         return max(self.floor, value)
@@ -123,6 +127,7 @@ class Geometric:
 
     def __call__(self, step: int) -> float:
         """Return the value at update `step`."""
+        check_number("step", step, 0)
         share = min(step / self.steps, 1.0) if self.steps else 1.0
         return self.start * (self.end / self.start) ** share
 

@@ -85,7 +85,12 @@ class Alternatives:
         return cls(tokens, counts)
 
     def exist(self, tokens: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
-        """Return whether there is a wrong token for each of `tokens`."""
+        """Return whether there is a wrong token for each of `tokens`.
+
+        Raises:
+            ValueError: if one is no action.
+        """
+        check_values("tokens", tokens, 0, len(self.counts) - 1, what=", the last action")
         return self.counts.to(tokens.device)[tokens] > 0
 
     def choose(self, tokens: Int[Tensor, "*n"], draws: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
@@ -130,7 +135,12 @@ class AnyToken:
         return cls(allowed, places)
 
     def exist(self, tokens: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
-        """Return whether there is a wrong token for each of `tokens`."""
+        """Return whether there is a wrong token for each of `tokens`.
+
+        Raises:
+            ValueError: if one is no action.
+        """
+        check_values("tokens", tokens, 0, len(self.places) - 1, what=", the last action")
         return self._counts(self.places.to(tokens.device)[tokens]) > 0
 
     def choose(self, tokens: Int[Tensor, "*n"], draws: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:

@@ -17,6 +17,7 @@ from freerun.costs.chunks import chunk_f1, chunk_tags
 from freerun.costs.edit_distance import edit_distance
 from freerun.costs.hamming import hamming, hamming_total
 from freerun.costs.ngrams import bleu, bleu_1, gleu
+from freerun.costs.rows import check_pairs
 
 
 class PythonCost:
@@ -70,8 +71,10 @@ class PythonCost:
         """The function's value for every row, in double precision.
 
         Raises:
-            ValueError: if a value is no finite number, naming row and value.
+            ValueError: if shapes or lengths are wrong, or a value is no finite number, naming row
+                and value.
         """
+        check_pairs(hypotheses, hypothesis_lengths, references, reference_lengths)
         ours = _rows(hypotheses, hypothesis_lengths)
         theirs = _rows(references, reference_lengths)
         began = time.perf_counter()

@@ -58,14 +58,7 @@ def hamming_total(
     Raises:
         ValueError: if an output is not as long as its target, or shapes or lengths are wrong.
     """
-    check_pairs(
-        {
-            "hypotheses": hypotheses,
-            "hypothesis_lengths": hypothesis_lengths,
-            "references": references,
-            "reference_lengths": reference_lengths,
-        }
-    )
+    check_pairs(hypotheses, hypothesis_lengths, references, reference_lengths)
     unlike = hypothesis_lengths != reference_lengths
     if unlike.any():
         row = int(unlike.nonzero()[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import signature
 from typing import Any, TypeVar, cast
@@ -15,6 +15,9 @@ from freerun.arguments import check_shapes, check_values
 
 _BYTES = 2**25
 """The maximum size of a block's temporaries: small, but large enough for fast operations."""
+
+PAIR_NAMES = ("hypotheses", "hypothesis_lengths", "references", "reference_lengths")
+"""The arguments of a cost."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -39,7 +42,7 @@ def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
         def blockwise(*arguments: Any, **settings: Any) -> Any:
             given = parameters.bind(*arguments, **settings).arguments
             tensors: list[Tensor] = [given.pop(name) for name in names]
-            check_pairs(dict(zip(names, tensors, strict=True)))
+            check_pairs(*tensors, names=names)
             rows, (one, other) = len(tensors[0]), (tensors[0].shape[1], tensors[2].shape[1])
             most = max(1, _BYTES // (8 * max(1, words(one, other))))
             parts = [
@@ -58,19 +61,22 @@ def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
     return decorate
 
 
-def check_pairs(tensors: dict[str, Tensor]) -> None:
-    """Check hypotheses, their lengths, references and their lengths, by the names of arguments.
+def check_pairs(*tensors: Tensor, names: Sequence[str] = PAIR_NAMES) -> None:
+    """Check hypotheses, their lengths, references and their lengths.
+
+    Args:
+        tensors: the four.
+        names: what the four arguments are called.
 
     Raises:
         ValueError: if they are no integers, shapes do not match, or a length is negative or larger
             than the width of its rows.
     """
-    one, one_lengths, other, other_lengths = tensors
     specs = ("int n h", "int n", "int n r", "int n")
-    check_shapes(**{name: (tensors[name], spec) for name, spec in zip(tensors, specs, strict=True)})
-    for rows, lengths in ((one, one_lengths), (other, other_lengths)):
-        width = tensors[rows].shape[1]
-        check_values(lengths, tensors[lengths], 0, width, what=f", the width of {rows}")
+    check_shapes(**dict(zip(names, zip(tensors, specs, strict=True), strict=True)))
+    for i in (0, 2):
+        width = tensors[i].shape[1]
+        check_values(names[i + 1], tensors[i + 1], 0, width, what=f", the width of {names[i]}")
 
 
 def mask_unknown(references: Int[Tensor, "n r"], token: int | None) -> Int[Tensor, "n r"]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.arguments import check_count, check_number, check_padding, check_shapes
+from freerun.arguments import check_count, check_number, check_padding, check_shapes, check_values
 
 
 def log_loss(
@@ -30,10 +30,11 @@ def log_loss(
         smoothing: ε in [0, 1).
 
     Raises:
-        ValueError: if shapes do not match, or ε is out of range.
-        RuntimeError: if a target is not a token id.
+        ValueError: if shapes do not match, a target is not a token id, or ε is out of range.
+        RuntimeError: if a target is not a token id, and it is not on the CPU.
     """
     check_shapes(scores=(scores, "float n a"), targets=(targets, "int n"))
+    _check_tokens("targets", targets, scores)
     check_number("smoothing", smoothing, 0, 1, below=True)
     # Half precision has too few digits for a sum over cells.
     log_probs = scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(-1)
@@ -57,12 +58,14 @@ def token_unlikelihood(
         mask: true on targets, false on the padding that follows, which is ignored.
 
     Raises:
-        ValueError: if shapes do not match, or there are not as many rows of scores as targets.
+        ValueError: if shapes do not match, there are not as many rows of scores as targets, or a
+            target is not a token id.
     """
     check_shapes(
         scores=(scores, "float n a"), targets=(targets, "int b t"), mask=(mask, "bool b t")
     )
     check_count("scores", scores, mask, "true value of mask")
+    _check_tokens("targets", targets.where(mask, 0), scores)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     cells = torch.arange(targets.shape[1], device=targets.device)
     earlier = (cells[:, None] > cells) & mask[:, None, :]
@@ -87,9 +90,10 @@ def sequence_unlikelihood(
         tokens: the tokens.
 
     Raises:
-        ValueError: if shapes do not match.
+        ValueError: if shapes do not match, or a token is not a token id.
     """
     check_shapes(scores=(scores, "float n a"), tokens=(tokens, "int n"))
+    _check_tokens("tokens", tokens, scores)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     return -_log_without(scores, torch.arange(len(tokens), device=tokens.device), tokens).sum()
 
@@ -125,6 +129,12 @@ def repeated_ngrams(
     for i in range(size):
         found[:, i : starts + i] |= again
     return found
+
+
+def _check_tokens(name: str, tokens: Int[Tensor, "*n"], scores: Float[Tensor, "k a"]) -> None:
+    """Check that tokens are among those that have scores."""
+    most = scores.shape[1] - 1
+    check_values(name, tokens, 0, most, what=", the last column of scores")
 
 
 def _log_without(

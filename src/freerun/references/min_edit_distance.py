@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from freerun.arguments import check_number, check_values
 from freerun.costs import prefix_distances
 from freerun.costs.rows import by_rows, length_mask, mask_unknown
 from freerun.references.suffixes import suffix
@@ -74,7 +75,13 @@ def optimal_tokens(
         actions: the number of tokens that may be written.
         eos: the token that ends a sequence.
         unknown: a token of the target that matches nothing.
+
+    Raises:
+        ValueError: if shapes or lengths are wrong, or eos or a token of a target is no action.
     """
+    check_number("eos", eos, 0, actions, below=True)
+    there = length_mask(references.shape[1], reference_lengths)
+    check_values("references", references.where(there, 0).clamp(min=0), 0, actions - 1)
     targets = mask_unknown(references, unknown).long()
     best = _best(prefixes, prefix_lengths, targets, reference_lengths)
     ends = torch.arange(best.shape[1], device=best.device) == reference_lengths[:, None]
