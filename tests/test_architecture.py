@@ -12,7 +12,7 @@ import freerun
 
 ROOT = Path(freerun.__file__).parent
 FLOORS = [
-    {"arguments", "backspaces", "batch", "console", "costs", "digests", "errors", "files",
+    {"arguments", "backspaces", "batch", "console", "costs", "digests", "errors", "files", "hub",
      "imports", "losses", "randomness", "relaxations", "schedules", "settings", "vocabulary",
      "yaml_reader"},
     {"references"},

@@ -131,3 +131,36 @@ def test_two_files_of_one_split_are_refused(refuses, write, tmp_path):
 
 def test_data_errors_are_value_errors():
     assert issubclass(DataError, ValueError)
+
+
+UNIVERSAL = """# newdoc
+# text = vámonos al mar
+1-2\tvámonos\t_\t_\t_\t_\t_\t_\t_\tB-X
+1\tvamos\tir\tVERB\t_\t_\t0\troot\t_\tO
+2\tnos\tnosotros\tPRON\t_\t_\t1\tobj\t_\tO
+2.1\tempty\t_\t_\t_\t_\t_\t_\t_\tO
+3\t#mar\tmar\tNOUN\t_\t_\t1\tobl\t_\tB-LOC
+
+# only a comment
+"""
+
+
+def test_comments_ranges_and_empty_nodes_of_conll_u_are_no_words():
+    lines = enumerate(UNIVERSAL.splitlines(), 1)
+    (sentence,) = read_sentences(lines, "file", 1, -1)
+    assert sentence.tokens == ("vamos", "nos", "#mar")
+    assert sentence.tags == ("O", "O", "B-LOC")
+    assert sentence.places == ("line 4", "line 5", "line 7")
+
+
+def test_words_that_begin_with_a_number_sign_are_words_elsewhere():
+    (sentence,) = read_sentences([(1, "#1 O"), (2, "x O")], "file", 0, -1)
+    assert sentence.tokens == ("#1", "x")
+
+
+def test_tags_without_a_type():
+    tags = ["I", "I", "O", "I", "B", "I-X", "I"]
+    lines = [(i, f"w {tag}") for i, tag in enumerate(tags, 1)]
+    (sentence,) = read_sentences(lines, "file", 0, -1)
+    assert sentence.tags == ("B", "I", "O", "B", "B", "B-X", "B")
+    assert sentence.changed == 4

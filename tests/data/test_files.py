@@ -50,6 +50,10 @@ def test_a_folder_is_no_file(refuses, tmp_path):
     refuses(f"{tmp_path}: cannot be read (Is a directory)", read, str(tmp_path))
 
 
+def test_a_device_is_no_file(refuses):
+    refuses("/dev/zero: it is a device; name a file", read, "/dev/zero")
+
+
 @pytest.mark.parametrize("contents", ["", " \n\n"])
 @pytest.mark.parametrize("name", ["data.txt", "data.txt.gz"])
 def test_an_empty_file_is_named(refuses, write, contents, name):

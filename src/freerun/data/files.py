@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +45,7 @@ def stream_lines(path: str, *, ends: bool = False) -> Iterator[Line]:
         ends: whether the ends of lines are kept.
     """
     try:
+        _check_kind(path)
         with Path(path).open("rb") as file:
             if file.peek(2)[:2] == _GZIP:
                 yield from _decode_all(io.BytesIO(decompress(file.read(), path)), path, ends)
@@ -59,10 +62,18 @@ def read_bytes(path: str) -> bytes:
         DataError: if there is no such file, or its gzip data is broken.
     """
     try:
+        _check_kind(path)
         raw = Path(path).read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from None
     return decompress(raw, path)
+
+
+def _check_kind(path: str) -> None:
+    """Check that a file is none of the devices that may have no end."""
+    mode = os.stat(path).st_mode
+    if path != "/dev/stdin" and (stat.S_ISBLK(mode) or stat.S_ISCHR(mode)):
+        raise DataError(f"{path}: it is a device; name a file")
 
 
 def _unreadable(path: str, error: OSError) -> DataError:

@@ -11,6 +11,7 @@ from typing import Any
 from freerun.data.files import read_bytes
 from freerun.data.tables import FORMATS, Table, convert_arrow, read_table
 from freerun.errors import DataError
+from freerun.hub import can_reach_hub, use_cache_only
 from freerun.imports import import_extra
 
 SPLIT_WORDS = {
@@ -259,11 +260,20 @@ def _load_from_hub(data: str, subset: str | None) -> dict[str, Table]:
     library.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     library.disable_progress_bars()
     names = [data] if subset is None else [data, subset]
+    offline = library.config.HF_HUB_OFFLINE
     try:
-        loaded = library.load_dataset(*names)
-    except (OSError, ValueError, library.exceptions.DatasetsError) as error:
-        message = f"{data}: no file, no folder and no dataset that can be loaded ({error})"
+        if offline or not can_reach_hub():
+            library.config.HF_HUB_OFFLINE = True
+            with use_cache_only():
+                loaded = library.load_dataset(*names)
+        else:
+            loaded = library.load_dataset(*names)
+    except Exception as error:  # of any of the libraries that it calls
+        reason = " ".join(str(error).split()) or type(error).__name__
+        message = f"{data}: no file, no folder and no dataset that can be loaded ({reason:.300})"
         raise DataError(message) from None
+    finally:
+        library.config.HF_HUB_OFFLINE = offline
     if isinstance(loaded, library.Dataset):
         loaded = {"train": loaded}
     return _name_splits(

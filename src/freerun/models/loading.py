@@ -5,13 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants
-from huggingface_hub.utils import get_session
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -29,6 +26,7 @@ from freerun.data import Codec
 from freerun.digests import check_digests
 from freerun.errors import CheckpointError
 from freerun.files import read_json
+from freerun.hub import can_reach_hub, use_cache_only
 from freerun.imports import MissingExtraError, import_extra
 from freerun.models.huggingface.dropout import set_dropout, set_module_dropout
 from freerun.models.huggingface.embeddings import add_backspace_row, count_embeddings, shifts_tokens
@@ -37,8 +35,6 @@ from freerun.models.recurrent import RecurrentConfig
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 _ATTENTIONS = ("eager", "sdpa", "flex_attention")
-_SECONDS_TO_ASK = 5.0
-"""How long to wait for the first answer of the hub."""
 
 
 def load_config(path: str) -> PreTrainedConfig:
@@ -310,29 +306,6 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-@lru_cache(maxsize=1)
-def _can_reach_hub() -> bool:
-    """Return whether the hub answers at all; transformers would ask six times, for 25 seconds."""
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_SECONDS_TO_ASK)
-    except Exception:  # of the library for HTTP, which depends on the release
-        return False
-    return True
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Use only what is in the cache of the hub inside the block."""
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
 @contextmanager
 def loading_errors(path: str) -> Iterator[None]:
     """Keep transformers quiet, and name the model in the message of an error.
@@ -344,9 +317,9 @@ def loading_errors(path: str) -> Iterator[None]:
         CheckpointError: if it cannot be loaded.
     """
     local = Path(path).exists()
-    offline = local or not _can_reach_hub()
+    offline = local or not can_reach_hub()
     try:
-        with quiet_transformers(), _offline() if offline else nullcontext():
+        with quiet_transformers(), use_cache_only() if offline else nullcontext():
             yield
     except (CheckpointError, MissingExtraError, MemoryError, torch.OutOfMemoryError):
         raise
