@@ -58,6 +58,34 @@ def test_beam_search(run, speller, source):
     assert run("predict", speller, source, *words) == (0, answer, "")
 
 
+def test_samples_do_not_depend_on_how_the_input_is_cut(run, speller, source):
+    words = ["--sample", "--seed", "3", "--temperature", "3"]
+    found = [run("predict", speller, source, *words, "--batch_size", n)[1] for n in ("1", "2", "9")]
+    assert found[0] == found[1] == found[2]
+    assert len(set(found[0].splitlines())) > 1
+
+
+def test_answers_are_written_as_lines_come(speller):
+    command = [sys.executable, "-m", "freerun", "predict", speller, "--batch_size", "1"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    answers = []
+    for line in LINES:
+        process.stdin.write(line + "\n")
+        answers.append(process.stdout.readline())
+    process.stdin.close()
+    assert "".join(answers) == expected(speller)
+    assert process.wait(timeout=60) == 0
+    process.stdout.close()
+
+
+def test_closed_standard_input(refuses, speller, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    refuses("freerun predict: standard input is closed", "predict", speller)
+
+
 def test_an_empty_file(refuses, speller, tmp_path, piped):
     path = tmp_path / "empty.txt"
     path.write_text("")
@@ -66,7 +94,7 @@ def test_an_empty_file(refuses, speller, tmp_path, piped):
     refuses("freerun predict: standard input: the file is empty", "predict", speller)
 
 
-def test_lines_that_cannot_be_read_are_named(refuses, speller, tmp_path, piped):
+def test_lines_that_cannot_be_read_are_named(run, refuses, speller, tmp_path, piped):
     path = tmp_path / "long.txt"
     path.write_text("short\nfar too long for it\n")
     refuses(
@@ -74,6 +102,10 @@ def test_lines_that_cannot_be_read_are_named(refuses, speller, tmp_path, piped):
         "the line",
         *("predict", speller, path),
     )
+    refuses_after = ("predict", speller, path, "--batch_size", "1")
+    status, output, errors = run(*refuses_after)
+    assert (status, output.count("\n")) == (2, 1), "what comes before it is answered"
+    assert errors.startswith(f"freerun predict: {path}, line 2: 19 characters")
     piped(b"fine\n\xff\n")
     refuses(
         "freerun predict: standard input, line 2: byte 0xff at column 1 is not UTF-8; save the "

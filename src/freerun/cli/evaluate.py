@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp
 from pathlib import Path
 
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.data import Examples
-from freerun.data.files import decode_lines, read_lines
+from freerun.data.files import Line, decode_lines, stream_lines
+from freerun.errors import DataError
 from freerun.evaluation import (
     Decoding,
     check_decoding,
@@ -29,7 +30,7 @@ from freerun.settings import SettingError, to_dict
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
-from freerun.training.tasks import Split, load_examples, read_sources
+from freerun.training.tasks import Split, load_examples, stream_sources
 
 
 @dataclass(frozen=True)
@@ -149,27 +150,32 @@ class PredictCommand(SettingsCommand):
         decoding = settings.build(Decoding, "decoding")
         limit_threads(None)
         policy, codec = load_policy(own.checkpoint)
-        name = "standard input" if own.file in (None, "-") else str(own.file)
-        if own.file in (None, "-"):
-            lines = decode_lines(sys.stdin.buffer.read(), name)
-        else:
-            lines = read_lines(name)
-        sources = read_sources(own.checkpoint, codec, [line for _, line in lines], name)
-        check_lengths(policy, sources, name)
-        _check_decoding(policy, sources, decoding)
         traces = Traces(policy, codec, decoding) if own.show_backspaces else None
         size = own.batch_size if traces is None else traces.batch_size(own.batch_size)
-        for start in range(0, len(sources), size):
-            numbers = range(start, min(start + size, len(sources)))
-            batch = on_device(sources.batch(numbers), policy)
-            if traces is not None:
-                traces.show(batch)
-            else:
-                found = decode(policy, batch.source, decoding, ids=batch.ids)
-                rows = found.lists(policy.vocabulary.eos)
-                for number, row in zip(numbers, rows, strict=True):
-                    print(codec.write(row, sources.lines[number]))
-            sys.stdout.flush()
+        lines, name = _open_lines(own.file)
+        for first, sources in stream_sources(own.checkpoint, policy, codec, lines, name, size):
+            if not first:
+                _check_decoding(policy, sources, decoding)
+            for start in range(0, len(sources), size):
+                batch = sources.batch(range(start, min(start + size, len(sources))))
+                # Draws are named by the number of an example in the whole file.
+                batch = on_device(replace(batch, ids=batch.ids + first), policy)
+                if traces is not None:
+                    traces.show(batch)
+                else:
+                    found = decode(policy, batch.source, decoding, ids=batch.ids)
+                    for number, row in enumerate(found.lists(policy.vocabulary.eos), start):
+                        print(codec.write(row, sources.lines[number]))
+                sys.stdout.flush()
+
+
+def _open_lines(file: str | None) -> tuple[Iterator[Line], str]:
+    """Return the numbered lines of a file, or of standard input, as they are read, and its name."""
+    if file not in (None, "-"):
+        return stream_lines(str(file)), str(file)
+    if sys.stdin is None:
+        raise DataError("standard input is closed")
+    return decode_lines(sys.stdin.buffer, "standard input"), "standard input"
 
 
 def check_folder(flag: str, path: str | None) -> None:

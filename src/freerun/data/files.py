@@ -108,13 +108,13 @@ def _too_large(name: str) -> DataError:
     )
 
 
-def decode_lines(raw: bytes, name: str) -> Iterator[Line]:
-    """Decode the lines of `raw`, the contents of a file called `name`.
+def decode_lines(raw: bytes | Iterable[bytes], name: str) -> Iterator[Line]:
+    """Decode the lines of `raw`, the contents of a file called `name`, or its lines as they come.
 
     Raises:
         DataError: if there is nothing, or a line is not UTF-8 or has a NUL.
     """
-    return _decode_all(io.BytesIO(raw), name, ends=False)
+    return _decode_all(io.BytesIO(raw) if isinstance(raw, bytes) else raw, name, ends=False)
 
 
 def _decode_all(rows: Iterable[bytes], name: str, ends: bool) -> Iterator[Line]:

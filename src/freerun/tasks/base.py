@@ -158,6 +158,9 @@ class Task(ABC):
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
         """Read sources without targets from the lines of a file called `name`, to predict from.
 
+        A long file is read in parts: a codec of text may get any number of lines, and others get
+        lines up to a blank one.
+
         Args:
             codec: what the model reads and writes, whose way of reading lines is the default.
             lines: the lines.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from freerun.data import Codec, Examples, Sources
-from freerun.errors import CheckpointError
+from freerun.data import Codec, Examples, Sources, TextCodec
+from freerun.data.files import Line
+from freerun.errors import CheckpointError, DataError
+from freerun.policy import Policy
 from freerun.settings import SettingError, build, list_settings, to_dict
 from freerun.tasks import Task, encode_file, find_task, load_data
+from freerun.training.checks import check_lengths
 from freerun.training.record import find_record
 
 Split = Literal["test", "dev"]
@@ -73,23 +79,74 @@ def load_examples(
     return task, loaded.dev if split == "dev" else loaded.test, split or "test"
 
 
-def read_sources(checkpoint: str, codec: Codec, lines: list[str], name: str) -> Sources:
-    """Read lines as the task of a model does; as its codec does, if it was trained without one.
+def stream_sources(
+    checkpoint: str, policy: Policy, codec: Codec, lines: Iterable[Line], name: str, size: int
+) -> Iterator[tuple[int, Sources]]:
+    """Yield sources as their lines are read, each time with the number of those before.
+
+    They are read as the task of the model does; as its codec does, if it was trained without one.
 
     Args:
         checkpoint: the folder of the model.
+        policy: the model.
         codec: the codec of the model.
         lines: the lines.
         name: the name of their file, for messages.
+        size: the minimum number of lines to read at once.
 
     Raises:
-        DataError: if a line cannot be read.
+        DataError: names the file, the line and what is expected.
     """
     try:
         task = load_task(checkpoint)
     except CheckpointError:
-        return codec.read(lines, name)
-    return task.read_sources(codec, lines, name)
+        task = None
+    first = 0
+    for block in _cut_blocks(lines, size, by_line=isinstance(codec, TextCodec)):
+        text = [line for _, line in block]
+        with _number_from(block[0][0] - 1, first):
+            if task is None:
+                sources = codec.read(text, name)
+            else:
+                sources = task.read_sources(codec, text, name)
+            check_lengths(policy, sources, name)
+        yield first, sources
+        first += len(sources)
+
+
+def _cut_blocks(lines: Iterable[Line], size: int, *, by_line: bool) -> Iterator[list[Line]]:
+    """Cut a file into blocks of at least `size` lines, so that it need not fit into memory.
+
+    Args:
+        lines: the lines.
+        size: the number of lines.
+        by_line: whether every line is a source; otherwise, blank lines are between sources.
+    """
+    block: list[Line] = []
+    for number, line in lines:
+        if by_line or block or line.strip():
+            block.append((number, line))
+        if len(block) >= size and (by_line or not line.strip()):
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+@contextmanager
+def _number_from(line: int, example: int) -> Iterator[None]:
+    """Count lines and examples in messages from the beginning of the file, not of a block."""
+    try:
+        yield
+    except DataError as error:
+
+        def shift(found: re.Match[str]) -> str:
+            number = int(found[2].replace(",", ""))
+            is_line = found[1] == "line"
+            return f", line {number + line}" if is_line else f", example {number + example:,}"
+
+        message = re.sub(r", (line|example) (\d[\d,]*)", shift, str(error), count=1)
+        raise DataError(message) from None
 
 
 def _is_same_file(one: str, other: str) -> bool:
