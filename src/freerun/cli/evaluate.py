@@ -27,6 +27,7 @@ from freerun.policy import Policy
 from freerun.report.labels import backspace_lines, metric_lines
 from freerun.report.live import NOTATION, Traces
 from freerun.settings import SettingError, to_dict
+from freerun.tasks import note_unseen
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
@@ -96,6 +97,7 @@ class EvaluateCommand(SettingsCommand):
         signed = list_signatures(task.get_metrics(), codec, examples)
         print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {decoding.how}:")
         print(metric_lines(found.metrics))
+        print(*(f"note: {note}\n" for note in note_unseen(examples, name)), sep="", end="")
         if found.backspaces is not None:
             print(*backspace_lines(found.backspaces), sep="\n")
         if signed:

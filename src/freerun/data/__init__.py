@@ -8,7 +8,8 @@ from freerun.data.codec import (
     load_codec,
     read_codec_file,
 )
-from freerun.data.examples import TextCollator, TextExamples
+from freerun.data.collator import TextCollator
+from freerun.data.examples import TextExamples
 from freerun.data.factor_codec import FactorCodec
 from freerun.data.feature_codec import FeatureCodec
 from freerun.data.rows import ROW_COLUMNS, Row

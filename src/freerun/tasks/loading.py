@@ -34,6 +34,21 @@ def encode_file(task: Task, codec: Codec, path: str) -> Examples:
     return _lift_limit(codec).encode(task.read_examples(path), path)
 
 
+def note_unseen(examples: Examples, name: str) -> list[str]:
+    """Return a note on targets with symbols that training does not have, which no output equals.
+
+    Args:
+        examples: the examples.
+        name: the name of their split or file.
+    """
+    if not isinstance(examples, StoredExamples) or not examples.unseen:
+        return []
+    return [
+        f"{len(examples.unseen)} targets of {len(examples)} of {name} are never right, and their "
+        f"unknown symbols do not count in teacher_forced_loss: {examples.unseen[0]}"
+    ]
+
+
 _PURPOSES = {"train": "train on", "dev": "choose checkpoints by", "test": "report on"}
 
 
@@ -78,13 +93,9 @@ def load_data(
     for name, part in parts.items():
         if isinstance(part, TextExamples):
             notes += [f"{name}: {note}" for note in part.notes]
-        if isinstance(part, StoredExamples) and part.unseen:
-            if name == "train":
-                raise DataError(part.unseen[0])
-            notes.append(
-                f"{len(part.unseen)} targets of {len(part)} of {name} are never right, and their "
-                f"unknown symbols do not count in teacher_forced_loss: {part.unseen[0]}"
-            )
+        if name == "train" and isinstance(part, StoredExamples) and part.unseen:
+            raise DataError(part.unseen[0])
+        notes += note_unseen(part, name)
     if isinstance(codec, TextCodec):
         notes += _describe_texts(codec, parts, learned=known is None and tokenizer is None)
     for name, part in parts.items():
