@@ -21,6 +21,7 @@ from freerun.evaluation.evaluation import (
     teacher_forced_loss,
     teacher_forced_total,
 )
+from freerun.evaluation.exposure_bias import ExposureBias, Interval, measure_exposure_bias
 
 __all__ = [
     "GREEDY",
@@ -28,6 +29,8 @@ __all__ = [
     "DecodedExamples",
     "Decoding",
     "Evaluation",
+    "ExposureBias",
+    "Interval",
     "batches_by_length",
     "check_decoding",
     "decode",
@@ -36,6 +39,7 @@ __all__ = [
     "decode_with_errors",
     "evaluate",
     "find_writable",
+    "measure_exposure_bias",
     "on_device",
     "score_outputs",
     "teacher_forced_loss",

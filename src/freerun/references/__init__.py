@@ -2,7 +2,11 @@
 
 from freerun.references.base import DEFAULT_REFERENCES, Reference, ReferenceName, make_reference
 from freerun.references.max_f1 import max_f1
-from freerun.references.min_edit_distance import min_edit_distance, optimal_tokens
+from freerun.references.min_edit_distance import (
+    min_edit_distance,
+    nearest_prefixes,
+    optimal_tokens,
+)
 from freerun.references.suffixes import best_suffix_bleu, best_suffix_bleu_1, best_suffix_gleu, copy
 
 __all__ = [
@@ -16,5 +20,6 @@ __all__ = [
     "make_reference",
     "max_f1",
     "min_edit_distance",
+    "nearest_prefixes",
     "optimal_tokens",
 ]

@@ -43,10 +43,26 @@ def min_edit_distance(
     Returns:
         The tokens after every prefix, without eos, and their number.
     """
+    pairs = (prefixes, prefix_lengths, references, reference_lengths)
+    return suffix(references, reference_lengths, nearest_prefixes(*pairs, unknown=unknown))
+
+
+@by_rows(_memory)
+def nearest_prefixes(
+    prefixes: Int[Tensor, "n p"],
+    prefix_lengths: Int[Tensor, "n"],
+    references: Int[Tensor, "n r"],
+    reference_lengths: Int[Tensor, "n"],
+    *,
+    unknown: int | None = None,
+) -> Int[Tensor, "n"]:
+    """Return the length of the prefix of y* from which the minimum edit distance can be reached.
+
+    Of several such prefixes, it is the longest. Arguments are as in `min_edit_distance`.
+    """
     targets = mask_unknown(references, unknown)
     best = _best(prefixes, prefix_lengths, targets, reference_lengths)
-    starts = torch.arange(best.shape[1], device=best.device).where(best, 0).amax(1)
-    return suffix(references, reference_lengths, starts)
+    return torch.arange(best.shape[1], device=best.device).where(best, 0).amax(1)
 
 
 @by_rows(_memory)
