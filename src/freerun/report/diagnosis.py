@@ -1,0 +1,80 @@
+"""A diagnosis of exposure bias in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from freerun.evaluation import ExposureBias, Interval
+
+
+def describe_exposure_bias(found: ExposureBias) -> list[str]:
+    """Say what the errors of a model come from, and what can be gained; one line per statement.
+
+    Args:
+        found: the measurement.
+    """
+    own, excess = found.after_own, found.excess
+    paired = own.value - excess.value
+    lines = [
+        f"After its own output, the model is wrong about {_percent(own.value)} of the next tokens. "
+        f"After the nearest correct prefixes, it would be wrong about {_percent(paired)}."
+    ]
+    if not own.value:
+        lines.append("It makes no errors on these examples, so there is nothing to explain.")
+    elif excess.low > 0:
+        lines.append(
+            f"So {_whole_percent(found.share.value)} of its errors come from earlier ones (95 % interval "
+            f"{_span(found.share, _whole_percent)}): at most {_points(excess.value)} can be gained by a "
+            "method against exposure bias."
+        )
+    elif excess.high < 0:
+        lines.append(
+            "It is wrong less often after its own output than after correct prefixes: a method "
+            "against exposure bias has nothing to gain here."
+        )
+    else:
+        lines.append(
+            f"No effect of its own errors is visible (difference {_points(excess.value)}, 95 % "
+            f"interval {_span(excess, _points)}): a method against exposure bias is unlikely to "
+            "help."
+        )
+    further = found.amplification
+    if further.value == further.value:
+        lines.append(
+            f"A wrong token in a right place is followed by {further.value:.2f} further errors on "
+            f"average (95 % interval {_span(further, '{:.2f}'.format)})."
+        )
+    return lines
+
+
+def list_rates(found: ExposureBias) -> list[tuple[str, str]]:
+    """Return the name of every rate and its value with its interval, for a table."""
+    rates: tuple[tuple[str, Interval, Callable[[float], str]], ...] = (
+        ("errors per token after correct prefixes", found.after_reference, _percent),
+        ("errors per token after own prefixes", found.after_own, _percent),
+        ("excess over the nearest correct prefixes", found.excess, _percent),
+        ("the same, in probability", found.probability_excess, _percent),
+        ("share of errors that come from earlier ones", found.share, _percent),
+        ("excess errors per sentence", found.excess_per_sentence, "{:.3f}".format),
+        ("further errors after a wrong token", found.amplification, "{:.3f}".format),
+    )
+    return [
+        (name, "–" if each.value != each.value else f"{write(each.value)}  ({_span(each, write)})")
+        for name, each, write in rates
+    ]
+
+
+def _span(each: Interval, write: Callable[[float], str]) -> str:
+    return f"{write(each.low)} to {write(each.high)}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _whole_percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.2f} points"
