@@ -6,16 +6,17 @@ import json as json_module
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from freerun.cli.evaluate import CheckpointOptions, Split, check_folder, load_examples
+from freerun.cli.evaluate import CheckpointOptions, check_folder
 from freerun.cli.options import SettingsCommand, UserSettings
-from freerun.data.files import write_text
 from freerun.evaluation import Decoding, check_decoding, measure_exposure_bias
 from freerun.evaluation.exposure_bias import ErrorCost
+from freerun.files import write
 from freerun.report.diagnosis import describe_exposure_bias, list_rates
 from freerun.settings import SettingError, to_dict
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
+from freerun.training.tasks import Split, load_examples
 
 
 @dataclass(frozen=True)
@@ -83,4 +84,4 @@ class DiagnoseCommand(SettingsCommand):
                 "decoding": to_dict(decoding),
                 **asdict(found),
             }
-            write_text(own.json, json_module.dumps(contents, indent=1, ensure_ascii=False) + "\n")
+            write(own.json, json_module.dumps(contents, indent=1, ensure_ascii=False) + "\n")

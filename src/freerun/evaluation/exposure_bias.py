@@ -127,7 +127,7 @@ def measure_exposure_bias(
     sums = np.concatenate([part.sums for part in parts])
     width = max(part.own.shape[1] for part in parts)
     own, paired, count = (
-        sum(np.pad(row, (0, width - len(row))) for row in rows)
+        np.sum([np.pad(row, (0, width - len(row))) for row in rows], 0)
         for rows in zip(*(part.by_position for part in parts), strict=True)
     )
     shown = count > 0

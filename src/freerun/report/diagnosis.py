@@ -23,9 +23,9 @@ def describe_exposure_bias(found: ExposureBias) -> list[str]:
         lines.append("It makes no errors on these examples, so there is nothing to explain.")
     elif excess.low > 0:
         lines.append(
-            f"So {_whole_percent(found.share.value)} of its errors come from earlier ones (95 % interval "
-            f"{_span(found.share, _whole_percent)}): at most {_points(excess.value)} can be gained by a "
-            "method against exposure bias."
+            f"So {_whole_percent(found.share.value)} of its errors come from earlier ones (95 % "
+            f"interval {_span(found.share, _whole_percent)}): at most {_points(excess.value)} can "
+            "be gained by a method against exposure bias."
         )
     elif excess.high < 0:
         lines.append(
