@@ -1,0 +1,52 @@
+"""`freerun diagnose`: the measurement of a trained model, in words and as JSON."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from freerun.evaluation import Decoding, measure_exposure_bias
+from freerun.report.diagnosis import describe_exposure_bias, list_rates
+from freerun.tasks import Digits, load_data
+from freerun.training import load_policy
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_words_figures_and_json_are_those_of_the_measurement(run, trained, tmp_path, sampled):
+    policy, codec = load_policy(trained)
+    data = load_data(Digits(train_size=40, dev_size=12, test_size=14), codec)
+    decoding = Decoding(sample=sampled, seed=7 if sampled else 0)
+    found = measure_exposure_bias(
+        policy, data.test, decoding=decoding, seed=decoding.seed, draws=50
+    )
+    words = ["--split", "test", "--draws", "50", "--json", tmp_path / "found.json"]
+    words += ["--sample", "--seed", "7"] if sampled else []
+    status, output, errors = run("diagnose", trained, *words)
+    assert (status, errors) == (0, "")
+    assert output.startswith(f"digits, test, 14 examples, {decoding.how}:\n\n")
+    assert "\n".join(describe_exposure_bias(found)) in output
+    assert [output.count(value) > 0 for _, value in list_rates(found)] == [True] * 7
+    saved = json.loads((tmp_path / "found.json").read_text())
+    assert saved["after_own"] == asdict(found)["after_own"]
+    assert saved["paired_by_position"] == found.paired_by_position
+
+
+def test_the_dev_split_is_the_default(run, trained):
+    status, output, _ = run("diagnose", trained)
+    assert status == 0
+    assert output.startswith("digits, dev, 12 examples, greedy:\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--draws", "0"], "draws is 0; it must be at least 1"),
+        (["--cost", "bleu"], "'bleu'"),
+        (["--json", "nowhere/found.json"], "there is no folder nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(run, trained, words, message):
+    status, _, errors = run("diagnose", trained, *words)
+    assert status == 2
+    assert message in errors
+    assert errors.count("\n") == 1
