@@ -111,6 +111,12 @@ def test_a_name_that_is_taken_is_refused(own):
             """Not the one that is meant."""
 
 
+def test_a_file_may_be_imported_as_a_module_too(own, monkeypatch):
+    monkeypatch.syspath_prepend(".")
+    by_module = find_metric("own:length_error")
+    assert find_metric(f"{own}:length_error").name == by_module.name
+
+
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
     with pytest.raises(MissingExtraError) as caught:

@@ -167,7 +167,7 @@ def metric(
 
     def register(function: MetricFunction) -> Metric:
         there = METRICS.get(function.__name__)
-        if there is not None and _place(there.function) != _place(function):
+        if there is not None and not _is_same(there.function, function):
             raise ValueError(
                 f"there is a metric {there.name} already, {_place(there.function)}; choose "
                 "another name"
@@ -191,6 +191,14 @@ def metric(
 
 def _place(function: MetricFunction) -> str:
     return f"{function.__module__}:{function.__qualname__}"
+
+
+def _is_same(one: MetricFunction, other: MetricFunction) -> bool:
+    """Return whether a function is another one defined again, or from the same file as a module."""
+    files = (inspect.unwrap(function).__code__.co_filename for function in (one, other))
+    return _place(one) == _place(other) or (
+        one.__qualname__ == other.__qualname__ and len(set(files)) == 1
+    )
 
 
 _EXAMPLE = "bleu:tokenize=zh"
