@@ -373,8 +373,8 @@ def test_the_number_of_processes_must_be_the_same(trained, tmp_path, name):
     (folder / "SHA256SUMS").unlink()
     count = int(name[10]) + 1
     assert fault(trainer(output).train, resume_from_checkpoint=True) == (
-        f"{folder}: it was written by {count} processes together, and here there is 1; resume with "
-        f"{count}"
+        f"{folder}: it was written by {count} processes together, and is resumed by 1 process; "
+        f"resume with {count}"
     )
 
 

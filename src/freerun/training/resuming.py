@@ -96,6 +96,12 @@ def check_resumable(folder: Path, record: Record, args: TrainingArguments) -> No
     state = read_state(folder)
     check_digests(folder, whole=True)
     there = Record.read(folder / RECORD_FILE)
+    processes = max(1, len(list(folder.glob("rng_state_*.pth"))))
+    if processes != args.world_size:
+        raise CheckpointError(
+            f"{folder}: it was written by {_count(processes)}, and is resumed by "
+            f"{_count(args.world_size)}; resume with {processes}"
+        )
     differences = list(compare_records(there, record))
     if differences:
         raise CheckpointError(
@@ -107,12 +113,6 @@ def check_resumable(folder: Path, record: Record, args: TrainingArguments) -> No
             "%s: schedules were fitted to %s updates there, and from now on to %s",
             *(folder, there.horizon, record.horizon),
         )
-    processes = max(1, len(list(folder.glob("rng_state_*.pth"))))
-    if processes != args.world_size:
-        raise CheckpointError(
-            f"{folder}: it was written by {processes} processes together, and here there "
-            f"{'is' if args.world_size == 1 else 'are'} {args.world_size}; resume with {processes}"
-        )
     best = state.best_global_step
     if args.load_best_model_at_end and best is not None and best != state.global_step:
         kept = Path(args.output_dir, f"checkpoint-{best}")
@@ -122,3 +122,7 @@ def check_resumable(folder: Path, record: Record, args: TrainingArguments) -> No
                 "output directory"
             )
         check_digests(kept)
+
+
+def _count(processes: int) -> str:
+    return "1 process" if processes == 1 else f"{processes} processes together"

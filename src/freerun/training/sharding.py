@@ -124,17 +124,8 @@ def optimizer_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 
 
 def set_optimizer_state(module: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of an optimizer: a plain one, or that of `optimizer_state` if it is sharded.
-
-    Raises:
-        ValueError: if the state is of a sharded module and the module is not, or vice versa.
-    """
-    names = [name for group in state["param_groups"] for name in group["params"]]
-    numbered = all(isinstance(name, int) for name in names)
-    if numbered is is_sharded(module):
-        had = "were not" if numbered else "were"
-        raise ValueError(f"parameters {had} sharded when it was written; go on in the same way")
-    if numbered:
+    """Load the state of an optimizer, or what `optimizer_state` returned if it is sharded."""
+    if not is_sharded(module):
         optimizer.load_state_dict(state)
     else:
         whole = StateDictOptions(full_state_dict=True)

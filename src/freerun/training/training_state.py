@@ -99,6 +99,10 @@ def check_optimizer_state(state: Any, module: nn.Module, optimizer: Optimizer) -
         raise ValueError("it is not the state of an optimizer")
     groups, own = state["param_groups"], optimizer.param_groups
     names = [name for group in groups for name in group["params"]]
+    numbered = all(isinstance(name, int) for name in names)
+    if numbered is is_sharded(module):
+        had = "were not" if numbered else "were"
+        raise ValueError(f"parameters {had} sharded when it was written; go on in the same way")
     parameters: dict[Any, Tensor] = dict(module.named_parameters())
     if not is_sharded(module):
         for saved, group in zip(groups, own, strict=True):
