@@ -65,6 +65,16 @@ def test_errors_are_reported_before_training(refuses, tmp_path, command, metrics
     assert not (tmp_path / "out").exists()
 
 
+def test_a_metric_that_fails_does_so_before_training(run, tmp_path):
+    (tmp_path / "mine.py").write_text("def broken(outputs, references):\n    return outputs[0].x\n")
+    status, _, errors = run(
+        "train", "digits", "--output", "out", "--metrics", "mine.py:broken", *TINY
+    )
+    assert status != 0
+    assert "mine.py, line 2: AttributeError: 'str' object has no attribute 'x'" in errors
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_metric_that_the_outputs_do_not_allow_is_refused(run, tmp_path):
     status, _, errors = run("train", "digits", "--output", "out", "--metrics", "chunk_f1", *TINY)
     assert status == 2

@@ -13,6 +13,7 @@ from freerun.metrics import (
     list_signatures,
     score,
     score_majority_guess,
+    try_metrics,
 )
 from freerun.metrics.scoring import find_most_common_token, make_constant_guesses
 from freerun.settings import SettingError
@@ -170,6 +171,16 @@ def test_metrics_that_outputs_allow_are_not_refused():
     check_metrics(find_metrics(["chunk_f1", "hamming_error", "token_error"]), tags_codec()[0])
     passages = Metric("passages", lambda outputs, references: 0.0, form="passages")
     check_metrics(find_metrics(["ms_jaccard", passages]), running_text()[0])
+
+
+def test_metrics_are_tried_on_a_few_references():
+    codec = text_codec()
+    examples = codec.encode(COLORS * 5)
+    seen = []
+    tried = Metric("tried", lambda outputs, references: seen.append((outputs, references)) or 0.0)
+    try_metrics({"tried": tried}, codec, examples)
+    ((outputs, references),) = seen
+    assert outputs == references == ["red one", "red two"] * 2
 
 
 def test_only_what_needs_a_signature_has_one():

@@ -42,7 +42,7 @@ class PythonCost:
 
     def __init__(
         self,
-        function: Callable[[Any, Any], Any],
+        function: Callable[[Any, Any], object],
         on: Literal["tokens", "text"] = "tokens",
         write: Callable[[list[int]], str] | None = None,
         name: str | None = None,

@@ -59,7 +59,7 @@ class Metric:
     library: tuple[str, str] | None = None
     sign: Callable[..., str] | None = None
     check: Callable[..., object] | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def __call__(
         self, outputs: Sequence[Any], references: Sequence[Any] = (), **settings: Any
@@ -88,7 +88,7 @@ class Metric:
             message = f"metric {self.name!r} returned a {kind}; it must return a number"
             raise SettingError(message) from None
 
-    def with_settings(self, settings: Mapping[str, Any], where: str) -> Metric:
+    def with_settings(self, settings: Mapping[str, object], where: str) -> Metric:
         """Return the metric with these settings, which are converted if they are text.
 
         Raises:
@@ -110,7 +110,7 @@ class Metric:
         return dataclasses.replace(self, settings={**self.settings, **found})
 
     @property
-    def known_settings(self) -> dict[str, Any]:
+    def known_settings(self) -> dict[str, object]:
         """The settings of the metric with their defaults; `MISSING` for required ones."""
         empty = inspect.Parameter.empty
         return {

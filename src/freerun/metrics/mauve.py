@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from freerun.imports import import_extra
 from freerun.metrics.base import metric
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 States = Literal["mean", "last"]
 BATCH = 64
@@ -27,7 +30,7 @@ def _sign(references: Sequence[str], model: str, states: States = "mean") -> str
     return f"MAUVE|features:{model}, {what}|mauve-text:{version('mauve-text')}"
 
 
-def _library() -> Any:
+def _library() -> ModuleType:
     return import_extra("mauve", "text", "the metric mauve")
 
 
@@ -81,7 +84,7 @@ class Reader:
     """
 
     path: str
-    model: Any
+    model: PreTrainedModel
     encode: Callable[[str], list[int]]
 
     def features(self, texts: Sequence[str], states: States) -> Tensor:

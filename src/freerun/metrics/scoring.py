@@ -216,7 +216,7 @@ def _tags(
         # A tag that training never met is a tag nevertheless, which outputs cannot have.
         actions = codec.target.actions
         references = [
-            text.split(" ") if max(row) >= actions else tags
+            text.split(" ") if max(row, default=-1) >= actions else tags
             for row, tags, text in zip(examples.references, references, examples.texts, strict=True)
         ]
     return written, references
