@@ -25,6 +25,7 @@ from transformers import TrainingArguments
 from freerun.batch import Batch
 from freerun.methods import Clock, Method, Modules, Outcome, ScheduledSampling
 from freerun.models.settings import RecurrentSettings
+from freerun.study import compare
 from freerun.training import Trainer, TrainingSettings, fit
 from tests.helpers import searnn
 from tests.training.tiny_task import Tiny
@@ -73,6 +74,19 @@ def tiny_fit(
         ),
         training=TrainingSettings(**{**SETTINGS, **changes}),
         output=output,
+        quiet=True,
+    )
+
+
+def tiny_comparison(output: str) -> None:
+    """A comparison of two methods with two seeds each."""
+    compare(
+        Tiny(),
+        ["mle", "scheduled_sampling:feedback=sample"],
+        output=output,
+        seeds=2,
+        model=RecurrentSettings(hidden_size=8, embedding_size=6, dropout=0.3),
+        training=TrainingSettings(**{**SETTINGS, "updates": 9, "seed": 0}),
         quiet=True,
     )
 
