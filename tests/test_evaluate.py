@@ -168,7 +168,7 @@ def test_sources_without_targets_can_be_decoded():
             "top_k is 999999; contrastive search reads each of these tokens: it must be at most "
             "1024",
         ),
-        ({"beam": 2, "length_penalty": -0.5}, "length_penalty is -0.5; it must be at least 0"),
+        ({"beam": 2, "length_penalty": -0.5}, "length_penalty is -0.5; it must lie in [0, 10]"),
         (
             {"length_penalty": 0.5},
             "length_penalty has no effect on greedy decoding; set beam above 1",

@@ -127,3 +127,11 @@ def test_the_help_shows_required_options_and_how_to_name_variants(run, monkeypat
     assert "A YAML file (--config) overrides them" in " ".join(output.split())
     assert "ss_linear: {scheduled_sampling: {schedule: linear}}" in output
     assert max(map(len, output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("value", ["5", "true", "null"])
+def test_methods_of_another_type_are_refused(refuses, tmp_path, value):
+    (tmp_path / "run.yaml").write_text(f"methods: {value}\n")
+    words = ["digits", "--output", tmp_path / "out", "--config", tmp_path / "run.yaml"]
+    message = f"options: methods is {value}; it must be a list or a mapping of methods"
+    refuses(f"freerun compare: {message}", "compare", *words)

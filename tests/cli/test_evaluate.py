@@ -131,7 +131,7 @@ def test_evaluation_on_the_file_of_the_training_split_is_refused(run, refuses, t
         (["{trained}", "--beam", "0"], "decoding: beam is 0; it must lie in [1, 1024]"),
         (["{trained}", "--length_penalty", "2"], "decoding: length_penalty has no effect on greedy "
          "decoding; set beam above 1"),
-        (["{trained}", "--batch_size", "0"], "evaluate: batch_size is 0; it must be at least 1"),
+        (["{trained}", "--batch_size", "0"], "options: batch_size is 0; it must be at least 1"),
         (["{trained}", "--data", "nowhere"], "nowhere: there is no such file"),
         (["{trained}", "--data", "x", "--split", "dev"], "--data does not apply: the task digits "
          "comes with its data"),
@@ -186,3 +186,17 @@ def test_a_record_of_an_unknown_task(refuses, copy):
         f"freerun evaluate: {path}: task digits: unknown setting 'size'; did you mean 'dev_size'?",
         *("evaluate", copy),
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--json", "{folder}"], "--json is '{folder}', which is a folder; name a file in it"),
+        (["--json", ""], "--json is empty; it must be a FILE"),
+        (["--length_penalty", "1e308", "--beam", "2"],
+         "decoding: length_penalty is 1e+308; it must lie in [0, 10]"),
+    ],
+)  # fmt: skip
+def test_hostile_options(refuses, trained, tmp_path, words, message):
+    words = [word.format(folder=tmp_path) for word in words]
+    refuses("freerun evaluate: " + message.format(folder=tmp_path), "evaluate", trained, *words)

@@ -1,5 +1,6 @@
 """Metrics by name: their settings, users' own, and what is said where there is none."""
 
+import dataclasses
 import sys
 
 import pytest
@@ -133,7 +134,16 @@ def test_every_metric_says_what_it_is():
         assert "\n" not in found.summary
 
 
+@pytest.mark.parametrize(
+    ("value", "found"), [(float("nan"), "nan"), (float("inf"), "inf"), ("0.5", "a str")]
+)
+def test_a_metric_is_a_finite_number(value, found):
+    given = dataclasses.replace(METRICS["exact_match"], function=lambda *arguments: value)
+    with pytest.raises(SettingError, match=f"returned {found}; it must return a finite number$"):
+        given(["a"], ["a"])
+
+
 def test_a_function_that_returns_no_number_is_named(own):
-    message = "^metric 'nothing' returned a NoneType; it must return a number$"
+    message = "^metric 'nothing' returned a NoneType; it must return a finite number$"
     with pytest.raises(SettingError, match=message):
         find_metric(f"{own}:nothing")(["a"], ["a"])

@@ -82,7 +82,7 @@ class CostsCommand(SettingsCommand):
 
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
-        own = settings.build(CostsOptions, "costs")
+        own = settings.build(CostsOptions, "options")
         if own.png is not None:
             check_folder("--png", own.png)
             require_plots()

@@ -81,7 +81,7 @@ class EvaluateCommand(SettingsCommand):
 
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
-        own = settings.build(EvaluateOptions, "evaluate")
+        own = settings.build(EvaluateOptions, "options")
         decoding = settings.build(Decoding, "decoding")
         check_folder("--json", own.json)
         limit_threads(None)
@@ -148,7 +148,7 @@ class PredictCommand(SettingsCommand):
 
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
-        own = settings.build(PredictOptions, "predict")
+        own = settings.build(PredictOptions, "options")
         decoding = settings.build(Decoding, "decoding")
         limit_threads(None)
         policy, codec = load_policy(own.checkpoint)
@@ -188,6 +188,8 @@ def check_folder(flag: str, path: str | None) -> None:
     """
     if path is not None and not Path(path).parent.is_dir():
         raise SettingError(f"{flag} is {path!r}; there is no folder {Path(path).parent}")
+    if path is not None and Path(path).is_dir():
+        raise SettingError(f"{flag} is {path!r}, which is a folder; name a file in it")
 
 
 def _check_decoding(policy: Policy, examples: Examples, decoding: Decoding) -> None:

@@ -40,8 +40,10 @@ CONTEXT: dict[str, Any] = {
 }
 _METAVARS = {
     "budget": "SECONDS",
+    "checkpoint": "CHECKPOINT",
     "config": "FILE",
     "data": "PATH",
+    "file": "FILE",
     "init": "CHECKPOINT",
     "json": "FILE",
     "method": "METHOD",

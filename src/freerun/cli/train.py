@@ -23,7 +23,7 @@ from freerun.models.settings import (
     find_model_kind,
 )
 from freerun.report.labels import metric_lines
-from freerun.settings import SettingError, list_settings, to_dict
+from freerun.settings import SettingError, format_value, list_settings, to_dict
 from freerun.study import compare, parse_method, parse_methods
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
@@ -104,6 +104,12 @@ class CompareOptions:
     config: str | None = None
     quiet: bool = False
 
+    def __post_init__(self) -> None:
+        """Check what YAML may hold."""
+        if not isinstance(self.methods, (str, list, tuple, dict)):
+            shown = format_value(self.methods)
+            raise ValueError(f"methods is {shown}; it must be a list or a mapping of methods")
+
 
 class ExperimentCommand(SettingsCommand):
     """A command that trains models on one task.
@@ -176,7 +182,7 @@ class TrainCommand(ExperimentCommand):
 
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
-        own = settings.build(TrainOptions, "train")
+        own = settings.build(TrainOptions, "options")
         method = parse_method(own.method)
         training, model = self.build_training(settings), self.build_model(settings)
         task = self.build_task(settings)
@@ -221,7 +227,7 @@ class CompareCommand(ExperimentCommand):
 
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
-        own = settings.build(CompareOptions, "compare")
+        own = settings.build(CompareOptions, "options")
         try:
             methods = parse_methods(own.methods)
         except SettingError as error:

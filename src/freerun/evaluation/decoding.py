@@ -45,6 +45,10 @@ def on_device(batch: Batch, policy: Policy) -> Batch:
     return Batch.of({name: value.to(policy.device) for name, value in batch.tensors().items()})
 
 
+MAX_PENALTY = 10
+"""A length to the power of more is no number any more, or all that counts."""
+
+
 @dataclass(frozen=True)
 class Decoding:
     """Settings of decoding; the default is greedy decoding.
@@ -85,8 +89,10 @@ class Decoding:
         """Check the ranges and combinations of settings."""
         if not 1 <= self.beam <= MAX_CANDIDATES:
             raise ValueError(f"beam is {self.beam}; it must lie in [1, {MAX_CANDIDATES}]")
-        if self.length_penalty < 0:
-            raise ValueError(f"length_penalty is {self.length_penalty}; it must be at least 0")
+        if not 0 <= self.length_penalty <= MAX_PENALTY:
+            raise ValueError(
+                f"length_penalty is {self.length_penalty}; it must lie in [0, {MAX_PENALTY}]"
+            )
         if self.contrastive is not None and not 0 <= self.contrastive <= 1:
             raise ValueError(f"contrastive is {self.contrastive}; it must lie in [0, 1]")
         if not 0 <= self.noise <= 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class Metric:
 
         Raises:
             ValueError: if there are not as many references as outputs.
-            SettingError: if the function returns no number.
+            SettingError: if the function returns no finite number.
         """
         if not self.corpus and len(outputs) != len(references):
             raise ValueError(
@@ -82,11 +83,14 @@ class Metric:
             )
         value = self.function(outputs, references, **{**self.settings, **settings})
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError):
-            kind = type(value).__name__
-            message = f"metric {self.name!r} returned a {kind}; it must return a number"
-            raise SettingError(message) from None
+            number = math.nan
+        if math.isfinite(number) and not isinstance(value, str):
+            return number
+        found = f"{value}" if isinstance(value, float) else f"a {type(value).__name__}"
+        message = f"metric {self.name!r} returned {found}; it must return a finite number"
+        raise SettingError(message)
 
     def with_settings(self, settings: Mapping[str, object], where: str) -> Metric:
         """Return the metric with these settings, which are converted if they are text.

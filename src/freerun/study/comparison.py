@@ -131,12 +131,18 @@ def compare(
         return Comparison(results, files)
 
 
+MAX_SEEDS = 1_000
+"""More are rather a seed that was meant."""
+
+
 def list_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """Return the seeds as a list: for a number n, those from 0 to n-1.
 
     Raises:
         SettingError: if there are none, one is negative, or one is repeated.
     """
+    if isinstance(seeds, int) and seeds > MAX_SEEDS:
+        raise SettingError(f"seeds is {seeds}; it must be at most {MAX_SEEDS}, or a list of seeds")
     found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not found:
         raise SettingError(f"seeds is {seeds}; at least one is needed")

@@ -11,6 +11,9 @@ from freerun.methods import METHODS, Method, find_method
 from freerun.settings import SettingError, build, format_value, parse_spec
 
 METHOD_EXAMPLE = "scheduled_sampling:schedule=linear,k=0.9"
+MAX_NAME = 200
+"""The name of a folder may have 255 bytes."""
+
 Given = Mapping[str, Any] | Sequence[Any]
 
 
@@ -49,6 +52,11 @@ def parse_methods(given: Given) -> dict[str, Method]:
     for name, method in _entries(given):
         if name in methods:
             raise SettingError(f"{name!r} is named twice; each variant needs its own name")
+        if not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
+            raise SettingError(
+                f"{name!r:.60} is no name of a variant; it must have 1 to {MAX_NAME} printable "
+                "characters"
+            )
         folder = make_folder_name(name)
         if folder in folders:
             message = f"{folders[folder]!r} and {name!r} would share the folder {folder!r}"
