@@ -114,7 +114,7 @@ def test_a_file_that_changes_is_read_anew(write):
     assert plain(path) == [{"a": 2}]
 
 
-def test_class_labels_and_formats_of_saved_datasets(tmp_path, local_datasets):
+def test_class_labels_and_formats_of_saved_datasets(write, tmp_path, local_datasets):
     features = local_datasets.Features(
         {"tags": local_datasets.Sequence(local_datasets.ClassLabel(names=["O", "B-X"])),
          "n": local_datasets.Value("int64")}
@@ -124,7 +124,9 @@ def test_class_labels_and_formats_of_saved_datasets(tmp_path, local_datasets):
     folder = str(tmp_path / "saved")
     found.with_format("torch").save_to_disk(folder)
     found.to_parquet(str(tmp_path / "rows.parquet"))
-    for table in (load_splits(folder)["train"], read_table(str(tmp_path / "rows.parquet"))):
+    path = str(tmp_path / "rows.parquet")
+    packed = write((tmp_path / "rows.parquet").read_bytes(), "rows.parquet.gz")
+    for table in (load_splits(folder)["train"], read_table(path), read_table(packed)):
         assert table.classes == {"tags": ["O", "B-X"]}
         assert table.rows == rows
         assert table.rows[1].place.endswith(", row 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable
+from os.path import exists, isdir
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -32,8 +33,8 @@ def is_dataset(data: str) -> bool:
     """
     if not data or "\0" in data:
         raise DataError(f"data is {data!r}; it must name a file, a folder or a dataset")
-    path = Path(data)
-    return path.is_dir() or (not path.exists() and _ID.fullmatch(data) is not None)
+    # Unlike those of pathlib, these functions raise nothing for names that no file can have.
+    return isdir(data) or (not exists(data) and _ID.fullmatch(data) is not None)
 
 
 def read_splits(data: str, subset: str | None = None) -> dict[str, Table]:
@@ -88,7 +89,7 @@ def _read_folder(folder: Path, subset: str | None) -> dict[str, Table]:
         if not (subset.replace("-", "").replace("_", "").isalnum() and (folder / subset).is_dir()):
             raise DataError(f"{folder}: there is no folder {subset!r} in it, its subset")
         folder = folder / subset
-    suffixes = {*FORMATS, *(f"{suffix}.gz" for suffix in FORMATS[:4])}
+    suffixes = {*FORMATS, *(f"{suffix}.gz" for suffix in FORMATS)}
     files = find_split_files(folder, suffixes)
     if not files:
         raise DataError(
@@ -221,6 +222,8 @@ def _read_saved_split(part: Path, folder: Path, name: str) -> Table:
         raise DataError(f"{state}: _data_files is {entries!r:.40}; it must name files") from None
     if contents.get("_indices_data_files"):
         raise DataError(f"{state}: the rows are a choice of others; save it with flatten_indices()")
+    if not files:
+        raise DataError(f"{state}: _data_files names no file")
     for file in files:
         check_inside(part / file, part)
     return _join([read_table(str(part / file)) for file in files], name)

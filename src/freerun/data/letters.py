@@ -17,7 +17,8 @@ from freerun.errors import DataError
 PIXELS = 128
 COLUMNS = ("id", "letter", "next_id", "word_id", "position", "fold")
 WIDTH = len(COLUMNS) + PIXELS
-
+_LONGEST = 18
+"""The maximum number of digits of a number in 64 bits."""
 
 LETTERS = string.ascii_lowercase
 """The letters that words are spelt in."""
@@ -112,7 +113,7 @@ class _Row:
         if check_letters and (len(letter) != 1 or letter not in LETTERS):
             raise DataError(f"{where}: the letter is {letter!r}; it must be one of {LETTERS}")
         for column_name, cell in head.items():
-            if not cell.removeprefix("-").isdecimal():
+            if not cell.removeprefix("-").isdecimal() or len(cell) > _LONGEST:
                 raise DataError(f"{where}: {column_name} is {cell!r}; it must be a whole number")
         if not {"0", "1"}.issuperset(cells[len(COLUMNS) :]):
             raise DataError(f"{where}: a pixel is neither 0 nor 1")

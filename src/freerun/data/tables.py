@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-"""The extensions of files of rows; the first four also with .gz behind them."""
+"""The extensions of files of rows; .gz may stand behind them."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -102,10 +103,10 @@ def read_table(path: str) -> Table:
         DataError: naming the file, the line and what would be right.
         MissingExtraError: if `pyarrow` is needed and not installed.
     """
-    if not Path(path).exists():
+    if not exists(path):
         raise DataError(f"{path}: there is no such file")
     suffix = Path(path.removesuffix(".gz")).suffix.lower()
-    if suffix in (".parquet", ".arrow") and not path.endswith(".gz"):
+    if suffix in (".parquet", ".arrow"):
         return _read_arrow(path, suffix)
     readers = {
         ".jsonl": _read_json_lines,
@@ -114,7 +115,7 @@ def read_table(path: str) -> Table:
         ".tsv": _read_tsv,
     }
     if suffix not in readers:
-        raise DataError(f"{path}: files of rows end in {', '.join(FORMATS)}, or .gz behind text")
+        raise DataError(f"{path}: files of rows end in {', '.join(FORMATS)}, or .gz behind it")
     rows = list(readers[suffix](path))
     return Table(path, rows, list(rows[0]) if rows else [])
 
@@ -273,8 +274,10 @@ def _read_arrow(path: str, suffix: str) -> Table:
     import pyarrow
     from pyarrow import parquet
 
+    raw = read_bytes(path) if path.endswith(".gz") else b""
     try:
-        found = parquet.ParquetFile(path).read() if suffix == ".parquet" else _open_arrow(path)
+        with pyarrow.BufferReader(raw) if path.endswith(".gz") else pyarrow.OSFile(path) as file:
+            found = parquet.read_table(file) if suffix == ".parquet" else _open_arrow(file)
         # A damaged file may hold offsets that lie outside of it, which crash whoever follows them.
         found.validate(full=True)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
@@ -283,15 +286,14 @@ def _read_arrow(path: str, suffix: str) -> Table:
     return convert_arrow(found, path)
 
 
-def _open_arrow(path: str) -> pyarrow.Table:
+def _open_arrow(file: pyarrow.NativeFile) -> pyarrow.Table:
     import pyarrow
 
-    with pyarrow.OSFile(path) as file:
-        magic = file.read(6)
-        file.seek(0)
-        if magic == b"ARROW1":
-            return pyarrow.ipc.open_file(file).read_all()
-        return pyarrow.ipc.open_stream(file).read_all()
+    magic = file.read(6)
+    file.seek(0)
+    if magic == b"ARROW1":
+        return pyarrow.ipc.open_file(file).read_all()
+    return pyarrow.ipc.open_stream(file).read_all()
 
 
 _AT_ONCE = 10_000
