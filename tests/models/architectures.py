@@ -18,6 +18,7 @@ import resource
 import sys
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -78,6 +79,10 @@ SIZES = {
     "qk_rope_head_dim": 8,
     "expert_capacity": 64,
     "qk_head_dim": 16,
+    "rotary_dim": 4,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 8,
+    "mamba_d_state": 8,
     "max_position_embeddings": POSITIONS,
     **dict.fromkeys(("n_positions", "n_ctx", "max_seq_len", "max_sequence_length"), POSITIONS),
     **dict.fromkeys(("max_target_positions", "max_source_positions"), POSITIONS),
@@ -92,6 +97,7 @@ SIZES = {
     **dict.fromkeys(("pad_token_id",), WORDS.pad),
     **dict.fromkeys(("eos_token_id",), WORDS.eos),
     **dict.fromkeys(("bos_token_id", "decoder_start_token_id"), WORDS.bos),
+    **dict.fromkeys(("image_token_id", "audio_token_id", "video_token_id"), ROWS - 1),
     "forced_eos_token_id": None,
     "forced_bos_token_id": None,
 }
@@ -144,23 +150,29 @@ def _shrink(cls, name: str, kind: str):
     default = cls()
     known = set(inspect.signature(cls.__init__).parameters) | set(vars(default))
     known |= set(getattr(cls, "attribute_map", {}))
-    values = {key: value for key, value in SIZES.items() if key in known}
+    fixed = {name for name in dir(cls) if isinstance(getattr(cls, name, None), property)}
+    other = getattr(cls, "attribute_map", {})  # names that stand for others
+    fixed |= {name for name, meant in other.items() if meant in fixed}
+    values = {key: value for key, value in SIZES.items() if key in known - fixed}
+    if "qk_rope_head_dim" in values:  # the width of heads follows, and there are no groups
+        values.pop("head_dim", None)
+        values.update({k: 4 for k in ("num_key_value_heads",) if k in values})
     if default.is_encoder_decoder and kind == "causal":
         values |= {"is_encoder_decoder": False}
     if kind == "causal" and getattr(default, "is_decoder", None) is False:
         values |= {"is_decoder": True}
     for key in ("layer_types", "mlp_layer_types"):
-        kept = getattr(default, key, None)
+        kept = None if key in fixed else getattr(default, key, None)
         if isinstance(kept, list):
             # One layer of each of two kinds, if there are as many.
             kinds = list(dict.fromkeys(kept))[:2]
             values[key] = (kinds * 2)[:2]
     for key, sub in getattr(cls, "sub_configs", {}).items():
         inner = getattr(default, key, None)
-        if inner is not None and "text" in key:
-            values[key] = _shrink(type(inner), name, kind).to_dict()
-        elif inner is None and "text" in key and hasattr(sub, "model_type"):
-            values[key] = _shrink(sub, name, kind).to_dict()
+        sub = type(inner) if inner is not None else sub
+        if hasattr(sub, "model_type"):
+            with suppress(Exception):  # those that cannot be made smaller stay as they are
+                values[key] = _shrink(sub, "", kind).to_dict()
     return cls(**(values | SPECIAL.get(name, {})))
 
 
@@ -383,11 +395,34 @@ def _one_line(error: Exception) -> str:
     return " ".join(text.split())[:400]
 
 
+def make_table(results: list[Result]) -> str:
+    """Return the results as a table in Markdown: what they have in common, and which they are."""
+    groups: dict[str, list[str]] = {}
+    for result in sorted(results, key=lambda each: (each.kind != "causal", each.name)):
+        kind = "causal" if result.kind == "causal" else "encoder-decoder"
+        label = f"{result.verdict}, {kind}"
+        if result.verdict == "right":
+            label += ", with trees" if result.trees else ", without trees"
+        elif "a sum over all tokens" in result.why:
+            label = "refused: recurrent and hybrid models"
+        elif result.verdict == "refused":
+            label = "refused: they read in a way of their own"
+        elif result.verdict == "not built":
+            label = "not tried: no tiny model could be built from a configuration"
+        groups.setdefault(label, []).append(result.name)
+    lines = ["| result | number | architectures |", "|---|---|---|"]
+    for label in sorted(groups, key=lambda each: (not each.startswith("right"), each)):
+        names = ", ".join(groups[label])
+        lines.append(f"| {label} | {len(groups[label])} | {names} |")
+    return "\n".join(lines) + "\n"
+
+
 def main(arguments: list[str]) -> int:
     """Try the named architectures, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     options = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
@@ -396,15 +431,17 @@ def main(arguments: list[str]) -> int:
         if options.names and name not in options.names:
             continue
         result = try_apart(name, kind)
-        results.append(asdict(result))
+        results.append(result)
         print(
             f"{name:24} {kind:8} {result.verdict:10} {'trees' if result.trees else '':6}"
             f"{result.seconds:5.1f} s  {result.why}",
             flush=True,
         )
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    return any(result["verdict"] == "wrong" for result in results)
+        options.json.write_text(json.dumps([asdict(each) for each in results], indent=1))
+    if options.markdown:
+        options.markdown.write_text(make_table(results), encoding="utf-8")
+    return any(result.verdict == "wrong" for result in results)
 
 
 if __name__ == "__main__":

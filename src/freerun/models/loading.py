@@ -96,7 +96,7 @@ def _check_folder(path: str) -> None:
         if not isinstance(names, dict):
             raise CheckpointError(f"{file}: the field 'weight_map' must be an object")
         for name in names.values():
-            if not isinstance(name, str) or Path(name).name != name:
+            if not isinstance(name, str) or Path(name).name != name or name == "..":
                 raise CheckpointError(
                     f"{file}: it names {name!r}, which is not a file in the same folder"
                 )
@@ -242,7 +242,8 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
             return found
         reason = "there is no tokenizer beside the model"
     except CheckpointError as error:
-        reason = f"its tokenizer cannot be read ({error.__cause__})"
+        reason = str(error).removeprefix(f"{path}: ")
+        reason = f"its tokenizer cannot be read ({reason})"
     base, adapted = find_base_path(path)
     if adapted:
         return load_tokenizer(base)

@@ -5,11 +5,14 @@ from freerun.models.huggingface.causal import CausalPolicy
 from freerun.models.huggingface.generate import BackspaceOutput, generate_with_backspace
 from freerun.models.huggingface.registry import adapt, find_policy_class, register_policy
 from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
+from freerun.models.huggingface.special import LEDPolicy, PegasusXPolicy
 
 __all__ = [
     "BackspaceOutput",
     "CausalPolicy",
     "HuggingFacePolicy",
+    "LEDPolicy",
+    "PegasusXPolicy",
     "Seq2SeqPolicy",
     "adapt",
     "find_policy_class",

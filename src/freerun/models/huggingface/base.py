@@ -142,16 +142,20 @@ class HuggingFacePolicy(Policy):
         """
         model: Any = self.model
         inner, config = self.inner, self.generation_settings
-        own = getattr(inner, "generation_config", None)
-        if own is None:  # it cannot generate
-            model.save_pretrained(str(folder), **adapter_save_options(model), **kwargs)
-            return
-        inner.generation_config = config
+        can_generate = getattr(inner, "generation_config", None) is not None
+        # Marian and Pegasus leave out their positions, though some were trained.
+        changes: dict[str, object] = {"_keys_to_ignore_on_save": None}
+        changes |= {"generation_config": config} if can_generate else {}
+        before = {name: getattr(inner, name) for name in changes}
         try:
+            for name, value in changes.items():
+                setattr(inner, name, value)
             model.save_pretrained(str(folder), **adapter_save_options(model), **kwargs)
         finally:
-            inner.generation_config = own
-        config.save_pretrained(str(folder))  # which adapters leave out
+            for name, value in before.items():
+                setattr(inner, name, value)
+        if can_generate:
+            config.save_pretrained(str(folder))  # which adapters leave out
 
     @property
     def generation_settings(self) -> GenerationConfig:
@@ -178,7 +182,7 @@ class HuggingFacePolicy(Policy):
     @cached_property
     def position_table(self) -> PositionTable | None:
         """The table in which the decoder looks positions up; None if it has none."""
-        return find_position_table(self.decoder)
+        return find_position_table(self.decoder, self.config)
 
     @cached_property
     def first_position(self) -> int | None:
@@ -190,7 +194,7 @@ class HuggingFacePolicy(Policy):
             return None
         ids = torch.arange(PROBE_LENGTH, device=self.device)[None]
         table = self.position_table
-        given = None if table is None else find_position_table(self.decoder, ids)
+        given = None if table is None else find_position_table(self.decoder, self.config, ids)
         return table.first - given.first if table and given else 0
 
     def find_max_positions(self) -> int | None:

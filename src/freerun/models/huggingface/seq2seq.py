@@ -28,7 +28,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
 
     def find_max_source_length(self) -> int | None:
         """Return the size of the encoder's table of positions; None if it has none."""
-        table = find_position_table(self.inner.get_encoder())
+        table = find_position_table(self.inner.get_encoder(), self.config)
         return None if table is None else table.size
 
     def start(self, source: Source) -> CacheState:

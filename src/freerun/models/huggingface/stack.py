@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from freerun.models.huggingface.dropout import WithoutDropout, training_mode
@@ -38,9 +38,12 @@ def find_decoder(model: PreTrainedModel) -> PreTrainedModel:
     found = model
     while True:
         inner = found.get_decoder()
-        if inner is found and found.get_output_embeddings() is not None:
-            inner = next((m for m in found.children() if isinstance(m, PreTrainedModel)), found)
+        # It may also return an output layer that is called so (ModernBERT).
         if inner is found or not isinstance(inner, PreTrainedModel):
+            has_head = found.get_output_embeddings() is not None
+            parts = (part for part in found.children() if isinstance(part, PreTrainedModel))
+            inner = next(parts, found) if has_head else found
+        if inner is found:
             return found
         found = inner
 
@@ -76,7 +79,9 @@ def run_head(
     states = hidden.reshape(1, -1, hidden.shape[-1])
     given: dict[str, Any] = {"inputs_embeds": states}
     if model.config.is_encoder_decoder:
-        encoded = states.new_zeros(1, 1, model.get_encoder().config.hidden_size)
+        config = getattr(model.get_encoder(), "config", model.config)
+        width = config.get_text_config(encoder=True).hidden_size
+        encoded = states.new_zeros(1, 1, width)
         given = {
             "encoder_outputs": _HiddenOnly(last_hidden_state=encoded),
             "decoder_inputs_embeds": states,
@@ -146,7 +151,9 @@ class PositionTable:
 
 @torch.no_grad()
 def find_position_table(
-    stack: PreTrainedModel, position_ids: Int[Tensor, "1 q"] | None = None
+    stack: nn.Module,
+    config: PreTrainedConfig,
+    position_ids: Int[Tensor, "1 q"] | None = None,
 ) -> PositionTable | None:
     """Find the table in which layers look positions up; None if they have none.
 
@@ -154,11 +161,14 @@ def find_position_table(
 
     Args:
         stack: an encoder or a decoder.
+        config: the configuration of the model.
         position_ids: what it is given as positions, if it is given any.
     """
-    if stack.device.type == "meta":
+    device, found = next(stack.parameters()).device, []
+    if device.type == "meta":
         return None
-    embedding, found = stack.get_input_embeddings(), []
+    # The encoder of FSMT is a plain module.
+    embedding = stack.get_input_embeddings() if isinstance(stack, PreTrainedModel) else None
 
     def compare(name: str, module: nn.Module, args: object, output: object) -> None:
         if not isinstance(output, Tensor) or output.shape[-1] != getattr(module, name).shape[1]:
@@ -177,12 +187,12 @@ def find_position_table(
             if module is not embedding and isinstance(table, Tensor) and table.dim() == 2:
                 hook = module.register_forward_hook(partial(compare, name))
                 hooks.callback(hook.remove)
-        pad, given = stack.config.pad_token_id, {}
+        pad, given = getattr(config, "pad_token_id", None), {}
         if position_ids is not None:
             given["position_ids"] = position_ids
         # Positions may skip padding.
-        tokens = torch.full((1, PROBE_LENGTH), 1 if pad == 0 else 0, device=stack.device)
-        with evaluation_mode(stack), suppress(*FAILURES):
+        tokens = torch.full((1, PROBE_LENGTH), 1 if pad == 0 else 0, device=device)
+        with evaluation_mode(stack), suppress(ValueError, *FAILURES):
             stack(input_ids=tokens, attention_mask=torch.ones_like(tokens), **given)
     return found[0] if found else None
 

@@ -1,0 +1,57 @@
+"""Policies of single architectures, which read in ways of their own."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from transformers import LEDForConditionalGeneration, PegasusXForConditionalGeneration
+
+from freerun.models.huggingface.registry import register_policy
+from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
+from freerun.models.huggingface.stack import replace_forward
+
+
+@register_policy(LEDForConditionalGeneration)
+class LEDPolicy(Seq2SeqPolicy):
+    """LED, whose decoder leaves out the mask where it reads a single slot.
+
+    Its layers are given the mask, so that they do not look at slots that a row has not read.
+    """
+
+    def run_decoder(self, positions: Int[Tensor, "n q"], **kwargs: Any) -> Any:
+        """Run the decoder, with the mask also for a single slot."""
+        mask = kwargs["attention_mask"]
+        if mask is None or positions.shape[1] > 1:
+            return super().run_decoder(positions, **kwargs)
+        if mask.dim() == 2:
+            hidden = torch.zeros(mask.shape, dtype=self.dtype, device=mask.device)
+            mask = hidden.masked_fill(~mask, torch.finfo(self.dtype).min)[:, None, None]
+
+        def add_mask(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (args[0], mask, *args[2:])
+
+        with ExitStack() as hooks:
+            for layer in self.decoder.layers:
+                hooks.callback(layer.register_forward_pre_hook(add_mask).remove)
+            return super().run_decoder(positions, **kwargs)
+
+
+@register_policy(PegasusXForConditionalGeneration)
+class PegasusXPolicy(Seq2SeqPolicy):
+    """PEGASUS-X, whose decoder computes positions from the number of slots, without a table."""
+
+    def run_decoder(self, positions: Int[Tensor, "n q"], **kwargs: Any) -> Any:
+        """Run the decoder, with every token at the position that is given."""
+        module = self.decoder.embed_positions
+
+        def compute(inputs_embeds: Tensor, *args: object, **kwargs: object) -> Tensor:
+            count = int(positions.max()) + 1
+            shape = (1, count, inputs_embeds.shape[-1])
+            return type(module).forward(module, inputs_embeds.new_empty(shape))[0][positions]
+
+        with replace_forward(module, compute):
+            return super().run_decoder(positions, **kwargs)
