@@ -46,7 +46,7 @@ def test_the_table(results):
     assert legend(results) == (
         "Test set, free-running, greedy decoding; mean ± standard deviation over 2 seeds.\n"
         "Δ: difference to mle of the same seed. Time: of an update, relative to mle.\n"
-        "Majority guess: the best that an output scores which never looks at its source."
+        "Majority guess: the best score of an output that ignores its source."
     )
 
 

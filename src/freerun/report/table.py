@@ -66,7 +66,7 @@ def legend(results: Mapping[str, Any]) -> str:
         lines.append(
             f"Δ: difference to {base} of the same seed. Time: of an update, relative to {base}."
         )
-    lines.append("Majority guess: the best that an output scores which never looks at its source.")
+    lines.append("Majority guess: the best score of an output that ignores its source.")
     lines += [
         f"{name}: {', '.join(used)}."
         for name, entry in results["methods"].items()
