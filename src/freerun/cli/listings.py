@@ -170,11 +170,14 @@ def _full(name: str, lines: list[str], cls: type) -> Group:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("setting", "default", "description"):
         table.add_column(heading)
-    for setting in list_settings(cls).values():
+    settings = list_settings(cls)
+    # Of a task, what all tasks have comes last.
+    shared = list_settings(Task).keys() if issubclass(cls, Task) else ()
+    for setting in sorted(settings.values(), key=lambda setting: setting.name in shared):
         default = "required" if setting.default is MISSING else format_value(setting.default)
         condition = f"; with {setting.condition}" if setting.condition else ""
         kind = f"{describe_type(setting.kind)}{condition}"
-        summary = f"{strip_markup(setting.summary).rstrip('.')} ({kind})"
+        summary = f"{strip_markup(setting.summary).rstrip('.')} ({kind})".lstrip()
         table.add_row(setting.name, default, summary)
     top = [Text(strip_markup(line)) for line in lines]
     rest = [Text(line) for line in "\n\n".join(paragraphs).split("\n")]
