@@ -89,6 +89,15 @@ def test_a_model_that_does_not_look_back_has_none():
     assert found.probability_excess.value == pytest.approx(0, abs=1e-7)
 
 
+def test_amplification_is_that_of_greedy_decoding_however_own_prefixes_are_written():
+    policy = padded_chain(4, sentences=5, seed=2, limit=5)
+    data = Targets(policy, [(i % 5, [i % 3, (i + 1) % 3]) for i in range(12)])
+    greedy = measure_exposure_bias(policy, data)
+    sampled = measure_exposure_bias(policy, data, decoding=Decoding(sample=True, seed=1))
+    assert sampled.after_own.value != greedy.after_own.value
+    assert sampled.amplification.value == greedy.amplification.value
+
+
 def padded_chain(actions, **settings):
     """A random chain that can read padding, too."""
     policy = chain(actions, **settings)

@@ -65,8 +65,8 @@ class ExposureBias:
         excess_per_sentence: the excess errors of a sentence.
         probability_excess: the same as `excess`, of the probability of errors under the model
             instead of its most likely token.
-        amplification: how many further errors follow a wrong token that is put into an output in
-            place of a right one; NaN if no output has a right token.
+        amplification: how many further errors follow a wrong token that is put into a greedy
+            output in place of a right one; NaN if no output has a right token.
         own_by_position: the error rate after own prefixes, for every position of an output.
         paired_by_position: the error rate after their paired prefixes: what the positions would
             show if mistakes had no consequences.
@@ -184,9 +184,8 @@ class _Errors:
         cls, policy: Policy, batch: Batch, cost: ErrorCost, decoding: Decoding, seed: int
     ) -> _Errors:
         judge = _Judge(policy, batch, cost)
-        decoded = decode(policy, batch.source, decoding, ids=batch.ids)
         reference = judge.judge(batch.target, batch.mask)
-        own = judge.judge(decoded.tokens, length_mask(decoded.tokens.shape[1], decoded.lengths))
+        decoded, own = judge.judge_output(decoding)
         # A reference that was cut has no eos, so nothing is known after all of its tokens.
         known = own.mask & (own.nearest < batch.lengths[:, None])
         at = own.nearest.clamp(max=batch.target.shape[1] - 1)
@@ -194,7 +193,7 @@ class _Errors:
             each.gather(1, at).where(known, 0) for each in (reference.wrong, reference.probability)
         )
         own_wrong, own_probability = (each.where(known, 0) for each in (own.wrong, own.probability))
-        further, planted = _plant(policy, batch, judge, decoded, own, seed)
+        further, planted = _plant(policy, batch, judge, decoding, (decoded, own), seed)
         columns = (
             reference.wrong.sum(1),
             batch.mask.sum(1),
@@ -248,6 +247,12 @@ class _Judge:
             nearest[cells] = near
         return _Judged(mask, wrong, probability, nearest)
 
+    def judge_output(self, decoding: Decoding) -> tuple[Decoded, _Judged]:
+        """Decode, and judge the output."""
+        decoded = decode(self.policy, self.batch.source, decoding, ids=self.batch.ids)
+        mask = length_mask(decoded.tokens.shape[1], decoded.lengths)
+        return decoded, self.judge(decoded.tokens, mask)
+
     def read(self, tokens: Int[Tensor, "b u"]) -> Trace:
         """Read rows as the model's own previous tokens."""
         inputs = shift_right(tokens, self.policy.vocabulary.bos)
@@ -287,9 +292,14 @@ class _Judge:
 
 
 def _plant(
-    policy: Policy, batch: Batch, judge: _Judge, decoded: Decoded, own: _Judged, seed: int
+    policy: Policy,
+    batch: Batch,
+    judge: _Judge,
+    decoding: Decoding,
+    output: tuple[Decoded, _Judged],
+    seed: int,
 ) -> tuple[Float[Tensor, "b"], Bool[Tensor, "b"]]:
-    """Put one wrong token into every output, and decode greedily from there.
+    """Put one wrong token into every greedy output, and decode greedily from there.
 
     The place is drawn among those where the output is right, and the token from the model's
     distribution over tokens that are neither optimal nor eos.
@@ -297,6 +307,8 @@ def _plant(
     Returns:
         How many more errors follow than in the output itself, and which rows have such a place.
     """
+    # Errors after a greedy continuation are compared with those of a greedy output.
+    decoded, own = output if decoding == GREEDY else judge.judge_output(GREEDY)
     eos, tokens = policy.vocabulary.eos, decoded.tokens
     cells = torch.arange(tokens.shape[1], device=tokens.device)
     right = own.mask & ~own.wrong
