@@ -60,6 +60,14 @@ def test_a_tokenizer_without_eos_is_refused(refuses):
     refuses(message, TextCodec, word_tokenizer(eos_token=None))
 
 
+def test_a_tokenizer_that_cannot_be_saved_is_refused(refuses):
+    message = (
+        "the tokenizer's chat_template has half of a surrogate pair (\\ud800 to \\udfff), which is "
+        "no character and cannot be saved"
+    )
+    refuses(message, TextCodec, word_tokenizer(chat_template="\ud800"))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -209,6 +209,7 @@ class WritingCodec(Codec):
             raise ValueError(
                 f"normalization is {self.normalization!r}; it must be none, nfc or nfkc"
             )
+        _check_texts(self.tokenizer)
         if self.limit is not None and self.tokenizer.eos_token_id is None:
             raise DataError("the tokenizer has no eos token, which ends outputs: set its eos_token")
 
@@ -288,6 +289,25 @@ class WritingCodec(Codec):
         """
         path, settings = read_fields(cls, directory, tokenizer=...)
         return build_codec(cls, path, tokenizer=load_saved_tokenizer(directory), **settings)
+
+
+def _check_texts(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the settings of a tokenizer can be saved, as they are after training.
+
+    Raises:
+        DataError: if a text has half of a surrogate pair.
+    """
+    settings = {**tokenizer.init_kwargs, "chat_template": tokenizer.chat_template}
+    for name, value in settings.items():
+        if name in ("vocab", "merges"):  # which are large, and in UTF-8 as files of their own
+            continue
+        try:
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"the tokenizer's {name} has half of a surrogate pair (\\ud800 to \\udfff), which "
+                "is no character and cannot be saved"
+            ) from None
 
 
 def load_saved_tokenizer(directory: str) -> PreTrainedTokenizerBase:
