@@ -87,7 +87,7 @@ def find_fault(case: Case, outcomes: list[Outcome]) -> tuple[str, str]:
     last = outcomes[-1]
     if last.status == 2:
         line = last.errors.strip().rpartition("\n")[2]
-        if not re.search(r"^(freerun[ a-z]*: \S|Usage: freerun)", last.errors, re.MULTILINE):
+        if not re.search(r"^(freerun[ a-z]*: |Usage: freerun)", last.errors, re.MULTILINE):
             return "message", f"no message: {last.errors[-200:]!r}"
         return ("refused though good", line) if case.good else ("refused", line)
     changed = case.find_change(outcomes)

@@ -185,7 +185,8 @@ def make_table(suffix: str) -> Maker:
     def make(place: Place) -> Case:
         random = place.random
         columns = ("prompt", "completion")
-        name = f"rows{suffix}{random.choice(['', '', '', '.gz'])}"
+        zipped = suffix != ".parquet" and random.random() < 0.25
+        name = f"rows{suffix}{'.gz' * zipped}"
         rows = make_rows(random, columns, lines=suffix != ".tsv")
         change = random.choice(["nothing", "nothing", "bytes", "edit", "edit", "type", "rewritten"])
         if change == "type" and suffix in (".csv", ".tsv"):
@@ -206,7 +207,6 @@ def make_table(suffix: str) -> Maker:
                 raw = write_rows([{"prompt": 1, "completion": 2}], name, random)
         else:
             raw = write_rows(rows, name.removesuffix(".gz"), random)
-            zipped = name.endswith(".gz")
             if change == "edit":
                 what, raw = _edit(raw, random)
                 raw = gzip.compress(raw) if zipped else raw

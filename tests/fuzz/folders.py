@@ -38,7 +38,7 @@ def make_run(name: str, *, stopped: bool = False) -> Maker:
         wanted = place.expected[f"{full} {number}"]
 
         def check(outcomes: list[Outcome]) -> str | None:
-            found = observe(outcomes[-1].output)
+            found = observe(commands[number], outcomes[-1].output)
             wrong = [key for key in wanted if found.get(key) != wanted[key]]
             return f"{commands[number][0]}: other {', '.join(wrong)} ({what})" if wrong else None
 
