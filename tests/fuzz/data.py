@@ -54,7 +54,10 @@ def make_rows(
         kept = random.random() < 0.5 and one.strip()
         rows.append({columns[0]: f"{one}{number}" if kept else f"{number}", columns[1]: other})
     if random.random() < 0.15:  # a column of dates or numbers alone is what readers convert
-        value = random.choice(["2001-05-{:02}", "{}", "{}.0", "0{}", "true", "null", "1e{}"])
+        values = ["2001-05-{:02}", "{}", "{}.0", "0{}", "1e{}"]
+        if columns[1] != "target":  # sentences with one translation all stay in one split
+            values += ["true", "null"]
+        value = random.choice(values)
         for number, row in enumerate(rows, 1):
             row[columns[1]] = value.format(number)
     return rows
@@ -249,7 +252,7 @@ def make_messages(place: Place) -> Case:
     rows = [
         {"messages": [{"role": "user", "content": p}, {"role": "assistant", "content": c}]}
         for p, c in (row.values() for row in make_rows(random, ("p", "c"), lines=True))
-        if "</s>" not in c and len(p + c) < 40
+        if "</s>" not in p + c and len(p + c) < 40
     ]
     words = ["train", "pairs", "--data", "rows.jsonl", "--model", str(place.bases / "chat")]
     words += ["--output", "run", *TRAINING]

@@ -210,7 +210,10 @@ def run_case(
         )
         before = _peak()
         resource.setrlimit(resource.RLIMIT_AS, (_virtual() + 4 * MEMORY,) * 2)
-        outcome, fault = find_fault(case, run_commands(case))
+        try:
+            outcome, fault = find_fault(case, run_commands(case))
+        except Exception as error:  # What a command left cannot even be read.
+            outcome, fault = "unreadable", f"{type(error).__name__}: {error}"
         taken = _peak() - before
         if taken > MEMORY:
             outcome, fault = "memory", f"{taken >> 20} MB"

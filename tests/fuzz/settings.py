@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -131,7 +132,9 @@ def make_configuration(place: Place) -> Case:
     words = ["train", "arithmetic", "--config", "run.yaml", *SAFE]
 
     def wanted() -> dict[str, Any]:
-        found = yaml.safe_load(raw.decode("utf-8-sig").replace("\r\n", "\n"))
+        # All values as text: what they mean is for the check to say.
+        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
+        found = yaml.load(text, yaml.BaseLoader)
         flat = {}
         for key, value in found.items():
             inner = value.items() if isinstance(value, dict) else ()
@@ -212,16 +215,27 @@ def _check_record(wanted: Callable[[], dict[str, Any]]) -> Callable[[list[Outcom
     return check
 
 
-def _same(value: Any, found: Any) -> bool:
-    """Return whether a setting has a value, which may be the text of it."""
-    if isinstance(value, str) and not isinstance(found, str):
-        read = yaml.safe_load(value)
-        if isinstance(read, str) and isinstance(found, (int, float)):
-            read = float(read)
-        value = read
-    if isinstance(value, bool) != isinstance(found, bool):
+def _same(text: Any, found: Any) -> bool:
+    """Return whether the text of a value, as it stands in a file or on a command line, says it."""
+    if isinstance(text, list) or isinstance(found, (list, dict)):
         return False
-    return bool(value == found)
+    plain = str(text).strip()
+    if isinstance(found, bool):
+        return plain.lower() in (("true", "yes", "on") if found else ("false", "no", "off"))
+    if found is None:
+        return plain.lower() in ("null", "~", "")
+    if isinstance(found, str):
+        return plain == found
+    read: list[Callable[[], float]] = [
+        lambda: int(plain),
+        lambda: int(plain, 0),
+        lambda: float(plain),
+    ]
+    for number in read:
+        with contextlib.suppress(ValueError, OverflowError):
+            if number() == found:
+                return True
+    return False
 
 
 KINDS: dict[str, tuple[Maker, int]] = {
