@@ -252,7 +252,7 @@ def make_messages(place: Place) -> Case:
     rows = [
         {"messages": [{"role": "user", "content": p}, {"role": "assistant", "content": c}]}
         for p, c in (row.values() for row in make_rows(random, ("p", "c"), lines=True))
-        if "</s>" not in p + c and len(p + c) < 40
+        if "</s>" not in p + c and len((p + c).encode()) < 24
     ]
     words = ["train", "pairs", "--data", "rows.jsonl", "--model", str(place.bases / "chat")]
     words += ["--output", "run", *TRAINING]
