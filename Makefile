@@ -7,6 +7,9 @@ PYTHON ?= python3
 OLDEST ?= python3.10
 NEWEST ?= python3.13
 CONSTRAINTS := constraints.txt
+RELEASES := tests/test_imports.py tests/cli/test_models.py tests/methods/test_invariances.py \
+	$(addprefix tests/training/test_,checkpoints.py huggingface_trainer.py overrides.py) \
+	tests/models/test_backspace.py
 
 help:
 	@echo "Each target creates .venv first if it is missing."
@@ -44,7 +47,7 @@ test-slow: $(VENV)/installed
 test-releases: $(VENV)/installed
 	$(BIN)/pytest -n auto -o filterwarnings=default \
 		-o addopts="--import-mode=importlib --strict-markers -m 'not slow'" \
-		tests/cli tests/models tests/training tests/methods tests/test_imports.py
+		$(RELEASES)
 
 test-floor:
 	$(MAKE) test-releases VENV=.venv-floor PYTHON=$(OLDEST) CONSTRAINTS=constraints-oldest.txt

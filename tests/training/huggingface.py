@@ -55,6 +55,12 @@ def trainer(output: Any, model: Any, method: Any = OWN, **settings: Any) -> Trai
         "seed": 5,
         **settings,
     }
+    # transformers called it gradient_checkpointing first.
+    known = TrainingArguments.__dataclass_fields__
+    arguments = {
+        name if name in known else name.replace("activation", "gradient"): value
+        for name, value in arguments.items()
+    }
     return Trainer(model, method, TrainingArguments(str(output), **arguments), **members)
 
 

@@ -193,13 +193,14 @@ def test_adapters_are_trained_and_saved_alone(tmp_path, base):
     changed = {n for n, value in policy.state_dict().items() if not torch.equal(value, before[n])}
     assert changed == {name for name in before if "lora_" in name}
     found.save_model(str(tmp_path / "saved"))
-    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == [
+    # Of adapters, old releases of transformers also write generation_config.json.
+    assert {path.name for path in (tmp_path / "saved").iterdir()} - {"generation_config.json"} == {
         "README.md",
         "SHA256SUMS",
         "adapter_config.json",
         "adapter_model.safetensors",
         "codec.json",
-    ]
+    }
     assert all("lora_" in name for name in weights(tmp_path / "saved", "adapter_model"))
     again, _ = load_policy(tmp_path / "saved", TinyCodec)
     assert decode_hypotheses(again, DATA.dev) == decode_hypotheses(policy, DATA.dev)
