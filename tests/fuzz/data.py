@@ -68,7 +68,9 @@ def write_rows(rows: list[Row], name: str, random: Random) -> bytes:
     plain = name.removesuffix(".gz")
     if plain.endswith(".csv"):
         out = io.StringIO(newline="")
-        quoting = random.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+        # The writer quotes a carriage return only where it ends lines.
+        alone = any("\r" in text for row in rows for text in row.values())
+        quoting = csv.QUOTE_ALL if alone else random.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
         ending = random.choice(["\n", "\r\n"])
         writer = csv.DictWriter(out, list(rows[0]), quoting=quoting, lineterminator=ending)
         writer.writeheader()
