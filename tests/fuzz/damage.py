@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-DEEP = "[" * 100_000
+DEEP = "[" * 20_000
 HUGE = "9" * 5_000
 """A whole number with more digits than Python converts."""
 
