@@ -8,6 +8,7 @@ import pytest
 from tests.models.architectures import try_architecture
 
 CASES = [
+    ("gemma4", "causal", "right", False),
     ("gpt_neo", "causal", "right", False),
     ("llama4_text", "causal", "right", False),
     ("mistral", "causal", "right", False),
@@ -22,7 +23,7 @@ CASES = [
     ("m2m_100", "seq2seq", "right", True),
     ("pegasus_x", "seq2seq", "right", True),
     ("switch_transformers", "seq2seq", "right", False),
-    ("t5gemma", "seq2seq", "right", False),
+    ("t5gemma2", "seq2seq", "right", False),
     ("umt5", "seq2seq", "right", False),
 ]
 

@@ -79,8 +79,9 @@ def run_head(
     states = hidden.reshape(1, -1, hidden.shape[-1])
     given: dict[str, Any] = {"inputs_embeds": states}
     if model.config.is_encoder_decoder:
-        config = getattr(model.get_encoder(), "config", model.config)
-        width = config.get_text_config(encoder=True).hidden_size
+        config = getattr(model.get_encoder(), "config", model.config).get_text_config(encoder=True)
+        # A projection of the model's own needs the width; where there is none, any will do.
+        width = getattr(config, "hidden_size", states.shape[-1])
         encoded = states.new_zeros(1, 1, width)
         given = {
             "encoder_outputs": _HiddenOnly(last_hidden_state=encoded),
@@ -112,10 +113,13 @@ def is_plain_head(model: PreTrainedModel, decoder: PreTrainedModel) -> bool:
     # In training mode, as a head may have dropout.
     with torch.enable_grad(), training_mode(model), WithoutDropout() as mode:
         try:
-            scores = run_head(model, decoder, hidden)
             plain = output(hidden)
+        except FAILURES:  # something comes before it, such as a projection
+            return False
+        try:
+            scores = run_head(model, decoder, hidden)
         except (ValueError, *FAILURES):
-            return False  # what is wrong is found when it is compared with a whole pass
+            return True  # the only way left, which is compared with a whole pass as any other
         if mode.seen or not torch.equal(scores.float(), plain.float()):
             return False
         # A weight may have no effect only as yet, such as a factor that starts at 1.
