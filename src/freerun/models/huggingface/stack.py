@@ -79,9 +79,9 @@ def run_head(
     states = hidden.reshape(1, -1, hidden.shape[-1])
     given: dict[str, Any] = {"inputs_embeds": states}
     if model.config.is_encoder_decoder:
-        config = getattr(model.get_encoder(), "config", model.config).get_text_config(encoder=True)
-        # A projection of the model's own needs the width; where there is none, any will do.
-        width = getattr(config, "hidden_size", states.shape[-1])
+        # Any width will do but for the bridge of an EncoderDecoderModel.
+        bridge = getattr(model, "enc_to_dec_proj", None)
+        width = states.shape[-1] if bridge is None else bridge.in_features
         encoded = states.new_zeros(1, 1, width)
         given = {
             "encoder_outputs": _HiddenOnly(last_hidden_state=encoded),
