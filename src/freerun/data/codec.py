@@ -209,7 +209,7 @@ class WritingCodec(Codec):
             raise ValueError(
                 f"normalization is {self.normalization!r}; it must be none, nfc or nfkc"
             )
-        _check_texts(self.tokenizer)
+        _check_tokenizer(self.tokenizer)
         if self.limit is not None and self.tokenizer.eos_token_id is None:
             raise DataError("the tokenizer has no eos token, which ends outputs: set its eos_token")
 
@@ -291,12 +291,15 @@ class WritingCodec(Codec):
         return build_codec(cls, path, tokenizer=load_saved_tokenizer(directory), **settings)
 
 
-def _check_texts(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that the settings of a tokenizer can be saved, as they are after training.
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the settings of a tokenizer can be used, and saved after training.
 
     Raises:
-        DataError: if a text has half of a surrogate pair.
+        DataError: if the maximum length is no number, or a text has half of a surrogate pair.
     """
+    length = tokenizer.model_max_length
+    if not isinstance(length, (int, float)):
+        raise DataError(f"the tokenizer's model_max_length is {length!r:.40}; it must be a number")
     settings = {**tokenizer.init_kwargs, "chat_template": tokenizer.chat_template}
     for name, value in settings.items():
         if name in ("vocab", "merges"):  # which are large, and in UTF-8 as files of their own

@@ -226,6 +226,8 @@ def _read_saved_split(part: Path, folder: Path, name: str) -> Table:
         raise DataError(f"{state}: _data_files names no file")
     for file in files:
         check_inside(part / file, part)
+        if not (part / file).is_file():
+            raise DataError(f"{part / file}: there is no such file")
     return _join([read_table(str(part / file)) for file in files], name)
 
 
