@@ -370,3 +370,9 @@ def test_what_can_be_called_is_named_without_its_address():
     assert to_dict(Cake("a", flavour=PythonCost(baked))) == {
         "name": "a", "eggs": 2, "flavour": "PythonCost('baked', on='tokens')", "layers": [1.0],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["&a", "# x", "!!int"])
+def test_text_without_a_value_is_not_null(text):
+    with pytest.raises(SettingError):
+        convert(text, int | None, "size")

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar, Union
 
 from docstring_parser import parse
+from yaml import ScalarNode
 
 from freerun.yaml_reader import YamlError, compose, get_value
 
@@ -387,9 +388,10 @@ def _convert(value: Any, kind: Any) -> Any:
 
 
 def _read(text: str) -> Any:
-    """Read a value of YAML; text without a value, such as a comment, is read as text."""
+    """Read a value of YAML; text without a value, such as `# x` or `&x`, is read as text."""
     try:
         node = compose(text)
     except YamlError:
         return text
-    return text if node is None else get_value(node)
+    nothing = node is None or (isinstance(node, ScalarNode) and not node.value and not node.style)
+    return text if nothing else get_value(node)

@@ -39,7 +39,9 @@ def lora(**settings: Any) -> LoraConfig:
 def trainer(output: Any, model: Any, method: Any = OWN, **settings: Any) -> Trainer:
     """A Trainer of few updates; `settings` are its members, and arguments of transformers."""
     members = {
-        name: settings.pop(name) for name in ("peft_config", "callbacks") if name in settings
+        name: settings.pop(name)
+        for name in ("peft_config", "callbacks", "dtype")
+        if name in settings
     }
     members |= {"processing_class": DATA.codec, "train_dataset": DATA.train}
     members |= {"eval_dataset": DATA.dev, "task": TASK}

@@ -50,7 +50,7 @@ def test_what_was_trained_is_saved_and_found_again(tmp_path, kind):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_weights_are_read_as_they_were_kept(tmp_path, dtype):
-    found = trainer(tmp_path, tiny_model("llama", dtype=dtype))
+    found = trainer(tmp_path, tiny_model("llama", dtype=dtype), dtype=dtype)
     found.save_model(str(tmp_path))
     policy, _ = load_policy(tmp_path, TinyCodec)
     assert policy.dtype == dtype
