@@ -204,9 +204,9 @@ def test_only_adapters_are_trained_and_saved(run, text, tmp_path, pretrained):
         (["spelling", "--model", "causal", "--model.positions", "20"], "train, example 1: source "
          "and target take 21 positions together, but the model has 20; shorten them, or train a "
          "model with more (--model.positions)"),
-        (["arithmetic", "--model", "seq2seq", "--model.positions", "16"], "train, example 981: the "
-         "source has 38 tokens, but the model reads 16; shorten it, or train a model with more "
-         "positions (--model.positions)"),
+        (["arithmetic", *SIZES, "--model", "seq2seq", "--model.positions", "16"], "train, example "
+         "19: the source has 28 tokens, but the model reads 16; shorten it, or train a model with "
+         "more positions (--model.positions)"),
         (["spelling", "--training.gradient_checkpointing", "true"], "gradient_checkpointing=true "
          "has no effect on RecurrentPolicy; causal and seq2seq models have it"),
         (["spelling", "--model", "./nowhere"], "./nowhere: there is no such directory"),
