@@ -14,7 +14,7 @@ from freerun.batch import Source
 from freerun.data import TextCodec
 from freerun.decoding import greedy
 from freerun.errors import CheckpointError
-from freerun.models import loading
+from freerun.hub import can_reach_hub
 from freerun.models.huggingface import adapt
 from freerun.models.loading import find_base_path, load_config, load_model, load_tokenizer
 from tests.helpers import close
@@ -147,9 +147,9 @@ def unreachable(monkeypatch, tmp_path):
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    loading._can_reach_hub.cache_clear()
+    can_reach_hub.cache_clear()
     yield asked
-    loading._can_reach_hub.cache_clear()
+    can_reach_hub.cache_clear()
 
 
 @pytest.mark.parametrize("read", [load_config, load_model, load_tokenizer])

@@ -33,7 +33,7 @@ class ScoredActions:
         ended: whether the last action is eos.
 
     Raises:
-        ValueError: if shapes do not match, or padding does not follow.
+        ValueError: if shapes do not match.
     """
 
     scores: Float[Tensor, "b t"]
@@ -50,7 +50,6 @@ class ScoredActions:
             ended=(self.ended, "bool b"),
         )
         _check_one_more("values", self.values, self.mask)
-        check_padding("mask", self.mask)
 
     @classmethod
     def from_scores(
@@ -74,8 +73,8 @@ class ScoredActions:
             ended: whether the last action is eos.
 
         Raises:
-            ValueError: if shapes do not match, padding does not follow, or there are not as many
-                scores as `rows` has true values.
+            ValueError: if shapes do not match, or there are not as many scores as `rows` has true
+                values.
         """
         check_shapes(
             scores=(scores, "float n a"),
@@ -116,7 +115,10 @@ def _check_one_more(name: str, found: Tensor, mask: Bool[Tensor, "b t"]) -> None
 
 
 def behavior_cloning_loss(scored: ScoredActions) -> Float[Tensor, ""]:
-    """Compute -Σ log p(a_t|s_t) over all actions, backspaces and wrong tokens included."""
+    """Compute -Σ log p(a_t|s_t) over all actions, backspaces and wrong tokens included.
+
+    Actions that the mask leaves out, wherever they are, do not count.
+    """
     losses = _promote(scored.values[:, :-1]) - _promote(scored.scores)
     return losses.masked_fill(~scored.mask, 0).sum()
 
@@ -159,14 +161,17 @@ def sequence_match_loss(
         -J times the number of data sequences, and the fraction of rewards outside the domain.
 
     Raises:
-        ValueError: if alpha or gamma is out of range, the divergence is unknown, or `model` is
-            empty.
+        ValueError: if alpha or gamma is out of range, the divergence is unknown, `model` is empty,
+            or padding does not follow the actions of a sequence.
     """
     check_divergence(divergence)
     check_number("alpha", alpha, 0)
     check_number("gamma", gamma, 0, 1)
     if model is not None and not len(model.mask):
         raise ValueError("there is no model sequence; leave model out where there are none")
+    for name, scored in (("data", data), ("model", model)):
+        if scored is not None:
+            check_padding(f"mask of {name}", scored.mask)
     ours = _Discounted.build(data, gamma)
     total = (ours.rewards * psi(alpha * ours.rewards, divergence) * ours.weights).sum(1)
     total = total - ours.start / 2 + ours.end / 2
