@@ -1,7 +1,9 @@
 """`freerun predict`: from a file or standard input to lines of output."""
 
 import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ import pytest
 
 from freerun.evaluation import Decoding, decode_hypotheses
 from freerun.training import load_policy
+from tests.helpers import edit_record
 
 LINES = ["the quikc", "bronw fox", "jump", "s over the", "lazy dgo"]
 
@@ -145,3 +148,15 @@ def test_a_closed_pipe_is_not_an_error(speller, tmp_path):
     errors = process.stderr.read()
     process.stderr.close()
     assert (process.wait(timeout=60), errors) == (141, b"")
+
+
+def test_a_task_that_is_not_found_is_told(run, speller, source, tmp_path, caplog):
+    folder = tmp_path / "model"
+    shutil.copytree(speller, folder)
+    record = folder / "freerun.json"
+    task = {**json.loads(record.read_text())["task"], "name": "gone.py:Gone"}
+    edit_record(record, task=task)
+    status, output, _ = run("predict", folder, source)
+    assert (status, output) == (0, expected(speller))
+    assert "there is no file gone.py" in caplog.text
+    assert "so every line is read as plain text" in caplog.text

@@ -272,10 +272,22 @@ def find_record(directory: str | Path) -> tuple[Path, Record]:
     Raises:
         CheckpointError: if there is no such file, or it is damaged or of an older version.
     """
-    path = Path(directory, RECORD_FILE)
-    if not path.exists():
-        path = Path(directory).parent / RECORD_FILE
+    path = _find_path(directory)
     return path, Record.read(path)
+
+
+def has_record(directory: str | Path) -> bool:
+    """Return whether a folder is that of a run, or of a checkpoint in it.
+
+    Args:
+        directory: the folder.
+    """
+    return _find_path(directory).exists()
+
+
+def _find_path(directory: str | Path) -> Path:
+    path = Path(directory, RECORD_FILE)
+    return path if path.exists() else Path(directory).parent / RECORD_FILE
 
 
 def build_curve(history: list[dict[str, Any]]) -> list[Point]:

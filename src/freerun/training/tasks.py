@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from freerun.policy import Policy
 from freerun.settings import SettingError, build, list_settings, to_dict
 from freerun.tasks import Task, encode_file, find_task, load_data
 from freerun.training.checks import check_lengths
-from freerun.training.record import find_record
+from freerun.training.record import find_record, has_record
+
+_LOGGER = logging.getLogger(__name__)
 
 Split = Literal["test", "dev"]
 _TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name another file"}
@@ -85,6 +88,7 @@ def stream_sources(
     """Yield sources as their lines are read, each time with the number of those before.
 
     They are read as the task of the model does; as its codec does, if it was trained without one.
+    If the task is of a user's own, and is not found, a warning says so.
 
     Args:
         checkpoint: the folder of the model.
@@ -97,10 +101,12 @@ def stream_sources(
     Raises:
         DataError: names the file, the line and what is expected.
     """
-    try:
-        task = load_task(checkpoint)
-    except CheckpointError:
-        task = None
+    task = None
+    if has_record(checkpoint):
+        try:
+            task = load_task(checkpoint)
+        except CheckpointError as error:
+            _LOGGER.warning("%s; so every line is read as plain text", error)
     first = 0
     for block in _cut_blocks(lines, size, by_line=isinstance(codec, TextCodec)):
         text = [line for _, line in block]
