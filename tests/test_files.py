@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 import pytest
 
+from freerun import files
 from freerun.data import DataError
 from freerun.errors import CheckpointError, WriteError
 from freerun.files import check_json, read_json, write
@@ -202,3 +203,12 @@ def test_the_wrong_type_is_named_with_its_place(changes, message):
     with pytest.raises(CheckpointError) as caught:
         check_json({**RIGHT, **changes}, Contents, "f")
     assert str(caught.value) == message
+
+
+def test_a_pipe_that_nobody_reads_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_SECONDS_FOR_READER", 0.2)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(WriteError) as caught:
+        write(path, "text")
+    assert caught.value.filename == str(path)

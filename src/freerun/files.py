@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,9 @@ _TYPES: dict[Any, str] = {
     str: "text",
     NoneType: "null",
 }
+_SECONDS_FOR_READER = 5.0
+"""How long to wait until somebody reads a named pipe."""
+
 _MAX_LINKS = 40
 
 
@@ -156,7 +160,8 @@ def write(path: str | Path, contents: str | bytes) -> None:
     """Write a file: a regular file is replaced as a whole or not at all.
 
     Links are followed, and the mode and the owner of a file that is replaced are kept. What is not
-    a regular file, such as a pipe, a device or /dev/stdout, is written to directly.
+    a regular file, such as a pipe, a device or /dev/stdout, is written to directly; a named pipe
+    must be opened by its reader within seconds.
 
     Args:
         path: the file.
@@ -176,12 +181,30 @@ def write(path: str | Path, contents: str | bytes) -> None:
                 file.write(data)
             return
         status = target.stat() if target.exists() else None
-        if status is not None and not stat.S_ISREG(status.st_mode):
+        if status is not None and stat.S_ISFIFO(status.st_mode):
+            _write_pipe(target, data)
+        elif status is not None and not stat.S_ISREG(status.st_mode):
             target.write_bytes(data)
         else:
             _replace(target, data, status)
     except OSError as error:
         raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _write_pipe(target: Path, data: bytes) -> None:
+    """Write to a named pipe, whose reader may still have to open it."""
+    deadline = time.monotonic() + _SECONDS_FOR_READER
+    while True:
+        try:
+            handle = os.open(target, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+    os.set_blocking(handle, True)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
 
 
 def _follow_links(path: str | Path) -> Path | int:

@@ -13,7 +13,7 @@ NAMED = Columns("de", "en")
 
 
 def test_a_table_is_read_by_the_numbers_of_its_columns(write):
-    path = write('Hi.\tHallo!\tCC-BY\nA "quote\t„Zitat“\r\n')
+    path = write('Hi.\tHallo!\tCC-BY\nA "quote\t„Zitat“\tCC0\r\n')
     assert read_table(path, Columns(1, 0)) == [("Hallo!", "Hi."), ("„Zitat“", 'A "quote')]
     assert read_table(path, FIRST_TWO)[0] == Pair(source="Hi.", target="Hallo!")
 
@@ -134,3 +134,9 @@ def test_the_feature_translation(local_datasets, tmp_path):
 )  # fmt: skip
 def test_rows_that_are_wrong_are_named(rows, refuses, tmp_path, item, columns, message):
     refuses(f"{tmp_path}/rows/train.jsonl{message}", rows, [item], columns)
+
+
+def test_a_table_with_a_tab_too_many_is_named_with_its_line(write, refuses):
+    path = write("Hi.\tHallo!\nYes.\tJa.\tNein.\n")
+    message = f"{path}, line 2: 3 columns between tabs; line 1 has 2"
+    refuses(message, read_table, path, FIRST_TWO)

@@ -17,7 +17,7 @@ from freerun.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SECONDS = 10.0
+SECONDS = 5.0
 """The maximum time that a template may take for a conversation."""
 _ERRORS = (
     TemplateError,

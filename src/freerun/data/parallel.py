@@ -46,14 +46,15 @@ def read_table(path: str, columns: Columns) -> list[Pair]:
 
     The file is plain or gzipped, or the only text file of a zip archive, whose files with names
     that begin with a dot or an underscore are passed over. There are no quotes: a tab always
-    separates. Where columns are named, the first line holds their names.
+    separates, and all lines have the same number of columns. Where columns are named, the first
+    line holds their names.
 
     Raises:
-        DataError: naming the file and the line, where a column is missing or empty.
+        DataError: names the file, the line and what is expected.
     """
     name, raw = _contents(path)
     lines = list(decode_lines(raw, name))
-    numbers = columns
+    all_lines, numbers = lines, columns
     if any(isinstance(column, str) for column in columns):
         (first, header), *lines = lines
         there = header.split("\t")
@@ -62,7 +63,20 @@ def read_table(path: str, columns: Columns) -> list[Pair]:
         )
         if not lines:
             raise DataError(f"{name}: nothing follows the names of the columns")
-    return [_pair(line, numbers, name) for line in lines]
+    pairs = [_pair(line, numbers, name) for line in lines]
+    _check_widths(all_lines, name)
+    return pairs
+
+
+def _check_widths(lines: list[Line], name: str) -> None:
+    """Check that all lines have as many columns as the first: a tab too many shifts columns."""
+    widths = [text.count("\t") + 1 for _, text in lines]
+    for (number, _), width in zip(lines, widths, strict=True):
+        if width != widths[0]:
+            raise DataError(
+                f"{name}, line {number}: {width} columns between tabs; line {lines[0][0]} has "
+                f"{widths[0]}"
+            )
 
 
 def read_aligned(source: str, target: str) -> list[Pair]:

@@ -96,12 +96,7 @@ class RunTrainer(TrainerOverrides):
     ) -> None:
         check_arguments(args)
         check_best(args, run.task)
-        # One process drives one device; several are started by a launcher.
-        args._n_gpu = min(args.n_gpu, 1)
-        args.logging_nan_inf_filter = False
-        # Examples come as ready batches, not as columns.
-        args.remove_unused_columns = False
-        args.dataloader_pin_memory &= args.device.type == "cuda"
+        _adapt_arguments(args)
         self.objective = Objective(run.policy, run.method, args.seed)
         if args.world_size > 1 and args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = has_unused_parameters(
@@ -388,6 +383,16 @@ def decode_in_processes(
     found = gather_object(found)
     loss = sum(part[2] for part in found) / sum(part[3] for part in found)
     return DecodedExamples.join((part[0], part[1]) for part in found), loss
+
+
+def _adapt_arguments(args: TrainingArguments) -> None:
+    """Change the arguments whose defaults are for models that are trained by columns of data."""
+    # One process drives one device; several are started by a launcher.
+    args._n_gpu = min(args.n_gpu, 1)
+    args.logging_nan_inf_filter = False
+    # Examples come as ready batches, not as columns.
+    args.remove_unused_columns = False
+    args.dataloader_pin_memory &= args.device.type == "cuda"
 
 
 def _identity(batch: Any) -> Any:
