@@ -190,6 +190,8 @@ def _warn_of_generation_config(policy: HuggingFacePolicy) -> None:
     unused = find_replaced_settings(policy.inner, policy.generation_settings)
     if unused:
         names = ", ".join(f"{name}={value!r:.60}" for name, value in unused.items())
+        # Names come from a file: half of a surrogate pair, which no stream can encode, is escaped.
+        names = names.encode("utf-8", "backslashreplace").decode("utf-8")
         _LOGGER.warning(
             "the generation config of the model is not used (%s): outputs are decoded greedily, or "
             "as the decoding settings say, and the generation_config.json that is saved describes "
