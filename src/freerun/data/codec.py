@@ -126,7 +126,7 @@ class Codec(ABC):
         """Return sources without targets from the lines of a file called `name`, to predict from.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
 
     def write(self, tokens: Sequence[int], lines: Sequence[str]) -> str:

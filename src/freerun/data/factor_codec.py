@@ -136,7 +136,7 @@ class FactorCodec(Codec):
         Columns are separated by tabs where the first line has any, else by spaces.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         found = group_lines(enumerate(lines, 1))
         if not found:

@@ -148,7 +148,7 @@ class FeatureCodec(WritingCodec):
         """Read sources: the numbers of a position a line, a blank line between sources.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         found = group_lines(enumerate(lines, 1))
         if not found:

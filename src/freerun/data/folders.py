@@ -45,7 +45,7 @@ def read_splits(data: str, subset: str | None = None) -> dict[str, Table]:
         subset: the part of a dataset.
 
     Raises:
-        DataError: naming the file, the line and what would be right.
+        DataError: names the file, the line and what is expected.
         MissingExtraError: if a library is not installed.
     """
     if is_dataset(data):

@@ -196,7 +196,7 @@ def read_parts(
         subset: the part of a dataset.
 
     Raises:
-        DataError: naming the file, the line and what would be right.
+        DataError: names the file, the line and what is expected.
         MissingExtraError: if `datasets` is needed and not installed.
     """
     if data is not None and is_dataset(data):

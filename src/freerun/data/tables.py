@@ -100,7 +100,7 @@ def read_table(path: str) -> Table:
     """Read the rows of a file, whose extension says its format (see `FORMATS`).
 
     Raises:
-        DataError: naming the file, the line and what would be right.
+        DataError: names the file, the line and what is expected.
         MissingExtraError: if `pyarrow` is needed and not installed.
     """
     if not exists(path):

@@ -70,7 +70,7 @@ class TextCodec(WritingCodec):
         max_prompt: the maximum number of tokens of a prompt; None for any number.
         max_completion: the maximum number of tokens of a completion to learn, eos included; None
             for `limit`.
-        truncation: what becomes of rows with more (see `LengthLimits`).
+        truncation: how to handle longer rows (see `LengthLimits`).
 
     Raises:
         DataError: if outputs end in eos, and the tokenizer has none.

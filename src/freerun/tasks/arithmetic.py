@@ -32,16 +32,16 @@ class Arithmetic(Task):
     Args:
         data: a text file, plain or gzipped, or a folder of such files, which are read together;
             by default, sums and differences of two numbers are generated.
-        test: a file or a folder to report on, such as one of larger numbers; by default, questions
-            are set apart.
+        test: a file or folder to test on, such as one with larger numbers; by default, a part of
+            the questions is held out.
         digits: the maximum number of digits of a number in generated questions, from 1 to 9; by
             default 4.
         train_size: the maximum number of questions to train on, drawn by seed; by default all, and
             20000 if they are generated.
-        dev_size: the maximum number of questions of dev, at most a tenth of the data.
-        test_size: the maximum number of questions of test, at most a tenth of the data if it is
-            taken out of them.
-        seed: the seed of the split, and of what is drawn.
+        dev_size: the maximum number of questions in dev, at most a tenth of the data.
+        test_size: the maximum number of questions in test, at most a tenth of the data if `test` is
+            not given.
+        seed: the seed of the split and of generated questions.
     """
 
     name: ClassVar[str] = "arithmetic"
@@ -90,7 +90,7 @@ class Arithmetic(Task):
         """Read or generate the questions, and split them.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         parts, notes = self._generate() if self.data is None else self._read(self.data)
         if self.test is not None:
@@ -109,7 +109,7 @@ class Arithmetic(Task):
         """Read the questions and answers of another file or folder (see `read_questions`).
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         return [question.row for question in read_questions(path)]
 

@@ -29,20 +29,18 @@ class Task(ABC):
     all else has defaults.
 
     Args:
-        extra_metrics: what else to report of outputs, such as chrf, bleu:tokenize=zh,
+        extra_metrics: additional metrics to report, such as chrf, bleu:tokenize=zh,
             mauve:model=DIR, or your own as file.py:function or package.module:function.
 
     Attributes:
-        name: what it is called; by default the name of the class in lower case.
-        summary: one line on what is read and written; by default the first line of the docstring.
-        metrics: what is reported of outputs: names in `freerun.metrics.METRICS`, with settings
-            after a colon, or addresses of functions. Checkpoints are chosen by the first.
-        cost: the name of what an output costs in training by a method that looks at costs, by
-            default.
+        name: the name of the task; by default the name of the class in lower case.
+        summary: one line about sources and targets; by default the first line of the docstring.
+        metrics: the metrics to report: names in `freerun.metrics.METRICS`, with settings after a
+            colon, or addresses of functions. Checkpoints are chosen by the first.
+        cost: the default cost of an output, for methods that train on costs.
         recipe: the default settings of model and training.
-        target_tokens: how targets are cut into tokens, for a model that brings no tokenizer (see
-            `Tokens`).
-        source_tokens: how sources are; None for the tokens of targets, which they then share.
+        target_tokens: the tokens of targets, for a model without a tokenizer (see `Tokens`).
+        source_tokens: the tokens of sources, likewise; None to share those of targets.
         fixed_length: whether every output is as long as its source, and has no eos.
     """
 
@@ -88,14 +86,14 @@ class Task(ABC):
         `FactorCodec.encode`).
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
 
     def load(self) -> Data:
         """Read the data in tokens that are learned from them (see `load_data`).
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         from freerun.tasks.loading import load_data  # which takes a task
 
@@ -151,7 +149,7 @@ class Task(ABC):
         By default one of rows with the columns that `rows` has: .jsonl, .csv, .parquet and others.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         return list(read_rows(path))
 
@@ -162,12 +160,12 @@ class Task(ABC):
         lines up to a blank one.
 
         Args:
-            codec: what the model reads and writes, whose way of reading lines is the default.
+            codec: the codec of the model; by default, lines are read by it.
             lines: the lines.
-            name: the file, for messages.
+            name: the name of the file in messages.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         return codec.read(lines, name)
 
@@ -177,7 +175,7 @@ class Task(ABC):
         Tokens that are not named are never mistaken.
 
         Args:
-            vocabulary: the tokens that are written.
+            vocabulary: the tokens of outputs.
 
         Raises:
             ValueError: if the task or the vocabulary has no such tokens.

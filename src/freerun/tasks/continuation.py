@@ -29,17 +29,16 @@ class Continuation(Task):
 
     Args:
         data: a text file, plain or gzipped; or a `datasets` folder or id with a column `text`.
-        target_tokens: the tokens for a model without a tokenizer: characters+unk, of which those
-            that come once are unknown; words:N, bpe:N, bytes, or the path of a tokenizer.
+        target_tokens: the tokens for a model without a tokenizer: characters+unk, where characters
+            that occur once are unknown; words:N, bpe:N, bytes, or the path of a tokenizer.
         prompt: the number of tokens of a prompt.
-        length: the maximum number of tokens of a target, eos included; outputs are compared with
-            it up to there.
-        whole: whether all of a paragraph is trained on, in pieces that begin every `length` tokens;
-            else its beginning alone, which dev and test always have.
+        length: the maximum number of tokens of a target, eos included.
+        whole: whether to train on whole paragraphs, in pieces of `length` tokens, instead of their
+            beginnings only. Dev and test always have only the beginnings.
         train_size: the maximum number of paragraphs to train on, drawn by seed; by default all.
-        dev_size: the maximum number of paragraphs of dev, at most a tenth of the text.
-        test_size: the maximum number of paragraphs of test, likewise.
-        seed: the seed of what is drawn.
+        dev_size: the maximum number of paragraphs in dev, at most a tenth of the text.
+        test_size: the maximum number of paragraphs in test, likewise.
+        seed: the seed of the split.
     """
 
     name: ClassVar[str] = "text"

@@ -55,9 +55,9 @@ class Digits(Task):
     Args:
         noise: the probability that a pixel is replaced by a uniform gray, in [0, 1].
         train_size: the number of dates to train on.
-        dev_size: the number of dates of dev.
-        test_size: the number of dates of test.
-        seed: the seed of dates, splits and draws.
+        dev_size: the number of dates in dev.
+        test_size: the number of dates in test.
+        seed: the seed of dates, splits and noise.
     """
 
     name: ClassVar[str] = "digits"
@@ -125,7 +125,7 @@ class Digits(Task):
         """Read dates from a file: an image a line, a line with what they say, then a blank one.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         rows: list[Row] = []
         for block in group_lines(read_lines(path)):
@@ -143,7 +143,7 @@ class Digits(Task):
         """Read dates to write out: an image a line, and a blank line between dates.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         return codec.encode_sources(read_image_rows(lines, DIGIT_PIXELS, name), name)
 

@@ -25,11 +25,11 @@ def encode_file(task: Task, codec: Codec, path: str) -> Examples:
 
     Args:
         task: the task.
-        codec: what the model reads and writes.
+        codec: the codec of the model.
         path: the file.
 
     Raises:
-        DataError: naming the file, the line and what would be right.
+        DataError: names the file, the line and what is expected.
     """
     return _lift_limit(codec).encode(task.read_examples(path), path)
 
@@ -67,8 +67,7 @@ def load_data(
 
     Args:
         task: the task.
-        codec: what the model reads and writes, if that is known: of a model that was trained
-            before. Its outputs may become longer.
+        codec: the codec of a model that was trained before; its maximum output length may grow.
         tokenizer: in place of a codec, the tokenizer of a pretrained model.
         start: the token that the decoder of a pretrained encoder-decoder starts with; None for
             causal models.

@@ -65,7 +65,7 @@ class Ocr(Task):
         """Read and split the words.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         parts, notes = self._read_dataset() if is_dataset(self.data) else self._read_folds()
         train, dev, test = parts["train"], parts["dev"], parts["test"]
@@ -83,7 +83,7 @@ class Ocr(Task):
         """Read the words of another letter.data, of all its folds.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         return [word.row for word in read_words(read_lines(path), path)]
 
@@ -93,7 +93,7 @@ class Ocr(Task):
         Images come one a line, 128 numbers, with a blank line between words.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         if not is_letter_data(lines):
             return codec.encode_sources(read_image_rows(lines, PIXELS, name), name)

@@ -31,24 +31,23 @@ class Pairs(Task):
 
     Args:
         data: a file (.jsonl, .json, .csv, .tsv, .parquet), or a `datasets` id or folder.
-        subset: the part of a dataset that has several.
+        subset: the subset of a dataset that has several.
         source_tokens: the tokens of sources for a model without a tokenizer, such as characters,
             words:N, bpe:N or bytes; by default those of targets.
         target_tokens: the tokens of targets, likewise.
         max_prompt: the maximum number of tokens of a prompt; by default any number.
         max_completion: the maximum number of tokens of a completion, eos included; by default any
             number.
-        truncation: what becomes of rows with more: refuse them (error), cut off the start or the
-            end of the prompt and the end of the completion (start, end), or leave them out (drop).
-        separator: what stands between the columns source and target for causal models; by default
-            a line break.
+        truncation: how to handle longer rows: report an error (error), cut off the start or the end
+            of the prompt and the end of the completion (start, end), or leave them out (drop).
+        separator: the text between source and target for causal models; by default a line break.
         block: the maximum number of tokens of a piece of running text; by default each text is one
             piece.
         train_size: the maximum number of rows to train on, drawn by seed; by default all.
-        dev_size: the maximum number of rows of dev; by default all if they are given, else a tenth
-            of all, at most 1000.
-        test_size: the maximum number of rows of test, likewise.
-        seed: the seed of the split, and of what is drawn.
+        dev_size: the maximum number of rows in dev; by default all if the data have a dev split,
+            else a tenth of all rows, at most 1000.
+        test_size: the maximum number of rows in test, likewise.
+        seed: the seed of the split and of the choice of rows.
     """
 
     name: ClassVar[str] = "pairs"

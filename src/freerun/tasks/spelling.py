@@ -47,11 +47,12 @@ class Spelling(Task):
         data: a text file, plain or gzipped, or a `datasets` id or folder with a column `text`; by
             default the documentation that comes with Python.
         noise: the probability that a symbol is replaced, in [0, 1].
-        length: the characters of a window.
+        length: the number of characters in a window.
         train_size: the maximum number of windows to train on, drawn by seed; by default all.
-        dev_size: the maximum number of windows of dev, at most a tenth of all if the split is ours.
-        test_size: the maximum number of windows of test, likewise.
-        seed: the seed of the split, and of the noise.
+        dev_size: the maximum number of windows in dev, at most a tenth of all if the data have no
+            dev split.
+        test_size: the maximum number of windows in test, likewise.
+        seed: the seed of the split and of the noise.
     """
 
     name: ClassVar[str] = "spelling"
@@ -102,7 +103,7 @@ class Spelling(Task):
         Sources are as in the first epoch of training.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         parts, notes = self._parts()
         return Splits({name: self._misspell(part, name) for name, part in parts.items()}, notes)

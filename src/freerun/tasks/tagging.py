@@ -39,13 +39,13 @@ class Tagging(Task):
             and one of tags.
         train: the file to train on, instead of `data`.
         dev: the file to choose settings and checkpoints by, instead of `data`.
-        test: the file to report on, instead of `data`.
+        test: the file to test on, instead of `data`.
         token_column: the column of the token in files, counted from 0.
         tag_column: the column of the tag in files; negative counts from the end.
-        label_column: the column of the tags in a dataset; by default the first there is of
-            ner_tags, tags, labels and chunk_tags.
-        unknown: the probability that in training a form that comes once is read as unknown.
-        seed: the seed of the split, and of these draws.
+        label_column: the column of the tags in a dataset; by default ner_tags, tags, labels or
+            chunk_tags, whichever exists first.
+        unknown: the probability that a word that occurs once is read as unknown in training.
+        seed: the seed of the split and of unknown words.
     """
 
     name: ClassVar[str] = "tagging"
@@ -98,7 +98,7 @@ class Tagging(Task):
         """Read, check and split the sentences.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         parts = self._read()
         for name in ("train", "test"):
@@ -133,7 +133,7 @@ class Tagging(Task):
         """Read the tagged sentences of another column file.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         found = read_sentences(read_lines(path), path, self.token_column, self.tag_column)
         return [sentence.row for sentence in found]
@@ -142,7 +142,7 @@ class Tagging(Task):
         """Read sentences to tag: a token a line in its column, a blank line between them.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         found = read_sentences(enumerate(lines, 1), name, self.token_column, None)
         return codec.encode_sources([sentence.row for sentence in found], name)

@@ -34,30 +34,30 @@ class Translation(Task):
     train at random: all pairs with the same target stay in one split.
 
     Args:
-        data: a file with a pair a line and tabs between columns, plain, gzipped or in a zip
+        data: a file with one pair per line and tabs between columns, plain, gzipped or in a zip
             archive; or a `datasets` id or folder.
         source_column: the column of the source: its number, counted from 0, or its name, if the
-            first line names the columns. Of a dataset, a language of the column `translation`, or a
+            first line names the columns. In a dataset, a language of the column `translation`, or a
             column.
-        target_column: that of the target, likewise.
-        subset: the part of a dataset that has several, such as de-en.
-        train_source: instead of `data`, the sources to train on, a line each.
+        target_column: the column of the target, likewise.
+        subset: the subset of a dataset that has several, such as de-en.
+        train_source: the file of sources to train on, one per line, instead of `data`.
         train_target: their translations, line by line.
-        dev_source: the sources to choose settings and checkpoints by, beside train_source.
+        dev_source: the sources to choose settings and checkpoints by, with train_source.
         dev_target: their translations.
-        test_source: the sources to report on, beside train_source.
+        test_source: the sources to test on, with train_source.
         test_target: their translations.
         source_tokens: the tokens of sources for a model without a tokenizer: words:N, symbols:N
             (between spaces), bpe:N, characters, bytes, or the path of a tokenizer.
-        target_tokens: those of targets, likewise.
-        lower: whether all is read, written and scored in lower case.
-        length: the maximum number of words and punctuation marks on either side of a pair to train
-            on; longer pairs are left out.
+        target_tokens: the tokens of targets, likewise.
+        lower: whether to convert all text to lower case.
+        length: the maximum number of words and punctuation marks on either side of a training pair;
+            longer pairs are left out.
         train_size: the maximum number of pairs to train on, drawn by seed; by default all.
-        dev_size: the maximum number of pairs of dev; by default all if they are given, else a tenth
-            of all, at most 2000.
-        test_size: the maximum number of pairs of test, likewise.
-        seed: the seed of the split, and of what is drawn.
+        dev_size: the maximum number of pairs in dev; by default all if the data have a dev split,
+            else a tenth of all pairs, at most 2000.
+        test_size: the maximum number of pairs in test, likewise.
+        seed: the seed of the split and of the choice of pairs.
     """
 
     name: ClassVar[str] = "translation"
@@ -146,7 +146,7 @@ class Translation(Task):
         """Read, check and split the pairs.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         parts = read_parts(self.data, self.files, self.columns, self.subset)
         where = str(self.data or self.train_source)
@@ -177,7 +177,7 @@ class Translation(Task):
         """Read the pairs of another file with the same columns.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         return self._rows(read_table(path, self.columns))
 
@@ -185,7 +185,7 @@ class Translation(Task):
         """Read text to translate, every line a source.
 
         Raises:
-            DataError: naming the file, the line and what would be right.
+            DataError: names the file, the line and what is expected.
         """
         return codec.read([line.lower() if self.lower else line for line in lines], name)
 
