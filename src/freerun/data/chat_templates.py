@@ -61,14 +61,7 @@ def apply_template(
         raise DataError(f"{where}: the chat template takes over {SECONDS:.0f} seconds") from None
     except (MemoryError, OverflowError):
         raise DataError(f"{where}: the chat template needs too much memory") from None
-    except (
-        TemplateError,
-        ArithmeticError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as e:
+    except _ERRORS as e:
         raise DataError(f"{where}: the chat template refuses it ({e})") from None
     if len(text) > CHARACTERS:
         raise DataError(

@@ -24,7 +24,7 @@ from freerun.data import Examples
 from freerun.decoding import Decoded, choose_greedily, decode_with
 from freerun.evaluation.decoding import GREEDY, Decoding, batches_by_length, decode, on_device
 from freerun.policy import Policy, Trace, evaluation_mode
-from freerun.randomness import uniform
+from freerun.randomness import gumbel, uniform
 from freerun.references import nearest_prefixes, optimal_tokens
 
 ErrorCost = Literal["edit_distance", "hamming"]
@@ -324,9 +324,9 @@ def _plant(
     optimal, _ = judge.find_optimal(tokens, here)
     if eos is not None:
         optimal[:, eos] = True
-    noise = uniform("token", seed, batch.ids[found][:, None], torch.arange(scores.shape[1]))
-    gumbel = -torch.log(-torch.log(noise.to(scores.device)))
-    wrong = (scores + gumbel).masked_fill(optimal, -torch.inf).argmax(1)
+    actions = torch.arange(scores.shape[1], device=scores.device)
+    noise = gumbel("token", seed, batch.ids[found][:, None], actions)
+    wrong = (scores + noise).masked_fill(optimal, -torch.inf).argmax(1)
     found[found.clone()] &= ~optimal.all(1)
     planted = tokens.masked_scatter(here, wrong)
 
