@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable
 from os.path import exists, isdir
 from pathlib import Path, PurePath
-from typing import Any
 
-from freerun.data.files import read_bytes
 from freerun.data.tables import FORMATS, Table, convert_arrow, read_table
 from freerun.errors import DataError
+from freerun.files import read_json
 from freerun.hub import can_reach_hub, use_cache_only
 from freerun.imports import import_extra
 
@@ -203,7 +201,7 @@ def _read_saved(folder: Path) -> dict[str, Table]:
     index = folder / "dataset_dict.json"
     if not index.exists():
         return {"train": _read_saved_split(folder, folder, str(folder))}
-    names = _read_json(index).get("splits")
+    names = read_json(index, DataError).get("splits")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{index}: splits is {names!r:.40}; it must be a list of names")
     return _name_splits(
@@ -214,7 +212,7 @@ def _read_saved(folder: Path) -> dict[str, Table]:
 def _read_saved_split(part: Path, folder: Path, name: str) -> Table:
     state = part / "state.json"
     check_inside(state, folder)
-    contents = _read_json(state)
+    contents = read_json(state, DataError)
     entries = contents.get("_data_files")
     try:
         files = [PurePath(entry["filename"]) for entry in entries]  # type: ignore[union-attr]
@@ -229,18 +227,6 @@ def _read_saved_split(part: Path, folder: Path, name: str) -> Table:
         if not (part / file).is_file():
             raise DataError(f"{part / file}: there is no such file")
     return _join([read_table(str(part / file)) for file in files], name)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read_bytes(str(path)))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: it must be a JSON object")
-    return found
 
 
 def _name_splits(tables: dict[str, Table]) -> dict[str, Table]:
