@@ -12,7 +12,7 @@ __all__ = ["__version__", "compare"]
 
 
 def __getattr__(name: str) -> Any:
-    """`compare`, imported where it is used: losses and costs alone are quick to import."""
+    """Import `compare` on first use, so that losses and costs alone are quick to import."""
     if name == "compare":
         from freerun.study import compare
 

@@ -1,4 +1,4 @@
-"""`python -m freerun` is `freerun`; launchers of several processes need it."""
+"""Entry point of `python -m freerun`, which launchers such as torchrun need."""
 
 import sys
 

@@ -23,7 +23,7 @@ def check_shapes(**arguments: tuple[Tensor | None, str]) -> None:
             not checked.
 
     Raises:
-        ValueError: if one is wrong; the argument is named.
+        ValueError: if one is wrong. The message names the argument.
     """
     sizes: dict[str, tuple[int, str]] = {}
     for name, (tensor, spec) in arguments.items():
@@ -53,7 +53,7 @@ def _find_kind(tensor: Tensor) -> str:
 
 
 def _has_values(tensor: Tensor) -> bool:
-    """Return whether the values of a tensor can be read without waiting, or at all.
+    """Return whether the values of a tensor can be read, without waiting for a device.
 
     Under `torch.func.vmap`, `grad` or `torch.compile` they cannot.
     """
@@ -73,7 +73,7 @@ def check_values(name: str, values: Tensor, least: int, most: int, *, what: str 
         what: what the maximum is, for the message.
 
     Raises:
-        ValueError: if one does not; it is named.
+        ValueError: if one does not. The message names it.
     """
     if not values.numel() or not _has_values(values):
         return
@@ -102,7 +102,7 @@ def check_padding(name: str, mask: Tensor) -> None:
     """Check that a mask is false only at the end of a row, if it is on the CPU.
 
     Raises:
-        ValueError: if it is not; the row is named.
+        ValueError: if it is not. The message names the row.
     """
     if not _has_values(mask):
         return

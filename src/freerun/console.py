@@ -6,16 +6,16 @@ import rich.console
 
 
 class Console(rich.console.Console):
-    """A console of rich that neither highlights numbers nor exits when its reader is gone.
+    """A rich console that does not highlight numbers, and does not exit on a broken pipe.
 
     Args:
-        stderr: Whether it is the standard error stream.
-        quiet: Whether nothing is printed.
+        stderr: whether to print to the standard error stream.
+        quiet: whether to print nothing.
     """
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         super().__init__(stderr=stderr, quiet=quiet, highlight=False)
 
     def on_broken_pipe(self) -> None:
-        """Raise the error that this is called for; in `rich`, it ends the process with status 1."""
+        """Raise the BrokenPipeError again; rich would end the process with status 1."""
         raise BrokenPipeError

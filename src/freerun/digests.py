@@ -15,11 +15,11 @@ from freerun.files import write
 
 DIGESTS = "SHA256SUMS"
 _UNLISTED = {DIGESTS, "README.md", "freerun.json"}
-"""What has no digest here: a card may be edited, and a record has its own."""
+"""Files without a digest: a model card may be edited, and the record has its own digest."""
 _RESUMED = (".pt", ".pth")
-"""What only resuming reads: states of optimizers and random generators."""
+"""Files that are read only on resuming: states of optimizers and random generators."""
 _OF_A_MODEL = ("*.safetensors", "*.index.json", "adapter_config.json", "config.json")
-"""What changes which model a folder contains, if it is added."""
+"""Files that change the model if they are added to a folder."""
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\][^\\]*)")
 
 _checked: set[object] = set()
@@ -54,8 +54,8 @@ def check_digests(folder: str | Path, *, whole: bool = False) -> None:
     """Check that the files of a folder are those that were saved, if it contains digests.
 
     Args:
-        folder: the folder; one without digests, which another program wrote, is not checked.
-        whole: whether to check also what only resuming reads.
+        folder: the folder. Without digests, as written by another program, it is not checked.
+        whole: whether to also check the files that are read only on resuming.
 
     Raises:
         CheckpointError: if a file is missing, was changed, or was added to the model. The message

@@ -8,10 +8,10 @@ _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class WriteError(OSError):
-    """A file that cannot be written: the message names it."""
+    """Raised if a file cannot be written. The message names it."""
 
     def __str__(self) -> str:
-        """The message."""
+        """Return the message."""
         message = f"{self.filename}: cannot be written ({self.strerror})"
         if self.errno not in _FULL:
             return message
@@ -22,12 +22,12 @@ class WriteError(OSError):
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read or written: the message names the file or directory."""
+    """Raised if a checkpoint cannot be read or written. The message names the file or directory."""
 
 
 class ProcessError(RuntimeError):
-    """Another process of a run that has ended: the message names its rank."""
+    """Raised if another process of a run has ended. The message names its rank."""
 
 
 class DataError(ValueError):
-    """Data that cannot be used: the message names the file, the line and what would be right."""
+    """Raised if data cannot be used. The message names file and line, and what is expected."""

@@ -1,4 +1,4 @@
-"""Files as a whole: JSON is read in one checked way, and outputs are written in one way."""
+"""Read JSON files with checks, and write files atomically."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TYPES: dict[Any, str] = {
     NoneType: "null",
 }
 _SECONDS_FOR_READER = 5.0
-"""How long to wait until somebody reads a named pipe."""
+"""The number of seconds to wait for the reader of a named pipe."""
 
 _MAX_LINKS = 40
 
@@ -86,7 +86,7 @@ def _is_deep(value: Any) -> bool:
 def check_json(
     value: Any, kind: Any, where: str, error: type[ValueError] = CheckpointError
 ) -> None:
-    """Check that what was read from a JSON file has a type.
+    """Check the type of a value that was read from a JSON file.
 
     Args:
         value: the value.
@@ -96,8 +96,8 @@ def check_json(
         error: the class of the error to raise.
 
     Raises:
-        CheckpointError: or `error`, if it has another type. The message names the field, and what
-            is expected.
+        CheckpointError: or `error`, if it has another type. The message names the field and the
+            expected type.
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any:
@@ -140,7 +140,7 @@ def _check_fields(value: Mapping[str, Any], kind: Any, where: str, error: type[V
             fault = f"{missing[0]!r} is missing" if missing else f"{unknown[0]!r} is unknown"
             raise error(f"{where}: the field {fault}")
     else:
-        raise TypeError(f"{kind} is no type of JSON")
+        raise TypeError(f"{kind} is not a JSON type")
     for name, inner in kinds.items():
         check_json(value[name], inner, f"{where}.{name}", error)
 
@@ -151,7 +151,7 @@ def _is_scalar(value: Any, kind: Any) -> bool:
 
 
 def shorten(value: Any) -> str:
-    """Write a value of JSON for a message."""
+    """Format a JSON value for a message, in at most 60 characters."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -159,9 +159,9 @@ def shorten(value: Any) -> str:
 def write(path: str | Path, contents: str | bytes) -> None:
     """Write a file: a regular file is replaced as a whole or not at all.
 
-    Links are followed, and the mode and the owner of a file that is replaced are kept. What is not
-    a regular file, such as a pipe, a device or /dev/stdout, is written to directly; a named pipe
-    must be opened by its reader within seconds.
+    Links are followed, and the mode and the owner of a file that is replaced are kept. Pipes,
+    devices and other files that are not regular, such as /dev/stdout, are written directly; a named
+    pipe must be opened by its reader within seconds.
 
     Args:
         path: the file.

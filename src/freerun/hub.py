@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub is asked, so that nothing waits for a host that does not answer."""
+"""Access to the Hugging Face hub, without waiting for a host that does not answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 
 _SECONDS_TO_ASK = 5.0
-"""How long to wait for the first answer of the hub."""
+"""The number of seconds to wait for the first answer of the hub."""
 
 
 @lru_cache(maxsize=1)
@@ -27,7 +27,7 @@ def can_reach_hub() -> bool:
 
 @contextmanager
 def use_cache_only() -> Iterator[None]:
-    """Use only what is in the cache of the hub inside the block."""
+    """Use only the local cache of the hub inside the block."""
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True
     try:

@@ -29,13 +29,13 @@ _LIBRARIES = (
     *map(get_path, ("stdlib", "purelib", "platlib")),
     *site.getsitepackages(),
 )
-"""Where the files of libraries are, and of this package."""
+"""The folders of installed libraries, and of this package."""
 
 _FORM = "package.module:Name or path/to/file.py:Name"
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` has the form of an address: something on either side of a colon."""
+    """Return whether `text` has the form of an address: text on both sides of a colon."""
     place, _, name = text.rpartition(":")
     return bool(place) and name.isidentifier()
 
@@ -43,8 +43,8 @@ def is_address(text: str) -> bool:
 def import_object(address: str, what: str) -> Any:
     """Import the object at an address.
 
-    Modules are looked for among the installed ones, then in the current folder. The same file is
-    imported once, however often it is asked for.
+    Modules are looked for among the installed ones, then in the current folder. A file is imported
+    only once.
 
     Args:
         address: `package.module:Name`, or `path/to/file.py:Name`.
@@ -71,7 +71,7 @@ def import_object(address: str, what: str) -> Any:
 
 
 def import_dataclass(address: str, what: str, base: type[T], required: Collection[str]) -> type[T]:
-    """Import a class of a user's own at an address.
+    """Import a user's class by its address.
 
     Args:
         address: see `import_object`.
@@ -100,10 +100,10 @@ def import_dataclass(address: str, what: str, base: type[T], required: Collectio
 
 
 def get_address(thing: Any) -> str | None:
-    """Return the address of a class or function; None where it cannot be imported by one.
+    """Return the address of a class or function; None if it cannot be imported.
 
-    That is so inside of functions, and in a session or script that is not imported itself. The path
-    of a file is the one by which it was imported first, which may be relative.
+    Objects that are defined in a function, in an interactive session or in a script cannot be
+    imported. The path of a file is the one by which it was first imported, which may be relative.
     """
     module, name = sys.modules.get(thing.__module__), thing.__qualname__
     if module is None or thing.__module__ == "__main__":
@@ -115,11 +115,11 @@ def get_address(thing: Any) -> str | None:
 
 
 def get_class_name(cls: Any, known: Mapping[str, Any]) -> str:
-    """Return what a class with a `name` is found again by: its name, or its address.
+    """Return the text by which a class with a `name` can be found again: its name or its address.
 
-    A class of a user's own that has no address and the name of a known one, such as a subclass in a
-    script that keeps the name of its base, must not be taken for that one: it is called
-    `module:Class`, by which nothing is found.
+    A user's class may have the name of a known class and no address, such as a subclass in a script
+    that keeps the name of its base. To avoid confusing the two, its text is `module:Class`, by
+    which nothing is found.
 
     Args:
         cls: the class.
@@ -132,10 +132,10 @@ def get_class_name(cls: Any, known: Mapping[str, Any]) -> str:
 
 
 _IMPORTED: set[str] = set()
-"""The names of the modules that were imported by address: user's code, wherever it is installed."""
+"""The names of modules imported by address. They are the user's code, wherever they are."""
 
 _FILES: dict[str, tuple[str, str]] = {}
-"""The file of every module that was imported from one, and how it was given, by its name."""
+"""For each module imported from a file, by name: the file, and its path as the user gave it."""
 
 
 def _file(place: str, where: str) -> ModuleType:
@@ -176,7 +176,7 @@ def _module(place: str, where: str) -> ModuleType:
 
 @contextmanager
 def _one_line_errors(where: str, place: str) -> Iterator[None]:
-    """Turn whatever a module raises while it is imported into one line that says what and where."""
+    """Convert any exception that a module raises on import to an error of one line."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -195,7 +195,7 @@ def _one_line_errors(where: str, place: str) -> Iterator[None]:
 def locate_error(error: Exception) -> str | None:
     """Return where in a user's own code an exception was raised, and what it says, in one line.
 
-    What is wrong is in the user's file, also where a library raises, as dataclasses does.
+    The mistake is in the user's file, even if a library such as dataclasses raises the exception.
 
     Returns:
         The innermost file and line of the user's code, and the exception; None if none of its
@@ -211,7 +211,7 @@ def locate_error(error: Exception) -> str | None:
 
 
 class MissingExtraError(DataError, ImportError):
-    """A library that is not installed: the message says how to install it."""
+    """Raised if an optional library is not installed. The message says how to install it."""
 
 
 def import_extra(module: str, name: str, purpose: str) -> ModuleType:

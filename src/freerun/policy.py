@@ -1,8 +1,8 @@
-"""Base classes of sequence models: what methods, roll-in, roll-out and decoding ask of a model.
+"""Base classes of sequence models, as methods, roll-in, roll-out and decoding use them.
 
 A *cell* is one decoding position of one sentence. Cell c of a row reads input c (cell 0 reads bos)
-and scores the token that is written there. A *state* is what a row knows after the inputs that it
-has read. `freerun.testing` has a test suite for policies.
+and scores the token that is written there. A *state* summarizes the inputs that a row has read.
+`freerun.testing` has a test suite for policies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TokenChooser = Callable[[Float[Tensor, "k a"], Int[Tensor, "k"]], Int[Tensor, "k
 
 
 class State(ABC):
-    """What each row of a batch knows after the inputs it has read.
+    """The state of each row of a batch after the inputs it has read.
 
     A state is never changed: the same one can be continued several times, and its rows keep their
     gradients through `select`.
@@ -35,7 +35,7 @@ class State(ABC):
 
 
 class Trace(ABC):
-    """Rows of inputs that were read in one pass; scores are computed only when asked for."""
+    """Rows of inputs that were read in one pass. Scores are computed on demand."""
 
     @abstractmethod
     def logits(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n a"]:
@@ -69,7 +69,7 @@ class Trace(ABC):
 
 
 class Writer(ABC):
-    """Rows that write tokens side by side, changed in place: no gradients, no dropout."""
+    """Rows that write tokens together, updated in place, without gradients and dropout."""
 
     @abstractmethod
     def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
@@ -117,7 +117,7 @@ class StepWriter(Writer):
 
 
 class Eraser(ABC):
-    """Rows that write and withdraw tokens, changed in place: no gradients, no dropout."""
+    """Rows that write and withdraw tokens, updated in place, without gradients and dropout."""
 
     @abstractmethod
     def read(self, tokens: Int[Tensor, "n"], withdraw: Bool[Tensor, "n"]) -> Float[Tensor, "n a"]:
@@ -125,8 +125,8 @@ class Eraser(ABC):
 
         Args:
             tokens: the token that each row reads; the first call reads bos in every row.
-            withdraw: the rows that withdraw their last token instead. A row without any stays as
-                it is.
+            withdraw: the rows that withdraw their last token instead. A row without tokens does not
+                change.
         """
 
     @abstractmethod
@@ -135,7 +135,7 @@ class Eraser(ABC):
 
 
 class Policy(nn.Module, ABC):
-    """A sequence model as a policy: from what was written to scores of the next token.
+    """A sequence model as a policy: it scores the next token, given the tokens written so far.
 
     Subclasses must set `vocabulary` and define `limit`, `start`, `step`, `force` and `embed`;
     everything else has a default. Inputs are tokens or embeddings of tokens (see `embed`).
@@ -182,8 +182,8 @@ class Policy(nn.Module, ABC):
         """Read whole rows of inputs, in one pass if the model can.
 
         Args:
-            source: what the rows are written from.
-            inputs: what each cell reads.
+            source: the sources of the rows.
+            inputs: the input of each cell.
             parents: makes each row a tree of prefixes: input i continues input `parents[b, i]` < i
                 of its row, -1 being the start. By default each input continues the one before.
 
@@ -224,7 +224,7 @@ class Policy(nn.Module, ABC):
     def writer(self) -> Writer:
         """Return a writer, to be used without gradients, in evaluation mode, under fixed weights.
 
-        The default goes step by step; a policy that can write faster returns its own.
+        The default calls `step`; override this method to decode faster.
         """
         return StepWriter(self)
 
@@ -255,7 +255,7 @@ class Policy(nn.Module, ABC):
     def prompt_lengths(self, source: Source) -> Int[Tensor, "b"]:
         """Return how many of `max_positions` each source takes before the input of cell 0.
 
-        None by default, as in a model with an encoder.
+        Zeros by default, as in a model with an encoder.
         """
         return torch.zeros_like(source.lengths)
 
@@ -269,8 +269,8 @@ class Policy(nn.Module, ABC):
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode inside the block, and restore every submodule's mode.
 
-    `module.train()` afterwards would not do: it also switches on the dropout of submodules that
-    were frozen in evaluation mode.
+    Calling `module.train()` afterwards would also enable dropout in submodules that were in
+    evaluation mode before.
     """
     training = [part for part in module.modules() if part.training]
     for part in training:

@@ -22,12 +22,12 @@ def soft_argmax(
     Args:
         scores: unnormalized scores s.
         alpha: the peakedness α > 0.
-        top_k: spread the weights over the `top_k` best tokens of each row only. Which of several
-            tokens with equal scores are among them is up to `torch.topk`.
+        top_k: spread the weights over the `top_k` best tokens of each row only. Ties are broken as
+            by `torch.topk`.
 
     Raises:
-        ValueError: if scores are no rows of numbers, α is not finite and above 0, or `top_k` is
-            below 1.
+        ValueError: if scores are not rows of floating-point numbers, α is not finite and above 0,
+            or `top_k` is below 1.
     """
     _check_rows("scores", scores)
     check_number("alpha", alpha, 0, above=True)
@@ -77,7 +77,7 @@ def straight_through(weights: Float[Tensor, "*rows a"]) -> Float[Tensor, "*rows 
         weights: weights of tokens, such as those of `soft_argmax`.
 
     Raises:
-        ValueError: if they are no rows of numbers.
+        ValueError: if they are not rows of floating-point numbers.
     """
     _check_rows("weights", weights)
     hard = F.one_hot(weights.argmax(-1), weights.shape[-1]).to(weights.dtype)

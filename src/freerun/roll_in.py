@@ -5,8 +5,8 @@ policy wrote at cell c-1, which may be relaxed: a mixture of embeddings with a g
 are found cell by cell, or by parallel passes over whole rows (Mihaylova and Martins 2019, arXiv
 1906.07651; Duckworth et al. 2019, arXiv 1906.04331).
 
-Trajectories are roll-ins of which the policy may write every token, eos too, so that they can be
-longer or shorter than the target; SEARNN rolls out from them.
+In trajectories, the policy may write every token, including eos, so they can be longer or shorter
+than the target; SEARNN rolls out from them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _mix_embeddings(policy: Policy, weights: CellInputs) -> Float[Tensor, "n e"]
 
 
 def check_passes(passes: int | None) -> None:
-    """Check a number of passes, the last included; None means cell by cell.
+    """Check a number of passes, including the last one; None means cell by cell.
 
     Raises:
         ValueError: if there are fewer than two.
@@ -121,7 +121,7 @@ def _run_passes(
         reference: the reference inputs of every cell.
         own: cells that read what the policy wrote, without cell 0.
         make_inputs: makes their inputs from the scores at the cell before.
-        passes: the number of passes, at least 2, the last included.
+        passes: the number of passes, including the last one, at least 2.
     """
     rows, cells = own.nonzero().unbind(1)
     found = OwnInputs(rows, cells, None)
@@ -148,9 +148,9 @@ def roll_in(
 ) -> Int[Tensor, "b t"]:
     """Return the inputs of every cell: reference tokens, and own tokens where `own` is true.
 
-    Own tokens are written without dropout and without gradient. Only what an own token depends on
-    is run: nothing, if `own` is false everywhere. `own` has no effect at cell 0 and past the
-    target.
+    Own tokens are written without dropout and without gradient. The model runs only as far as own
+    tokens need it, and not at all if `own` is false everywhere. `own` has no effect at cell 0 and
+    past the target.
 
     Args:
         policy: the model; writes in evaluation mode.
@@ -184,8 +184,8 @@ def score_relaxed(
         batch: the sentences.
         own: the cells that read a relaxed token.
         relax: makes weights over all actions, or sparse weights, of scores.
-        passes: the number of passes over whole rows, all with gradient; None to go cell by cell,
-            with one pass in all.
+        passes: the number of passes over whole rows, all with gradient; None to go cell by cell, in
+            a single pass.
         through: whether the gradient flows through the weights. If not, they are computed without
             dropout and gradient, as own tokens are; the embeddings have their gradient either way.
 
@@ -228,7 +228,7 @@ def _run_steps(
     own: Bool[Tensor, "b t"],
     make_inputs: InputFunction,
 ) -> OwnInputs:
-    """Return what own cells read. Each row is run up to the cell before its last own cell."""
+    """Return what own cells read. Each row runs up to the cell before its last own cell."""
     # By cell, then by row: the order in which steps return the inputs of own cells.
     cells, rows = own.T.nonzero().unbind(1)
     if len(rows) == 0:
@@ -303,7 +303,7 @@ NextToken = Callable[[Int[Tensor, "n p"], Int[Tensor, "n"], Int[Tensor, "n"]], I
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What was written during a roll-in, a row for each sentence.
+    """The tokens written during a roll-in, one row per sentence.
 
     Attributes:
         tokens: the token written at every cell, eos included.

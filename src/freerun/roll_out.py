@@ -1,4 +1,4 @@
-"""Roll-out: the sentences that come of trying tokens at cells of a roll-in."""
+"""Roll-out: try tokens at cells of a roll-in, and complete the sentences."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Trials:
 
 @dataclass(frozen=True)
 class RollOuts:
-    """The sequence that each trial leads to.
+    """The whole sequence of each trial.
 
     Attributes:
         tokens: the whole sequence; beyond its length, the values are arbitrary.
@@ -65,10 +65,10 @@ def roll_out(
     max_new_tokens: Int[Tensor, "b"],
     chunk_size: int,
 ) -> RollOuts:
-    """Try tokens, and let the policy continue greedily after each.
+    """Try tokens, and let the policy continue greedily after each of them.
 
-    All trials advance together, and leave as they end. A roll-out that would only repeat the
-    roll-in is copied from it.
+    All trials are decoded together, and are dropped when they end. A roll-out that would only
+    repeat the roll-in is copied from it.
 
     Args:
         policy: the model; continues in evaluation mode.
@@ -76,10 +76,10 @@ def roll_out(
         roll_in: the prefixes.
         trials: the tokens to try, and where.
         limit: for each row of the batch, the maximum number of tokens, eos included.
-        max_new_tokens: for each row, the maximum number of tokens that the policy writes after one
-            that is tried; 0 if the reference policy continues at once.
-        chunk_size: the maximum number of trials that are run together, which bounds their memory;
-            see also `Trace.max_forks`.
+        max_new_tokens: for each row, the maximum number of tokens that the policy writes after the
+            tried one; 0 if the reference policy continues at once.
+        chunk_size: the maximum number of trials that run together, which limits memory; see also
+            `Trace.max_forks`.
     """
     rows = trials.rows[trials.place]
     outputs = _start_trials(policy, roll_in, trials, limit, max_new_tokens[rows] > 0)
@@ -150,7 +150,7 @@ def complete_roll_outs(
 
 
 def _split_chunks(trace: Trace, left: Int[Tensor, "n"], chunk_size: int) -> Iterator[slice]:
-    """Yield trials to be run together; they are sorted by the number of tokens left to write."""
+    """Yield slices of trials that run together; trials are sorted by the number of tokens left."""
     start = 0
     while start < len(left):
         forks = trace.max_forks(int(left[start]))
@@ -193,7 +193,7 @@ def _copy_repeats(
     outputs: RollOuts,
     to_end: Bool[Tensor, "n"],
 ) -> tuple[RollOuts, Bool[Tensor, "n"]]:
-    """Finish trials that would only repeat the roll-in; return also which these are.
+    """Finish trials that would only repeat the roll-in, and return which these are.
 
     `to_end` are the trials that the policy itself continues to their end.
     """

@@ -7,7 +7,8 @@ they can be given on a command line or in a specification such as `searnn:roll_i
 - a *choice* is a field whose type is a union of dataclasses that each have a `name`. Its own value
   is the name of one of them, the *option*, and only the settings of that option may be given.
 
-A field is called `metadata[SETTING_NAME]` where it has that, and by its own name otherwise.
+The name of a setting is `metadata[SETTING_NAME]` if its field has that key, and the name of the
+field otherwise.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 _OWN = re.compile(r"(?P<name>[^=]+:\w+)(:(?P<settings>.*=.*))?")
 """An address, and settings behind it."""
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
-"""What no name of a file and no UTF-8 can hold: NUL, and bytes that Python could not decode."""
+"""Characters that neither file names nor UTF-8 can contain: NUL, and undecodable bytes."""
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 _SCALARS = (int, float, bool, str, Path, type(None))
 
 
 class SettingError(ValueError):
-    """A setting that is unknown, missing, or has a wrong value; the message says what is right."""
+    """Raised if a setting is unknown, missing or wrong. The message says what is expected."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Setting:
     Attributes:
         name: its name.
         kind: its type; of a choice, the `Literal` of the names of its options.
-        default: its value where it is not given; `MISSING` where it must be given.
-        summary: what the docstring says about it.
+        default: its default; `MISSING` if it is required.
+        summary: its description in the docstring.
         choice: for a setting of an option, the name of the choice; None otherwise.
         options: the options of that choice that have this setting.
     """
@@ -68,12 +69,12 @@ class Setting:
 
     @property
     def required(self) -> bool:
-        """Whether it must be given, whatever the other settings are."""
+        """Whether it is required, regardless of other settings."""
         return self.default is MISSING and self.choice is None
 
     @property
     def condition(self) -> str:
-        """Where it has an effect, as in `roll_in=mixed or mixed_cells`; empty for everywhere."""
+        """When it has an effect, as in `roll_in=mixed or mixed_cells`; empty if always."""
         return "" if self.choice is None else f"{self.choice}={' or '.join(self.options)}"
 
 
@@ -100,8 +101,8 @@ def list_settings(cls: type) -> dict[str, Setting]:
 def to_dict(thing: object) -> dict[str, Any]:
     """Return the settings of an instance by name; those of other options are left out.
 
-    A callable, such as a user's own function, is given by its `repr` without the address, which
-    differs between processes. What is not a dataclass has no settings.
+    A callable, such as a user's function, is represented by its `repr` without the memory address,
+    which differs between processes. Objects other than dataclasses have no settings.
     """
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         return {}
@@ -122,7 +123,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
     Args:
         cls: the dataclass.
-        values: its settings by name, those of groups and options included.
+        values: its settings by name, including those of groups and options.
         where: what the settings belong to; messages begin with it.
 
     Raises:
@@ -155,10 +156,10 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         name: what to call the setting in a message.
 
     Raises:
-        SettingError: if it is no such value.
+        SettingError: if it is not such a value.
     """
     if callable(value) and not isinstance(value, str):
-        return value  # A user's own object; the class that takes it checks it.
+        return value  # A user's object, which is checked by the class that it is passed to.
     try:
         return _convert(value, kind)
     except ValueError as error:
@@ -188,8 +189,8 @@ def parse_spec(spec: str, known: Collection[str], example: str) -> tuple[str, di
 
     Args:
         spec: the text.
-        known: names that are no addresses, so that what follows their colon is settings.
-        example: a right one, for messages.
+        known: names that are not addresses, so that settings follow their colon.
+        example: a valid text, for messages.
 
     Raises:
         SettingError: if a setting has no value or is set twice.
@@ -214,7 +215,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) 
     Args:
         name: the unknown name.
         known: the known names; the nearest is suggested, and `model.cell` is near `cell`.
-        otherwise: what to say where none is near; by default all known names.
+        otherwise: the end of the message if no name is near; by default, all known names.
     """
     known = list(known)
     plain = {option.lstrip("-"): option for option in known}
@@ -231,7 +232,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) 
 
 
 def format_value(value: Any) -> str:
-    """Write a value as YAML and the command line do."""
+    """Format a value as in YAML and on the command line."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, (list, tuple)):
@@ -293,7 +294,7 @@ def _flatten(
 def _check_presence(
     setting: Setting, known: Mapping[str, Setting], given: Mapping[str, Any], where: str
 ) -> None:
-    """Check that a required setting is given, and that a given one has an effect."""
+    """Check that required settings are given, and that given settings have an effect."""
     name = setting.name
     summary = setting.summary.rstrip(".")
     if setting.choice is None:
@@ -328,7 +329,7 @@ def _make(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _readable(kind: Any) -> tuple[Any, ...]:
-    """Return the arguments of a type, without classes of which no value can be written as text."""
+    """Return the arguments of a type, without classes whose values cannot be written as text."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) not in (Union, types.UnionType):
         return arguments
@@ -342,7 +343,7 @@ def _convert(value: Any, kind: Any) -> Any:
     """Return a value as a type.
 
     Raises:
-        ValueError: if it is no such value; it may say what would be one.
+        ValueError: if it is not such a value. The message may say what is expected.
     """
     origin, arguments = typing.get_origin(kind), _readable(kind)
     if kind is Any:
@@ -379,7 +380,7 @@ def _convert(value: Any, kind: Any) -> Any:
         if not -sys.float_info.max <= read <= sys.float_info.max:
             raise ValueError("a finite number")
         return float(read)
-    # A bool is an int to Python, but true is no number to a user.
+    # In Python a bool is an int, but users do not expect true to be a number.
     if not isinstance(read, origin or kind) or (kind is int and isinstance(read, bool)):
         raise ValueError
     if kind is int and abs(read) >= 2**32:

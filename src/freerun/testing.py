@@ -1,4 +1,4 @@
-"""A test suite for policies, to be run by pytest on a policy of one's own.
+"""A test suite for policies, to run with pytest on your own policy.
 
 Subclass `PolicyContract` in a test module, and define two fixtures::
 
@@ -30,18 +30,18 @@ def _everywhere(inputs: Tensor) -> Tensor:
 
 
 class PolicyContract:
-    """What every policy promises, as tests: scores, states, forks, padding, gradients, embeddings.
+    """Tests of what every policy promises: scores, states, forks, padding, gradients, embeddings.
 
     Fixtures to define:
         policy: the policy, in evaluation mode.
         batch: a `Batch` with at least three rows, and sources and targets of different lengths.
             Sources must differ in their first token, the longest target must have at least three
-            cells, and every token of a prefix must be within the model's reach.
+            cells, and the model must depend on every token of a prefix.
 
     Attributes:
-        tolerance: the maximum absolute difference of scores from recomputation.
-        reads_bos: whether cell 0 reads what it is given. A causal model that has no bos reads the
-            last token of its prompt instead.
+        tolerance: the maximum absolute difference of scores that are computed in two ways.
+        reads_bos: whether cell 0 reads its input. A causal model without bos reads the last token
+            of its prompt instead.
     """
 
     tolerance: float = 1e-12
@@ -49,7 +49,7 @@ class PolicyContract:
 
     @property
     def first(self) -> int:
-        """The first cell that reads what it is given."""
+        """The first cell that reads its input."""
         return 0 if self.reads_bos else 1
 
     @pytest.fixture
@@ -58,7 +58,7 @@ class PolicyContract:
 
     @pytest.fixture
     def scores(self, policy: Policy, batch: Batch, inputs: Tensor) -> Tensor:
-        """The scores at all cells, padding included, [b, t, a], from one forced pass."""
+        """The scores at all cells, including padding, [b, t, a], from one forced pass."""
         return self.score_rows(policy, batch.source, inputs)
 
     def assert_close(self, actual: Tensor, expected: Tensor) -> None:
@@ -78,7 +78,7 @@ class PolicyContract:
         return torch.stack(found, 1)
 
     def read_prompt(self, policy: Policy, source: Source, inputs: Tensor) -> State:
-        """The state before the first cell that reads what it is given."""
+        """The state before the first cell that reads its input."""
         state = policy.start(source)
         for cell in range(self.first):
             _, state = policy.step(state, inputs[:, cell])
@@ -140,7 +140,7 @@ class PolicyContract:
     def test_states_live_on(
         self, policy: Policy, batch: Batch, inputs: Tensor, gradients: bool
     ) -> None:
-        """They may be continued again, in any order, also after rows of them were selected."""
+        """A state can be continued several times, in any order, even after rows were selected."""
         rows, actions = torch.tensor([2, 0, 2]), policy.vocabulary.actions
         inputs = torch.cat([inputs, inputs[:, 1:2]], 1)
         length = inputs.shape[1]
@@ -162,7 +162,7 @@ class PolicyContract:
     def test_cell_0_reads_what_it_is_given(
         self, policy: Policy, batch: Batch, inputs: Tensor, scores: Tensor
     ) -> None:
-        """Or else the last token of its source, whatever it is given."""
+        """If not, it reads the last token of its source, whatever its input is."""
         changed = inputs.clone()
         changed[:, 0] = (changed[:, 0] + 1) % policy.vocabulary.actions
         found = self.score_rows(policy, batch.source, changed)
@@ -370,7 +370,7 @@ class PolicyContract:
     def test_an_eraser_scores_what_remains(
         self, policy: Policy, batch: Batch, inputs: Tensor
     ) -> None:
-        """After random tokens and withdrawals, also of rows that have none, and of rows kept."""
+        """After random tokens and withdrawals, in empty rows, and in rows that are kept."""
         if not policy.can_withdraw:
             with pytest.raises(ValueError, match="cannot withdraw tokens"):
                 policy.eraser(batch.source)

@@ -17,22 +17,21 @@ class Vocabulary:
     """The tokens of one side of a task.
 
     `symbols[i]` is the text of token i. These are the *actions*, the tokens that may be written:
-    logits have one column for each. `eos`, where the sequences have one, is among them; so may
-    `backspace` be. `bos` and `pad` are only ever read, and need not be symbols. Where padding lies
-    is told by masks, never by comparing tokens with `pad`: so `pad` may equal `eos`. `unknown`,
-    where there is one, is the action that stands for all symbols that are not here; two of them
-    need not be the same symbol, so it never counts as a match.
+    logits have one column for each. The actions include `eos` and `backspace` if there are any.
+    `bos` and `pad` are only read, and need not be symbols. Padding is marked by masks, and tokens
+    are never compared with `pad`, so `pad` may equal `eos`. `unknown` is the action for all symbols
+    outside the vocabulary. Two unknown symbols may differ, so it never counts as a match.
 
     Args:
         symbols: the text of every action.
-        bos: the token that a target is started with.
-        pad: the token that fills the rest of shorter rows.
-        eos: the action that ends a sequence; None for fixed-length targets.
+        bos: the token that is read at the first cell.
+        pad: the token that fills shorter rows.
+        eos: the action that ends a sequence; None if targets have a fixed length.
         backspace: the action that withdraws the last token, if there is one.
-        unknown: the action that stands for any symbol that is not here, if there is one.
+        unknown: the action for symbols outside the vocabulary, if there is one.
 
     Raises:
-        ValueError: if eos, backspace or unknown is no action, or bos or pad no token.
+        ValueError: if eos, backspace or unknown is not an action, or bos or pad is not a token.
     """
 
     symbols: tuple[str, ...]
@@ -56,7 +55,7 @@ class Vocabulary:
 
     @classmethod
     def build(cls, symbols: Iterable[str], *, eos: bool, unknown: bool = False) -> Vocabulary:
-        """Build a vocabulary of `symbols`, in their order, then eos if there is one, bos and pad.
+        """Build a vocabulary of `symbols` in their order, then eos if there is one, bos and pad.
 
         Args:
             symbols: the text of the actions.
@@ -85,8 +84,8 @@ class Vocabulary:
         Ids of actions do not change; bos and pad, if they come after the actions, move up by one.
 
         Raises:
-            ValueError: if there is a backspace already, or no eos: an output that is as long as
-                its source has nothing to withdraw.
+            ValueError: if there is already a backspace, or no eos: outputs of a fixed length cannot
+                withdraw tokens.
         """
         if self.backspace is not None:
             raise ValueError("the vocabulary has a backspace already")
@@ -154,7 +153,7 @@ class Vocabulary:
     def decode(self, tokens: Sequence[int]) -> list[str]:
         """Return the symbols of `tokens` up to the first eos, which is excluded.
 
-        What is no action, such as a symbol of a reference that training never met, is `UNKNOWN`.
+        Other tokens, such as those of symbols that occur only in test references, become `UNKNOWN`.
         """
         written = list(tokens)
         if self.eos in written:

@@ -1,4 +1,4 @@
-"""YAML with the types of JSON: what is not true, false, null or a decimal number is text.
+"""YAML with the types of JSON: all but true, false, null and decimal numbers is text.
 
 YAML 1.1 reads `no` as false, 010 as 8, 1:30 as 90, 1e-3 as text and 2001-05-01 as a date.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 MAX_NODES, MAX_DEPTH, MAX_DIGITS = 10_000, 50, 1_000
-"""Limits of a text; what an alias repeats counts as often as it is repeated."""
+"""Limits of a text. The nodes of an alias count each time that it is used."""
 
 _CONSTANTS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _INT = re.compile(r"[-+]?[0-9]+(_[0-9]+)*")
@@ -19,11 +19,11 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 class YamlError(ValueError):
-    """A text that cannot be read.
+    """Raised if a text cannot be read.
 
     Args:
-        message: What is wrong.
-        line: The line, from 1; None where it is not known.
+        message: what is wrong.
+        line: the line, from 1; None if it is unknown.
     """
 
     def __init__(self, message: str, line: int | None = None) -> None:
@@ -33,12 +33,12 @@ class YamlError(ValueError):
 
 class _Loader(yaml.BaseLoader):
     def resolve(self, *node: object) -> str:
-        """Return the tag of a node that is written without one: none."""
+        """Return no tag for a node that is written without one."""
         return ""
 
 
 def compose(text: str) -> yaml.Node | None:
-    """Return the root of a text; None if there is nothing in it.
+    """Return the root of a text; None if it is empty.
 
     Raises:
         YamlError: If it is not YAML, has tags, merge keys or repeated keys, or exceeds the limits.
@@ -75,7 +75,7 @@ _TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
 
 
 def _check(root: yaml.Node | None) -> None:
-    """Check all nodes, those of aliases as often as they are repeated."""
+    """Check all nodes, counting those of an alias each time that it is used."""
     left: list[tuple[yaml.Node, int]] = [] if root is None else [(root, 0)]
     count = 0
     while left:
@@ -95,7 +95,7 @@ def _check(root: yaml.Node | None) -> None:
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    """Check the keys of a mapping; YAML itself would let the last of two keys win."""
+    """Check the keys of a mapping. In plain YAML, the last of two equal keys would win."""
     seen: dict[str, int] = {}
     for key, _ in node.value:
         line = get_line(key)
@@ -111,7 +111,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
 
 def _read_scalar(node: yaml.ScalarNode) -> Any:
     text: str = node.value
-    if node.style is not None:  # It is quoted, or a block of text.
+    if node.style is not None:  # It is quoted or a block.
         return text
     if text in (text.lower(), text.upper(), text.capitalize()) and text.lower() in _CONSTANTS:
         return _CONSTANTS[text.lower()]
