@@ -89,7 +89,7 @@ class Writer(ABC):
 
     @abstractmethod
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`, which go on in this order."""
+        """Keep only `rows`, in this order."""
 
 
 class StepWriter(Writer):
@@ -112,7 +112,7 @@ class StepWriter(Writer):
         return choose(scores, torch.arange(len(inputs), device=inputs.device))
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`, which go on in this order."""
+        """Keep only `rows`, in this order."""
         self.state = self.state.select(rows)
 
 
@@ -131,7 +131,7 @@ class Eraser(ABC):
 
     @abstractmethod
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`, which go on in this order."""
+        """Keep only `rows`, in this order."""
 
 
 class Policy(nn.Module, ABC):

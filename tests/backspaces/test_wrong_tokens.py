@@ -60,8 +60,8 @@ def test_draws_and_tokens_of_any_shape():
 @pytest.mark.parametrize(
     ("mistakes", "message"),
     [
-        ({5: [0]}, "mistakes of token 5: 5 is no action; they are 0 to 2"),
-        ({0: [1, -1]}, "mistakes of token 0: -1 is no action; they are 0 to 2"),
+        ({5: [0]}, "mistakes of token 5: 5 is not an action; actions are 0 to 2"),
+        ({0: [1, -1]}, "mistakes of token 0: -1 is not an action; actions are 0 to 2"),
         ({1: [0, 1]}, "token 1 is named as a mistake for itself"),
         ({1: [0, 2, 0]}, "a mistake for token 1 is named twice"),
         ({}, "no token has a mistake that may stand in its place"),
@@ -76,7 +76,7 @@ def test_tables_that_are_refused(mistakes, message):
 @pytest.mark.parametrize(
     ("leave_out", "message"),
     [
-        ([3], "3 is no action; they are 0 to 2"),
+        ([3], "3 is not an action; actions are 0 to 2"),
         ([0, 1, 2], "all actions are left out; one at least must be written wrongly"),
     ],
 )

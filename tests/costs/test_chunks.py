@@ -67,7 +67,9 @@ def test_an_unknown_tag_belongs_to_no_chunk():
 
 
 def test_a_symbol_that_is_no_tag_is_an_error():
-    message = "the symbol 'PER' is no IOB2 tag; chunks need tags such as 'O', 'B-PER' and 'I-PER'"
+    message = (
+        "the symbol 'PER' is not an IOB2 tag; chunks need tags such as 'O', 'B-PER' and 'I-PER'"
+    )
     with raises(ValueError, message):
         chunk_tags(["O", "B-A", "PER"])
 

@@ -29,8 +29,8 @@ def test_sides_of_different_widths_are_compared_where_both_have_tokens():
 @pytest.mark.parametrize("cost", [hamming, hamming_total])
 def test_lengths_that_differ_are_an_error(cost):
     message = (
-        "row 1 has 3 tokens and its reference 2; the Hamming cost compares equal lengths: take "
-        "edit_distance where they may differ"
+        "row 1 has 3 tokens and its reference 2; the Hamming cost compares equal lengths: use "
+        "edit_distance if they may differ"
     )
     with raises(ValueError, message):
         cost(*columns([([1, 2], [1, 2]), ([1, 2, 3], [1, 2])]))

@@ -104,8 +104,8 @@ def test_names_come_from_the_function():
     ("options", "message"),
     [
         ({"on": "words"}, "on is 'words'; a cost is computed on 'tokens' or on 'text'"),
-        ({"on": "text"}, "a cost on text needs write, which makes a text of token ids"),
-        ({"write": str}, "write makes texts of token ids, but this cost is on tokens"),
+        ({"on": "text"}, "a cost on text needs write, which converts token ids to text"),
+        ({"write": str}, "write converts token ids to text, but this cost is on tokens"),
     ],
 )
 def test_options_that_cannot_be_honoured_are_errors(options, message, unchecked):

@@ -133,7 +133,7 @@ def test_what_is_refused(name):
     scores, costs = rows([1, 2, 3], [4, 5, 6]), rows([1, 2, 3], [4, NAN, 6])
     for mask, message in (
         ([[True, True, True], [False, False, False]],
-         "row 1 has no token that was tried; each needs one at least"),
+         "row 1 has no token that was tried; each row needs at least one"),
         ([[True, True, True], [False, True, True]],
          "row 1, column 1: the cost is nan; it must be finite"),
     ):  # fmt: skip

@@ -269,7 +269,7 @@ def test_costs_of_equal_lengths_are_for_outputs_of_fixed_length():
     batch = of_length(policy, 5, 1, 4)
     message = (
         "^cost=hamming compares equal lengths, but these outputs end in eos, at any length: "
-        "take edit_distance$"
+        "use edit_distance$"
     )
     for warm_up in (0.0, 0.9):
         with pytest.raises(ValueError, match=message):
@@ -309,7 +309,9 @@ def test_a_cost_or_a_reference_policy_that_is_missing():
 
 def test_tags_are_needed_for_chunks():
     policy = tiny_policy(4, eos=False)
-    with pytest.raises(ValueError, match=r"^the symbol 'a' is no IOB2 tag; chunks need tags such"):
+    with pytest.raises(
+        ValueError, match=r"^the symbol 'a' is not an IOB2 tag; chunks need tags such"
+    ):
         searnn(cost="chunk_f1").loss(policy, tiny_batch(policy), CLOCK)
 
 

@@ -50,14 +50,14 @@ def test_the_cost_is_the_task_s_where_none_is_chosen():
     [
         (searnn(cost="hamming"),
          "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
-         "at any length: take edit_distance"),
+         "at any length: use edit_distance"),
         (searnn(cost="hamming", warm_up=0.9),
          "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
-         "at any length: take edit_distance"),
+         "at any length: use edit_distance"),
         (searnn(cost=PythonCost(lambda own, true: 0.0)),
          "method 'searnn': SEARNN.reference is None: name the policy that suits your own cost"),
         (searnn(cost="chunk_f1"),
-         "method 'searnn': the symbol ' ' is no IOB2 tag; chunks need tags such as 'O', 'B-PER' "
+         "method 'searnn': the symbol ' ' is not an IOB2 tag; chunks need tags such as 'O', 'B-PER' "
          "and 'I-PER'"),
     ],
 )  # fmt: skip

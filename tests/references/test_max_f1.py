@@ -77,6 +77,6 @@ def test_no_completion_has_a_better_f1(symbols, data):
 
 
 def test_a_vocabulary_without_o_is_an_error():
-    message = "no symbol is 'O'; max_f1 writes it where no chunk can be right any more"
+    message = "no symbol is 'O'; max_f1 writes it where no chunk can be right anymore"
     with raises(ValueError, message):
         make_reference("max_f1", ["B-A", "I-A"])

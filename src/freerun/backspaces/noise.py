@@ -67,7 +67,7 @@ class Alternatives:
             for other in (token, *wrong):
                 if not 0 <= other < actions:
                     raise ValueError(
-                        f"mistakes of token {token}: {other} is no action; they are 0 to "
+                        f"mistakes of token {token}: {other} is not an action; actions are 0 to "
                         f"{actions - 1}"
                     )
             if token in wrong:
@@ -88,7 +88,7 @@ class Alternatives:
         """Return whether there is a wrong token for each of `tokens`.
 
         Raises:
-            ValueError: if one is no action.
+            ValueError: if one is not an action.
         """
         check_values("tokens", tokens, 0, len(self.counts) - 1, what=", the last action")
         return self.counts.to(tokens.device)[tokens] > 0
@@ -125,7 +125,7 @@ class AnyToken:
         """
         for token in leave_out:
             if not 0 <= token < actions:
-                raise ValueError(f"{token} is no action; they are 0 to {actions - 1}")
+                raise ValueError(f"{token} is not an action; actions are 0 to {actions - 1}")
         kept = torch.ones(actions, dtype=torch.bool)
         kept[list(leave_out)] = False
         allowed = kept.nonzero()[:, 0]
@@ -138,7 +138,7 @@ class AnyToken:
         """Return whether there is a wrong token for each of `tokens`.
 
         Raises:
-            ValueError: if one is no action.
+            ValueError: if one is not an action.
         """
         check_values("tokens", tokens, 0, len(self.places) - 1, what=", the last action")
         return self._counts(self.places.to(tokens.device)[tokens]) > 0

@@ -21,7 +21,7 @@ class Usage:
         actions: all actions.
         backspaces: the actions that are backspaces.
         withdrawals: the backspaces that withdrew a token; at the prompt there is none to withdraw.
-        replaced: the withdrawals after which a token was written in the same place, immediately or
+        replaced: the withdrawals after which a token was written in the same place, at once or
             later.
         rewritten: the replaced ones where the new token differs from the withdrawn one.
         right: the rewritten ones where the new token equals the reference; None without
@@ -58,7 +58,7 @@ def count_usage(
     height = compute_depths(written, mask)
     undone = mask & ~written & (height[:, :-1] > 0)
     # In one place, tokens and withdrawals take turns: sorted by place, and by time within it,
-    # the neighbors of a withdrawal are what it withdrew and what came instead.
+    # the neighbors of a withdrawal are the token that it withdrew and the one that replaced it.
     place = torch.where(written | undone, torch.maximum(height[:, :-1], height[:, 1:]), 0)
     order = place.argsort(dim=1, stable=True)
     token, place, undone = (values.gather(1, order) for values in (actions, place, undone))

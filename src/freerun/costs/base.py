@@ -23,9 +23,9 @@ from freerun.costs.rows import check_pairs
 class PythonCost:
     """A cost computed by a Python function of one hypothesis and one reference.
 
-    For metrics of other packages, on lists of token ids or on text. The function is called pair by
-    pair, which is far slower than a batched cost; a warning is issued once. Costs may have any
-    range, but lower must be better, and the α of a loss must match their scale.
+    Use it for metrics of other packages, on lists of token ids or on text. The function is called
+    pair by pair, which is far slower than a batched cost; a warning is issued once. Costs may have
+    any range, but lower must be better, and the α of a loss must match their scale.
 
     Attributes:
         name: the name of the cost in messages.
@@ -50,9 +50,9 @@ class PythonCost:
         if on not in ("tokens", "text"):
             raise ValueError(f"on is {on!r}; a cost is computed on 'tokens' or on 'text'")
         if on == "text" and write is None:
-            raise ValueError("a cost on text needs write, which makes a text of token ids")
+            raise ValueError("a cost on text needs write, which converts token ids to text")
         if on == "tokens" and write is not None:
-            raise ValueError("write makes texts of token ids, but this cost is on tokens")
+            raise ValueError("write converts token ids to text, but this cost is on tokens")
         self._function = function
         self._write = write
         self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
@@ -71,8 +71,8 @@ class PythonCost:
         """The function's value for every row, in double precision.
 
         Raises:
-            ValueError: if shapes or lengths are wrong, or a value is no finite number, naming row
-                and value.
+            ValueError: if shapes or lengths are wrong, or a value is not a finite number; and the
+                message names row and value.
         """
         check_pairs(hypotheses, hypothesis_lengths, references, reference_lengths)
         ours = _rows(hypotheses, hypothesis_lengths)
@@ -111,8 +111,8 @@ def check_costs(costs: object, rows: int, name: str = "the cost") -> Float[Tenso
         name: the name of the function in messages.
 
     Raises:
-        ValueError: if it is not such a tensor, or a cost is NaN or infinite; row and value are
-            named.
+        ValueError: if it is not such a tensor, or a cost is NaN or infinite. The message names row
+            and value.
     """
     if not isinstance(costs, Tensor) or costs.shape != (rows,):
         shape = f" of shape {tuple(costs.shape)}" if isinstance(costs, Tensor) else ""
@@ -176,7 +176,7 @@ _PURE: dict[str, Callable[..., Float[Tensor, "n"]]] = {
 
 
 def make_cost(name: str, symbols: Sequence[str], unknown: int | None = None) -> Cost:
-    """Return the cost of a name, for outputs written in a vocabulary.
+    """Return the cost with a name, for outputs in a vocabulary.
 
     Args:
         name: one of `CostName`.

@@ -29,8 +29,8 @@ def chunk_tags(symbols: Sequence[str], unknown: int | None = None) -> Int[Tensor
     for symbol, match in zip(symbols, found, strict=True):
         if match is None:
             raise ValueError(
-                f"the symbol {symbol!r} is no IOB2 tag; chunks need tags such as 'O', 'B-PER' and "
-                "'I-PER'"
+                f"the symbol {symbol!r} is not an IOB2 tag; chunks need tags such as 'O', "
+                "'B-PER' and 'I-PER'"
             )
     kinds = sorted({match["kind"] or "" for match in found if match and match["place"]})
     if not kinds:

@@ -64,8 +64,8 @@ def hamming_total(
         row = int(unlike.nonzero()[0])
         raise ValueError(
             f"row {row} has {int(hypothesis_lengths[row])} tokens and its reference "
-            f"{int(reference_lengths[row])}; the Hamming cost compares equal lengths: take "
-            "edit_distance where they may differ"
+            f"{int(reference_lengths[row])}; the Hamming cost compares equal lengths: use "
+            "edit_distance if they may differ"
         )
     pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
     return _wrong(*pairs, unknown=unknown)

@@ -47,7 +47,8 @@ def by_rows(words: Callable[[int, int], int]) -> Callable[[Function], Function]:
             most = max(1, _BYTES // (8 * max(1, words(one, other))))
             parts = [
                 function(*(tensor[i : i + most] for tensor in tensors), **given)
-                # At least one block, so that no rows also give a result of the right shape.
+                # At least one block, so that the result has the right shape even if there are no
+                # rows.
                 for i in range(0, max(1, rows), most)
             ]
             if len(parts) == 1:
@@ -65,11 +66,11 @@ def check_pairs(*tensors: Tensor, names: Sequence[str] = PAIR_NAMES) -> None:
     """Check hypotheses, their lengths, references and their lengths.
 
     Args:
-        tensors: the four.
-        names: what the four arguments are called.
+        tensors: the four tensors.
+        names: the names of the four arguments, for messages.
 
     Raises:
-        ValueError: if they are no integers, shapes do not match, or a length is negative or larger
+        ValueError: if they are not integers, shapes do not match, or a length is negative or larger
             than the width of its rows.
     """
     specs = ("int n h", "int n", "int n r", "int n")

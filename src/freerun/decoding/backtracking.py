@@ -1,4 +1,4 @@
-"""Decoding with backspaces, and samplers whose actions are not all the policy's own."""
+"""Decoding with backspaces, and samplers that also write other actions than the policy's."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def backtrack(
 
     Args:
         policy: the model; decodes in evaluation mode.
-        source: what to decode from.
+        source: the inputs to decode from.
         choose: the sampler.
         limit: the maximum number of actions of each row; by default the policy's own limit.
         forbid_repeats: whether a token that was withdrawn from a prefix may not be written there
             again, nor a backspace if there is nothing to withdraw: their scores are -inf. As scores
             depend on the prefix alone, greedy decoding would otherwise write and withdraw the same
-            token forever. When a prefix is left by a withdrawal, what was forbidden after it is
-            forgotten.
+            token forever. What was forbidden after a prefix is allowed again once its last token is
+            withdrawn.
 
     Raises:
         ValueError: if the vocabulary has no backspace, the policy cannot withdraw tokens, or a
@@ -82,14 +82,14 @@ class _EraserScorer(Scorer):
         return scores
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`."""
+        """Keep only `rows`."""
         self.eraser.keep(rows)
         if self.withdrawn is not None:
             self.withdrawn.keep(rows)
 
 
 class WithdrawnTokens:
-    """The tokens that rows have withdrawn from the prefixes of what they have written.
+    """The tokens that rows have withdrawn from the prefixes of what remains.
 
     Entry i of a row is a token, and the level of the prefix that it was withdrawn from, which is
     the number of tokens before it; -1 if there is no entry.
@@ -102,12 +102,12 @@ class WithdrawnTokens:
         self.updated, self.used = False, 0
 
     def update(self, inputs: Int[Tensor, "n"], withdraw: Bool[Tensor, "n"]) -> None:
-        """Note that each row wrote its token, or withdrew its last one."""
+        """Record that each row wrote its token, or withdrew its last one."""
         here, self.updated = self.level[:, None], True
-        # On the CPU, columns are used from the first withdrawal on; elsewhere from the first call
-        # on, as to look would wait for the device.
+        # On the CPU, columns are used from the first withdrawal on. On other devices, they are used
+        # from the first call on, because a test would wait for the device.
         if self.used or inputs.device.type != "cpu" or bool(withdraw.any()):
-            # To leave a level is to forget what was withdrawn after it.
+            # Entries are deleted when the level that they belong to is left.
             back = withdraw & (self.level > 0)
             self.levels.masked_fill_((self.levels == here) & back[:, None], -1)
             below = (here - 1).clamp(min=0)
@@ -131,7 +131,7 @@ class WithdrawnTokens:
         return scores.masked_fill(forbidden, -torch.inf)
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`, which go on in this order."""
+        """Keep only `rows`, in this order."""
         self.level, self.typed = self.level[rows], self.typed[rows]
         self.tokens, self.levels = self.tokens[rows], self.levels[rows]
 
@@ -139,7 +139,7 @@ class WithdrawnTokens:
 def force_actions(
     choose: Sampler, tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"]
 ) -> Sampler:
-    """Return a sampler that takes the first actions of every row as given, then those of `choose`.
+    """Return a sampler that first writes given actions in every row, and then those of `choose`.
 
     The log-probability of a given action counts as 0.
 
@@ -172,7 +172,7 @@ def force_actions(
 
 
 class NoisySampler:
-    """A sampler, some actions of which are replaced by wrong tokens.
+    """A sampler that replaces some actions by wrong tokens.
 
     A wrong token is drawn uniformly from all actions but the one that it replaces, eos, backspace,
     unknown, bos and pad. Its log-probability counts as 0.
@@ -181,7 +181,7 @@ class NoisySampler:
         choose: the sampler.
         vocabulary: the vocabulary of the policy.
         rate: the probability that an action is replaced, in [0, 1].
-        ids: name the rows: with the same seed and id, a row meets the same errors in any batch.
+        ids: the id of each row: with the same seed and id, a row gets the same errors in any batch.
         seed: the seed of the draws.
 
     Raises:
@@ -214,14 +214,14 @@ class NoisySampler:
         """Return the actions of some rows and their log-probabilities."""
         chosen, log_probs = self.choose(scores, rows, cell)
         ids = self.ids[rows]
-        # Drawn for all, as which are replaced is only known on the device.
+        # Drawn for all rows, because only the device knows which actions are replaced.
         draw = uniform(self.seed, "wrong token", ids, cell, dtype=torch.float64)
         wrong = self.wrong.choose(chosen, draw)
         replaced = self._toss_coins(ids, torch.full_like(ids, cell))
         return wrong.where(replaced, chosen), log_probs.masked_fill(replaced, 0.0)
 
     def find_errors(self, decoded: Decoded) -> Bool[Tensor, "n u"]:
-        """Return which actions of what was decoded with this sampler are wrong tokens."""
+        """Return which actions of an output that was decoded with this sampler are wrong tokens."""
         actions, mask = decoded.all_actions
         cells = torch.arange(actions.shape[1], device=actions.device)
         return mask & self._toss_coins(self.ids[:, None], cells)

@@ -34,7 +34,7 @@ def beam_search(
 
     Args:
         policy: the model; decodes in evaluation mode.
-        source: what to decode from.
+        source: the inputs to decode from.
         size: the number of live hypotheses per row; 1 is greedy decoding.
         length_penalty: 0 compares log-probabilities, 1 their means per token.
         limit: the maximum number of tokens of each row; by default the policy's own limit.
@@ -103,7 +103,7 @@ class _Beam:
         actions = scores.shape[-1]
         log_probs = scores.float().log_softmax(-1).view(len(self.rows), self.size, actions)
         total = (self.live[..., None] + log_probs).flatten(1)
-        # Twice as many as there are beams: up to `size` of them may write eos.
+        # Twice as many as beams, because up to `size` of them may write eos.
         values, chosen = total.topk(min(2 * self.size, total.shape[1]), -1)
         if len(values[0]) < self.size:  # a tiny vocabulary: there are not enough continuations
             missing = (0, self.size - values.shape[1])
@@ -119,7 +119,7 @@ class _Beam:
             self._compete(values[:, : self.size].masked_fill(~best, -torch.inf), beam, cell, eos)
             self.count[self.rows] += (best & values[:, : self.size].isfinite()).sum(1)
             values = values.masked_fill(closing, -torch.inf)
-        # What goes on: the best that do not end; their order is that of the beams from now on.
+        # The best continuations that do not end are the new beams, in this order.
         self.live, kept = values.topk(self.size, -1)
         beam, token = beam.gather(1, kept), token.gather(1, kept)
         index = torch.arange(len(self.rows), device=beam.device)[:, None]
@@ -134,10 +134,10 @@ class _Beam:
     ) -> None:
         """Let hypotheses that end at `cell` by writing `token` compete for the result.
 
-        Without a token, they compete as they are, if they have reached the limit of their row.
+        Without a token, unfinished hypotheses compete, in rows at their limit.
         """
         value, candidate = (log_prob / (cell + 1) ** self.penalty).max(1)
-        # Strictly: of equal ones, the one that ended first stays.
+        # Strictly greater, so that of equal ones, the one that ended first stays.
         better = value > self.best[self.rows]
         if token is None and self.policy.vocabulary.eos is not None:
             better &= (self.limit[self.rows] == cell + 1) & ~self.ended[self.rows]

@@ -26,13 +26,13 @@ def contrastive_search(
 
     Su et al. 2022, arXiv 2202.06417, equation 5: among the `top_k` likeliest tokens v, the one with
     the largest (1 - penalty)·p(v) - penalty·max_j cos(h_v, h_j), where h_v is the hidden state
-    after reading v, and j runs over all that was read before, the prompt of a causal model
-    included. Every candidate is read, so a cell costs `top_k` steps. Candidates that would lie
-    beyond the model's positions have no hidden state; there, the likeliest is taken.
+    after reading v, and j runs over all tokens read before, including the prompt of a causal model.
+    Every candidate is read, so a cell costs `top_k` steps. Candidates that would lie beyond the
+    model's positions have no hidden state; there, the likeliest is taken.
 
     Args:
         policy: the model; decodes in evaluation mode.
-        source: what to decode from.
+        source: the inputs to decode from.
         top_k: the number of candidates; 1 is greedy decoding.
         penalty: the weight of the similarity, in [0, 1]; 0 is greedy decoding.
         limit: the maximum number of tokens of each row; by default the policy's own limit.
@@ -86,7 +86,7 @@ class _ContrastiveScorer(Scorer):
         prompt = trace.prompt_hidden()
         if prompt is not None:
             read, seen = torch.cat([prompt[0], read], 1), torch.cat([prompt[1], seen], 1)
-        # The directions of all that was read, with room for what will be written.
+        # The directions of all tokens read, with room for those to be written.
         self.used, room = read.shape[1], int(limit.max())
         read = F.normalize(promote_scores(read.flatten(0, 1)), dim=-1)
         self.past = F.pad(read.unflatten(0, (len(rows), -1)), (0, 0, 0, room))
@@ -95,12 +95,12 @@ class _ContrastiveScorer(Scorer):
         self.hidden = self.directions = hidden.new_zeros(0)
 
     def score(self, inputs: Int[Tensor, "n"]) -> Float[Tensor, "n a"]:
-        """Go on with the candidates that were chosen; return what each next token is worth.
+        """Continue with the chosen candidates, and return the objective of each next token.
 
-        All but the candidates are worth -inf.
+        It is -inf for tokens that are not candidates.
         """
         if self.candidates.shape[1]:
-            # All candidates have been read: go on with the state of the chosen one.
+            # All candidates have been read: continue with the state of the chosen one.
             chosen = (self.candidates == inputs[:, None]).byte().argmax(1)
             kept = self.offset + chosen
             self.state = self.state.select(kept)
@@ -119,19 +119,19 @@ class _ContrastiveScorer(Scorer):
         similarity = self.past[:, : self.used] @ directions.transpose(1, 2)
         similarity = similarity.masked_fill(~self.seen[:, : self.used, None], -torch.inf).amax(1)
         worth = (1 - self.penalty) * values - self.penalty * similarity
-        # Beyond the positions of a model, hidden states are not numbers.
+        # Beyond the positions of a model, hidden states are NaN.
         worth = worth.where(worth.isfinite(), values)
         return torch.full_like(self.log_probs, -torch.inf).scatter(1, self.candidates, worth)
 
     def choose(
         self, worth: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        """Choose the tokens that are worth most; log-probabilities are those of the policy."""
+        """Choose the tokens with the largest objective; log-probabilities are the policy's."""
         tokens = worth.argmax(-1)
         return tokens, self.log_probs.gather(-1, tokens[:, None])[:, 0]
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`, which go on in this order."""
+        """Keep only `rows`, in this order."""
         # `state` and `hidden` stay whole: `offset` says where the candidates of a row are.
         self.offset, self.candidates = self.offset[rows], self.candidates[rows]
         self.past, self.seen = self.past[rows], self.seen[rows]

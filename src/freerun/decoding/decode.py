@@ -24,7 +24,7 @@ def greedy(
 
     Args:
         policy: the model; decodes in evaluation mode.
-        source: what to decode from.
+        source: the inputs to decode from.
         limit: the maximum number of tokens of each row; by default the policy's own limit.
         keep_scores: whether to return the scores of every cell.
 
@@ -50,8 +50,9 @@ def sample(
 
     Args:
         policy: the model; decodes in evaluation mode.
-        source: what to decode from.
-        ids: name the rows: with the same seed and id, a row draws the same numbers in any batch.
+        source: the inputs to decode from.
+        ids: the id of each row: with the same seed and id, a row draws the same numbers in any
+            batch.
         seed: the seed of the draws.
         temperature: divides the scores.
         top_k: draw from the k best tokens only.
@@ -109,5 +110,5 @@ class _StepScorer(Scorer):
         return scores
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`."""
+        """Keep only `rows`."""
         self.state = self.state.select(rows)

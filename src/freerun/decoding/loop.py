@@ -1,4 +1,4 @@
-"""The decoding loops, and what they return."""
+"""The decoding loops, and their result."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from freerun.decoding.sampling import Sampler, promote_scores
 from freerun.policy import Policy, Writer
 from freerun.vocabulary import Vocabulary
 
-# After how many cells the loop checks which rows have ended. Every check waits for the device, so
-# that elsewhere than on the CPU it costs more than a few steps of ended rows.
+# The loop checks which rows have ended once in this number of cells. Every check waits for the
+# device, so except on the CPU it costs more than a few steps of ended rows.
 CHECK_EVERY = {"cpu": 1}
 CHECK_EVERY_DEFAULT = 8
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What was written.
+    """The result of decoding.
 
     Attributes:
         tokens: the tokens of every row, eos included; `pad` after the end. With a backspace in the
@@ -32,7 +32,7 @@ class Decoded:
         ended: whether a row ended by itself: by eos or, without one, at its exact length.
         log_probs: the log-probability of each row under the distribution that it was chosen from:
             the sum over all its actions.
-        scores: the scores at every cell, zero after the end; None unless they were kept.
+        scores: the scores at every cell, zero after the end; None unless `keep_scores` was set.
         actions: all actions of each row, tokens, backspaces and eos; `pad` after the end. None if
             the vocabulary has no backspace.
         action_lengths: the number of actions of each row; None if the vocabulary has no backspace.
@@ -80,7 +80,7 @@ def resolve_limit(
 
 
 class Scorer(ABC):
-    """Rows that read what was chosen for them, and score what comes next."""
+    """Rows that read the chosen actions, and return the scores of the next."""
 
     @abstractmethod
     def score(self, inputs: Int[Tensor, "n"]) -> Float[Tensor, "n a"]:
@@ -88,7 +88,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`, which go on in this order."""
+        """Keep only `rows`, in this order."""
 
 
 def run_scorer(
@@ -118,7 +118,7 @@ def run_scorer(
         inputs, log_prob = choose(scores, rows, cell)
         tokens[rows, cell] = inputs
         total = total + log_prob.where(live, 0.0)
-        if keep_scores:  # of all rows, also those that have been dropped, to be stacked at the end
+        if keep_scores:  # of all rows, including dropped ones, to be stacked at the end
             kept.append(scores.new_zeros(count, scores.shape[1]).index_copy(0, rows, scores))
         live = live & (left > cell + 1)
         if vocabulary.eos is not None:
@@ -169,8 +169,9 @@ def run_writer(
 ) -> Iterator[WriterStep]:
     """Let a writer write greedily until each row has written eos or reached its limit.
 
-    This loop is faster than `run_scorer`: a writer does not hold the scores of all rows and tokens,
-    and need not even compute all of them to find the best. So there are no log-probabilities here.
+    This loop is faster than `run_scorer`: a writer does not store the scores of all rows and
+    tokens, and need not even compute all of them to find the best. So it returns no
+    log-probabilities.
 
     Args:
         writer: a writer that has begun with n rows.

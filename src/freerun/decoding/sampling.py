@@ -128,7 +128,8 @@ def make_sampler(
     """Return a sampler; its log-probabilities are those of the truncated distribution.
 
     Args:
-        ids: name the rows: with the same seed and id, a row draws the same numbers in any batch.
+        ids: the id of each row: with the same seed and id, a row draws the same numbers in any
+            batch.
         seed: the seed of the draws.
         temperature: see `truncated_log_probs`.
         top_k: see `truncated_log_probs`.

@@ -81,7 +81,7 @@ def subtract_least(
 
 def _raise_invalid(costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], row: int) -> NoReturn:
     if not bool(mask[row].any()):
-        raise ValueError(f"row {row} has no token that was tried; each needs one at least")
+        raise ValueError(f"row {row} has no token that was tried; each row needs at least one")
     column = int((costs[row].isfinite() | ~mask[row]).int().argmin())
     cost = float(costs[row, column])
     raise ValueError(f"row {row}, column {column}: the cost is {cost}; it must be finite")

@@ -116,8 +116,8 @@ def psi(x: Float[Tensor, "*n"], divergence: Divergence) -> Float[Tensor, "*n"]:
         return _psi_of_tv(x)
     curve = _CURVES[divergence]
     near, line = x.abs() < NEAR, x < curve.edge
-    # ψ(x) = ∫ φ'(s·x) ds over [0, 1], by five points of Gauss and Legendre. What is not chosen must
-    # be finite all the same, or gradients would be no numbers.
+    # ψ(x) = ∫ φ'(s·x) ds over [0, 1], by five points of Gauss and Legendre. Values that are not
+    # selected must be finite too; otherwise gradients would be NaN.
     small = x.masked_fill(~near, 0)
     integral = sum(w * curve.slope(s * small) for s, w in zip(_NODES, _WEIGHTS, strict=True))
     regular = x.masked_fill(near | line, 1)

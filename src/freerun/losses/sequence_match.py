@@ -117,7 +117,7 @@ def _check_one_more(name: str, found: Tensor, mask: Bool[Tensor, "b t"]) -> None
 def behavior_cloning_loss(scored: ScoredActions) -> Float[Tensor, ""]:
     """Compute -Σ log p(a_t|s_t) over all actions, backspaces and wrong tokens included.
 
-    Actions that the mask leaves out, wherever they are, do not count.
+    Actions where the mask is false do not count, wherever they are.
     """
     losses = _promote(scored.values[:, :-1]) - _promote(scored.scores)
     return losses.masked_fill(~scored.mask, 0).sum()

@@ -50,7 +50,7 @@ class Reference(Protocol):
         """Complete every prefix, independently of the other rows.
 
         Args:
-            prefixes: what was written so far; values beyond a row's length are ignored.
+            prefixes: the tokens written so far; values beyond a row's length are ignored.
             prefix_lengths: the number of tokens of every prefix.
             references: the targets, likewise.
             reference_lengths: the number of tokens of every target, without eos.
@@ -65,7 +65,7 @@ class Reference(Protocol):
 def make_reference(
     name: ReferenceName, symbols: Sequence[str], unknown: int | None = None
 ) -> Reference:
-    """Return the reference policy of a name, for outputs written in a vocabulary.
+    """Return the reference policy with a name, for outputs in a vocabulary.
 
     Args:
         name: one of `ReferenceName`.
@@ -96,7 +96,7 @@ _SEARCHING = {
 def _max_f1(symbols: Sequence[str], unknown: int | None) -> Reference:
     tags = chunk_tags(symbols, unknown)
     if "O" not in symbols:
-        raise ValueError("no symbol is 'O'; max_f1 writes it where no chunk can be right any more")
+        raise ValueError("no symbol is 'O'; max_f1 writes it where no chunk can be right anymore")
     kinds = torch.arange((int(tags.max()) + 1) // 2)
     found = tags == 2 * kinds[:, None] + 1
     begins = found.byte().argmax(1).where(found.any(1), -1)

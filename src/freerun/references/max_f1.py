@@ -31,7 +31,7 @@ def max_f1(
     chunk. So every chunk of the reference that can still be right is right, and each raises F1.
 
     Args:
-        prefixes: what was written so far; values beyond a row's length are ignored.
+        prefixes: the tokens written so far; values beyond a row's length are ignored.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets, likewise.
         reference_lengths: the number of tokens of every target.

@@ -34,7 +34,7 @@ def min_edit_distance(
     match nothing add to the distance if they are still to be written.
 
     Args:
-        prefixes: what was written so far; values beyond a row's length are ignored.
+        prefixes: the tokens written so far; values beyond a row's length are ignored.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets, likewise. Negative tokens match nothing.
         reference_lengths: the number of tokens of every target, without eos.
@@ -84,7 +84,7 @@ def optimal_tokens(
     is optimal.
 
     Args:
-        prefixes: what was written so far; values beyond a row's length are ignored.
+        prefixes: the tokens written so far; values beyond a row's length are ignored.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets, likewise. Negative tokens match nothing.
         reference_lengths: the number of tokens of every target, without eos.
@@ -93,7 +93,7 @@ def optimal_tokens(
         unknown: a token of the target that matches nothing.
 
     Raises:
-        ValueError: if shapes or lengths are wrong, or eos or a token of a target is no action.
+        ValueError: if shapes or lengths are wrong, or eos or a token of a target is not an action.
     """
     check_number("eos", eos, 0, actions, below=True)
     there = length_mask(references.shape[1], reference_lengths)
@@ -105,7 +105,7 @@ def optimal_tokens(
     serves = best & (after >= 0)
     free = (best & (after < 0)).any(1, keepdim=True)
     optimal = free & (torch.arange(actions, device=best.device) != eos)
-    # There is always one that serves: it is written once more in place of those that do not.
+    # At least one of `serves` is true in each row; its token stands in for the false ones.
     one = after.gather(1, serves.byte().argmax(1, keepdim=True))
     return optimal.scatter(1, after.where(serves, one), True)
 

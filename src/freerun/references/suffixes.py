@@ -32,7 +32,7 @@ def copy(
     This is the optimal completion under the Hamming cost.
 
     Args:
-        prefixes: what was written so far.
+        prefixes: the tokens written so far.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets; values beyond a row's length are ignored.
         reference_lengths: the number of tokens of every target, without eos.
@@ -81,7 +81,7 @@ def best_suffix_bleu_1(
     BLEU-4 tends to pick the whole reference.
 
     Args:
-        prefixes: what was written so far; values beyond a row's length are ignored.
+        prefixes: the tokens written so far; values beyond a row's length are ignored.
         prefix_lengths: the number of tokens of every prefix.
         references: the targets, likewise.
         reference_lengths: the number of tokens of every target, without eos.
@@ -159,7 +159,7 @@ def _matches(
 
     The n-grams of the prefix claim their first equal ones in the reference (see `claim_ngrams`),
     those of the suffix claim themselves, which are the last equal ones; so the two share one only
-    if no other is left. Finally, each n-gram across the seam claims one that is still free.
+    if no other is left. Finally, each n-gram across the boundary claims one that is still free.
     """
     pairs = (prefixes, prefix_lengths, references, reference_lengths)
     equal = find_equal_ngrams(*pairs, orders)
@@ -170,8 +170,8 @@ def _matches(
     ahead = _following(references, reference_lengths, orders - 1) if orders > 1 else words
     onward = suffix_sets(width, words.device)[..., None]
     for n, mine in enumerate(claim_ngrams(equal).unbind(1), 1):
-        # In this order: prefix, suffix, then the n-1 n-grams across the seam, with their first m
-        # words in the prefix.
+        # In this order: prefix, suffix, then the n-1 n-grams across the boundary, with their first
+        # m words in the prefix.
         taken = mine[:, None] | (whole[:, None] & onward)
         for m in range(1, n):
             both = ends[m - 1][:, None] & shift(ahead[:, n - m - 1], m)

@@ -173,7 +173,7 @@ class SEARNN(Method):
             if vocabulary.eos is not None and cost in EQUAL_LENGTH_COSTS:
                 raise ValueError(
                     f"cost={cost} compares equal lengths, but these outputs end in eos, at any "
-                    "length: take edit_distance"
+                    "length: use edit_distance"
                 )
             cost = make_cost(cost, symbols, unknown)
         if not self.asks_reference:

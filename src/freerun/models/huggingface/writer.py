@@ -53,7 +53,7 @@ class CacheWriter(Writer):
         return torch.cat([self._choose_tokens(*parts, choose) for parts in blocks])
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`, which go on in this order."""
+        """Keep only `rows`, in this order."""
         self.kept = rows if self.kept is None else self.kept[rows]
         # A quarter or more of the batch is wasted: now it pays to copy the others.
         if 4 * len(rows) <= 3 * len(self.state.position):
@@ -109,7 +109,7 @@ class CacheEraser(Eraser):
         return self.policy.project(self._advance(read, slot))
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`, which go on in this order."""
+        """Keep only `rows`, in this order."""
         self.past, self.level, self.start = (
             self.past.select(rows),
             self.level[rows],

@@ -223,7 +223,7 @@ class AttentionKernel(ABC):
 
     @abstractmethod
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`."""
+        """Keep only `rows`."""
 
     @abstractmethod
     def attend(self, hidden: Float[Tensor, "n h"]) -> Float[Tensor, "n h"]:
@@ -251,7 +251,7 @@ class AlignedKernel(AttentionKernel):
         self.last = sentence * width + width - 1
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`."""
+        """Keep only `rows`."""
         self.place, self.last = self.place[rows], self.last[rows]
 
     def attend(self, hidden: Float[Tensor, "n h"]) -> Float[Tensor, "n h"]:
@@ -318,7 +318,7 @@ class PagedKernel(AttentionKernel):
         self.pages = Pages.arrange(sentence, len(memory.mask))
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`."""
+        """Keep only `rows`."""
         self.sentence = self.sentence[rows]
         self.pages = Pages.arrange(self.sentence, len(self.keys))
 

@@ -96,7 +96,7 @@ class RecurrentWriter(Writer):
             return torch.cat([choose(scores, numbers[rows]) for rows, scores in scored])
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`, which go on in this order."""
+        """Keep only `rows`, in this order."""
         self.turn = 1 - self.turn
         self.states = [self._select_states(states, rows, i) for i, states in enumerate(self.states)]
         self.feed = None if self.feed is None else self.feed[rows]
@@ -187,7 +187,7 @@ class StackEraser(Eraser):
         return scores
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Drop all rows but `rows`, which go on in this order."""
+        """Keep only `rows`, in this order."""
         self.state, self.level = self.state.select(rows), self.level[rows]
         self.tokens, *self.before = (held[rows] for held in (self.tokens, *self.before))
 
