@@ -174,7 +174,7 @@ def test_only_the_best_tokens_of_a_large_vocabulary_are_tried(run, tmp_path):
         (["{trained}", "--method", "searnn:focus=2"], "method 'searnn:focus=2': focus has no "
          "effect on roll_out=mixed; it needs roll_out=focused"),
         (["{trained}", "--method", "searnn:cost=hamming"], "--method is 'searnn:cost=hamming': "
-         "cost=hamming compares equal lengths, but these outputs end in eos, at any length: take "
+         "cost=hamming compares equal lengths, but these outputs end in eos, at any length: use "
          "edit_distance"),
         (["{trained}", "--cell", "0", "--method", "searnn:roll_in=reference,cells=2"],
          "--cell is 0; the cells that were searched are 3, 10"),

@@ -302,7 +302,7 @@ def test_a_cost_or_a_reference_policy_that_is_missing():
     for warm_up in (0.0, 0.9):
         with pytest.raises(ValueError, match=message):
             searnn(warm_up=warm_up).loss(policy, batch, CLOCK)
-    message = r"^SEARNN\.reference is None: name the policy that suits your own cost$"
+    message = r"^SEARNN\.reference is None: name the one that matches your cost$"
     with pytest.raises(ValueError, match=message):
         searnn(cost=PythonCost(lambda own, true: 0.0)).loss(policy, batch, CLOCK)
 

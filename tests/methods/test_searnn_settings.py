@@ -205,8 +205,7 @@ def test_a_cost_may_be_the_address_of_a_function():
         (f"{__name__}:surplu", f"cost '{__name__}:surplu': there is no surplu in {__name__}; did "
          "you mean 'surplus'?"),
         (f"{__name__}:COSTS", f"cost '{__name__}:COSTS': it is not a function"),
-        (f"{__name__}:surplus", "SEARNN.reference is None: name the policy that suits your own "
-         "cost"),
+        (f"{__name__}:surplus", "SEARNN.reference is None: name the one that matches your cost"),
     ],
 )  # fmt: skip
 def test_addresses_of_costs_that_do_not_do(address, message):

@@ -55,10 +55,10 @@ def test_the_cost_is_the_task_s_where_none_is_chosen():
          "method 'searnn': cost=hamming compares equal lengths, but these outputs end in eos, "
          "at any length: use edit_distance"),
         (searnn(cost=PythonCost(lambda own, true: 0.0)),
-         "method 'searnn': SEARNN.reference is None: name the policy that suits your own cost"),
+         "method 'searnn': SEARNN.reference is None: name the one that matches your cost"),
         (searnn(cost="chunk_f1"),
-         "method 'searnn': the symbol ' ' is not an IOB2 tag; chunks need tags such as 'O', 'B-PER' "
-         "and 'I-PER'"),
+         "method 'searnn': the symbol ' ' is not an IOB2 tag; chunks need tags such as 'O', "
+         "'B-PER' and 'I-PER'"),
     ],
 )  # fmt: skip
 def test_what_does_not_suit_a_task_is_refused_before_training(method, message, tmp_path):

@@ -27,11 +27,11 @@ METHODS: dict[str, type[Method]] = {
 
 
 def find_method(name: str, prefix: str = "") -> type[Method]:
-    """Return the method of a name in `METHODS`, or of an address such as `package.module:Class`.
+    """Return the method with a name in `METHODS`, or at an address such as `package.module:Class`.
 
     Args:
         name: the name, or `package.module:Class`, or `path/to/file.py:Class`.
-        prefix: what messages begin with, such as the name of a variant.
+        prefix: the beginning of messages, such as the name of a variant.
 
     Raises:
         SettingError: if there is none, or it is not a method.
@@ -46,7 +46,7 @@ def find_method(name: str, prefix: str = "") -> type[Method]:
 
 
 def get_method_name(method: type[Method]) -> str:
-    """Return what `find_method` finds a method by; its own name, if it has no address."""
+    """Return the text by which `find_method` finds a method; its name if it has no address."""
     return get_class_name(method, METHODS)
 
 

@@ -1,4 +1,4 @@
-"""The base class of training methods, and what their `loss` takes and returns."""
+"""The base class of training methods, and the arguments and result of their `loss`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from freerun.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Clock:
-    """The progress of training, which schedules are read at and random numbers are named by.
+    """The progress of training, from which schedules and random numbers are computed.
 
     Args:
         step: the number of updates done.
@@ -66,11 +66,11 @@ class Modules(nn.Module):
 
     Args:
         trained: modules that are trained together with the policy, by name.
-        frozen: modules that the optimizer leaves alone, by name, such as a teacher or a target
+        frozen: modules that the optimizer does not update, by name, such as a teacher or a target
             network. They are in evaluation mode and have no gradient; `Method.after_update` may
             change them.
-        learning_rates: the learning rate of each trained module that has one of its own, by name;
-            the schedule of the run scales it as it scales that of the policy.
+        learning_rates: the learning rates of trained modules, by name; by default that of the
+            policy. The schedule of the run scales all of them.
 
     Raises:
         ValueError: if a trained and a frozen module have the same name, or a learning rate is
@@ -117,8 +117,7 @@ class Method(ABC):
     """A training method: a frozen dataclass whose fields are its settings.
 
     A subclass defines `name`, `paper`, `summary` and `loss`; all other members have defaults that
-    do nothing. Each run trains with a copy of its method, so that what a method keeps between
-    updates is not shared by runs.
+    do nothing. Each run trains with a copy of its method, so that no state is shared between runs.
     """
 
     name: ClassVar[str]
@@ -129,7 +128,7 @@ class Method(ABC):
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
     ) -> Outcome:
-        """Compute the loss of a batch, whose gradient training follows.
+        """Compute the loss of a batch.
 
         Args:
             policy: the model that is trained.
@@ -150,7 +149,7 @@ class Method(ABC):
         return 0
 
     def for_task(self, task: Task) -> Method:
-        """Return this method with the settings that were left to the task, such as its cost."""
+        """Return this method with the settings that come from the task, such as its cost."""
         return self
 
     def check(self, vocabulary: Vocabulary) -> None:
@@ -161,7 +160,7 @@ class Method(ABC):
         """
 
     def add_backspace(self, codec: Codec) -> Codec:
-        """Return the codec that the method trains on: with a backspace where it needs one.
+        """Return the codec that the method trains on: with a backspace if it needs one.
 
         Raises:
             ValueError: if it needs one, and outputs of the codec cannot have one.
@@ -169,7 +168,7 @@ class Method(ABC):
         return codec.with_backspace() if self.needs_backspace else codec
 
     def build_modules(self, policy: Policy) -> Modules:
-        """Make the modules that the method has beside the policy.
+        """Build the modules that the method has beside the policy.
 
         It is called once, before training, with torch's generator seeded by the seed of the run.
         The modules are saved in every checkpoint, and loaded when a run is resumed.
@@ -177,31 +176,31 @@ class Method(ABC):
         return Modules()
 
     def after_update(self, policy: Policy, clock: Clock, modules: Modules = NO_MODULES) -> None:
-        """Do what is due after each update, such as moving a target network.
+        """Run code after each update, such as moving a target network.
 
         Args:
             policy: the model, updated.
-            clock: the clock of the update that is done.
+            clock: the clock of the last update.
             modules: what `build_modules` made.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep of the method beside its modules.
+        """Return the state of the method, beside its modules, that checkpoints must contain.
 
-        Values are tensors or can be written as JSON. A method that keeps something never returns an
-        empty dictionary.
+        Values are tensors or can be written as JSON. A method with state never returns an empty
+        dictionary.
         """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore the result of `state_dict`."""
 
 
 def check_choice(name: str, value: str, literal: Any) -> None:
     """Check that a setting is one of the values of its `Literal` type.
 
     Raises:
-        ValueError: if it is none of them.
+        ValueError: if it is not.
     """
     if value not in get_args(literal):
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(get_args(literal))}")
@@ -221,7 +220,7 @@ def check_range(
 
 
 def refuse_backspace(vocabulary: Vocabulary, name: str) -> None:
-    """Check that no action withdraws tokens: a roll-in or roll-out would read it as a token.
+    """Check that the vocabulary has no backspace: a roll-in or roll-out would read it as a token.
 
     Raises:
         ValueError: if there is one.

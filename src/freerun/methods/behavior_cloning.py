@@ -33,14 +33,14 @@ def score_actions(
     *,
     last: bool = True,
 ) -> ScoredActions:
-    """Compute the scores of actions and the values of states in one pass, each prefix read once.
+    """Compute the scores of actions and the values of states in one pass over their prefixes.
 
     Args:
         policy: the model.
         source: the sources of the action sequences.
         actions: tokens, eos and backspaces.
         mask: true on actions, and false on the padding that follows.
-        last: whether the state after the last action is scored, which takes one more position; if
+        last: whether to score the state after the last action, which takes one more position; if
             not, its value is NaN.
     """
     vocabulary = policy.vocabulary
@@ -174,7 +174,7 @@ class BehaviorCloning(BackspaceMethod):
 
     @property
     def needs_backspace(self) -> bool:
-        """True: wrong tokens are withdrawn by it."""
+        """True, as wrong tokens are withdrawn."""
         return True
 
     def loss(

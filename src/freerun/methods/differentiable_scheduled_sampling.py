@@ -40,8 +40,8 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
         straight_through: feed the one-hot token of the largest weight, with the gradient of w.
         top_k: spread w over the k largest weights only; None over all.
         passes: the number of passes over whole rows in an update, at least 2: the first reads the
-            reference, each later one the mixtures that the one before gives (arXiv 1906.04331);
-            None to run cell by cell.
+            reference, each later one the mixtures from the scores of the one before (arXiv
+            1906.04331); None to run cell by cell.
         through: whether the gradient flows through w to the scores of earlier cells. If not, w is a
             constant, computed without dropout, as the own tokens of scheduled sampling are.
 
@@ -109,7 +109,7 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
                 scores = scores + apply_in_blocks(noise, scores, batch.ids[rows], cells)
             if self.top_k is None or self.top_k >= scores.shape[-1]:
                 return self._weights(scores, alpha)
-            # Only these are looked up, which spares the product with the whole table.
+            # Only these are looked up, which avoids the product with the whole table.
             best, tokens = scores.topk(self.top_k, -1)
             return self._weights(best, alpha), tokens
 

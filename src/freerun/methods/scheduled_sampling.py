@@ -87,10 +87,10 @@ class ScheduledRollIn(Method):
             )
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """Check that own tokens are tokens.
+        """Check that own tokens cannot be backspaces.
 
         Raises:
-            ValueError: if they may be backspaces.
+            ValueError: if they can be.
         """
         refuse_backspace(vocabulary, "scheduled sampling")
 
@@ -131,8 +131,8 @@ class ScheduledSampling(ScheduledRollIn):
     Args:
         feedback: the policy's own token: its `greedy` choice, or a `sample`.
         passes: the number of passes over whole rows in an update, at least 2: the first reads the
-            reference, each later one the own tokens that the one before gives (arXiv 1906.04331);
-            None to choose own tokens cell by cell.
+            reference, each later one the own tokens from the scores of the one before (arXiv
+            1906.04331); None to choose own tokens cell by cell.
 
     Raises:
         ValueError: if a setting is out of range, missing, or has no effect on this schedule.

@@ -25,8 +25,8 @@ class Unlikelihood(Method):
     """Log loss of the reference plus unlikelihood, -log(1 - p), of repeated tokens.
 
     Welleck, Kulikov, Roller, Dinan, Cho, Weston 2020, *Neural Text Generation with Unlikelihood
-    Training*, arXiv 1908.04319. How the losses differ from the authors' code is said at
-    `freerun.losses.token_unlikelihood` and `repeated_ngrams`.
+    Training*, arXiv 1908.04319. `freerun.losses.token_unlikelihood` and `repeated_ngrams` describe
+    how the losses differ from the authors' code.
 
     Args:
         level: `token` applies to the earlier tokens of the target at each cell, except the right

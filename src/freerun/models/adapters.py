@@ -39,7 +39,7 @@ def add_lora(model: PreTrainedModel, rank: int, token: int | None = None) -> nn.
         r=rank,
         lora_alpha=SCALE * rank,
         target_modules="all-linear",
-        # GPT-2 keeps its matrices the other way round.
+        # GPT-2 stores transposed matrices.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     return add_adapters(model, config, token)
@@ -72,12 +72,13 @@ def find_base_model(model: Any) -> PreTrainedModel:
 
 
 def add_token_rows(config: Any, model: PreTrainedModel, token: int) -> Any:
-    """Return a configuration of adapters that train the rows of a token, too, and save them.
+    """Return a configuration of adapters that also train and save the rows of a token.
 
     Args:
         config: the configuration of peft.
-        model: what they are for. It has the rows already.
-        token: the token: its embedding, and where that is not tied to it, its row of the output.
+        model: the model of the adapters, which has the rows already.
+        token: the token. Its embedding is trained, and its row of the output layer if that is not
+            tied.
 
     Raises:
         ValueError: if adapters of this kind, or of this model, cannot train single rows.
@@ -101,12 +102,12 @@ def add_token_rows(config: Any, model: PreTrainedModel, token: int) -> Any:
 
 
 def renew_adapters(model: Any, token: int, change: Callable[[PreTrainedModel], None]) -> Any:
-    """Change the model beneath trained adapters, and let them train the rows of a token, too.
+    """Change the base model of trained adapters, and let them also train the rows of a token.
 
     Args:
         model: a PeftModel, which cannot be used afterwards.
         token: the new token.
-        change: gives the model beneath its rows.
+        change: adds the rows to the base model.
 
     Raises:
         ValueError: if there are several sets of adapters, or they cannot train single rows.
@@ -142,10 +143,10 @@ def renew_adapters(model: Any, token: int, change: Callable[[PreTrainedModel], N
 
 
 def _table_names(model: PreTrainedModel) -> tuple[str, str | None]:
-    """Return the names of the tables of embeddings and of the output; None if they are one.
+    """Return the names of the tables of embeddings and of the output layer; None if they are tied.
 
     Raises:
-        ValueError: if peft would not train all that reads the rows, or leave something out.
+        ValueError: if peft would train or save only a part of what depends on the rows.
     """
     embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
     names = {id(module): name for name, module in model.named_modules()}

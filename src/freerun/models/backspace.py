@@ -24,15 +24,15 @@ def add_backspace(
 
     It is a special token, the tokenizer's `backspace_token`; transformers saves and loads both as
     usual. Its embedding and its row of the output layer are the means of those of all other tokens,
-    so that its probability is at most one in their number in every state. Other scores stay as they
-    are.
+    so that its probability is at most 1 divided by their number in every state. Other scores do not
+    change.
 
     Cundy and Ermon 2024, arXiv 2306.05426, section 4.
 
     Args:
         model: a causal model or an encoder-decoder, which is changed in place; or a PeftModel,
-            whose adapters are put around the changed model again, and also train the new rows.
-        tokenizer: its tokenizer, which is left as it is.
+            whose adapters are added to the changed model again, and also train the new rows.
+        tokenizer: its tokenizer, which is not changed.
 
     Returns:
         The model, and a copy of the tokenizer; both as given if they have a backspace.
@@ -55,8 +55,8 @@ def with_backspace(policy: PolicyT, codec: Codec | None = None) -> PolicyT:
     Args:
         policy: a policy that can have one (see `Policy.add_backspace`). One that has a backspace
             is returned as it is.
-        codec: what the policy is to read and write, with its limit; by default the policy's own
-            vocabulary with one more action.
+        codec: the tokens and the limit of the policy; by default the policy's own vocabulary with
+            one more action.
 
     Raises:
         ValueError: if outputs have no eos, the codec has other tokens than the policy, or a policy
@@ -78,8 +78,8 @@ def extend_model(model: Any, vocabulary: Vocabulary, *, shared: bool) -> Any:
 
     Args:
         model: the model, which is changed in place, or a PeftModel.
-        vocabulary: what the model is to write.
-        shared: whether sources are written in the tokens of targets.
+        vocabulary: the tokens that the model writes.
+        shared: whether sources use the tokens of targets.
 
     Raises:
         ValueError: if the model cannot have them; the message says why.

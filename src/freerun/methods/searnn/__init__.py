@@ -1,4 +1,4 @@
-"""SEARNN, and the choices that it is made of."""
+"""SEARNN and its groups of settings."""
 
 from freerun.methods.searnn.candidates import (
     AllTokens,

@@ -89,12 +89,13 @@ class AllTokens:
 class SomeTokens:
     """The base of choices of a few tokens, all different, of which the reference token is one.
 
-    That is the token that the reference policy writes after the actual prefix; no other token is
-    always tried, eos neither. The code of SEARNN's authors always tries the target's token at the
-    position of the cell, and eos if lengths are free, and draws with replacement.
+    The reference token is the one that the reference policy writes after the actual prefix; no
+    other token is always tried, not even eos. The code of SEARNN's authors always tries the
+    target's token at the position of the cell, and eos if lengths are free, and draws with
+    replacement.
 
     Args:
-        tokens: the maximum number of tokens of a cell, the reference token included; at least 1.
+        tokens: the maximum number of tokens of a cell, including the reference token; at least 1.
     """
 
     asks_reference: ClassVar[bool] = True
@@ -119,7 +120,7 @@ class UniformTokens(SomeTokens):
 
 @dataclass(frozen=True)
 class PolicyTokens(SomeTokens):
-    """Tokens that are drawn by the probabilities of the policy."""
+    """Tokens that are drawn with the probabilities of the policy."""
 
     name: ClassVar[str] = "policy"
 
@@ -156,7 +157,7 @@ class BiasedTokens(SomeTokens):
 class TopTokens(SomeTokens):
     """The most probable tokens.
 
-    Which of several tokens with equal scores are among them is up to `torch.topk`.
+    Ties are broken as by `torch.topk`.
     """
 
     name: ClassVar[str] = "top_k"
@@ -171,8 +172,8 @@ class NeighboringTokens(SomeTokens):
     """The most probable tokens, and tokens of the target near the cell.
 
     Args:
-        neighbors: the number of tokens that are taken from the target near the cell, the reference
-            token included; at least 1, and below `tokens`.
+        neighbors: the number of tokens that are taken from the target near the cell, including the
+            reference token; at least 1, and below `tokens`.
     """
 
     name: ClassVar[str] = "neighbors"
@@ -204,7 +205,7 @@ class NeighboringTokens(SomeTokens):
 
 @dataclass(frozen=True)
 class TargetedTokens(SomeTokens):
-    """Those of the most probable tokens that are nearly as probable as the best.
+    """Those of the most probable tokens whose probability is near that of the best.
 
     Goodman, Vlachos, Naradowsky 2016.
 
@@ -263,7 +264,7 @@ class Candidates:
         """Return the cells to search.
 
         Args:
-            mask: the cells there are, from the left.
+            mask: the existing cells, from the left.
             ids: the numbers of the examples.
             clock: the progress of training.
         """

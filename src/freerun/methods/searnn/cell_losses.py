@@ -13,12 +13,12 @@ from freerun.losses import CELL_LOSSES
 from freerun.losses.cell_losses import check_alpha
 
 Ties = Callable[[], Float[Tensor, "n k"]]
-"""Draws a number for each token, which decides between tokens of least cost."""
+"""Draws a number for each token, which decides between tokens of minimum cost."""
 
 
 @dataclass(frozen=True)
 class NamedLoss:
-    """The base of cell losses: the function of their name, with the fields as its options."""
+    """The base of cell losses: the function with their name, called with the fields as options."""
 
     name: ClassVar[str]
     breaks_ties: ClassVar[bool] = False

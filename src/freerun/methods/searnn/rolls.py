@@ -1,7 +1,7 @@
 """The choices of roll-in (where prefixes come from) and roll-out (what completes them).
 
-Leblond et al. 2018, arXiv 1706.04499. Each choice is a dataclass of the settings that it has, so
-that settings without effect cannot be given.
+Leblond et al. 2018, arXiv 1706.04499. Each choice is a dataclass with its own settings, so settings
+without effect cannot be given.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class MixedRollIn:
         check_range("roll_in_share", self.share, 0, 1)
 
     def write(self, search: Search, clock: Clock) -> Trajectories:
-        """Let the policy write the sentences that coins give it."""
+        """Let the policy write some sentences, chosen by coins."""
         batch = search.batch
         own = uniform(clock.seed, "roll_in", clock.step, batch.ids) >= self.share
         return roll_in_learned(search.policy, batch, own, search.limit)
@@ -99,7 +99,7 @@ class MixedCellsRollIn:
         check_range("roll_in_share", self.share, 0, 1)
 
     def write(self, search: Search, clock: Clock) -> Trajectories:
-        """Let policy and reference policy write the cells that coins give them."""
+        """Let the policy or the reference policy write each cell, chosen by coins."""
         batch, limit = search.batch, search.limit
         cells = torch.arange(int(limit.max()), device=batch.ids.device)
         coins = uniform(clock.seed, "roll_in", clock.step, batch.ids[:, None], cells)
@@ -107,7 +107,7 @@ class MixedCellsRollIn:
 
 
 RollIn = ReferenceRollIn | LearnedRollIn | MixedRollIn | MixedCellsRollIn
-"""Who writes the prefixes."""
+"""The choice of roll-in."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class LearnedRollOut(PolicyRollOut):
 
 @dataclass(frozen=True)
 class MixedRollOut(PolicyRollOut):
-    """A coin per sentence chooses one of the two for all its trials, so costs are comparable.
+    """For each sentence, a coin chooses one of the two for all trials, so costs are comparable.
 
     Args:
         share: the probability of the reference policy, in [0, 1].
@@ -196,7 +196,7 @@ class MixedRollOut(PolicyRollOut):
         check_range("roll_out_share", self.share, 0, 1)
 
     def max_new_tokens(self, batch: Batch, clock: Clock) -> Int[Tensor, "b"]:
-        """Return no limit for the sentences that coins give to the policy, 0 for the others."""
+        """Return no limit for sentences that the policy completes, and 0 for the others."""
         own = uniform(clock.seed, "roll_out", clock.step, batch.ids) >= self.share
         return own * UNLIMITED
 
@@ -231,4 +231,4 @@ class FocusedRollOut(PolicyRollOut):
 
 
 RollOut = ReferenceRollOut | LearnedRollOut | MixedRollOut | FocusedRollOut
-"""Who finishes a sentence after a token was tried."""
+"""The choice of roll-out."""

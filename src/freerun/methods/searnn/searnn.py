@@ -48,10 +48,10 @@ class SearchResult:
     Attributes:
         roll_in: the prefixes.
         cells: true on the cells that were searched.
-        tokens: the tokens that were tried at each of them, row by row.
-        mask: which of these count; no token counts twice.
-        costs: what each of them costs, infinite where it does not count.
-        outputs: the sentence that each token that counts led to.
+        tokens: the tokens that were tried at each cell, row by row.
+        mask: true on the tokens that count; no token counts twice.
+        costs: the cost of each token; infinite if it does not count.
+        outputs: the whole sentence of each token that counts.
     """
 
     roll_in: Trajectories
@@ -137,7 +137,7 @@ class SEARNN(Method):
         return any(asker.asks_reference for asker in askers)
 
     def for_task(self, task: Task) -> SEARNN:
-        """Return this method with the cost of the task, where none was chosen."""
+        """Return this method with the cost of the task, if none was chosen."""
         return self if self.cost is not None else replace(self, cost=task.cost)
 
     def check(self, vocabulary: Vocabulary) -> None:
@@ -146,7 +146,7 @@ class SEARNN(Method):
         Nothing is withdrawn in a search, so there may be no backspace.
 
         Raises:
-            ValueError: if they do not.
+            ValueError: if they are not.
         """
         refuse_backspace(vocabulary, self.name)
         self.resolve_cost(vocabulary)
@@ -179,7 +179,7 @@ class SEARNN(Method):
         if not self.asks_reference:
             reference = "copy"
         if reference is None:
-            raise ValueError("SEARNN.reference is None: name the policy that suits your own cost")
+            raise ValueError("SEARNN.reference is None: name the one that matches your cost")
         if vocabulary.eos is None and reference not in FIXED_LENGTH_REFERENCES:
             raise ValueError(
                 f"reference={reference} ends at any length, but these outputs are as long as their "
@@ -193,7 +193,7 @@ class SEARNN(Method):
         """Compute the loss of the searched cells, divided by the number of target tokens.
 
         Raises:
-            ValueError: if an example has no target, cost and reference policy do not suit each
+            ValueError: if an example has no target, cost and reference policy do not match each
                 other or the vocabulary, or a cost is not finite.
         """
         if clock.step < self.warm_up * clock.total:
@@ -204,7 +204,7 @@ class SEARNN(Method):
         trace = policy.force(batch.source, found.roll_in.inputs(policy.vocabulary.bos))
         scores = promote_scores(trace.logits(found.cells))
         losses = self._compute_losses(scores, found, batch, clock)
-        # The cells that are searched stand for those of their sentence that are not.
+        # The searched cells of a sentence are weighted to stand for all of its cells.
         weights = found.roll_in.lengths / found.cells.sum(1).double()
         weights = weights[found.cells.nonzero()[:, 0]]
         total = (losses * weights.to(losses.dtype)).sum()

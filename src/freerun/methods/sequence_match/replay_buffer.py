@@ -36,7 +36,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ReplayedBatch:
-    """Sequences of a policy, a row each.
+    """Sequences that a policy wrote, one per row.
 
     Attributes:
         source: the sources that they were sampled for.
@@ -78,7 +78,7 @@ class ReplayBuffer:
         mask: Bool[Tensor, "b t"],
         step: int,
     ) -> None:
-        """Hold sequences until the end of the update."""
+        """Add sequences, which are held back until the end of the update."""
         rows = zip(
             ids.tolist(),
             source.values.cpu(),

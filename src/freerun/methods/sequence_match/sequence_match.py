@@ -94,7 +94,7 @@ class SequenceMatch(BackspaceMethod):
         """Check that the method can train on outputs of this vocabulary.
 
         Raises:
-            ValueError: if outputs have no eos, or wrong tokens should be inserted but cannot be.
+            ValueError: if outputs have no eos, or wrong tokens cannot be inserted.
         """
         if vocabulary.eos is None:
             raise ValueError(
@@ -111,7 +111,7 @@ class SequenceMatch(BackspaceMethod):
 
     @property
     def extra_positions(self) -> int:
-        """The number of positions read beyond the target; the state after it has a value too."""
+        """The number of positions read beyond the target: the state after it has a value, too."""
         return max(1, super().extra_positions if self.backspace else 0)
 
     def cloning_weight(self, clock: Clock) -> float:
@@ -182,7 +182,7 @@ class SequenceMatch(BackspaceMethod):
 
     @torch.no_grad()
     def _sample(self, policy: Policy, batch: Batch, clock: Clock) -> None:
-        # One less than an output may have, as the state after the last action is read, too.
+        # One less than the maximum of an output, as the state after the last action is read, too.
         limit = (policy.limit(batch.source) - 1).clamp(min=1)
         if self.length is not None:
             limit = limit.clamp(max=self.length)

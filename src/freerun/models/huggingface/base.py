@@ -1,4 +1,4 @@
-"""What causal models and encoder-decoders of Hugging Face have in common as policies."""
+"""The common base class of causal models and encoder-decoders of Hugging Face as policies."""
 
 from __future__ import annotations
 
@@ -43,29 +43,28 @@ Inputs = Int[Tensor, "n q"] | Float[Tensor, "n q e"]
 class HuggingFacePolicy(Policy):
     """A Hugging Face model as a policy.
 
-    Nothing of the model's `generation_config` is used; the one that is saved describes greedy
-    decoding. Gradients flow through `step` and `force`.
+    The model's `generation_config` is not used; the one that is saved describes greedy decoding.
+    Gradients flow through `step` and `force`.
 
-    Subclasses adapt families of models: `CausalPolicy` and `Seq2SeqPolicy` most of them. If a model
-    computes its scores in another way, override `project`; if it takes masks, positions or caches
-    in another way, override `read`. See `register_policy`.
+    Subclasses adapt families of models; `CausalPolicy` and `Seq2SeqPolicy` cover most of them. If a
+    model computes its scores in another way, override `project`; if it takes masks, positions or
+    caches in another way, override `read`. See `register_policy`.
 
     Args:
         model: the model, or a PeftModel around it; it is not copied.
-        vocabulary: what it writes: the first columns of its scores.
+        vocabulary: the tokens that it writes: the first columns of its scores.
         limit: the maximum number of tokens of an output, eos included.
-        shared: whether sources are written in the tokens of targets. If not, token i of a source is
-            fed as `vocabulary.size` + i.
+        shared: whether sources use the tokens of targets. If not, token i of a source has the id
+            `vocabulary.size` + i in the model.
 
     Attributes:
-        reads_trees: whether the model reads trees of prefixes, and can withdraw tokens. Models that
-            know positions by the distance of slots (T5, Bloom), or have a sliding window (Mistral),
-            do not.
+        reads_trees: whether the model reads trees of prefixes, and can withdraw tokens. Models with
+            relative positions that count slots (T5, Bloom), or a sliding window (Mistral), do not.
 
     Raises:
         ValueError: if the model has fewer tokens than the vocabulary, its prompts are learned, or
             its scores differ from those of its own forward pass.
-        torch.OutOfMemoryError: if there is no memory to check the scores of a few short rows.
+        torch.OutOfMemoryError: if memory is not sufficient to check the scores of a few short rows.
     """
 
     def __init__(
@@ -99,8 +98,8 @@ class HuggingFacePolicy(Policy):
 
     @cached_property
     def reads_trees(self) -> bool:  # type: ignore[override]
-        """Whether the model reads trees of prefixes; tried when it is first asked for."""
-        # For as long as it is tried, `force` has to take trees.
+        """Whether the model reads trees of prefixes; found by trying on first use."""
+        # While this is being tried, `force` must accept trees.
         self.__dict__["reads_trees"] = True
         try:
             return can_read_trees(self)
@@ -109,7 +108,7 @@ class HuggingFacePolicy(Policy):
 
     @property
     def can_withdraw(self) -> bool:  # type: ignore[override]
-        """Whether tokens can be withdrawn: what reads trees can also do that."""
+        """Whether tokens can be withdrawn: a model that reads trees can."""
         return self.reads_trees
 
     @property
@@ -137,13 +136,13 @@ class HuggingFacePolicy(Policy):
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
         """Save the model, or only its adapters, in the format of its library.
 
-        The generation config that is saved with it describes how the model was measured: greedy
-        decoding, its eos and its maximum length (see `make_generation_config`).
+        Its generation config describes how freerun evaluates it: greedy decoding, its eos and its
+        maximum length (see `make_generation_config`).
         """
         model: Any = self.model
         inner, config = self.inner, self.generation_settings
         can_generate = getattr(inner, "generation_config", None) is not None
-        # Marian and Pegasus leave out their positions, though some were trained.
+        # Marian and Pegasus do not save their positions, even if they were trained.
         changes: dict[str, object] = {"_keys_to_ignore_on_save": None}
         changes |= {"generation_config": config} if can_generate else {}
         before = {name: getattr(inner, name) for name in changes}
@@ -155,7 +154,7 @@ class HuggingFacePolicy(Policy):
             for name, value in before.items():
                 setattr(inner, name, value)
         if can_generate:
-            config.save_pretrained(str(folder))  # which adapters leave out
+            config.save_pretrained(str(folder))  # which adapters do not save
 
     @property
     def generation_settings(self) -> GenerationConfig:
@@ -165,7 +164,7 @@ class HuggingFacePolicy(Policy):
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the model.
 
-        transformers' Trainer asks its model for many, such as switches of gradient checkpointing.
+        transformers' Trainer reads several of them, such as those of gradient checkpointing.
         """
         try:
             return super().__getattr__(name)
@@ -212,7 +211,7 @@ class HuggingFacePolicy(Policy):
         embedding = self.decoder.get_input_embeddings()
         if not weights.is_floating_point():
             return embedding(weights)
-        # Through the module: its weight may be sharded, and some modules scale what they look up.
+        # By calling the module: its weight may be sharded, and some modules scale their output.
         table = embedding(torch.arange(self.vocabulary.actions, device=weights.device))
         return weights @ table.to(weights.dtype)
 
@@ -221,7 +220,7 @@ class HuggingFacePolicy(Policy):
     ) -> tuple[Float[Tensor, "n a"], CacheState]:
         """Read one input per row; return the scores of the next token and the new state.
 
-        Beyond the positions of the model (see `limit`), scores are not numbers.
+        Beyond the positions of the model (see `limit`), scores are NaN.
 
         Raises:
             ValueError: under gradient checkpointing in training mode.
@@ -250,9 +249,9 @@ class HuggingFacePolicy(Policy):
     def clip_positions(
         self, position: Int[Tensor, "n 1"], used: int
     ) -> tuple[Int[Tensor, "n 1"], Bool[Tensor, "n 1"] | None]:
-        """Return positions that the model has, and which were beyond them; None if none can be.
+        """Return positions clipped to those of the model, and which were clipped; None if none.
 
-        A row beyond them may have ended, and only not have been dropped yet: it must not fail.
+        A row beyond them may have ended and not be dropped yet, so this is not an error.
 
         Args:
             position: the positions of the next slot.
@@ -276,11 +275,11 @@ class HuggingFacePolicy(Policy):
 
     @cached_property
     def has_plain_head(self) -> bool:
-        """Whether the head of the model is its output layer, and nothing else."""
+        """Whether the head of the model is only its output layer."""
         return is_plain_head(self.inner, self.decoder)
 
     def writer(self) -> CacheWriter:
-        """Return a writer that drops rows when it pays, and keeps no scores."""
+        """Return a writer that drops rows when this saves time, and stores no scores."""
         return CacheWriter(self)
 
     def eraser(self, source: Source) -> CacheEraser:
@@ -312,7 +311,7 @@ class HuggingFacePolicy(Policy):
             self.max_new_tokens = limit
 
     def limit(self, source: Source) -> Int[Tensor, "b"]:
-        """Return `max_new_tokens`, or what a source leaves of the model's positions if less.
+        """Return the limit, or the number of positions left by the source if that is less.
 
         Raises:
             ValueError: if a source leaves no position to write at.
@@ -356,9 +355,9 @@ class HuggingFacePolicy(Policy):
         Args:
             inputs: tokens or embeddings.
             positions: the position of each.
-            mask: true on the slots to look at, old and new; or what is added to the attention
-                scores between each new slot and every slot; None to look at all of them.
-            past: the old slots, which are left as they are.
+            mask: true on the slots to attend to, old and new; or the numbers to add to the
+                attention scores between each new slot and every slot; None to attend to all.
+            past: the old slots, which are not changed.
             encoder: the outputs of the encoder, if there is one.
 
         Returns:
@@ -366,13 +365,14 @@ class HuggingFacePolicy(Policy):
         """
 
     def run_decoder(self, positions: Int[Tensor, "n q"], **kwargs: Any) -> Any:
-        """Run the layers that read targets, with every token at the position that is given."""
+        """Run the layers that read targets, with every token at its given position."""
         table = self.position_table
         block: AbstractContextManager[None] = nullcontext()
         if self.first_position is not None:
             kwargs["position_ids"] = positions + self.first_position
         elif table is not None:
-            # It counts slots, the same for every row, or derives positions from padding (M2M100).
+            # The decoder would count slots, the same for every row, or derive positions from
+            # padding (M2M100).
             block = replace_forward(table.module, lambda *_, **__: table.look_up(positions))
         with block:
             return self.decoder(**kwargs)

@@ -1,4 +1,4 @@
-"""The keys and values of rows: read once, then selected, forked and appended to."""
+"""The keys and values of rows, which can be selected, forked and extended."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class GrowingLayer(DynamicLayer):
         *args: object,
         **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
-        """Add the keys and values of new slots, and return all there are."""
+        """Add the keys and values of new slots, and return all of them."""
         if self.buffers is None:
             self.lazy_initialization(key_states, value_states)
             self.buffers = (key_states, value_states)
@@ -60,8 +60,8 @@ class GrowingLayer(DynamicLayer):
 def first_slots(buffer: Float[Tensor, "n h c d"], used: int) -> Float[Tensor, "n h m d"]:
     """Return the first `used` slots; the buffer itself if it has no others.
 
-    This is called thousands of times a second, for every layer and step: a view costs too much to
-    be made for nothing.
+    This is called thousands of times a second, for every layer and step, so even a view would be
+    too expensive.
     """
     return buffer if buffer.shape[2] == used else buffer.narrow(2, 0, used)
 
@@ -83,9 +83,9 @@ def append_slots(
 class KeyValueStore:
     """The buffers of all layers, which several states may share.
 
-    When a row goes on, the states before and after share one store, and differ in how many slots
-    they use. A state that is continued twice must not overwrite what the first continuation wrote
-    behind it: `filled` tells whether there is anything.
+    When a row is continued, the states before and after share one store, and differ in the number
+    of slots they use. If a state is continued twice, the second continuation must not overwrite the
+    slots of the first: `filled` says whether there are any.
 
     Attributes:
         layers: keys and values of each layer, [n, heads, slots, width].
@@ -98,7 +98,7 @@ class KeyValueStore:
 
 @dataclass(frozen=True)
 class KeyValues:
-    """What rows have read: the first `used` slots of a store, the same number for every row."""
+    """The keys and values of rows: the first `used` slots of a store, for every row."""
 
     store: KeyValueStore
     used: int
@@ -116,7 +116,7 @@ class KeyValues:
 
     def select(self, rows: Int[Tensor, "n"]) -> KeyValues:
         """Return the keys and values of `rows`: pick, repeat or reorder."""
-        # Free slots are copied too: it would cost as much again to grow the buffer later.
+        # Free slots are copied too, because growing the buffer later would cost as much again.
         layers = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self._own_layers()]
         return KeyValues(KeyValueStore(layers, self.used), self.used)
 
@@ -127,13 +127,13 @@ class KeyValues:
         return KeyValues(KeyValueStore(layers, slots.shape[1]), slots.shape[1])
 
     def make_cache(self) -> Cache:
-        """Return a cache for one pass, which leaves these keys and values as they are."""
+        """Return a cache for one pass, which does not change these keys and values."""
         if not self.store.layers:
             return Cache(layer_class_to_replicate=GrowingLayer)
         return Cache(layers=[GrowingLayer(layer, self.used) for layer in self._own_layers()])
 
     def extend(self, cache: Cache) -> KeyValues:
-        """Return what rows have read after a pass with a cache that `make_cache` returned."""
+        """Return the keys and values after a pass with a cache that `make_cache` returned."""
         layers = [layer.buffers for layer in cache.layers]
         used = cache.layers[0].used
         # If the pass wrote into our own buffers, both states share the store from now on.

@@ -24,19 +24,20 @@ from freerun.models.huggingface.state import (
 class CausalPolicy(HuggingFacePolicy):
     """A Hugging Face causal model that continues prompts (see `HuggingFacePolicy`).
 
-    If prompts are written in the tokens of targets (`shared`), there is no bos: cell 0 reads the
-    last token of the prompt, whatever it is given. Otherwise it reads bos, after the prompt.
+    If prompts use the tokens of targets (`shared`), there is no bos: cell 0 reads the last token of
+    the prompt instead of its input. Otherwise it reads bos, after the prompt.
     """
 
     def find_max_positions(self) -> int | None:
         """Return the size of the table of positions; None for most rotary ones.
 
-        Some rotary angles change with the longest row (longrope, dynamic): rows are kept so short
-        that they do not change, as the score of a row would depend on its batch otherwise.
+        Some rotary angles change with the longest row (longrope, dynamic). Rows are limited to a
+        length at which they do not change, because the score of a row would depend on its batch
+        otherwise.
         """
         if self.position_table is not None:
             return self.position_table.size
-        # Each architecture names in its configuration only what it has.
+        # The configuration of an architecture only has fields that it uses.
         config = self.config.get_text_config(decoder=True)
         angles = getattr(config, "rope_parameters", None)
         if not angles:
@@ -76,8 +77,8 @@ class CausalPolicy(HuggingFacePolicy):
         if longest == 0:
             return CacheState(KeyValues.empty(), None, before, first)
         positions = torch.arange(longest, device=before.device).expand(len(before), -1)
-        # No mask is needed: padding comes after what is read, where no token looks. Only then are
-        # prompts moved to the right edge.
+        # No mask is needed: padding comes after the tokens, which do not attend to it. Prompts are
+        # moved to the right edge afterwards.
         _, past, _ = self.read(tokens[:, :longest], positions, None, KeyValues.empty(), None)
         slots, kept = align_right(before)
         if kept is not None:
@@ -98,8 +99,8 @@ class CausalPolicy(HuggingFacePolicy):
         """
         self.check_trees(parents)
         before, length = self.prompt_lengths(source), inputs.shape[1]
-        # Rows start at slot 0, and inputs follow their prompt at once; padding comes last, where
-        # causal attention does not see it.
+        # Rows start at slot 0, and inputs follow their prompt directly. Padding comes last, where
+        # causal attention ignores it.
         slots = torch.arange(int(before.max()) + length, device=before.device)
         cells = slots - before[:, None]
         ancestors = None if parents is None else find_ancestors(parents)
@@ -111,8 +112,8 @@ class CausalPolicy(HuggingFacePolicy):
             positions = torch.where(cells < 0, slots, depths)
             mask = make_tree_mask(ancestors, cells, self.dtype)
         elif not self.uses_cache:
-            # Without mask and cache, transformers takes positions that do not rise one by one, as
-            # clipped ones do, for several sequences packed into a row.
+            # Without mask and cache, transformers interprets positions that do not increase by one,
+            # as clipped ones do, as several sequences packed into a row.
             mask = torch.ones_like(cells, dtype=torch.bool)
         if self.max_positions is not None:
             positions = positions.clamp(max=self.max_positions - 1)
@@ -155,7 +156,7 @@ class CausalPolicy(HuggingFacePolicy):
         cells: Int[Tensor, "b s"],
         parents: Int[Tensor, "b t"] | None,
     ) -> Inputs:
-        """Return rows of prompts, each with its inputs right behind it."""
+        """Return rows of prompts, each directly followed by its inputs."""
         prompt, count = self._to_model_tokens(source), cells.shape[0]
         slots = torch.arange(cells.shape[1], device=cells.device).expand_as(cells)
         prompts = prompt.gather(1, slots.clamp(max=prompt.shape[1] - 1))

@@ -1,4 +1,4 @@
-"""Dropout and layer drop of Hugging Face models: seen where they happen, whatever their names."""
+"""Dropout and layer drop of Hugging Face models, found where they happen, not by name."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _DROPOUTS = (
 
 
 class WithoutDropout(TorchFunctionMode):
-    """Leave out dropout inside the block, and let nothing else be random.
+    """Disable dropout and all other randomness inside the block.
 
-    What is drawn uniformly is the middle of its range (the jitter of routers), and what
-    `torch.rand` returns is 0, so that a layer that may be dropped is dropped.
+    Uniform numbers (the jitter of routers) are the middle of their range, and `torch.rand` returns
+    0, so that a layer that may be dropped is dropped.
 
     Attributes:
-        seen: the probabilities of dropout in training mode that were met.
+        seen: the probabilities of dropout in training mode that were used.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class WithoutDropout(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch, without what is random in it."""
+        """Call a function of torch without its randomness."""
         given = dict(kwargs or {})
         if func in _DROPOUTS:
             values = dict(zip(("input", "p", "training"), args, strict=False)) | given
@@ -77,13 +77,13 @@ def set_dropout(config: PreTrainedConfig, probability: float) -> None:
         if isinstance(value, PreTrainedConfig):
             set_dropout(value, probability)
         elif _is_dropout(name, value):
-            # Some are declared as integers; what modules have is set all the same.
+            # Some are declared as integers; `set_module_dropout` sets those of modules.
             with suppress(StrictDataclassError):
                 setattr(config, name, probability)
 
 
 def set_module_dropout(model: nn.Module, probability: float) -> None:
-    """Set all probabilities of dropout that modules keep, as some are not those of a setting."""
+    """Set all probabilities of dropout in modules, as some do not come from a setting."""
     for module in model.modules():
         if isinstance(module, _DropoutNd):
             module.p = probability
@@ -93,20 +93,20 @@ def set_module_dropout(model: nn.Module, probability: float) -> None:
 
 
 def _is_dropout(name: str, value: object) -> bool:
-    """Return whether something is a probability of dropout, and not of dropping whole layers."""
+    """Return whether a value is a probability of dropout, and not of dropping whole layers."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and "drop" in name and "layerdrop" not in name.replace("_", "")
 
 
 def switch_off_layer_drop(model: nn.Module) -> bool:
-    """Never drop whole layers; return whether any would have been.
+    """Disable dropping of whole layers; return whether it was enabled.
 
-    A layer that is dropped has no keys and values of a token that it did not read, so what a row
-    has read could not be continued.
+    A dropped layer has no keys and values of the tokens that it did not read, so a row could not be
+    continued.
     """
     found = False
     for module in model.modules():
-        # The name that all architectures have for it.
+        # All architectures use this name.
         if getattr(module, "layerdrop", 0):
             vars(module)["layerdrop"] = 0.0
             found = True

@@ -16,11 +16,11 @@ from freerun.vocabulary import Vocabulary
 def shifts_tokens(vocabulary: Vocabulary, *, shared: bool) -> bool:
     """Return whether tokens with higher ids must move up to make room for a backspace.
 
-    These are tokens that are only read, bos, pad and those of sources, in vocabularies of our own.
-    The backspace of a tokenizer comes after all its tokens.
+    These are tokens that are only read (bos, pad and those of sources), in freerun's own
+    vocabularies. The backspace of a tokenizer comes after all its tokens.
 
     Args:
-        vocabulary: what the model writes, with a backspace.
+        vocabulary: the tokens that the model writes, with a backspace.
         shared: whether sources are written in the tokens of targets.
     """
     return not shared or vocabulary.size > vocabulary.actions
@@ -37,20 +37,19 @@ def add_backspace_row(model: PreTrainedModel, vocabulary: Vocabulary, *, shared:
     """Add the rows of a backspace to a model in place: the means of the rows of all other actions.
 
     Its score is then the mean m of theirs in every state. As exp is convex, exp(m) is at most the
-    mean of their exponentials, and its probability at most one in the number of actions; slightly
-    more in a model that caps its scores.
+    mean of their exponentials, and its probability is at most 1 divided by the number of actions;
+    slightly more in a model that caps its scores.
 
     Tokens with higher ids move up by one, and so do ids in the configuration (see
     `shifts_tokens`). Otherwise the row of its id is used, or added. Tied tables stay tied.
 
     Args:
         model: the model, without adapters around it.
-        vocabulary: what it is to write.
+        vocabulary: the tokens that the model writes.
         shared: whether sources are written in the tokens of targets.
 
     Raises:
-        ValueError: if the vocabulary has no backspace, or source and target have tables of their
-            own.
+        ValueError: if the vocabulary has no backspace, or source and target have separate tables.
     """
     token, rows, behind = (
         vocabulary.backspace,
@@ -66,7 +65,7 @@ def add_backspace_row(model: PreTrainedModel, vocabulary: Vocabulary, *, shared:
     for table in _find_tables(model):
         if behind:
             table[token + 1 :] = table[token:-1].clone()
-        # Without the row itself, which may hold anything.
+        # Without the row itself, whose values are arbitrary.
         parts = table[:token], table[token + 1 : vocabulary.actions]
         kind = torch.promote_types(table.dtype, torch.float32)  # bfloat16 cannot sum so many
         total = torch.stack([part.sum(0, dtype=kind) for part in parts]).sum(0)

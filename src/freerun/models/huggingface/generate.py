@@ -44,7 +44,7 @@ STATELESS_PROCESSORS = (
     TopPLogitsWarper,
     TypicalLogitsWarper,
 )
-"""Processors that depend on scores alone, not on what was written before."""
+"""Processors that depend only on scores, not on the tokens before."""
 
 GENERATE_KWARGS = {
     "attention_mask",
@@ -56,7 +56,7 @@ GENERATE_KWARGS = {
 """The arguments of models that `generate` adds by itself, besides encoder outputs."""
 
 EXTRA_OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
-"""What else `generate` can be asked to return."""
+"""Other outputs that `generate` can return."""
 
 
 def check_settings(
@@ -65,7 +65,7 @@ def check_settings(
     processors: LogitsProcessorList,
     given: dict[str, Any],
 ) -> None:
-    """Check that `generate_with_backspace` can do what was asked for."""
+    """Check that `generate_with_backspace` supports all arguments."""
     if config.num_beams and config.num_beams > 1:
         raise ValueError(
             f"num_beams is {config.num_beams}; generate_with_backspace is greedy or samples, and "
@@ -131,7 +131,7 @@ def make_vocabulary(
         )
     if backspace in eos:
         raise ValueError(f"backspace_token_id is {backspace}, which is an eos token")
-    pad = config._pad_token_tensor  # what `generate` itself pads with
+    pad = config._pad_token_tensor  # with which `generate` itself pads
     if pad is None:
         raise ValueError("rows end at different lengths: give pad_token_id")
     # A causal model reads its prompt instead of bos.
@@ -144,7 +144,7 @@ def make_vocabulary(
 def make_prompts(
     prompts: Int[Tensor, "n p"], mask: Tensor | None, positions: Tensor | None
 ) -> Source:
-    """Return prompts, which come padded on the left, padded on the right."""
+    """Convert prompts that are padded on the left to prompts padded on the right."""
     there = torch.ones_like(prompts) if mask is None else mask.to(prompts.device).long()
     expected = there.cumsum(1) - 1
     if positions is not None and bool(
@@ -156,7 +156,7 @@ def make_prompts(
 
 
 def make_sources(starts: Int[Tensor, "n p"], inputs: Tensor | None, mask: Tensor | None) -> Source:
-    """Return what the encoder reads for every row."""
+    """Return the inputs of the encoder."""
     if inputs is None or inputs.is_floating_point() or inputs.dim() != 2:
         raise ValueError("generate_with_backspace needs the tokens of the encoder, input_ids")
     if starts.shape[1] != 1 or bool((starts != starts[0]).any()):
@@ -175,10 +175,10 @@ def make_sources(starts: Int[Tensor, "n p"], inputs: Tensor | None, mask: Tensor
 
 @dataclass
 class BackspaceOutput(ModelOutput):
-    """What `generate_with_backspace` returns if `return_dict_in_generate` is true.
+    """The result of `generate_with_backspace` if `return_dict_in_generate` is true.
 
     Args:
-        sequences: the prompts as they were given, and the tokens that remain, eos included.
+        sequences: the given prompts, and the tokens that remain, eos included.
         actions: all actions of each row: tokens, backspaces and eos.
         action_mask: true on actions, false on the padding that follows them.
         backtracked: true on the actions that withdrew a token.
@@ -210,9 +210,9 @@ def generate_with_backspace(
     `do_sample`, temperature and truncation work as in `generate`; `max_new_tokens` counts
     backspaces, and there may be several eos tokens. Prompts of a causal model are padded on the
     left, sources of an encoder-decoder on the right. A prompt is never withdrawn. A row also ends
-    at the last position of the model. A streamer sees only the prompt, and an assistant model is
-    not used, as `generate` does not pass them on. In greedy generation, a token that was withdrawn
-    is not written there again (see `freerun.decoding.backtrack`).
+    at the last position of the model. A streamer only gets the prompt, and an assistant model is
+    not used, because `generate` does not pass them on. In greedy generation, a token that was
+    withdrawn is not written there again (see `freerun.decoding.backtrack`).
 
     Args:
         model: a causal model or an encoder-decoder.
@@ -220,14 +220,14 @@ def generate_with_backspace(
         logits_processor: passed by `generate`.
         stopping_criteria: passed by `generate`.
         generation_config: passed by `generate`.
-        inputs_tensor: what the encoder reads; passed by `generate`.
+        inputs_tensor: the inputs of the encoder; passed by `generate`.
         backspace_token_id: the token that withdraws the last one.
         seed: the seed of samples; by default drawn from torch's generator, so that `set_seed` works
             as it does for `generate`.
-        model_kwargs: what `generate` would pass to the model.
+        model_kwargs: the arguments that `generate` would pass to the model.
 
     Returns:
-        The prompts and what remains, padded on the right; or `BackspaceOutput`.
+        The prompts and the remaining tokens, padded on the right; or `BackspaceOutput`.
 
     Raises:
         ValueError: if a setting is not supported, tokens cannot be withdrawn, or no backspace is
@@ -285,7 +285,7 @@ def _make_sampler(
 class _MergedEos:
     """A sampler for several eos tokens: it returns the first of them for all.
 
-    A vocabulary has one eos. `restore_eos` puts the token back by which a row ended.
+    A vocabulary has one eos. `restore_eos` restores the token that ended a row.
     """
 
     def __init__(self, choose: Sampler, eos: list[int], prompts: Int[Tensor, "n p"]) -> None:
@@ -300,14 +300,14 @@ class _MergedEos:
         if len(self.eos) < 2:
             return tokens, log_probs
         closes = torch.isin(tokens, self.eos)
-        # Rows that have ended may still be asked; what counts is the first eos.
+        # Rows that have ended may still be sampled; only the first eos counts.
         self.last[rows] = tokens.where(closes & (self.last[rows] < 0), self.last[rows])
         return self.eos[0].where(closes, tokens), log_probs
 
     def restore_eos(
         self, tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"], ended: Bool[Tensor, "n"]
     ) -> None:
-        """Put the token by which a row ended in its place."""
+        """Restore the token that ended each row."""
         if len(self.eos) > 1:
             rows = ended.nonzero()[:, 0]
             tokens[rows, lengths[rows] - 1] = self.last[rows]

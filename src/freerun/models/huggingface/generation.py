@@ -22,17 +22,17 @@ _NEUTRAL = {
     "output_attentions",
     "output_hidden_states",
 }
-"""Settings that do not choose tokens, and the maximum length, which is that of the task."""
+"""Settings that do not affect which tokens are chosen, and the maximum length, set by the task."""
 
 
 def make_generation_config(
     model: PreTrainedModel, vocabulary: Vocabulary, max_new_tokens: int
 ) -> GenerationConfig:
-    """Return the settings with which `generate` writes what greedy decoding of freerun writes.
+    """Return the settings with which `generate` writes the same as greedy decoding of freerun.
 
     Args:
         model: the model.
-        vocabulary: what it writes. Columns of its scores beyond that are suppressed.
+        vocabulary: the tokens that it writes. Other columns of its scores are suppressed.
         max_new_tokens: the maximum number of tokens of an output, eos included.
     """
     table = model.get_output_embeddings()
@@ -52,7 +52,7 @@ def make_generation_config(
 
 
 def find_replaced_settings(model: PreTrainedModel, config: GenerationConfig) -> dict[str, Any]:
-    """Return the settings of the model's own generation config that another one does not have.
+    """Return the settings of the model's own generation config that differ in another one.
 
     Args:
         model: the model.

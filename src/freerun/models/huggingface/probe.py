@@ -1,4 +1,4 @@
-"""Checks of a model before it is used: a few tokens, read in every way in which a policy reads.
+"""Checks of a model before it is used: a few tokens are read in every way that a policy uses.
 
 Their scores are compared with those of the model's own forward pass, for each row alone.
 """
@@ -32,10 +32,10 @@ CELLS = 4
 """The number of cells of each row."""
 
 LONGEST_WINDOW = 2**15
-"""The largest window of attention that is looked for."""
+"""The largest window of attention that can be detected."""
 
 Reading = tuple[str, str, Float[Tensor, "n a"], Float[Tensor, "n a"]]
-"""What was read, what to override if it is wrong, the scores, and the expected scores."""
+"""What was read, the members to override if it is wrong, the scores, and the expected scores."""
 
 
 @torch.no_grad()
@@ -43,9 +43,9 @@ def check_scores(policy: HuggingFacePolicy) -> None:
     """Compare steps, forks, embeddings and rows of different lengths with plain forward passes.
 
     Raises:
-        ValueError: if scores differ, or the model cannot be run like this; the message says of
-            what, and what a subclass should override.
-        torch.OutOfMemoryError: if there is no memory for it.
+        ValueError: if scores differ, or the model cannot be run in this way. The message says in
+            which case, and what a subclass should override.
+        torch.OutOfMemoryError: if memory is not sufficient.
     """
     if policy.device.type == "meta":
         return
@@ -64,7 +64,7 @@ def check_scores(policy: HuggingFacePolicy) -> None:
                     break
         except (ValueError, *FAILURES) as error:
             _raise_out_of_memory(error, name)
-            # What a subclass overrides may be at fault itself.
+            # The error may be in a member that a subclass overrides.
             called = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
             for override in ("project", "embed"):
                 if override in called:
@@ -94,10 +94,10 @@ def _sums_tokens_up(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def can_read_trees(policy: HuggingFacePolicy) -> bool:
-    """Return whether a tree of prefixes is scored as each of its paths alone.
+    """Return whether the scores of a tree of prefixes are those of each of its paths alone.
 
     Raises:
-        torch.OutOfMemoryError: if there is no memory to try it.
+        torch.OutOfMemoryError: if memory is not sufficient.
     """
     if policy.device.type == "meta":
         return False
@@ -132,7 +132,7 @@ class _DistantLayer(GrowingLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Return all keys and values there are."""
+        """Return all keys and values."""
         return self._join(self.keys, key_states), self._join(self.values, value_states)
 
     def get_seq_length(self) -> int:
@@ -146,7 +146,7 @@ class _DistantLayer(GrowingLayer):
 
 @dataclass(frozen=True)
 class _DistantKeyValues(KeyValues):
-    """What rows have read, and then a number of slots that are masked."""
+    """Keys and values, followed by a number of masked slots."""
 
     between: int = 0
 
@@ -156,18 +156,18 @@ class _DistantKeyValues(KeyValues):
         return Cache(layers=layers)
 
     def extend(self, cache: Cache) -> KeyValues:
-        """Return what was there before: a pass stores nothing."""
+        """Return the keys and values before the pass, which stores nothing."""
         return self
 
 
 def _finds_distant_slots(policy: HuggingFacePolicy) -> bool:
-    """Return whether a step scores as it should where what was read lies many slots back.
+    """Return whether a step returns the right scores if the tokens before lie many slots back.
 
-    Withdrawn tokens leave such masked slots between those of their row. A model that looks back a
-    bounded number of slots, or in chunks, would miss what was read; one that counts slots would
-    take it for far away. Any integer of its configuration may be such a bound, so there are more
-    slots than the largest. Only a few tokens are read, and no layer keeps its slots, so this takes
-    about as long as a step.
+    Withdrawn tokens leave masked slots between those of their row. A model that attends to a
+    bounded number of slots, or in chunks, would miss tokens; one that counts slots would place them
+    too far away. Any integer of its configuration may be such a bound, so there are more slots than
+    the largest. Only a few tokens are read, and no layer stores its slots, so this takes about as
+    long as a step.
     """
     source, inputs = _make_example(policy)
     longest = torch.tensor([SOURCES.index(max(SOURCES))], device=inputs.device)
@@ -209,10 +209,10 @@ def _list_integers(value: object) -> Iterator[int]:
 
 @torch.no_grad()
 def check_dropout(policy: HuggingFacePolicy, probability: float) -> None:
-    """Check that a model drops with a probability wherever it drops.
+    """Check that all dropout of a model has one probability.
 
     Raises:
-        ValueError: if it drops with another one, or nothing.
+        ValueError: if it has another one, or no dropout.
     """
     if policy.device.type == "meta":
         return
@@ -220,7 +220,7 @@ def check_dropout(policy: HuggingFacePolicy, probability: float) -> None:
     with training_mode(policy), WithoutDropout() as mode:
         policy.force(source, inputs).logits(torch.ones_like(inputs, dtype=torch.bool))
     name = type(policy.inner).__name__
-    # Attention in a place that has no dropout is given 0.
+    # Attention without dropout has a probability of 0.
     others = {seen for seen in mode.seen if seen not in (0.0, probability)}
     if others:
         raise ValueError(
@@ -231,7 +231,7 @@ def check_dropout(policy: HuggingFacePolicy, probability: float) -> None:
 
 
 def _raise_out_of_memory(error: Exception, name: str) -> None:
-    """Raise an error of its own if another says that there is no memory."""
+    """Raise an OutOfMemoryError if an error says that memory is not sufficient."""
     # On a CPU and in cuBLAS and cuDNN, torch raises a plain RuntimeError.
     signs = ("can't allocate memory", "ALLOC_FAILED")
     if isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs):
@@ -241,7 +241,7 @@ def _raise_out_of_memory(error: Exception, name: str) -> None:
 
 
 def _are_close(scores: Float[Tensor, "*shape"], expected: Float[Tensor, "*shape"]) -> bool:
-    """Return whether scores are the same, as far as their dtype can tell."""
+    """Return whether scores are equal, up to the precision of their dtype."""
     half = scores.dtype in (torch.float16, torch.bfloat16)
     scale = 1 + float(expected.abs().max())
     return float((scores - expected).abs().max()) <= (5e-2 if half else 1e-3) * scale

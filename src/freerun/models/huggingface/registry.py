@@ -1,4 +1,4 @@
-"""Which policy adapts which class of Hugging Face models."""
+"""The registry of policies by class of Hugging Face models."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _POLICIES: dict[type, type[HuggingFacePolicy]] = {}
 def register_policy(model_class: type[nn.Module]) -> Callable[[type[PolicyT]], type[PolicyT]]:
     """Register a policy for a class of models and its subclasses; a class decorator.
 
-    Models need this only if `CausalPolicy` and `Seq2SeqPolicy` refuse them: they fit all whose
-    head is an output layer with one of the known scalings, and which take masks, positions and
-    caches in the usual way. A class that is registered again gets the last policy.
+    Models need this only if `CausalPolicy` and `Seq2SeqPolicy` refuse them. These support all
+    models whose head is an output layer with one of the known scalings, and which take masks,
+    positions and caches in the usual way. If a class is registered again, the last policy is used.
 
         @register_policy(MyModelForCausalLM)
         class MyPolicy(CausalPolicy):
@@ -33,7 +33,7 @@ def register_policy(model_class: type[nn.Module]) -> Callable[[type[PolicyT]], t
         model_class: a class of Hugging Face models.
 
     Raises:
-        TypeError: if what is decorated is not a subclass of `HuggingFacePolicy`.
+        TypeError: if the decorated class is not a subclass of `HuggingFacePolicy`.
     """
 
     def register(policy_class: Any) -> Any:
@@ -66,7 +66,7 @@ def find_policy_class(model: nn.Module) -> type[HuggingFacePolicy]:
 def adapt(
     model: nn.Module, vocabulary: Vocabulary, *, limit: int, shared: bool = True
 ) -> HuggingFacePolicy:
-    """Return a Hugging Face model, or a PeftModel around one, as a policy; nothing is copied.
+    """Return a Hugging Face model, or a PeftModel around one, as a policy, without copying it.
 
     See `HuggingFacePolicy` for arguments and errors.
     """

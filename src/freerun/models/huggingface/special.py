@@ -1,4 +1,4 @@
-"""Policies of single architectures, which read in ways of their own."""
+"""Policies of single architectures that read in unusual ways."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from freerun.models.huggingface.stack import replace_forward
 
 @register_policy(LEDForConditionalGeneration)
 class LEDPolicy(Seq2SeqPolicy):
-    """LED, whose decoder leaves out the mask where it reads a single slot.
+    """LED, whose decoder omits the mask if it reads a single slot.
 
-    Its layers are given the mask, so that they do not look at slots that a row has not read.
+    Its layers get the mask, so that they do not attend to slots that a row has not read.
     """
 
     def run_decoder(self, positions: Int[Tensor, "n q"], **kwargs: Any) -> Any:
@@ -45,7 +45,7 @@ class PegasusXPolicy(Seq2SeqPolicy):
     """PEGASUS-X, whose decoder computes positions from the number of slots, without a table."""
 
     def run_decoder(self, positions: Int[Tensor, "n q"], **kwargs: Any) -> Any:
-        """Run the decoder, with every token at the position that is given."""
+        """Run the decoder, with every token at its given position."""
         module = self.decoder.embed_positions
 
         def compute(inputs_embeds: Tensor, *args: object, **kwargs: object) -> Tensor:

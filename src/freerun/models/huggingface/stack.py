@@ -1,6 +1,6 @@
 """The parts of a Hugging Face model: its decoder, its head, and its tables of positions.
 
-They are found by what they do when the model runs, as architectures have many names for them.
+They are found by what they do when the model runs, because architectures use many names for them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from freerun.models.huggingface.dropout import WithoutDropout, training_mode
 from freerun.policy import evaluation_mode
 
 FAILURES = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError)
-"""What models raise if they do not take what they are given."""
+"""Exceptions of models that do not accept their arguments."""
 
 PROBE_LENGTH = 3
 """The number of equal tokens that are read to find tables of positions."""
@@ -50,9 +50,9 @@ def find_decoder(model: PreTrainedModel) -> PreTrainedModel:
 
 @contextmanager
 def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a module compute something else inside the block.
+    """Replace the forward of a module inside the block.
 
-    A forward hook would not do: the module would first compute what it computes otherwise.
+    With a forward hook, the module would still compute its own output first.
     """
     before = vars(module).get("forward")
     vars(module)["forward"] = forward
@@ -65,7 +65,7 @@ def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[
 
 
 class _HiddenOnly(BaseModelOutput):
-    """The output of layers that has nothing but last hidden states."""
+    """The output of layers with only the last hidden states."""
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):
@@ -75,11 +75,11 @@ class _HiddenOnly(BaseModelOutput):
 def run_head(
     model: PreTrainedModel, decoder: PreTrainedModel, hidden: Float[Tensor, "*rows h"]
 ) -> Float[Tensor, "*rows v"]:
-    """Return what the model's own forward pass makes of last hidden states of its decoder."""
+    """Return the scores that the model's own forward pass computes from last hidden states."""
     states = hidden.reshape(1, -1, hidden.shape[-1])
     given: dict[str, Any] = {"inputs_embeds": states}
     if model.config.is_encoder_decoder:
-        # Any width will do but for the bridge of an EncoderDecoderModel.
+        # The width only matters for the bridge of an EncoderDecoderModel.
         bridge = getattr(model, "enc_to_dec_proj", None)
         width = states.shape[-1] if bridge is None else bridge.in_features
         encoded = states.new_zeros(1, 1, width)
@@ -97,7 +97,7 @@ def run_head(
 
 
 def is_plain_head(model: PreTrainedModel, decoder: PreTrainedModel) -> bool:
-    """Return whether scores are the output layer of last hidden states, and nothing else.
+    """Return whether scores are only the output layer of last hidden states.
 
     Then the layer can be called alone, which is faster than `run_head`.
     """
@@ -119,10 +119,10 @@ def is_plain_head(model: PreTrainedModel, decoder: PreTrainedModel) -> bool:
         try:
             scores = run_head(model, decoder, hidden)
         except (ValueError, *FAILURES):
-            return True  # the only way left, which is compared with a whole pass as any other
+            return True  # the only way left; it is compared with a whole pass like any other
         if mode.seen or not torch.equal(scores.float(), plain.float()):
             return False
-        # A weight may have no effect only as yet, such as a factor that starts at 1.
+        # A weight may have no effect only at first, such as a factor that starts at 1.
         if not others or not scores.requires_grad:
             return True
         used = torch.autograd.grad(scores.sum(), others, allow_unused=True)
@@ -161,12 +161,12 @@ def find_position_table(
 ) -> PositionTable | None:
     """Find the table in which layers look positions up; None if they have none.
 
-    It is the one whose rows come out one after the other where equal tokens are read.
+    It is the table that returns consecutive rows when equal tokens are read.
 
     Args:
         stack: an encoder or a decoder.
         config: the configuration of the model.
-        position_ids: what it is given as positions, if it is given any.
+        position_ids: the positions that it gets, if any.
     """
     device, found = next(stack.parameters()).device, []
     if device.type == "meta":

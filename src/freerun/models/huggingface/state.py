@@ -1,4 +1,4 @@
-"""States and traces of Hugging Face models: cached keys and values, and where they lie."""
+"""States and traces of Hugging Face models: cached keys and values, and their places."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from freerun.models.huggingface.cache import KeyValues
 from freerun.policy import State, Trace
 
 MAX_FORK_BYTES = 2**30
-"""The maximum number of bytes of keys and values of rows that are run together."""
+"""The maximum number of bytes of keys and values of rows that run together."""
 
 NO_CACHE = (
     "under gradient checkpointing a model in training mode keeps no keys and values to go on from: "
@@ -23,10 +23,10 @@ NO_CACHE = (
 
 @dataclass(frozen=True)
 class EncoderOutputs:
-    """What an encoder made of the sources, a row for each row of a state.
+    """The output of an encoder, a row for each row of a state.
 
-    `hidden` is its output; `cross` are the keys and values that the decoder's cross-attention made
-    of it, after its first pass.
+    `hidden` is the output; `cross` are the keys and values of the decoder's cross-attention, after
+    its first pass.
     """
 
     hidden: Float[Tensor, "n s h"]
@@ -47,14 +47,14 @@ class EncoderOutputs:
 class CacheState(State):
     """The state of n rows.
 
-    What each row has read lies at the right edge of the slots, without holes: models that know
-    positions only by the distance of slots (T5, sliding windows) are wrong otherwise.
+    The tokens that each row has read are at the right edge of the slots, without gaps; otherwise
+    models with relative positions or a window that count slots (T5, Mistral) would be wrong.
 
     Attributes:
         past: keys and values.
         mask: true on the slots that a row has read; None if it has read all of them.
         position: the position of the next token.
-        first: what cell 0 reads instead of what it is given, where the source decides it.
+        first: the token that cell 0 reads instead of its input, if the source determines it.
         encoder: the outputs of the encoder, if there is one.
     """
 
@@ -103,9 +103,9 @@ class CacheTrace(Trace):
     Args:
         states: the last hidden state of every slot.
         before: the number of slots before the inputs of each row.
-        ancestors: for input i of a row, the inputs of the tree on the path to it, itself included;
+        ancestors: for input i of a row, the inputs of the tree on the path to it, including itself;
             None if each continues the one before.
-        past: the keys and values; None if they were not kept.
+        past: the keys and values; None if they were not stored.
         encoder: the outputs of the encoder, if there is one.
         project: from hidden states to scores.
         max_positions: the maximum number of positions of the model; None if unbounded.
@@ -155,7 +155,7 @@ class CacheTrace(Trace):
         """Return the states after inputs 0 … cell of each row.
 
         Raises:
-            ValueError: if keys and values were not kept.
+            ValueError: if keys and values were not stored.
         """
         if self.past is None:
             raise ValueError(NO_CACHE)
@@ -188,7 +188,7 @@ class CacheTrace(Trace):
         slots, before = torch.arange(self.states.shape[1], device=rows.device), self.before[rows]
         inputs = slots - before[:, None]
         length = ancestors.shape[1]
-        # Clamped slots are prompt or padding, which is told apart below.
+        # Clamped slots are prompt or padding, which are distinguished below.
         on_path = ancestors[rows, cells].gather(1, inputs.clamp(0, length - 1))
         return (inputs < 0) | ((inputs < length) & on_path)
 
@@ -200,7 +200,7 @@ class CacheTrace(Trace):
 
 
 def find_ancestors(parents: Int[Tensor, "b t"]) -> Bool[Tensor, "b t t"]:
-    """Return for every input of a tree the inputs on the path to it, itself included.
+    """Return for every input of a tree the inputs on the path to it, including itself.
 
     Raises:
         ValueError: if a parent does not come before its input.
@@ -222,13 +222,13 @@ def find_ancestors(parents: Int[Tensor, "b t"]) -> Bool[Tensor, "b t t"]:
 def make_tree_mask(
     ancestors: Bool[Tensor, "b t t"], cells: Int[Tensor, "b s"], dtype: torch.dtype
 ) -> Float[Tensor, "b 1 s s"]:
-    """Return the attention mask of a tree: 0 where a slot may look at another, else -inf or so.
+    """Return the attention mask of a tree: 0 where a slot attends to another, else about -inf.
 
-    It is what transformers adds to attention scores. A boolean 4D mask would be wrong: eager
-    attention adds it as it is, as 0 and 1.
+    transformers adds it to attention scores. A boolean 4D mask would be wrong: eager attention adds
+    it as 0 and 1.
 
     Args:
-        ancestors: of every input.
+        ancestors: the ancestors of every input.
         cells: the input in every slot: below 0 before the inputs, past the last one after them.
         dtype: the dtype of attention scores.
     """
@@ -240,7 +240,7 @@ def make_tree_mask(
     on_path = ancestors[rows, inside[:, :, None], inside[:, None, :]]
     prompt = (cells[:, None, :] < 0) & (slots <= slots[:, None])
     visible = prompt | (on_path & is_input[:, :, None] & is_input[:, None, :])
-    # Padding looks at itself: the softmax of a row that looks nowhere is not a number.
+    # Padding attends to itself: the softmax of a row that attends to nothing is NaN.
     visible |= slots == slots[:, None]
     lowest = torch.finfo(dtype).min
     hidden = torch.full(visible.shape, lowest, dtype=dtype, device=visible.device)

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 _MAX_SCORES = 2**24
-"""The maximum number of scores that are held at a time."""
+"""The maximum number of scores in memory at a time."""
 
 MASK_GROWTH = 64
 """The minimum number of slots by which the mask of an eraser grows."""
 
 
 class CacheWriter(Writer):
-    """Writes what stepping would write.
+    """A writer that writes the same tokens as steps.
 
-    Rows that were dropped stay in the batch until they make up a quarter of it: to select rows is
-    to copy all that they have read. Scores are computed for a few rows at a time.
+    Dropped rows stay in the batch until they make up a quarter of it, because selecting rows copies
+    their keys and values. Scores are computed for a few rows at a time.
     """
 
     def __init__(self, policy: HuggingFacePolicy) -> None:
@@ -55,7 +55,7 @@ class CacheWriter(Writer):
     def keep(self, rows: Int[Tensor, "k"]) -> None:
         """Keep only `rows`, in this order."""
         self.kept = rows if self.kept is None else self.kept[rows]
-        # A quarter or more of the batch is wasted: now it pays to copy the others.
+        # At least a quarter of the batch is wasted, so copying the others saves time.
         if 4 * len(rows) <= 3 * len(self.state.position):
             self.state, self.kept = self.state.select(self.kept), None
 
@@ -67,12 +67,12 @@ class CacheWriter(Writer):
 
 
 class CacheEraser(Eraser):
-    """Writes and withdraws by masking: every call fills one more slot of every row.
+    """An eraser that withdraws by masking: every call fills one more slot of every row.
 
     The slot of a withdrawn token is masked from then on. So is that of the token before it, which
     is read again into a new slot, at its own position: this gives its scores again without storing
-    them, and rows that write and rows that withdraw share one pass. Level 0 of a row is what cell 0
-    reads, level d its d-th token.
+    them, and rows that write and rows that withdraw share one pass. Level 0 of a row is the input
+    of cell 0, level d its d-th token.
     """
 
     def __init__(self, policy: HuggingFacePolicy, state: CacheState) -> None:
@@ -93,7 +93,7 @@ class CacheEraser(Eraser):
         slot = self.past.used
         self._grow(slot)
         if self.first is not None:
-            tokens, self.first = self.first, None  # the prompt decides what cell 0 reads
+            tokens, self.first = self.first, None  # the prompt determines the input of cell 0
         previous = self.level.clamp(min=0)[:, None]
         withdraw = withdraw & (self.level >= 0)
         self.level = torch.where(withdraw, (self.level - 1).clamp(min=0), self.level + 1)
