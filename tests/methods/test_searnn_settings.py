@@ -67,8 +67,8 @@ REFUSED = [
      "bfloat16"),
     # Missing
     ({"token_choice": "targeted"},
-     "token_choice=targeted needs tokens: the maximum number of tokens of a cell, the "
-     "reference token included; at least 1"),
+     "token_choice=targeted needs tokens: the maximum number of tokens of a cell, "
+     "including the reference token; at least 1"),
     # Without effect
     ({"tokens": 3}, f"tokens has no effect on token_choice=all; it needs {CHOSEN}"),
     ({"roll_in_share": 0.5},
