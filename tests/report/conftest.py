@@ -2,6 +2,7 @@
 
 import pytest
 
+from freerun.evaluation import estimate, estimate_difference
 from freerun.report import summary
 
 NAMES = ("mle", "scheduled_sampling:schedule=linear,k=0.9", "differentiable_scheduled_sampling")
@@ -19,10 +20,13 @@ def results():
         methods[name] = {
             "method": name.partition(":")[0],
             "settings": {},
-            "test": {"character_error": summary(error), "exact_match": summary(match)},
+            "test": {
+                "character_error": estimate(error, None),
+                "exact_match": estimate(match, None),
+            },
             "difference_to_mle": {
-                "character_error": summary([-0.02 * i, -0.02 * i]),
-                "exact_match": summary([0.04 * i, 0.06 * i]),
+                "character_error": estimate_difference([-0.02 * i, -0.02 * i], None),
+                "exact_match": estimate_difference([0.04 * i, 0.06 * i], None),
             },
             "seconds_per_update": summary([0.01 * (i + 1)] * 2),
             "time_relative_to_mle": summary([1.0 + i, 1.0 + i]),

@@ -23,7 +23,7 @@ from freerun.evaluation.decoding import (
     on_device,
 )
 from freerun.losses import log_loss
-from freerun.metrics import find_position_errors, score
+from freerun.metrics import Statistics, find_position_errors, measure
 from freerun.policy import Policy, evaluation_mode
 from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
@@ -168,6 +168,7 @@ class Evaluation:
         actions: all actions of every output, backspaces and eos included; None if the vocabulary
             has no backspace.
         backspaces: how often backspaces were used; None if there are none.
+        statistics: the statistics of every example, of metrics that are computed from them.
     """
 
     metrics: dict[str, float]
@@ -177,6 +178,7 @@ class Evaluation:
     count_by_position: list[int]
     actions: list[list[int]] | None = field(default=None, repr=False)
     backspaces: Backspaces | None = None
+    statistics: dict[str, Statistics] = field(default_factory=dict, repr=False)
 
 
 def evaluate(
@@ -227,10 +229,12 @@ def score_outputs(
     at_position = [
         [error for error in column if error is not None] for column in zip_longest(*wrong)
     ]
+    measured = measure(metrics, codec, hypotheses, examples)
     return Evaluation(
-        metrics=score(metrics, codec, hypotheses, examples),
+        metrics={name: value for name, (value, _) in measured.items()},
         hypotheses=hypotheses,
         references=references,
         error_by_position=[sum(column) / len(column) for column in at_position],
         count_by_position=[len(column) for column in at_position],
+        statistics={name: rows for name, (_, rows) in measured.items() if rows is not None},
     )

@@ -8,6 +8,7 @@ from freerun.metrics.scoring import (
     find_position_errors,
     get_headline,
     list_signatures,
+    measure,
     score,
     score_majority_guess,
     try_metrics,
@@ -20,12 +21,14 @@ from freerun.metrics.sequences import (
     hamming_error,
     token_error,
 )
+from freerun.metrics.statistics import Statistics
 from freerun.metrics.translations import bleu, chrf
 
 __all__ = [
     "METRICS",
     "Form",
     "Metric",
+    "Statistics",
     "accuracy",
     "bleu",
     "character_error",
@@ -42,6 +45,7 @@ __all__ = [
     "hamming_error",
     "list_signatures",
     "mauve",
+    "measure",
     "metric",
     "ms_jaccard",
     "repetition",

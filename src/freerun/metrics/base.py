@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from freerun.imports import import_extra, import_object, is_address
+from freerun.metrics.statistics import Statistics
 from freerun.settings import MISSING, SettingError, convert, did_you_mean, parse_spec
 
 Form = Literal["text", "tokens", "cells", "tags", "passages"]
@@ -25,7 +26,7 @@ Form = Literal["text", "tokens", "cells", "tags", "passages"]
 - `passages`: as text that begins with the source, of outputs that continue their sources.
 """
 
-MetricFunction = Callable[..., float]
+MetricFunction = Callable[..., float | Statistics]
 
 TokenRows = Sequence[Sequence[int]]
 """The tokens of several outputs or references."""
@@ -37,7 +38,8 @@ class Metric:
 
     Args:
         name: the name of the metric.
-        function: function(outputs, references, **settings), which returns the value.
+        function: function(outputs, references, **settings), which returns the value, or the
+            `Statistics` of every example that it is computed from.
         form: the form of its arguments (see `Form`).
         greater_is_better: whether higher values are better; None if neither is.
         corpus: whether it compares all outputs together with all references, instead of each with
@@ -65,12 +67,21 @@ class Metric:
     def __call__(
         self, outputs: Sequence[Any], references: Sequence[Any] = (), **settings: Any
     ) -> float:
+        """Compute the value of `measure`."""
+        return self.measure(outputs, references, **settings)[0]
+
+    def measure(
+        self, outputs: Sequence[Any], references: Sequence[Any] = (), **settings: Any
+    ) -> tuple[float, Statistics | None]:
         """Compute the metric of outputs and as many references.
 
         Args:
             outputs: the outputs, in the form that the metric needs.
             references: a reference for each; some metrics ignore them.
             settings: settings that replace the metric's own.
+
+        Returns:
+            The value, and the statistics that it is computed from, if it is.
 
         Raises:
             ValueError: if there are not as many references as outputs.
@@ -81,15 +92,17 @@ class Metric:
                 f"metric {self.name!r}: there are {len(outputs)} outputs and {len(references)} "
                 "references; each output needs one"
             )
-        value = self.function(outputs, references, **{**self.settings, **settings})
+        found = self.function(outputs, references, **{**self.settings, **settings})
+        statistics = found if isinstance(found, Statistics) else None
+        value: Any = found if statistics is None else statistics.value
         try:
             number = float(value)
         except (TypeError, ValueError):
             number = math.nan
         if math.isfinite(number) and not isinstance(value, str):
-            return number
-        found = f"{value}" if isinstance(value, float) else f"a {type(value).__name__}"
-        message = f"metric {self.name!r} returned {found}; it must return a finite number"
+            return number, statistics
+        what = f"{value}" if isinstance(value, float) else f"a {type(value).__name__}"
+        message = f"metric {self.name!r} returned {what}; it must return a finite number"
         raise SettingError(message)
 
     def with_settings(self, settings: Mapping[str, object], where: str) -> Metric:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from math import exp, log, prod
+from math import exp, log
 from statistics import fmean
+
+import numpy as np
+from jaxtyping import Float64
 
 from freerun.arguments import check_number
 from freerun.metrics.base import TokenRows, metric
+from freerun.metrics.statistics import Statistics, Sums, Values, divide_sums
 
 ORDER = 4
 """The longest n-grams that are looked at."""
@@ -62,18 +66,19 @@ def entropy(outputs: TokenRows, references: TokenRows = ()) -> float:
 
 
 @metric(form="tokens", corpus=True)
-def diversity(outputs: TokenRows, references: TokenRows = ()) -> float:
+def diversity(outputs: TokenRows, references: TokenRows = ()) -> Statistics:
     """Compute the product of 1 - seq-rep-n for n = 2, 3, 4, in [0, 1].
 
     It is high if outputs do not repeat themselves (Su et al. 2022, arXiv 2202.06417). seq-rep-n is
     a mean over outputs, as in `repetition`; code that adds up the n-grams of all outputs before it
     divides weighs long outputs more, and gives other values. References are ignored.
     """
-    return float(prod(1 - repetition(outputs, n=n) for n in range(2, ORDER + 1)))
+    found = [_count_repetition(outputs, n) for n in range(2, ORDER + 1)]
+    return Statistics(np.hstack(found), _multiply_diversity)
 
 
 @metric(form="tokens", greater_is_better=False, corpus=True)
-def repetition(outputs: TokenRows, references: TokenRows = (), *, n: int = ORDER) -> float:
+def repetition(outputs: TokenRows, references: TokenRows = (), *, n: int = ORDER) -> Statistics:
     """Compute the mean fraction of repeated n-grams in an output, in [0, 1].
 
     seq-rep-n of Welleck et al. 2020 (arXiv 1908.04319): 1 - |distinct n-grams| / |n-grams|.
@@ -89,8 +94,23 @@ def repetition(outputs: TokenRows, references: TokenRows = (), *, n: int = ORDER
         ValueError: if n is below 1.
     """
     check_number("n", n, 1)
-    found = [ngrams(row, n) for row in outputs if len(row) >= n]
-    return fmean(1 - len(set(grams)) / len(grams) for grams in found) if found else 0.0
+    return Statistics(_count_repetition(outputs, n), divide_sums)
+
+
+def _count_repetition(outputs: TokenRows, n: int) -> Float64[np.ndarray, "n 2"]:
+    """Return the fraction of repeated n-grams of every output, and whether it has n tokens."""
+    rows = np.zeros((len(outputs), 2))
+    for i, row in enumerate(outputs):
+        if grams := ngrams(row, n):
+            rows[i] = 1 - len(set(grams)) / len(grams), 1
+    return rows
+
+
+def _multiply_diversity(sums: Sums) -> Values:
+    values = np.ones(len(sums))
+    for i in range(0, sums.shape[1], 2):
+        values *= 1 - divide_sums(sums[:, i : i + 2])
+    return values
 
 
 def _counts(rows: Iterable[Sequence[int]], n: int, factor: int = 1) -> Counter[tuple[int, ...]]:

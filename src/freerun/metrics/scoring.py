@@ -11,6 +11,7 @@ from freerun.data import Codec, Data, Examples, TextCodec, TextExamples
 from freerun.data.store import StoredExamples, TokenSequences
 from freerun.metrics.base import Form, Metric, TokenRows
 from freerun.metrics.sequences import find_aligned_errors, find_cell_errors, find_first_errors
+from freerun.metrics.statistics import Statistics
 from freerun.randomness import permutation
 from freerun.settings import SettingError
 
@@ -85,6 +86,14 @@ def try_metrics(metrics: Metrics, codec: Codec, examples: Examples) -> None:
 def score(
     metrics: Metrics, codec: Codec, outputs: TokenRows, examples: Examples
 ) -> dict[str, float]:
+    """Compute the values of `measure`."""
+    found = measure(metrics, codec, outputs, examples)
+    return {name: value for name, (value, _) in found.items()}
+
+
+def measure(
+    metrics: Metrics, codec: Codec, outputs: TokenRows, examples: Examples
+) -> dict[str, tuple[float, Statistics | None]]:
     """Compute metrics of free-running outputs.
 
     Args:
@@ -92,6 +101,9 @@ def score(
         codec: the codec of the model.
         outputs: the tokens of an output for each example, without eos.
         examples: the examples.
+
+    Returns:
+        The value of every metric, and its statistics, if it is computed from those of examples.
     """
     forms: dict[tuple[Form, bool], tuple[Sequence[Any], Sequence[Any]]] = {}
     found = {}
@@ -100,7 +112,7 @@ def score(
         if key not in forms:
             written = _cut_off(outputs, codec) if metric.corpus else outputs
             forms[key] = _FORMS[metric.form](codec, written, examples)
-        found[name] = metric(*forms[key])
+        found[name] = metric.measure(*forms[key])
     return found
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from freerun.imports import import_extra
 from freerun.metrics.base import metric
+from freerun.metrics.statistics import Statistics, Sums, Values
 from freerun.settings import SettingError
 
 if TYPE_CHECKING:
@@ -112,12 +116,39 @@ def _check_bleu(lowercase: bool = False, tokenize: str = "auto") -> None:
     _make_bleu((), lowercase, tokenize)
 
 
-def _score(scorer: Scorer, outputs: Sequence[str], references: Sequence[str]) -> float:
-    if not any(text.strip() for text in references):
-        # sacrebleu gives 0, whatever the outputs.
-        return 0.0 if any(text.strip() for text in outputs) else 100.0
-    # Rounding may exceed 100.
-    return min(float(scorer.corpus_score(outputs, [references]).score), 100.0)
+def _count_ngrams(
+    scorer: Scorer,
+    outputs: Sequence[str],
+    references: Sequence[str],
+    compute: Callable[[Sums], Values],
+) -> Statistics:
+    """Count the n-grams of every output, and whether it and its reference have any text."""
+    rows = scorer._extract_corpus_statistics(outputs, [references]) if outputs else []
+    texts = zip(outputs, references, rows, strict=True)
+    full = [(bool(text.strip()), bool(other.strip()), *row) for text, other, row in texts]
+    return Statistics.build(full, len(full[0]) if full else 2, compute)
+
+
+def _compute_scores(compute: Callable[[list[int]], float], sums: Sums) -> Values:
+    values = []
+    for written, wanted, *counts in sums.tolist():
+        if not wanted:
+            # sacrebleu gives 0, whatever the outputs.
+            values.append(0.0 if written else 100.0)
+        else:
+            # Rounding may exceed 100.
+            values.append(min(compute([int(count) for count in counts]), 100.0))
+    return np.array(values)
+
+
+def _compute_bleu(effective_order: bool, sums: Sums) -> Values:
+    scorer = _library().BLEU(effective_order=effective_order)
+    return _compute_scores(lambda counts: scorer._compute_score_from_stats(counts).score, sums)
+
+
+def _compute_chrf(sums: Sums) -> Values:
+    scorer = _library().CHRF()
+    return _compute_scores(lambda counts: scorer._compute_score_from_stats(counts).score, sums)
 
 
 @metric(
@@ -132,7 +163,7 @@ def bleu(
     *,
     lowercase: bool = False,
     tokenize: str = "auto",
-) -> float:
+) -> Statistics:
     """Compute BLEU (Papineni et al. 2002) of all outputs together, in [0, 100].
 
     It is that of sacrebleu, whose signature names tokenizer and version. If no reference has four
@@ -150,11 +181,15 @@ def bleu(
         MissingExtraError: if sacrebleu is not installed.
         SettingError: if there is no such tokenizer, or a library that it needs is missing.
     """
-    return _score(_make_bleu(references, lowercase, tokenize), outputs, references)
+    scorer = _make_bleu(references, lowercase, tokenize)
+    compute = partial(_compute_bleu, scorer.effective_order)
+    return _count_ngrams(scorer, outputs, references, compute)
 
 
 @metric(percent=False, library=("sacrebleu.metrics", "translation"), sign=_sign_chrf)
-def chrf(outputs: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> float:
+def chrf(
+    outputs: Sequence[str], references: Sequence[str], *, lowercase: bool = False
+) -> Statistics:
     """Compute chrF2 (Popović 2015) of all outputs together, in [0, 100].
 
     It is that of sacrebleu; if all references are empty, empty outputs score 100.
@@ -167,4 +202,4 @@ def chrf(outputs: Sequence[str], references: Sequence[str], *, lowercase: bool =
     Raises:
         MissingExtraError: if sacrebleu is not installed.
     """
-    return _score(_make_chrf(lowercase), outputs, references)
+    return _count_ngrams(_make_chrf(lowercase), outputs, references, _compute_chrf)

@@ -1,6 +1,6 @@
 """Reports for people: tables and plots of comparisons, and the cost vectors of sentences."""
 
-from freerun.report.labels import Summary, summary
+from freerun.evaluation import Summary, summary
 from freerun.report.plots import draw, require_plots
 from freerun.report.table import legend, table
 

@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Mapping
+from typing import Any
 
-from freerun.evaluation import Backspaces
+from freerun.evaluation import Backspaces, Summary
 from freerun.metrics import METRICS
-
-
-class Summary(TypedDict):
-    """A figure over seeds.
-
-    Attributes:
-        mean: the mean.
-        std: the sample standard deviation, over n-1; 0 for one seed.
-        values: the figure of every seed, in their order.
-    """
-
-    mean: float
-    std: float
-    values: list[float]
-
-
-def summary(values: Sequence[float]) -> Summary:
-    """Compute the mean and the sample standard deviation of `values`."""
-    std = statistics.stdev(values) if len(values) > 1 else 0.0
-    return Summary(mean=statistics.fmean(values), std=std, values=list(values))
 
 
 def task_name(results: Mapping[str, Any]) -> str:
@@ -84,9 +63,9 @@ def _plain(metric: str) -> str:
 
 
 def shown(figure: Summary, factor: float, sign: str = "") -> str:
-    """Format a mean ± the standard deviation with two decimals; of a single value, that value."""
-    text = f"{figure['mean'] * factor:{sign}.2f}"
-    return text if len(figure["values"]) == 1 else f"{text} ± {figure['std'] * factor:.2f}"
+    """Format a mean ± the standard deviation with two decimals; one value has none, shown as –."""
+    spread = "–" if figure["std"] is None else f"{figure['std'] * factor:.2f}"
+    return f"{figure['mean'] * factor:{sign}.2f} ± {spread}"
 
 
 def metric_lines(metrics: Mapping[str, float]) -> str:

@@ -7,9 +7,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from freerun.evaluation import Summary, summary
 from freerun.files import write
 from freerun.imports import import_extra
-from freerun.report.labels import Summary, label, scale, summary, task_name, unit
+from freerun.report.labels import label, scale, task_name, unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +146,7 @@ def _line(
     A line without a name is left out of the legend.
     """
     color, means = COLORS[i % len(COLORS)], [point["mean"] * factor for point in y]
-    spread = [point["std"] * factor for point in y]
+    spread = [(point["std"] or 0.0) * factor for point in y]
     low = [mean - std for mean, std in zip(means, spread, strict=True)]
     high = [mean + std for mean, std in zip(means, spread, strict=True)]
     style = "-" if i < len(COLORS) else "--"

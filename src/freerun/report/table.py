@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from freerun.evaluation import Decoding
+from freerun.evaluation import MAX_SEEDS, Decoding, is_clear
 from freerun.report.labels import arrow, label, scale, shown, task_name, unit
 
 NAME_WIDTH = 19
@@ -23,9 +23,9 @@ def table(results: Mapping[str, Any]) -> Table:
     """Build the table of a comparison from the contents of its results.json.
 
     For every method it has the metrics of free-running outputs on test, the differences to MLE with
-    the same seeds, and the time of an update relative to MLE; a second row if test was also decoded
-    by beam search. The last row is a constant guess that ignores the source. With up to three
-    metrics the table fits 80 columns.
+    the same seeds and their 95 % intervals, with a star if they exclude zero, and the time of an
+    update relative to MLE; a second row if test was also decoded by beam search. The last row is a
+    constant guess that ignores the source. With up to three metrics the table fits 80 columns.
     """
     base, metrics = results["base"], list(results["majority"])
     found = Table(box=box.SIMPLE_HEAD, title=_title(results), title_style="bold", pad_edge=False)
@@ -63,9 +63,11 @@ def legend(results: Mapping[str, Any]) -> str:
     if base is None:
         lines.append("No method is MLE, so there is no difference or relative time to show.")
     else:
-        lines.append(
-            f"Δ: difference to {base} of the same seed. Time: of an update, relative to {base}."
-        )
+        lines += [
+            f"Δ: difference to {base} of the same seed. Time: of an update, relative to {base}.",
+            f"95 % intervals of Δ are over {_over(results)}; * excludes zero.",
+            *_list_needed_seeds(results),
+        ]
     lines.append("Majority guess: the best score of an output that ignores its source.")
     lines += [
         f"{name}: {', '.join(used)}."
@@ -111,9 +113,33 @@ def _cell(entry: Mapping[str, Any], metric: str, *, compared: bool) -> Text:
     factor = scale(metric)
     cell = Text(shown(entry["test"][metric], factor))
     if compared:
-        difference = shown(entry["difference_to_mle"][metric], factor, "+")
-        cell.append(f"\nΔ{difference}", style="dim")
+        difference = entry["difference_to_mle"][metric]
+        cell.append(f"\nΔ{difference['mean'] * factor:+.2f}{'*' if is_clear(difference) else ''}")
+        if difference["low"] is not None:
+            low, high = (difference[end] * factor for end in ("low", "high"))
+            cell.append(f"\n{low:+.2f}…{high:+.2f}", style="dim")
     return cell
+
+
+def _over(results: Mapping[str, Any]) -> str:
+    """Return what the intervals are over."""
+    return "seeds and test examples" if len(results["seeds"]) > 1 else "test examples"
+
+
+def _list_needed_seeds(results: Mapping[str, Any]) -> list[str]:
+    """Say how many seeds would be needed where the headline metric does not differ clearly."""
+    metric, base = results["task"]["metric"], results["base"]
+    if len(results["seeds"]) < 2:
+        return ["One seed: other seeds may give other differences."]
+    lines = []
+    for name, entry in results["methods"].items():
+        difference = entry["difference_to_mle"][metric]
+        if name != base and not is_clear(difference):
+            needed = difference["seeds_needed"]
+            count = f"about {needed}" if needed else f"more than {MAX_SEEDS:,}"
+            lines.append(f"  {name}: {count}")
+    heading = f"Seeds that would be needed to tell the {label(metric)} from that of {base}:"
+    return [heading, *lines] if lines else []
 
 
 def _time(entry: Mapping[str, Any]) -> str:

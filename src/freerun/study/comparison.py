@@ -15,7 +15,7 @@ from rich.table import Table
 from freerun import report
 from freerun.console import Console
 from freerun.data import Data
-from freerun.evaluation import GREEDY, Decoding, check_decoding, evaluate
+from freerun.evaluation import GREEDY, MAX_SEEDS, Decoding, check_decoding, evaluate
 from freerun.methods import Method
 from freerun.metrics import get_headline, score_majority_guess
 from freerun.models.settings import ModelSettings, RecurrentSettings
@@ -129,10 +129,6 @@ def compare(
         if process.is_main_process:
             files = [write_results(results, output), *report.draw(results, output)]
         return Comparison(results, files)
-
-
-MAX_SEEDS = 1_000
-"""More are rather a seed that was meant."""
 
 
 def list_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

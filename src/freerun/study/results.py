@@ -7,17 +7,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Float64
 
 from freerun.data import Data
-from freerun.evaluation import GREEDY, Decoding, Evaluation
+from freerun.evaluation import (
+    GREEDY,
+    Decoding,
+    Difference,
+    Estimate,
+    Evaluation,
+    Summary,
+    estimate,
+    estimate_difference,
+    resample,
+    summary,
+)
 from freerun.files import write
-from freerun.metrics import get_headline, list_signatures
-from freerun.report import Summary, summary
+from freerun.metrics import Statistics, get_headline, list_signatures
 from freerun.settings import to_dict
 from freerun.study.plan import Plan
 from freerun.training import Fit
 
+_T = TypeVar("_T")
 RESULTS_FILE = "results.json"
 _RUN_ONLY = ("init", "horizon", "results")
 """Fields of a record that a comparison does not have."""
@@ -41,7 +55,69 @@ class SeedResult:
     def metrics(self) -> dict[str, float]:
         """The metrics on test; those of beam search are called `beam_` and their name."""
         beam = {} if self.searched is None else self.searched.metrics
-        return {**self.test.metrics, **{f"beam_{name}": value for name, value in beam.items()}}
+        return {**self.test.metrics, **_add_prefix(beam)}
+
+    @property
+    def statistics(self) -> dict[str, Statistics]:
+        """The statistics of the test examples for those of the metrics that have any."""
+        beam = {} if self.searched is None else self.searched.statistics
+        return {**self.test.statistics, **_add_prefix(beam)}
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """The results of a method with all seeds.
+
+    Args:
+        runs: the runs, in the order of the seeds.
+        draws: the metrics of every run for resampled test examples.
+    """
+
+    runs: Sequence[SeedResult]
+    draws: Sequence[Mapping[str, Float64[np.ndarray, "d"]]]
+
+    @property
+    def names(self) -> list[str]:
+        """The metrics on test that all runs have: some are undefined for some runs."""
+        return [name for name in self.runs[0].metrics if all(name in r.metrics for r in self.runs)]
+
+    def get_values(self, metric: str) -> Float64[np.ndarray, "s"]:
+        """Return a metric on test of every seed."""
+        return np.array([run.metrics[metric] for run in self.runs], dtype=np.float64)
+
+    def get_draws(self, metric: str) -> Float64[np.ndarray, "d s"] | None:
+        """Return the same for resampled test examples; None if it cannot be resampled."""
+        found = [draws[metric] for draws in self.draws if metric in draws]
+        return np.stack(found, axis=1) if len(found) == len(self.runs) else None
+
+    def estimate(self, metric: str) -> Estimate:
+        """Estimate a metric on test."""
+        return estimate(self.get_values(metric).tolist(), self.get_draws(metric))
+
+    def compare(self, base: _Variant, metric: str) -> Difference:
+        """Estimate the difference to the baseline with the same seeds and test examples."""
+        values = (self.get_values(metric) - base.get_values(metric)).tolist()
+        own, other = self.get_draws(metric), base.get_draws(metric)
+        return estimate_difference(values, None if own is None or other is None else own - other)
+
+
+def _resample(runs: Mapping[str, Sequence[SeedResult]]) -> dict[str, _Variant]:
+    """Compute the metrics of all runs for the same resampled test examples."""
+    keys = [
+        (name, i, metric)
+        for name, found in runs.items()
+        for i, run in enumerate(found)
+        for metric in run.statistics
+    ]
+    drawn = resample([runs[name][i].statistics[metric] for name, i, metric in keys])
+    draws: dict[str, list[dict[str, Any]]] = {name: [{} for _ in runs[name]] for name in runs}
+    for (name, i, metric), values in zip(keys, drawn, strict=True):
+        draws[name][i][metric] = values
+    return {name: _Variant(runs[name], draws[name]) for name in runs}
+
+
+def _add_prefix(beam: Mapping[str, _T]) -> dict[str, _T]:
+    return {f"beam_{name}": value for name, value in beam.items()}
 
 
 def collect_results(
@@ -75,8 +151,9 @@ def collect_results(
         "signatures": list_signatures(metrics, data.codec, data.test),
         "notes": list(data.notes),
     }
-    for name, found in runs.items():
-        record["methods"][name] |= _entry(found, majority, None if base is None else runs[base])
+    variants = _resample(runs)
+    for name, found in variants.items():
+        record["methods"][name] |= _entry(found, majority, None if base is None else variants[base])
     return {
         **record,
         "base": base,
@@ -100,30 +177,24 @@ def write_results(results: Mapping[str, Any], output: Path) -> Path:
 
 
 def _entry(
-    runs: Sequence[SeedResult], metrics: Mapping[str, float], base: Sequence[SeedResult] | None
+    variant: _Variant, metrics: Mapping[str, float], base: _Variant | None
 ) -> dict[str, Any]:
     """Collect the results of one variant."""
-    test = _names(runs)
+    runs = variant.runs
     dev = [name for name in runs[0].fit.dev if name in metrics]
     per_update = [run.fit.seconds_per_update for run in runs]
     errors = [run.test.error_by_position for run in runs]
     columns = [summary(column) for column in zip(*errors, strict=True)]
-    differences: dict[str, Summary] | None = None
+    differences: dict[str, Difference] | None = None
     relative: Summary | None = None
     if base is not None:
         differences = {
-            name: summary(
-                [
-                    run.metrics[name] - other.metrics[name]
-                    for run, other in zip(runs, base, strict=True)
-                ]
-            )
-            for name in _names([*runs, *base])
+            name: variant.compare(base, name) for name in variant.names if name in base.names
         }
-        others = [run.fit.seconds_per_update for run in base]
+        others = [run.fit.seconds_per_update for run in base.runs]
         relative = summary([own / other for own, other in zip(per_update, others, strict=True)])
     return {
-        "test": {name: summary([run.metrics[name] for run in runs]) for name in test},
+        "test": {name: variant.estimate(name) for name in variant.names},
         "dev": {name: summary([run.fit.dev[name] for run in runs]) for name in dev},
         "difference_to_mle": differences,
         "updates": [run.fit.updates for run in runs],
@@ -139,8 +210,3 @@ def _entry(
             "count": runs[0].test.count_by_position,
         },
     }
-
-
-def _names(runs: Sequence[SeedResult]) -> list[str]:
-    """Return the metrics on test that all runs have: some are undefined for some runs."""
-    return [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
