@@ -32,11 +32,11 @@ def without_times(value):
 
 
 def outcome(output):
-    """Weights and records of all that is there, and the results of a comparison."""
+    """Weights, outputs and records of all that is there, and the results of a comparison."""
     found = {}
     for path in sorted(output.rglob("*")):
         name = path.relative_to(output).as_posix()
-        if path.suffix == ".safetensors":
+        if path.suffix in (".safetensors", ".jsonl"):
             found[name] = path.read_bytes()
         elif path.name in ("freerun.json", "comparison.json", "results.json"):
             found[name] = without_times(json.loads(path.read_text()))

@@ -151,7 +151,11 @@ class Codec(ABC):
 
     def text(self, tokens: Sequence[int]) -> str:
         r"""Return the text of an output in one line, with `\n` for its line breaks."""
-        return self.normalize(self.decode(tokens)).replace("\r", "").replace("\n", "\\n")
+        return self.join_lines(self.decode(tokens))
+
+    def join_lines(self, text: str) -> str:
+        r"""Return a text as metrics compare it, in one line, with `\n` for its line breaks."""
+        return self.normalize(text).replace("\r", "").replace("\n", "\\n")
 
     def source_text(self, values: Tensor) -> str | None:
         """Return the text of a source in one line; None where sources are no text.

@@ -295,7 +295,7 @@ class TextCodec(WritingCodec):
     def source_text(self, values: Tensor) -> str:
         """Return the text of a prompt, in one line."""
         text = decode_tokens(self.source or self.tokenizer, values.tolist(), UNKNOWN)
-        return self.normalize(text).replace("\r", "").replace("\n", "\\n")
+        return self.join_lines(text)
 
     def save_pretrained(self, directory: str) -> None:
         """Write codec.json and the files of the tokenizers into `directory`."""

@@ -204,6 +204,17 @@ def evaluate(
         ValueError: if there are no examples, or the policy cannot decode like this.
     """
     written = decode_examples(policy, examples, decoding=decoding, batch_size=batch_size)
+    return score_decoded(task, codec, written, examples)
+
+
+def score_decoded(
+    task: Task, codec: Codec, written: DecodedExamples, examples: Examples
+) -> Evaluation:
+    """Score the outputs of a policy, and its use of backspaces.
+
+    Raises:
+        ValueError: if there are no examples.
+    """
     found = score_outputs(task, codec, written.hypotheses, examples)
     return replace(
         found,

@@ -5,6 +5,7 @@ from freerun.metrics.corpora import diversity, entropy, ms_jaccard, repetition
 from freerun.metrics.mauve import mauve
 from freerun.metrics.scoring import (
     check_metrics,
+    count_errors,
     find_position_errors,
     get_headline,
     list_signatures,
@@ -35,6 +36,7 @@ __all__ = [
     "check_metrics",
     "chrf",
     "chunk_f1",
+    "count_errors",
     "diversity",
     "entropy",
     "exact_match",

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from rapidfuzz.distance import Hamming, Levenshtein
+
 from freerun.data import Codec, Data, Examples, TextCodec, TextExamples
 from freerun.data.store import StoredExamples, TokenSequences
 from freerun.metrics.base import Form, Metric, TokenRows
@@ -133,6 +135,17 @@ def find_position_errors(
         errors = find_first_errors
     _, references = _tokens(codec, outputs, examples)
     return [errors(*pair) for pair in zip(outputs, references, strict=True)]
+
+
+def count_errors(codec: Codec, outputs: TokenRows, examples: Examples) -> list[int]:
+    """Return for every example the number of errors of its output, in tokens.
+
+    This is the edit distance to the reference, or the number of wrong cells if outputs are as long
+    as their sources. `<unk>` is always wrong.
+    """
+    count = Levenshtein.distance if codec.target.eos is not None else Hamming.distance
+    _, references = _tokens(codec, outputs, examples)
+    return [count(*pair) for pair in zip(outputs, references, strict=True)]
 
 
 def score_majority_guess(metrics: Metrics, data: Data) -> dict[str, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from rich.table import Table
 from freerun import report
 from freerun.console import Console
 from freerun.data import Data
-from freerun.evaluation import GREEDY, MAX_SEEDS, Decoding, check_decoding, evaluate
+from freerun.evaluation import GREEDY, MAX_SEEDS, Decoding, check_decoding
 from freerun.methods import Method
 from freerun.metrics import get_headline, score_majority_guess
 from freerun.models.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
+from freerun.study.outputs import BEAM, evaluate_run
 from freerun.study.plan import Plan
 from freerun.study.results import SeedResult, collect_results, write_results
 from freerun.study.specs import Given, parse_methods
@@ -28,7 +28,7 @@ from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
 from freerun.training.checks import check_lengths
 from freerun.training.fit import check_training
-from freerun.training.folders import lock
+from freerun.training.folders import lock, sweep
 from freerun.training.processes import name_dead_processes
 from freerun.training.progress import show_notes
 from freerun.training.resolve import Run, as_setting_errors, resolve
@@ -120,6 +120,7 @@ def compare(
         process.wait_for_everyone()
         if process.is_main_process:
             stack.enter_context(lock(output))
+            sweep(output)
             plan.claim(output)
         console = Console(stderr=True, quiet=quiet)
         show_notes(data.notes, quiet)
@@ -203,15 +204,19 @@ def _train_all(
             quiet=quiet,
             run=ready.pop(name, None) if seed == plan.seeds[0] else None,
         )
-        whole = partial(
-            evaluate,
-            run.policy,
-            plan.task,
-            run.codec,
-            data.test,
-            batch_size=plan.training.eval_batch_size,
+        test, *searched = (
+            evaluate_run(
+                run,
+                plan.task,
+                data.test,
+                output / folder,
+                decoding=decoding,
+                batch_size=plan.training.eval_batch_size,
+                prefix=prefix,
+                save=PartialState().is_main_process,
+            )
+            for decoding, prefix in zip(decodings, ("", BEAM), strict=False)
         )
-        test, *searched = (whole(decoding=decoding) for decoding in decodings)
         runs[name].append(SeedResult(run, test, *searched))
         metric = get_headline(plan.task.get_metrics()).name
         figure = f"{test.metrics[metric] * scale(metric):.2f} {unit(metric)}".strip()
