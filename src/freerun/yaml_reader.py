@@ -41,7 +41,7 @@ def compose(text: str) -> yaml.Node | None:
     """Return the root of a text; None if it is empty.
 
     Raises:
-        YamlError: If it is not YAML, has tags, merge keys or repeated keys, or exceeds the limits.
+        YamlError: if it is not YAML, has tags, merge keys or repeated keys, or exceeds the limits.
     """
     try:
         root: yaml.Node | None = yaml.compose(text, Loader=_Loader)

@@ -190,7 +190,7 @@ def test_features_are_read():
     [
         ({"features": np.zeros((2, 4)), "target": "a"},
          "features has the shape [2, 4]; it must be [positions, 3], with at least one position"),
-        ({"features": "x", "target": "a"}, "features is no array of numbers"),
+        ({"features": "x", "target": "a"}, "features is not an array of numbers"),
         ({"features": np.full((1, 3), np.nan), "target": "a"},
          "features has a number that is not finite"),
         ({"features": np.zeros((1, 3)), "target": ""}, "the target has no tokens to learn"),

@@ -52,20 +52,20 @@ def test_a_cell_may_be_long(write):
          "UTF-8"),
         ("a.jsonl", b'{"p": "a"}\n{"p": "\xff"}\n', "line 2: byte 0xff at column 8 is not UTF-8; "
          "save the file as UTF-8"),
-        ("a.jsonl", '{"p": "a"}\n\nnull\n', "line 3: null is no JSON object; a row is one"),
+        ("a.jsonl", '{"p": "a"}\n\nnull\n', "line 3: null is not a JSON object; a row is one"),
         ("a.jsonl", '{"p": 1, "p": 2}\n', "line 1: broken JSON (the name 'p' comes twice in an "
          "object)"),
-        ("a.jsonl", '{"p": NaN}\n', "line 1: broken JSON (NaN is no JSON)"),
-        ("a.jsonl", '{"p": -Infinity}\n', "line 1: broken JSON (-Infinity is no JSON)"),
+        ("a.jsonl", '{"p": NaN}\n', "line 1: broken JSON (NaN is not JSON)"),
+        ("a.jsonl", '{"p": -Infinity}\n', "line 1: broken JSON (-Infinity is not JSON)"),
         ("a.jsonl", '{"p": "\\ud800"}\n', "line 1: a text has half of a surrogate pair (\\ud800 to "
-         "\\udfff), which is no character"),
+         "\\udfff), which is not a character"),
         ("a.jsonl", '{"p": 1} {"p": 2}\n', "line 1: broken JSON (something follows the object)"),
         ("a.jsonl", "[" * 100_000, "line 1: broken JSON (it is nested too deeply)"),
         ("a.json", "null", "line 1: broken JSON (Expecting value)"),
-        ("a.json", '[{"p": 1},\n null]', "line 2: null is no JSON object; a row is one"),
+        ("a.json", '[{"p": 1},\n null]', "line 2: null is not a JSON object; a row is one"),
         ("a.json", '[{"p": 1}\n {"p": 2}]', "line 2: broken JSON (a comma or ] must follow the "
          "object)"),
-        ("a.json", '[{"p": 1},\n\n {"p": NaN}]', "line 3: broken JSON (NaN is no JSON)"),
+        ("a.json", '[{"p": 1},\n\n {"p": NaN}]', "line 3: broken JSON (NaN is not JSON)"),
         ("a.json", '[{"p": 1}] x', None),
         ("a.json", '[{"p": 1}', None),
         ("a.json", "{}{}", None),
@@ -79,7 +79,7 @@ def test_files_that_are_wrong_are_named_with_their_line(write, name, contents, m
         read_rows(path)
     assert str(caught.value).startswith(path)
     if message == "line 1: broken JSON (Expecting value)":
-        message = "line 1: null is no JSON object; a row is one"
+        message = "line 1: null is not a JSON object; a row is one"
     if message is not None:
         assert str(caught.value) == f"{path}, {message}"
 

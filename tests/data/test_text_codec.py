@@ -63,7 +63,7 @@ def test_a_tokenizer_without_eos_is_refused(refuses):
 def test_a_tokenizer_that_cannot_be_saved_is_refused(refuses):
     message = (
         "the tokenizer's chat_template has half of a surrogate pair (\\ud800 to \\udfff), which is "
-        "no character and cannot be saved"
+        "not a character and cannot be saved"
     )
     refuses(message, TextCodec, word_tokenizer(chat_template="\ud800"))
 
@@ -227,7 +227,7 @@ def test_lines_that_cannot_be_read(refuses):
     for lines, message in (
         ([], "-: nothing to read"),
         (["a", " "], "-, line 2: there is no prompt"),
-        (['{"prompt": "a"}', "b"], "-, line 2: it is no JSON object, as the first line is"),
+        (['{"prompt": "a"}', "b"], "-, line 2: it is not a JSON object, as the first line is"),
         (
             ['{"prompt": "a"}', '{"prompt": 1}'],
             "-, line 2: the prompt is 1; it must be text or messages",

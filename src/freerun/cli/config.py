@@ -1,4 +1,4 @@
-"""Reads the settings of a YAML file, each with the line it is on."""
+"""Read the settings of a YAML file, with their lines."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def read_config(path: str, whole: Collection[str] = ()) -> dict[str, tuple[Any, 
     line: `training.updates`. `model: {kind: causal}` is the same as `model: causal`.
 
     Args:
-        path: The file.
-        whole: Settings whose value is itself a mapping, so that it is not taken as a group.
+        path: the file.
+        whole: settings whose value is a mapping, not a group.
 
     Returns:
         The value and the line of each setting by its name.
 
     Raises:
-        DataError: If the file cannot be read, is not YAML, is not a mapping, or repeats a key.
+        DataError: if the file cannot be read, is not YAML, is not a mapping, or repeats a key.
     """
     text = _read_text(path)
     try:
@@ -63,7 +63,7 @@ def _list_settings(
 
 
 def _read_text(path: str) -> str:
-    """Read a file of settings, which is no device and of a size that people write."""
+    """Read a file of settings, after checking that it is a regular file of moderate size."""
     file = Path(path)
     if not file.is_file():
         reason = "it is not a regular file" if file.exists() else "there is no such file"

@@ -1,4 +1,4 @@
-"""`freerun costs`: what every token would cost in every cell of an output."""
+"""`freerun costs`: the cost of every token in every cell of an output."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ A cell is a position of the output. In each of them the search of SEARNN tries e
 completes the output, and computes the cost of the result.
 """
 LEARNED = "searnn:roll_in=learned,roll_out=learned"
-"""The default search: it shows what this model leads to."""
+"""The default search, which shows the costs that this model's own outputs lead to."""
 
 SAMPLED = f"{LEARNED},token_choice=top_k,tokens=25"
-"""The default search of a vocabulary that is too large for a row per token."""
+"""The default search if the vocabulary is too large for a row per token."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class CostsOptions:
 
     Args:
         checkpoint: the folder of a trained model, trained by any method.
-        method: the search: searnn with settings, such as searnn:roll_out=reference. By default
-            roll-in and roll-out are learned, which shows what this model leads to, and the 25 best
-            tokens are tried if there are more than 100.
+        method: the search: searnn with settings, such as searnn:roll_out=reference. By default the
+            model itself rolls in and out, and the 25 best tokens are tried if there are more than
+            100.
         split: the split of the task's data that the example is from, `test` or `dev`; test by
             default.
         data: a file in the format of the task that the example is from; with --split, where the

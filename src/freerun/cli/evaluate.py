@@ -1,4 +1,4 @@
-"""`freerun evaluate` and `freerun predict`: what a trained model writes, and how good it is."""
+"""`freerun evaluate` and `freerun predict`: the outputs of a trained model and their metrics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from freerun.training.tasks import Split, load_examples, stream_sources
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """A trained model and how much of the data it is given at a time.
+    """A trained model and the size of batches.
 
     Args:
         checkpoint: the folder of a trained model.
@@ -160,7 +160,7 @@ class PredictCommand(SettingsCommand):
                 _check_decoding(policy, sources, decoding)
             for start in range(0, len(sources), size):
                 batch = sources.batch(range(start, min(start + size, len(sources))))
-                # Draws are named by the number of an example in the whole file.
+                # Random numbers depend on the number of an example in the whole file.
                 batch = on_device(replace(batch, ids=batch.ids + first), policy)
                 if traces is not None:
                     traces.show(batch)
@@ -184,7 +184,7 @@ def check_folder(flag: str, path: str | None) -> None:
     """Check that the folder of a file to be written exists, before anything is computed.
 
     Raises:
-        SettingError: If it does not.
+        SettingError: if it does not.
     """
     if path is not None and not Path(path).parent.is_dir():
         raise SettingError(f"{flag} is {path!r}; there is no folder {Path(path).parent}")

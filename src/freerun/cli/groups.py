@@ -1,4 +1,4 @@
-"""The commands by name. Each is imported when it runs, as torch alone takes seconds to import."""
+"""The commands by name. Each is imported when it runs, because importing torch takes seconds."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class LazyGroup(click.Group):
     """A group that lists its commands by name and summary without importing them.
 
     Args:
-        name: The name of the group.
-        summaries: What each command does.
-        heading: What the help calls the commands.
-        settings: Passed on to `click.Group`.
+        name: the name of the group.
+        summaries: the summary of each command.
+        heading: the heading of the commands in the help.
+        settings: passed to `click.Group`.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Program(LazyGroup):
         """Import a command.
 
         Raises:
-            click.UsageError: If there is no such command.
+            click.UsageError: if there is no such command.
         """
         if cmd_name not in CLASSES:
             nearest = did_you_mean(cmd_name, CLASSES)
@@ -119,7 +119,7 @@ class TaskGroup(LazyGroup):
         """Take the task from the first word or from `--task`.
 
         Raises:
-            click.UsageError: If there is no task.
+            click.UsageError: if there is no task.
         """
         words = list(args)
         for index, word in enumerate(words):
@@ -136,7 +136,7 @@ class TaskGroup(LazyGroup):
         """Return the command on a task.
 
         Raises:
-            SettingError: If there is no such task.
+            SettingError: if there is no such task.
         """
         from freerun.tasks import find_task
 

@@ -1,4 +1,4 @@
-"""`freerun tasks`, `methods` and `metrics`: what there is, in brief or in full."""
+"""`freerun tasks`, `methods` and `metrics`: listings, and full descriptions."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class ListingOptions:
     """The options of a listing.
 
     Args:
-        name: what to describe in full; by default all are listed.
+        name: the name to describe in full; by default all are listed.
     """
 
     name: str | None = None
 
 
 class ListingCommand(SettingsCommand):
-    """A command that lists what has a name, in brief, or describes one in full.
+    """A command that lists objects with names, or describes one in full.
 
     Attributes:
-        own: How users name their own, if they can.
+        own: how users name their own, if they can.
     """
 
     own: ClassVar[str] = ""
@@ -71,7 +71,7 @@ class ListingCommand(SettingsCommand):
         """Describe one in full.
 
         Raises:
-            SettingError: If there is none of this name.
+            SettingError: if there is none of this name.
         """
 
 

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `freerun`.
 
     Args:
-        argv: The words after `freerun`; those of the process by default.
+        argv: the words after `freerun`; those of the process by default.
 
     Returns:
         The exit status: 0; 2 after an error in the command, its files or its data, which is
@@ -57,7 +57,7 @@ def run(words: Sequence[str]) -> int:
     """Run a command, and report errors that the user can correct; return the exit status.
 
     Raises:
-        NeedsLibrariesError: If stand-ins do not suffice for it.
+        NeedsLibrariesError: if stand-ins do not suffice for it.
     """
     command = words[0] if words and words[0] in CLASSES else ""
     name = f"freerun {command}".rstrip()
@@ -112,7 +112,7 @@ def _raise_at_signals() -> None:
 def explain(error: Exception) -> str | None:
     """Return the message of an error that the user can correct; None for an error of freerun.
 
-    A FloatingPointError is a loss that is no longer a number: the learning rate was too high.
+    A FloatingPointError is a loss that is not finite: the learning rate was too high.
     """
     if isinstance(error, click.NoSuchOption):
         return f"unknown option {error.option_name}; see freerun --help"
@@ -150,7 +150,7 @@ def _invoke(words: list[str]) -> int:
 
 
 def _only_describes(words: Sequence[str]) -> bool:
-    """Return whether a command shows a help or a listing, and nothing of a user's own."""
+    """Return whether a command only shows a help or a listing, without objects of a user."""
     describes = bool({"-h", "--help"}.intersection(words)) or (words and words[0] in LISTINGS)
     return bool(describes) and not any(map(is_address, words))
 

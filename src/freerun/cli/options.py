@@ -64,12 +64,12 @@ class CommandSetting:
     """A field of a dataclass as a parameter of a command.
 
     Attributes:
-        name: What it is called: `model.cell` is `--model.cell`, or `cell` under `model` in YAML.
-        setting: The field.
-        cls: The dataclass that the field belongs to.
-        section: The heading under which the help shows it.
-        default: Its value where neither a flag nor a YAML file sets it.
-        positional: Whether it is a positional argument instead of an option.
+        name: what it is called: `model.cell` is `--model.cell`, or `cell` under `model` in YAML.
+        setting: the field.
+        cls: the dataclass that the field belongs to.
+        section: the heading under which the help shows it.
+        default: its value where neither a flag nor a YAML file sets it.
+        positional: whether it is a positional argument instead of an option.
     """
 
     name: str
@@ -86,7 +86,7 @@ class CommandSetting:
 
     @property
     def shown(self) -> str:
-        """What it is called on the command line."""
+        """Its name on the command line."""
         return self.name.upper() if self.positional else f"--{self.name}"
 
     @property
@@ -103,12 +103,12 @@ class CommandSetting:
 
     @property
     def required(self) -> bool:
-        """Whether it must be given, whatever the other settings are."""
+        """Whether it is required, regardless of other settings."""
         return self.default is MISSING and self.setting.required
 
     @property
     def usage(self) -> str:
-        """The option with what stands for its value."""
+        """The option with the placeholder of its value."""
         if self.positional or self.is_flag:
             return self.shown
         several = " …" if self.is_free else ""
@@ -116,7 +116,7 @@ class CommandSetting:
 
     @property
     def summary(self) -> str:
-        """What the docstring of the dataclass says about it."""
+        """Its description in the docstring of the dataclass."""
         return strip_markup(self.setting.summary).rstrip(".")
 
     @property
@@ -135,8 +135,8 @@ class CommandSetting:
     def parameter(self) -> click.Parameter:
         """Return it as a parameter of click.
 
-        It has neither a type nor a default there: the value is read as the type of the field later,
-        and the default is not to be mistaken for what the user set.
+        It has neither a type nor a default in click: values are converted to the type of the field
+        later, and defaults must be distinguished from values of the user.
         """
         if self.positional:
             return click.Argument([self.key], required=False)
@@ -150,11 +150,11 @@ class UserSettings:
     """The settings of a command as the user gave them.
 
     Args:
-        known: The settings that the command has, by name.
+        known: the settings that the command has, by name.
 
     Attributes:
-        values: The values that differ from the defaults of the dataclasses.
-        places: For messages, where the user set them: a flag, or a line of a YAML file.
+        values: the values that differ from the defaults of the dataclasses.
+        places: the places where the user set them, for messages: a flag, or a line of a YAML file.
     """
 
     def __init__(self, known: Mapping[str, CommandSetting]) -> None:
@@ -170,7 +170,7 @@ class UserSettings:
         """Set a value after reading it as the type of its field.
 
         Raises:
-            SettingError: If the value has the wrong type, or an empty text names something.
+            SettingError: if the value has the wrong type, or an empty text names something.
         """
         own = self._known[name]
         several = value if isinstance(value, list) else [value]
@@ -183,12 +183,12 @@ class UserSettings:
         """Return a dataclass with these settings.
 
         Args:
-            cls: The dataclass.
-            where: What to call it in messages.
-            fixed: The values of fields that are not options.
+            cls: the dataclass.
+            where: what to call it in messages.
+            fixed: the values of fields that are not options.
 
         Raises:
-            SettingError: If a setting is missing or out of range.
+            SettingError: if a setting is missing or out of range.
         """
         fields = [own for own in self._known.values() if own.cls is cls]
         for own in fields:
@@ -202,10 +202,10 @@ class SettingsCommand(click.Command, ABC):
     """A command whose parameters are the fields of dataclasses; its docstring is its help.
 
     Attributes:
-        notes: What the help says at the end.
-        describes: Whether it only reads settings and docstrings, for which stand-ins suffice.
-        known: Its settings by name.
-        hints: For settings that exist, but not on this command line, what to say about them.
+        notes: what the help says at the end.
+        describes: whether it only reads settings and docstrings, for which stand-ins suffice.
+        known: its settings by name.
+        hints: for settings that exist, but not on this command line, what to say about them.
     """
 
     notes: ClassVar[str] = ""
@@ -241,13 +241,13 @@ class SettingsCommand(click.Command, ABC):
         """Add the fields of a dataclass as parameters.
 
         Args:
-            cls: The dataclass, whose docstring describes the fields.
-            section: The heading under which the help shows them.
-            prefix: Put before the names of the fields, such as `model.`.
-            only: The fields to add; all by default.
-            skip: Fields not to add.
-            positional: Fields that are positional arguments.
-            defaults: Values that replace the defaults of the fields.
+            cls: the dataclass, whose docstring describes the fields.
+            section: the heading under which the help shows them.
+            prefix: put before the names of the fields, such as `model.`.
+            only: the fields to add; all by default.
+            skip: fields not to add.
+            positional: fields that are positional arguments.
+            defaults: values that replace the defaults of the fields.
         """
         known, given = list_settings(cls), defaults or {}
         for name in given.keys() - known.keys():
@@ -265,13 +265,13 @@ class SettingsCommand(click.Command, ABC):
         """Read flags and the YAML file that `--config` names; flags take precedence.
 
         Raises:
-            click.UsageError: If the words cannot be parsed.
-            SettingError: If a setting is unknown or has the wrong type.
-            DataError: If the YAML file cannot be read.
+            click.UsageError: if the words cannot be parsed.
+            SettingError: if a setting is unknown or has the wrong type.
+            DataError: if the YAML file cannot be read.
         """
-        # A command is made for one call, so that it can add the parameters that this call needs.
+        # A command is made for one call, so it can add the parameters of this call.
         self.declare(args)
-        ctx.allow_extra_args = True  # so that the message about them is ours
+        ctx.allow_extra_args = True  # so that freerun reports them
         try:
             super().parse_args(ctx, _repeat_flags(args, list(self.known.values())))
         except click.NoSuchOption as error:
@@ -281,7 +281,7 @@ class SettingsCommand(click.Command, ABC):
         ctx.obj = UserSettings(self.known)
         if ctx.params.get("config"):
             self._read_yaml(ctx.params["config"], ctx)
-        # After the YAML file, wherever --config stands.
+        # After the YAML file, regardless of the place of --config.
         for name, own in self.known.items():
             if ctx.get_parameter_source(own.key) is ParameterSource.COMMANDLINE:
                 value = ctx.params[own.key]
@@ -293,14 +293,14 @@ class SettingsCommand(click.Command, ABC):
         """Run the command with the settings that were parsed.
 
         Raises:
-            NeedsLibrariesError: If stand-ins are in the place of what it computes with.
+            NeedsLibrariesError: if it computes with libraries that are replaced by stand-ins.
         """
         if are_replaced() and not self.describes:
             raise NeedsLibrariesError
         self.run(ctx.obj)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """Return what the usage line shows: positional arguments and required options."""
+        """Return the parts of the usage line: positional arguments and required options."""
         shown = [own for own in self.known.values() if own.positional or own.required]
         return [*(o.usage if o.required else f"[{o.usage}]" for o in shown), "[OPTIONS]"]
 
@@ -318,7 +318,7 @@ class SettingsCommand(click.Command, ABC):
                 formatter.write_dl(records, col_max=28)
 
     def _read_yaml(self, path: str, ctx: click.Context) -> None:
-        """Set what a YAML file sets."""
+        """Set the values of a YAML file."""
         # freerun.data imports torch, which `freerun --help` does not need.
         from freerun.cli.config import CONFIG_EXAMPLE, read_config
         from freerun.data import DataError
@@ -346,21 +346,21 @@ class SettingsCommand(click.Command, ABC):
 
 
 def peek(words: Sequence[str], *names: str) -> dict[str, Any]:
-    """Return what a few options are set to, by flags or YAML, before all options are known.
+    """Return the values of a few options, in flags or YAML, before all options are known.
 
     Args:
-        words: The words of the command.
-        names: The options, each of which takes one value.
+        words: the words of the command.
+        names: the options, each of which takes one value.
 
     Raises:
-        DataError: If the YAML file cannot be read.
+        DataError: if the YAML file cannot be read.
     """
     from freerun.cli.config import read_config
 
     command = click.Command(
         "peek",
         params=[click.Option([f"--{name}"]) for name in ("config", *names)],
-        # What is not among the names, or is wrong, is reported when all options are known.
+        # Other options, and errors, are reported when all options are known.
         context_settings={
             "ignore_unknown_options": True,
             "allow_extra_args": True,
@@ -377,7 +377,7 @@ def peek(words: Sequence[str], *names: str) -> dict[str, Any]:
 
 
 def strip_markup(text: str) -> str:
-    """Return text without the marks of code and titles that docstrings have."""
+    """Return text without the markup of code and titles in docstrings."""
     return re.sub(r"\*([^*]+)\*", r"\1", text.replace("`", ""))
 
 
@@ -385,7 +385,7 @@ def _repeat_flags(words: Sequence[str], known: Sequence[CommandSetting]) -> list
     """Rewrite `--methods a b` as `--methods a --methods b`, which click understands.
 
     Raises:
-        click.UsageError: If a flag that takes a value is followed by another flag or by nothing;
+        click.UsageError: if a flag that takes a value is followed by another flag or by nothing;
             click would take the other flag for the value.
     """
     several = {own.shown: own.is_free for own in known if not (own.positional or own.is_flag)}
@@ -415,7 +415,7 @@ def _see(ctx: click.Context) -> str:
 
 
 def _metavar(name: str, kind: Any) -> str:
-    """Return what stands for the value of a setting in the help."""
+    """Return the placeholder of the value of a setting in the help."""
     if name in _METAVARS:
         return _METAVARS[name]
     arguments = [a for a in typing.get_args(kind) if a is not type(None)]

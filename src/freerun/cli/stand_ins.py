@@ -32,7 +32,7 @@ LIBRARIES = (
 
 
 class _StandInType(ABCMeta):
-    """The type of the classes that stand in for whatever a library has."""
+    """The type of the classes that stand in for the members of a library."""
 
     def __getattr__(cls, name: str) -> type:
         return _make_class(name)
@@ -80,17 +80,17 @@ class _Finder(MetaPathFinder, Loader):
 
 
 class NeedsLibrariesError(RuntimeError):
-    """What is asked for needs the libraries themselves."""
+    """Raised if a command needs the libraries themselves."""
 
 
 def are_replaced() -> bool:
-    """Return whether stand-ins are in the place of the libraries."""
+    """Return whether the libraries are replaced by stand-ins."""
     return any(isinstance(finder, _Finder) for finder in sys.meta_path)
 
 
 @contextmanager
 def replace_libraries() -> Iterator[None]:
-    """Replace the libraries; all that was imported in the meantime is forgotten afterwards."""
+    """Replace the libraries inside the block; modules imported in it are removed afterwards."""
     finder, before = _Finder(), set(sys.modules)
     sys.meta_path.insert(0, finder)
     try:

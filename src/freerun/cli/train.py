@@ -1,4 +1,4 @@
-"""`freerun train` and `freerun compare`: a task, a model and its training, as a user gives them."""
+"""`freerun train` and `freerun compare`, whose options are those of task, model and training."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class CompareOptions:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        """Check what YAML may hold."""
+        """Check the type, which may be any in YAML."""
         if not isinstance(self.methods, (str, list, tuple, dict)):
             shown = format_value(self.methods)
             raise ValueError(f"methods is {shown}; it must be a list or a mapping of methods")
@@ -115,12 +115,12 @@ class ExperimentCommand(SettingsCommand):
     """A command that trains models on one task.
 
     Args:
-        name: What the user calls the task: its name, or the address of its class.
-        task: The task.
+        name: what the user calls the task: its name, or the address of its class.
+        task: the task.
 
     Attributes:
-        own: The dataclass of the options that are neither of the task, the model nor its training.
-        top: The settings of training that are given without the prefix `training.`.
+        own: the dataclass of the options that are neither of the task, the model nor its training.
+        top: the settings of training that are given without the prefix `training.`.
     """
 
     own: ClassVar[type]
@@ -164,7 +164,7 @@ class ExperimentCommand(SettingsCommand):
         """Return the settings of training.
 
         Raises:
-            SettingError: If one is out of range, or both updates and seconds are given.
+            SettingError: if one is out of range, or both updates and seconds are given.
         """
         training = settings.build(TrainingSettings, "training")
         places = settings.places
@@ -219,7 +219,7 @@ class CompareCommand(ExperimentCommand):
         self.words: Sequence[str] = []
 
     def declare(self, words: Sequence[str]) -> None:
-        """Add what all experiments have, and how the test set is decoded."""
+        """Add the settings of all experiments, and those of decoding the test set."""
         super().declare(words)
         skip = ["beam", "length_penalty"]
         self.add(Decoding, "Decoding of the test set", prefix="decoding.", skip=skip)
@@ -247,7 +247,7 @@ class CompareCommand(ExperimentCommand):
         if is_main_process():
             console = Console()
             table = comparison.table
-            # Where output goes to a file, the width of a terminal is a guess.
+            # If output goes to a file, the width of a terminal is unknown.
             unbounded = console.options.update(width=sys.maxsize)
             console.width = max(console.width, console.measure(table, options=unbounded).maximum)
             console.print(table)
@@ -260,16 +260,16 @@ def choose_model(
     """Return the model that `--model` names; else that of `--init`, else a recurrent one.
 
     Args:
-        words: The words of the command.
-        task: Its task, whose recipe has defaults for recurrent models.
+        words: the words of the command.
+        task: its task, whose recipe has defaults for recurrent models.
 
     Returns:
         What the user calls it, the class of its settings, and the defaults that differ from those
         of the class.
 
     Raises:
-        DataError: If the YAML file cannot be read.
-        CheckpointError: If there is no model at `--init`.
+        DataError: if the YAML file cannot be read.
+        CheckpointError: if there is no model at `--init`.
     """
     given = peek(words, "model", "init")
     name, checkpoint = given.get("model"), given.get("init")
@@ -292,7 +292,7 @@ def is_main_process() -> bool:
 
 
 def _hints_of_other_models(model: str, kind: type[ModelSettings]) -> dict[str, str]:
-    """Return what to say about settings that only models of other kinds have."""
+    """Return messages about settings that only models of other kinds have."""
     owners: dict[str, list[str]] = {}
     for other in KINDS.values():
         for name in list_settings(other):

@@ -1,4 +1,4 @@
-"""Data: rows, codecs that make examples of them, files and splits."""
+"""Data: rows, codecs that encode them as examples, files and splits."""
 
 from freerun.data.base import Data, Examples, Sources, Splits
 from freerun.data.codec import (

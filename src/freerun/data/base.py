@@ -1,4 +1,4 @@
-"""What all data have in common: examples, splits, errors."""
+"""Base classes of data: examples and splits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Examples(Protocol):
-    """One split of a task's data. Examples are numbered from 0; ids of a batch are the numbers."""
+    """One split of a task's data. Examples are numbered from 0, which are the ids of batches."""
 
     @property
     def references(self) -> Sequence[Sequence[int]]:
@@ -31,7 +31,7 @@ class Examples(Protocol):
         ...
 
     def batch(self, numbers: Sequence[int] | Int[Tensor, "b"], epoch: int = 0) -> Batch:
-        """Return a batch of the examples with these numbers, as they are drawn in `epoch`."""
+        """Return a batch of the examples with these numbers, with the noise of `epoch`."""
         ...
 
 
@@ -41,16 +41,16 @@ class Sources(Examples, Protocol):
 
     @property
     def lines(self) -> Sequence[Sequence[str]]:
-        """The lines that every example was read from."""
+        """The lines from which every example was read."""
         ...
 
 
 class Splits(dict[str, list[T]]):
-    """What stands in each split: `train`, `dev` and `test`.
+    """The rows of each split: `train`, `dev` and `test`.
 
     Args:
         parts: the splits.
-        notes: what a user should know of them.
+        notes: notes for the user.
     """
 
     def __init__(self, parts: Mapping[str, Iterable[T]], notes: Sequence[str] = ()) -> None:
@@ -66,8 +66,8 @@ class Data:
         train: examples to train on.
         dev: examples to choose settings and checkpoints by.
         test: examples to report on.
-        codec: what a model of it reads and writes.
-        notes: what a user should know: sizes, overlaps, what was replaced.
+        codec: the codec that encoded the examples.
+        notes: notes for the user: sizes, overlaps, replaced characters.
     """
 
     train: Examples

@@ -1,4 +1,4 @@
-"""Chat templates: the text of a conversation, within bounds of time and size."""
+"""Chat templates, applied with a limit of time and size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SECONDS = 5.0
-"""The maximum time that a template may take for a conversation."""
+"""The maximum number of seconds that a template may take for a conversation."""
 _ERRORS = (
     TemplateError,
     ArithmeticError,
@@ -27,9 +27,9 @@ _ERRORS = (
     TypeError,
     ValueError,
 )
-"""What a template raises that does not fit a conversation."""
+"""Exceptions of a template that does not support a conversation."""
 CHARACTERS = 10_000_000
-"""The maximum length of the text of a conversation."""
+"""The maximum number of characters of a conversation."""
 
 
 def apply_template(
@@ -43,8 +43,8 @@ def apply_template(
     Args:
         tokenizer: the tokenizer.
         turns: the messages.
-        settings: what else the template is given.
-        where: what to call the conversation, for messages.
+        settings: other arguments of the template.
+        where: the name of the conversation in messages.
 
     Raises:
         DataError: if there is no template, it fails, takes too long or writes too much.
@@ -76,10 +76,10 @@ class _TooLongError(BaseException):
 
 @contextmanager
 def _limit_time(seconds: float) -> Iterator[None]:
-    """Stop the Python code that is called after so many seconds.
+    """Stop the Python code in the block after this number of seconds.
 
-    A template has no other place where it could be stopped in every thread: it may loop without
-    writing anything. What traces the thread already, such as a debugger, is left alone.
+    This is the only way to stop a template in any thread, because it may loop without writing
+    anything. An existing trace function, such as a debugger's, is not replaced.
     """
     if sys.gettrace() is not None:
         yield
@@ -87,7 +87,8 @@ def _limit_time(seconds: float) -> Iterator[None]:
     end = monotonic() + seconds
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        # Compiled templates have no file; only their lines are watched, as they hold the loops.
+        # Compiled templates have no file. Only their lines are traced, because they contain the
+        # loops.
         if monotonic() > end:
             raise _TooLongError
         return trace if frame.f_code.co_filename.startswith("<") else None

@@ -1,4 +1,4 @@
-"""Codecs: what a model reads and writes, saved as codec.json with its weights."""
+"""Codecs, which convert rows to tokens and outputs to text, saved with the weights."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _TYPES = {
 
 
 class Codec(ABC):
-    """What a model reads and writes: everything that a checkpoint contains besides the weights.
+    """The conversion of rows to examples and of outputs to text, saved with the weights.
 
     Attributes:
         kind: the name of this kind of codec in codec.json.
         kinds: all kinds, by that name.
-        shared: whether sources are written in the tokens of targets, and share their embeddings.
+        shared: whether sources use the tokens of targets, and share their embeddings.
     """
 
     kind: ClassVar[str]
@@ -70,7 +70,7 @@ class Codec(ABC):
     @property
     @abstractmethod
     def factors(self) -> tuple[int, ...]:
-        """How many ids each of the tokens at a position has, padding included; () for real inputs.
+        """The number of ids of each token of a position, including padding; () for real inputs.
 
         Ids of factor k lie in 0 … factors[k]-1. With one factor a source is Int[b, s], with more it
         is Int[b, s, f].
@@ -81,13 +81,13 @@ class Codec(ABC):
     def limit(self) -> int | None:
         """The maximum number of tokens of an output, eos included.
 
-        None where every output is as long as its source.
+        None if every output is as long as its source.
         """
 
     def with_backspace(self) -> Codec:
-        """Return the same with an action that withdraws the last token; itself, where it has one.
+        """Return a copy with an action that withdraws the last token; itself if it has one.
 
-        Examples stay valid: the ids of targets do not move, and padding is told by masks.
+        Examples stay valid: ids of targets do not change, and padding is marked by masks.
 
         Raises:
             ValueError: if outputs have no eos.
@@ -101,12 +101,13 @@ class Codec(ABC):
         """Return rows as examples.
 
         Args:
-            rows: mappings with the columns that this kind of codec reads. In any of them, a column
-                `where` may say what to call the row in messages, such as "file.txt, line 7".
+            rows: mappings with the columns that this kind of codec reads. A column `where` may
+                contain the name of the row in messages, such as "file.txt, line 7".
             name: where the rows come from, for messages.
 
         Raises:
-            DataError: naming the row, counted from 0, and what would be right.
+            DataError: if a row cannot be encoded. The message names it, counted from 0, and what is
+                expected.
         """
 
     @abstractmethod
@@ -114,16 +115,16 @@ class Codec(ABC):
         """Return rows without targets as examples to predict from.
 
         Args:
-            rows: as in `encode`. A column `lines` has the lines that a row was read from.
+            rows: as in `encode`. A column `lines` has the lines from which a row was read.
             name: where they come from, for messages.
 
         Raises:
-            DataError: naming the row and what would be right.
+            DataError: if a row cannot be encoded. The message names it and what is expected.
         """
 
     @abstractmethod
     def read(self, lines: Sequence[str], name: str) -> Sources:
-        """Return sources without targets from the lines of a file called `name`, to predict from.
+        """Read sources without targets from the lines of a file called `name`, to predict from.
 
         Raises:
             DataError: names the file, the line and what is expected.
@@ -133,8 +134,8 @@ class Codec(ABC):
         """Return the text of an output, as `freerun predict` prints it.
 
         Args:
-            tokens: the output; what follows its eos is left out.
-            lines: the lines its source was read from (`Sources.lines`).
+            tokens: the output; tokens after its eos are ignored.
+            lines: the lines from which its source was read (`Sources.lines`).
         """
         return self.text(tokens)
 
@@ -146,7 +147,7 @@ class Codec(ABC):
         """
 
     def normalize(self, text: str) -> str:
-        """Return a text as metrics compare it: without white space that tokens do not keep."""
+        """Return a text as metrics compare it: without white space that tokens do not preserve."""
         return text
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -158,7 +159,7 @@ class Codec(ABC):
         return self.normalize(text).replace("\r", "").replace("\n", "\\n")
 
     def source_text(self, values: Tensor) -> str | None:
-        """Return the text of a source in one line; None where sources are no text.
+        """Return the text of a source in one line; None if sources are not text.
 
         Args:
             values: the row of `Source.values`, without padding.
@@ -167,7 +168,7 @@ class Codec(ABC):
 
     @abstractmethod
     def save_pretrained(self, directory: str) -> None:
-        """Write codec.json, and what else there is to keep, into `directory`."""
+        """Write codec.json, and all other files of the codec, into `directory`."""
 
     @classmethod
     @abstractmethod
@@ -175,7 +176,7 @@ class Codec(ABC):
         """Return the codec that was saved in `directory`.
 
         Raises:
-            DataError: if there is none, or none of this kind.
+            DataError: if there is none, or it is of another kind.
         """
 
 
@@ -185,13 +186,13 @@ class WritingCodec(Codec):
 
     Args:
         tokenizer: the tokenizer of outputs.
-        limit: the maximum number of tokens of an output, eos included; None where it has no eos,
-            and is as long as its source.
-        bos: the token that outputs start with; None for that of the tokenizer, or its eos.
-        pad: the token that fills the rest of shorter rows; None likewise.
-        whitespace: how texts are compared: as they stand (kept), without white space around them
+        limit: the maximum number of tokens of an output, eos included; None if it has no eos, and
+            is as long as its source.
+        bos: the token that is read at the first cell; by default that of the tokenizer, or its eos.
+        pad: the token that fills shorter rows; by default likewise.
+        whitespace: how texts are compared: unchanged (kept), without white space around them
             (stripped), or with one space for white space of any kind (single).
-        normalization: the normalization form of Unicode that texts are compared in.
+        normalization: the normalization form of Unicode in which texts are compared.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -219,7 +220,7 @@ class WritingCodec(Codec):
 
     @cached_property
     def target(self) -> Vocabulary:
-        """The tokens of the tokenizer, of which those without a text are named `<unused i>`."""
+        """The tokens of the tokenizer; those without a text are called `<unused i>`."""
         own = self.tokenizer
         size = max(len(own), max(own.get_vocab().values()) + 1)
         symbols = [
@@ -231,7 +232,7 @@ class WritingCodec(Codec):
             (own.eos_token_id if its is None else its) if here is None else here
             for here, its in ((self.bos, own.bos_token_id), (self.pad, own.pad_token_id))
         )
-        # Some tokenizers call an ordinary special token unknown, as GPT-2's does its eos.
+        # Some tokenizers name another special token as unknown, such as GPT-2's its eos.
         named = own.unk_token_id not in (None, eos, bos, pad)
         return Vocabulary(
             tuple(symbols),
@@ -243,7 +244,7 @@ class WritingCodec(Codec):
         )
 
     def with_backspace(self) -> Codec:
-        """Return the same with a tokenizer that has a backspace; itself, where it has one.
+        """Return a copy with a backspace in the tokenizer; itself if it has one.
 
         Raises:
             ValueError: if outputs have no eos, or the tokenizer has a token of that name for
@@ -252,7 +253,7 @@ class WritingCodec(Codec):
         if self.target.backspace is not None or self.limit is None:
             return super().with_backspace()
         actions = self.target.actions
-        # Tokens that stand behind all actions make room for the new one.
+        # Tokens after all actions move up by one.
         bos, pad = (
             None if token is None else token + (token >= actions) for token in (self.bos, self.pad)
         )
@@ -270,7 +271,7 @@ class WritingCodec(Codec):
         return decode_tokens(self.tokenizer, written)
 
     def normalize(self, text: str) -> str:
-        """Return a text as metrics compare it: without what tokens do not keep."""
+        """Return a text as metrics compare it: without what the tokens do not preserve."""
         if self.normalization != "none":
             text = unicodedata.normalize(_FORMS[self.normalization], text)
         if self.whitespace == "single":
@@ -285,7 +286,7 @@ class WritingCodec(Codec):
 
     @classmethod
     def from_pretrained(cls: type[C], directory: str) -> C:
-        """Return the codec that was saved in `directory`. No code of a tokenizer's own is run.
+        """Return the codec that was saved in `directory`. Custom code of a tokenizer is never run.
 
         Raises:
             DataError: if there is none, it is of another kind, the tokenizer is missing, or a
@@ -296,29 +297,29 @@ class WritingCodec(Codec):
 
 
 def _check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that the settings of a tokenizer can be used, and saved after training.
+    """Check that the settings of a tokenizer can be used, and can be saved after training.
 
     Raises:
-        DataError: if the maximum length is no number, or a text has half of a surrogate pair.
+        DataError: if the maximum length is not a number, or a text has half of a surrogate pair.
     """
     length = tokenizer.model_max_length
     if not isinstance(length, (int, float)):
         raise DataError(f"the tokenizer's model_max_length is {length!r:.40}; it must be a number")
     settings = {**tokenizer.init_kwargs, "chat_template": tokenizer.chat_template}
     for name, value in settings.items():
-        if name in ("vocab", "merges"):  # which are large, and in UTF-8 as files of their own
+        if name in ("vocab", "merges"):  # which are large, and are separate files in UTF-8
             continue
         try:
             json.dumps(value, ensure_ascii=False, default=str).encode()
         except UnicodeEncodeError:
             raise DataError(
                 f"the tokenizer's {name} has half of a surrogate pair (\\ud800 to \\udfff), which "
-                "is no character and cannot be saved"
+                "is not a character and cannot be saved"
             ) from None
 
 
 def load_saved_tokenizer(directory: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer that stands beside codec.json.
+    """Return the tokenizer that was saved next to codec.json.
 
     Raises:
         DataError: if there is none, or it cannot be read.
@@ -329,12 +330,12 @@ def load_saved_tokenizer(directory: str) -> PreTrainedTokenizerBase:
 
 
 def write_fields(codec: Codec, directory: str, **replaced: Any) -> None:
-    """Write the kind and the fields of a dataclass as codec.json, as a whole or not at all.
+    """Write the kind and the fields of a dataclass as codec.json, atomically.
 
     Args:
         codec: the dataclass.
-        directory: the folder, which exists.
-        replaced: what to write of fields that are kept elsewhere; nothing, where it is `...`.
+        directory: an existing folder.
+        replaced: the values to write for fields that are saved elsewhere; `...` to omit a field.
     """
     fields: Any = codec
     values = {field.name: getattr(codec, field.name) for field in dataclasses.fields(fields)}
@@ -345,13 +346,12 @@ def write_fields(codec: Codec, directory: str, **replaced: Any) -> None:
 
 
 def read_fields(cls: type[Codec], directory: str, **replaced: Any) -> tuple[str, dict[str, Any]]:
-    """Return the path of codec.json in `directory`, and what it holds: the fields of a dataclass.
+    """Return the path of codec.json in `directory`, and its contents: the fields of a dataclass.
 
     Args:
         cls: the dataclass.
         directory: the folder.
-        replaced: the types of fields that were written as something else, `...` for those that
-            were not written.
+        replaced: the types of fields that were written with other values; `...` for omitted ones.
 
     Raises:
         DataError: if there is no such file, it is of another kind, or a field is missing,
@@ -375,24 +375,24 @@ def read_fields(cls: type[Codec], directory: str, **replaced: Any) -> tuple[str,
 
 
 def build_codec(cls: type[C], path: str, **settings: Any) -> C:
-    """Return the codec of these settings, which were read from `path`.
+    """Build the codec with these settings, which were read from `path`.
 
     Raises:
         DataError: if they contradict each other.
     """
     try:
         codec = cls(**settings)
-        codec.target  # noqa: B018  (special tokens that are none are refused here)
+        codec.target  # noqa: B018  (invalid special tokens are refused here)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     return codec
 
 
 def load_codec(directory: str) -> Codec:
-    """Return the codec that a checkpoint keeps in `directory`, of whichever kind.
+    """Return the codec of any kind that was saved in `directory`.
 
     Raises:
-        DataError: if there is none, its kind is unknown, or a field of it is wrong.
+        DataError: if there is none, its kind is unknown, or a field is wrong.
     """
     path, contents = read_codec_file(directory)
     kind = contents["kind"]
@@ -404,10 +404,10 @@ def load_codec(directory: str) -> Codec:
 
 
 def read_codec_file(directory: str) -> tuple[str, dict[str, Any]]:
-    """Return the path and the contents of codec.json in `directory`, which name a kind of codec.
+    """Return the path and the contents of codec.json in `directory`, which name its kind.
 
     Raises:
-        DataError: if there is no such file, or it is no JSON object that names a kind.
+        DataError: if there is no such file, or it is not a JSON object that names a kind.
     """
     path = str(Path(directory, CODEC_FILE))
     contents = read_json(path, DataError)
@@ -430,7 +430,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if get_origin(kind) is Literal:
-        kind = str  # the codec itself says which texts it takes
+        kind = str  # the codec itself checks the text
     if get_origin(kind) is dict:
         kind = dict
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)

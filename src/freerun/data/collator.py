@@ -16,14 +16,14 @@ from freerun.data.text_codec import TextCodec
 
 @dataclass(frozen=True)
 class TextCollator:
-    """Makes a batch of rows, as the `collate_fn` of a `torch.utils.data.DataLoader`.
+    """Convert rows to a batch, as the `collate_fn` of a `torch.utils.data.DataLoader`.
 
-    Rows have the columns that `TextCodec.encode` reads. What names an example (`Batch.ids`)
-    is a hash of its tokens, so that it meets the same coins and samples in whatever batch it comes;
-    equal examples meet equal ones.
+    Rows have the columns that `TextCodec.encode` reads. The id of an example (`Batch.ids`) is a
+    hash of its tokens, so it gets the same coins and samples in any batch, and equal examples get
+    equal ones.
 
     Args:
-        codec: what is read and written.
+        codec: the codec that encodes the rows.
     """
 
     codec: TextCodec
@@ -32,7 +32,8 @@ class TextCollator:
         """Return the tensors of a `Batch` (see `Batch.of`).
 
         Raises:
-            DataError: naming the row, counted from 0 in these, and what would be right.
+            DataError: if a row cannot be encoded. The message names it, counted from 0, and what is
+                expected.
         """
         examples = self.codec.encode(rows, "the batch")
         batch = examples.batch(range(len(examples)))

@@ -1,4 +1,4 @@
-"""Tagged sentences in columns, a token a line, as in the CoNLL shared tasks, or in datasets."""
+"""Tagged sentences in column files, one token per line, as of the CoNLL tasks, or datasets."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Sentence:
 
     Args:
         tokens: its words.
-        tags: their tags, in IOB2; () where only tokens were read.
-        name: the file, or the split of a dataset, that it was read from.
-        places: where each token stands there: "line 7".
-        changed: the number of tags I- that begin an entity, and were read as B-.
-        lines: the lines of a file that it was read from.
+        tags: their tags, in IOB2; () if only tokens were read.
+        name: the file, or the split of a dataset, from which it was read.
+        places: the place of each token in it, such as "line 7".
+        changed: the number of I- tags that begin an entity, and were read as B-.
+        lines: the lines of the file.
     """
 
     tokens: tuple[str, ...]
@@ -73,7 +73,7 @@ class Sentence:
     ) -> Sentence:
         """Build a sentence from IOB1 or IOB2 tags, or without tags.
 
-        Either is read as IOB2: an I- tag that does not continue an entity of its type begins one.
+        Both are read as IOB2: an I- tag that does not continue an entity of its type begins one.
 
         Raises:
             DataError: if a tag is neither O nor B-TYPE nor I-TYPE; B and I alone
@@ -107,7 +107,7 @@ def read_sentences(
 
     Raises:
         DataError: if a line has not as many columns as the first, a column is missing or empty,
-            a tag is none, or there is no sentence.
+            a tag is not one, or there is no sentence.
     """
     groups = group_lines((n, "" if line.startswith("-DOCSTART-") else line) for n, line in lines)
     groups = _leave_out_comments(groups)
@@ -128,7 +128,7 @@ def read_sentences(
 
 
 def _leave_out_comments(groups: Sequence[LineGroup]) -> list[LineGroup]:
-    """Leave out what is no word in CoNLL-U: comments, ranges of words, and empty nodes.
+    """Leave out lines of CoNLL-U that are not words: comments, ranges of words, and empty nodes.
 
     A file is CoNLL-U if its first line without # has ten columns between tabs, of which the first
     is a number.
@@ -176,8 +176,8 @@ def _cells(line: str, separator: str | None) -> list[str]:
 def find_files(data: str) -> dict[str, tuple[str, bytes]]:
     """Find the column files in a folder or a zip archive; return names and contents by split.
 
-    A file belongs to the split that its name holds as a word: train; dev, valid or testa; test or
-    testb. Extensions of other formats are passed over.
+    The name of a file must contain the split as a word: train; dev, valid or testa; test or testb.
+    Files with extensions of other formats are ignored.
 
     Raises:
         DataError: if two files belong to one split, a file lies outside of the folder, or the
@@ -222,7 +222,7 @@ def read_dataset(table: Table, label_column: str | None) -> list[Sentence]:
     """Read the sentences of a table: `tokens`, and `label_column` or a usual name.
 
     Raises:
-        DataError: naming the column or the row, where it is not right.
+        DataError: if a column or row is wrong. The message names it.
     """
     tokens = table.find_column(["tokens"])
     labels = table.find_column([label_column] if label_column else _LABELS)
@@ -237,7 +237,7 @@ def read_dataset(table: Table, label_column: str | None) -> list[Sentence]:
         if classes:
             tags = [_name_class(tag, classes, f"{row.place}: {labels}") for tag in tags]
         if not all(isinstance(word, str) for word in words):
-            raise DataError(f"{row.place}: {tokens} holds what is no text")
+            raise DataError(f"{row.place}: {tokens} has a value that is not text")
         if not all(isinstance(tag, str) for tag in tags):
             raise DataError(f"{row.place}: {labels} holds numbers without names; it must hold text")
         places = [f"token {i}" for i in range(len(words))]
@@ -259,7 +259,7 @@ def _name_class(number: object, classes: Sequence[str], where: str) -> str:
 
 
 def note_shared_sentences(parts: Mapping[str, Sequence[Sentence]]) -> list[str]:
-    """Return notes on sentences that stand in two of the given splits."""
+    """Return notes on sentences that are in two of the given splits."""
     notes = []
     for one, other in (("test", "train"), ("test", "dev"), ("dev", "train")):
         if one in parts and other in parts:

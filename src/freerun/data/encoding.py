@@ -1,4 +1,4 @@
-"""Prompts and completions as the tokens of a tokenizer: seams, frames, chat templates, blocks."""
+"""Encode prompts and completions with tokenizers: text, chat templates, and blocks of text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from freerun.data.tokens import (
 from freerun.errors import DataError
 
 TEXT, MESSAGES, TOKENS, RUNNING = "text", "messages", "tokens", "running text"
-"""What a prompt may be made of."""
+"""The forms that a prompt may have."""
 
 _AT_ONCE = 4096
 _ANCHORS = ("\n", "|", ".", "0", "a")
@@ -36,10 +36,10 @@ class EncodedRow:
     """A prompt and a completion as tokens.
 
     Args:
-        where: the row or line that they come from, for messages.
+        where: the row or line from which they come, for messages.
         prompt: the tokens that are read.
         completion: the tokens to be written, with eos unless the text was cut off.
-        text: the text of the completion as it was read, without what a tokenizer adds.
+        text: the text of the completion, without special tokens.
     """
 
     where: str
@@ -53,8 +53,8 @@ class SideTokenizer:
 
     Args:
         tokenizer: the tokenizer.
-        target: whether the side is that of targets. Some tokenizers have a mode for them.
-        unseen: the id of symbols that closed tokens do not have; None refuses them.
+        target: whether the side is that of targets, for which some tokenizers have a mode.
+        unseen: the id of symbols that closed tokens lack; None to refuse them.
     """
 
     def __init__(
@@ -65,19 +65,19 @@ class SideTokenizer:
     def encode(
         self, texts: Sequence[str], places: Sequence[str], *, template: bool = False
     ) -> list[list[int]]:
-        """Return the tokens of texts, without the special tokens a tokenizer puts around them.
+        """Return the tokens of texts, without the special tokens that a tokenizer adds around them.
 
-        A text that spells a special token, such as "</s>", is text like any other, unless a chat
-        template wrote it.
+        A text that spells a special token, such as "</s>", is plain text, unless a chat template
+        wrote it.
 
         Args:
             texts: the texts.
-            places: what to call each, for messages.
+            places: the name of each in messages.
             template: whether a chat template wrote them.
 
         Raises:
-            DataError: if a text has symbols that closed tokens do not have and `unseen` is None, or
-                spells a special token that the tokenizer cannot read as text; it names the place.
+            DataError: if a text has symbols that closed tokens lack and `unseen` is None, or spells
+                a special token that the tokenizer cannot read as text. The message names the place.
         """
         if self._closed:
             return [self._look_up(*pair) for pair in zip(texts, places, strict=True)]
@@ -93,11 +93,11 @@ class SideTokenizer:
         return found
 
     def _encode_open(self, texts: Sequence[str], *, split: bool) -> list[list[int]]:
-        """Encode texts, by a tokenizer that may meet any.
+        """Encode texts with a tokenizer that can encode any text.
 
         Args:
             texts: the texts.
-            split: whether text that spells a special token is split like any other.
+            split: whether text that spells a special token is plain text.
         """
         split = split or getattr(self.tokenizer, "split_special_tokens", False)
         plain = type(self.tokenizer) is PreTrainedTokenizerFast  # it has no mode for targets
@@ -106,14 +106,14 @@ class SideTokenizer:
             options = {"add_special_tokens": False, "split_special_tokens": split}
             found = self.tokenizer(**side, **options, verbose=False) if texts else {"input_ids": []}
             return cast(list[list[int]], found["input_ids"])
-        # This is what transformers does when it is called, in half the time: it does not build a
-        # dictionary of masks and offsets for every text. Padding, truncation and the reading of
-        # special tokens are state of the Rust object, which whoever called it last has set.
+        # This does the same as calling the transformers tokenizer, in half the time, because it
+        # does not build a dictionary of masks and offsets for every text. Padding, truncation and
+        # the reading of special tokens are state of the Rust object, so they are set here.
         inner = cast(Any, self.tokenizer).backend_tokenizer
         inner.no_padding()
         inner.no_truncation()
         inner.encode_special_tokens = split
-        # Its results are large, so they are not kept for all texts at a time.
+        # Its results are large, so texts are encoded in parts.
         return [
             each.ids
             for start in range(0, len(texts), _AT_ONCE)
@@ -124,9 +124,9 @@ class SideTokenizer:
 
     @cached_property
     def frame(self) -> tuple[list[int], list[int]]:
-        """The special tokens that the tokenizer puts before and after a text.
+        """The special tokens that the tokenizer adds before and after a text.
 
-        No tokenizer says so, therefore a text is encoded with and without them.
+        Tokenizers do not list them, so a text is encoded with and without them.
         """
         some = (self.tokenizer.decode([token]) for token in range(min(len(self.tokenizer), 50)))
         for text in ("a", "1", *some):
@@ -141,11 +141,11 @@ class SideTokenizer:
         return [], []
 
     def find_unseen(self, text: str) -> str | None:
-        """Return a symbol of a text that closed tokens do not have, if there is one."""
+        """Return a symbol of a text that closed tokens lack, if there is one."""
         return next((symbol for symbol in self._split(text) if symbol not in self._ids), None)
 
     def describe_unseen(self, text: str, where: str) -> str:
-        """Return a message on a symbol that closed tokens do not have."""
+        """Return a message on a symbol that closed tokens lack."""
         side = "target" if self.target else "source"
         kind = name_closed_kind(self._inner)
         known = ("" if kind == "characters" else ", ").join(sorted(self._ids))
@@ -156,7 +156,7 @@ class SideTokenizer:
         )
 
     def _look_up(self, text: str, where: str) -> list[int]:
-        """Return the tokens of a text by closed tokens, whose tokenizers drop what they lack."""
+        """Encode a text with closed tokens, whose tokenizers would drop unknown symbols."""
         symbols, ids = self._split(text), self._ids
         try:
             return [ids[symbol] for symbol in symbols]
@@ -194,20 +194,20 @@ def find_special_text(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | N
 
 @dataclass(frozen=True, eq=False)
 class RowEncoder:
-    """Makes tokens of text and conversations.
+    """Encodes text and conversations as tokens.
 
     Args:
         tokenizer: the tokenizer of targets, and of sources unless `source` is given.
-        source: the tokenizer of sources, if they have one of their own.
-        continues: whether completions continue their prompts, in one text; else they are targets
-            of their own.
-        eos: whether completions end in eos; else they are as long as their prompts.
+        source: the tokenizer of sources, if they have their own.
+        continues: whether completions continue their prompts in one text; if not, they are separate
+            targets.
+        eos: whether completions end in eos; if not, they are as long as their prompts.
         source_eos: whether sources end in eos, if targets do not continue them.
-        block: the maximum number of tokens of a block of running text; None leaves it whole.
-        context: the number of tokens of running text that are the prompt of a block; None for the
-            one token before it.
-        unseen: the ids of symbols of sources and of targets that closed tokens do not have; None
-            refuses them.
+        block: the maximum number of tokens of a block of running text; None for whole texts.
+        context: the number of tokens of running text before a block that are its prompt; None for
+            one.
+        unseen: the ids of symbols of sources and of targets that closed tokens lack; None to refuse
+            them.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -223,7 +223,7 @@ class RowEncoder:
         """Return the tokens of prompts and completions, all of one form.
 
         Raises:
-            DataError: if a row cannot be encoded; it is named.
+            DataError: if a row cannot be encoded. The message names it.
         """
         for pair in pairs:
             if _form(pair) != _form(pairs[0]):
@@ -244,7 +244,7 @@ class RowEncoder:
         """Return the tokens of prompts alone.
 
         Raises:
-            DataError: if a prompt has none; its row is named.
+            DataError: if a prompt has none. The message names its row.
         """
         form = _form(pairs[0]) if pairs else TEXT
         if form == TOKENS:
@@ -259,15 +259,15 @@ class RowEncoder:
         return [_check_prompt(tokens, pair) for tokens, pair in zip(found, pairs, strict=True)]
 
     def encode_beginnings(self, pairs: Sequence[PromptPair]) -> list[list[int]]:
-        """Return the tokens of running text to be continued, which begin as in training."""
+        """Return the tokens of running text to continue, with the same beginning as in training."""
         texts = self.sources.encode([str(pair.prompt) for pair in pairs], _places(pairs))
         return [[*self._opening, *tokens] for tokens in texts]
 
     def encode_blocks(self, pairs: Sequence[PromptPair]) -> list[list[EncodedRow]]:
-        """Return the blocks of running texts: each token behind the first prompt is in one of them.
+        """Return the blocks of running texts: each token after the first prompt is in one block.
 
-        The prompt of a block is what stands before it. A text that has no more tokens than a prompt
-        has no blocks.
+        The prompt of a block are the tokens before it. A text without more tokens than a prompt has
+        no blocks.
 
         Raises:
             DataError: if completions do not continue prompts, or a text cannot be encoded.
@@ -286,7 +286,8 @@ class RowEncoder:
     @cached_property
     def targets(self) -> SideTokenizer:
         """The tokenizer of targets."""
-        # A completion that continues its prompt is the same text, so it is read in the same mode.
+        # A completion that continues its prompt is the same text, so it is encoded in the same
+        # mode.
         return SideTokenizer(self.tokenizer, target=not self.continues, unseen=self.unseen[1])
 
     @cached_property
@@ -295,7 +296,7 @@ class RowEncoder:
         return SideTokenizer(self.source or self.tokenizer, target=False, unseen=self.unseen[0])
 
     def _encode_sources(self, pairs: Sequence[PromptPair]) -> list[list[int]]:
-        """Return the tokens of prompts that are text, with the special tokens around them."""
+        """Return the tokens of text prompts, with the special tokens around them."""
         head, tail = self.sources.frame
         if self.continues:
             tail = []
@@ -305,7 +306,7 @@ class RowEncoder:
         return [[*head, *tokens, *tail] for tokens in texts]
 
     def _encode_apart(self, pairs: Sequence[PromptPair]) -> list[EncodedRow]:
-        """Encode sources and targets, each by itself."""
+        """Encode sources and targets separately."""
         head, tail = self.targets.frame
         texts = self.targets.encode([str(pair.completion) for pair in pairs], _places(pairs))
         return [
@@ -314,7 +315,7 @@ class RowEncoder:
         ]
 
     def _encode_continued(self, pairs: Sequence[PromptPair]) -> list[EncodedRow]:
-        """Encode prompts, and completions as they continue them."""
+        """Encode prompts, and completions that continue them."""
         head, _ = self.sources.frame
         prompts = [str(pair.prompt) for pair in pairs]
         completions = [str(pair.completion) for pair in pairs]
@@ -332,16 +333,17 @@ class RowEncoder:
         *,
         template: bool = False,
     ) -> list[tuple[list[int], list[int]]]:
-        """Return the tokens of prompts, and of the completions behind them.
+        """Return the tokens of prompts, and of the completions after them.
 
-        When the model runs, a prompt stands alone and has its own tokens, so it must have the same
-        in training. The tokens of the whole text mostly begin with them; what follows is the
-        completion. Otherwise a token runs across the seam, as when a prompt ends in a space that
-        the first word of the completion would take, and the completion is encoded by itself.
+        At inference, a prompt is encoded alone, so it must have the same tokens in training. The
+        tokens of the whole text mostly begin with them; the rest is the completion. Otherwise a
+        token crosses the boundary, as when a prompt ends in a space that would belong to the first
+        word of the completion, and the completion is encoded separately.
 
-        A tokenizer may put a space before any text, which would then stand at the seam. It puts
-        none behind a character that does not become one token with the completion's first. So the
-        completion is encoded behind several, and what reads most like the whole text is taken.
+        A tokenizer may add a space before any text, and so at the boundary, but not after a
+        character that does not merge with the first one of the completion. So the completion is
+        encoded after each of several characters, and the tokens that decode most like the whole
+        text are used.
         """
         texts = [f"{one}{other}" for one, other in zip(prompts, completions, strict=True)]
         whole = self.sources.encode(texts, places, template=template)
@@ -357,7 +359,7 @@ class RowEncoder:
             for i, rest in zip(across, found, strict=True):
                 if rest is None:
                     continue
-                # Not all tokenizers keep a text as it is, so it counts as it is read back, too.
+                # Not all tokenizers preserve a text, so its decoded tokens count as well.
                 text, right = self._decode([*heads[i], *rest]), (texts[i], self._decode(whole[i]))
                 error = min(Levenshtein.distance(text, other) for other in right)
                 if error < errors[i]:
@@ -367,7 +369,7 @@ class RowEncoder:
     def _encode_behind(
         self, anchor: str, completions: Sequence[str], places: Sequence[str], template: bool
     ) -> list[list[int] | None]:
-        """Return the tokens of completions behind another text, None if that has others then."""
+        """Return the tokens of completions after another text; None if its own tokens change."""
         if not completions:
             return []
         texts = [f"{anchor}{completion}" for completion in completions]
@@ -386,7 +388,7 @@ class RowEncoder:
         return EncodedRow(pair.where, prompt, completion, cast(str, pair.completion))
 
     def _check_end(self, completion: str, where: str) -> None:
-        """Check that a text does not spell the eos that is added behind it."""
+        """Check that a text does not end with the spelling of the eos that is added after it."""
         eos = str(self.tokenizer.eos_token)
         literal = getattr(self.tokenizer, "split_special_tokens", False)
         if self.eos and not literal and completion.rstrip().endswith(eos):
@@ -410,9 +412,10 @@ class RowEncoder:
         return EncodedRow(pair.where, _check_prompt(prompt, pair), rest, self._decode(rest))
 
     def _check_messages(self, value: object, where: str) -> None:
-        """Check that no text of a conversation spells a special token, as which it would be read.
+        """Check that no message of a conversation spells a special token.
 
-        A chat template writes special tokens and messages into one text.
+        A chat template writes special tokens and messages into one text, so it would be read as
+        one.
         """
         if isinstance(value, str):
             if self._special_text and (match := self._special_text.search(value)):
@@ -442,7 +445,7 @@ class RowEncoder:
         context = 1 if self.context is None else self.context
         tokens = [*self._opening, *self._end(tokens, pair.where)]
         if self.context is not None and len(tokens) - 1 <= context:
-            return  # nothing but eos is left to write
+            return  # only eos is left to write
         size = self.block or len(tokens)
         for start in range(context, len(tokens), size):
             block = tokens[start : start + size]
@@ -450,7 +453,7 @@ class RowEncoder:
             yield EncodedRow(pair.where, prompt, block, self._decode(block))
 
     def _apply_template(self, pair: PromptPair, turns: list[Message] | None) -> str:
-        """Return the text of a conversation, or of its beginning up to the answer."""
+        """Return the text of a conversation, or of its part before the answer."""
         settings = {**pair.template, "add_generation_prompt": turns is None}
         prompt = cast(list[Message], pair.prompt)
         return apply_template(self.tokenizer, turns or prompt, settings, pair.where)
@@ -459,7 +462,7 @@ class RowEncoder:
         """Return tokens up to their eos, which is added if there is none."""
         if self.eos and self._eos in tokens:
             end = tokens.index(self._eos)
-            # Chat templates may write a line break behind eos, which nobody will ever read.
+            # Chat templates may write a line break after eos, which is never read.
             if self._decode(tokens[end + 1 :]).strip():
                 raise DataError(
                     f"{where}: the completion goes on after {self.tokenizer.eos_token!r}, which "
@@ -479,10 +482,10 @@ class RowEncoder:
 
     @cached_property
     def _opening(self) -> list[int]:
-        """What running text begins with."""
-        if self.context is not None:  # the first prompt is the beginning of the text itself
+        """The tokens at the beginning of running text."""
+        if self.context is not None:  # the first prompt is the beginning of the text
             return self.sources.frame[0]
-        # The first token of a text is learned, too, so something must stand before it.
+        # The first token of a text is learned, too, so there must be a token before it.
         bos = self.tokenizer.bos_token_id
         return [self._eos if bos is None else cast(int, bos)]
 
@@ -499,7 +502,7 @@ def _places(pairs: Sequence[PromptPair]) -> list[str]:
 
 
 def _form(pair: PromptPair) -> str:
-    """Return what a prompt is made of."""
+    """Return the form of a prompt."""
     if pair.prompt is None:
         return RUNNING
     if isinstance(pair.prompt, str):

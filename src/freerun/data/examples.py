@@ -12,14 +12,14 @@ from freerun.data.store import Ragged, StoredExamples, TokenSequences
 
 @dataclass(frozen=True, eq=False)
 class TextExamples(StoredExamples):
-    """Examples that keep the original text of their completions.
+    """Examples with the original text of their completions.
 
-    Targets end in eos, but for those that were cut off, all but the last block of a running text,
-    and rows that were tokens already.
+    Targets end in eos, except truncated ones, all blocks of a running text but the last, and rows
+    of tokens.
 
     Args:
-        texts: the text of every completion, which metrics compare outputs with.
-        notes: how many rows were cut or left out.
+        texts: the text of every completion, with which metrics compare outputs.
+        notes: how many rows were truncated or left out.
         end: the token that ends a target, eos.
     """
 
@@ -42,5 +42,5 @@ class TextExamples(StoredExamples):
 
     @property
     def longest(self) -> tuple[int, int]:
-        """The tokens of the longest prompt and of the longest target, eos included."""
+        """The numbers of tokens of the longest prompt and of the longest target, eos included."""
         return int(torch.max(self.sources.lengths)), int(torch.max(self.targets.lengths))

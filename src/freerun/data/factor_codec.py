@@ -1,4 +1,4 @@
-"""The codec of tagged words: several ids at each position of a source, one tag for each."""
+"""The codec of tagged words: several ids for each word of a source, and one tag for each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from freerun.vocabulary import UNKNOWN as UNKNOWN_SYMBOL
 from freerun.vocabulary import Vocabulary
 
 PAD, UNKNOWN = 0, 1
-"""The ids of padding and of what training never met; other ids follow."""
+"""The ids of padding and of forms that are not in training; other ids follow."""
 
 _RUN = re.compile(r"(.)\1+", re.DOTALL)
 
@@ -33,8 +33,8 @@ _RUN = re.compile(r"(.)\1+", re.DOTALL)
 def forms(word: str) -> tuple[str, str, str, str]:
     """Return a word in lower case, its first three characters, its last three, and its shape.
 
-    The shape writes X for capitals, x for other letters, 0 for digits, any other character as it
-    stands, and each run of one of them once: that of "B2-Straße" is "X0-Xx".
+    The shape has X for capitals, x for other letters, 0 for digits, and other characters unchanged;
+    each run of one of them is written once. That of "B2-Straße" is "X0-Xx".
     """
     lower = word.lower()
     kinds = "".join(
@@ -45,12 +45,12 @@ def forms(word: str) -> tuple[str, str, str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class FactorCodec(Codec):
-    """Words in, each as several ids whose embeddings a model adds up, and one tag each out.
+    """A codec that reads a word as several ids, whose embeddings are added, and writes its tag.
 
     Args:
         tags: the tags that can be written.
         entries: for every factor (word, first three characters, last three, shape; see `forms`),
-            the forms that training met, in the order of their ids, the most frequent first.
+            the forms in training, in the order of their ids, the most frequent first.
         token_column: the column of the word in files, counted from 0 (see `read`).
     """
 
@@ -87,20 +87,20 @@ class FactorCodec(Codec):
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """Forms, padding and unknown."""
+        """The numbers of forms of each factor, including padding and unknown."""
         return tuple(len(factor) + UNKNOWN + 1 for factor in self.entries)
 
     def encode(self, rows: Iterable[Row], name: str = "the data") -> TextExamples:
         """Encode rows with the columns `tokens` and `tags`, lists of text of the same length.
 
-        A column `places` may say what to call each of the words in messages, such as "line 7".
+        A column `places` may contain the names of the words in messages, such as "line 7".
 
         Args:
             rows: the rows.
             name: where they come from, for messages.
 
         Raises:
-            DataError: naming the row and what would be right.
+            DataError: if a row cannot be encoded. The message names it and what is expected.
         """
         rows = [plain_row(row) for row in rows]
         if not rows:
@@ -121,7 +121,7 @@ class FactorCodec(Codec):
         """Encode rows with the column `tokens`, to predict from.
 
         Raises:
-            DataError: naming the row and what would be right.
+            DataError: if a row cannot be encoded. The message names it and what is expected.
         """
         rows = [plain_row(row) for row in rows]
         empty = Ragged.from_rows([[] for _ in rows], self.target.pad)
@@ -133,7 +133,7 @@ class FactorCodec(Codec):
     def read(self, lines: Sequence[str], name: str) -> StoredExamples:
         """Read sentences to tag: one word per line, in the column of training; blank lines between.
 
-        Columns are separated by tabs where the first line has any, else by spaces.
+        Columns are separated by tabs if the first line has any, else by spaces.
 
         Raises:
             DataError: names the file, the line and what is expected.
@@ -162,7 +162,7 @@ class FactorCodec(Codec):
         return " ".join(self.target.decode(tokens))
 
     def source_text(self, values: Tensor) -> str:
-        """Return the words in lower case, and `<unk>` for those that training never met."""
+        """Return the words in lower case, and `<unk>` for those that are not in training."""
         known = (UNKNOWN_SYMBOL, *self.entries[0])
         return " ".join(known[word - UNKNOWN] for word in values[:, 0].tolist())
 
@@ -232,13 +232,13 @@ class FactorCodec(Codec):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UnknownNoise:
-    """Reads forms that came once in training as unknown, so that a model learns what that means.
+    """Noise that reads forms that occur once in training as unknown, to train that embedding.
 
-    Each is so read with probability `rate`, drawn anew in every epoch, and for every factor alone.
+    Each is replaced with probability `rate`, drawn anew in every epoch, and for every factor.
 
     Args:
         rate: the probability, in [0, 1].
-        first: for every factor, the first of the ids that came once; all from there on did.
+        first: for every factor, the first of the ids that occur once; so do all after it.
         seed: the seed of the draws.
     """
 
@@ -248,7 +248,7 @@ class UnknownNoise:
 
     @classmethod
     def from_examples(cls, examples: StoredExamples, rate: float, seed: int) -> UnknownNoise:
-        """Return the noise on examples to train on, whose codec was learned from them."""
+        """Return the noise on training examples, from which the codec was learned."""
         counts = [column.bincount() for column in examples.sources.values[:-1].long().T]
         first = [UNKNOWN + 1 + int((count[UNKNOWN + 1 :] > 1).sum()) for count in counts]
         return cls(rate, torch.tensor(first), seed)

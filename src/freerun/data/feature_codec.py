@@ -1,4 +1,4 @@
-"""The codec of real-valued sources, such as images and sounds, and text that is written."""
+"""The codec of real-valued sources, such as images and sounds, and text outputs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from freerun.errors import DataError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureCodec(WritingCodec):
-    """A vector of numbers at each position of the source in, text out.
+    """A codec that reads a vector of numbers at each position of the source, and writes text.
 
     Args:
-        width: the numbers of a position.
+        width: the number of numbers at a position.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -57,7 +57,7 @@ class FeatureCodec(WritingCodec):
 
         Args:
             train: the rows to train on.
-            dev: rows whose characters and symbols are known as well (see `Tokens`).
+            dev: rows whose characters and symbols are also known (see `Tokens`).
             target_tokens: how targets are cut into tokens.
             fixed_length: whether outputs are as long as their sources, without eos.
             options: other settings of the codec.
@@ -91,7 +91,7 @@ class FeatureCodec(WritingCodec):
             name: where they come from, for messages.
 
         Raises:
-            DataError: naming the row, counted from 0, and what would be right.
+            DataError: if a row cannot be encoded. The message names it, counted from 0.
         """
         rows = list(rows)
         if not rows:
@@ -135,7 +135,7 @@ class FeatureCodec(WritingCodec):
         """Encode rows with the column `features`, to predict from.
 
         Raises:
-            DataError: naming the row and what would be right.
+            DataError: if a row cannot be encoded. The message names it.
         """
         rows = list(rows)
         sources = self._sources(rows, name_rows(rows, name))
@@ -145,7 +145,7 @@ class FeatureCodec(WritingCodec):
         )
 
     def read(self, lines: Sequence[str], name: str) -> StoredExamples:
-        """Read sources: the numbers of a position a line, a blank line between sources.
+        """Read sources: one line with numbers for each position, and a blank line between sources.
 
         Raises:
             DataError: names the file, the line and what is expected.
@@ -170,7 +170,7 @@ class FeatureCodec(WritingCodec):
             try:
                 values = np.asarray(row.get("features"), dtype=np.float32)
             except (ValueError, TypeError):
-                raise DataError(f"{where}: features is no array of numbers") from None
+                raise DataError(f"{where}: features is not an array of numbers") from None
             if values.ndim != 2 or values.shape[1] != self.width or not len(values):
                 raise DataError(
                     f"{where}: features has the shape {list(values.shape)}; it must be "
@@ -183,17 +183,17 @@ class FeatureCodec(WritingCodec):
 
 
 def _text(target: str | Sequence[str] | None) -> str:
-    """Return a target as text: symbols have a space between them."""
+    """Return a target as text, with a space between symbols."""
     if isinstance(target, str) or target is None:
         return target or ""
     return " ".join(target)
 
 
 def parse_vectors(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarray, "_ width"]:
-    """Parse the numbers of positions, a position a line, between spaces, tabs or commas.
+    """Parse the numbers of positions, one line each, separated by spaces, tabs or commas.
 
     Raises:
-        DataError: naming the file and the line, where it holds anything else.
+        DataError: if a line contains anything else. The message names file and line.
     """
     return np.stack([_numbers(line, width, f"{name}, line {number}") for number, line in lines])
 
@@ -209,7 +209,7 @@ def _numbers(line: str, width: int, where: str) -> Float[np.ndarray, "width"]:
 
 
 def stack_sources(sources: Sequence[Float[np.ndarray, "_ width"]]) -> Ragged:
-    """Put sources of real numbers end to end, with zeros as padding."""
+    """Concatenate sources of real numbers, with zeros as padding."""
     blank = np.zeros((1, sources[0].shape[1]), dtype=np.float32)
     return Ragged.from_values(
         torch.from_numpy(np.concatenate([*sources, blank])), map(len, sources)

@@ -1,4 +1,4 @@
-"""Text files, plain and gzipped, zip archives, and files that are written atomically."""
+"""Text files, plain and gzipped, and zip archives."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 
 SMALL, RATIO = 1 << 28, 200
-"""What is compressed may become so many bytes, or so many times as large, if that is more."""
+"""The maximum size of decompressed data: the larger of this size, and this multiple of the file."""
 
 
 def read_lines(path: str) -> Iterator[Line]:
     r"""Read the lines of a text file in UTF-8, plain or gzipped, with their numbers from 1.
 
-    Lines end in \n or \r\n, which is left out, as is a byte order mark.
+    Lines end in \n or \r\n, which is removed, as is a byte order mark.
 
     Raises:
         DataError: if there is no such file, it is empty, its gzip data is broken, or a line is
@@ -42,7 +42,7 @@ def stream_lines(path: str, *, ends: bool = False) -> Iterator[Line]:
 
     Args:
         path: the file.
-        ends: whether the ends of lines are kept.
+        ends: whether to keep the ends of lines.
     """
     try:
         _check_kind(path)
@@ -70,7 +70,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def _check_kind(path: str) -> None:
-    """Check that a file is none of the devices that may have no end."""
+    """Check that a file is not a device, which may be endless."""
     mode = os.stat(path).st_mode
     if path != "/dev/stdin" and (stat.S_ISBLK(mode) or stat.S_ISCHR(mode)):
         raise DataError(f"{path}: it is a device; name a file")
@@ -109,7 +109,7 @@ def _too_large(name: str) -> DataError:
 
 
 def decode_lines(raw: bytes | Iterable[bytes], name: str) -> Iterator[Line]:
-    """Decode the lines of `raw`, the contents of a file called `name`, or its lines as they come.
+    """Decode the lines of `raw`: the contents of a file called `name`, or an iterator of its lines.
 
     Raises:
         DataError: if there is nothing, or a line is not UTF-8 or has a NUL.
@@ -143,7 +143,7 @@ def _decode_all(rows: Iterable[bytes], name: str, ends: bool) -> Iterator[Line]:
 
 @dataclass(frozen=True)
 class LineGroup:
-    """Lines that stand together, without the blank ones around them."""
+    """Consecutive lines, without the blank lines around them."""
 
     lines: list[Line]
 
@@ -168,7 +168,7 @@ def list_archive(path: str) -> list[str]:
     """List the names of the files in a zip archive.
 
     Raises:
-        DataError: if there is no such file, or it is no zip archive.
+        DataError: if there is no such file, or it is not a zip archive.
     """
     with _open_archive(path) as archive:
         return [entry.filename for entry in archive.infolist() if not entry.is_dir()]
@@ -190,11 +190,11 @@ def read_archive(path: str, wanted: Callable[[str], bool]) -> dict[str, bytes]:
 
     Args:
         path: the archive.
-        wanted: which names to read; all others are left alone.
+        wanted: whether to read the file with a name.
 
     Raises:
-        DataError: if there is no such file, it is no zip archive, or a file in it is encrypted,
-            comes twice or is too large.
+        DataError: if there is no such file, it is not a zip archive, or a file in it is encrypted,
+            repeated or too large.
     """
     found: dict[str, bytes] = {}
     with _open_archive(path) as archive:

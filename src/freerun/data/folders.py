@@ -1,4 +1,4 @@
-"""Datasets: folders with a file for each split, folders that `datasets` saved, ids on the hub."""
+"""Datasets: folders with files for each split, folders saved by `datasets`, and ids on the hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLIT_WORDS = {
     "dev": re.compile(r"(?<![a-z])(dev|devel|valid|validation|val|testa)(?![a-z])", re.IGNORECASE),
     "test": re.compile(r"(?<![a-z])(test|testing|testb)(?![a-z])", re.IGNORECASE),
 }
-"""What the name of a file says of the split that it holds."""
+"""The words in the names of files, by split."""
 
 _ID = re.compile(r"[\w-]+(\.\d[\w-]*)*(/[\w-]+(\.\d[\w-]*)*)?")
 
@@ -27,20 +27,20 @@ def is_dataset(data: str) -> bool:
     """Return whether `data` is a folder, or may be the id of a dataset on the hub.
 
     Raises:
-        DataError: if it can be no path at all.
+        DataError: if it cannot be a path.
     """
     if not data or "\0" in data:
         raise DataError(f"data is {data!r}; it must name a file, a folder or a dataset")
-    # Unlike those of pathlib, these functions raise nothing for names that no file can have.
+    # Unlike pathlib, these functions do not raise errors for names that no file can have.
     return isdir(data) or (not exists(data) and _ID.fullmatch(data) is not None)
 
 
 def read_splits(data: str, subset: str | None = None) -> dict[str, Table]:
-    """Read the splits of a dataset, or of a file, which is all train.
+    """Read the splits of a dataset, or of a file, all of which is train.
 
     Args:
         data: a file (see `FORMATS`), a folder, or an id on the Hugging Face hub.
-        subset: the part of a dataset.
+        subset: the subset of a dataset.
 
     Raises:
         DataError: names the file, the line and what is expected.
@@ -56,12 +56,12 @@ def read_splits(data: str, subset: str | None = None) -> dict[str, Table]:
 def load_splits(data: str, subset: str | None = None) -> dict[str, Table]:
     """Load the splits of a dataset, named train, dev and test; some may be missing.
 
-    Of a folder, the files themselves are read, each time: no description in it (README.md, an
-    index) is followed, nothing outside of it is read, no cache is kept and no host is asked.
+    The files of a folder are read each time: descriptions in it (README.md, an index) are ignored,
+    nothing outside of it is read, and neither a cache nor the network is used.
 
     Args:
         data: a folder, or an id on the Hugging Face hub.
-        subset: the part of a dataset: of a folder, a folder in it.
+        subset: the subset of a dataset; in a folder, the name of a folder in it.
 
     Raises:
         DataError: if it cannot be loaded or has no training split.
@@ -101,18 +101,18 @@ def _read_folder(folder: Path, subset: str | None) -> dict[str, Table]:
 
 
 def find_split_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[Path]]:
-    """Find the files of the splits in a folder, in a folder `data` in it, or in one for each split.
+    """Find the files of the splits in a folder, in a folder `data` in it, or in a folder per split.
 
-    A file belongs to the split that its name, or that of its folder, holds as a word. Several of
-    one split are its parts if their names differ in numbers alone, or they have a folder to
-    themselves. If no name says a split, all is train.
+    A file belongs to the split that its name, or that of its folder, contains as a word. Several
+    files of one split are its parts if their names differ only in numbers, or if they have their
+    own folder. If no name contains a split, all files are train.
 
     Args:
         folder: the folder.
-        suffixes: the extensions of files that are looked at.
+        suffixes: the extensions of the files to find.
 
     Raises:
-        DataError: if it cannot be told which files are a split, or one lies outside of the folder.
+        DataError: if it is ambiguous which files are a split, or one lies outside of the folder.
     """
     paths = [path for path in _list_files(folder) if "".join(_suffixes(path)) in suffixes]
     groups: dict[str, dict[str, list[Path]]] = {}
@@ -140,13 +140,13 @@ def find_split_files(folder: Path, suffixes: Collection[str]) -> dict[str, list[
 
 
 def _suffixes(path: Path) -> Iterable[str]:
-    """Return the extension of a file, and .gz if it stands behind that."""
+    """Return the extension of a file, including .gz."""
     plain = Path(path.name.removesuffix(".gz"))
     return plain.suffix.lower(), ".gz" if path.name.endswith(".gz") else ""
 
 
 def _list_files(folder: Path) -> list[Path]:
-    """List the files in a folder, in `data` in it, and in folders in it that a split names."""
+    """List the files in a folder, in `data` in it, and in folders in it named after a split."""
     found = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -161,10 +161,10 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def find_split(name: str) -> str | None:
-    """Return the split that a name holds as a word; None if there is none.
+    """Return the split that a name contains as a word; None if there is none.
 
     Raises:
-        DataError: if it holds several.
+        DataError: if it contains several.
     """
     found = [split for split, words in SPLIT_WORDS.items() if words.search(name)]
     if len(found) > 1:
@@ -173,7 +173,7 @@ def find_split(name: str) -> str | None:
 
 
 def check_inside(path: Path, folder: Path) -> None:
-    """Check that a file lies in a folder, also after links are followed.
+    """Check that a file lies in a folder, even after links are followed.
 
     Raises:
         DataError: if it does not.
@@ -197,7 +197,7 @@ def _join(tables: list[Table], name: str) -> Table:
 
 
 def _read_saved(folder: Path) -> dict[str, Table]:
-    """Read what `save_to_disk` of the `datasets` library writes."""
+    """Read a folder that `save_to_disk` of the `datasets` library wrote."""
     index = folder / "dataset_dict.json"
     if not index.exists():
         return {"train": _read_saved_split(folder, folder, str(folder))}
@@ -230,7 +230,7 @@ def _read_saved_split(part: Path, folder: Path, name: str) -> Table:
 
 
 def _name_splits(tables: dict[str, Table]) -> dict[str, Table]:
-    """Return tables by our names of the splits; others are left out."""
+    """Return tables by freerun's names of the splits; others are left out."""
     found: dict[str, Table] = {}
     for name, table in tables.items():
         split = next((ours for ours, words in SPLIT_WORDS.items() if words.fullmatch(name)), None)
@@ -246,7 +246,7 @@ def _name_splits(tables: dict[str, Table]) -> dict[str, Table]:
 
 
 def _load_from_hub(data: str, subset: str | None) -> dict[str, Table]:
-    """Load a dataset from the Hugging Face hub, by the `datasets` library."""
+    """Load a dataset from the Hugging Face hub with the `datasets` library."""
     library = import_extra("datasets", "datasets", f"reading {data} as a dataset")
     library.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     library.disable_progress_bars()
@@ -259,7 +259,7 @@ def _load_from_hub(data: str, subset: str | None) -> dict[str, Table]:
                 loaded = library.load_dataset(*names)
         else:
             loaded = library.load_dataset(*names)
-    except Exception as error:  # of any of the libraries that it calls
+    except Exception as error:  # of any library that it calls
         reason = " ".join(str(error).split()) or type(error).__name__
         message = f"{data}: no file, no folder and no dataset that can be loaded ({reason:.300})"
         raise DataError(message) from None

@@ -1,4 +1,4 @@
-"""Images in files of text: one image a line, a blank line between sequences of them."""
+"""Images in text files: one image per line, and a blank line between sequences of images."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from freerun.errors import DataError
 
 
 def read_images(lines: Sequence[Line], width: int, name: str) -> Float[np.ndarray, "images width"]:
-    """Read images, one a line: `width` numbers in [0, 1], separated by spaces, tabs or commas.
+    """Read images, one per line: `width` numbers in [0, 1], separated by spaces, tabs or commas.
 
     Raises:
-        DataError: naming the file and the line, if it holds anything else.
+        DataError: if a line contains anything else. The message names file and line.
     """
     images = parse_vectors(lines, width, name)
     for (number, _), image in zip(lines, images.tolist(), strict=True):
@@ -30,7 +30,7 @@ def read_image_rows(lines: Sequence[str], width: int, name: str) -> list[Row]:
     """Read sequences of images as rows with the columns `features` and `lines`.
 
     Raises:
-        DataError: naming the file and the line, and what would be right.
+        DataError: if a line is wrong. The message names file and line, and what is expected.
     """
     found = group_lines(enumerate(lines, 1))
     if not found:

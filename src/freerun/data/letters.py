@@ -1,4 +1,4 @@
-"""Handwritten words as images of their letters: letter.data of Taskar et al. 2003, or a dataset."""
+"""Handwritten words as images of letters: letter.data of Taskar et al. 2003, or a dataset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST = 18
 """The maximum number of digits of a number in 64 bits."""
 
 LETTERS = string.ascii_lowercase
-"""The letters that words are spelt in."""
+"""The letters of words."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Word:
 
     Args:
         letters: its letters, as text.
-        pixels: one image a letter, 16 rows of 8 pixels.
-        fold: the fold it belongs to.
-        lines: the lines it was read from.
+        pixels: one image per letter, 16 rows of 8 pixels.
+        fold: the fold to which it belongs.
+        lines: the lines from which it was read.
     """
 
     letters: str
@@ -42,7 +42,7 @@ class Word:
 
     @property
     def key(self) -> bytes:
-        """What equal words have in common: every pixel."""
+        """The key that equal words share: all pixels."""
         return self.pixels.tobytes()
 
     @property
@@ -159,7 +159,7 @@ def read_dataset(table: Table) -> list[Word]:
     """Read the words of a table: the columns `pixels` and `word`.
 
     Raises:
-        DataError: naming the column or the row, where it is not right.
+        DataError: if a column or row is wrong. The message names it.
     """
     images, spellings = table.find_column(["pixels"]), table.find_column(["word"])
     words = []

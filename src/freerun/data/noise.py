@@ -1,4 +1,4 @@
-"""Tokens that are plausibly written in the place of others."""
+"""Noise in characters, and plausible mistakes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from freerun.randomness import uniform
 
 @dataclass(frozen=True)
 class SymbolNoise:
-    """Replaces a token by a uniform one, which may be the same, with probability `rate`.
+    """Noise that replaces a token by a uniform one, which may be the same, with probability `rate`.
 
     Args:
         rate: the probability, in [0, 1].
         symbols: replacements are drawn from 0 … symbols-1.
         seed: the seed of the draws.
-        stream: what they are for, such as "spelling dev".
+        stream: the stream of the draws, such as "spelling dev".
         redrawn: whether they are drawn anew in every epoch.
     """
 
@@ -39,22 +39,22 @@ class SymbolNoise:
         ids: Int[Tensor, "b"],
         epoch: int,
     ) -> Int[Tensor, "b s"]:
-        """Return the tokens of examples `ids` in `epoch`; padding stays."""
+        """Return the tokens of examples `ids` in `epoch`; padding does not change."""
         when = epoch if self.redrawn else 0
         cells = torch.arange(values.shape[1])
         draws = uniform(self.seed, self.stream, when, ids[:, None], cells, dtype=torch.float64)
-        # Below the rate, a draw divided by the rate is uniform again, and chooses the token.
+        # If a draw is below the rate, their quotient is uniform, and chooses the token.
         chosen = (draws / self.rate * self.symbols).long() if self.rate else values
         return torch.where(mask & (draws < self.rate), chosen, values)
 
 
 @dataclass(frozen=True, eq=False)
 class Misspelling:
-    """Replaces characters of texts by others of an alphabet, whose ids are those of its characters.
+    """Noise on texts: characters are replaced by others of an alphabet. Their ids are its indices.
 
     Args:
         clean: the characters of the texts, as ids.
-        noise: what replaces them.
+        noise: the noise that replaces them.
     """
 
     clean: Ragged
@@ -74,12 +74,12 @@ class Misspelling:
         ids: Int[Tensor, "b"],
         epoch: int,
     ) -> Int[Tensor, "b s"]:
-        """Return the tokens of examples `ids` in `epoch`; padding stays as it is in `values`."""
+        """Return the tokens of examples `ids` in `epoch`; padding is that of `values`."""
         clean, _ = self.clean.gather(ids)
         return torch.where(mask, self.noise(clean, mask, ids, epoch), values)
 
     def texts(self, alphabet: str, at_once: int = 4096) -> list[str]:
-        """Return the texts as they are in the first epoch."""
+        """Return the texts with the noise of the first epoch."""
         found = []
         for start in range(0, len(self.clean), at_once):
             ids = torch.arange(start, min(start + at_once, len(self.clean)))
@@ -94,13 +94,13 @@ class Misspelling:
 
 
 _DIGIT = re.compile(r"([Ġ▁]?)[0-9]")
-"""One digit, maybe behind the space of byte-level (Ġ) or SentencePiece tokens (▁)."""
+"""One digit, possibly after the space of byte-level (Ġ) or SentencePiece tokens (▁)."""
 
 
 def find_confusable_digits(symbols: Sequence[str]) -> dict[int, list[int]]:
     """Return the other digits for every token that is one digit.
 
-    Digits with a space before them are mistaken for such only.
+    Digits with a space before them are only confused with each other.
 
     Args:
         symbols: the text of every token, in the order of their ids.

@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Where the two sides stand: by numbers from 0, or by names."""
+    """The columns of the two sides: by numbers from 0, or by names."""
 
     source: int | str
     target: int | str
@@ -44,10 +44,10 @@ class Columns(NamedTuple):
 def read_table(path: str, columns: Columns) -> list[Pair]:
     """Read the pairs of a file with one pair per line, in columns separated by tabs.
 
-    The file is plain or gzipped, or the only text file of a zip archive, whose files with names
-    that begin with a dot or an underscore are passed over. There are no quotes: a tab always
-    separates, and all lines have the same number of columns. Where columns are named, the first
-    line holds their names.
+    The file is plain or gzipped, or the only text file of a zip archive; files in it with names
+    that begin with a dot or an underscore are ignored. There are no quotes: a tab always separates,
+    and all lines have the same number of columns. If columns are named, the first line contains
+    their names.
 
     Raises:
         DataError: names the file, the line and what is expected.
@@ -69,7 +69,7 @@ def read_table(path: str, columns: Columns) -> list[Pair]:
 
 
 def _check_widths(lines: list[Line], name: str) -> None:
-    """Check that all lines have as many columns as the first: a tab too many shifts columns."""
+    """Check that all lines have as many columns as the first: an extra tab shifts columns."""
     widths = [text.count("\t") + 1 for _, text in lines]
     for (number, _), width in zip(lines, widths, strict=True):
         if width != widths[0]:
@@ -105,11 +105,11 @@ def read_aligned(source: str, target: str) -> list[Pair]:
 def read_dataset(table: Table, columns: Columns) -> list[Pair]:
     """Read the pairs of a table.
 
-    A column is one of the languages of a column `translation`, or where there is none, one of the
-    table's columns.
+    A column is one of the languages of a column `translation`, or if there is none, a column of the
+    table.
 
     Raises:
-        DataError: naming the column or the row, where it is not right.
+        DataError: if a column or row is wrong. The message names it.
     """
     languages = list_languages(table)
     names = [languages[_find_number(column, languages, table.name)] for column in columns]
@@ -187,13 +187,13 @@ Files = Mapping[str, tuple[str | None, str | None]]
 def read_parts(
     data: str | None, files: Files, columns: Columns, subset: str | None
 ) -> dict[str, list[Pair]]:
-    """Read the pairs of every split that is given.
+    """Read the pairs of every given split.
 
     Args:
-        data: a file with both sides, or a dataset; None where there are `files`.
+        data: a file with both sides, or a dataset; None if there are `files`.
         files: the files of each split.
-        columns: where the sides stand in `data`.
-        subset: the part of a dataset.
+        columns: the columns of the sides in `data`.
+        subset: the subset of a dataset.
 
     Raises:
         DataError: names the file, the line and what is expected.
@@ -223,7 +223,7 @@ def count_words(text: str) -> int:
 
 
 def note_shared_pairs(parts: Mapping[str, Sequence[Pair]]) -> list[str]:
-    """Return notes on sentences that stand in two splits."""
+    """Return notes on sentences that are in two splits."""
     notes = []
     for one, other in (("test", "train"), ("test", "dev"), ("dev", "train")):
         pairs, others = parts[one], parts[other]

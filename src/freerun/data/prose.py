@@ -26,8 +26,9 @@ _END = re.compile(r"^\*\*\* ?END OF TH(E|IS) PROJECT GUTENBERG EBOOK", re.MULTIL
 def normalize(text: str, symbols: str) -> tuple[str, Counter[str]]:
     """Normalize text to `symbols`; also count the characters that were replaced.
 
-    Lower-cased; accents are dropped, and typographic quotes and dashes made plain. Any other
-    character outside `symbols` becomes a space. Runs of spaces and line breaks become one space.
+    Text is lower-cased, accents are dropped, and typographic quotes and dashes become plain ones.
+    Any other character outside `symbols` becomes a space. Runs of spaces and line breaks become one
+    space.
     """
     text = unicodedata.normalize("NFKD", text.lower())
     lost: Counter[str] = Counter()
@@ -79,7 +80,7 @@ T = TypeVar("T")
 
 _BETWEEN = re.compile(r"\n\s*\n")
 _OTHERS = {"dev": ("train",), "test": ("train", "dev")}
-"""The splits whose paragraphs another must not have."""
+"""For each split, the splits with which it must not share paragraphs."""
 
 
 def split_paragraphs(text: str) -> list[str]:
@@ -89,10 +90,9 @@ def split_paragraphs(text: str) -> list[str]:
 
 
 def read_texts(data: str) -> tuple[dict[str, list[str]], list[str]]:
-    """Read the text of a file, all for train, or the texts of the splits of a dataset; also notes.
+    """Read the text of a file as train, or the texts of the splits of a dataset; also return notes.
 
-    Of a dataset these are the rows of the column `text`; of a folder with files that end in .txt,
-    a text is a file.
+    The texts of a dataset are the rows of its column `text`; those of a folder are its .txt files.
 
     Raises:
         DataError: if the data are missing, empty or not UTF-8, or a dataset has no such column.
@@ -114,7 +114,7 @@ def read_texts(data: str) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def read_paragraphs(data: str) -> tuple[dict[str, list[str]], list[str]]:
-    """Read the paragraphs of the texts of every split (see `read_texts`); also notes."""
+    """Read the paragraphs of the texts of every split (see `read_texts`); also return notes."""
     texts, notes = read_texts(data)
     return {
         name: [paragraph for text in part for paragraph in split_paragraphs(text)]
@@ -125,15 +125,15 @@ def read_paragraphs(data: str) -> tuple[dict[str, list[str]], list[str]]:
 def hold_out_end(parts: dict[str, list[str]], sizes: Mapping[str, int]) -> list[str]:
     """Take missing test and dev splits from the end of train, at most a tenth of it each.
 
-    Each is one stretch of the text. Paragraphs of it that also stand before it are left out; of
-    splits that were given they are counted.
+    Each is one contiguous part of the text. Paragraphs that also occur before it are left out, or
+    counted in splits that were given.
 
     Args:
-        parts: the paragraphs of the splits that there are; changed in place.
+        parts: the paragraphs of the existing splits, changed in place.
         sizes: the maximum number of paragraphs of dev and test.
 
     Returns:
-        Notes on paragraphs that stand in two splits.
+        Notes on paragraphs that are in two splits.
     """
     total, given = len(parts["train"]), set(parts)
     for name in ("test", "dev"):

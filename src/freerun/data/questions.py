@@ -41,7 +41,7 @@ _DIFFERENCES = (
     "What is {b} less than {a}?",
 )
 _FORMS = (*((form, 1) for form in _SUMS), *((form, -1) for form in _DIFFERENCES))
-"""What is asked, and the sign of b in the answer."""
+"""The forms of questions, and the sign of b in the answer."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Question:
     Args:
         text: the question.
         answer: the answer.
-        file: the file that it was read from; empty where it was generated.
-        line: the line of the question there, counted from 1; the answer stands below it.
+        file: the file from which it was read; empty if it was generated.
+        line: the line of the question in it, counted from 1; the answer is on the next line.
     """
 
     text: str
@@ -62,7 +62,7 @@ class Question:
 
     @property
     def key(self) -> str:
-        """What equal questions have in common: the words, however they are spaced."""
+        """The key that equal questions share: the words, regardless of white space."""
         return " ".join(self.text.split())
 
     @property
@@ -75,8 +75,8 @@ class Question:
 def read_questions(path: str) -> list[Question]:
     """Read the questions of a file, plain or gzipped, or of all such files in a folder.
 
-    Questions and answers alternate, one per line, as the generator of the DeepMind mathematics
-    dataset (Saxton et al. 2019, arXiv 1904.01557) writes them. White space around them is left out.
+    Questions and answers alternate, one per line, as in the DeepMind mathematics dataset (Saxton et
+    al. 2019, arXiv 1904.01557). White space around them is removed.
 
     Raises:
         DataError: if a file is missing, a line is empty, the last question has no answer, or a
@@ -111,11 +111,11 @@ def generate(count: int, digits: int, seed: int) -> list[Question]:
     """Generate distinct questions that add or subtract two numbers.
 
     A number has one to `digits` digits, any of which may be zero. Half of them are whole, and half
-    have one to `digits` decimals; half are negative. The first questions are the same however many
-    are requested.
+    have one to `digits` decimals; half are negative. The first questions do not depend on the
+    number requested.
 
     Raises:
-        ValueError: if so many cannot be found.
+        ValueError: if there are not as many questions.
     """
     found: dict[str, Question] = {}
     for question in islice(_draws(digits, seed), 2 * count + 1_000):

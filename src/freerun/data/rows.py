@@ -13,7 +13,7 @@ from freerun.errors import DataError
 Row = Mapping[str, Any]
 Message = dict[str, Any]
 Content = str | list[Message] | list[int] | None
-"""Text, a conversation or tokens; None for nothing."""
+"""Text, a conversation or tokens; None if there is none."""
 
 ROW_COLUMNS: dict[str, tuple[str, ...]] = {
     "input_ids": ("input_ids", "labels"),
@@ -31,7 +31,7 @@ FEATURE_COLUMNS = ("features", "target")
 """The columns of rows whose sources are real-valued."""
 
 IGNORED = -100
-"""What labels have where nothing is to be learned."""
+"""The label of tokens that are not learned."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class PromptPair:
     """A prompt and its completion.
 
     Args:
-        where: the row or line that it was read from, for messages.
-        prompt: what is read; None where nothing is.
-        completion: what is to be written after it; None where that is to be predicted.
-        template: what the chat template is given beside a conversation, such as tools.
+        where: the row or line from which it was read, for messages.
+        prompt: the text to read; None if there is none.
+        completion: the text to write after it; None if it is to be predicted.
+        template: other arguments of the chat template, such as tools.
         blocks: the maximum number of pieces that running text is cut into; None for any number.
     """
 
@@ -54,15 +54,15 @@ class PromptPair:
 
 
 def find_kind(row: Row, name: str, *, targets: bool = True) -> str:
-    """Return the kind of rows that this is one of: the first of `ROW_COLUMNS` whose columns it has.
+    """Return the kind of a row: the first of `ROW_COLUMNS` whose columns it has.
 
     Args:
         row: the row.
-        name: where it comes from, for the message.
-        targets: whether the columns of what is to be written must be there as well.
+        name: where it comes from, for messages.
+        targets: whether the columns of targets must be present, too.
 
     Raises:
-        DataError: if it is none.
+        DataError: if it has none of them.
     """
     if not isinstance(row, Mapping):
         raise DataError(f"{name}: it is a {type(row).__name__}; a row is a mapping of columns")
@@ -76,16 +76,16 @@ def find_kind(row: Row, name: str, *, targets: bool = True) -> str:
 
 
 def plain_row(row: Row) -> Row:
-    """Return a row without arrays and tensors, which Datasets with a format have; lists instead."""
+    """Return a row with lists instead of arrays and tensors, which Datasets with a format have."""
     if not isinstance(row, Mapping) or not any(hasattr(value, "tolist") for value in row.values()):
         return row
     return {n: value.tolist() if hasattr(value, "tolist") else value for n, value in row.items()}
 
 
 def name_rows(rows: Sequence[Row], name: str) -> list[str]:
-    """Return what to call rows in messages: their places in a file, or their numbers.
+    """Return the names of rows in messages: their places in a file, or their numbers.
 
-    The place of a row that no file has is what its column `where` says.
+    The place of a row that is not from a file is its column `where`.
     """
     return [
         row.place if isinstance(row, FileRow) else str(_where(row) or f"{name}, row {i}")
@@ -110,14 +110,14 @@ def make_pairs(
 
     Args:
         rows: the rows.
-        places: what to call each, for messages.
+        places: the name of each in messages.
         kind: one of `ROW_COLUMNS`.
-        separator: what stands behind a source.
-        targets: whether completions are read; else they are left out if there are any.
-        blank: whether a text may have no characters but white space.
+        separator: the text after a source.
+        targets: whether completions are read; if not, they are ignored.
+        blank: whether a text may consist of white space.
 
     Raises:
-        DataError: naming the row and the column, where it is missing or no text.
+        DataError: if a column is missing or not text. The message names row and column.
     """
     read = {
         "prompt": _pair_from_prompt,
@@ -193,7 +193,7 @@ def _read_content(row: Row, column: str, where: str, blank: bool) -> str | list[
 
 
 def _read_messages(value: Any, column: str, where: str) -> list[Message]:
-    """Messages without the fields that are None, which Arrow adds where others have them."""
+    """Return messages without fields that are None, which Arrow adds if others have them."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise DataError(f"{where}: the {column} is {value!r:.40}; it must be a list of messages")
     for i, message in enumerate(value):
@@ -209,7 +209,7 @@ def _read_messages(value: Any, column: str, where: str) -> list[Message]:
 
 
 def _template_settings(row: Row, where: str) -> dict[str, Any]:
-    """Return what a chat template is given beside messages, by the columns that it is in."""
+    """Return the arguments of a chat template beside messages, from their columns."""
     settings = row.get("chat_template_kwargs") or {}
     if not isinstance(settings, Mapping):
         raise DataError(f"{where}: chat_template_kwargs is {settings!r:.40}; it must be a mapping")
@@ -220,21 +220,21 @@ def _template_settings(row: Row, where: str) -> dict[str, Any]:
 def split_labels(row: Row, where: str, *, pad: int, size: int, causal: bool) -> PromptPair:
     """Split a row of `input_ids` and `labels` into its prompt and its completion.
 
-    Of a causal model the labels stand below the tokens, -100 on the prompt: what is learned is the
-    end of the row, one piece; the first token of a row, which nothing precedes, is always prompt.
-    Of an encoder-decoder `input_ids` are the source and `labels` the target. Tokens where an
+    For a causal model, labels are aligned with tokens, and are -100 on the prompt. The learned
+    tokens are the end of the row, in one piece; the first token of a row is always prompt. For an
+    encoder-decoder, `input_ids` are the source and `labels` the target. Tokens where an
     `attention_mask` is 0 are left out, as is padding at the end whose labels are -100.
 
     Args:
         row: the row; without labels, all of it is the prompt.
-        where: what to call it, for messages.
+        where: the name of the row in messages.
         pad: the padding token.
-        size: tokens lie in 0 … size-1.
+        size: the number of tokens; ids are 0 … size-1.
         causal: whether it is for a causal model.
 
     Raises:
-        DataError: if tokens or labels are none, do not fit each other, nothing is to be learned,
-            or what is to be learned is in several pieces.
+        DataError: if tokens or labels are invalid, do not match each other, or no token is learned,
+            or learned tokens are in several pieces.
     """
     tokens = _read_tokens(row, "input_ids", where, size)
     mask = row.get("attention_mask")
@@ -293,15 +293,15 @@ def _read_tokens(row: Row, column: str, where: str, size: int) -> list[int]:
 
 
 def parse_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row], str]:
-    """Parse lines to predict from as rows; the first line tells their kind, which is returned, too.
+    """Parse lines to predict from as rows; also return their kind, which the first line determines.
 
     Args:
-        lines: a text each, or a JSON object each with the columns of `ROW_COLUMNS`.
-        name: the file that they are from.
-        column: what a line is that is no such object: the first column of one of `ROW_COLUMNS`.
+        lines: texts, or JSON objects with the columns of `ROW_COLUMNS`.
+        name: the name of their file.
+        column: the column of a line that is not such an object: the first of one of `ROW_COLUMNS`.
 
     Raises:
-        DataError: naming the line that is wrong.
+        DataError: if a line is wrong. The message names it.
     """
     if not lines:
         raise DataError(f"{name}: nothing to read")
@@ -321,7 +321,7 @@ def parse_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row]
 
 
 def answer_line(source: Sequence[str], text: str) -> str | None:
-    """Return the JSON object of a line with the completion in its column; None where it is none."""
+    """Return the JSON object of a line, with the completion in its column; None without one."""
     row = _parse_object(source[0]) if source else None
     if row is None:
         return None
@@ -348,7 +348,7 @@ def _line_as_row(line: str, column: str) -> Row:
 
 
 def _parse_object(line: str) -> Row | None:
-    """Return the JSON object in a line, if it is one."""
+    """Return the JSON object in a line, if there is one."""
     if not line.lstrip().startswith("{"):
         return None
     try:
@@ -360,5 +360,5 @@ def _parse_object(line: str) -> Row | None:
 
 def _parse_row(line: str, where: str) -> Row:
     if not line.lstrip().startswith("{"):
-        raise DataError(f"{where}: it is no JSON object, as the first line is")
+        raise DataError(f"{where}: it is not a JSON object, as the first line is")
     return parse_object(line, where)

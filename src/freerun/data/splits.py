@@ -1,4 +1,4 @@
-"""Splitting examples so that equal ones stay on one side."""
+"""Split examples, with equal ones in the same split."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ T = TypeVar("T")
 def split_by_key(
     keys: Sequence[Hashable], counts: Sequence[int], *coordinates: Coordinate
 ) -> list[list[int]]:
-    """Deal examples to parts at random, all of one key to the same part.
+    """Assign examples to parts at random, all of one key to the same part.
 
-    Keys are dealt in a random order, each whole to the first part that can still hold it.
+    Keys are assigned in a random order, each to the first part with enough room for all its
+    examples.
 
     Args:
-        keys: what makes examples equal.
+        keys: the keys of examples; equal examples have equal keys.
         counts: the maximum number of examples of each part.
-        coordinates: what names the random order: a seed and a stream.
+        coordinates: the coordinates of the random order: a seed and a stream.
 
     Returns:
-        The numbers of the examples in each part, in order; last those that fit in no part.
+        The numbers of the examples in each part, in order; last, those that are in no part.
     """
     groups: dict[Hashable, int] = {}
     group_of = array("q", (groups.setdefault(key, len(groups)) for key in keys))
@@ -53,17 +54,17 @@ def add_missing_splits(
     where: str,
     what: tuple[str, str],
 ) -> None:
-    """Take test and dev out of train where they are missing; equal examples stay on one side.
+    """Take missing test and dev splits out of train, with equal examples in the same split.
 
-    Each gets a tenth of train at most.
+    Each gets at most a tenth of train.
 
     Args:
-        parts: the examples of train, and of dev and test where they are given.
-        key: what makes examples equal.
+        parts: the examples of train, and of dev and test if they are given.
+        key: the key of an example; equal examples have equal keys.
         sizes: the maximum number of examples of dev and test.
-        coordinates: what names the random order: a seed and a stream.
+        coordinates: the coordinates of the random order: a seed and a stream.
         where: where the examples come from, for messages.
-        what: what they are called, and what makes them equal, as in ("rows", "prompts").
+        what: the names of examples and of their keys, as in ("rows", "prompts").
 
     Raises:
         DataError: if a part would be empty.
@@ -90,17 +91,17 @@ def add_missing_splits(
 def subsample(
     parts: dict[str, list[T]], sizes: Mapping[str, int | None], seed: int, stream: str, what: str
 ) -> list[str]:
-    """Cut parts to a random choice of so many examples, in their order.
+    """Reduce parts to a random subset of their examples, in their order.
 
     Args:
         parts: the examples of each part.
-        sizes: the maximum number of examples of each; None leaves it as it is.
+        sizes: the maximum number of examples of each; None for all.
         seed: the seed of the choice.
-        stream: what the choice is for.
-        what: what examples are called, in the notes.
+        stream: the stream of the choice.
+        what: the name of examples in notes.
 
     Returns:
-        Notes on the parts that were cut.
+        Notes on the parts that were reduced.
     """
     notes = []
     for name, size in sizes.items():
@@ -115,16 +116,16 @@ def subsample(
 def hold_out(
     items: Sequence[T], key: Callable[[T], Hashable], name: str, *coordinates: Coordinate
 ) -> tuple[list[T], list[T]]:
-    """Return what is left of `items`, and a random tenth of them; equal ones stay on one side.
+    """Split off a random tenth of `items`, with equal ones in the same part; return rest and tenth.
 
     Args:
         items: the examples.
-        key: what makes them equal.
-        name: where they come from, for the message.
-        coordinates: what names the random order: a seed and a stream.
+        key: the key of an item; equal items have equal keys.
+        name: where they come from, for messages.
+        coordinates: the coordinates of the random order: a seed and a stream.
 
     Raises:
-        DataError: if there are too few different ones.
+        DataError: if there are too few distinct items.
     """
     keys = [key(item) for item in items]
     held, rest = split_by_key(keys, [max(len(keys) // 10, 1)], *coordinates)
@@ -136,7 +137,7 @@ def hold_out(
 
 
 def count_shared(keys: Iterable[Hashable], others: Iterable[Hashable]) -> int:
-    """Return how many of `keys` also stand among `others`."""
+    """Return how many of `keys` are also among `others`."""
     among = set(others)
     return sum(key in among for key in keys)
 
@@ -144,12 +145,12 @@ def count_shared(keys: Iterable[Hashable], others: Iterable[Hashable]) -> int:
 def note_shared(
     parts: Mapping[str, Sequence[T]], key: Callable[[T], Hashable], what: str
 ) -> list[str]:
-    """Return notes on examples of dev and test that also stand in train.
+    """Return notes on examples of dev and test that are also in train.
 
     Args:
         parts: the examples of every split.
-        key: what makes them equal.
-        what: what they are called.
+        key: the key of an item; equal items have equal keys.
+        what: the name of examples in notes.
     """
     notes = []
     for name in ("dev", "test"):

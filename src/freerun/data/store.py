@@ -19,11 +19,11 @@ S = TypeVar("S", bound="StoredExamples")
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Rows of different length, end to end: row i is values[starts[i] : starts[i] + lengths[i]].
+    """Rows of different lengths in one tensor: row i is values[starts[i] : starts[i] + lengths[i]].
 
     Args:
-        values: what stands at every position, a number or a vector; last the padding.
-        starts: where every row begins.
+        values: the values of all positions, numbers or vectors; the last one is the padding.
+        starts: the start of every row.
         lengths: the number of positions of every row.
     """
 
@@ -33,12 +33,12 @@ class Ragged:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[int]], pad: int) -> Ragged:
-        """Put rows of tokens end to end."""
+        """Concatenate rows of tokens."""
         return cls.from_values(list(chain(*rows, [pad])), map(len, rows))
 
     @classmethod
     def from_values(cls, values: Sequence[object] | Tensor, lengths: Iterable[int]) -> Ragged:
-        """Take `values` as rows of these lengths, end to end; its last is the padding."""
+        """Use `values` as consecutive rows of these lengths; its last value is the padding."""
         ends = [0, *accumulate(lengths)]
         starts = torch.tensor(ends)
         return cls(torch.as_tensor(values), starts[:-1], starts.diff())
@@ -48,7 +48,7 @@ class Ragged:
         return len(self.starts)
 
     def drop_last(self, by: int) -> Ragged:
-        """Every row without its last `by` values."""
+        """Return every row without its last `by` values."""
         return Ragged(self.values, self.starts, self.lengths - by)
 
     def take(self, count: int) -> Ragged:
@@ -58,7 +58,7 @@ class Ragged:
         return Ragged(torch.cat([self.values[:end], self.values[-1:]]), starts, lengths)
 
     def gather(self, rows: Int[Tensor, "b"]) -> tuple[Values, Bool[Tensor, "b t"]]:
-        """Return the rows of these numbers as a rectangle, and where it is not padding."""
+        """Return the rows with these numbers, padded, and a mask that is false on padding."""
         lengths = self.lengths[rows]
         positions = torch.arange(int(lengths.max()))
         mask = positions < lengths[:, None]
@@ -93,7 +93,7 @@ class TokenSequences(Sequence[list[int]]):
         return self.rows.values[start : start + length].tolist()
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Row by row, far faster than by number."""
+        """Iterate over rows, which is much faster than by index."""
         values = self.rows.values.tolist()
         starts, lengths = self.rows.starts.tolist(), self.rows.lengths.tolist()
         for start, length in zip(starts, lengths, strict=True):
@@ -102,9 +102,9 @@ class TokenSequences(Sequence[list[int]]):
 
 @runtime_checkable
 class Augmentation(Protocol):
-    """Changes the sources of a batch, anew in every epoch: by noise, or a choice of images.
+    """Changes the sources of a batch in every epoch, by noise or a choice of images.
 
-    It is a function of its arguments alone, and leaves padding as it is.
+    It depends only on its arguments, and does not change padding.
     """
 
     def __call__(
@@ -116,15 +116,16 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StoredExamples:
-    """Examples that are kept in memory.
+    """Examples in memory.
 
     Args:
-        sources: what stands at every position of the sources.
-        targets: the tokens of the targets, eos included where there is one.
+        sources: the values at the positions of sources.
+        targets: the tokens of the targets, eos included if there is one.
         eos: whether targets end in eos.
-        augmentation: what changes the sources of a batch; None takes them as they are.
-        lines: the lines that every example was read from, if it was read to predict from.
-        unseen: messages on targets with symbols that cannot be written, which no output equals.
+        augmentation: what changes the sources of a batch; None for no change.
+        lines: the lines from which every example was read, if it was read to predict from.
+        unseen: messages on targets with symbols that cannot be written, so that no output equals
+            them.
     """
 
     sources: Ragged
@@ -148,7 +149,7 @@ class StoredExamples:
         return replace(self, sources=self.sources.take(count), targets=self.targets.take(count))
 
     def batch(self, numbers: Sequence[int] | Int[Tensor, "b"], epoch: int = 0) -> Batch:
-        """Return a batch of the examples with these numbers, as they are drawn in `epoch`."""
+        """Return a batch of the examples with these numbers, with the noise of `epoch`."""
         ids = torch.as_tensor(numbers, dtype=torch.int64)
         values, mask = self.sources.gather(ids)
         if self.augmentation is not None:

@@ -1,8 +1,7 @@
-"""Files of rows: CSV, TSV, JSON, JSON lines, Parquet and Arrow. What a file says is what is read.
+"""Files of rows: CSV, TSV, JSON, JSON lines, Parquet and Arrow.
 
-Nothing is inferred or converted: cells of CSV and TSV are text, whatever they look like, and values
-of JSON are what they are there. Whatever a lenient reader would have to guess is an error that
-names the file and the line.
+Nothing is inferred or converted: cells of CSV and TSV are always text, and values of JSON keep
+their types. If a lenient reader would have to guess, an error names file and line.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-"""The extensions of files of rows; .gz may stand behind them."""
+"""The extensions of files of rows; .gz may follow."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class FileRow(dict[str, Any]):
-    """A row and the place that it was read from.
+    """A row and the place from which it was read.
 
     Args:
         values: the values, by column.
-        origin: the file and the unit that is counted, as in "rows.csv, line".
+        origin: the file and the unit of the number, as in "rows.csv, line".
         number: the number of the line or the row.
     """
 
@@ -57,7 +56,7 @@ class Table:
     """The rows of a file, or of a split of a dataset.
 
     Args:
-        name: what to call it in messages.
+        name: its name in messages.
         rows: the rows.
         columns: the columns of the first row, or of all.
         classes: the names of the numbers in a column that has class labels.
@@ -81,10 +80,10 @@ class Table:
         raise DataError(f"{self.name}: no column {' or '.join(names)}; it has {there}")
 
     def read_texts(self, column: str) -> list[str]:
-        """Return the texts of a column; the empty text where a row has nothing.
+        """Return the texts of a column; the empty text if a row has none.
 
         Raises:
-            DataError: naming the row that has no text there.
+            DataError: if a value is not text. The message names the row.
         """
         name = self.find_column([column])
         texts = []
@@ -97,7 +96,7 @@ class Table:
 
 
 def read_table(path: str) -> Table:
-    """Read the rows of a file, whose extension says its format (see `FORMATS`).
+    """Read the rows of a file, whose format is that of its extension (see `FORMATS`).
 
     Raises:
         DataError: names the file, the line and what is expected.
@@ -126,14 +125,14 @@ def read_rows(path: str) -> list[FileRow]:
 
 
 def _read_tsv(path: str) -> Iterator[FileRow]:
-    """Yield the rows of a file whose cells a tab separates, always: there are no quotes."""
+    """Yield the rows of a file with cells separated by tabs, without quotes."""
     lines = stream_lines(path)
     return _name_cells(((number, line.split("\t")) for number, line in lines if line), path)
 
 
 def _read_csv(path: str) -> Iterator[FileRow]:
-    """Yield the rows of a file whose cells a comma separates, quoted as in RFC 4180."""
-    # The limit belongs to the module, not to the reader, and a long text is no error.
+    """Yield the rows of a file with cells separated by commas, quoted as in RFC 4180."""
+    # The limit belongs to the module, not to the reader, and a long text is not an error.
     limit = csv.field_size_limit(sys.maxsize)
     try:
         yield from _name_cells(_parse_csv(path), path)
@@ -156,7 +155,7 @@ def _parse_csv(path: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _name_cells(rows: Iterable[tuple[int, list[str]]], path: str) -> Iterator[FileRow]:
-    """Yield rows with the names of the columns, which are the first row."""
+    """Yield rows with the names of the columns, which come from the first row."""
     rows = iter(rows)
     number, names = next(rows)
     for i, name in enumerate(names):
@@ -174,7 +173,7 @@ def _name_cells(rows: Iterable[tuple[int, list[str]]], path: str) -> Iterator[Fi
 
 
 def _read_json_lines(path: str) -> Iterator[FileRow]:
-    """Yield the rows of a file with a JSON object a line; blank lines are passed over."""
+    """Yield the rows of a file with one JSON object per line; blank lines are ignored."""
     origin = f"{path}, line"
     for number, line in stream_lines(path):
         if line.strip():
@@ -182,7 +181,7 @@ def _read_json_lines(path: str) -> Iterator[FileRow]:
 
 
 def _read_json(path: str) -> Iterator[FileRow]:
-    """Yield the rows of a file with a list of JSON objects, or with an object a line."""
+    """Yield the rows of a file with a list of JSON objects, or with one object per line."""
     text = "\n".join(line for _, line in decode_lines(read_bytes(path), path))
     start = _skip_space(text, 0)
     if text[start] != "[":
@@ -217,8 +216,8 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     """Parse one JSON object.
 
     Raises:
-        DataError: if it is none, a name in it comes twice, a number is not finite, or a text has
-            half of a surrogate pair.
+        DataError: if it is not one, a name is repeated, a number is not finite, or a text has half
+            of a surrogate pair.
     """
     start = _skip_space(text, 0)
     value, end = _decode(text, start, where)
@@ -238,22 +237,22 @@ def _decode(text: str, at: int, where: str) -> tuple[Any, int]:
 
 
 def _check_object(value: Any, text: str, where: str) -> dict[str, Any]:
-    """Return a value that was parsed from `text`, if it is an object whose text can be written."""
+    """Check that a value that was parsed from `text` is an object whose text can be written."""
     if not isinstance(value, dict):
-        raise DataError(f"{where}: {json.dumps(value):.40} is no JSON object; a row is one")
+        raise DataError(f"{where}: {json.dumps(value):.40} is not a JSON object; a row is one")
     if _SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise DataError(
-                f"{where}: a text has half of a surrogate pair (\\ud800 to \\udfff), which is no "
-                "character"
+                f"{where}: a text has half of a surrogate pair (\\ud800 to \\udfff), which is "
+                "not a character"
             ) from None
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -278,7 +277,7 @@ def _read_arrow(path: str, suffix: str) -> Table:
     try:
         with pyarrow.BufferReader(raw) if path.endswith(".gz") else pyarrow.OSFile(path) as file:
             found = parquet.read_table(file) if suffix == ".parquet" else _open_arrow(file)
-        # A damaged file may hold offsets that lie outside of it, which crash whoever follows them.
+        # A damaged file may contain offsets outside of it, which would crash the process.
         found.validate(full=True)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -300,7 +299,7 @@ _AT_ONCE = 10_000
 
 
 def convert_arrow(table: pyarrow.Table, name: str) -> Table:
-    """Convert an Arrow table to rows, with the names of class labels that `datasets` keeps in it.
+    """Convert an Arrow table to rows, with the names of class labels that `datasets` stores in it.
 
     Raises:
         DataError: if two columns have the same name, or a text is not UTF-8.
@@ -318,7 +317,7 @@ def convert_arrow(table: pyarrow.Table, name: str) -> Table:
 
 
 def _find_classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
-    """Return the names of class labels by column, from what `datasets` writes into a schema."""
+    """Return the names of class labels by column, from the schema that `datasets` writes."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         items = list(features.items())

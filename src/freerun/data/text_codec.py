@@ -48,27 +48,27 @@ UNBOUNDED = 2**31
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextCodec(WritingCodec):
-    """Text in and text out, in the tokens of a tokenizer.
+    """A codec that reads and writes text in the tokens of a tokenizer.
 
-    By default a causal model's: completions continue their prompts. For an encoder-decoder, give
-    `bos` and `continues=False`.
+    The defaults are for causal models, where completions continue their prompts. For an
+    encoder-decoder, set `bos` and `continues=False`.
 
     Args:
-        source: the tokenizer of sources, where these have one of their own. Their tokens then have
-            embeddings of their own as well; else sources are in the tokens of targets.
-        continues: whether completions continue their prompts, in one text; else they are targets
-            of their own.
-        source_eos: whether sources end in eos, where targets do not continue them.
-        column: the column that a line to predict from is, if it names none: the first of one of
-            `ROW_COLUMNS`.
-        separator: what stands between a source and a target that continues it, where rows have the
+        source: the tokenizer of sources, if they have their own. Their tokens then also have their
+            own embeddings; otherwise sources use the tokens of targets.
+        continues: whether completions continue their prompts in one text; if not, they are separate
+            targets.
+        source_eos: whether sources end in eos, if targets do not continue them.
+        column: the column of a line to predict from, if it is not a JSON object: the first of one
+            of `ROW_COLUMNS`.
+        separator: the text between a source and a target that continues it, if rows have the
             columns `source` and `target`.
-        block: the maximum number of tokens of a piece of running text to learn; None leaves it
-            whole.
-        context: the number of tokens of running text that stand before a piece as its prompt; None
-            for the one before it.
+        block: the maximum number of learned tokens of a piece of running text; None for whole
+            texts.
+        context: the number of tokens of running text before a piece that are its prompt; None for
+            one.
         max_prompt: the maximum number of tokens of a prompt; None for any number.
-        max_completion: the maximum number of tokens of a completion to learn, eos included; None
+        max_completion: the maximum number of tokens of a training completion, eos included; None
             for `limit`.
         truncation: how to handle longer rows (see `LengthLimits`).
 
@@ -117,15 +117,15 @@ class TextCodec(WritingCodec):
         fixed_length: bool = False,
         **options: Any,
     ) -> TextCodec:
-        """Learn a codec from rows of text, for a model that brings no tokenizer.
+        """Learn a codec from rows of text, for a model without a tokenizer.
 
-        The ids of the tokens come first, then eos; bos and padding stand behind them.
+        The ids of the tokens come first, then eos, then bos and padding.
 
         Args:
             train: the rows to train on.
-            dev: rows whose characters and symbols are known as well (see `Tokens`).
+            dev: rows whose characters and symbols are also known (see `Tokens`).
             target_tokens: how targets are cut into tokens.
-            source_tokens: how sources are, which then have a tokenizer of their own; None for one
+            source_tokens: how sources are cut into tokens, with their own tokenizer; None for one
                 tokenizer for both.
             fixed_length: whether outputs are as long as their sources, without eos.
             options: other settings of the codec.
@@ -148,7 +148,7 @@ class TextCodec(WritingCodec):
         source = None
         if source_tokens is not None and kind != "text":
             source_spec = Tokens.parse(source_tokens)
-            # Two sides of one alphabet have the same ids, that of eos included.
+            # Two sides with one alphabet have the same ids, including that of eos.
             eos = source_spec == target_spec and source_spec.alphabet is not None
             source = source_spec.build(sides[0][0], sides[1][0], eos=eos and not fixed_length)
         learned = [[text for side in part[source is not None :] for text in side] for part in sides]
@@ -171,14 +171,14 @@ class TextCodec(WritingCodec):
 
     @cached_property
     def limits(self) -> LengthLimits:
-        """The maximum number of tokens of either side."""
+        """The maximum number of tokens of each side."""
         limit = UNBOUNDED if self.limit is None else self.limit
         most = limit if self.max_completion is None else self.max_completion
         return LengthLimits(self.max_prompt, most, self.truncation)
 
     @cached_property
     def encoder(self) -> RowEncoder:
-        """From text to tokens."""
+        """The encoder from text to tokens."""
         return RowEncoder(
             self.tokenizer,
             self.source,
@@ -192,14 +192,14 @@ class TextCodec(WritingCodec):
 
     @property
     def shared(self) -> bool:  # type: ignore[override]  # of this kind, it depends on the codec
-        """Whether sources are in the tokens of targets."""
+        """Whether sources use the tokens of targets."""
         return self.source is None
 
     @property
     def factors(self) -> tuple[int, ...]:
         """A position of the source has one token."""
         if self.source is not None:
-            return (len(self.source) + 2,)  # bos and padding have ids on this side as well
+            return (len(self.source) + 2,)  # bos and padding have ids on this side, too
         if self.bos is not None and self.bos >= self.target.actions:
             return (self.target.without_backspace().size,)
         return (self.target.actions,)
@@ -207,7 +207,7 @@ class TextCodec(WritingCodec):
     def with_backspace(self) -> TextCodec:
         """Return the same codec with a backspace; itself, if it has one.
 
-        Of running text that is cut into blocks, outputs may then be half as long again.
+        If running text is cut into blocks, outputs may then be 1.5 times as long.
 
         Raises:
             ValueError: if outputs have no eos, or the tokenizer has a token of that name for
@@ -223,16 +223,16 @@ class TextCodec(WritingCodec):
 
         They have the columns `prompt` and `completion` (text, or messages), `messages` (the last
         one, the assistant's, is the completion), `source` and `target` (text), `text` (running
-        text, cut into blocks; at most `blocks` of them, where there is this column, too), or
-        `input_ids` and `labels` (tokens, with -100 on what is not to be learned, see
-        `split_labels`). Other columns are passed over.
+        text, cut into blocks; at most as many as in the column `blocks`, if there is one), or
+        `input_ids` and `labels` (tokens, with -100 on those that are not learned, see
+        `split_labels`). Other columns are ignored.
 
         Args:
             rows: the rows.
             name: where they come from, for messages.
 
         Raises:
-            DataError: naming the row, counted from 0, and what would be right.
+            DataError: if a row cannot be encoded. The message names it, counted from 0.
         """
         encoded, notes = self._encode_rows([plain_row(row) for row in rows], name)
         kept = self.limits.apply(encoded, self._special)
@@ -254,10 +254,10 @@ class TextCodec(WritingCodec):
         Args:
             rows: the rows, with the first column of one of `ROW_COLUMNS`.
             name: where they come from, for messages.
-            kind: which one; None for that of the first row.
+            kind: the name of that column; None for that of the first row.
 
         Raises:
-            DataError: naming the row and what would be right.
+            DataError: if a row cannot be encoded. The message names it.
         """
         rows = [plain_row(row) for row in rows]
         places = name_rows(rows, name)
@@ -275,7 +275,7 @@ class TextCodec(WritingCodec):
         )
 
     def read(self, lines: Sequence[str], name: str) -> StoredExamples:
-        """Read prompts: one a line, or a JSON object a line with the columns of `ROW_COLUMNS`.
+        """Read prompts: one per line, or one JSON object per line with columns of `ROW_COLUMNS`.
 
         Raises:
             DataError: if a line is empty or no such object, or a prompt is too long or has no
@@ -287,7 +287,7 @@ class TextCodec(WritingCodec):
     def write(self, tokens: Sequence[int], lines: Sequence[str]) -> str:
         r"""Return the completion in one line, with `\n` for its line breaks.
 
-        Of a JSON object, that object with the completion in its column.
+        If the line was a JSON object, it is that object with the completion in its column.
         """
         found = answer_line(lines, self.normalize(self.decode(tokens)))
         return self.text(tokens) if found is None else found
@@ -310,7 +310,7 @@ class TextCodec(WritingCodec):
 
     @classmethod
     def from_pretrained(cls, directory: str) -> TextCodec:
-        """Load the codec in `directory`. No code of a tokenizer's own is run.
+        """Load the codec in `directory`. Custom code of a tokenizer is never run.
 
         Raises:
             DataError: if there is none, it is of another kind, a tokenizer is missing, or a
@@ -324,21 +324,21 @@ class TextCodec(WritingCodec):
 
     @property
     def _source_pad(self) -> int:
-        """What fills the rest of shorter sources; it has an embedding, unlike a new backspace."""
+        """The token that fills shorter sources; it has an embedding, unlike a new backspace."""
         last = self.factors[0] - 1
         return min(self.target.pad, last) if self.source is None else last
 
     @cached_property
     def _special(self) -> frozenset[int]:
-        """Tokens that stay at the ends of a prompt that is cut."""
+        """Tokens that remain at the ends of a truncated prompt."""
         return special_ids(self.source or self.tokenizer)
 
     @property
     def _unseen(self) -> tuple[int | None, int | None]:
-        """The ids of symbols of sources and of targets that closed tokens do not have.
+        """The ids of symbols of sources and of targets that closed tokens lack.
 
-        That of padding, which is told by masks: a model has an embedding for it, but cannot write
-        it. None if it is an action, or sources have no padding of their own.
+        This is the id of padding, which is marked by masks: a model has an embedding for it, but
+        cannot write it. None if it is an action, or sources have no padding token.
         """
         if self.target.pad < self.target.actions:
             return None, None
@@ -356,7 +356,7 @@ class TextCodec(WritingCodec):
         ]
 
     def _note_unseen_sources(self, rows: Sequence[EncodedRow]) -> list[str]:
-        """Return a note on sources with symbols that training does not have."""
+        """Return a note on sources with symbols that are not in training."""
         unseen = self._unseen[0]
         count = 0 if unseen is None else sum(unseen in row.prompt for row in rows)
         return [f"{count} of {len(rows)} sources have symbols that are unknown"] if count else []
@@ -441,5 +441,5 @@ class TextCodec(WritingCodec):
 
 
 def _texts_of_column(rows: Sequence[Row], column: str) -> list[str]:
-    """Return the texts of a column; what is no text is left to `make_pairs`, which names it."""
+    """Return the texts of a column; other values are left to `make_pairs`, which refuses them."""
     return [text for row in rows if isinstance(text := row.get(column), str)]

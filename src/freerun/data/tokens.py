@@ -31,53 +31,53 @@ Kind = Literal["characters", "graphemes", "symbols", "words", "bpe", "bytes", "p
 Normalization = Literal["none", "nfc", "nfkc"]
 
 JOINER = "￭"
-"""Marks the side of a word on which no space stands (a halfwidth black square, U+FFED)."""
+"""Marks the side of a word without a space (a halfwidth black square, U+FFED)."""
 
 BYTES = 256
-"""The number of tokens that byte-pair encoding begins with: any text can be written in them."""
+"""The initial number of tokens of byte-pair encoding: they can represent any text."""
 
 _SPEC = re.compile(r"(?P<kind>[a-z]+)(?P<options>(\+[a-z]+)*)(:(?P<size>\d+))?")
 _COUNTED = ("characters", "graphemes", "symbols", "words")
-"""The kinds that are pieces of training data, as they are there."""
+"""The kinds whose tokens are pieces of the training data."""
 
 # A word is a run of letters, digits and inner hyphens, with the marks that combine with them (as in
-# हिन्दी and decomposed é) and joiners without a width; what follows an apostrophe in it is a word of
-# its own, and so is every other character that is not white space, with its marks: "Don't!" is
-# Don 't !
+# हिन्दी and decomposed é) and joiners without a width. The part after an apostrophe is a separate
+# word, and so is every other character that is not white space, with its marks: "Don't!" is Don 't
+# !
 _LETTER = r"[\p{L}\p{N}\p{M}_\u200c\u200d]"
 _MARK = r"[^\p{L}\p{N}\p{M}_\u200c\u200d\s]\p{M}*"
 WORD = rf"(?>{_LETTER}+(?:-{_LETTER}+)*|(?<={_LETTER})['’]{_LETTER}+|{_MARK})"
-# The empty place behind a word that no space follows. \G keeps the search from starting inside of
-# a word, which it would else do where the last words of a text all have spaces behind them.
+# The empty position after a word without a space. \G keeps the search from starting inside of a
+# word, which it would otherwise do if the last words of a text all have spaces after them.
 _SEAM = rf"\G\s*(?:{WORD}\s+)*{WORD}\K(?=\S)"
 _SEAM_MARK = "\ue000"  # a character of private use
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """How text is cut into tokens, for a model that brings no tokenizer of its own.
+    """How text is cut into tokens, for a model without a tokenizer.
 
-    Written as text: `characters` (Unicode code points), `graphemes` (what a reader takes for a
-    character, such as a letter with its accents: extended grapheme clusters), `symbols` (what
-    stands between spaces), `words` (words and punctuation marks), `bpe:N` (byte-pair encoding,
-    Sennrich et al. 2016, arXiv 1508.07909), `bytes`, or the path of a tokenizer.
+    In settings it is one of: `characters` (Unicode code points), `graphemes` (extended grapheme
+    clusters, such as a letter with its accents), `symbols` (separated by spaces), `words` (words
+    and punctuation marks), `bpe:N` (byte-pair encoding, Sennrich et al. 2016, arXiv 1508.07909),
+    `bytes`, or the path of a tokenizer.
 
-    `characters`, `graphemes` and `symbols` alone are closed: they are those of train and dev, and
+    `characters`, `graphemes` and `symbols` alone are closed: they are those in train and dev, and
     no other can be written. `characters:N`, `graphemes:N`, `symbols:N` and `words:N` are the N most
-    frequent ones of train, and `characters+unk`, `graphemes+unk`, `symbols+unk` and `words` those
-    that train has more than once; all others are then read as the token `<unk>`, which never counts
-    as a match.
+    frequent ones in train, and `characters+unk`, `graphemes+unk`, `symbols+unk` and `words` those
+    that occur more than once in train; all others are then read as the token `<unk>`, which never
+    counts as a match.
 
     With `+nfc` or `+nfkc`, as in `words+nfc:8000`, texts are read, written and compared in this
-    normalization form of Unicode; otherwise as they are, in whichever form that is.
+    normalization form of Unicode; otherwise they are not normalized.
 
     Args:
-        kind: one of the above; `path` for a tokenizer that is there already.
-        size: the maximum number of tokens, special ones left out.
-        unknown: whether tokens that are not known are read as `<unk>`.
+        kind: one of the above; `path` for an existing tokenizer.
+        size: the maximum number of tokens, without special ones.
+        unknown: whether unknown tokens are read as `<unk>`.
         alphabet: the characters, in the order of their ids, in place of those of the data.
-        lower: whether text is read in lower case.
-        normalization: the normalization form of Unicode that text is read in.
+        lower: whether text is converted to lower case.
+        normalization: the normalization form of Unicode to which text is converted.
         path: the directory of a tokenizer, or its tokenizer.json.
 
     Raises:
@@ -93,7 +93,7 @@ class Tokens:
     normalization: Normalization = "none"
 
     def __post_init__(self) -> None:
-        """Check the settings against each other."""
+        """Check the combination of settings."""
         if self.kind not in get_args(Kind):
             raise ValueError(f"unknown tokens {self.kind!r}")
         least = {"bpe": BYTES + 1}.get(self.kind, 1)
@@ -149,13 +149,13 @@ class Tokens:
 
     @property
     def has_unknown(self) -> bool:
-        """Whether there is a token for what is not known, `<unk>`."""
+        """Whether there is a token for unknown text, `<unk>`."""
         sized = self.size is not None and self.kind in _COUNTED
         return self.unknown or self.kind == "words" or sized
 
     @property
     def whitespace(self) -> Literal["kept", "single", "stripped"]:
-        """What becomes of white space in texts that are read and written again."""
+        """How white space changes if text is encoded and decoded."""
         if self.kind in ("characters", "graphemes", "bytes"):
             return "kept"
         return "stripped" if self.kind == "path" else "single"
@@ -167,7 +167,7 @@ class Tokens:
 
         Args:
             train: the texts to train on.
-            others: texts whose characters or symbols are known as well, where those are closed.
+            others: texts whose characters or symbols are also known, if these are closed.
             eos: whether there is an eos.
 
         Raises:
@@ -179,7 +179,7 @@ class Tokens:
         special = {"unk_token": UNKNOWN} if self.has_unknown else {}
         if eos:
             special["eos_token"] = EOS
-        # A text that says <eos> or <unk> is a text like any other.
+        # A text that contains <eos> or <unk> is plain text.
         return PreTrainedTokenizerFast(
             tokenizer_object=inner,
             clean_up_tokenization_spaces=False,
@@ -198,7 +198,7 @@ class Tokens:
             known = self.alphabet
         else:
             counts = Counter(piece for text in train for piece in cut(text))
-            for special in (UNKNOWN, EOS):  # which are no tokens of the text
+            for special in (UNKNOWN, EOS):  # which are not tokens of text
                 counts.pop(special, None)
             if not self.has_unknown:
                 known = sorted({*counts, *(piece for text in others for piece in cut(text))})
@@ -212,7 +212,7 @@ class Tokens:
         return inner
 
     def _empty(self) -> Tokenizer:
-        """Build the tokenizer of characters, symbols or words that knows none yet."""
+        """Build the tokenizer of characters, symbols or words, with an empty vocabulary."""
         inner = Tokenizer(self._model({UNKNOWN: 0}))
         steps = self._normalizers()
         if self.kind == "characters":
@@ -226,7 +226,7 @@ class Tokens:
             steps += [
                 normalizers.Replace(Regex(f"[{JOINER}{_SEAM_MARK}]"), "\ufffd"),
                 normalizers.Replace(Regex(_SEAM), _SEAM_MARK),
-                # The mark stands on the side of the two that begins with no letter.
+                # The mark is on the side that does not begin with a letter.
                 normalizers.Replace(Regex(f"{_SEAM_MARK}(?={_LETTER})"), f"{JOINER} "),
                 normalizers.Replace(_SEAM_MARK, f" {JOINER}"),
             ]
@@ -254,8 +254,8 @@ class Tokens:
     def _model(self, ids: dict[str, int]) -> models.Model:
         """Build the model of characters, symbols or words with these ids."""
         if self.kind == "characters":
-            # Without merges, byte-pair encoding cuts text into characters; it is twice as fast as
-            # a split at every character.
+            # Without merges, byte-pair encoding cuts text into characters, twice as fast as a split
+            # at every character.
             unknown = {"unk_token": UNKNOWN} if self.has_unknown else {}
             return models.BPE(ids, [], **unknown)
         return models.WordLevel(ids, unk_token=UNKNOWN)
@@ -269,7 +269,7 @@ class Tokens:
             steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
         if steps:
             inner.normalizer = normalizers.Sequence(steps)
-        # Words are seen with the space before them, the first one as well.
+        # Words include the space before them, even the first one.
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=pairs, use_regex=pairs)
         inner.decoder = decoders.ByteLevel()
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -310,11 +310,11 @@ def name_closed_kind(tokenizer: Tokenizer) -> Kind:
 
 
 def is_closed(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether a tokenizer is one of `Tokens` that cannot write what it does not know."""
+    """Return whether a tokenizer is one of `Tokens` that cannot encode unknown symbols."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or tokenizer.unk_token is not None:
         return False
     inner, model = tokenizer.backend_tokenizer, tokenizer.backend_tokenizer.model
-    # A pretrained tokenizer may have an unknown token that transformers does not know of.
+    # A pretrained tokenizer may have an unknown token that transformers does not know.
     if (
         getattr(model, "unk_token", None) is not None
         and inner.token_to_id(model.unk_token) is not None
@@ -328,11 +328,11 @@ def is_closed(tokenizer: PreTrainedTokenizerBase) -> bool:
 def decode_tokens(
     tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], unknown: str = UNKNOWN
 ) -> str:
-    """Return the text of tokens without special ones; the unknown one counts as text."""
+    """Return the text of tokens without special ones, except the unknown one."""
     unk, special = tokenizer.unk_token_id, special_ids(tokenizer)
     shown = [token for token in tokens if token not in special]
     if shown and max(shown) >= len(tokenizer) and is_closed(tokenizer):
-        # Padding stands for symbols of sources and references that the tokenizer does not have.
+        # Padding stands for symbols of sources and references that the tokenizer lacks.
         names = [unknown if t >= len(tokenizer) else tokenizer.decode([t]) for t in shown]
         fused = isinstance(cast(Any, tokenizer).backend_tokenizer.decoder, decoders.Fuse)
         return ("" if fused else " ").join(names)
@@ -357,11 +357,11 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 def add_backspace_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Return a copy of a tokenizer with one more special token, `BACKSPACE`, its `backspace_token`.
 
-    It is saved with the tokenizer, as plain transformers does, and read again; no text is read
-    otherwise than before but for one that has the token in it.
+    It is saved and loaded with the tokenizer, as by plain transformers. The tokens of texts do not
+    change, except of those that contain the token.
 
     Args:
-        tokenizer: the tokenizer; itself is given back where it has a `backspace_token`.
+        tokenizer: the tokenizer, which is returned itself if it has a `backspace_token`.
 
     Raises:
         ValueError: if it has a token of that name for something else.
@@ -375,14 +375,14 @@ def add_backspace_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokeniz
         )
     found = copy.deepcopy(tokenizer)
     found.add_tokens([AddedToken(BACKSPACE, special=True, normalized=False)])
-    # On the class this list is one for all tokenizers; a list of its own leaves others alone.
+    # The list of the class is shared by all tokenizers, so the copy gets its own.
     found.SPECIAL_TOKENS_ATTRIBUTES = [*found.SPECIAL_TOKENS_ATTRIBUTES, "backspace_token"]
     found.backspace_token = BACKSPACE
     return found
 
 
 def load_tokenizer(path: str, **special: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer in a directory or a tokenizer.json; no code that comes with it is run.
+    """Load the tokenizer in a directory or a tokenizer.json; its custom code is never run.
 
     Args:
         path: the directory or the file.
@@ -401,17 +401,17 @@ def load_tokenizer(path: str, **special: str) -> PreTrainedTokenizerBase:
                 split_special_tokens=True,
                 **special,
             )
-        # The class that finds another looks at config.json, too, and warns of models of our own.
+        # AutoTokenizer also reads config.json, and warns of freerun's own models.
         plain = _tokenizer_class(path) in ("PreTrainedTokenizerFast", "TokenizersBackend")
         cls: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
         found: PreTrainedTokenizerBase = cls.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # of the Rust library, too, which has no class of its own
+    except Exception as error:  # the Rust library raises plain exceptions
         raise DataError(f"{path}: the tokenizer cannot be read ({error})") from None
     return found
 
 
 def _tokenizer_class(path: str) -> str | None:
-    """Return the class of the tokenizer in a directory, if it says so."""
+    """Return the class of the tokenizer in a directory, if its configuration names it."""
     config = Path(path, "tokenizer_config.json")
     if not config.is_file():
         return None
@@ -420,7 +420,7 @@ def _tokenizer_class(path: str) -> str | None:
 
 
 def _add_eos(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Add an eos to a tokenizer that has none."""
+    """Add an eos to a tokenizer without one."""
     if tokenizer.eos_token_id is None:
         tokenizer.add_special_tokens({"eos_token": EOS})
     return tokenizer

@@ -15,7 +15,7 @@ Truncation = Literal["error", "start", "end", "drop"]
 
 @dataclass(frozen=True)
 class LengthLimits:
-    """The maximum number of tokens of either side, and the treatment of longer rows.
+    """The maximum number of tokens of each side, and the treatment of longer rows.
 
     Args:
         prompt: the maximum number of tokens of a prompt; None for any number.
@@ -33,7 +33,7 @@ class LengthLimits:
         """Check the settings.
 
         Raises:
-            ValueError: naming the setting that is wrong.
+            ValueError: if a setting is wrong. The message names it.
         """
         for name, most in (("max_prompt", self.prompt), ("max_completion", self.completion)):
             if most is not None and most < 1:
@@ -43,14 +43,14 @@ class LengthLimits:
             raise ValueError(f"truncation is {self.truncation!r}; it must be one of {choices}")
 
     def apply(self, rows: Sequence[EncodedRow], special: frozenset[int]) -> list[EncodedRow]:
-        """Return the rows that are kept; those that are too long are truncated.
+        """Return the remaining rows, truncated if they are too long.
 
         Args:
             rows: the rows.
-            special: tokens that stay at either end of a prompt that is cut, such as bos.
+            special: tokens that remain at the ends of a truncated prompt, such as bos.
 
         Raises:
-            DataError: naming the row that is too long, or that nothing is left.
+            DataError: if a row is too long, or none remains.
         """
         kept = []
         for row in rows:
@@ -89,8 +89,7 @@ class LengthLimits:
         """Truncate a prompt to the maximum number of tokens.
 
         Raises:
-            DataError: if it is too long and may not be cut, or nothing but special tokens would
-                be left.
+            DataError: if it is too long and truncation is off, or only special tokens would remain.
         """
         if self.prompt is None or len(prompt) <= self.prompt:
             return prompt
@@ -110,7 +109,7 @@ class LengthLimits:
         return [*prompt[:head], *inner, *prompt[end:]]
 
     def _long(self, row: EncodedRow) -> str | None:
-        """Say what is too long of a row, if something is."""
+        """Return a message on a side that is too long, if there is one."""
         if self.prompt is not None and len(row.prompt) > self.prompt:
             return self._too_long(row.prompt)
         if len(row.completion) > self.completion:

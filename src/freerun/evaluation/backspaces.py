@@ -23,7 +23,7 @@ class Backspaces:
         backspaces: the actions that are backspaces.
         withdrawals: the backspaces that withdrew a token; at the prompt there is none to withdraw.
         rewritten: the withdrawals after which a different token was written in that place.
-        right: the rewritten ones where it is the token of the reference; None without references.
+        right: the rewritten ones with the token of the reference; None without references.
         planted: the planted errors; None if none were planted.
         withdrawn: the planted errors that were withdrawn; None if none were planted.
     """

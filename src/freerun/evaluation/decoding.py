@@ -46,7 +46,7 @@ def on_device(batch: Batch, policy: Policy) -> Batch:
 
 
 MAX_PENALTY = 10
-"""A length to the power of more is no number any more, or all that counts."""
+"""With larger ones, powers of lengths overflow or dominate the score."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,16 @@ class Decoding:
         length_penalty: a hypothesis y of a beam scores log p(y) / |y|^length_penalty: 0 compares
             log-probabilities, 1 their means per token.
         sample: draw every token from the model's distribution.
-        temperature: divides the scores that samples are drawn by.
+        temperature: divides the scores before sampling.
         top_k: sample, or search contrastively, only among the k best tokens; in contrastive search
-            at most 1024. Which of several tokens with equal scores are among them is up to
-            `torch.topk`.
+            at most 1024. Ties are broken as by `torch.topk`.
         top_p: sample from the smallest set of best tokens with at least this probability.
         contrastive: penalty λ in [0, 1] of contrastive search among the `top_k` best tokens; the
             score of a token is (1-λ) times its probability minus λ times its maximum similarity to
             the previous tokens (Su et al. 2022, arXiv 2202.06417).
         noise: the probability that a token is replaced by a wrong one, to test how the model
             recovers from errors.
-        seed: the seed of samples and noise; each example has its own draws, which do not depend on
-            the batch.
+        seed: the seed of samples and noise; the draws of an example do not depend on the batch.
 
     Raises:
         ValueError: if a setting is out of range or has no effect, or two exclude each other.
@@ -135,7 +133,7 @@ class Decoding:
 
     @property
     def truncation(self) -> dict[str, Any]:
-        """The truncation and temperature of the distribution that samples are drawn from."""
+        """The truncation and temperature of the distribution of samples."""
         return {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
 
     @property
@@ -169,8 +167,8 @@ GREEDY = Decoding()
 
 
 Watch = Callable[[Int[Tensor, "n"], Int[Tensor, "n"]], None]
-"""A function that is called with rows and their actions while these are written. It may be called
-with rows that have ended, whose actions do not count."""
+"""A function that is called with rows and their actions as they are written. It may be called with
+rows that have ended, whose actions do not count."""
 
 
 def decode(
@@ -195,7 +193,7 @@ def decode(
 
     Raises:
         ValueError: if anything is random and there are no ids, if `watch` is given and tokens are
-            not written one by one, or if the policy cannot decode like this.
+            not written one by one, or if the policy does not support this decoding.
     """
     return decode_with_errors(policy, source, decoding, ids=ids, limit=limit, watch=watch)[0]
 

@@ -47,7 +47,7 @@ def teacher_forced_loss(policy: Policy, examples: Examples, *, batch_size: int =
 def teacher_forced_total(policy: Policy, batch: Batch) -> Float[Tensor, ""]:
     """Compute the log loss of a batch under teacher forcing, summed over target tokens.
 
-    Symbols of targets that training never met, whose loss would be infinite, are left out.
+    Symbols of targets that are not in training, whose loss would be infinite, are left out.
     """
     trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
     writable = find_writable(policy, batch)
@@ -150,7 +150,7 @@ def decode_examples(
 def decode_hypotheses(
     policy: Policy, examples: Examples, *, decoding: Decoding = GREEDY, batch_size: int = 256
 ) -> list[list[int]]:
-    """Return the hypotheses alone of `decode_examples`."""
+    """Return only the hypotheses of `decode_examples`."""
     return decode_examples(policy, examples, decoding=decoding, batch_size=batch_size).hypotheses
 
 
@@ -201,7 +201,7 @@ def evaluate(
         batch_size: the number of examples decoded together.
 
     Raises:
-        ValueError: if there are no examples, or the policy cannot decode like this.
+        ValueError: if there are no examples, or the policy does not support this decoding.
     """
     written = decode_examples(policy, examples, decoding=decoding, batch_size=batch_size)
     return score_decoded(task, codec, written, examples)

@@ -15,15 +15,15 @@ from freerun.metrics.statistics import Statistics
 from freerun.settings import MISSING, SettingError, convert, did_you_mean, parse_spec
 
 Form = Literal["text", "tokens", "cells", "tags", "passages"]
-"""How a metric is given outputs and references, one of each for every example:
+"""The form in which a metric gets outputs and references, one of each for every example:
 
 - `text`: as text, exactly as `freerun predict` writes outputs. An output with `<unk>` equals no
-  reference: where the reference has that text itself, it is replaced by characters that the output
-  does not have;
-- `tokens`: as token ids, of which the unknown one is -1 in references, so that it equals none;
-- `cells`: the same, of outputs that are as long as their references;
+  reference: if the reference contains that text itself, it is replaced by characters that the
+  output does not have;
+- `tokens`: as token ids; the unknown one is -1 in references, so that it equals none;
+- `cells`: the same, for outputs that are as long as their references;
 - `tags`: as tags O, B-TYPE and I-TYPE;
-- `passages`: as text that begins with the source, of outputs that continue their sources.
+- `passages`: as text that begins with the source, for outputs that continue their sources.
 """
 
 MetricFunction = Callable[..., float | Statistics]
@@ -85,7 +85,7 @@ class Metric:
 
         Raises:
             ValueError: if there are not as many references as outputs.
-            SettingError: if the function returns no finite number.
+            SettingError: if the function does not return a finite number.
         """
         if not self.corpus and len(outputs) != len(references):
             raise ValueError(
@@ -142,7 +142,7 @@ class Metric:
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
     def get_signature(self, references: Sequence[Any] = ()) -> str | None:
-        """Return the signature of how it is computed; None if there is only one way.
+        """Return the signature of how it is computed; None if it has none.
 
         Args:
             references: the references, which settings such as the tokenizer of BLEU may depend on.
@@ -211,7 +211,7 @@ def _place(function: MetricFunction) -> str:
 
 
 def _is_same(one: MetricFunction, other: MetricFunction) -> bool:
-    """Return whether a function is another one defined again, or from the same file as a module."""
+    """Return whether a function is a redefinition of another, or the same one imported twice."""
     files = (inspect.unwrap(function).__code__.co_filename for function in (one, other))
     return _place(one) == _place(other) or (
         one.__qualname__ == other.__qualname__ and len(set(files)) == 1

@@ -15,7 +15,7 @@ from freerun.metrics.base import TokenRows, metric
 from freerun.metrics.statistics import Statistics, Sums, Values, divide_sums
 
 ORDER = 4
-"""The longest n-grams that are looked at."""
+"""The maximum length of n-grams."""
 
 
 def ngrams(row: Sequence[int], n: int) -> list[tuple[int, ...]]:
@@ -32,10 +32,10 @@ def ms_jaccard(outputs: TokenRows, references: TokenRows) -> float:
 
         Σ_g min(C(g), R(g)) / Σ_g max(C(g), R(g)),
 
-    of which it is the geometric mean over n = 1 … 4. It is low for gibberish, for repetition, and
-    for the same text for every source. If there are not as many outputs as references, C and R are
-    counts per text, as in the paper. An n of which neither side has an n-gram is left out; if that
-    is so for all, as if all are empty, the value is 1.
+    averaged geometrically over n = 1 … 4. It is low for gibberish, for repetition, and for the same
+    text for every source. If there are not as many outputs as references, C and R are counts per
+    text, as in the paper. An n for which neither side has an n-gram is left out; if all are left
+    out, as for empty texts, the value is 1.
 
     Args:
         outputs: the outputs.
@@ -43,7 +43,8 @@ def ms_jaccard(outputs: TokenRows, references: TokenRows) -> float:
     """
     shares = []
     for n in range(1, ORDER + 1):
-        # Each side times the number of texts of the other, so that all numbers are whole.
+        # Each side is multiplied by the number of texts of the other, so that all numbers are
+        # integers.
         written, wanted = _counts(outputs, n, len(references)), _counts(references, n, len(outputs))
         if written or wanted:
             shares.append((written & wanted).total() / (written | wanted).total())
@@ -70,8 +71,8 @@ def diversity(outputs: TokenRows, references: TokenRows = ()) -> Statistics:
     """Compute the product of 1 - seq-rep-n for n = 2, 3, 4, in [0, 1].
 
     It is high if outputs do not repeat themselves (Su et al. 2022, arXiv 2202.06417). seq-rep-n is
-    a mean over outputs, as in `repetition`; code that adds up the n-grams of all outputs before it
-    divides weighs long outputs more, and gives other values. References are ignored.
+    a mean over outputs, as in `repetition`; code that sums the n-grams of all outputs before
+    dividing gives long outputs more weight, and other values. References are ignored.
     """
     found = [_count_repetition(outputs, n) for n in range(2, ORDER + 1)]
     return Statistics(np.hstack(found), _multiply_diversity)

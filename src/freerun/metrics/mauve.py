@@ -1,4 +1,4 @@
-"""MAUVE: a divergence between generated and human text, in the features of another model."""
+"""MAUVE: a divergence between generated and human text, computed with the features of a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 States = Literal["mean", "last"]
 BATCH = 64
-"""Texts that the model reads together."""
+"""The number of texts that the model reads together."""
 
 
 def _sign(references: Sequence[str], model: str, states: States = "mean") -> str:
@@ -42,13 +42,13 @@ def _check(model: str, states: States = "mean") -> None:
 def mauve(
     outputs: Sequence[str], references: Sequence[str], *, model: str, states: States = "mean"
 ) -> float:
-    """Compute MAUVE (Pillutla et al. 2021, arXiv 2102.01454) by the library mauve-text.
+    """Compute MAUVE (Pillutla et al. 2021, arXiv 2102.01454) with the library mauve-text.
 
     Texts, with their prompts, are represented by features of a model. The features are clustered,
     and MAUVE is the area under the divergence curve of the two cluster distributions: in [0, 1],
-    and 1 if outputs and references are indistinguishable. A tenth as many clusters as texts is the
-    library's rule, so values for few texts are unreliable: four texts compared with themselves may
-    have 0.75. The authors use 5,000.
+    and 1 if outputs and references are indistinguishable. The library uses a tenth as many clusters
+    as texts, so values for few texts are unreliable: four texts compared with themselves may have
+    0.75. The authors use 5,000.
 
     Args:
         outputs: the outputs, preceded by their prompts.
@@ -70,7 +70,7 @@ def mauve(
         raise DataError("MAUVE compares distributions of texts: it needs two outputs at least")
     reader = load_reader(model)
     sides = [reader.features(side, states).numpy() for side in (references, outputs)]
-    # Texts that are all alike have no variance to divide by, which does no harm.
+    # Equal texts have no variance to divide by, which is harmless.
     with _quiet_stderr(), np.errstate(invalid="ignore"):
         return float(_library().compute_mauve(*sides, verbose=False).mauve)
 
@@ -112,7 +112,7 @@ class Reader:
             )
         if not all(rows):
             raise DataError(f"{self.path}: a text has no tokens to read")
-        # Texts of about equal length are read together.
+        # Texts of similar length are read together.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         found: list[tuple[int, Tensor]] = []
         with torch.no_grad():
@@ -183,8 +183,8 @@ def load_reader(path: str) -> Reader:
 def _quiet_stderr() -> Iterator[None]:
     """Suppress the warning of faiss that there are few texts for the number of clusters.
 
-    That number, a tenth of the texts, is the rule of MAUVE. The warning is printed by C++ code, so
-    the file descriptor must be redirected instead of `sys.stderr`.
+    MAUVE chooses that number, a tenth of the texts. The warning is printed by C++ code, so the file
+    descriptor must be redirected instead of `sys.stderr`.
     """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,4 +1,4 @@
-"""Compute the metrics of a policy's outputs, whether these are text, tags or letters."""
+"""Compute the metrics of a policy's outputs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from freerun.randomness import permutation
 from freerun.settings import SettingError
 
 Metrics = Mapping[str, Metric]
-"""Metrics by name, of which the first is the headline."""
+"""Metrics by name; the first is the headline."""
 
 TRIED = 4
-"""The number of examples that metrics are tried on before training."""
+"""The number of examples on which metrics are tried before training."""
 
 _TAG = re.compile(r"O|[BI](-.+)?|<unk>")
 
@@ -30,8 +30,8 @@ def check_metrics(metrics: Metrics, codec: Codec) -> None:
     """Check that metrics can be computed for the outputs of a codec.
 
     Raises:
-        SettingError: if a metric cannot be computed, or the headline metric has no better
-            direction; the metric is named.
+        SettingError: if a metric cannot be computed, or neither direction of the headline metric is
+            better. The message names the metric.
         DataError: if a metric needs a model or file that cannot be read.
     """
     headline = get_headline(metrics)
@@ -64,7 +64,7 @@ def list_signatures(metrics: Metrics, codec: Codec, examples: Examples) -> dict[
     Args:
         metrics: the metrics.
         codec: the codec of the model.
-        examples: the examples that outputs are scored on.
+        examples: the examples of the outputs.
     """
     found = {}
     for name, metric in metrics.items():
@@ -75,10 +75,10 @@ def list_signatures(metrics: Metrics, codec: Codec, examples: Examples) -> dict[
 
 
 def try_metrics(metrics: Metrics, codec: Codec, examples: Examples) -> None:
-    """Score a few references against themselves, so that what fails does so before training.
+    """Score a few references against themselves, so that errors occur before training.
 
     Raises:
-        Exception: whatever a metric raises.
+        Exception: any exception that a metric raises.
     """
     if isinstance(examples, StoredExamples):
         examples = examples.take(TRIED)
@@ -175,7 +175,7 @@ def score_majority_guess(metrics: Metrics, data: Data) -> dict[str, float]:
 
 
 def find_most_common_token(references: TokenRows) -> int:
-    """Return the most frequent token; the smallest of several."""
+    """Return the most frequent token; in case of ties, the smallest."""
     counts = Counter(token for reference in references for token in reference)
     return min(counts, key=lambda token: (-counts[token], token))
 
@@ -231,14 +231,14 @@ def _tags(
     codec: Codec, outputs: TokenRows, examples: Examples
 ) -> tuple[list[list[str]], list[list[str]]]:
     decode, unknown = codec.target.decode, codec.target.unknown
-    # An unknown tag of an output is no chunk, and one of a reference is a chunk of its own.
+    # An unknown tag is not a chunk in an output, and is a separate chunk in a reference.
     written = [
         ["O" if token == unknown else tag for token, tag in zip(row, decode(row), strict=True)]
         for row in outputs
     ]
     references = [decode(row) for row in examples.references]
     if isinstance(examples, TextExamples):
-        # A tag that training never met is a tag nevertheless, which outputs cannot have.
+        # A tag that is not in training is a tag that outputs cannot have.
         actions = codec.target.actions
         references = [
             text.split(" ") if max(row, default=-1) >= actions else tags

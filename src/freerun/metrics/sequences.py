@@ -34,7 +34,7 @@ def accuracy(outputs: TokenRows, references: TokenRows) -> Statistics:
 
 @metric(greater_is_better=False)
 def character_error(outputs: Sequence[str], references: Sequence[str]) -> Statistics:
-    """Divide all edits by all characters of the references: 0 is perfect, over 1 is possible.
+    """Compute all edits divided by all characters of references: 0 is perfect, over 1 is possible.
 
     The character error rate; edits are counted by rapidfuzz. A character is a Unicode code point,
     and `<unk>` is five of them. If all references are empty, edits are divided by 1.
@@ -44,7 +44,7 @@ def character_error(outputs: Sequence[str], references: Sequence[str]) -> Statis
 
 @metric(form="tokens", greater_is_better=False)
 def token_error(outputs: TokenRows, references: TokenRows) -> Statistics:
-    """Divide all edits by all tokens of the references: 0 is perfect, over 1 is possible.
+    """Compute all edits divided by all tokens of references: 0 is perfect, over 1 is possible.
 
     The word error rate, if tokens are words. If all references are empty, edits are divided by 1.
     """
@@ -55,7 +55,7 @@ def token_error(outputs: TokenRows, references: TokenRows) -> Statistics:
 def exact_match(outputs: Sequence[str], references: Sequence[str]) -> Statistics:
     """Compute the fraction of outputs that equal their references, in [0, 1].
 
-    Case and white space count, but for white space that the tokenizer does not keep.
+    Case and white space count, except white space that the tokenizer does not preserve.
     """
     pairs = zip(outputs, references, strict=True)
     return Statistics.build([(output == text, 1) for output, text in pairs], 2, divide_sums)
@@ -63,7 +63,7 @@ def exact_match(outputs: Sequence[str], references: Sequence[str]) -> Statistics
 
 @metric(form="tags", library=("seqeval.metrics", "tagging"))
 def chunk_f1(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> Statistics:
-    """Compute the micro-averaged F1 of chunks, such as entities, by seqeval, in [0, 1].
+    """Compute the micro-averaged F1 of chunks, such as entities, with seqeval, in [0, 1].
 
     This equals the F1 of conlleval. An I- tag of an output that does not continue a chunk of its
     type begins one. If neither outputs nor references have a chunk, the F1 is 1.
@@ -113,9 +113,9 @@ def check_equal_length(output: Sequence[object], reference: Sequence[object]) ->
 def find_aligned_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
     """Return for every position of a reference whether the output is wrong there.
 
-    Based on an alignment with the minimum number of edits: a position is wrong if its token was
-    substituted or deleted, or if something was inserted before it; the last position also if
-    something was inserted after it.
+    Output and reference are aligned by the minimum number of edits: a position is wrong if its
+    token was substituted or deleted, or if a token was inserted before it; the last position also
+    if a token was inserted after it.
     """
     wrong = [False] * len(reference)
     for edit in Levenshtein.editops(reference, output) if wrong else ():
@@ -124,10 +124,9 @@ def find_aligned_errors(output: Sequence[int], reference: Sequence[int]) -> list
 
 
 def find_first_errors(output: Sequence[int], reference: Sequence[int]) -> list[bool]:
-    """Return for every position of a reference whether the output has another token there, or none.
+    """Return for every position of a reference whether the output has another or no token there.
 
-    There is no alignment: this shows how soon an output departs from the reference, not how bad it
-    is.
+    Without an alignment, this shows how soon an output departs from the reference, not its quality.
     """
     there = [*output[: len(reference)], *[None] * (len(reference) - len(output))]
     return [token != right for token, right in zip(there, reference, strict=True)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric as Scorer
 
 ORDER = 4
-"""The longest n-grams of BLEU."""
+"""The maximum length of n-grams of BLEU."""
 
 _SCRIPTS = {
     "kana": re.compile("[\u3041-\u3096\u309d-\u30ff\u31f0-\u31ff\uff66-\uff9f]"),
@@ -31,13 +31,13 @@ _SCRIPTS = {
         "[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd]"
     ),
     "hangul": re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff]"),
-    # Thai, Lao, Tibetan, Burmese and Khmer have no spaces between words either.
+    # Thai, Lao, Tibetan, Burmese and Khmer have no spaces between words.
     "unspaced": re.compile("[\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff\uaa60-\uaa7f]"),
 }
 
 
 def detect_tokenizer(references: Sequence[str]) -> str:
-    """Return the tokenizer of sacrebleu for the script that most letters are of.
+    """Return the tokenizer of sacrebleu for the most frequent script of letters.
 
     It is zh for Chinese; ja-mecab for Japanese and ko-mecab for Korean if the libraries that these
     need are installed, and otherwise char for Japanese and 13a for Korean, which has spaces; char
@@ -77,7 +77,7 @@ def _make_bleu(references: Sequence[str], lowercase: bool, tokenize: str) -> BLE
         raise SettingError(f"metric 'bleu': tokenize is {name!r}; it must be auto, {known}")
 
     def make(effective_order: bool) -> BLEU:
-        # `force` keeps back a warning that the text looks tokenized, which is what "none" says.
+        # `force` suppresses a warning that the text looks tokenized, which "none" implies.
         return library.BLEU(
             lowercase=lowercase,
             tokenize=name,
@@ -99,7 +99,7 @@ def _make_chrf(lowercase: bool) -> CHRF:
 
 
 def _sign(scorer: Scorer) -> str:
-    # It knows how many references there are only when it has seen some.
+    # The signature contains the number of references, which is known only after scoring some.
     score = scorer.corpus_score(["a"], [["a"]])
     return f"{score.name}|{scorer.get_signature()}"
 
@@ -133,7 +133,7 @@ def _compute_scores(compute: Callable[[list[int]], float], sums: Sums) -> Values
     values = []
     for written, wanted, *counts in sums.tolist():
         if not wanted:
-            # sacrebleu gives 0, whatever the outputs.
+            # sacrebleu always returns 0 for these.
             values.append(0.0 if written else 100.0)
         else:
             # Rounding may exceed 100.
@@ -166,9 +166,9 @@ def bleu(
 ) -> Statistics:
     """Compute BLEU (Papineni et al. 2002) of all outputs together, in [0, 100].
 
-    It is that of sacrebleu, whose signature names tokenizer and version. If no reference has four
-    tokens, only n-grams of the lengths that outputs have are counted (`eff:yes`), so that perfect
-    outputs score 100; they also do if all references are empty.
+    It is computed by sacrebleu, whose signature names tokenizer and version. If no reference has
+    four tokens, only n-grams of lengths that occur in outputs are counted (`eff:yes`), so that
+    perfect outputs score 100, as they do if all references are empty.
 
     Args:
         outputs: the outputs.
@@ -192,7 +192,7 @@ def chrf(
 ) -> Statistics:
     """Compute chrF2 (Popović 2015) of all outputs together, in [0, 100].
 
-    It is that of sacrebleu; if all references are empty, empty outputs score 100.
+    It is computed by sacrebleu; if all references are empty, empty outputs score 100.
 
     Args:
         outputs: the outputs.

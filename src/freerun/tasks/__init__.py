@@ -1,4 +1,4 @@
-"""Tasks: data to train on, and what is reported of outputs."""
+"""Tasks: data to train on, and the metrics of outputs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TASKS: dict[str, type[Task]] = {
 
 
 def find_task(name: str) -> type[Task]:
-    """Return the task of a name in `TASKS`, or of an address such as `package.module:Class`.
+    """Return the task with a name in `TASKS`, or at an address such as `package.module:Class`.
 
     Args:
         name: the name, or `package.module:Class`, or `path/to/file.py:Class`.
@@ -75,7 +75,7 @@ def find_task(name: str) -> type[Task]:
 
 
 def get_task_name(task: type[Task]) -> str:
-    """Return what `find_task` finds a task by; its own name, if it has no address."""
+    """Return the text by which `find_task` finds a task; its name if it has no address."""
     return get_class_name(task, TASKS)
 
 

@@ -77,7 +77,7 @@ class Arithmetic(Task):
         """Check the settings.
 
         Raises:
-            ValueError: naming the setting that is out of range or has no effect.
+            ValueError: if a setting is out of range or has no effect. The message names it.
         """
         if self.digits is not None:
             if self.data is not None:
@@ -116,8 +116,8 @@ class Arithmetic(Task):
     def mistakes(self, vocabulary: Vocabulary) -> Mapping[int, Sequence[int]]:
         """Return for every digit the other digits.
 
-        In the vocabulary of a pretrained model these are the tokens that are one digit, and those
-        with a space before it among themselves.
+        In the vocabulary of a pretrained model, digits with a space before them are only confused
+        with each other.
 
         Raises:
             ValueError: if no two tokens are digits.
@@ -128,7 +128,7 @@ class Arithmetic(Task):
         return {"train": read_questions(data)}, []
 
     def _generate(self) -> tuple[dict[str, list[Question]], list[str]]:
-        """Generate questions, all different, for the splits that are not given."""
+        """Generate distinct questions for the splits that are not given."""
         digits = self.digits or DIGITS
         counts = {"dev": self.dev_size, "train": self.train_size or GENERATED}
         if self.test is None:

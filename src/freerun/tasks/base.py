@@ -23,10 +23,10 @@ from freerun.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """A task: where rows come from, and what is reported of outputs.
+    """A task: it provides rows, and names the metrics of outputs.
 
-    A subclass is a frozen dataclass whose fields are its settings. It needs `metrics` and `rows`;
-    all else has defaults.
+    A subclass is a frozen dataclass whose fields are its settings. It defines `metrics` and `rows`;
+    all other members have defaults.
 
     Args:
         extra_metrics: additional metrics to report, such as chrf, bleu:tokenize=zh,
@@ -56,7 +56,7 @@ class Task(ABC):
     )
 
     def __init_subclass__(cls, **settings: Any) -> None:
-        """Name a task by its class, and summarize it by its docstring, unless it says otherwise."""
+        """Set the default name, that of the class, and summary, the first line of its docstring."""
         super().__init_subclass__(**settings)
         if "name" not in vars(cls):
             cls.name = cls.__name__.lower()
@@ -75,7 +75,7 @@ class Task(ABC):
 
     @property
     def codec_options(self) -> Mapping[str, Any]:
-        """Settings of the codec that its rows are read with, such as `max_prompt`."""
+        """Settings of the codec that encodes its rows, such as `max_prompt`."""
         return {}
 
     @abstractmethod
@@ -90,12 +90,12 @@ class Task(ABC):
         """
 
     def load(self) -> Data:
-        """Read the data in tokens that are learned from them (see `load_data`).
+        """Read the data, and encode them with a codec that is learned from them (see `load_data`).
 
         Raises:
             DataError: names the file, the line and what is expected.
         """
-        from freerun.tasks.loading import load_data  # which takes a task
+        from freerun.tasks.loading import load_data  # which imports this module
 
         return load_data(self)
 
@@ -109,17 +109,17 @@ class Task(ABC):
         return find_metrics([*self.metrics, *self.extra_metrics])
 
     def learn_codec(self, rows: Splits[Row], **options: Any) -> Codec:
-        """Learn what a model reads and writes, if it brings no tokenizer.
+        """Learn the codec, for a model without a tokenizer.
 
-        By default the columns of the rows say which kind of codec it is. A task of other rows has a
-        codec of its own.
+        By default the columns of the rows determine the kind of codec. A task with other rows
+        overrides this method.
 
         Args:
             rows: the rows of the task.
             options: settings of the codec.
 
         Raises:
-            DataError: if no codec reads such rows.
+            DataError: if no codec supports such rows.
             ValueError: if a setting is out of range.
         """
         train, first = rows["train"], set(rows["train"][0])
@@ -131,13 +131,13 @@ class Task(ABC):
         return TextCodec.learn(train, rows["dev"], source_tokens=self.source_tokens, **spec)
 
     def augment(self, codec: Codec, split: str, examples: StoredExamples) -> Augmentation | None:
-        """Return what draws the sources of a split anew in every epoch; None if nothing does.
+        """Return the noise on the sources of a split, drawn anew in every epoch, if there is any.
 
-        What is drawn is named by seed, epoch and example (see `freerun.randomness`), so that an
-        example meets the same draws in whatever batch it comes.
+        Draws are functions of seed, epoch and example (see `freerun.randomness`), so an example
+        gets the same ones in any batch.
 
         Args:
-            codec: what the model reads and writes.
+            codec: the codec of the model.
             split: train, dev or test.
             examples: the examples of the rows of this split.
         """
@@ -146,7 +146,7 @@ class Task(ABC):
     def read_examples(self, path: str) -> Sequence[Row]:
         """Read the rows of a new file in the task's format, with targets, to evaluate on.
 
-        By default one of rows with the columns that `rows` has: .jsonl, .csv, .parquet and others.
+        By default, this is a file with the columns of `rows`: .jsonl, .csv, .parquet and others.
 
         Raises:
             DataError: names the file, the line and what is expected.
@@ -156,11 +156,11 @@ class Task(ABC):
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
         """Read sources without targets from the lines of a file called `name`, to predict from.
 
-        A long file is read in parts: a codec of text may get any number of lines, and others get
-        lines up to a blank one.
+        A long file is read in parts: with a codec of text, any number of lines; with others, lines
+        up to a blank one.
 
         Args:
-            codec: the codec of the model; by default, lines are read by it.
+            codec: the codec of the model, which reads the lines by default.
             lines: the lines.
             name: the name of the file in messages.
 
@@ -170,9 +170,9 @@ class Task(ABC):
         return codec.read(lines, name)
 
     def mistakes(self, vocabulary: Vocabulary) -> Mapping[int, Sequence[int]]:
-        """For each token, others that are plausibly written in its place by mistake.
+        """Return, for each token, others that are plausibly written in its place by mistake.
 
-        Tokens that are not named are never mistaken.
+        Tokens without an entry are never replaced.
 
         Args:
             vocabulary: the tokens of outputs.
@@ -188,7 +188,7 @@ class Task(ABC):
         """Check that settings are at least 1, or None.
 
         Raises:
-            ValueError: naming the setting that is not.
+            ValueError: if one is not. The message names it.
         """
         for name in names:
             size = getattr(self, name)

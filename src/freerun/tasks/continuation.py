@@ -16,16 +16,16 @@ from freerun.tasks.base import Task
 
 @dataclass(frozen=True)
 class Continuation(Task):
-    """Beginnings of paragraphs, and how these go on.
+    """Beginnings of paragraphs to their continuations.
 
-    A paragraph is what stands between empty lines. Its first `prompt` tokens are the prompt, those
-    that follow, at most `length`, the target, which ends in eos if the paragraph does. Paragraphs
-    with no more tokens than the prompt are left out. If test or dev is missing, it is the end of
-    the text, or what stands before that, in one stretch.
+    Paragraphs are separated by empty lines. The first `prompt` tokens are the prompt; the next
+    ones, at most `length`, are the target, which ends in eos if the paragraph ends there.
+    Paragraphs without more tokens than the prompt are left out. If test or dev is missing, it is a
+    contiguous part at the end of the text, test last.
 
-    The headline metric is MS-Jaccard: it needs no model, and falls both if outputs are no such text
-    and if they repeat themselves or each other. Diversity and entropy alone are highest for
-    gibberish.
+    The headline metric is MS-Jaccard: it needs no model, and is low both if outputs differ from
+    such text and if they repeat themselves or each other. Diversity and entropy alone are highest
+    for gibberish.
 
     Args:
         data: a text file, plain or gzipped; or a `datasets` folder or id with a column `text`.
@@ -71,14 +71,14 @@ class Continuation(Task):
         """Check the settings.
 
         Raises:
-            ValueError: naming the setting that is wrong.
+            ValueError: if a setting is wrong. The message names it.
         """
         self.check_sizes("prompt", "length", "train_size", "dev_size", "test_size")
         Tokens.parse(self.target_tokens)
 
     @property
     def codec_options(self) -> dict[str, Any]:
-        """How paragraphs, and prompts to predict from, are cut."""
+        """The settings by which paragraphs, and prompts to predict from, are cut."""
         cut = {"max_prompt": self.prompt, "truncation": "start"}
         return {"context": self.prompt, "block": self.length, **cut}
 
@@ -86,7 +86,7 @@ class Continuation(Task):
         """Read and split the paragraphs.
 
         Raises:
-            DataError: naming the file and what would be right.
+            DataError: names the file, and what is expected.
             MissingExtraError: if a library is not installed.
         """
         parts, notes = read_paragraphs(self.data)
@@ -109,7 +109,7 @@ class Continuation(Task):
         """Read the beginnings of the paragraphs of another text file.
 
         Raises:
-            DataError: naming the file and what would be right.
+            DataError: names the file, and what is expected.
         """
         return _beginnings(split_paragraphs(read_text(path)[0]))
 

@@ -23,7 +23,7 @@ from freerun.randomness import permutation, uniform
 from freerun.tasks.base import Task
 
 DIGIT_PIXELS = 64
-"""Of an image in scikit-learn's data."""
+"""The width and height of an image in scikit-learn's data."""
 
 FIRST, LAST = date(1000, 1, 1).toordinal(), date(2999, 12, 31).toordinal()
 MONTHS = (
@@ -41,7 +41,7 @@ MONTHS = (
     "december",
 )
 DATE_SYMBOLS = "".join(sorted(set("0123456789 ".join(MONTHS))))
-"""What dates are written in: digits, the space and the letters of the months."""
+"""The characters of dates: digits, the space and the letters of the months."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Digits(Task):
         """Check the ranges.
 
         Raises:
-            ValueError: naming the setting that is out of range.
+            ValueError: if a setting is out of range. The message names it.
         """
         if not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}; it must lie in 0 … 1")
@@ -103,7 +103,7 @@ class Digits(Task):
             raise ValueError(f"train_size, dev_size and test_size make {wanted}; dates are {there}")
 
     def rows(self) -> Splits[Row]:
-        """Draw the dates, and images of their digits; those to train on are of the first epoch.
+        """Draw the dates, and images of their digits; training images are those of the first epoch.
 
         Raises:
             MissingExtraError: if scikit-learn is not installed.
@@ -118,11 +118,11 @@ class Digits(Task):
         return Splits(parts, notes)
 
     def augment(self, codec: Codec, split: str, examples: StoredExamples) -> Augmentation | None:
-        """Return what draws the images to train on anew in every epoch."""
+        """Return the object that draws training images anew in every epoch."""
         return self._images(split) if split == "train" else None
 
     def read_examples(self, path: str) -> list[Row]:
-        """Read dates from a file: an image a line, a line with what they say, then a blank one.
+        """Read dates from a file: one image per line, then a line with the date, then a blank one.
 
         Raises:
             DataError: names the file, the line and what is expected.
@@ -140,7 +140,7 @@ class Digits(Task):
         return rows
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
-        """Read dates to write out: an image a line, and a blank line between dates.
+        """Read dates to predict: one image per line, and a blank line between dates.
 
         Raises:
             DataError: names the file, the line and what is expected.
@@ -187,16 +187,16 @@ def spell_date(day: date) -> str:
 
 @dataclass(frozen=True, eq=False)
 class DigitImages:
-    """Draws an image for every digit of a date, and noise upon it, anew in every epoch.
+    """Draws a noisy image for every digit of a date, anew in every epoch.
 
     Args:
         digits: the digits of every date.
         images: the images to choose from, those of each digit together.
-        starts: where those of each digit begin.
+        starts: the index of the first image of each digit.
         counts: the number of images of each digit.
         noise: the probability that a pixel is replaced by a uniform gray.
         seed: the seed of the draws.
-        stream: what they are for, such as "digits dev".
+        stream: the stream of the draws, such as "digits dev".
     """
 
     digits: Int[Tensor, "dates 8"]
@@ -218,7 +218,7 @@ class DigitImages:
             return images
         dots = torch.arange(DIGIT_PIXELS)
         draws = uniform(*names, "pixels", ids[:, None, None], cells[:, None], dots)
-        # Below the rate, a draw divided by the rate is uniform again, and is the gray.
+        # If a draw is below the rate, their quotient is uniform, and is the gray.
         return torch.where(draws < self.noise, draws / self.noise, images)
 
     def __call__(

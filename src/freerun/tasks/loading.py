@@ -1,4 +1,4 @@
-"""The rows of a task as examples, in the tokens of a codec."""
+"""Load the rows of a task as examples, with the codec of a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def encode_file(task: Task, codec: Codec, path: str) -> Examples:
-    """Read a new file of the format of a task as examples to evaluate on.
+    """Read a new file in the format of a task as examples to evaluate on.
 
     Args:
         task: the task.
@@ -35,7 +35,7 @@ def encode_file(task: Task, codec: Codec, path: str) -> Examples:
 
 
 def note_unseen(examples: Examples, name: str) -> list[str]:
-    """Return a note on targets with symbols that training does not have, which no output equals.
+    """Return a note on targets with symbols that are not in training, which no output equals.
 
     Args:
         examples: the examples.
@@ -60,18 +60,18 @@ def load_data(
     start: int | None = None,
     **options: Any,
 ) -> Data:
-    """Load the data of a task as examples: its rows, in the tokens of a codec.
+    """Load the data of a task as examples: its rows, encoded by a codec.
 
-    By default the codec is learned from the rows to train on. Outputs may be half as long again as
-    the longest of these.
+    By default the codec is learned from the training rows. Outputs may be 1.5 times as long as the
+    longest target in training.
 
     Args:
         task: the task.
-        codec: the codec of a model that was trained before; its maximum output length may grow.
-        tokenizer: in place of a codec, the tokenizer of a pretrained model.
+        codec: the codec of an existing model; its maximum output length may increase.
+        tokenizer: the tokenizer of a pretrained model, instead of a codec.
         start: the token that the decoder of a pretrained encoder-decoder starts with; None for
             causal models.
-        options: settings of `TextCodec`, such as `max_prompt`, in place of the task's.
+        options: settings of `TextCodec`, such as `max_prompt`, that replace those of the task.
 
     Raises:
         DataError: if the data cannot be used, or the codec or tokenizer does not read such data.
@@ -131,7 +131,7 @@ def _choose_codec(
     start: int | None,
     options: dict[str, Any],
 ) -> Codec:
-    """Choose the codec of a model that is trained on these rows."""
+    """Build the codec of a model that is trained on these rows."""
     if tokenizer is not None:
         _check_text(task, rows)
         _check_tokens(task)
@@ -153,7 +153,7 @@ def _choose_codec(
 
 
 def _check_text(task: Task, rows: Splits[Row]) -> None:
-    """Check that a tokenizer can read the rows of a task."""
+    """Check that a tokenizer can encode the rows of a task."""
     first = rows["train"][0]
     if set(FACTOR_COLUMNS) <= set(first) or set(FEATURE_COLUMNS) <= set(first):
         raise DataError(
@@ -163,7 +163,7 @@ def _check_text(task: Task, rows: Splits[Row]) -> None:
 
 
 def _check_tokens(task: Task) -> None:
-    """Check that the tokens of a task are not set, if the model brings a tokenizer."""
+    """Check that the tokens of a task are not set, if the model has a tokenizer."""
     for each in fields(task):
         own = each.name in ("source_tokens", "target_tokens")
         if own and getattr(task, each.name) != each.default:
@@ -173,7 +173,7 @@ def _check_tokens(task: Task) -> None:
 
 
 def _lift_limit(codec: Codec) -> Codec:
-    """Return a codec that reads targets of any length."""
+    """Return a codec that encodes targets of any length."""
     if isinstance(codec, WritingCodec) and codec.limit is not None:
         return replace(codec, limit=UNBOUNDED)
     return codec
@@ -193,7 +193,7 @@ def _set_limit(codec: Codec, train: Examples, known: Codec | None) -> Codec:
 
 
 def _describe_texts(codec: TextCodec, parts: Mapping[str, Examples], *, learned: bool) -> list[str]:
-    """Return notes on how texts are read: sizes, unknown tokens, texts that change."""
+    """Return notes on encoded texts: sizes, unknown tokens, texts that change."""
     texts = {name: part for name, part in parts.items() if isinstance(part, TextExamples)}
     test = texts["test"]
     notes = []
@@ -226,7 +226,7 @@ def _note_tokens(side: str, tokenizer: PreTrainedTokenizerBase, test: Ragged) ->
 def _note_altered_texts(codec: TextCodec, examples: TextExamples) -> list[str]:
     """Return a note on texts that the tokenizer does not reproduce, which no output can equal.
 
-    Targets without eos were truncated, for which there already is a note.
+    Targets without eos were truncated, for which there is already a note.
     """
     rows = zip(examples.references, examples.targets.lengths.tolist(), examples.texts, strict=True)
     ended = int(codec.target.eos is not None)

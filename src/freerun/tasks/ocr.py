@@ -17,7 +17,7 @@ from freerun.data.tokens import Tokens
 from freerun.tasks.base import Task
 
 Parts = tuple[dict[str, list[Word]], list[str]]
-"""The words of every split, and notes on where they are from."""
+"""The words of every split, and notes on their origin."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class Ocr(Task):
         return [word.row for word in read_words(read_lines(path), path)]
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
-        """Read words to predict from: letter.data (its letters are not looked at), or images.
+        """Read words to predict from: letter.data (its letters are ignored), or images.
 
-        Images come one a line, 128 numbers, with a blank line between words.
+        Images are one per line, 128 numbers, with a blank line between words.
 
         Raises:
             DataError: names the file, the line and what is expected.

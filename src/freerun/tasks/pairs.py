@@ -1,4 +1,4 @@
-"""Prompts and completions, in the columns that others use."""
+"""Prompts and completions, in the usual columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from freerun.data.truncation import Truncation
 from freerun.tasks.base import Task
 
 MAX_HELD_OUT_ROWS = 1_000
-"""The maximum number of rows of a dev or test set of our own by default."""
+"""The default maximum number of rows of a dev or test set that is split off."""
 NAMES = {"prompt": "prompts", "source": "sources", "text": "texts"}
 SIZES = ("max_prompt", "max_completion", "block", "train_size", "dev_size", "test_size")
 
@@ -77,7 +77,7 @@ class Pairs(Task):
         """Check the settings.
 
         Raises:
-            ValueError: naming the setting that is out of range or has no effect.
+            ValueError: if a setting is out of range or has no effect. The message names it.
         """
         self.check_sizes(*SIZES)
         for tokens in (self.source_tokens, self.target_tokens):
@@ -91,7 +91,7 @@ class Pairs(Task):
 
     @property
     def codec_options(self) -> dict[str, Any]:
-        """How long prompts and completions may be, and what becomes of longer ones."""
+        """The maximum lengths of prompts and completions, and the treatment of longer ones."""
         found = {
             "max_prompt": self.max_prompt,
             "max_completion": self.max_completion,
@@ -104,7 +104,7 @@ class Pairs(Task):
         """Read and split the rows.
 
         Raises:
-            DataError: naming the file and what would be right.
+            DataError: names the file, and what is expected.
             MissingExtraError: if `datasets` is not installed.
         """
         tables = read_splits(self.data, self.subset)
@@ -127,6 +127,6 @@ class Pairs(Task):
 
 
 def _key(column: str, row: Row) -> str:
-    """Return what rows with equal prompts have in common."""
+    """Return the key that rows with equal prompts share."""
     value = row.get(column)
     return value if isinstance(value, str) else repr(value)

@@ -36,12 +36,13 @@ from freerun.tasks.base import Task
 class Spelling(Task):
     """Misspelt text: every symbol is replaced by a uniform one with probability `noise`.
 
-    The recipe of Leblond et al. 2018 (arXiv 1706.04499): lower-cased text of 43 symbols (letters,
-    digits, space and . , ' " - ?), a few characters at a time. Accents are dropped, and typographic
-    quotes and dashes made plain; other characters become spaces; runs of white space become one
-    space. The text is cut into consecutive windows, and equal windows stay in one split. A
-    replacement is drawn from all 43 symbols, and may be the one that stood there. Noise is fixed by
-    seed, but redrawn every epoch in training if the model reads characters.
+    As in Leblond et al. 2018 (arXiv 1706.04499), text is lower-cased, has 43 symbols (letters,
+    digits, space and . , ' " - ?), and is cut into windows of a few characters. Accents are
+    dropped, and typographic quotes and dashes become plain ones; other characters become spaces;
+    runs of white space become one space. The text is cut into consecutive windows, and equal
+    windows stay in one split. A replacement is drawn from all 43 symbols, and may equal the
+    original one. Noise is fixed by seed, but redrawn every epoch in training if the model reads
+    characters.
 
     Args:
         data: a text file, plain or gzipped, or a `datasets` id or folder with a column `text`; by
@@ -91,7 +92,7 @@ class Spelling(Task):
         """Check the ranges.
 
         Raises:
-            ValueError: naming the setting that is out of range.
+            ValueError: if a setting is out of range. The message names it.
         """
         if not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}; it must lie in 0 … 1")
@@ -100,7 +101,7 @@ class Spelling(Task):
     def rows(self) -> Splits[Row]:
         """Read, cut, split and misspell the text.
 
-        Sources are as in the first epoch of training.
+        Sources have the noise of the first epoch of training.
 
         Raises:
             DataError: names the file, the line and what is expected.
@@ -116,7 +117,7 @@ class Spelling(Task):
         return Misspelling.from_texts(examples.texts, SYMBOLS, self._noise(split))
 
     def read_examples(self, path: str) -> list[Row]:
-        """Read the windows of another text file, misspelled as in training, by noise fixed by seed.
+        """Read the windows of another text file, with noise as in training, fixed by seed.
 
         Raises:
             DataError: if the file is missing, empty or not UTF-8.
@@ -129,7 +130,7 @@ class Spelling(Task):
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
         """Read misspelled text to correct: one source per line, of at most `length` characters.
 
-        It is normalized like the text of training.
+        It is normalized like training text.
 
         Raises:
             DataError: if a line is too long, or empty.
@@ -173,7 +174,7 @@ class Spelling(Task):
         return parts, notes
 
     def _texts(self) -> tuple[dict[str, str], list[str]]:
-        """Read the text of every split that is given; also return notes on it."""
+        """Read the text of every given split; also return notes on it."""
         if self.data is None:
             note = f"the text is the help of Python {platform.python_version()}"
             return {"train": read_python_documentation()}, [note]
@@ -195,7 +196,7 @@ class Spelling(Task):
         return cut_windows(text, self.length)
 
     def _complete(self, parts: dict[str, list[str]], notes: list[str]) -> None:
-        """Take the splits that are missing out of train, and cut all to their sizes."""
+        """Take missing splits out of train, and reduce all to their sizes."""
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         own = {"dev": self.dev_size, "test": self.test_size}
         where, what = self.data or "Python's documentation", ("windows", "texts")

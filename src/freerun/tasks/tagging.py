@@ -28,10 +28,10 @@ from freerun.tasks.base import Task
 class Tagging(Task):
     """Named entities or chunks: one tag for each word, in IOB2, and no eos.
 
-    A word is read as four tokens, whose embeddings a model adds up: the word in lower case, its
-    first and its last three characters, and its shape. Files are in columns, a token a line, with a
-    blank line between sentences; IOB1 is read as IOB2. The splits are those of the files; if dev is
-    missing, it is a seeded tenth of train that shares no sentence with the rest.
+    A word is read as four tokens, whose embeddings are added: the word in lower case, its first and
+    its last three characters, and its shape. Files have columns, one token per line, and a blank
+    line between sentences; IOB1 is read as IOB2. The splits are those of the files; if dev is
+    missing, it is a random tenth of train that shares no sentence with the rest.
 
     Args:
         data: a folder or zip archive with files whose names say train, dev (or valid, testa) and
@@ -81,10 +81,10 @@ class Tagging(Task):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the settings against each other.
+        """Check the combination of settings.
 
         Raises:
-            ValueError: naming the setting that is wrong.
+            ValueError: if a setting is wrong. The message names it.
         """
         if not 0 <= self.unknown <= 1:
             raise ValueError(f"unknown is {self.unknown}; it must lie in 0 … 1")
@@ -122,7 +122,7 @@ class Tagging(Task):
         return Splits({name: [s.row for s in part] for name, part in parts.items()}, notes)
 
     def augment(self, codec: Codec, split: str, examples: StoredExamples) -> Augmentation | None:
-        """Return what reads rare forms as unknown in training."""
+        """Return the noise that reads rare forms as unknown in training."""
         return (
             UnknownNoise.from_examples(examples, self.unknown, self.seed)
             if split == "train"
@@ -139,7 +139,7 @@ class Tagging(Task):
         return [sentence.row for sentence in found]
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
-        """Read sentences to tag: a token a line in its column, a blank line between them.
+        """Read sentences to tag: one token per line in its column, and a blank line after each.
 
         Raises:
             DataError: names the file, the line and what is expected.
@@ -148,7 +148,7 @@ class Tagging(Task):
         return codec.encode_sources([sentence.row for sentence in found], name)
 
     def _read(self) -> dict[str, list[Sentence]]:
-        """Read the sentences of every split that is given."""
+        """Read the sentences of every given split."""
         if self.data is None:
             paths = {"train": self.train, "dev": self.dev, "test": self.test}
             files = {name: (path, read_bytes(path)) for name, path in paths.items() if path}

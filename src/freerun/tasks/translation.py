@@ -22,16 +22,16 @@ from freerun.metrics import Metric, find_metrics
 from freerun.tasks.base import Task
 
 MAX_HELD_OUT_PAIRS = 2_000
-"""The maximum number of pairs of a dev or test set of our own by default."""
+"""The default maximum number of pairs of a dev or test set that is split off."""
 
 
 @dataclass(frozen=True)
 class Translation(Task):
     """Sentences and their translations.
 
-    By default text is cut into words and punctuation marks, of which the most frequent are known
-    and all others are `<unk>`, which is never right. If dev or test is missing, it is taken out of
-    train at random: all pairs with the same target stay in one split.
+    By default text is cut into words and punctuation marks. The most frequent are known, and all
+    others are `<unk>`, which is never right. If dev or test is missing, it is taken out of train at
+    random: all pairs with the same target stay in one split.
 
     Args:
         data: a file with one pair per line and tabs between columns, plain, gzipped or in a zip
@@ -102,10 +102,10 @@ class Translation(Task):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the settings against each other.
+        """Check the combination of settings.
 
         Raises:
-            ValueError: naming the setting that is wrong.
+            ValueError: if a setting is wrong. The message names it.
         """
         self.check_sizes("length", "train_size", "dev_size", "test_size")
         for tokens in (self.source_tokens, self.target_tokens):
@@ -130,7 +130,7 @@ class Translation(Task):
 
     @property
     def columns(self) -> Columns:
-        """Where source and target stand in a file or a dataset."""
+        """The columns of source and target in a file or a dataset."""
         return Columns(self.source_column, self.target_column)
 
     @property
@@ -182,7 +182,7 @@ class Translation(Task):
         return self._rows(read_table(path, self.columns))
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
-        """Read text to translate, every line a source.
+        """Read text to translate: every line is a source.
 
         Raises:
             DataError: names the file, the line and what is expected.
@@ -190,7 +190,7 @@ class Translation(Task):
         return codec.read([line.lower() if self.lower else line for line in lines], name)
 
     def get_metrics(self) -> dict[str, Metric]:
-        """Return the metrics to report, of which BLEU and chrF say how text was read."""
+        """Return the metrics to report; BLEU and chrF depend on how text is read."""
         case = f"lowercase={str(self.lower).lower()}"
         rules = "none" if self._between_spaces else "auto"
         own = (f"bleu:{case},tokenize={rules}", f"chrf:{case}", "exact_match")

@@ -1,4 +1,4 @@
-"""Callbacks: the clock that methods read, and the time of training."""
+"""Callbacks: the clock of methods, the time of training, signals, and logs."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ class Meter(TrainerCallback, ExportableState):
         return self.timed_seconds / self.timed_updates
 
     def start(self) -> None:
-        """Start the watch, if it is not running."""
+        """Start the timer, if it is not running."""
         if self._started is None:
             self._started = time.perf_counter()
 
     def fetch(self) -> None:
-        """Start the watch, except for the first batch: a resumed run first skips to it."""
+        """Start the timer, except for the first batch: a resumed run first skips to it."""
         if self._fresh > 0:
             self.start()
 
@@ -98,7 +98,7 @@ class Meter(TrainerCallback, ExportableState):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Start the watch."""
+        """Start the timer."""
         self.start()
 
     def on_step_end(
@@ -108,7 +108,7 @@ class Meter(TrainerCallback, ExportableState):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Stop the watch; if the budget is spent, evaluate, save and end training."""
+        """Stop the timer; if the budget is spent, evaluate, save and end training."""
         if self._started is not None:
             elapsed = time.perf_counter() - self._started
             self._started = None
@@ -124,7 +124,7 @@ class Meter(TrainerCallback, ExportableState):
             control.should_save |= args.save_strategy != "no"
 
     def _spent(self, args: TrainingArguments) -> bool:
-        """Return whether the budget is spent, by the watch of the first process."""
+        """Return whether the budget is spent, by the timer of the first process."""
         if args.world_size > 1:
             seconds = torch.tensor([self.seconds], dtype=torch.float64, device=args.device)
             torch.distributed.broadcast(seconds, src=0)
@@ -141,12 +141,12 @@ class Meter(TrainerCallback, ExportableState):
 
 
 class SaveBeforeStop(TrainerCallback):
-    """Saves a checkpoint when the process is told to stop, and lets it stop then.
+    """Saves a checkpoint when the process gets a signal to stop, and then lets it stop.
 
-    A signal that comes during an update is kept until that has ended and a checkpoint is written,
-    and then has the effect that it had before training. A second one has it at once, and so has one
-    during an evaluation or while a checkpoint is written. Several processes, which would have to
-    agree on an update, stop at once.
+    A signal during an update is delayed until the update has ended and a checkpoint is written, and
+    then has the effect that it had before training. A second signal has this effect at once, and so
+    has one during an evaluation or while a checkpoint is written. Several processes, which would
+    have to agree on an update, stop at once.
     """
 
     def __init__(self) -> None:
@@ -170,13 +170,13 @@ class SaveBeforeStop(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keep signals from now on."""
+        """Delay signals from now on."""
         self._busy = False
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Save if a signal came; what was logged since the last time would be lost otherwise."""
+        """Save if a signal came; sums since the last log would be lost otherwise."""
         if self.signal is not None:
             control.should_save = control.should_log = True
         self._busy = control.should_save or control.should_evaluate
@@ -189,7 +189,7 @@ class SaveBeforeStop(TrainerCallback):
             self._stop(self.signal)
 
     def restore(self) -> None:
-        """Restore what signals did before."""
+        """Restore the previous handlers of signals."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}

@@ -128,7 +128,7 @@ class Card:
         ]
         data = ModelCardData(
             library_name=self._library,
-            # What is called by a path has no page of its own.
+            # A method, task or metric of a user has a path, and no page.
             base_model=base if base and not Path(base).exists() else None,
             pipeline_tag=kinds.get(type(self.policy)),
             tags=["freerun", self.method.name],
@@ -151,7 +151,7 @@ class Card:
         )
 
     def _decoding(self) -> str:
-        """Return how to decode in transformers as for the results, unless that is greedily."""
+        """Return how to decode in transformers as for the results, unless decoding is greedy."""
         how = self.decoding
         if self._library == "freerun" or how == GREEDY:
             return ""

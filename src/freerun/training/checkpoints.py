@@ -1,4 +1,4 @@
-"""Read and write models of every kind, without executing or unpickling anything that is read."""
+"""Read and write models of every kind, without executing or unpickling files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_weights(folder: Path) -> None:
     """Check that the safetensors of a model, in one file or several, exist and are complete.
 
     Raises:
-        CheckpointError: if they are not; the file is named.
+        CheckpointError: if they are not. The message names the file.
     """
     files = [folder / WEIGHTS]
     if (folder / INDEX).exists():
@@ -86,7 +86,7 @@ def save_weights(policy: Policy, folder: Path, state: Weights | None = None) -> 
         folder: the folder, which is created.
         state: all weights, by their names in the policy, if the policy has only a shard of them.
     """
-    saved: Any = policy  # `save_pretrained` is no part of a policy, as one may never be saved
+    saved: Any = policy  # `save_pretrained` is not a member of Policy, as not all are saved
     with quiet_transformers():
         if state is None:
             saved.save_pretrained(folder)
@@ -109,7 +109,7 @@ def read_weights(policy: Policy, folder: Path) -> Weights:
         return _saved_adapters(policy, folder / ADAPTERS)
     if isinstance(policy, HuggingFacePolicy):
         check_weights(folder)
-        # Names in a file may be older than those in the model: transformers knows both.
+        # A file may contain old names of weights, which transformers converts.
         found = load_model(str(folder), dtype=policy.dtype).state_dict()
         state = {f"model.{name}": value for name, value in found.items()}
         _check_weights_match(state, policy.state_dict(), folder)
@@ -124,7 +124,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
     Raises:
         CheckpointError: if there is no such file, it is damaged, or its weights are those of
-            another model; the first that differs is named.
+            another model. The message names the first that differs.
     """
     found = read_tensors(path)
     _check_weights_match(found, module.state_dict(), path)
@@ -160,9 +160,9 @@ def _check_weights_match(found: Weights, own: Weights, path: Path) -> None:
     """Check that weights are those of a module.
 
     Raises:
-        CheckpointError: if they are not; the first that differs is named.
+        CheckpointError: if they are not. The message names the first that differs.
     """
-    # Of weights that are tied, a file holds one.
+    # A file contains tied weights once.
     there = {_place(value) for name, value in own.items() if name in found}
     faults = []
     for name, value in own.items():
@@ -186,7 +186,7 @@ def _place(value: Tensor) -> int:
 def load_policy(directory: str | Path, codec: type[Codec] | None = None) -> tuple[Policy, Codec]:
     """Load the policy of a checkpoint or a finished run, and its codec.
 
-    The base model of adapters is loaded from where it was when they were trained.
+    The base model of adapters is loaded from its path when they were trained.
 
     Args:
         directory: the folder.
@@ -213,7 +213,7 @@ def load_policy(directory: str | Path, codec: type[Codec] | None = None) -> tupl
 def load_saved_model(
     directory: str | Path, codec: type[Codec] | None = None
 ) -> tuple[RecurrentPolicy | nn.Module, Codec]:
-    """Load what `load_policy` loads, but return a Hugging Face model without wrapping it.
+    """Load the same as `load_policy`, but return a Hugging Face model without wrapping it.
 
     Raises:
         CheckpointError: if a file is missing, damaged or of another kind of model; it is named.

@@ -20,9 +20,9 @@ from freerun.training.objective import Objective
 from freerun.training.settings import CHECKPOINTING, TrainingSettings
 
 _BATCH = 1024
-"""How many examples are read together to measure their lengths."""
+"""The number of examples that are read together to measure their lengths."""
 _TRIAL = 4
-"""How many examples a method is tried on."""
+"""The number of examples on which a method is tried."""
 
 
 def check_lengths(policy: Policy, examples: Examples, name: str, extra: int = 0) -> None:
@@ -35,7 +35,7 @@ def check_lengths(policy: Policy, examples: Examples, name: str, extra: int = 0)
         extra: the number of positions that an example takes in addition to its source and target.
 
     Raises:
-        DataError: if one does not fit; its number, counted from 1, is named.
+        DataError: if one does not fit. The message has its number, counted from 1.
     """
     most, readable = policy.max_positions, policy.max_source_length
     if most is None:
@@ -75,16 +75,16 @@ def try_method(
         ValueError: if the method does not work with the model or the training settings.
     """
     if training.gradient_checkpointing and isinstance(policy, HuggingFacePolicy):
-        # transformers had this name first, and later the other.
+        # The name depends on the version of transformers.
         enable = getattr(policy, "activation_checkpointing_enable", None)
         (enable or policy.gradient_checkpointing_enable)(CHECKPOINTING)
     _try_loss(policy, method, examples, training.seed)
 
 
 def has_unused_parameters(policy: Policy, method: Method, examples: Examples, seed: int) -> bool:
-    """Return whether a loss leaves out parameters that are trained, tried on a few examples.
+    """Return whether some trained parameters do not affect the loss of a few examples.
 
-    Several processes that train together must know.
+    Training in several processes depends on it.
     """
     objective, found = _try_loss(policy, method, examples, seed)
     found["loss"].backward()
@@ -134,13 +134,13 @@ def check_arguments(args: TrainingArguments) -> None:
     """Check that no setting of transformers is without effect or unsupported.
 
     Raises:
-        ValueError: if one is; it is named.
+        ValueError: if one is. The message names it.
     """
     for name, (neutral, why) in _NEUTRAL.items():
         value = getattr(args, name, neutral)
         if value != neutral and (value or neutral):
             raise ValueError(f"{name}={value} is not supported: {why}")
-    # transformers had the second name first, and keeps it as an alias until version 6.
+    # The second name is the older one, which transformers keeps as an alias until version 6.
     name = next(
         name
         for name in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
@@ -154,10 +154,10 @@ def check_arguments(args: TrainingArguments) -> None:
 
 
 def check_best(args: TrainingArguments, task: Task) -> None:
-    """Check that what chooses the best checkpoint, or the learning rate, is reported.
+    """Check that the metric that chooses the best checkpoint, or the learning rate, is reported.
 
     Raises:
-        ValueError: if it is not; the message says what to set.
+        ValueError: if it is not. The message says what to set.
     """
     reported = [*task.get_metrics(), "teacher_forced_loss"]
     name = args.metric_for_best_model

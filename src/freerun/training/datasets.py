@@ -80,7 +80,7 @@ def are_rows(data: Any, name: str) -> bool:
     """
     if isinstance(data, list | tuple):
         return True
-    # The datasets library need not be installed, so its classes are told by what they have.
+    # The datasets library may not be installed, so its classes are recognized by their attributes.
     if hasattr(data, "column_names") and not isinstance(data, Mapping):
         if not hasattr(data, "__len__"):
             raise ValueError(f"{name} is a stream; a run must know its examples beforehand")
@@ -105,7 +105,7 @@ def make_codec(
 
     Raises:
         DataError: if a row cannot be used.
-        ValueError: if an encoder-decoder does not say what its decoder starts with.
+        ValueError: if the configuration of an encoder-decoder does not name its start token.
     """
     config: Any = model.config
     start = config.decoder_start_token_id if config.is_encoder_decoder else None

@@ -38,9 +38,9 @@ from freerun.training.sharding import is_sharded
 from freerun.training.trainer import RunTrainer
 
 _FOREIGN = ("config.json", "model.safetensors", "checkpoint-*", "comparison.json")
-"""Files that show, where there is no record, that a folder is of something else."""
+"""Files that are in other folders: without a record, they show that a folder is not of a run."""
 FINAL = "final"
-"""Bears no folder's name: the trained model is moved into the run's folder, file by file."""
+"""The temporary folder of the trained model, from which files are moved to the run's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def check_training(run: Run, training: TrainingSettings) -> None:
     """
     with as_setting_errors():
         training.check(run.policy)
-        # Only models of other libraries fail where a method needs what the probe does not cover.
+        # Only models of other libraries can fail in ways that the probe does not cover.
         if isinstance(run.policy, HuggingFacePolicy):
             try_method(run.policy, run.method, run.train, training)
 

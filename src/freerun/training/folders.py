@@ -52,12 +52,12 @@ def newest(output: Path) -> Path | None:
 
 
 def newest_intact(output: Path) -> Path | None:
-    """Return the newest checkpoint in `output` that is not damaged; None if there are none at all.
+    """Return the newest checkpoint in `output` that is not damaged; None if there are none.
 
-    A warning names what is damaged in newer ones.
+    A warning names the damaged files of newer ones.
 
     Raises:
-        CheckpointError: if all are damaged; the newest is named.
+        CheckpointError: if all are damaged. The message names the newest.
     """
     faults = []
     for folder in reversed(checkpoints(output)):
@@ -83,10 +83,10 @@ _locked: set[tuple[int, int]] = set()
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to a folder, which is created, until the end.
+    """Create a folder, and keep other processes from writing to it inside the block.
 
-    The lock is the operating system's, on the folder itself: it leaves no file behind, and ends
-    with the process, however that ends. A process may lock a folder several times.
+    The lock is the operating system's, on the folder itself: it creates no file, and ends with the
+    process, even if that is killed. A process may lock a folder several times.
 
     Raises:
         CheckpointError: if another process has locked it, or it cannot be created.
@@ -134,7 +134,7 @@ def check_unlocked(folder: Path) -> None:
 
 
 def rotate(output: Path, limit: int | None, best: Path | None) -> None:
-    """Delete the oldest checkpoints down to `limit`, but never the best nor the newest."""
+    """Delete the oldest checkpoints beyond `limit`, but never the best or the newest."""
     found = checkpoints(output)
     kept = {found[-1]} | ({best} if best in found else set()) if found else set()
     spare = [path for path in found if path not in kept]
@@ -144,14 +144,14 @@ def rotate(output: Path, limit: int | None, best: Path | None) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder, renaming it first, so that an interrupted deletion leaves no half folder."""
+    """Rename a folder and delete it, so that an interrupted deletion leaves no partial folder."""
     doomed = temporary(folder, "old")
     folder.rename(doomed)
     shutil.rmtree(doomed)
 
 
 def sweep(output: Path) -> None:
-    """Delete folders that were left half written or half deleted."""
+    """Delete folders that were partially written or deleted."""
     for path in (*output.glob(".*.new.tmp"), *output.glob(".*.old.tmp")):
         if path.is_dir():
             shutil.rmtree(path)
@@ -217,11 +217,11 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def saving(folder: Path, what: str) -> Iterator[None]:
-    """Turn errors while saving into a `CheckpointError`, and delete half-written files.
+    """Convert errors while saving to a `CheckpointError`, and delete partially written files.
 
     Args:
         folder: the folder to write.
-        what: what the folder contains, for the message.
+        what: the contents of the folder, for messages.
 
     Raises:
         CheckpointError: if it cannot be written, for example for lack of space or permission.

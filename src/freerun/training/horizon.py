@@ -83,7 +83,7 @@ def _time_updates(run: Run, training: TrainingSettings, horizon: int, count: int
             callbacks=[FixedClock(horizon)],
         )
         trainer.train()
-    # Every process goes by what the first one found.
+    # Every process uses the result of the first one.
     seconds = torch.tensor([trainer.meter.seconds_per_update], dtype=torch.float64)
     seconds = seconds.to(arguments.device)
     if arguments.world_size > 1:

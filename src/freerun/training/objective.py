@@ -16,13 +16,13 @@ from freerun.policy import evaluation_mode
 from freerun.settings import SettingError
 
 _WHOLE = ("base_model_prefix", "get_input_embeddings", "get_output_embeddings")
-"""By these accelerate finds layers to shard apart from the rest; but a policy is gathered whole."""
+"""accelerate uses these to shard layers separately; but a policy is sharded as a whole."""
 
 
 class Objective(nn.Module):
     """A policy and the method that trains it.
 
-    Everything that a method does, roll-outs included, happens inside `forward`, so wrappers of this
+    All computation of a method, including roll-outs, happens inside `forward`, so wrappers of this
     module (data parallelism, mixed precision) see every use of the policy. `clock` must be set
     before each update. Other attributes that transformers expects on a model are those of the
     policy.
@@ -43,7 +43,7 @@ class Objective(nn.Module):
     def __init__(self, model: nn.Module, method: Method, seed: int = 0) -> None:
         super().__init__()
         self.model = model
-        # A method may keep things between updates, such as a buffer: each run has its own.
+        # A method may have state, such as a buffer, so each run has its own copy.
         self.method = copy.deepcopy(method)
         self.method_modules = draw_modules(self.method, self.model, seed)
         self.clock = Clock(seed=seed)
@@ -108,13 +108,13 @@ class Objective(nn.Module):
     def config(self) -> Any:
         """A copy of the policy's configuration.
 
-        transformers' Trainer sets `use_cache` to false on the model it is given. This must not
-        affect the policy, which would then decode without its cache.
+        transformers' Trainer sets `use_cache` to false on its model. This must not affect the
+        policy, which would then decode without its cache.
         """
         return copy.copy(self.model.config)
 
     def __getattr__(self, name: str) -> Any:
-        """Look up what else transformers expects, such as checkpointing switches, on the policy."""
+        """Look up other attributes, such as checkpointing switches, on the policy."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -151,7 +151,8 @@ class Objective(nn.Module):
 def draw_modules(method: Method, policy: Any, seed: int) -> Modules:
     """Build the modules of a method from a seed, without changing the state of torch's generator.
 
-    So runs with the same seed have the same dropout masks, whatever modules their methods have.
+    So runs with the same seed have the same dropout masks, regardless of the modules of their
+    methods.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

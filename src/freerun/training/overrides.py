@@ -46,7 +46,7 @@ from freerun.training.training_state import (
 MODULES_FILE = "objective.safetensors"
 """The modules that a method has beside the policy."""
 _POLICY_PREFIX = "model."
-"""What the names of the policy's weights begin with in the state of an `Objective`."""
+"""The prefix of the names of the policy's weights in the state of an `Objective`."""
 
 
 class TrainerOverrides(transformers.Trainer):
@@ -58,9 +58,9 @@ class TrainerOverrides(transformers.Trainer):
     objective: Objective
     meter: Meter
     kept_update: int | None = None
-    """The update that the present weights are from, where that is not the last one."""
+    """The update of the current weights, if it is not the last one."""
     update_loss: Tensor | None = None
-    """The sum of the losses of the present update's batches so far."""
+    """The sum of the losses of the batches of the current update."""
     checked_update: int = 0
     """The last update whose loss is known to be finite."""
 
@@ -78,7 +78,7 @@ class TrainerOverrides(transformers.Trainer):
     # ---- Batches
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], Any]:
-        """Fetch the batches of an update with the watch running, since this is part of training.
+        """Fetch the batches of an update with the timer running, since this is part of training.
 
         transformers calls no callback before it fetches batches.
         """
@@ -125,7 +125,7 @@ class TrainerOverrides(transformers.Trainer):
         inputs: dict[str, Tensor | Any],
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Divide the loss of an update by what the method counted, over all batches and ranks.
+        """Divide the loss of an update by the count of the method, over all batches and ranks.
 
         The count is known only after the last forward pass. So losses are first divided by the
         number of target tokens; if the method counted a different number, the gradient of the whole
@@ -140,8 +140,8 @@ class TrainerOverrides(transformers.Trainer):
             count = self.accelerator.gather(count.reshape(1)).sum()
         ratio, whole = num_items_in_batch / count, self.update_loss
         self.update_loss = None
-        # Reading a number from a GPU waits for all that was queued there: there, one may be scaled
-        # by, which changes nothing.
+        # Reading a number from a GPU waits for all queued work, so gradients are scaled there even
+        # if the factor is 1.
         if self.args.device.type == "cpu" and float(ratio) == 1:
             return loss
         scale_gradients(self.objective, ratio)
@@ -162,7 +162,7 @@ class TrainerOverrides(transformers.Trainer):
         """
         control = self.control
         due = control.should_log or control.should_evaluate or control.should_save
-        # Reading a number from a GPU waits for all that was queued there, so it is done rarely.
+        # Reading a number from a GPU waits for all queued work, so it is done rarely.
         if due or self.args.device.type == "cpu":
             scaled = self.accelerator.scaler is not None
             norm = 0.0 if grad_norm is None or scaled else float(grad_norm)
@@ -173,7 +173,7 @@ class TrainerOverrides(transformers.Trainer):
         """Check the loss and the norm of the gradient.
 
         Raises:
-            FloatingPointError: if one of them is not finite; the updates are named.
+            FloatingPointError: if one of them is not finite. The message names the updates.
         """
         step, last = self.state.global_step, self.checked_update
         self.checked_update = step
@@ -214,7 +214,7 @@ class TrainerOverrides(transformers.Trainer):
                 state = json.dumps(dataclasses.asdict(self.state), indent=1)
                 write(written / STATE_FILE, state + "\n")
                 self.record.write(written / RECORD_FILE)
-        # Outside of `saving`: losing another process is no fault of the disk.
+        # Outside of `saving`: losing another process is not an error of the disk.
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             with saving(folder, folder.name):
@@ -275,7 +275,7 @@ class TrainerOverrides(transformers.Trainer):
     # ---- Resuming from a checkpoint
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Load what `_save` wrote, and the state of the method."""
+        """Load the files of `_save`, and the state of the method."""
         folder = Path(resume_from_checkpoint)
         self.load_policy_weights(folder)
         own = _module_state(self.objective.state_dict())
@@ -322,26 +322,26 @@ class TrainerOverrides(transformers.Trainer):
         return (epochs, 0) if early else (trained, skipped)
 
     def _load_callback_state(self) -> None:
-        """Restore callbacks in place: transformers would make new ones, which nothing refers to."""
+        """Restore callbacks in place: transformers would create new ones, which are not used."""
         for callback in self.callback_handler.callbacks:
             kept = self.state.stateful_callbacks.get(type(callback).__name__)
             if isinstance(callback, ExportableState) and kept is not None:
                 restore_callback(callback, kept, Path(self.args.output_dir, STATE_FILE))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Read what `_save_optimizer_and_scheduler` wrote; damaged files are named."""
+        """Read the files of `_save_optimizer_and_scheduler`; errors name damaged files."""
         if checkpoint is not None:
             optimizer, scheduler = self.optimizer.optimizer, self.lr_scheduler
             load_optimizer(Path(checkpoint), self.objective, optimizer, scheduler)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
-        """Read the scaler of fp16; a damaged file is named."""
+        """Read the scaler of fp16; an error names a damaged file."""
         if checkpoint is not None:
             with describe_read_errors(Path(checkpoint)):
                 super()._load_scaler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Read what `_save_rng_state` wrote."""
+        """Read the file of `_save_rng_state`."""
         if checkpoint is not None:
             load_random_state(Path(checkpoint), self.rank_suffix, self.args.device)
 

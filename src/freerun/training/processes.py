@@ -1,4 +1,4 @@
-"""Processes: their threads and garbage, and which of several that train together have ended."""
+"""Processes: threads, garbage collection, and other processes of a run that have ended."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def quota(groups: Path = GROUPS) -> int | None:
 
 @contextmanager
 def name_dead_processes() -> Iterator[None]:
-    """Say which other process of a run has ended, if that is why this one fails.
+    """Raise an error that names the process of a run that has ended, if one has.
 
-    Otherwise only the connection that broke would be named. Processes on other machines cannot be
-    looked at.
+    Otherwise the error would only name the broken connection. Processes on other machines cannot be
+    checked.
 
     Raises:
-        ProcessError: if another process has ended; its rank is named.
+        ProcessError: if another process has ended. The message names its rank.
     """
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         yield
@@ -76,7 +76,7 @@ def name_dead_processes() -> Iterator[None]:
 
 
 def _wait_for_dead(peers: Sequence[tuple[str, int]]) -> list[int]:
-    """Return the ranks of processes on this machine that have ended, or do so in a moment."""
+    """Return the ranks of processes on this machine that have ended, or end soon."""
     for _ in range(20):
         dead = [
             rank
@@ -90,7 +90,7 @@ def _wait_for_dead(peers: Sequence[tuple[str, int]]) -> list[int]:
 
 
 def _is_alive(number: int) -> bool:
-    """Return whether a process runs; one that nobody has waited for yet does not."""
+    """Return whether a process is running; a zombie is not."""
     try:
         os.kill(number, 0)
         state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]

@@ -40,7 +40,7 @@ class ProgressBar(TrainerCallback):
     evaluation. Only the first process writes.
 
     Args:
-        meter: measures the time of training, and knows the budget if there is one.
+        meter: the meter of the time of training, with the budget if there is one.
         console: the console to write to; by default standard error.
     """
 
@@ -83,7 +83,7 @@ class ProgressBar(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Move the bar, a few times a second at most."""
+        """Update the bar, at most a few times per second."""
         if not state.is_world_process_zero:
             return
         elapsed = time.monotonic() - self._shown

@@ -31,18 +31,18 @@ RECORD_FILE = "freerun.json"
 _IDENTITY = ("task", "methods", "model", "training", "seeds", "init", "examples", "codec")
 """The fields that must agree for two records to be of the same runs."""
 _OWN_DIGEST = "sha256"
-"""The field of the file, but not of the record, that has the SHA-256 of all others."""
+"""The field of the file, not of the record, with the SHA-256 of all others."""
 _BATCH = 1024
-"""How many examples are read together to digest them."""
+"""The number of examples that are read together to compute their digest."""
 _NOT_DIGESTED = "tokenizer_config.json"
-"""This file of a tokenizer names versions and paths, not only tokens."""
+"""This file of a tokenizer contains versions and paths, not only tokens."""
 
 Point = dict[str, int | float]
-"""What is known at an evaluation, by name."""
+"""The values of an evaluation, by name."""
 
 
 class TaskEntry(TypedDict):
-    """What a record says about its task: see `Record`."""
+    """The task of a record: see `Record`."""
 
     name: str
     settings: dict[str, Any]
@@ -50,7 +50,7 @@ class TaskEntry(TypedDict):
 
 
 class MethodEntry(TypedDict):
-    """What a record says about a variant: see `Record`."""
+    """A variant of a record: see `Record`."""
 
     method: str
     settings: dict[str, Any]
@@ -64,8 +64,8 @@ class Results:
         updates: updates done.
         seconds: seconds of training, without evaluating and saving.
         seconds_per_update: the mean time of an update, without the first few.
-        best_update: the update after which dev was best.
-        kept_update: the update after which the saved model was taken.
+        best_update: the update with the best metric on dev.
+        kept_update: the update of the saved model.
         dev: the metrics of the saved model on dev.
         curve: for every evaluation its `update`, the `seconds` of training so far, the mean
             training `loss` since the one before, and the metrics on dev by their names.
@@ -156,7 +156,7 @@ class Record:
         return record.as_read()
 
     def as_read(self) -> Record:
-        """Return the record as it is read back: with lists for tuples."""
+        """Return the record as it is read from its file: with lists for tuples."""
         return Record(**json.loads(self.to_json()))
 
     @property
@@ -210,7 +210,7 @@ class Record:
         """Check that the record in a folder describes the same runs as this one.
 
         Raises:
-            CheckpointError: if it does not; up to three differences are named.
+            CheckpointError: if it does not. The message names up to three differences.
         """
         differences = list(compare_records(there, self))
         if differences:
@@ -233,7 +233,7 @@ def compare_records(there: Record, here: Record) -> Iterator[str]:
     """Describe in words how the settings of two records differ.
 
     Args:
-        there: the record that was found.
+        there: the record in the folder.
         here: the record of the requested run.
     """
     same = True
@@ -336,7 +336,7 @@ def digest_path(path: Path) -> str:
 
 
 def digest_examples(examples: Examples) -> str:
-    """Compute the SHA-256 of all examples, as they are drawn in the first epoch."""
+    """Compute the SHA-256 of all examples, with the noise of the first epoch."""
     found = hashlib.sha256()
     for start in range(0, len(examples), _BATCH):
         batch = examples.batch(range(start, min(start + _BATCH, len(examples))))

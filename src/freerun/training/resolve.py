@@ -1,7 +1,8 @@
-"""Resolve what a user names into the objects of a run, in one place.
+"""Resolve the names and settings of a user to the objects of a run.
 
-Names become objects, models get their tokenizers, the need for a backspace is decided, adapters are
-added, and all of it is checked; the model is built, and probed, only once.
+This is the only module that converts names to objects, loads tokenizers, decides whether there is a
+backspace, adds adapters, and checks that everything fits together. The model is built and probed
+only once.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def resolve(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> Run:
-    """Build the objects of a run from what a user names, and check that they are compatible.
+    """Build the objects of a run from names and settings, and check that they are compatible.
 
     Args:
         model: the settings of a model; or a Hugging Face model, its directory or its id on the hub;
@@ -118,8 +119,8 @@ def resolve(
             differ from it only in dropout and by a new backspace.
         peft_config: a configuration of peft, for a model that is not given by settings: adapters
             are trained instead of all weights.
-        dtype: the dtype of the weights of a model that is not given by settings; quantized ones
-            stay as they are.
+        dtype: the dtype of the weights of a model that is not given by settings; quantized ones do
+            not change.
         seed: the seed of randomly initialized weights.
 
     Raises:
@@ -160,7 +161,7 @@ def resolve(
         if isinstance(run.policy, HuggingFacePolicy):
             _warn_of_generation_config(run.policy)
         if codec.target.backspace is not None:
-            check_decoding(run.policy, run.train, GREEDY)  # whatever withdraws tokens needs this
+            check_decoding(run.policy, run.train, GREEDY)  # all decoding with backspaces needs this
         return run
 
 
@@ -190,7 +191,7 @@ def _warn_of_generation_config(policy: HuggingFacePolicy) -> None:
     unused = find_replaced_settings(policy.inner, policy.generation_settings)
     if unused:
         names = ", ".join(f"{name}={value!r:.60}" for name, value in unused.items())
-        # Names come from a file: half of a surrogate pair, which no stream can encode, is escaped.
+        # Names come from a file: half of a surrogate pair, which streams cannot encode, is escaped.
         names = names.encode("utf-8", "backslashreplace").decode("utf-8")
         _LOGGER.warning(
             "the generation config of the model is not used (%s): outputs are decoded greedily, or "
@@ -212,7 +213,7 @@ def choose_codec(method: Method, source: ModelSource) -> Codec:
 
 @contextmanager
 def as_setting_errors() -> Iterator[None]:
-    """Turn errors in a user's settings into a `SettingError`, which is reported in one line."""
+    """Convert errors in a user's settings to a `SettingError`, which is reported in one line."""
     try:
         yield
     except (DataError, CheckpointError, SettingError):
@@ -318,13 +319,13 @@ def _build_from_checkpoint(
     lacking = known.target.backspace is None and chosen.target.backspace is not None
     with torch.random.fork_rng(devices=[]), draw_in_float32():
         torch.manual_seed(seed)
-        # Built anew, as dropout and the longest output may differ from those of the checkpoint.
+        # Built again, because dropout and the limit may differ from those of the checkpoint.
         policy = model.build(codec if lacking else chosen)
     policy.load_state_dict(read_weights(policy, init), strict=False)
     return with_backspace(policy, chosen) if lacking else policy
 
 
-# ---- Models as users have them
+# ---- Models given by path or object
 
 
 def _plan_from_model(
@@ -351,7 +352,7 @@ def _plan_from_model(
         if part is not None or name == "train_dataset"
     }
     for name, part in examples.items():
-        if part is not data.parts[name]:  # who made examples has read their notes
+        if part is not data.parts[name]:  # notes of given examples were shown before
             for note in getattr(part, "notes", ()):
                 _LOGGER.warning("%s: %s", name, note)
     has_backspace = _has_backspace(model, codec)
@@ -392,7 +393,7 @@ def _load(model: Model, processing: Processing | None) -> tuple[nn.Module, Proce
 
 
 def _load_trained(folder: str | Path, processing: Processing | None) -> tuple[nn.Module, Codec]:
-    """Load a model that freerun trained; a given codec may differ from its own only in length."""
+    """Load a model that freerun trained; a given codec may differ only in its limit."""
     model, codec = load_saved_model(folder)
     if isinstance(processing, PreTrainedTokenizerBase):
         known = codec.tokenizer.get_vocab() if isinstance(codec, TextCodec) else None

@@ -45,7 +45,7 @@ _SETTINGS = (
     "metric_for_best_model",
     "greater_is_better",
 )
-"""The settings of transformers that a run is resumed with. It may be made longer."""
+"""The settings of transformers that must be the same to resume a run. It may become longer."""
 
 
 def build_record(
@@ -90,7 +90,7 @@ def check_resumable(folder: Path, record: Record, args: TrainingArguments) -> No
         args: its settings.
 
     Raises:
-        CheckpointError: if it is damaged, or of a run with other settings, data or processes; the
+        CheckpointError: if it is damaged, or of a run with other settings, data or processes. The
             message says what differs.
     """
     state = read_state(folder)

@@ -110,7 +110,7 @@ class TrainingSettings:
             self._check(name, getattr(self, name) >= 0, "at least 0")
         self._check("momentum", 0 <= self.momentum < 1, "in [0, 1)")
         self._check("seed", 0 <= self.seed < 2**32, "in [0, 2^32)")
-        # OpenMP ends the process where it cannot start so many.
+        # OpenMP ends the process if it cannot start as many.
         self._check("threads", (self.threads or 1) <= MAX_THREADS, f"at most {MAX_THREADS}")
         for name, choices in (
             ("optimizer", OptimizerName),
@@ -150,7 +150,7 @@ class TrainingSettings:
         if self.optimizer in _WITH_MOMENTUM:
             settings["momentum"] = self.momentum
         if self.optimizer != "rmsprop":
-            # One pass over the weights; rmsprop has none.
+            # Fused kernels need one pass over the weights; rmsprop has none.
             settings["fused"] = True
         return _OPTIMIZERS[self.optimizer], settings
 
@@ -214,7 +214,7 @@ class TrainingSettings:
     def _checkpointing(self) -> dict[str, Any]:
         if not self.gradient_checkpointing:
             return {}
-        # Transformers had this name first, and later the other.
+        # The name depends on the version of transformers.
         known = {setting.name for setting in fields(TrainingArguments)}
         names = [f"{kind}_checkpointing" for kind in ("activation", "gradient")]
         name = next(name for name in names if name in known)

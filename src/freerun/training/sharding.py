@@ -1,4 +1,4 @@
-"""Parameters that are sharded over processes: FSDP2, through accelerate.
+"""Parameters that are sharded over processes by FSDP2, through accelerate.
 
 An `Objective` is sharded as one unit: its weights are gathered at the start of its forward pass and
 released at the end of the backward pass; between updates each process holds its shard of weights,
@@ -46,12 +46,12 @@ def prepare_sharding(accelerator: Accelerator, args: TrainingArguments) -> None:
     On the CPU accelerate does not shard by default; here it does, as on a GPU.
 
     Args:
-        accelerator: the accelerator, which has wrapped nothing yet.
+        accelerator: the accelerator, before it wraps the model.
         args: the training arguments, which may enable FSDP; so may `accelerate launch`, whose
             environment variables accelerate reads itself.
 
     Raises:
-        ValueError: if a setting of FSDP is not supported; the message says which values are.
+        ValueError: if a setting of FSDP is not supported. The message names supported values.
     """
     state, wanted = accelerator.state, args.fsdp_plugin_args
     plugin = getattr(state, "fsdp_plugin", None)
@@ -66,7 +66,7 @@ def prepare_sharding(accelerator: Accelerator, args: TrainingArguments) -> None:
         plugin.auto_wrap_policy = None
     _check(plugin, accelerator.mixed_precision)
     if accelerator.mixed_precision == "bf16":
-        # Losses and metrics stay in the precision they were computed in.
+        # Losses and metrics keep the precision in which they were computed.
         plugin.mixed_precision_policy = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16, reduce_dtype=torch.float32
         )
@@ -124,7 +124,7 @@ def optimizer_state(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 
 
 def set_optimizer_state(module: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of an optimizer, or what `optimizer_state` returned if it is sharded."""
+    """Load the state of an optimizer, or the result of `optimizer_state` if it is sharded."""
     if not is_sharded(module):
         optimizer.load_state_dict(state)
     else:

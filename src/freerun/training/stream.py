@@ -17,8 +17,8 @@ Tensors = dict[str, Tensor]
 class Order(Sampler[int]):
     """The order of examples: item i of epoch e is e·n + permutation_e(i).
 
-    Batches may cross the end of an epoch, so every batch is full and no example is dropped, however
-    small the data set; a run is resumed by skipping items.
+    Batches may cross the end of an epoch, so every batch is full and no example is dropped, even if
+    the data set is small. A run is resumed by skipping items.
 
     Args:
         examples: the number n of examples.

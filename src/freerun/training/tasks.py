@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 
 Split = Literal["test", "dev"]
 _TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name another file"}
-"""Settings of tasks that name what a model was trained on, and what to do instead."""
+"""Settings of tasks that name training data, and what to do instead."""
 
 
 def load_task(directory: str, data: str | None = None) -> Task:
@@ -30,7 +30,7 @@ def load_task(directory: str, data: str | None = None) -> Task:
 
     Args:
         directory: the folder of a run, or of a checkpoint in it.
-        data: where the data are now, if they were moved.
+        data: the current path of the data, if they were moved.
 
     Raises:
         CheckpointError: if the folder does not say what the task is.
@@ -64,7 +64,7 @@ def load_examples(
         data: a file in the format of the task; with `split`, where the data of the task are now.
 
     Returns:
-        The task of the model, the examples, and what to call them.
+        The task of the model, the examples, and their name.
 
     Raises:
         CheckpointError: if the folder does not say what the task is.
@@ -85,10 +85,10 @@ def load_examples(
 def stream_sources(
     checkpoint: str, policy: Policy, codec: Codec, lines: Iterable[Line], name: str, size: int
 ) -> Iterator[tuple[int, Sources]]:
-    """Yield sources as their lines are read, each time with the number of those before.
+    """Yield sources as their lines are read, with the number of sources before them.
 
-    They are read as the task of the model does; as its codec does, if it was trained without one.
-    If the task is of a user's own, and is not found, a warning says so.
+    The task of the model reads them, or its codec if it was trained without a task. If the task is
+    a user's and is not found, a warning says so.
 
     Args:
         checkpoint: the folder of the model.

@@ -301,8 +301,8 @@ class Trainer(RunTrainer):
             a task.
         eval_dataset: the data to evaluate on, likewise.
         peft_config: a configuration of peft: adapters are trained instead of the model's weights.
-        dtype: the dtype in which weights are trained and saved, whatever they are given or stored
-            in; quantized ones stay as they are. The `bf16` of `args` only computes in bfloat16.
+        dtype: the dtype in which weights are trained and saved, regardless of their present dtype;
+            quantized ones do not change. The `bf16` of `args` only computes in bfloat16.
         task: the task, which defines the metrics; by default outputs are compared with references
             (see `GenericTask`).
         horizon: the number of updates that schedules are fitted to, after which they are constant;
@@ -386,7 +386,7 @@ def decode_in_processes(
 
 
 def _adapt_arguments(args: TrainingArguments) -> None:
-    """Change the arguments whose defaults are for models that are trained by columns of data."""
+    """Change arguments whose defaults are for models that are trained on columns of data."""
     # One process drives one device; several are started by a launcher.
     args._n_gpu = min(args.n_gpu, 1)
     args.logging_nan_inf_filter = False

@@ -36,7 +36,7 @@ from freerun.training.sharding import is_sharded, optimizer_state, set_optimizer
 
 STATE_FILE = "trainer_state.json"
 _FULL = (Adam, AdamW, SGD, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam)
-"""The optimizers whose sums have the shape of the parameter."""
+"""The optimizers whose state tensors have the shape of the parameter."""
 OPTIMIZER_FILE, SCHEDULER_FILE = "optimizer.pt", "scheduler.pt"
 
 
@@ -49,7 +49,7 @@ def save_optimizer(
 
     Args:
         folder: the checkpoint.
-        module: what is optimized, sharded or not.
+        module: the module to optimize, sharded or not.
         optimizer: the optimizer.
         scheduler: the learning rate scheduler.
         writes: whether this process writes.
@@ -62,7 +62,7 @@ def save_optimizer(
 
 
 def load_optimizer(folder: Path, module: nn.Module, optimizer: Optimizer, scheduler: Any) -> None:
-    """Load what `save_optimizer` wrote.
+    """Load the files of `save_optimizer`.
 
     Raises:
         CheckpointError: if a file is missing, damaged, or from another run.
@@ -89,11 +89,11 @@ def check_optimizer_state(state: Any, module: nn.Module, optimizer: Optimizer) -
 
     Args:
         state: the state dict that was read.
-        module: what is optimized, sharded or not.
+        module: the module to optimize, sharded or not.
         optimizer: its optimizer.
 
     Raises:
-        ValueError: if it does not; the first difference is named.
+        ValueError: if it does not. The message names the first difference.
     """
     if not isinstance(state, dict) or not {"state", "param_groups"} <= state.keys():
         raise ValueError("it is not the state of an optimizer")
@@ -111,7 +111,7 @@ def check_optimizer_state(state: Any, module: nn.Module, optimizer: Optimizer) -
                 raise ValueError(f"it is of another optimizer, which has no {missing[0]!r}")
         flat = [parameter for group in own for parameter in group["params"]]
         parameters = dict(zip(names, flat, strict=True))
-    # The sums of others, such as Adafactor, may have fewer dimensions than the parameter.
+    # State tensors of others, such as Adafactor, may have fewer dimensions than the parameter.
     full = isinstance(optimizer, _FULL)
     kinds = {frozenset(kept) for kept in state["state"].values()}
     if len(kinds) > 1 and full:
@@ -131,7 +131,7 @@ def check_optimizer_state(state: Any, module: nn.Module, optimizer: Optimizer) -
 
 
 def _check_similar(found: Any, own: Mapping[str, Any]) -> None:
-    """Check that a state has what another one has, in the same types.
+    """Check that a state has the same fields and types as another one.
 
     Raises:
         ValueError: if it does not.
@@ -167,7 +167,7 @@ def save_random_state(folder: Path, suffix: str, device: torch.device) -> None:
 
 
 def load_random_state(folder: Path, suffix: str, device: torch.device) -> None:
-    """Load what `save_random_state` wrote.
+    """Load the file of `save_random_state`.
 
     Raises:
         CheckpointError: if the file is missing or damaged.
@@ -201,7 +201,7 @@ def save_method(method: Method, folder: Path, suffix: str) -> None:
 
 
 def load_method(method: Method, folder: Path, suffix: str) -> None:
-    """Load what `save_method` wrote.
+    """Load the files of `save_method`.
 
     Raises:
         CheckpointError: if a file is missing or damaged.
@@ -216,9 +216,9 @@ def load_method(method: Method, folder: Path, suffix: str) -> None:
 
 @contextmanager
 def describe_read_errors(path: Path) -> Iterator[None]:
-    """Turn errors while reading a file into a `CheckpointError` that names it.
+    """Convert errors while reading a file to a `CheckpointError` that names it.
 
-    Whatever is raised by what is read is an error of the file.
+    Any exception while reading is an error of the file.
 
     Raises:
         CheckpointError: if the file is missing, damaged, or from another run.
@@ -278,7 +278,7 @@ def read_state(folder: Path) -> TrainerState:
 
 
 def restore_callback(callback: ExportableState, state: Mapping[str, Any], path: Path) -> None:
-    """Restore the attributes of a callback from what its `state` exported.
+    """Restore the attributes of a callback from its exported `state`.
 
     Raises:
         CheckpointError: if the attributes are others.

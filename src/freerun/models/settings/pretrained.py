@@ -92,7 +92,7 @@ class PretrainedSettings(ModelSettings):
             check_digests(self.path)
             try:
                 codec = load_codec(self.path)
-            except DataError:  # that of a task of the user's own; what is damaged, `build` says
+            except DataError:  # a codec of a user; `build` reports damage
                 return load_data(task)
             return load_data(task, codec)
         config = load_config(self.path)
