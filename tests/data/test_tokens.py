@@ -137,6 +137,10 @@ def test_broken_bytes_are_shown():
         ("می\u200cخواهم", ["می\u200cخواهم"]),
         ("שָׁלוֹם நன்றி", ["שָׁלוֹם", "நன்றி"]),
         ("❤\ufe0f ok", ["❤\ufe0f", "ok"]),
+        ("👩\u200d👩\u200d👧 hi", ["👩\u200d👩\u200d👧", "hi"]),
+        ("👍🏽!", ["👍🏽", f"{JOINER}!"]),
+        ("🇩🇪🇫🇷", ["🇩🇪", f"{JOINER}🇫🇷"]),
+        ("co\u00adoperate", ["co\u00adoperate"]),
     ],
 )
 def test_marks_belong_to_the_word_that_they_combine_with(text, words):

@@ -3,7 +3,15 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    MarianConfig,
+    MarianMTModel,
+)
 
 from freerun.methods import MLE
 from freerun.models.loading import convert_weights
@@ -109,3 +117,41 @@ def test_the_default_dtype_of_torch_makes_no_half_precision_model(tmp_path, kind
     finally:
         torch.set_default_dtype(before)
     assert dtypes(found.policy) == {torch.float32}
+
+
+def constant_model(kind):
+    """A model with constants that are computed, and not saved with it."""
+    special = {"pad_token_id": 0, "eos_token_id": 0, "bos_token_id": 1}
+    if kind == "gemma3":
+        sizes = {"hidden_size": 24, "intermediate_size": 8, "num_hidden_layers": 1, "head_dim": 4}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+        return Gemma3ForCausalLM(Gemma3TextConfig(vocab_size=9, **sizes, **heads, **special))
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    layers = {"encoder_layers": 1, "decoder_layers": 1, "decoder_start_token_id": 0}
+    sizes = {"d_model": 8, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, **heads, **layers}
+    config, model = {
+        "marian": (MarianConfig, MarianMTModel),
+        "m2m_100": (M2M100Config, M2M100ForConditionalGeneration),
+    }[kind]
+    return model(config(vocab_size=9, max_position_embeddings=12, **sizes, **special))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("kind", ["gemma3", "marian", "m2m_100"])
+def test_constants_that_are_not_saved_do_not_keep_a_rounding(tmp_path, kind, dtype):
+    """Sinusoidal positions and scales: an object is what its folder is, and its weights stay."""
+    model = constant_model(kind)
+    exact = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    exact = {name: value.detach().clone() for name, value in exact.items()}
+    saved = model.to(dtype).state_dict()
+    state = torch.get_rng_state()
+    assert convert_weights(model) == {dtype}
+    assert torch.equal(torch.get_rng_state(), state)
+    found = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    names = {"gemma3": "embed_scale", "marian": "embed_positions.weight", "m2m_100": "weights"}
+    constants = [name for name in found if name.endswith(names[kind])]
+    assert len(constants) == (1 if kind == "gemma3" else 2)
+    for name in constants:
+        assert torch.equal(found[name], exact[name])
+    for name in set(found) - set(constants):
+        assert name not in saved or torch.equal(found[name], saved[name].float())

@@ -41,11 +41,14 @@ _COUNTED = ("characters", "graphemes", "symbols", "words")
 """The kinds whose tokens are pieces of the training data."""
 
 # A word is a run of letters, digits and inner hyphens, with the marks that combine with them (as in
-# हिन्दी and decomposed é) and joiners without a width. The part after an apostrophe is a separate
-# word, and so is every other character that is not white space, with its marks: "Don't!" is Don 't
-# !
-_LETTER = r"[\p{L}\p{N}\p{M}_\u200c\u200d]"
-_MARK = r"[^\p{L}\p{N}\p{M}_\u200c\u200d\s]\p{M}*"
+# हिन्दी and decomposed é), joiners without a width and soft hyphens; what follows an apostrophe in it
+# is a word of its own, and so is every other character that is not white space, with its marks:
+# "Don't!" is Don 't ! and a flag or a joined emoji is one.
+_LETTER = r"[\p{L}\p{N}\p{M}_\u00ad\u200c\u200d\u2060]"
+_OTHER = r"[^\p{L}\p{N}\p{M}_\u00ad\u200c\u200d\u2060\s]"
+_FLAG = "[\U0001f1e6-\U0001f1ff]"
+_ADDED = "[\\p{M}\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"  # marks, skin tones, tags of flags
+_MARK = rf"(?:{_FLAG}{{2}}|{_OTHER}{_ADDED}*(?:\u200d{_OTHER}{_ADDED}*)*)"
 WORD = rf"(?>{_LETTER}+(?:-{_LETTER}+)*|(?<={_LETTER})['’]{_LETTER}+|{_MARK})"
 # The empty position after a word without a space. \G keeps the search from starting inside of a
 # word, which it would otherwise do if the last words of a text all have spaces after them.

@@ -31,28 +31,35 @@ _SCRIPTS = {
         "[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd]"
     ),
     "hangul": re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff]"),
-    # Thai, Lao, Tibetan, Burmese and Khmer have no spaces between words.
-    "unspaced": re.compile("[\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff\uaa60-\uaa7f]"),
+    # Thai, Lao, Tibetan, Burmese, Khmer, New Tai Lue, Tai Tham, Yi and Javanese have no spaces
+    # between words either.
+    "unspaced": re.compile(
+        "[\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff\u1980-\u19df\u1a20-\u1aaf\ua000-\ua4cf"
+        "\ua980-\ua9df\uaa60-\uaa7f]"
+    ),
 }
+_RUN = re.compile(r"[^\W\d_]+")
 
 
 def detect_tokenizer(references: Sequence[str]) -> str:
-    """Return the tokenizer of sacrebleu for the most frequent script of letters.
+    """Return the tokenizer of sacrebleu for the script that most of the text is in.
+
+    A word between spaces counts as much as a character of a script without spaces.
 
     It is zh for Chinese; ja-mecab for Japanese and ko-mecab for Korean if the libraries that these
     need are installed, and otherwise char for Japanese and 13a for Korean, which has spaces; char
-    for Thai, Lao, Tibetan, Burmese and Khmer; and 13a for all others.
+    for other scripts without spaces, such as Thai, Burmese and Khmer; and 13a for all others.
     """
+    text = "\n".join(references)
     counts: Counter[str] = Counter()
-    for char, count in Counter("".join(references)).items():
-        script = next((name for name, form in _SCRIPTS.items() if form.match(char)), "")
-        if script or char.isalpha():
-            counts[script] += count
+    for name, form in _SCRIPTS.items():
+        text, counts[name] = form.subn(" ", text)
+    counts[""] = len(_RUN.findall(text))
     eastern = counts.pop("kana", 0), counts.pop("han", 0)
     counts["eastern"] = sum(eastern)
-    most = max(counts, key=lambda script: (counts[script], script))
-    if most == "eastern" and counts[most]:
-        if eastern[0] * 10 < counts[most]:
+    most = max(+counts, key=lambda script: (counts[script], script), default="")
+    if most == "eastern":
+        if eastern[0] * 20 < counts[most]:  # a headline may have a single kana
             return "zh"
         return "ja-mecab" if find_spec("MeCab") and find_spec("ipadic") else "char"
     if most == "hangul":

@@ -270,7 +270,58 @@ def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float32) -> set
     found = {tensor.dtype for tensor in tensors}
     for tensor in tensors:
         tensor.data = tensor.data.to(dtype)
+    _recompute_constants(model, {id(tensor) for tensor in tensors})
     return found
+
+
+def _recompute_constants(model: nn.Module, converted: set[int]) -> None:
+    """Recompute what a model computes instead of saving it, such as sinusoidal positions.
+
+    Otherwise it would keep the rounding of the dtype that it was loaded in, which the saved model
+    does not have when it is loaded again.
+
+    Args:
+        model: the model.
+        converted: the identities of the tensors whose dtype was changed.
+    """
+    owners: dict[nn.Module, PreTrainedModel] = {}
+    for owner in model.modules():
+        if isinstance(owner, PreTrainedModel):
+            owners |= dict.fromkeys(owner.modules(), owner)  # inner models come later
+    unsaved = {
+        id(tensor)
+        for owner in {*owners.values()}
+        for name in owner._keys_to_ignore_on_save or ()
+        for tensor in [_find_tensor(owner, name)]
+    }
+    for module, owner in owners.items():
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        names = module._non_persistent_buffers_set
+        unsaved |= {id(getattr(module, name)) for name in names}
+        constants = [tensor for tensor in own if id(tensor) in unsaved & converted]
+        if not constants:
+            continue
+        # The functions of transformers that initialize weights leave alone what is marked.
+        marked = [tensor for tensor in own if all(tensor is not each for each in constants)]
+        for tensor in marked:
+            tensor._is_hf_initialized = True  # type: ignore[attr-defined]
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), draw_in_float32():
+            owner._init_weights(module)
+        for tensor in marked:
+            del tensor._is_hf_initialized  # type: ignore[attr-defined]
+
+
+def _find_tensor(model: nn.Module, name: str) -> Tensor | None:
+    """Return a parameter or buffer by its name, if the model has it."""
+    module = model
+    *path, last = name.split(".")
+    for part in path:
+        found = getattr(module, part, None)
+        if not isinstance(found, nn.Module):
+            return None
+        module = found
+    found = getattr(module, last, None)
+    return found if isinstance(found, Tensor) else None
 
 
 @contextmanager
