@@ -193,3 +193,28 @@ def test_what_an_archive_holds_beside_is_left_alone(tmp_path, refuses, monkeypat
         "MiB; decompress it yourself if that is right"
     )
     refuses(message, files.read_archive, path, "bomb".__eq__)
+
+
+def test_arrow_adds_no_fields(tmp_path):
+    """What has no value in one object, but in another, is absent there; a cell may be empty."""
+    arrow = pytest.importorskip("pyarrow")
+    rows = [
+        {"tools": [{"name": "f", "with": {"city": "P"}}], "note": None},
+        {"tools": [{"name": "g", "with": {"count": 1}}], "note": "n"},
+    ]
+    path = tmp_path / "rows.parquet"
+    arrow.parquet.write_table(arrow.Table.from_pylist(rows), path)
+    assert plain(str(path)) == rows
+
+
+def test_a_name_with_eval_is_neither_dev_nor_test(write, tmp_path, refuses):
+    for name in ("train", "eval"):
+        write('{"text": "a"}', f"rows/{name}.jsonl")
+    message = "eval.jsonl: the name says eval, which may be dev or test; rename the file"
+    refuses(message, read_splits, str(tmp_path / "rows"))
+
+
+def test_lines_that_end_in_a_carriage_return(write, refuses):
+    path = write("prompt,completion\ra,b\r", "rows.csv")
+    message = "broken CSV (a carriage return stands in a cell without quotes; lines end in \\n)"
+    refuses(f"{path}, line 1: {message}", read_rows, path)

@@ -120,6 +120,18 @@ def test_templates_get_tools_and_settings():
     assert YES not in read(codec, {"messages": TURNS, "tools": None})[0][0]
 
 
+def test_fields_of_tools_that_a_dataset_adds_are_left_out():
+    datasets = pytest.importorskip("datasets")
+    template = "{{ 'yes' if 'b' in tools[0] else 'no' }} " + CHAT
+    codec = words(special={"chat_template": template})
+    rows = [{"messages": TURNS, "tools": [tool]} for tool in ({"a": "1"}, {"a": "1", "b": "2"})]
+    rows.append({"messages": TURNS, "tools": [{"a": "1", "b": None}]})
+    for given, last in ((rows, YES), (datasets.Dataset.from_list(rows), NO)):
+        examples = codec.encode(given)
+        firsts = [examples.batch([i]).source.values[0, 0].item() for i in range(3)]
+        assert firsts == [NO, YES, last]  # JSON can say that there is nothing; Arrow cannot
+
+
 def test_fields_of_messages_that_arrow_adds_are_left_out():
     template = CHAT.replace("m.content", "(m.keys() | length | string) + ' ' + m.content")
     codec = words(special={"chat_template": template})

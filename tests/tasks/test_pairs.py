@@ -176,7 +176,8 @@ def test_what_cannot_be_read_is_named(write, refuses, tmp_path):
     path = f"{tmp_path}/none.jsonl"
     refuses(f"{path}: there is no such file", Pairs(path).rows)
     path = write("a", "rows.txt")
-    message = "files of rows end in .jsonl, .json, .csv, .tsv, .parquet, .arrow, or .gz behind it"
+    formats = ".jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow"
+    message = f"files of rows end in {formats}, or .gz behind it"
     refuses(f"{path}: {message}", Pairs(path).rows)
     path = write(lines(ROWS), "rows.jsonl")
     refuses(f"{path}: it is a file, and has no subset 'de'", Pairs(path, subset="de").rows)

@@ -20,10 +20,10 @@ from freerun.data.files import (
 from freerun.data.folders import check_inside, find_split
 from freerun.data.rows import Row
 from freerun.data.splits import count_shared
-from freerun.data.tables import FileRow, Table
+from freerun.data.tables import FORMATS, FileRow, Table
 from freerun.errors import DataError
 
-_OTHER = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".md", ".py", ".zip"}
+_OTHER = {*FORMATS, ".md", ".py", ".zip"}
 _TAG = re.compile(r"O|[BI](-.+)?")
 _UNIVERSAL = re.compile(r"\d+[-.]\d+")
 """The number of a range of words, or of an empty node, in CoNLL-U."""

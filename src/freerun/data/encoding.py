@@ -83,13 +83,10 @@ class SideTokenizer:
             return [self._look_up(*pair) for pair in zip(texts, places, strict=True)]
         found = self._encode_open(texts, split=not template)
         if not template:
-            for tokens, where in zip(found, places, strict=True):
+            for tokens, text, where in zip(found, texts, places, strict=True):
                 if not self._special.isdisjoint(tokens):
                     names = self.tokenizer.convert_ids_to_tokens(sorted(self._special & {*tokens}))
-                    raise DataError(
-                        f"{where}: the text spells {names[0]!r}, a special token, which the "
-                        "tokenizer does not read as text; leave it out"
-                    )
+                    raise DataError(f"{where}: {_describe_special(names[0], text)}")
         return found
 
     def _encode_open(self, texts: Sequence[str], *, split: bool) -> list[list[int]]:
@@ -184,6 +181,16 @@ class SideTokenizer:
     @property
     def _inner(self) -> Any:
         return cast(Any, self.tokenizer).backend_tokenizer
+
+
+def _describe_special(name: str, text: str) -> str:
+    """Return what is wrong with a text that a tokenizer reads as a special token."""
+    if name in text:
+        return (
+            f"the text spells {name!r}, a special token, which the tokenizer does not read as "
+            "text; leave it out"
+        )
+    return f"the tokenizer reads characters that it does not know as {name!r}, a special token"
 
 
 def find_special_text(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:

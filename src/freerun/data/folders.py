@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from os.path import exists, isdir
+from contextlib import nullcontext
+from os.path import exists, isdir, normpath
 from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from freerun.data.tables import FORMATS, Table, convert_arrow, read_table
 from freerun.errors import DataError
@@ -19,6 +25,7 @@ SPLIT_WORDS = {
     "test": re.compile(r"(?<![a-z])(test|testing|testb)(?![a-z])", re.IGNORECASE),
 }
 """The words in the names of files, by split."""
+_EVALUATION = re.compile(r"(?<![a-z])(eval|evaluation)(?![a-z])", re.IGNORECASE)
 
 _ID = re.compile(r"[\w-]+(\.\d[\w-]*)*(/[\w-]+(\.\d[\w-]*)*)?")
 
@@ -164,11 +171,13 @@ def find_split(name: str) -> str | None:
     """Return the split that a name contains as a word; None if there is none.
 
     Raises:
-        DataError: if it contains several.
+        DataError: if it contains several, or one that may be dev or test.
     """
     found = [split for split, words in SPLIT_WORDS.items() if words.search(name)]
     if len(found) > 1:
         raise DataError(f"{name}: the name says both {found[0]} and {found[1]}; rename the file")
+    if not found and _EVALUATION.search(name):
+        raise DataError(f"{name}: the name says eval, which may be dev or test; rename the file")
     return found[0] if found else None
 
 
@@ -246,30 +255,119 @@ def _name_splits(tables: dict[str, Table]) -> dict[str, Table]:
 
 
 def _load_from_hub(data: str, subset: str | None) -> dict[str, Table]:
-    """Load a dataset from the Hugging Face hub with the `datasets` library."""
+    """Load a dataset from the Hugging Face hub, or from its cache.
+
+    The `datasets` library finds and fetches the files. It guesses the types of CSV and JSON, and so
+    changes them; these are read here.
+    """
     library = import_extra("datasets", "datasets", f"reading {data} as a dataset")
     library.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     library.disable_progress_bars()
     names = [data] if subset is None else [data, subset]
     offline = library.config.HF_HUB_OFFLINE
+    cached = offline or not can_reach_hub()
+    library.config.HF_HUB_OFFLINE = cached
     try:
-        if offline or not can_reach_hub():
-            library.config.HF_HUB_OFFLINE = True
-            with use_cache_only():
-                loaded = library.load_dataset(*names)
-        else:
-            loaded = library.load_dataset(*names)
+        with use_cache_only() if cached else nullcontext():
+            files = _find_hub_files(library, data, subset, cached)
+            loaded = library.load_dataset(*names) if files is None else {}
+    except DataError:
+        raise
     except Exception as error:  # of any library that it calls
         reason = " ".join(str(error).split()) or type(error).__name__
         message = f"{data}: no file, no folder and no dataset that can be loaded ({reason:.300})"
         raise DataError(message) from None
     finally:
         library.config.HF_HUB_OFFLINE = offline
+    if files is not None:
+        return _name_splits(
+            {
+                name: _join([read_table(path) for path in paths], f"{data} ({name})")
+                for name, paths in files.items()
+            }
+        )
     if isinstance(loaded, library.Dataset):
         loaded = {"train": loaded}
+    for split in loaded.values():
+        if split.info.builder_name in _GUESSED:
+            raise DataError(
+                f"{data}: the cache has only what the library datasets made of its "
+                f"{split.info.builder_name.upper()} files, which may differ from them; load it "
+                "once with the hub, or name a folder with the files"
+            )
     return _name_splits(
         {
             name: convert_arrow(split.with_format("arrow")[:], f"{data} ({name})")
             for name, split in loaded.items()
         }
     )
+
+
+_GUESSED = ("csv", "json")
+"""The formats whose types the `datasets` library guesses."""
+
+
+def _find_hub_files(
+    library: ModuleType, data: str, subset: str | None, cached: bool
+) -> dict[str, list[str]] | None:
+    """Fetch the files of the splits of a dataset on the hub, if they are CSV or JSON.
+
+    Args:
+        library: the `datasets` library.
+        data: the id.
+        subset: the part of the dataset.
+        cached: whether only the cache is used.
+
+    Returns:
+        Paths of local files by split; None for other formats, or if the cache has no such files.
+    """
+    folder = ""
+    if cached:
+        try:
+            folder = snapshot_download(data, repo_type="dataset", local_files_only=True)
+        except (LocalEntryNotFoundError, HFValidationError):
+            return None
+    try:
+        builder = library.load_dataset_builder(folder or data, subset)
+    except FileNotFoundError:
+        if not folder:
+            raise
+        return None
+    if type(builder).__module__.rpartition(".")[2] not in _GUESSED:
+        return None
+    tabs = _check_format(data, builder.config)
+    manager = library.DownloadManager()
+    found = {}
+    for name, urls in builder.config.data_files.items():
+        # A description in the cache may name files elsewhere.
+        for url in urls if folder else ():
+            if not Path(normpath(url)).is_relative_to(folder):
+                raise DataError(f"{data}: its description names {url}, which is outside of it")
+        paths = found[str(name)] = manager.download([str(url) for url in urls])
+        for path in paths:
+            if (Path(path.removesuffix(".gz")).suffix.lower() == ".tsv") != tabs:
+                raise DataError(f"{path}: the extension of files with tabs must be .tsv")
+    return found
+
+
+def _check_format(data: str, config: Any) -> bool:
+    """Return whether tabs separate cells, after checking that files need no other setting.
+
+    Raises:
+        DataError: if they do.
+    """
+    usual = type(config)()
+    tabs = getattr(config, "sep", ",") == "\t"
+    for name in vars(usual):
+        value = getattr(config, name)
+        known = name in _NO_FORMAT or (name == "sep" and tabs)
+        if not known and value != getattr(usual, name):
+            raise DataError(
+                f"{data}: it is to be read with {name}={value!r:.40}, which is not done; name a "
+                "folder with files that need no such setting"
+            )
+    return tabs
+
+
+_NO_FORMAT = {"name", "version", "data_dir", "data_files", "description", "features", "delimiter"}
+"""Settings of `datasets` that do not change how a file is read here."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from freerun.data.tables import FileRow, parse_object
+from freerun.data.tables import FileRow, drop_nulls, parse_object
 from freerun.errors import DataError
 
 Row = Mapping[str, Any]
@@ -73,6 +73,16 @@ def find_kind(row: Row, name: str, *, targets: bool = True) -> str:
     known = "; ".join(map(" and ".join, kinds.values()))
     there = ", ".join(map(str, row)) or "none"
     raise DataError(f"{name}: the columns are {there}; known are {known}")
+
+
+def list_rows(rows: Iterable[Row]) -> list[Row]:
+    """Return rows as a list, of a Dataset of the `datasets` library as they were given to it.
+
+    Arrays and tensors of a Dataset with a format become lists, and nulls that its columns add to
+    objects are left out (see `drop_nulls`).
+    """
+    found = [plain_row(row) for row in rows]
+    return [*map(drop_nulls, found)] if hasattr(rows, "column_names") else found
 
 
 def plain_row(row: Row) -> Row:

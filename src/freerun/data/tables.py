@@ -23,7 +23,7 @@ from freerun.imports import import_extra
 if TYPE_CHECKING:
     import pyarrow
 
-FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
+FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 """The extensions of files of rows; .gz may follow."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -109,6 +109,7 @@ def read_table(path: str) -> Table:
         return _read_arrow(path, suffix)
     readers = {
         ".jsonl": _read_json_lines,
+        ".ndjson": _read_json_lines,
         ".json": _read_json,
         ".csv": _read_csv,
         ".tsv": _read_tsv,
@@ -149,7 +150,10 @@ def _parse_csv(path: str) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise DataError(f"{path}, line {number}: broken CSV ({error})") from None
+            reason = str(error)
+            if "new-line" in reason:
+                reason = "a carriage return stands in a cell without quotes; lines end in \\n"
+            raise DataError(f"{path}, line {number}: broken CSV ({reason})") from None
         if cells:
             yield number, cells
 
@@ -301,6 +305,8 @@ _AT_ONCE = 10_000
 def convert_arrow(table: pyarrow.Table, name: str) -> Table:
     """Convert an Arrow table to rows, with the names of class labels that `datasets` stores in it.
 
+    Arrow adds the fields that other rows have, as nulls; these are left out (see `drop_nulls`).
+
     Raises:
         DataError: if two columns have the same name, or a text is not UTF-8.
     """
@@ -310,10 +316,31 @@ def convert_arrow(table: pyarrow.Table, name: str) -> Table:
     rows: list[FileRow] = []
     try:
         for batch in table.to_batches(max_chunksize=_AT_ONCE):
-            rows += [FileRow(row, origin, i) for i, row in enumerate(batch.to_pylist(), len(rows))]
+            plain = map(drop_nulls, batch.to_pylist())
+            rows += [FileRow(row, origin, i) for i, row in enumerate(plain, len(rows))]
     except (ValueError, OverflowError) as error:
         raise DataError(f"{name}: a value cannot be read ({error})") from None
     return Table(name, rows, columns, _find_classes(table.schema.metadata))
+
+
+def drop_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without the fields that are None inside of its values.
+
+    All objects of a column of Arrow, such as the arguments of tools, have the same fields; those
+    that one of them was not given are None.
+    """
+    return {
+        name: _drop_nulls(value) if isinstance(value, (dict, list)) else value
+        for name, value in row.items()
+    }
+
+
+def _drop_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _drop_nulls(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
+        return [_drop_nulls(part) for part in value]
+    return value
 
 
 def _find_classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:

@@ -27,10 +27,10 @@ from freerun.data.rows import (
     Row,
     answer_line,
     find_kind,
+    list_rows,
     make_pairs,
     name_rows,
     parse_lines,
-    plain_row,
     split_labels,
 )
 from freerun.data.store import Ragged, StoredExamples
@@ -234,7 +234,7 @@ class TextCodec(WritingCodec):
         Raises:
             DataError: if a row cannot be encoded. The message names it, counted from 0.
         """
-        encoded, notes = self._encode_rows([plain_row(row) for row in rows], name)
+        encoded, notes = self._encode_rows(list_rows(rows), name)
         kept = self.limits.apply(encoded, self._special)
         return TextExamples(
             Ragged.from_rows([row.prompt for row in kept], self._source_pad),
@@ -259,7 +259,7 @@ class TextCodec(WritingCodec):
         Raises:
             DataError: if a row cannot be encoded. The message names it.
         """
-        rows = [plain_row(row) for row in rows]
+        rows = list_rows(rows)
         places = name_rows(rows, name)
         prompts = self._encode_prompts(
             rows, places, kind or find_kind(rows[0], places[0], targets=False)

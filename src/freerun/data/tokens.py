@@ -41,8 +41,8 @@ _COUNTED = ("characters", "graphemes", "symbols", "words")
 """The kinds whose tokens are pieces of the training data."""
 
 # A word is a run of letters, digits and inner hyphens, with the marks that combine with them (as in
-# हिन्दी and decomposed é), joiners without a width and soft hyphens; what follows an apostrophe in it
-# is a word of its own, and so is every other character that is not white space, with its marks:
+# हिन्दी and decomposed é), joiners without a width and soft hyphens; what follows an apostrophe in
+# it is a word of its own, and so is every other character that is not white space, with its marks:
 # "Don't!" is Don 't ! and a flag or a joined emoji is one.
 _LETTER = r"[\p{L}\p{N}\p{M}_\u00ad\u200c\u200d\u2060]"
 _OTHER = r"[^\p{L}\p{N}\p{M}_\u00ad\u200c\u200d\u2060\s]"
