@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from freerun.batch import Batch
+from freerun.costs.rows import length_mask
 from freerun.evaluation import Decoding, decode_hypotheses, measure_exposure_bias
-from freerun.evaluation.exposure_bias import _estimate
-from freerun.randomness import uniform
+from freerun.evaluation.exposure_bias import _estimate, _find_own, _plant
+from freerun.evaluation.prefix_errors import PrefixErrors
+from freerun.randomness import gumbel, uniform
+from freerun.references import nearest_prefixes, optimal_tokens
 from tests.helpers import Chain, chain, vocabulary
 
 BIG = 20.0
@@ -204,3 +207,83 @@ def test_models_with_a_backspace_and_no_examples_are_refused():
     policy.vocabulary = vocabulary(2).with_backspace()
     with pytest.raises(ValueError, match="the policy has a backspace"):
         measure_exposure_bias(policy, Targets(policy, [(0, [0])]))
+
+
+@pytest.mark.parametrize("cost", ["edit_distance", "hamming"])
+@pytest.mark.parametrize("unknown", [None, 2])
+def test_optimal_tokens_of_all_prefixes_are_those_of_each(cost, unknown):
+    policy = padded_chain(5, sentences=3, seed=1, limit=6)
+    policy.vocabulary = replace(policy.vocabulary, unknown=unknown)
+    eos = policy.vocabulary.eos
+    rows = [(i % 3, list(target)) for i, target in enumerate(product(range(4), repeat=3))]
+    batch = Targets(policy, rows).batch(range(len(rows)))
+    tokens = torch.randint(4, (len(rows), 5), generator=torch.Generator().manual_seed(0))
+    mask = length_mask(5, torch.arange(len(rows)) % 6)
+    found = PrefixErrors(policy, batch, cost).find_optimal(tokens, mask)
+    cells = mask.flatten().nonzero()[:, 0]
+    marked = found.mark(cells, 5)
+    at, places = mask.nonzero(as_tuple=True)
+    lengths = torch.full_like(places, 3)
+    if cost == "edit_distance":
+        pairs = tokens[at], places, batch.target[at], lengths
+        expected = optimal_tokens(*pairs, 5, eos, unknown=unknown)
+        assert torch.equal(found.nearest[mask], nearest_prefixes(*pairs, unknown=unknown))
+    else:
+        right = batch.target[at, places.clamp(max=3)]
+        right = right if unknown is None else right.where(right != unknown, -1)
+        expected = torch.arange(5) == right[:, None]
+        assert torch.equal(found.nearest[mask], torch.minimum(places, lengths))
+    assert torch.equal(marked, expected)
+    assert torch.equal(found.mark(cells[::3], 5), expected[::3])
+    for token in range(5):
+        there = found.contain(torch.full_like(tokens, token))
+        assert torch.equal(there[mask], expected[:, token])
+    scores = torch.randn(len(cells), 5, dtype=torch.float64)
+    sums = (scores.softmax(1) * expected).sum(1)
+    for some in torch.arange(len(cells)).split(37):
+        torch.testing.assert_close(found.sum_probabilities(scores[some], cells[some]), sums[some])
+
+
+def test_planted_errors_are_followed_by_what_the_model_writes_after_them():
+    policy = padded_chain(4, sentences=5, seed=2, limit=6)
+    eos = policy.vocabulary.eos
+    rows = [(i % 5, [i % 3, (i + 1) % 3, i % 2]) for i in range(30)]
+    data = Targets(policy, rows)
+    errors = PrefixErrors(policy, data.batch(range(30)), "edit_distance")
+    greedy = _find_own(errors, Decoding())
+    further, planted = _plant(errors, greedy, seed=4)
+    assert 5 < planted.sum() < 30
+    actions, right = torch.arange(4), greedy.mask & ~greedy.wrong & (greedy.tokens != eos)
+    for i, (sentence, target) in enumerate(rows):
+        draws = uniform("place", 4, torch.tensor(i), torch.arange(greedy.tokens.shape[1]))
+        places = [(draws[j], j) for j in range(len(draws)) if right[i, j]]
+        if not places:
+            assert not planted[i]
+            assert further[i] == 0
+            continue
+        place = max(places)[1]
+        own = greedy.tokens[i, : greedy.mask[i].sum()].tolist()
+        row = own[:place]
+
+        def find(prefix, sentence=sentence, target=target):
+            inputs = torch.tensor([[policy.vocabulary.bos, *prefix]])
+            scores = policy.force(policy.source(sentence), inputs).scores[0, -1]
+            pairs = torch.tensor([[*prefix, 0]]), torch.tensor([len(prefix)])
+            pairs += torch.tensor([target]), torch.tensor([3])
+            return scores, optimal_tokens(*pairs, 4, eos)[0]
+
+        scores, optimal = find(row)
+        optimal[eos] = True
+        assert planted[i] == (not optimal.all())
+        if optimal.all():
+            assert further[i] == 0
+            continue
+        noise = gumbel("token", 4, torch.tensor(i), actions)
+        row.append(int((scores.float() + noise).masked_fill(optimal, -torch.inf).argmax()))
+        errs = 0
+        while row[-1] != eos and len(row) < 6:
+            scores, optimal = find(row)
+            row.append(int(scores.argmax()))
+            errs += not optimal[row[-1]]
+        before = sum(not find(own[:j])[1][own[j]] for j in range(place + 1, len(own)))
+        assert further[i] == errs - before

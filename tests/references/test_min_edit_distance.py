@@ -7,7 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freerun.references import min_edit_distance, optimal_tokens
+from freerun.references import (
+    min_edit_distance,
+    nearest_prefix_table,
+    nearest_prefixes,
+    optimal_tokens,
+)
 from tests.costs.pairs import columns, masked, pairs, plain_table, sequences
 
 ACTIONS, EOS = 4, 3
@@ -124,3 +129,19 @@ def test_optimal_tokens_of_a_large_vocabulary():
 def test_optimal_tokens_stand_on_the_device_of_the_rows():
     rows = [tensor.to("meta") for tensor in columns([([0], [1, 2]), ([1, 2], [0])])]
     assert optimal_tokens(*rows, ACTIONS, EOS, unknown=2).is_meta
+
+
+@given(rows=pairs(tokens=3), unknown=st.sampled_from([None, 2]))
+@settings(max_examples=60)
+def test_the_table_has_the_nearest_prefixes_of_every_prefix(rows, unknown):
+    outputs, lengths, *references = columns(rows)
+    table = nearest_prefix_table(outputs, lengths, *references, unknown=unknown)
+    for (output, reference), best in zip(rows, table, strict=True):
+        for i in range(len(output) + 1):
+            lost = [masked(reference[j:], unknown).count(-1) for j in range(len(reference) + 1)]
+            row = plain_table(output[:i], masked(reference, unknown))[-1]
+            sums = [d + more for d, more in zip(row, lost, strict=True)]
+            expected = [j for j, total in enumerate(sums) if total == min(sums)]
+            assert best[i].nonzero()[:, 0].tolist() == expected
+            one = columns([(output[:i], reference)])
+            assert nearest_prefixes(*one, unknown=unknown).tolist() == [max(expected)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -150,19 +152,33 @@ def _table(
     references: Int[Tensor, "n r"],
     reference_lengths: Int[Tensor, "n"],
 ) -> Int[Tensor, "n r+1"]:
-    """Compute the same for targets of any length.
+    """Compute the same for targets of any length."""
+    pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
+    for i, row in enumerate(distance_rows(*pairs)):
+        distances = row if i == 0 else row.where((i <= hypothesis_lengths)[:, None], distances)
+    return distances
 
-    All pairs advance together, one row of the table at a time. Along a row,
+
+def distance_rows(
+    hypotheses: Int[Tensor, "n h"],
+    hypothesis_lengths: Int[Tensor, "n"],
+    references: Int[Tensor, "n r"],
+    reference_lengths: Int[Tensor, "n"],
+) -> Iterator[Int[Tensor, "n r+1"]]:
+    """Yield the rows of the table of Wagner and Fischer 1974, that of the empty output first.
+
+    Row i has the distances of the first i tokens of every output to all prefixes of its target; it
+    is undefined beyond the length of either. All pairs advance together. Along a row,
     D(i, j) = min(B(j), D(i, j-1) + 1), where B(j) is the best path from the row above; so
     D(i, j) - j is the running minimum of B(j) - j, which needs no loop.
     """
     own, true = mask_padding(hypotheses, hypothesis_lengths, references, reference_lengths)
     offsets = torch.arange(true.shape[1] + 1, device=true.device)
     distances = offsets.repeat(len(true), 1)
+    yield distances
     for i in range(own.shape[1]):
         substituted = distances[:, :-1] + (true != own[:, i : i + 1])
         above = distances + 1
         best = torch.cat([above[:, :1], torch.minimum(above[:, 1:], substituted)], 1)
-        longer = (best - offsets).cummin(1).values + offsets
-        distances = longer.where((i < hypothesis_lengths)[:, None], distances)
-    return distances
+        distances = (best - offsets).cummin(1).values + offsets
+        yield distances

@@ -9,29 +9,23 @@ only the mistakes before it differ. The difference is what the mistakes brought 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from freerun.batch import Batch, shift_right
+from freerun.batch import Batch
 from freerun.costs.rows import length_mask
 from freerun.data import Examples
-from freerun.decoding import Decoded, choose_greedily, decode_with
 from freerun.evaluation.decoding import GREEDY, Decoding, batches_by_length, decode, on_device
-from freerun.policy import Policy, Trace, evaluation_mode
+from freerun.evaluation.prefix_errors import ErrorCost, JudgedRows, PrefixErrors
+from freerun.policy import Policy, evaluation_mode
 from freerun.randomness import gumbel, uniform
-from freerun.references import nearest_prefixes, optimal_tokens
-
-ErrorCost = Literal["edit_distance", "hamming"]
-"""The costs under which optimal next tokens are known."""
-
-_MOST_SCORES = 2**24
-"""The maximum number of scores that are computed at a time."""
+from freerun.roll_in import Trajectories
+from freerun.roll_out import Trials, roll_out
 
 
 @dataclass(frozen=True)
@@ -183,17 +177,19 @@ class _Errors:
     def measure(
         cls, policy: Policy, batch: Batch, cost: ErrorCost, decoding: Decoding, seed: int
     ) -> _Errors:
-        judge = _Judge(policy, batch, cost)
-        reference = judge.judge(batch.target, batch.mask)
-        decoded, own = judge.judge_output(decoding)
+        errors = PrefixErrors(policy, batch, cost)
+        reference = errors.find(batch.target, batch.mask)
+        own = _find_own(errors, decoding)
         # A reference that was cut has no eos, so nothing is known after all of its tokens.
-        known = own.mask & (own.nearest < batch.lengths[:, None])
-        at = own.nearest.clamp(max=batch.target.shape[1] - 1)
+        known = own.mask & (own.optimal.nearest < batch.lengths[:, None])
+        at = own.optimal.nearest.clamp(max=batch.target.shape[1] - 1)
         paired, paired_probability = (
             each.gather(1, at).where(known, 0) for each in (reference.wrong, reference.probability)
         )
         own_wrong, own_probability = (each.where(known, 0) for each in (own.wrong, own.probability))
-        further, planted = _plant(policy, batch, judge, decoding, (decoded, own), seed)
+        # Errors after a greedy continuation are compared with those of a greedy output.
+        greedy = own if decoding == GREEDY else _find_own(errors, GREEDY)
+        further, planted = _plant(errors, greedy, seed)
         columns = (
             reference.wrong.sum(1),
             batch.mask.sum(1),
@@ -209,97 +205,18 @@ class _Errors:
         return cls(sums, own_wrong.bool(), paired.bool(), known)
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """Rows of tokens, and how right the model is after each of their prefixes.
-
-    Attributes:
-        mask: true on the tokens that were judged.
-        wrong: whether the most likely token after the prefix is not optimal.
-        probability: the probability of the tokens that are not optimal.
-        nearest: the length of the prefix of the reference that is nearest.
-    """
-
-    mask: Bool[Tensor, "b u"]
-    wrong: Bool[Tensor, "b u"]
-    probability: Float[Tensor, "b u"]
-    nearest: Int[Tensor, "b u"]
-
-
-class _Judge:
-    """Finds errors after the prefixes of any rows of tokens for a batch of sentences."""
-
-    def __init__(self, policy: Policy, batch: Batch, cost: ErrorCost) -> None:
-        self.policy, self.batch, self.cost = policy, batch, cost
-        eos = policy.vocabulary.eos
-        ended = batch.target == eos if eos is not None else torch.zeros_like(batch.mask)
-        self.lengths = (batch.mask & ~ended).sum(1)
-
-    def judge(self, tokens: Int[Tensor, "b u"], mask: Bool[Tensor, "b u"]) -> _Judged:
-        """Judge the most likely token after every prefix of rows, before each true cell."""
-        trace = self.read(tokens)
-        wrong, nearest = torch.zeros_like(mask), torch.zeros_like(tokens)
-        probability = torch.zeros(tokens.shape, device=tokens.device)
-        for cells, scores in self._blocks(trace, mask):
-            optimal, near = self.find_optimal(tokens, cells)
-            wrong[cells] = ~optimal.gather(1, scores.argmax(1, keepdim=True))[:, 0]
-            probability[cells] = scores.float().softmax(1).masked_fill(optimal, 0).sum(1)
-            nearest[cells] = near
-        return _Judged(mask, wrong, probability, nearest)
-
-    def judge_output(self, decoding: Decoding) -> tuple[Decoded, _Judged]:
-        """Decode, and judge the output."""
-        decoded = decode(self.policy, self.batch.source, decoding, ids=self.batch.ids)
-        mask = length_mask(decoded.tokens.shape[1], decoded.lengths)
-        return decoded, self.judge(decoded.tokens, mask)
-
-    def read(self, tokens: Int[Tensor, "b u"]) -> Trace:
-        """Read rows as the model's own previous tokens."""
-        inputs = shift_right(tokens, self.policy.vocabulary.bos)
-        return self.policy.force(self.batch.source, inputs)
-
-    def _blocks(
-        self, trace: Trace, mask: Bool[Tensor, "b u"]
-    ) -> Iterator[tuple[Bool[Tensor, "b u"], Float[Tensor, "n a"]]]:
-        size = max(1, _MOST_SCORES // self.policy.vocabulary.actions)
-        order = mask.flatten().cumsum(0).view(mask.shape)
-        for start in range(0, int(mask.sum()), size):
-            cells = mask & (order > start) & (order <= start + size)
-            yield cells, trace.logits(cells)
-
-    def find_optimal(
-        self, tokens: Int[Tensor, "b u"], cells: Bool[Tensor, "b u"]
-    ) -> tuple[Bool[Tensor, "n a"], Int[Tensor, "n"]]:
-        """Return the optimal tokens before each cell, and the length of the nearest prefix."""
-        rows, places = cells.nonzero(as_tuple=True)
-        vocabulary = self.policy.vocabulary
-        targets, lengths = self.batch.target[rows], self.lengths[rows]
-        if self.cost == "edit_distance":
-            assert vocabulary.eos is not None  # noqa: S101 - see `_check`
-            pairs = (tokens[rows], places, targets, lengths)
-            unknown = vocabulary.unknown
-            optimal = optimal_tokens(*pairs, vocabulary.actions, vocabulary.eos, unknown=unknown)
-            return optimal, nearest_prefixes(*pairs, unknown=unknown)
-        at = torch.minimum(places, lengths)
-        right = targets.gather(1, at.clamp(max=targets.shape[1] - 1)[:, None])[:, 0]
-        if vocabulary.eos is not None:
-            right = right.where(places < lengths, vocabulary.eos)
-        actions = torch.arange(vocabulary.actions, device=tokens.device)
-        matches = (
-            right if vocabulary.unknown is None else right.where(right != vocabulary.unknown, -1)
-        )
-        return actions == matches[:, None], at
+def _find_own(errors: PrefixErrors, decoding: Decoding) -> JudgedRows:
+    """Decode, and find the errors after the prefixes of the outputs."""
+    batch = errors.batch
+    decoded = decode(errors.policy, batch.source, decoding, ids=batch.ids)
+    mask = length_mask(decoded.tokens.shape[1], decoded.lengths)
+    return errors.find(decoded.tokens, mask)
 
 
 def _plant(
-    policy: Policy,
-    batch: Batch,
-    judge: _Judge,
-    decoding: Decoding,
-    output: tuple[Decoded, _Judged],
-    seed: int,
-) -> tuple[Float[Tensor, "b"], Bool[Tensor, "b"]]:
-    """Put one wrong token into every greedy output, and decode greedily from there.
+    errors: PrefixErrors, greedy: JudgedRows, seed: int
+) -> tuple[Int[Tensor, "b"], Bool[Tensor, "b"]]:
+    """Put one wrong token into every greedy output, and let the model go on greedily from there.
 
     The place is drawn among those where the output is right, and the token from the model's
     distribution over tokens that are neither optimal nor eos.
@@ -307,43 +224,50 @@ def _plant(
     Returns:
         How many more errors follow than in the output itself, and which rows have such a place.
     """
-    # Errors after a greedy continuation are compared with those of a greedy output.
-    decoded, own = output if decoding == GREEDY else judge.judge_output(GREEDY)
-    eos, tokens = policy.vocabulary.eos, decoded.tokens
+    policy, batch, tokens = errors.policy, errors.batch, greedy.tokens
     cells = torch.arange(tokens.shape[1], device=tokens.device)
-    right = own.mask & ~own.wrong
+    eos, actions = policy.vocabulary.eos, policy.vocabulary.actions
+    right = greedy.mask & ~greedy.wrong
     if eos is not None:
         right &= tokens != eos
-    draws = uniform("place", seed, batch.ids[:, None], cells).to(tokens.device)
+    draws = uniform("place", seed, batch.ids[:, None], cells)
     place = draws.masked_fill(~right, -1).argmax(1)
     found = right.any(1)
     here = (cells == place[:, None]) & found[:, None]
-    if not found.any():
-        return torch.zeros(len(tokens), device=tokens.device), found
-    scores = judge.read(tokens).logits(here).float()
-    optimal, _ = judge.find_optimal(tokens, here)
+    excluded = greedy.optimal.mark(here.flatten().nonzero()[:, 0], actions)
     if eos is not None:
-        optimal[:, eos] = True
-    actions = torch.arange(scores.shape[1], device=scores.device)
-    noise = gumbel("token", seed, batch.ids[found][:, None], actions)
-    wrong = (scores + noise).masked_fill(optimal, -torch.inf).argmax(1)
-    found[found.clone()] &= ~optimal.all(1)
-    planted = tokens.masked_scatter(here, wrong)
-
-    def choose(
-        scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
-    ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
-        chosen, log_probs = choose_greedily(scores, rows, cell)
-        if cell >= planted.shape[1]:
-            return chosen, log_probs
-        return chosen.where(cell > place[rows], planted[rows, cell]), log_probs
-
-    again = decode_with(policy, batch.source, choose)
-    after = torch.arange(again.tokens.shape[1], device=tokens.device) > place[:, None]
-    mask = length_mask(again.tokens.shape[1], again.lengths) & after
-    errors = judge.judge(again.tokens, mask).wrong.sum(1)
-    before = (own.wrong & (cells > place[:, None])).sum(1)
-    return (errors - before).double().where(found, 0), found
+        excluded[:, eos] = True
+    found = found.masked_scatter(found, ~excluded.all(1))
+    rows = found.nonzero()[:, 0]
+    if not len(rows):
+        return torch.zeros_like(place), found
+    excluded, here = excluded[~excluded.all(1)], here & found[:, None]
+    scores = greedy.trace.logits(here).float()
+    numbers = torch.arange(actions, device=scores.device)
+    noise = gumbel("token", seed, batch.ids[rows][:, None], numbers)
+    wrong = (scores + noise).masked_fill(excluded, -torch.inf).argmax(1)
+    limit = policy.limit(batch.source)
+    again = roll_out(
+        policy,
+        greedy.trace,
+        Trajectories(tokens, greedy.mask, greedy.mask),
+        Trials(rows, place[rows], torch.arange(len(rows), device=rows.device), wrong),
+        limit=limit,
+        max_new_tokens=limit,
+        chunk_size=len(rows),
+    )
+    ended = again.lengths < limit[rows]  # by eos, which is judged as well
+    written = again.tokens.new_zeros(len(tokens), again.tokens.shape[1])
+    mask = torch.zeros_like(written, dtype=torch.bool)
+    written[rows], mask[rows] = (
+        again.tokens,
+        length_mask(again.tokens.shape[1], again.lengths + ended.long()),
+    )
+    # What is written greedily is the most likely token, so the rows need not be read again.
+    errs = mask & ~errors.find_optimal(written, mask).contain(written)
+    after = torch.arange(written.shape[1], device=tokens.device) > place[:, None]
+    before = (greedy.wrong & (cells > place[:, None])).sum(1)
+    return ((errs & after).sum(1) - before).where(found, 0), found
 
 
 def _estimate(sums: Float64[np.ndarray, "n 9"], seed: int, draws: int) -> dict[str, Interval]:

@@ -4,6 +4,7 @@ from freerun.references.base import DEFAULT_REFERENCES, Reference, ReferenceName
 from freerun.references.max_f1 import max_f1
 from freerun.references.min_edit_distance import (
     min_edit_distance,
+    nearest_prefix_table,
     nearest_prefixes,
     optimal_tokens,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "make_reference",
     "max_f1",
     "min_edit_distance",
+    "nearest_prefix_table",
     "nearest_prefixes",
     "optimal_tokens",
 ]

@@ -8,8 +8,12 @@ from torch import Tensor
 
 from freerun.arguments import check_number, check_values
 from freerun.costs import prefix_distances
+from freerun.costs.edit_distance import distance_rows
 from freerun.costs.rows import by_rows, length_mask, mask_unknown
 from freerun.references.suffixes import suffix
+
+_FAR = 2**40
+"""More than any distance."""
 
 
 def _memory(width: int, other: int) -> int:
@@ -110,6 +114,29 @@ def optimal_tokens(
     return optimal.scatter(1, after.where(serves, one), True)
 
 
+@by_rows(lambda width, other: 12 * (other + 1) + (width + 1) * (other + 1) // 4)
+def nearest_prefix_table(
+    outputs: Int[Tensor, "n h"],
+    output_lengths: Int[Tensor, "n"],
+    references: Int[Tensor, "n r"],
+    reference_lengths: Int[Tensor, "n"],
+    *,
+    unknown: int | None = None,
+) -> Bool[Tensor, "n h+1 r+1"]:
+    """Return, for every prefix of an output, from which prefixes of y* the minimum can be reached.
+
+    One pass over an output takes as long as `nearest_prefixes` of its longest prefix, and gives all
+    of them: element (i, j) is about its first i tokens, and the first j of y*. Arguments are as in
+    `min_edit_distance`; elements beyond the length of an output are undefined.
+    """
+    targets = mask_unknown(references, unknown)
+    lost = _count_lost(targets, reference_lengths)
+    rows = (
+        row + lost for row in distance_rows(outputs, output_lengths, targets, reference_lengths)
+    )
+    return torch.stack([row == row.amin(1, keepdim=True) for row in rows], 1)
+
+
 def _best(
     prefixes: Int[Tensor, "n p"],
     prefix_lengths: Int[Tensor, "n"],
@@ -117,9 +144,19 @@ def _best(
     reference_lengths: Int[Tensor, "n"],
 ) -> Bool[Tensor, "n r+1"]:
     """Return, by length, the prefixes of every target from which the minimum can be reached."""
-    distances = prefix_distances(prefixes, prefix_lengths, targets, reference_lengths)
-    lost = ((targets < 0) & length_mask(targets.shape[1], reference_lengths)).long()
-    distances[:, :-1] += lost.flip(1).cumsum(1).flip(1)
-    most = prefixes.shape[1] + 2 * targets.shape[1] + 1
-    distances = distances.where(length_mask(distances.shape[1], reference_lengths + 1), most)
+    lost = _count_lost(targets, reference_lengths)
+    distances = prefix_distances(prefixes, prefix_lengths, targets, reference_lengths) + lost
     return distances == distances.amin(1, keepdim=True)
+
+
+def _count_lost(
+    targets: Int[Tensor, "n r"], reference_lengths: Int[Tensor, "n"]
+) -> Int[Tensor, "n r+1"]:
+    """Count the tokens after every prefix of a target that match nothing.
+
+    Beyond the length of a target, the count is larger than any distance.
+    """
+    there = length_mask(targets.shape[1], reference_lengths)
+    lost = ((targets < 0) & there).long().flip(1).cumsum(1).flip(1)
+    lost = torch.nn.functional.pad(lost, (0, 1))
+    return lost.where(length_mask(lost.shape[1], reference_lengths + 1), _FAR)
