@@ -52,7 +52,7 @@ def read_json(path: str | Path, error: type[ValueError] = CheckpointError) -> di
         raise error(f"{path}: there is no such file{hint}")
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise error(f"{path}: it is larger than {MAX_BYTES >> 20} MiB, so it is no such file")
+            raise error(f"{path}: it is larger than {MAX_BYTES >> 20} MiB, the maximum")
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError:
         found = None

@@ -215,8 +215,8 @@ def test_only_adapters_are_trained_and_saved(run, text, tmp_path, pretrained):
         (["spelling", "--model", "{bare}"], "{bare}: there is no tokenizer beside the model"),
         (["digits", *SIZES, "--model", "causal"], "sources are real-valued, which "
          "a causal model cannot read; recurrent models can"),
-        (["digits", "--model", "{seq2seq}"], "the task digits is not text, which is all that a "
-         "tokenizer reads and writes; take a recurrent model"),
+        (["digits", "--model", "{seq2seq}"], "the task digits is not text, which a tokenizer "
+                                             "needs; use a recurrent model"),
         (["spelling", "--init", "nowhere"], "nowhere: there is no such directory"),
     ],
 )  # fmt: skip

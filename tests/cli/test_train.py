@@ -124,8 +124,7 @@ def test_an_interrupted_run_is_resumed(run, trained, tmp_path, monkeypatch):
         (["ocr", "--output", "x"], f"--data is missing: {LETTERS}"),
         (["digits", "--output", "x", "--data", "y"], "--data does not apply: the task digits "
          "comes with its data"),
-        (["tagging", "--output", "x"], "task tagging: tagging needs data, or train and test: there "
-         "is none to begin with"),
+        (["tagging", "--output", "x"], "task tagging: tagging needs data, or train and test"),
         (["digits", "--output", "x", "--method", "scheduled"], "unknown method 'scheduled'; did "
          "you mean 'scheduled_sampling'?"),
         (["digits", "--output", "x", "--method", "mle:k=1"], "method 'mle:k=1': unknown setting "

@@ -43,6 +43,6 @@ def test_templates_that_never_end_or_write_too_much(monkeypatch, template, reaso
 @pytest.mark.parametrize("value", ["2 </s>", [{"type": "text", "text": "</s>"}]])
 def test_messages_that_spell_a_special_token_are_refused(value):
     turns = [TURNS[0], {"role": "assistant", "content": value}]
-    message = "row 0: a message has '</s>', a special token, which cannot be told from those of"
+    message = "row 0: a message has '</s>', a special token, which cannot be distinguished"
     with pytest.raises(DataError, match=message):
         encode(CHAT, messages=turns)

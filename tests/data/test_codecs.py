@@ -80,7 +80,7 @@ def test_a_codec_describes_a_policy(codec):
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_a_backspace_moves_no_token(codec, tmp_path):
     if codec.limit is None:
-        message = "there is no backspace: outputs end with their source, not by a token"
+        message = "outputs without eos cannot have a backspace"
         with raises(ValueError, message):
             codec.with_backspace()
         return
@@ -293,8 +293,8 @@ def test_a_run_of_an_older_version_is_refused(refuses, tmp_path):
     path = tmp_path / CODEC_FILE
     path.write_text('{"task": "old", "length": 10}')
     message = (
-        f"{path}: it was written by an older version of freerun, whose models are not read any "
-        "more; train the model anew"
+        f"{path}: it was written by an older version of freerun, whose models cannot be loaded "
+        "anymore; train the model again"
     )
     refuses(message, load_codec, str(tmp_path))
 

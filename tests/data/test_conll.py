@@ -126,7 +126,7 @@ def test_two_files_of_one_split_are_refused(refuses, write, tmp_path):
     write("b", "data/en.train")
     folder = str(tmp_path / "data")
     message = f"{folder}: both de.train and en.train may be the train file"
-    refuses(f"{message}; name the right one by train=", find_files, folder)
+    refuses(f"{message}; choose one with train=", find_files, folder)
 
 
 def test_data_errors_are_value_errors():

@@ -392,10 +392,7 @@ def test_settings_take_the_place_of_the_task_s(refuses):
         "effect here"
     )
     refuses(message, load_data, task, tokenizer=byte_tokenizer(), start=0, separator=" ")
-    message = (
-        "the task digits is not text, which is all that a tokenizer reads and writes; take a "
-        "recurrent model"
-    )
+    message = "the task digits is not text, which a tokenizer needs; use a recurrent model"
     refuses(message, load_data, Digits(), tokenizer=byte_tokenizer())
 
 

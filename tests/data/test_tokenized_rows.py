@@ -288,7 +288,7 @@ def test_messages_that_cannot_be_learnt(refuses):
             {"messages": TURNS[:1]},
             "the last message is by 'user'; it must be the assistant's, to be learned",
         ),
-        ({"messages": TURNS[1:]}, "nothing stands before the assistant's message"),
+        ({"messages": TURNS[1:]}, "there is no message before the assistant's"),
         ({"messages": []}, "the messages is []; it must be a list of messages"),
         ({"messages": "hello"}, "the messages is 'hello'; it must be a list of messages"),
     ):
@@ -305,7 +305,7 @@ def test_templates_that_hide_the_answer_or_refuse(refuses):
     codec = words(special={"chat_template": last + CHAT})
     message = (
         "the data, row 0: with the answer, the chat template writes something else before it, so "
-        "that what is to be learned cannot be told; take another template"
+        "the completion cannot be determined; use another template"
     )
     refuses(message, codec.encode, [{"messages": TURNS}])
     strict = "{{ raise_exception('no, no') }}"

@@ -192,8 +192,8 @@ def test_a_run_has_updates():
 def test_own_tokens_may_not_be_backspaces(method, name):
     method.check(Vocabulary.build("ab", eos=True))
     message = (
-        f"{name} lets the model read what it writes, and withdraws nothing; this model has a "
-        "backspace: train it by behavior_cloning, sequence_match, mle or unlikelihood"
+        f"{name} cannot train a model with a backspace, which it would read as a token; use "
+        "behavior_cloning, sequence_match, mle or unlikelihood"
     )
     with raises(ValueError, message):
         method.check(Vocabulary.build("ab", eos=True).with_backspace())

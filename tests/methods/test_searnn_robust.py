@@ -283,7 +283,7 @@ def test_reference_policies_keep_to_a_fixed_length(settings):
     name = settings.get("reference", "min_edit_distance")
     message = (
         f"^reference={name} ends at any length, but these outputs are as long as their sources: "
-        "take copy or max_f1$"
+        "use copy or max_f1$"
     )
     with pytest.raises(ValueError, match=message):
         searnn(cost="edit_distance", **settings).loss(policy, batch, CLOCK)
@@ -298,7 +298,7 @@ def test_reference_policies_keep_to_a_fixed_length(settings):
 def test_a_cost_or_a_reference_policy_that_is_missing():
     policy = tiny_policy(4)
     batch = of_length(policy, 5, 1, 4)
-    message = r"^SEARNN\.cost is None: name a cost; training by a task takes the task's$"
+    message = r"^SEARNN\.cost is None: choose a cost; training on a task uses that of the task$"
     for warm_up in (0.0, 0.9):
         with pytest.raises(ValueError, match=message):
             searnn(warm_up=warm_up).loss(policy, batch, CLOCK)

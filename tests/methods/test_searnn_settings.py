@@ -87,7 +87,7 @@ REFUSED = [
     ({**TAUGHT, "roll_in": "reference", "stretch": 2.0},
      "stretch has no effect here; it needs a roll_in or roll_out by the policy"),
     ({**LEARNED, "reference": "copy"},
-     "reference has no effect here; no reference policy is asked"),
+     "reference has no effect here; no reference policy is used"),
     ({"cell_loss": "ll", "alpha": 1.0}, f"alpha has no effect on cell_loss=ll; it needs {SCALED}"),
     ({"cell_loss": "consistent", "alpha": 1.0},
      f"alpha has no effect on cell_loss=consistent; it needs {SCALED}"),

@@ -157,8 +157,8 @@ def test_passages_begin_with_their_source():
         (["chunk_f1"], "metric 'chunk_f1': it needs outputs that are tags O, B-TYPE and I-TYPE"),
         (["exact_match", "mauve:model=x"], "metric 'mauve': it needs outputs that continue their "
          "sources, in the same tokens"),
-        (["entropy"], "the first metric, entropy, does not say which outputs are better; name "
-         "another first"),
+        (["entropy"], "the first metric, entropy, has no better direction; put another metric "
+                      "first"),
     ],
 )  # fmt: skip
 def test_metrics_that_outputs_do_not_allow_are_refused(specs, message):

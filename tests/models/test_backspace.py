@@ -329,7 +329,7 @@ def test_adapters_that_cannot_train_a_row_are_refused():
     model = adapters(made("llama"))
     model.add_adapter("second", peft.LoraConfig(target_modules=["k_proj"]))
     message = (
-        "the model has 2 sets of adapters; with a new token, the backspace, only one can go on"
+        "the model has 2 sets of adapters; with a new token, the backspace, only one can be used"
     )
     with raises(ValueError, message):
         add_backspace(model, TOKENIZER)

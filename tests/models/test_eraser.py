@@ -121,9 +121,9 @@ def test_models_that_would_misplace_what_remains_are_refused(name):
     else:
         policy = tiny_adapted(name)
     message = (
-        f"{type(policy.model).__name__} cannot withdraw tokens: it knows positions by the distance "
-        "of slots, or looks back a bounded way, and would misplace those that remain; take one "
-        "with absolute or rotary positions and no sliding window"
+        f"{type(policy.model).__name__} cannot withdraw tokens: it has relative positions that "
+        "count slots, or a sliding window; use a model with absolute or rotary positions and "
+        "without a window"
     )
     with raises(ValueError, message):
         policy.eraser(text_source(policy))

@@ -200,11 +200,11 @@ REFUSED = [
     ({"output_scores": True, "return_dict_in_generate": True},
      "generate_with_backspace returns actions, and cannot return output_scores"),
     ({"repetition_penalty": 1.5}, "generate_with_backspace cannot apply "
-     "RepetitionPenaltyLogitsProcessor: it may look at tokens that were withdrawn"),
+     "RepetitionPenaltyLogitsProcessor: it may depend on withdrawn tokens"),
     ({"stopping_criteria": StoppingCriteriaList([MaxTimeCriteria(10.0)])},
      "generate_with_backspace cannot stop by MaxTimeCriteria"),
     ({"backspace_token_id": None},
-     "name the token that withdraws the last one: backspace_token_id=…"),
+     "pass backspace_token_id, the token that withdraws the last one"),
     ({"backspace_token_id": 13},
      "backspace_token_id is 13; it must be a token of the model, 0 to 12"),
     ({"backspace_token_id": EOS}, "backspace_token_id is 1, which is an eos token"),

@@ -58,7 +58,7 @@ def test_attention_that_is_part_of_transformers_is_read(folder):
 
 def test_quantized_weights_are_refused_by_name(folder):
     change(folder / "config.json", quantization_config={"quant_method": "mxfp4"})
-    with pytest.raises(CheckpointError, match=r": its weights are quantized; load it by"):
+    with pytest.raises(CheckpointError, match=r": its weights are quantized; load it with"):
         load_config(str(folder))
 
 
@@ -101,7 +101,7 @@ def test_code_of_its_own_is_never_run(folder, tmp_path):
         model_type="unknown_to_transformers",
         auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
     )
-    with pytest.raises(CheckpointError, match=r"it comes with code of its own, which is never"):
+    with pytest.raises(CheckpointError, match=r"it needs custom code, which is never"):
         load_model(str(folder))
     assert not (tmp_path / "ran").exists()
 

@@ -128,8 +128,9 @@ def test_sources_and_targets_that_a_transformer_cannot_have(cls):
         "models read them all": tags,
         f"sources are real-valued, which a {kind} model cannot read; recurrent models "
         "can": letters_of_images(),
-        f"outputs end with their source, not by a token, which a {kind} model cannot write; "
-        "recurrent models can": TinyCodec(eos=False),
+        f"outputs have no eos, which a {kind} model needs; recurrent models do not": TinyCodec(
+            eos=False
+        ),
     }
     for message, codec in refused.items():
         with raises(ValueError, message):

@@ -339,7 +339,7 @@ def test_a_plan_of_an_older_version_is_refused(finished, tmp_path):
     path.write_text(json.dumps(plan))
     message = (
         f"{path}: the field 'codec' is missing; was it written by another version of freerun? "
-        "Train anew"
+        "Train again"
     )
     with raises(CheckpointError, message):
         compare(TASK, METHODS, output=tmp_path / "copy", **{**SMALL, "seeds": 2})

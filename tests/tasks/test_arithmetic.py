@@ -100,7 +100,7 @@ def test_too_many_questions_are_refused(monkeypatch, refuses):
     monkeypatch.setattr("freerun.data.questions._FORMS", (("{a}+{b}", 1),))
     message = (
         "arithmetic: 2002 different questions are needed, and with numbers of 1 digits only 1309 "
-        "were found; take more digits"
+        "were found; use more digits"
     )
     task = Arithmetic(digits=1, train_size=2_000, dev_size=1, test_size=1)
     refuses(message, task.rows)
@@ -140,7 +140,7 @@ def test_a_file_to_report_on(write):
         "test was cut from 30 questions to 25, drawn by seed",
     ]
     both = set(asked(data, "test")) & set(asked(data, "train"))
-    assert data.notes[2] == f"{len(both)} questions of test also stand in train"
+    assert data.notes[2] == f"{len(both)} questions of test are also in train"
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_splits_are_stretches_that_share_no_paragraph(write):
         found[name] = [p + codec.text(row) for p, row in zip(prompts, rows, strict=True)]
     assert found == {"train": parts[:32], "dev": parts[32:36], "test": parts[36:39]}
     assert data.notes[:2] == [
-        "1 paragraphs of test were left out: they also stand in train or dev",
+        "1 paragraphs of test were left out: they are also in train or dev",
         "train 32, dev 4, test 3 paragraphs",
     ]
 
@@ -106,7 +106,7 @@ def test_what_gutenberg_adds_is_left_out(write):
     begin, end = (f"*** {word} OF THIS PROJECT GUTENBERG EBOOK X ***" for word in ("START", "END"))
     path = write(f"the licence\n\n{begin}\n\n{STORY}\n\n{end}\n\nmore of it", "book.txt.gz")
     data = load_data(Continuation(path, prompt=4, length=8))
-    assert data.notes[0] == "the header and the licence of Project Gutenberg were left out"
+    assert data.notes[0] == "the header and the license of Project Gutenberg were removed"
     assert texts(data.codec, data.train)[0][0] == "Part"
 
 
@@ -238,7 +238,7 @@ def test_datasets_keep_their_splits(local_datasets, tmp_path):
     local_datasets.DatasetDict(made).save_to_disk(str(tmp_path / "saved"))
     data = load_data(Continuation(str(tmp_path / "saved"), prompt=6, length=8, whole=False))
     assert [len(data.train), len(data.dev), len(data.test)] == [8, 2, 3]
-    assert "1 paragraphs of test also stand in train or dev" in data.notes
+    assert "1 paragraphs of test are also in train or dev" in data.notes
 
 
 def test_real_text(real):

@@ -66,8 +66,8 @@ def test_the_fold_is_tested_on_and_dev_is_a_tenth_of_the_others(write):
     assert data.notes == [
         "test is fold 3; dev is a tenth of the others, drawn by seed 0",
         "train 36, dev 4, test 10 words",
-        "0 test words have the very pixels of a word of train or dev",
-        "0 of 10 test words are spelt like a word of train",
+        "0 test words have the same pixels as a word of train or dev",
+        "0 of 10 test words have the letters of a word of train",
     ]
 
 
@@ -100,7 +100,7 @@ def test_overlaps_of_folds_are_reported(write):
     for one, other in ((0, 2), (1, 3)):
         lines[other][6:] = lines[one][6:]
     data = load_data(Ocr(write(text(lines))))
-    assert "1 test words have the very pixels of a word of train or dev" in data.notes
+    assert "1 test words have the same pixels as a word of train or dev" in data.notes
 
 
 def test_metrics_and_majority_by_hand(write, given):

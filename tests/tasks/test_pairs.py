@@ -177,7 +177,7 @@ def test_what_cannot_be_read_is_named(write, refuses, tmp_path):
     refuses(f"{path}: there is no such file", Pairs(path).rows)
     path = write("a", "rows.txt")
     formats = ".jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow"
-    message = f"files of rows end in {formats}, or .gz behind it"
+    message = f"files of rows end in {formats}, or with .gz after it"
     refuses(f"{path}: {message}", Pairs(path).rows)
     path = write(lines(ROWS), "rows.jsonl")
     refuses(f"{path}: it is a file, and has no subset 'de'", Pairs(path, subset="de").rows)

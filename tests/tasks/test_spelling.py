@@ -148,7 +148,7 @@ def test_what_project_gutenberg_adds_is_left_out(write):
         "*** END OF THIS PROJECT GUTENBERG EBOOK X ***\nlicence"
     )
     data = load_data(Spelling(write(book)))
-    assert data.notes[0] == "the header and the licence of Project Gutenberg were left out"
+    assert data.notes[0] == "the header and the license of Project Gutenberg were removed"
     parts = (data.train, data.dev, data.test)
     assert {text for part in parts for text in texts(part)} == set(cut_windows(prose(30), 10))
 
@@ -158,7 +158,7 @@ def test_a_book_of_markers_only_is_refused(refuses, write):
         "*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\n"
         "*** END OF THE PROJECT GUTENBERG EBOOK X ***\n"
     )
-    message = "nothing stands between the markers of Project Gutenberg"
+    message = "there is no text between the markers of Project Gutenberg"
     refuses(f"{path}: {message}", Spelling(path).rows)
 
 
@@ -245,8 +245,8 @@ def test_a_dataset_keeps_its_splits_and_reports_overlaps(write, tmp_path, local_
     assert data.notes == [
         "1 characters outside the 43 symbols became spaces, of 29 in all; the commonest: '!' 1",
         "test was cut from 3 windows to 2, drawn by seed",
-        "2 windows of dev also stand in train",
-        "2 windows of test also stand in train",
+        "2 windows of dev are also in train",
+        "2 windows of test are also in train",
         "train 32, dev 3, test 2 windows of 10 characters",
     ]
 
@@ -266,7 +266,7 @@ def test_a_dataset_without_the_column(refuses, write, tmp_path, local_datasets):
 def test_a_novel(real):
     task = Spelling(real("text/2600-0_war_and_peace.txt.gz"))
     data = load_data(task)
-    assert data.notes[0] == "the header and the licence of Project Gutenberg were left out"
+    assert data.notes[0] == "the header and the license of Project Gutenberg were removed"
     assert len(data.train) > 300_000
     assert (len(data.dev), len(data.test)) == (2_000, 2_000)
     begun = [data.codec.write(row, []) for row in data.train.references[:3]]

@@ -36,9 +36,9 @@ def test_splits_are_used_as_given_and_overlaps_reported(folder):
     data = load_data(Tagging(folder))
     assert (len(data.train), len(data.dev), len(data.test)) == (10, 2, 2)
     assert data.notes == [
-        "1 of 2 sentences of test also stand in train, 1 of them with the same tags",
-        "0 of 2 sentences of test also stand in dev, 0 of them with the same tags",
-        "0 of 2 sentences of dev also stand in train, 0 of them with the same tags",
+        "1 of 2 sentences of test are also in train, 1 of them with the same tags",
+        "0 of 2 sentences of test are also in dev, 0 of them with the same tags",
+        "0 of 2 sentences of dev are also in train, 0 of them with the same tags",
         "train 10, dev 2, test 2 sentences",
     ]
 
@@ -81,7 +81,7 @@ def test_files_can_be_named_and_dev_is_then_a_tenth_of_train(folder):
     data = load_data(task)
     assert (len(data.train), len(data.dev), len(data.test)) == (9, 1, 2)
     assert data.notes == [
-        "1 of 2 sentences of test also stand in train, 1 of them with the same tags",
+        "1 of 2 sentences of test are also in train, 1 of them with the same tags",
         "dev is a tenth of train, drawn by seed 0",
         "train 9, dev 1, test 2 sentences",
     ]
@@ -160,10 +160,10 @@ def test_one_file_is_no_data(refuses, write):
         ({"data": "x", "unknown": 2.0}, "unknown is 2.0; it must lie in 0 … 1"),
         (
             {"data": "x", "dev": "y"},
-            "data is given beside train, dev or test; give the one or the others",
+            "data is given together with train, dev or test; give one or the other",
         ),
-        ({}, "tagging needs data, or train and test: there is none to begin with"),
-        ({"train": "x"}, "tagging needs data, or train and test: there is none to begin with"),
+        ({}, "tagging needs data, or train and test"),
+        ({"train": "x"}, "tagging needs data, or train and test"),
     ],
 )
 def test_settings_that_contradict_are_refused(settings, message):
@@ -334,7 +334,7 @@ def test_german_entities(real):
     data = load_data(task)
     assert (len(data.train), len(data.dev), len(data.test)) == (4785, 1082, 1210)
     assert sum(map(len, data.train.references)) == 59_716
-    assert "34 of 1210 sentences of test also stand in train" in data.notes[0]
+    assert "34 of 1210 sentences of test are also in train" in data.notes[0]
     assert "265 tags I-" in data.notes[3]
     metrics = task.get_metrics()
     assert score(metrics, data.codec, list(data.test.references), data.test)["chunk_f1"] == 1
@@ -348,5 +348,5 @@ def test_german_legal_entities(real):
     assert (len(data.train), len(data.dev), len(data.test)) == (6_000, 666, 6_673)
     assert len({tag[2:] for tag in data.codec.tags if tag != "O"}) == 19
     assert data.notes[0] == (
-        "891 of 6673 sentences of test also stand in train, 890 of them with the same tags"
+        "891 of 6673 sentences of test are also in train, 890 of them with the same tags"
     )

@@ -120,9 +120,9 @@ def test_given_splits_are_used_as_they_are(files):
     )
     assert texts(data.train, data.codec) == train
     assert data.notes[:4] == [
-        "of the 2 pairs of test, 2 have a source that also stands in train, 1 a target, 1 both",
-        "of the 2 pairs of test, 1 have a source that also stands in dev, 0 a target, 0 both",
-        "of the 2 pairs of dev, 1 have a source that also stands in train, 1 a target, 0 both",
+        "of the 2 pairs of test, 2 have a source that is also in train, 1 a target, 1 both",
+        "of the 2 pairs of test, 1 have a source that is also in dev, 0 a target, 0 both",
+        "of the 2 pairs of dev, 1 have a source that is also in train, 1 a target, 0 both",
         "train 3, dev 2, test 2 pairs",
     ]
     assert data.test.texts == ["Hi !", "O ."]
@@ -201,7 +201,7 @@ def test_the_subset_of_a_dataset(monkeypatch, task, refuses, local_datasets, tmp
         ({"train_source": "a"}, "train_source is given without train_target"),
         ({"data": "a", "dev_target": "b"}, "dev_target is given without dev_source"),
         ({"data": "a", "dev_source": "b", "dev_target": "c"},
-         "data is given beside dev_source; give the one or the others"),
+         "data is given together with dev_source; give one or the other"),
         ({"data": "a", "source_column": "de"},
          "source_column and target_column must both be numbers or both names"),
         ({"data": "a", "source_column": 1}, "source_column and target_column are both 1"),

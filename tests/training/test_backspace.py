@@ -142,7 +142,7 @@ def test_a_checkpoint_named_as_the_model_is_gone_on_from(tmp_path):
 
 
 def test_outputs_of_fixed_length_are_refused(tmp_path):
-    message = r"^there is no backspace: outputs end with their source, not by a token$"
+    message = r"^outputs without eos cannot have a backspace$"
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "run", task=Tiny(train=16, dev=4, eos=False))
     assert not (tmp_path / "run").exists()

@@ -79,7 +79,7 @@ def test_missing_codec(saved):
     refused(
         folder,
         f"{folder / 'codec.json'}: there is no such file, so freerun did not train this "
-        f"model; go on from it first: freerun train TASK --model {folder}",
+        f"model; continue training it first: freerun train TASK --model {folder}",
     )
 
 

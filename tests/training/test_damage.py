@@ -171,7 +171,7 @@ def test_the_older_checkpoint_is_used_where_the_newest_is_damaged(folders, finis
         flip(folder / name)
     assert fault(run, first) == (
         f"{CHANGED.format(newest / name)}; there is no intact checkpoint to resume from: delete "
-        f"those in {first} to start anew"
+        f"those in {first} to start over"
     )
 
 
@@ -194,8 +194,8 @@ def test_a_whole_checkpoint_of_another_run_is_found(folders):
     shutil.rmtree(first / "checkpoint-8")
     shutil.copytree(second / "checkpoint-8", first / "checkpoint-8")
     assert fault(run, first) == (
-        f"{first / 'checkpoint-8'}: it is of another run: seeds is [2] there, and [1] here; resume "
-        "with the same settings and data, or start anew"
+        f"{first / 'checkpoint-8'}: it is of another run: seeds is [2] there, and [1] here; "
+        "resume with the same settings and data, or start over"
     )
 
 
@@ -207,7 +207,7 @@ def test_the_best_checkpoint_must_be_there(tmp_path):
     shutil.rmtree(tmp_path / "checkpoint-2")
     assert fault(run, tmp_path, training=training) == (
         f"{tmp_path / 'checkpoint-2'}: it is missing, but the best model so far is in it; start "
-        "anew in another output directory"
+        "over in another output directory"
     )
 
 
@@ -258,8 +258,7 @@ def optimized(cls=torch.optim.Adam):
          "exp_avg of parameter 0 has dtype torch.int64"),
         (lambda s: s["state"][0].update(exp_avg=torch.full((2, 3), torch.nan)),
          "exp_avg of parameter 0 is not finite"),
-        (lambda s: s["state"][0].pop("exp_avg"), "it keeps different things of different "
-         "parameters"),
+        (lambda s: s["state"][0].pop("exp_avg"), "its entries differ between parameters"),
         (lambda s: s.pop("state"), "it is not the state of an optimizer"),
         (lambda s: s["param_groups"][0].pop("betas"),
          "it is of another optimizer, which has no 'betas'"),

@@ -361,7 +361,7 @@ def test_a_folder_of_something_else(tmp_path, name):
     (tmp_path / name).write_text("mine")
     (tmp_path / "notes.txt").write_text("mine")
     message = (
-        f"{tmp_path}: it holds {name} but no freerun.json, so it is not a run of freerun's; "
+        f"{tmp_path}: it holds {name} but no freerun.json, so it is not a run of freerun; "
         "choose another output directory"
     )
     with raises(CheckpointError, message):
@@ -455,7 +455,7 @@ def test_two_models_to_start_from_are_one_too_many(tmp_path):
     # As it is left by others, without a record.
     (tmp_path / "first" / "freerun.json").unlink()
     message = (
-        f"{tmp_path / 'first'} and elsewhere are both named as the model to start from; name one"
+        f"{tmp_path / 'first'} and elsewhere are both given as the model to start from; give one"
     )
     with raises(CheckpointError, message):
         run(tmp_path / "x", model=PretrainedSettings(path="elsewhere"), init=tmp_path / "first")
@@ -518,7 +518,7 @@ def test_a_record_of_an_older_version_is_refused(tmp_path):
         path.write_text(json.dumps(other if name in record else {**record, name: {}}))
         message = (
             f"{path}: the field {name!r} {fault}; was it written by another version of freerun? "
-            "Train anew"
+            "Train again"
         )
         with raises(CheckpointError, message):
             run(tmp_path)

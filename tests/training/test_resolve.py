@@ -239,10 +239,10 @@ def test_plain_transformers_writes_what_was_measured(tmp_path, caplog, kind, ada
         ({"rows": {"train": ROWS}}, "train_dataset is a dict; it must be a Dataset of the"),
         ({"rows": Dataset.from_list(ROWS).to_iterable_dataset()},
          "train_dataset is a stream; a run must know its examples beforehand"),
-        ({"rows": DATA.train}, "Examples of a task come with a codec: give it as processing_class"),
+        ({"rows": DATA.train}, "Examples of a task come with a codec: pass it as processing_class"),
         ({"peft_config": LoraConfig(**LORA)},
-         "adapters are saved without the model that they belong to, which must be found again: "
-         "save it first, and give its path or name as model"),
+         "adapters are saved without their base model, which must be found again: save it first, "
+         "and pass its path or name as model"),
         ({"rows": [{"question": "1+1"}]}, "train_dataset: the columns are question; known are"),
     ],
 )  # fmt: skip
@@ -295,7 +295,7 @@ def test_another_codec_is_refused(tmp_path):
 
 
 def test_tasks_that_are_not_text(tmp_path):
-    message = "^the data are not text, which a Hugging Face model reads; take a recurrent one$"
+    message = "^the data are not text, which a Hugging Face model needs; use a recurrent one$"
     members = {"rows": DATA.train, "eval_dataset": None, "processing_class": letters_of_images()}
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, tiny_model("gpt2"), **members)

@@ -482,8 +482,8 @@ def test_resuming_a_run_that_was_over_changes_nothing(tmp_path):
         ({"push_to_hub": True}, {},
          "push_to_hub=True is not supported: push the policy itself, once it is trained"),
         ({"train_sampling_strategy": "group_by_length"}, {},
-         "train_sampling_strategy=group_by_length is not supported: every epoch has a random "
-         "order of its own"),
+         "train_sampling_strategy=group_by_length is not supported: every epoch has its own "
+         "random order"),
         ({"average_tokens_across_devices": False}, {},
          "average_tokens_across_devices=False is not supported: a loss is a mean over the "
          "tokens of all processes"),

@@ -76,7 +76,7 @@ class Alternatives:
                 raise ValueError(f"a mistake for token {token} is named twice")
         most = max(map(len, mistakes.values()), default=0)
         if not most:
-            raise ValueError("no token has a mistake that may stand in its place")
+            raise ValueError("no token has a mistake")
         tokens = torch.zeros(actions, most, dtype=torch.long)
         counts = torch.zeros(actions, dtype=torch.long)
         for token, wrong in mistakes.items():

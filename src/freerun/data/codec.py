@@ -94,7 +94,7 @@ class Codec(ABC):
         """
         if self.target.backspace is not None:
             return self
-        raise ValueError("there is no backspace: outputs end with their source, not by a token")
+        raise ValueError("outputs without eos cannot have a backspace")
 
     @abstractmethod
     def encode(self, rows: Iterable[Mapping[str, Any]], name: str = "the data") -> Examples:
@@ -413,8 +413,8 @@ def read_codec_file(directory: str) -> tuple[str, dict[str, Any]]:
     contents = read_json(path, DataError)
     if "task" in contents and "kind" not in contents:
         raise DataError(
-            f"{path}: it was written by an older version of freerun, whose models are not read any "
-            "more; train the model anew"
+            f"{path}: it was written by an older version of freerun, whose models cannot be "
+            "loaded anymore; train the model again"
         )
     if not isinstance(contents.get("kind"), str):
         raise DataError(f"{path}: the field 'kind' is missing")

@@ -211,7 +211,7 @@ def _choose_files(names: Iterable[str], data: str) -> dict[str, str]:
         if split in found:
             raise DataError(
                 f"{data}: both {found[split]} and {name} may be the {split} file; "
-                f"name the right one by {split}="
+                f"choose one with {split}="
             )
         if split is not None:
             found[split] = name
@@ -268,7 +268,7 @@ def note_shared_sentences(parts: Mapping[str, Sequence[Sentence]]) -> list[str]:
                 *([(s.tokens, s.tags) for s in parts[name]] for name in (one, other))
             )
             notes.append(
-                f"{count} of {len(parts[one])} sentences of {one} also stand in {other}, "
+                f"{count} of {len(parts[one])} sentences of {one} are also in {other}, "
                 f"{alike} of them with the same tags"
             )
     return notes

@@ -411,7 +411,7 @@ class RowEncoder:
         if not text.startswith(opening):
             raise DataError(
                 f"{pair.where}: with the answer, the chat template writes something else before "
-                "it, so that what is to be learned cannot be told; take another template"
+                "it, so the completion cannot be determined; use another template"
             )
         answer = text[len(opening) :]
         ((prompt, rest),) = self._encode_seams([opening], [answer], [pair.where], template=True)
@@ -427,8 +427,8 @@ class RowEncoder:
         if isinstance(value, str):
             if self._special_text and (match := self._special_text.search(value)):
                 raise DataError(
-                    f"{where}: a message has {match[0]!r}, a special token, which cannot be told "
-                    "from those of the chat template; leave it out"
+                    f"{where}: a message has {match[0]!r}, a special token, which cannot be "
+                    "distinguished from those of the chat template; remove it"
                 )
         elif isinstance(value, Mapping):
             self._check_messages([*value.values()], where)
@@ -472,7 +472,7 @@ class RowEncoder:
             # Chat templates may write a line break after eos, which is never read.
             if self._decode(tokens[end + 1 :]).strip():
                 raise DataError(
-                    f"{where}: the completion goes on after {self.tokenizer.eos_token!r}, which "
+                    f"{where}: the completion continues after {self.tokenizer.eos_token!r}, which "
                     "ends it"
                 )
             tokens = tokens[:end]

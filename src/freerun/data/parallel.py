@@ -230,7 +230,7 @@ def note_shared_pairs(parts: Mapping[str, Sequence[Pair]]) -> list[str]:
         sources = count_shared((p.source for p in pairs), (p.source for p in others))
         targets = count_shared((p.target for p in pairs), (p.target for p in others))
         notes.append(
-            f"of the {len(pairs)} pairs of {one}, {sources} have a source that also stands in "
+            f"of the {len(pairs)} pairs of {one}, {sources} have a source that is also in "
             f"{other}, {targets} a target, {count_shared(pairs, others)} both"
         )
     return notes

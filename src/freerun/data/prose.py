@@ -63,8 +63,8 @@ def read_text(path: str) -> tuple[str, list[str]]:
     if not (start and end):
         return text, []
     if not text[start.end() : end.start()].strip():
-        raise DataError(f"{path}: nothing stands between the markers of Project Gutenberg")
-    note = "the header and the licence of Project Gutenberg were left out"
+        raise DataError(f"{path}: there is no text between the markers of Project Gutenberg")
+    note = "the header and the license of Project Gutenberg were removed"
     return text[start.end() : end.start()], [note]
 
 
@@ -145,8 +145,8 @@ def hold_out_end(parts: dict[str, list[str]], sizes: Mapping[str, int]) -> list[
         known = {paragraph for other in others for paragraph in parts[other]}
         count, there = count_shared(parts[name], known), " or ".join(others)
         if count and name in given:
-            notes.append(f"{count} paragraphs of {name} also stand in {there}")
+            notes.append(f"{count} paragraphs of {name} are also in {there}")
         elif count:
             parts[name] = [paragraph for paragraph in parts[name] if paragraph not in known]
-            notes.append(f"{count} paragraphs of {name} were left out: they also stand in {there}")
+            notes.append(f"{count} paragraphs of {name} were left out: they are also in {there}")
     return notes

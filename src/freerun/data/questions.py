@@ -124,7 +124,7 @@ def generate(count: int, digits: int, seed: int) -> list[Question]:
             return list(found.values())
     raise ValueError(
         f"{count} different questions are needed, and with numbers of {digits} digits only "
-        f"{len(found)} were found; take more digits"
+        f"{len(found)} were found; use more digits"
     )
 
 

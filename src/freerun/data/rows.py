@@ -165,7 +165,7 @@ def _pair_from_messages(
             f"{where}: the last message is by {last!r}; it must be the assistant's, to be learned"
         )
     if len(messages) == 1:
-        raise DataError(f"{where}: nothing stands before the assistant's message")
+        raise DataError(f"{where}: there is no message before the assistant's")
     return PromptPair(where, messages[:-1], messages[-1:], _template_settings(row, where))
 
 

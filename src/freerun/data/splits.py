@@ -156,7 +156,7 @@ def note_shared(
     for name in ("dev", "test"):
         count = count_shared(map(key, parts[name]), map(key, parts["train"]))
         if count:
-            notes.append(f"{count} {what} of {name} also stand in train")
+            notes.append(f"{count} {what} of {name} are also in train")
     return notes
 
 

@@ -115,7 +115,7 @@ def read_table(path: str) -> Table:
         ".tsv": _read_tsv,
     }
     if suffix not in readers:
-        raise DataError(f"{path}: files of rows end in {', '.join(FORMATS)}, or .gz behind it")
+        raise DataError(f"{path}: files of rows end in {', '.join(FORMATS)}, or with .gz after it")
     rows = list(readers[suffix](path))
     return Table(path, rows, list(rows[0]) if rows else [])
 

@@ -227,6 +227,6 @@ def refuse_backspace(vocabulary: Vocabulary, name: str) -> None:
     """
     if vocabulary.backspace is not None:
         raise ValueError(
-            f"{name} lets the model read what it writes, and withdraws nothing; this model has a "
-            "backspace: train it by behavior_cloning, sequence_match, mle or unlikelihood"
+            f"{name} cannot train a model with a backspace, which it would read as a token; use "
+            "behavior_cloning, sequence_match, mle or unlikelihood"
         )

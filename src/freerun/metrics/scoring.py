@@ -37,8 +37,7 @@ def check_metrics(metrics: Metrics, codec: Codec) -> None:
     headline = get_headline(metrics)
     if headline.greater_is_better is None:
         raise SettingError(
-            f"the first metric, {headline.name}, does not say which outputs are better; name "
-            "another first"
+            f"the first metric, {headline.name}, has no better direction; put another metric first"
         )
     tags = all(_TAG.fullmatch(symbol) for symbol in codec.target.symbols)
     lacking: dict[Form, str | None] = {

@@ -116,7 +116,7 @@ def renew_adapters(model: Any, token: int, change: Callable[[PreTrainedModel], N
     if len(model.peft_config) != 1:
         raise ValueError(
             f"the model has {len(model.peft_config)} sets of adapters; with a new token, the "
-            "backspace, only one can go on"
+            "backspace, only one can be used"
         )
     ((name, config),) = model.peft_config.items()
     base = model.get_base_model()

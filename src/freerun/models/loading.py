@@ -74,8 +74,8 @@ def _check_config(config: PreTrainedConfig, path: str) -> None:
             )
         if getattr(part, "quantization_config", None) is not None:
             raise CheckpointError(
-                f"{path}: its weights are quantized; load it by transformers, and give Trainer the "
-                "model, with adapters"
+                f"{path}: its weights are quantized; load it with transformers, and pass the "
+                "model to Trainer, with adapters"
             )
 
 
@@ -380,5 +380,5 @@ def loading_errors(path: str) -> Iterator[None]:
         if offline and not local and isinstance(error, OSError):
             reason = "there is no such folder, it is not in the cache, and the hub does not answer"
         if "trust_remote_code" in str(error):
-            reason = "it comes with code of its own, which is never run"
+            reason = "it needs custom code, which is never run"
         raise CheckpointError(f"{path}: {reason}") from error

@@ -157,8 +157,7 @@ def _check_text(task: Task, rows: Splits[Row]) -> None:
     first = rows["train"][0]
     if set(FACTOR_COLUMNS) <= set(first) or set(FEATURE_COLUMNS) <= set(first):
         raise DataError(
-            f"the task {task.name} is not text, which is all that a tokenizer reads and writes; "
-            "take a recurrent model"
+            f"the task {task.name} is not text, which a tokenizer needs; use a recurrent model"
         )
 
 

@@ -72,10 +72,10 @@ class Ocr(Task):
         known = {word.letters for word in train}
         notes += [
             describe_sizes(parts, "words"),
-            f"{count_shared(map(_key, test), map(_key, (*train, *dev)))} test words have the very "
-            "pixels of a word of train or dev",
-            f"{sum(word.letters in known for word in test)} of {len(test)} test words are spelt "
-            "like a word of train",
+            f"{count_shared(map(_key, test), map(_key, (*train, *dev)))} test words have the same "
+            "pixels as a word of train or dev",
+            f"{sum(word.letters in known for word in test)} of {len(test)} test words have the "
+            "letters of a word of train",
         ]
         return Splits({name: [word.row for word in part] for name, part in parts.items()}, notes)
 

@@ -90,9 +90,11 @@ class Tagging(Task):
             raise ValueError(f"unknown is {self.unknown}; it must lie in 0 … 1")
         files = self.train or self.dev or self.test
         if self.data and files:
-            raise ValueError("data is given beside train, dev or test; give the one or the others")
+            raise ValueError(
+                "data is given together with train, dev or test; give one or the other"
+            )
         if not self.data and not (self.train and self.test):
-            raise ValueError("tagging needs data, or train and test: there is none to begin with")
+            raise ValueError("tagging needs data, or train and test")
 
     def rows(self) -> Splits[Row]:
         """Read, check and split the sentences.

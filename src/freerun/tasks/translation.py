@@ -124,7 +124,7 @@ class Translation(Task):
                 raise ValueError(f"{name}_{given} is given without {name}_{other}")
         named = [f"{name}_source" for name, (source, _) in self.files.items() if source]
         if self.data and named:
-            raise ValueError(f"data is given beside {named[0]}; give the one or the others")
+            raise ValueError(f"data is given together with {named[0]}; give one or the other")
         if not self.data and "train_source" not in named:
             raise ValueError("translation needs data, or train_source and train_target")
 

@@ -116,7 +116,7 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
     "average_tokens_across_devices": (True, "a loss is a mean over the tokens of all processes"),
     "torch_compile": (
         False,
-        "roll-ins and roll-outs are loops, which compile anew at every length",
+        "roll-ins and roll-outs are loops, which are compiled again for every length",
     ),
     "auto_find_batch_size": (False, "set the size of batches"),
     "dataloader_drop_last": (False, "all batches are full"),
@@ -124,8 +124,8 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
     "batch_eval_metrics": (False, "metrics are those of the task"),
     "eval_accumulation_steps": (None, "an evaluation keeps tokens only"),
     "include_for_metrics": ([], "metrics are those of the task"),
-    "label_names": (None, "what is learnt is the target"),
-    "train_sampling_strategy": ("random", "every epoch has a random order of its own"),
+    "label_names": (None, "the target is learned"),
+    "train_sampling_strategy": ("random", "every epoch has its own random order"),
 }
 """The only value of a setting of transformers that is supported, and why."""
 

@@ -123,5 +123,5 @@ def make_codec(
         if isinstance(part, TextExamples):
             longest = max(longest, part.longest[1])
         elif len(part):
-            raise ValueError("Examples of a task come with a codec: give it as processing_class")
+            raise ValueError("Examples of a task come with a codec: pass it as processing_class")
     return replace(codec, limit=longest + longest // 2)

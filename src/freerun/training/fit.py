@@ -156,7 +156,7 @@ def _resume(record: Record, output: Path) -> Record:
         for other in sorted(output.glob(pattern)):
             raise CheckpointError(
                 f"{output}: it holds {other.name} but no {RECORD_FILE}, so it is not a run of "
-                "freerun's; choose another output directory"
+                "freerun; choose another output directory"
             )
     return record
 

@@ -73,7 +73,7 @@ def newest_intact(output: Path) -> Path | None:
         return None
     raise CheckpointError(
         f"{faults[0]}; there is no intact checkpoint to resume from: delete those in {output} to "
-        "start anew"
+        "start over"
     )
 
 

@@ -193,7 +193,7 @@ class Record:
             fault = f"{missing[0]!r} is missing" if missing else f"{unknown[0]!r} is unknown"
             raise CheckpointError(
                 f"{path}: the field {fault}; was it written by another version of freerun? Train "
-                "anew"
+                "again"
             )
         if digest is not None and digest != _digest_json(contents):
             raise CheckpointError(

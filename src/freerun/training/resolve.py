@@ -139,7 +139,7 @@ def resolve(
         method = method.for_task(task)
         if isinstance(model, ModelSettings):
             if not isinstance(data, Data):
-                raise ValueError("settings of a model go with a task or its data")
+                raise ValueError("a model that is given by settings needs a task or its data")
             source = _plan_from_settings(model, data, init, seed)
         else:
             if isinstance(data, Data):
@@ -299,7 +299,7 @@ def _check_same_model(model: ModelSettings, found: ModelSettings, init: Path) ->
     if isinstance(model, PretrainedSettings):
         if model.path != str(init):
             raise CheckpointError(
-                f"{init} and {model.path} are both named as the model to start from; name one"
+                f"{init} and {model.path} are both given as the model to start from; give one"
             )
         return
     for name, there in vars(found).items():
@@ -435,8 +435,8 @@ def _add_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None
         raise ValueError("peft_config needs a Hugging Face model, not a policy")
     if not getattr(model, "name_or_path", ""):
         raise ValueError(
-            "adapters are saved without the model that they belong to, which must be found again: "
-            "save it first, and give its path or name as model"
+            "adapters are saved without their base model, which must be found again: save it "
+            "first, and pass its path or name as model"
         )
     if not isinstance(peft_config, peft.PeftConfig):
         kind = type(peft_config).__name__
@@ -450,7 +450,7 @@ def _make_policy(model: nn.Module, codec: Codec) -> HuggingFacePolicy:
     """Wrap a model as a policy, and check that the saved weights of adapters are complete."""
     if codec.limit is None or codec.features is not None or len(codec.factors) != 1:
         raise ValueError(
-            "the data are not text, which a Hugging Face model reads; take a recurrent one"
+            "the data are not text, which a Hugging Face model needs; use a recurrent one"
         )
     policy = adapt(model, codec.target, limit=codec.limit, shared=codec.shared)
     if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):

@@ -106,7 +106,7 @@ def check_resumable(folder: Path, record: Record, args: TrainingArguments) -> No
     if differences:
         raise CheckpointError(
             f"{folder}: it is of another run: {'; '.join(differences[:3])}; resume with the same "
-            "settings and data, or start anew"
+            "settings and data, or start over"
         )
     if there.horizon != record.horizon:
         _LOGGER.warning(
@@ -118,8 +118,8 @@ def check_resumable(folder: Path, record: Record, args: TrainingArguments) -> No
         kept = Path(args.output_dir, f"checkpoint-{best}")
         if not kept.is_dir():
             raise CheckpointError(
-                f"{kept}: it is missing, but the best model so far is in it; start anew in another "
-                "output directory"
+                f"{kept}: it is missing, but the best model so far is in it; start over in "
+                "another output directory"
             )
         check_digests(kept)
 

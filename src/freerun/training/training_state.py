@@ -102,7 +102,7 @@ def check_optimizer_state(state: Any, module: nn.Module, optimizer: Optimizer) -
     numbered = all(isinstance(name, int) for name in names)
     if numbered is is_sharded(module):
         had = "were not" if numbered else "were"
-        raise ValueError(f"parameters {had} sharded when it was written; go on in the same way")
+        raise ValueError(f"parameters {had} sharded when it was written; continue in the same way")
     parameters: dict[Any, Tensor] = dict(module.named_parameters())
     if not is_sharded(module):
         for saved, group in zip(groups, own, strict=True):
@@ -115,7 +115,7 @@ def check_optimizer_state(state: Any, module: nn.Module, optimizer: Optimizer) -
     full = isinstance(optimizer, _FULL)
     kinds = {frozenset(kept) for kept in state["state"].values()}
     if len(kinds) > 1 and full:
-        raise ValueError("it keeps different things of different parameters")
+        raise ValueError("its entries differ between parameters")
     for name, kept in state["state"].items():
         shape = parameters[name].shape
         for key, value in kept.items():

@@ -116,7 +116,7 @@ class SEARNN(Method):
         if self.reference is not None:
             check_choice("reference", self.reference, ReferenceName)
             if not self.asks_reference:
-                raise ValueError("reference has no effect here; no reference policy is asked")
+                raise ValueError("reference has no effect here; no reference policy is used")
         check_range("stretch", self.stretch, 1)
         if self.stretch != type(self).stretch and not self.asks_policy:
             raise ValueError(
@@ -162,7 +162,7 @@ class SEARNN(Method):
         symbols, unknown = vocabulary.symbols, vocabulary.unknown
         if cost is None:
             raise ValueError(
-                "SEARNN.cost is None: name a cost; training by a task takes the task's"
+                "SEARNN.cost is None: choose a cost; training on a task uses that of the task"
             )
         if isinstance(cost, str) and is_address(cost):
             address, cost = cost, import_object(cost, "cost")
@@ -183,7 +183,7 @@ class SEARNN(Method):
         if vocabulary.eos is None and reference not in FIXED_LENGTH_REFERENCES:
             raise ValueError(
                 f"reference={reference} ends at any length, but these outputs are as long as their "
-                f"sources: take {' or '.join(FIXED_LENGTH_REFERENCES)}"
+                f"sources: use {' or '.join(FIXED_LENGTH_REFERENCES)}"
             )
         return cost, make_reference(reference, symbols, unknown)
 

@@ -98,8 +98,8 @@ class SequenceMatch(BackspaceMethod):
         """
         if vocabulary.eos is None:
             raise ValueError(
-                "sequence_match needs outputs that end in eos, not with their source: what follows "
-                "the last token has a value, too"
+                "sequence_match needs outputs that end in eos: the state after the last token has "
+                "a value, too"
             )
         if self.backspace:
             super().check(vocabulary)

@@ -291,9 +291,8 @@ class HuggingFacePolicy(Policy):
         if not self.can_withdraw:
             name = type(self.inner).__name__
             raise ValueError(
-                f"{name} cannot withdraw tokens: it knows positions by the distance of slots, or "
-                "looks back a bounded way, and would misplace those that remain; take one with "
-                "absolute or rotary positions and no sliding window"
+                f"{name} cannot withdraw tokens: it has relative positions that count slots, or a "
+                "sliding window; use a model with absolute or rotary positions and without a window"
             )
         return CacheEraser(self, self.start(source))
 
@@ -394,7 +393,9 @@ class HuggingFacePolicy(Policy):
         """
         if parents is not None and not self.reads_trees:
             name = type(self.inner).__name__
-            raise ValueError(f"{name} reads no trees of prefixes: it would misplace their tokens")
+            raise ValueError(
+                f"{name} cannot read trees of prefixes: it would misplace their tokens"
+            )
 
     def check_cache(self) -> None:
         """Check that keys and values are kept.

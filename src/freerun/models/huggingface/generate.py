@@ -81,16 +81,18 @@ def check_settings(
     for processor in processors:
         if not isinstance(processor, STATELESS_PROCESSORS):
             raise ValueError(
-                f"generate_with_backspace cannot apply {type(processor).__name__}: it may look at "
-                "tokens that were withdrawn"
+                f"generate_with_backspace cannot apply {type(processor).__name__}: it may depend "
+                "on withdrawn tokens"
             )
     past = given.get("past_key_values")
     if past is not None and past.get_seq_length() > 0:
-        raise ValueError("generate_with_backspace begins with no past_key_values; give the prompt")
+        raise ValueError(
+            "generate_with_backspace does not support past_key_values; pass the prompt"
+        )
     own = GENERATE_KWARGS | ({"encoder_outputs"} if model.config.is_encoder_decoder else set())
     for name, value in given.items():
         if value is not None and name not in own:
-            raise ValueError(f"generate_with_backspace cannot give {name} to the model")
+            raise ValueError(f"generate_with_backspace cannot pass {name} to the model")
 
 
 def find_ends(criteria: StoppingCriteriaList) -> tuple[list[int], int]:
@@ -123,7 +125,7 @@ def make_vocabulary(
     tables = (model.get_output_embeddings(), model.get_input_embeddings())
     actions = min(table.weight.shape[0] for table in tables)
     if backspace is None:
-        raise ValueError("name the token that withdraws the last one: backspace_token_id=…")
+        raise ValueError("pass backspace_token_id, the token that withdraws the last one")
     if not 0 <= backspace < actions:
         raise ValueError(
             f"backspace_token_id is {backspace}; it must be a token of the model, "
@@ -133,7 +135,7 @@ def make_vocabulary(
         raise ValueError(f"backspace_token_id is {backspace}, which is an eos token")
     pad = config._pad_token_tensor  # with which `generate` itself pads
     if pad is None:
-        raise ValueError("rows end at different lengths: give pad_token_id")
+        raise ValueError("rows end at different lengths: pass pad_token_id")
     # A causal model reads its prompt instead of bos.
     bos = int(prompts[0, 0]) if model.config.is_encoder_decoder else int(pad)
     symbols = tuple(map(str, range(actions)))

@@ -52,8 +52,8 @@ def check_scores(policy: HuggingFacePolicy) -> None:
     name, kind = type(policy.inner).__name__, type(policy).__name__
     if _sums_tokens_up(policy.inner):
         raise ValueError(
-            f"{name} cannot be used: layers of it keep a sum over all tokens that were read, so "
-            "there is no state of an earlier cell to continue from (see docs/models.md)"
+            f"{name} cannot be used: some of its layers keep a sum over all tokens read, so "
+            "earlier states cannot be continued (see docs/models.md)"
         )
     wrong = None
     with evaluation_mode(policy):

@@ -16,7 +16,8 @@ MAX_FORK_BYTES = 2**30
 """The maximum number of bytes of keys and values of rows that run together."""
 
 NO_CACHE = (
-    "under gradient checkpointing a model in training mode keeps no keys and values to go on from: "
+    "under gradient checkpointing a model in training mode stores no keys and values to continue "
+    "from: "
     "use a method with parallel passes (passes=2), or switch checkpointing off"
 )
 

@@ -241,10 +241,7 @@ def check_text(codec: Codec, kind: str) -> int:
             "one; recurrent models read them all"
         )
     if codec.limit is None:
-        raise ValueError(
-            f"outputs end with their source, not by a token, which {model} cannot write; "
-            "recurrent models can"
-        )
+        raise ValueError(f"outputs have no eos, which {model} needs; recurrent models do not")
     return codec.limit
 
 
