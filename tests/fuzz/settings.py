@@ -73,7 +73,7 @@ WORDS = [
     "--training.batch_size=0", "--training.seed=1", "--seed=4294967296", "--seed=-1", "--seed=1.0", "--seed=１", "--init", "--init=nope",
     "--init=.", "--data=nope", "--data=.", "--data=", "--data=/dev/null", "--task.digits=10", "--task.seed=x", "--metrics", "--metrics=bleu",
     "--metrics=nope", "--metrics=os:getcwd", "--metrics=bleu:tokenize=nope", "\u202e", "é", "\udcff", "\U0001f600", "\n", "a\nb", "x" * 5000,
-    "--training.precision=fp16", "--training.tensorboard=true", "--training.gradient_checkpointing=true", "--budget=nan", "--task.test=nope",
+    "--training.precision=fp16", "--training.report_to=tensorboard", "--training.gradient_checkpointing=true", "--budget=nan", "--task.test=nope",
 ]
 BEGINNINGS: list[Words] = [
     ["train", "arithmetic"], ["train", "arithmetic"], ["train", "digits"], ["train", "spelling"], ["train", "pairs"], ["train", "tagging"],

@@ -387,8 +387,9 @@ def test_missing_libraries_are_found_before_training(refuses, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     refuses(
         MissingExtraError,
-        "tensorboard=true needs tensorboard, which is missing: pip install freerun[tensorboard]",
-        training=replace(TRAINING, tensorboard=True),
+        "report_to=tensorboard needs tensorboard, which is missing: pip install "
+        "freerun[tensorboard]",
+        training=replace(TRAINING, report_to=("tensorboard",)),
     )
 
 

@@ -564,15 +564,6 @@ def test_fixed_length_outputs(tmp_path):
     assert found.updates == 8
 
 
-def test_tensorboard_writes_logs(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run(tmp_path, training=changed(tensorboard=True))
-    (folder,) = (tmp_path / "runs").iterdir()
-    events = EventAccumulator(str(folder)).Reload()
-    assert {"train/loss", "eval/character_error"} <= set(events.Tags()["scalars"])
-
-
 def test_quiet_is_silent(tmp_path, capfd):
     run(tmp_path)
     assert capfd.readouterr() == ("", "")

@@ -62,7 +62,7 @@ def test_every_setting_reaches_transformers(tmp_path):
         eval_batch_size=11,
         keep="last",
         seed=9,
-        tensorboard=True,
+        report_to=("tensorboard",),
     )
     arguments = settings.arguments(tmp_path, Tiny(), quiet=True)
     expected = {
@@ -147,10 +147,18 @@ def test_half_precision_needs_a_gpu(tmp_path, monkeypatch):
         TrainingSettings(precision="fp16").arguments(tmp_path, Tiny())
 
 
-def test_tensorboard_may_be_missing(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(MissingExtraError, match=r"pip install freerun\[tensorboard\]"):
-        TrainingSettings(tensorboard=True).arguments(tmp_path, Tiny())
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "trackio"])
+def test_trackers_may_be_missing(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    message = f"report_to={name} needs {name}, which is missing: pip install freerun[{name}]"
+    with raises(MissingExtraError, message):
+        TrainingSettings(report_to=(name,)).arguments(tmp_path, Tiny())
+
+
+def test_unknown_trackers_are_refused():
+    message = "report_to is all; it must be one of tensorboard, wandb, mlflow, trackio"
+    with raises(ValueError, message):
+        TrainingSettings(report_to=("all",))
 
 
 def test_model_settings_build_what_they_say():

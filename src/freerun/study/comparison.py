@@ -203,6 +203,7 @@ def _train_all(
             output=output / folder,
             quiet=quiet,
             run=ready.pop(name, None) if seed == plan.seeds[0] else None,
+            name=f"{name}, seed {seed}",
         )
         test, *searched = (
             evaluate_run(

@@ -35,6 +35,7 @@ from freerun.training.record import RECORD_FILE, Record, Results, build_curve
 from freerun.training.resolve import Run, as_setting_errors, read_model_settings, resolve
 from freerun.training.settings import TrainingSettings
 from freerun.training.sharding import is_sharded
+from freerun.training.trackers import tracking
 from freerun.training.trainer import RunTrainer
 
 _FOREIGN = ("config.json", "model.safetensors", "checkpoint-*", "comparison.json")
@@ -67,6 +68,7 @@ def fit(
     init: str | Path | None = None,
     quiet: bool = False,
     run: Run | None = None,
+    name: str | None = None,
 ) -> Fit:
     """Train a policy, or resume an interrupted run in `output`.
 
@@ -84,6 +86,7 @@ def fit(
         init: a checkpoint to initialize the weights from.
         quiet: show neither notes nor progress.
         run: the result of `resolve` for the same arguments, if it was called already.
+        name: the name of the run for trackers; by default the method and the seed.
 
     Raises:
         CheckpointError: if `output` cannot be written, holds another run or is written to by
@@ -125,7 +128,8 @@ def fit(
         if arguments.should_save:
             stack.enter_context(lock(output))
             _check_writable(output)
-        return _train(run, record, training, arguments)
+        name = name or f"{method.name}, seed {training.seed}"
+        return _train(run, record, training, arguments, name)
 
 
 def check_training(run: Run, training: TrainingSettings) -> None:
@@ -171,7 +175,7 @@ def _check_writable(output: Path) -> None:
 
 
 def _train(
-    run: Run, record: Record, training: TrainingSettings, arguments: TrainingArguments
+    run: Run, record: Record, training: TrainingSettings, arguments: TrainingArguments, name: str
 ) -> Fit:
     """Train, from the newest checkpoint if there is one, and save the best or last model."""
     output = Path(arguments.output_dir)
@@ -193,7 +197,8 @@ def _train(
         record=record,
     )
     last = newest_intact(output)
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    with tracking(trainer, name, record.flatten()):
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
     results = _collect_results(trainer, training)
     _save(trainer, replace(record, results=results), output)
     trainer.accelerator.wait_for_everyone()

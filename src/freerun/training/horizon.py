@@ -72,7 +72,7 @@ def estimate_horizon(run: Run, training: TrainingSettings) -> int:
 def _time_updates(run: Run, training: TrainingSettings, horizon: int, count: int) -> float:
     """Return the mean seconds of `count` updates at the middle of a schedule of `horizon`."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = replace(training, tensorboard=False, budget=None, updates=WARM_UP + count)
+        settings = replace(training, report_to=(), budget=None, updates=WARM_UP + count)
         arguments = settings.arguments(Path(folder), run.task, quiet=True)
         arguments.eval_strategy = arguments.save_strategy = arguments.logging_strategy = "no"
         arguments.load_best_model_at_end = False

@@ -159,6 +159,18 @@ class Record:
         """Return the record as it is read from its file: with lists for tuples."""
         return Record(**json.loads(self.to_json()))
 
+    def flatten(self) -> dict[str, Any]:
+        """Return the settings of a run by their names on the command line, for trackers."""
+        (method,) = self.methods.values()
+        groups = {
+            "task": self.task["settings"],
+            "method": method["settings"],
+            "model": self.model,
+            "training": self.training,
+        }
+        names = {"task": self.task["name"], "method": method["method"], "seed": self.seeds[0]}
+        return {**names, **_flatten(groups)}
+
     @property
     def finished(self) -> bool:
         """Whether the run is finished."""
@@ -218,6 +230,17 @@ class Record:
                 f"{output}: it holds another {kind}: {'; '.join(differences[:3])}; "
                 "choose another output directory"
             )
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return settings in nested mappings by their paths, such as `method.k`."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _flatten(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def describe_method(method: Method) -> MethodEntry:

@@ -11,11 +11,11 @@ import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from transformers import TrainingArguments
 
-from freerun.imports import import_extra
 from freerun.metrics import get_headline
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.policy import Policy
 from freerun.tasks.base import Task
+from freerun.training.trackers import TRACKERS, require_trackers
 
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 LearningRateSchedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
@@ -62,7 +62,7 @@ class TrainingSettings:
         patience: stop after this many evaluations without improvement; by default never.
         keep: the model that is saved at the end, the `best` on dev or the `last`.
         seed: the seed of initial weights, order, noise and coins.
-        tensorboard: whether to write logs for TensorBoard to the folder of the run.
+        report_to: the trackers that log the run: `tensorboard`, `wandb`, `mlflow`, `trackio`.
         threads: the number of CPU threads; by default the number of available CPUs.
 
     Raises:
@@ -87,7 +87,7 @@ class TrainingSettings:
     patience: int | None = None
     keep: Literal["best", "last"] = "best"
     seed: int = 0
-    tensorboard: bool = False
+    report_to: tuple[str, ...] = ()
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -120,6 +120,9 @@ class TrainingSettings:
         ):
             known = get_args(choices)
             self._check(name, getattr(self, name) in known, f"one of {', '.join(known)}")
+        for name in self.report_to:
+            if name not in TRACKERS:
+                raise ValueError(f"report_to is {name}; it must be one of {', '.join(TRACKERS)}")
         if self.momentum > 0 and self.optimizer not in _WITH_MOMENTUM:
             raise ValueError(
                 f"momentum has no effect on optimizer={self.optimizer}; "
@@ -167,10 +170,9 @@ class TrainingSettings:
         Raises:
             ValueError: if the device does not support a setting, or a batch cannot be divided
                 evenly between the processes.
-            MissingExtraError: if `tensorboard` is set and TensorBoard is not installed.
+            MissingExtraError: if a tracker of `report_to` is not installed.
         """
-        if self.tensorboard:
-            import_extra("tensorboard", "tensorboard", "tensorboard=true")
+        require_trackers(self.report_to)
         gpu = _has_gpu()
         if self.precision == "fp16" and not gpu:
             raise ValueError("precision=fp16 needs a GPU; use bf16 or fp32 on the CPU")
@@ -198,7 +200,7 @@ class TrainingSettings:
             metric_for_best_model=headline.name,
             greater_is_better=headline.greater_is_better,
             logging_steps=min(self.evaluate_every, 50),
-            report_to=["tensorboard"] if self.tensorboard else "none",
+            report_to=list(self.report_to) or "none",
             disable_tqdm=quiet,
             seed=self.seed,
         )
