@@ -90,9 +90,10 @@ def test_trackio_without_a_network(tmp_path, monkeypatch):
     from trackio.sqlite_storage import SQLiteStorage
 
     found = tracked(tmp_path / "one", "trackio", name="half, seed 3")
-    (row,) = [
-        each for each in SQLiteStorage.get_logs("freerun", "half, seed 3")
-        if each.get("train/global_step") == TRAINING.updates and "eval/character_error" in each
-    ]  # fmt: skip
-    assert row["eval/character_error"] == found.curve[-1]["character_error"]
+    values = {
+        row["train/global_step"]: row["eval/character_error"]
+        for row in SQLiteStorage.get_logs("freerun", "half, seed 3")
+        if "eval/character_error" in row
+    }
+    assert values == {point["update"]: point["character_error"] for point in found.curve}
     assert SQLiteStorage.get_run_config("freerun", "half, seed 3")["method.k"] == 0.5
