@@ -40,6 +40,21 @@ def is_address(text: str) -> bool:
     return bool(place) and name.isidentifier()
 
 
+def make_unknown_error(
+    beginning: str, name: str, known: Collection[str], example: str
+) -> SettingError:
+    """Return the error of a name that is neither known nor an address.
+
+    Args:
+        beginning: the beginning of the message, such as "unknown method".
+        name: the name.
+        known: the known names.
+        example: the name of an object in a file of a user, if `name` is only the file.
+    """
+    hint = f"; name its object, as in {name}:{example}" if name.endswith(".py") else ""
+    return SettingError(f"{beginning} {name!r}{hint or did_you_mean(name, known)}")
+
+
 def import_object(address: str, what: str) -> Any:
     """Import the object at an address.
 

@@ -132,11 +132,11 @@ def test_what_is_wrong_with_a_saved_codec_is_named(refuses, tmp_path):
     path = tmp_path / "codec.json"
     contents = json.loads(path.read_text())
     for changes, message in (
-        ({"limit": "all"}, "the field 'limit' is 'all'; it must be a whole number or null"),
-        ({"bos": "a"}, "the field 'bos' is 'a'; it must be a whole number or null"),
+        ({"limit": "all"}, "the field 'limit' is \"all\"; it must be a whole number or null"),
+        ({"bos": "a"}, "the field 'bos' is \"a\"; it must be a whole number or null"),
         ({"bos": -1}, "bos is -1; a token is at least 0"),
         ({"continues": 1}, "the field 'continues' is 1; it must be true or false"),
-        ({"source": "x"}, "the field 'source' is 'x'; it must be an object or null"),
+        ({"source": "x"}, "the field 'source' is \"x\"; it must be an object"),
         ({"truncation": 1}, "the field 'truncation' is 1; it must be text"),
         ({"limit": 0}, "limit is 0; it must be at least 1"),
         (

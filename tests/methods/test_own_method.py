@@ -60,7 +60,7 @@ def test_variants_of_a_method_by_address():
         ("yours.py:Double", "method 'yours.py:Double': there is no file yours.py in {here}"),
         ("mine.py:number",
          "method 'mine.py:number': it is not a subclass of freerun.methods.Method"),
-        ("mine.py", "unknown method 'mine.py'; add its class, as in mine.py:MyMethod"),
+        ("mine.py", "unknown method 'mine.py'; name its object, as in mine.py:MyMethod"),
         ("mine.py:Half", "method 'mine.py:Half': it has no loss, paper, summary"),
         ("mine.py:Loose",
          "method 'mine.py:Loose': it is not a dataclass, whose fields are its settings"),

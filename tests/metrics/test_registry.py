@@ -92,7 +92,7 @@ def test_a_decorated_function_says_what_it_is(own):
         ("bleu:tokenize", "'bleu:tokenize': 'tokenize' has no value; write it as in "
          "'bleu:tokenize=zh'"),
         ("mauve", "metric 'mauve': model is missing; write it as in mauve:model=…"),
-        ("own.py:number", "metric 'own.py:number': it is no function of outputs and references"),
+        ("own.py:number", "metric 'own.py:number': it is not a function of outputs and references"),
         ("own.py:half",
          "metric 'own.py:half': its arguments must be outputs and references, and settings by "
          "name"),

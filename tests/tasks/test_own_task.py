@@ -66,7 +66,7 @@ def test_a_subclass_of_a_script_is_not_taken_for_its_base():
         ("speling", "unknown task 'speling'; did you mean 'spelling'?"),
         ("mine.py:Date", "task 'mine.py:Date': there is no Date in mine.py; did you mean 'Dates'?"),
         ("mine.py:number", "task 'mine.py:number': it is not a subclass of freerun.tasks.Task"),
-        ("mine.py", "unknown task 'mine.py'; add its class, as in mine.py:MyTask"),
+        ("mine.py", "unknown task 'mine.py'; name its object, as in mine.py:MyTask"),
         ("mine.py:Half", "task 'mine.py:Half': it has no metrics, rows"),
         (
             "mine.py:Loose",

@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from torch import Tensor
@@ -18,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from freerun.data.base import Examples, Sources
 from freerun.data.tokens import Normalization, add_backspace_token, decode_tokens, load_tokenizer
 from freerun.errors import DataError
-from freerun.files import read_json, write
+from freerun.files import check_json, read_json, write
 from freerun.vocabulary import Vocabulary
 
 CODEC_FILE = "codec.json"
@@ -27,15 +26,6 @@ TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 _FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
 
 C = TypeVar("C", bound="Codec")
-
-_TYPES = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    dict: "an object",
-    NoneType: "null",
-}
 
 
 class Codec(ABC):
@@ -422,19 +412,10 @@ def read_codec_file(directory: str) -> tuple[str, dict[str, Any]]:
 
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
-    """Convert `value` to `kind`, a list to a tuple."""
+    """Check the type of `value`, and convert lists to tuples."""
     if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise DataError(f"{where} is {value!r:.40}; it must be a list")
+        check_json(value, list[Any], where, DataError)
         return tuple(_convert(item, get_args(kind)[0], where) for item in value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if get_origin(kind) is Literal:
-        kind = str  # the codec itself checks the text
-    if get_origin(kind) is dict:
-        kind = dict
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    if type(value) not in kinds:
-        wanted = " or ".join(_TYPES[each] for each in kinds)
-        raise DataError(f"{where} is {value!r:.40}; it must be {wanted}")
-    return value
+    # The codec itself checks which text is allowed.
+    check_json(value, str if get_origin(kind) is Literal else kind, where, DataError)
+    return float(value) if kind is float else value

@@ -316,7 +316,7 @@ class TextCodec(WritingCodec):
             DataError: if there is none, it is of another kind, a tokenizer is missing, or a
                 field is missing, unknown or of the wrong type.
         """
-        path, settings = read_fields(cls, directory, tokenizer=..., source=dict | None)
+        path, settings = read_fields(cls, directory, tokenizer=..., source=dict[str, Any] | None)
         special = settings.pop("source")
         if special is not None:
             settings["source"] = load_tokenizer(str(Path(directory, SOURCE_TOKENIZER)), **special)

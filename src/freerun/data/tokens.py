@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +23,7 @@ from tokenizers import (
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from freerun.errors import DataError
+from freerun.files import read_json
 from freerun.settings import did_you_mean
 from freerun.vocabulary import BACKSPACE, EOS, UNKNOWN
 
@@ -396,6 +396,8 @@ def load_tokenizer(path: str, **special: str) -> PreTrainedTokenizerBase:
     """
     if not Path(path).exists():
         raise DataError(f"{path}: there is no such file")
+    config = Path(path, "tokenizer_config.json")
+    named = read_json(config, DataError).get("tokenizer_class") if config.is_file() else None
     try:
         if Path(path).is_file():
             return PreTrainedTokenizerFast(
@@ -405,21 +407,12 @@ def load_tokenizer(path: str, **special: str) -> PreTrainedTokenizerBase:
                 **special,
             )
         # AutoTokenizer also reads config.json, and warns of freerun's own models.
-        plain = _tokenizer_class(path) in ("PreTrainedTokenizerFast", "TokenizersBackend")
+        plain = named in ("PreTrainedTokenizerFast", "TokenizersBackend")
         cls: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
         found: PreTrainedTokenizerBase = cls.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # the Rust library raises plain exceptions
         raise DataError(f"{path}: the tokenizer cannot be read ({error})") from None
     return found
-
-
-def _tokenizer_class(path: str) -> str | None:
-    """Return the class of the tokenizer in a directory, if its configuration names it."""
-    config = Path(path, "tokenizer_config.json")
-    if not config.is_file():
-        return None
-    name: str | None = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")
-    return name
 
 
 def _add_eos(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -1,6 +1,6 @@
 """Training methods, one file each."""
 
-from freerun.imports import get_class_name, import_dataclass, is_address
+from freerun.imports import get_class_name, import_dataclass, is_address, make_unknown_error
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
 from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
@@ -9,7 +9,6 @@ from freerun.methods.scheduled_sampling import ScheduledSampling
 from freerun.methods.searnn import SEARNN
 from freerun.methods.sequence_match import SequenceMatch
 from freerun.methods.unlikelihood import Unlikelihood
-from freerun.settings import SettingError, did_you_mean
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
@@ -39,8 +38,7 @@ def find_method(name: str, prefix: str = "") -> type[Method]:
     if name in METHODS:
         return METHODS[name]
     if not is_address(name):
-        hint = f"; add its class, as in {name}:MyMethod" if name.endswith(".py") else ""
-        raise SettingError(f"{prefix}unknown method {name!r}{hint or did_you_mean(name, METHODS)}")
+        raise make_unknown_error(f"{prefix}unknown method", name, METHODS, "MyMethod")
     required = ("name", "paper", "summary")
     return import_dataclass(name, f"{prefix}method", Method, required)  # type: ignore[type-abstract]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from freerun.imports import import_extra, import_object, is_address
+from freerun.imports import import_extra, import_object, is_address, make_unknown_error
 from freerun.metrics.statistics import Statistics
 from freerun.settings import MISSING, SettingError, convert, did_you_mean, parse_spec
 
@@ -254,12 +254,11 @@ def find_metric(spec: str | Metric) -> Metric:
     if name in METRICS:
         return METRICS[name].with_settings(settings, where)
     if not is_address(name):
-        hint = f"; add its function, as in {name}:my_metric" if name.endswith(".py") else ""
-        raise SettingError(f"unknown metric {name!r}{hint or did_you_mean(name, METRICS)}")
+        raise make_unknown_error("unknown metric", name, METRICS, "my_metric")
     thing = import_object(name, "metric")
     if not isinstance(thing, Metric):
         if not inspect.isfunction(thing):
-            raise SettingError(f"{where}: it is no function of outputs and references")
+            raise SettingError(f"{where}: it is not a function of outputs and references")
         try:
             inspect.signature(thing).bind_partial((), ())
         except TypeError:

@@ -19,8 +19,8 @@ from freerun.data import (
     TextExamples,
     load_codec,
 )
-from freerun.imports import get_class_name, import_dataclass, is_address
-from freerun.settings import SettingError, did_you_mean
+from freerun.imports import get_class_name, import_dataclass, is_address, make_unknown_error
+from freerun.settings import SettingError
 from freerun.tasks.arithmetic import Arithmetic
 from freerun.tasks.base import Task
 from freerun.tasks.continuation import Continuation
@@ -57,8 +57,7 @@ def find_task(name: str) -> type[Task]:
     if name in TASKS:
         return TASKS[name]
     if not is_address(name):
-        hint = f"; add its class, as in {name}:MyTask" if name.endswith(".py") else ""
-        raise SettingError(f"unknown task {name!r}{hint or did_you_mean(name, TASKS)}")
+        raise make_unknown_error("unknown task", name, TASKS, "MyTask")
     found = import_dataclass(name, "task", Task, ("metrics",))  # type: ignore[type-abstract]
     if isinstance(found.metrics, str) or not found.metrics:
         raise SettingError(

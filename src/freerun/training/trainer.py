@@ -123,14 +123,8 @@ class RunTrainer(TrainerOverrides):
         self._find_record = partial(build_record, run, args, self.horizon, optimizer_cls_and_kwargs)
         self.remove_callback(PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
         self._bars = [] if args.disable_tqdm else [ProgressBar(self.meter)]
-        for callback in (
-            self.meter,
-            Timekeeper(self.horizon),
-            LogWithEvaluation(),
-            *self._bars,
-            *callbacks,
-            self.stop,
-        ):
+        own = self.meter, Timekeeper(self.horizon), LogWithEvaluation(), *self._bars
+        for callback in (*own, *callbacks, self.stop):
             self.add_callback(callback)
         self.control: TrainerControl
 
