@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from freerun.report import describe_comparison
 from freerun.study import comparison as comparing
 from tests.cli.tiny import MODEL, TINY, TRAINING
 
@@ -22,13 +23,15 @@ def test_a_comparison_prints_a_table_and_the_paths_of_its_files(run, text, tmp_p
     assert results["command"].startswith("freerun compare spelling --data")
     lines = printed.splitlines()
     assert lines[0].rstrip() == "spelling, 4 updates each"
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         str(output / name)
-        for name in ("results.json", "learning_curves.png", "error_by_position.png")
+        for name in ("results.json", "learning_curves.png", "error_by_position.png", "report.html")
     ]
+    answer = " ".join(lines)
+    assert all(line in answer for line in describe_comparison(results))
     figure = results["methods"]["mle"]["test"]["character_error"]
     assert f"{figure['mean'] * 100:.2f} ± {figure['std'] * 100:.2f}" in printed
-    assert max(map(len, lines[:-3])) <= 80
+    assert max(map(len, lines[:-4])) <= 80
     assert "Run 4 of 4: scheduled_sampling:schedule=linear, seed 1\n" in errors
     assert (output / "scheduled_sampling-schedule=linear" / "seed-1" / "freerun.json").exists()
 

@@ -9,6 +9,7 @@ from freerun.evaluation import Decoding, measure_exposure_bias
 from freerun.report.diagnosis import describe_exposure_bias, list_rates
 from freerun.tasks import Digits, load_data
 from freerun.training import load_policy
+from tests.report.browser import look
 
 
 @pytest.mark.parametrize("sampled", [False, True])
@@ -50,3 +51,18 @@ def test_mistakes_are_one_line(run, trained, words, message):
     assert status == 2
     assert message in errors
     assert errors.count("\n") == 1
+
+
+def test_the_report_is_a_page_with_a_plot(run, trained, tmp_path):
+    page = tmp_path / "page.html"
+    status, output, errors = run("diagnose", trained, "--draws", "20", "--report", page)
+    assert (status, errors) == (0, "")
+    assert output.endswith(f"\n{page}\n")
+    seen = look(page.read_text(), tmp_path)
+    assert seen["title"] == f"{trained}: does it suffer from its own mistakes?"
+    for line in output.splitlines()[2:4]:
+        assert line in seen["text"]
+    assert "errors per token after own prefixes" in seen["text"]
+    assert f"freerun diagnose {trained} --draws 20" in seen["text"]
+    assert "after the nearest correct prefixes" in seen["text"]
+    assert len(seen["pictures"]) == 1

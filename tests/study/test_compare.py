@@ -149,7 +149,7 @@ def test_all_that_is_needed_to_repeat_it_is_written_down(finished):
 def test_the_output_holds_results_plots_and_models(finished):
     comparison, output = finished
     assert [path.name for path in comparison.files] == [
-        "results.json", "learning_curves.png", "error_by_position.png",
+        "results.json", "learning_curves.png", "error_by_position.png", "report.html",
     ]  # fmt: skip
     assert sorted(path.name for path in output.iterdir()) == sorted(
         [*METHODS, "comparison.json", *(path.name for path in comparison.files)]

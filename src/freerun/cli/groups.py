@@ -13,6 +13,7 @@ from freerun.settings import did_you_mean
 
 SUMMARIES = {
     "compare": "Train several methods on a task under the same conditions and compare them.",
+    "report": "Write the report of a finished comparison, or its table in another format.",
     "train": "Train a model on a task by one method.",
     "costs": "Show what every token would cost in every cell of an output.",
     "evaluate": "Measure how good the outputs of a trained model are when it runs freely.",
@@ -24,6 +25,7 @@ SUMMARIES = {
 }
 CLASSES = {
     "compare": "train.CompareCommand",
+    "report": "report.ReportCommand",
     "train": "train.TrainCommand",
     "costs": "costs.CostsCommand",
     "evaluate": "evaluate.EvaluateCommand",

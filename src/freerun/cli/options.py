@@ -13,6 +13,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import click
@@ -41,6 +42,7 @@ CONTEXT: dict[str, Any] = {
 _METAVARS = {
     "budget": "SECONDS",
     "checkpoint": "CHECKPOINT",
+    "comparison": "DIR",
     "config": "FILE",
     "data": "PATH",
     "file": "FILE",
@@ -52,6 +54,7 @@ _METAVARS = {
     "model": "MODEL",
     "output": "DIR",
     "png": "FILE",
+    "report": "FILE",
     "source_column": "COLUMN",
     "target_column": "COLUMN",
     **{f"{split}{side}": "FILE" for split in ("train", "dev", "test")
@@ -416,6 +419,8 @@ def _see(ctx: click.Context) -> str:
 
 def _metavar(name: str, kind: Any) -> str:
     """Return the placeholder of the value of a setting in the help."""
+    if Path in (kind, *typing.get_args(kind)):
+        return "FILE"
     if name in _METAVARS:
         return _METAVARS[name]
     arguments = [a for a in typing.get_args(kind) if a is not type(None)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,8 @@ Variants of a method are named in YAML, where methods is a list or a mapping:
     ss_linear: {{scheduled_sampling: {{schedule: linear}}}}
     ss_half: scheduled_sampling:schedule=constant,k=0.5
 """
+WIDTH = 80
+"""The width of text on a terminal."""
 TASK_OPTIONS = ("data", "metrics")
 """The settings of tasks that are given without the prefix `task.`."""
 
@@ -251,7 +254,9 @@ class CompareCommand(ExperimentCommand):
             unbounded = console.options.update(width=sys.maxsize)
             console.width = max(console.width, console.measure(table, options=unbounded).maximum)
             console.print(table)
-            print(report.legend(comparison.results), "", *map(str, comparison.files), sep="\n")
+            print(report.legend(comparison.results), "", sep="\n")
+            print(*(textwrap.fill(line, WIDTH) for line in comparison.answer), "", sep="\n")
+            print(*comparison.files, sep="\n")
 
 
 def choose_model(

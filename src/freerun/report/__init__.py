@@ -3,5 +3,14 @@
 from freerun.evaluation import Summary, summary
 from freerun.report.plots import draw, require_plots
 from freerun.report.table import legend, table
+from freerun.report.words import describe_comparison
 
-__all__ = ["Summary", "draw", "legend", "require_plots", "summary", "table"]
+__all__ = [
+    "Summary",
+    "describe_comparison",
+    "draw",
+    "legend",
+    "require_plots",
+    "summary",
+    "table",
+]

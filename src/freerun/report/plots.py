@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,10 +54,20 @@ def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
     for name, picture in pictures.items():
         path = directory / name
         drawn = BytesIO()
-        picture(results).savefig(drawn, dpi=150, format="png")
+        with plain_text():
+            picture(results).savefig(drawn, dpi=150, format="png")
         write(path, drawn.getvalue())
         paths.append(path)
     return paths
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Let dollar signs in names be dollar signs, instead of marks of formulas."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):
+        yield
 
 
 def learning_curves(results: Mapping[str, Any]) -> Figure:

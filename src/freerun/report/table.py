@@ -15,6 +15,8 @@ from freerun.report.labels import arrow, label, scale, shown, task_name, unit
 
 NAME_WIDTH = 19
 MAJORITY_GUESS = "majority guess"
+SEEDS_ONLY = "seeds"
+"""The value of `intervals` in results of older versions, whose intervals are computed later."""
 BACKSPACES = ("backspace_rate", "rewritten", "right_after", "withdrawn")
 """The metrics of models that have a backspace."""
 
@@ -28,7 +30,7 @@ def table(results: Mapping[str, Any]) -> Table:
     constant guess that ignores the source. With up to three metrics the table fits 80 columns.
     """
     base, metrics = results["base"], list(results["majority"])
-    found = Table(box=box.SIMPLE_HEAD, title=_title(results), title_style="bold", pad_edge=False)
+    found = Table(box=box.SIMPLE_HEAD, title=title(results), title_style="bold", pad_edge=False)
     found.title_justify = "left"
     names = [line for name in results["methods"] for line in fold_name(name).split("\n")]
     # A console that is too narrow for all columns would else squeeze this one to nothing.
@@ -65,7 +67,7 @@ def legend(results: Mapping[str, Any]) -> str:
     else:
         lines += [
             f"Δ: difference to {base} of the same seed. Time: of an update, relative to {base}.",
-            f"95 % intervals of Δ are over {_over(results)}; * excludes zero.",
+            *_explain_intervals(results),
             *_list_needed_seeds(results),
         ]
     lines.append("Majority guess: the best score of an output that ignores its source.")
@@ -97,7 +99,7 @@ def fold_name(name: str, width: int = NAME_WIDTH) -> str:
     return "\n".join(lines)
 
 
-def _title(results: Mapping[str, Any]) -> str:
+def title(results: Mapping[str, Any]) -> str:
     """Return the task, and how long each method was trained."""
     training = results["training"]
     spent = f"{training['updates']:,} updates"
@@ -121,9 +123,14 @@ def _cell(entry: Mapping[str, Any], metric: str, *, compared: bool) -> Text:
     return cell
 
 
-def _over(results: Mapping[str, Any]) -> str:
-    """Return what the intervals are over."""
-    return "seeds and test examples" if len(results["seeds"]) > 1 else "test examples"
+def _explain_intervals(results: Mapping[str, Any]) -> list[str]:
+    """Say what the intervals are over, if there are any."""
+    over = "seeds and test examples" if len(results["seeds"]) > 1 else "test examples"
+    if results.get("intervals") == SEEDS_ONLY:
+        if len(results["seeds"]) < 2:
+            return []
+        over = "seeds only, as an older version of freerun wrote these results"
+    return [f"95 % intervals of Δ are over {over}; * excludes zero."]
 
 
 def _list_needed_seeds(results: Mapping[str, Any]) -> list[str]:

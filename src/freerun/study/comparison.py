@@ -22,6 +22,7 @@ from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
 from freerun.study.outputs import BEAM, evaluate_run
 from freerun.study.plan import Plan
+from freerun.study.reading import write_report
 from freerun.study.results import SeedResult, collect_results, write_results
 from freerun.study.specs import Given, parse_methods
 from freerun.tasks.base import Task
@@ -40,7 +41,7 @@ class Comparison:
 
     Attributes:
         results: the contents of its results.json.
-        files: that file and the plots.
+        files: that file, the plots and the report.
     """
 
     results: dict[str, Any]
@@ -50,6 +51,11 @@ class Comparison:
     def table(self) -> Table:
         """The results as a rich table."""
         return report.table(self.results)
+
+    @property
+    def answer(self) -> list[str]:
+        """Which method is best, by how much and at what cost, in sentences."""
+        return report.describe_comparison(self.results)
 
 
 def compare(
@@ -69,8 +75,8 @@ def compare(
 
     Runs with the same seed start from the same weights and read the data in the same order. An
     interrupted comparison resumes if it is started again. results.json (see docs/results.md), two
-    plots, and each model, in a folder NAME/seed-SEED, are written to `output`. Under a launcher,
-    all processes call this function, and the first one writes.
+    plots, report.html, and each model, in a folder NAME/seed-SEED, are written to `output`. Under a
+    launcher, all processes call this function, and the first one writes.
 
     Args:
         task: the task.
@@ -128,7 +134,11 @@ def compare(
         results = collect_results(plan, data, majority, runs, command, beam, decoding)
         files = []
         if process.is_main_process:
-            files = [write_results(results, output), *report.draw(results, output)]
+            files = [
+                write_results(results, output),
+                *report.draw(results, output),
+                write_report(results, output),
+            ]
         return Comparison(results, files)
 
 

@@ -1,0 +1,106 @@
+"""Examples for a report: which to show, and where outputs differ from references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from rapidfuzz.distance import Levenshtein
+
+from freerun.report.page import Example, Group, Piece
+
+PER_GROUP = 3
+"""The maximum number of examples that are shown for the same reason."""
+LONGEST = 1_000
+"""The maximum number of characters that are shown of a text."""
+
+Outputs = Mapping[str, Sequence[Mapping[str, Any]]]
+"""The rows of outputs.jsonl of every method, with the same seed."""
+
+
+def choose_groups(
+    outputs: Outputs, base: str | None, best: str | None, *, by_words: bool
+) -> list[Group]:
+    """Choose examples: where the best method helps and where it does harm, typical and worst ones.
+
+    An example is shown once. Typical ones have about the median number of errors, over all methods.
+
+    Args:
+        outputs: the outputs; all methods have the same examples.
+        base: the baseline, if there is one.
+        best: the method that is compared with it.
+        by_words: whether differences are marked by words instead of characters.
+    """
+    errors = {name: [int(row["errors"]) for row in rows] for name, rows in outputs.items()}
+    totals = [sum(column) for column in zip(*errors.values(), strict=True)]
+    middle = median(totals) if totals else 0
+    # What is shown of every group: the examples with the highest numbers above the limit.
+    groups: list[tuple[str, list[float], float]] = []
+    if base in errors and best in errors and base != best:
+        pairs = zip(errors[str(base)], errors[str(best)], strict=True)
+        gains: list[float] = [other - own for other, own in pairs]
+        groups += [
+            (f"Where {best} is better than {base} by most", gains, 0),
+            (f"Where {best} is worse than {base} by most", [-gain for gain in gains], 0),
+        ]
+    groups += [
+        ("Typical", [-abs(total - middle) for total in totals], -math.inf),
+        ("Worst", list(map(float, totals)), 0),
+    ]
+    found: list[Group] = []
+    shown: set[int] = set()
+    for title, numbers, limit in groups:
+        there = [i for i, number in enumerate(numbers) if number > limit and i not in shown]
+        chosen = sorted(there, key=numbers.__getitem__, reverse=True)[:PER_GROUP]
+        shown |= set(chosen)
+        if chosen:
+            examples = [_make_example(i, outputs, by_words) for i in chosen]
+            found.append(Group(title, examples))
+    return found
+
+
+def _make_example(i: int, outputs: Outputs, by_words: bool) -> Example:
+    first = next(iter(outputs.values()))[i]
+    reference, source = str(first["reference"]), first["source"]
+    return Example(
+        i + 1,
+        None if source is None else _cut(str(source)),
+        _cut(reference),
+        {
+            name: (
+                int(rows[i]["errors"]),
+                mark_differences(_cut(rows[i]["output"]), _cut(reference), by_words=by_words),
+            )
+            for name, rows in outputs.items()
+        },
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def mark_differences(output: str, reference: str, *, by_words: bool) -> list[Piece]:
+    """Split an output where it differs from its reference, by the minimum number of edits.
+
+    Args:
+        output: the output.
+        reference: the reference.
+        by_words: whether to compare words, between spaces, instead of characters.
+    """
+    own: Sequence[str] = output.split(" ") if by_words else output
+    right: Sequence[str] = reference.split(" ") if by_words else reference
+    between = " " if by_words else ""
+    pieces: list[Piece] = []
+    for edit in Levenshtein.opcodes(right, own):
+        if edit.tag == "delete":
+            kind, part = "missing", right[edit.src_start : edit.src_end]
+        else:
+            kind = "same" if edit.tag == "equal" else "wrong"
+            part = own[edit.dest_start : edit.dest_end]
+        if pieces and by_words:
+            pieces.append(Piece("same", " "))
+        pieces.append(Piece(kind, between.join(part)))
+    return pieces

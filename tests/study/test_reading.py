@@ -1,0 +1,53 @@
+"""Results of a comparison as a data frame."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import freerun
+from freerun.data import MissingExtraError
+from freerun.study import load, read_results
+from tests.helpers import raises
+
+MEASURED = Path(freerun.__file__).parents[2] / "docs" / "results" / "spelling-0.5"
+
+
+def test_a_frame_has_a_row_for_every_figure():
+    pytest.importorskip("pandas")
+    frame = load(MEASURED)
+    results = json.loads((MEASURED / "results.json").read_text())
+    assert list(frame.columns) == ["method", "seed", "split", "metric", "value", "difference"]
+    methods, seeds = results["methods"], results["seeds"]
+    assert len(frame) == len(methods) * len(seeds) * (2 + 2 + 3)
+    assert not frame.duplicated(["method", "seed", "split", "metric"]).any()
+    test = frame[(frame.split == "test") & (frame.metric == "exact_match")]
+    entry = methods["scheduled_sampling"]
+    own = test[test.method == "scheduled_sampling"]
+    assert own.seed.tolist() == seeds
+    assert own.value.tolist() == entry["test"]["exact_match"]["values"]
+    assert own.difference.tolist() == entry["difference_to_mle"]["exact_match"]["values"]
+    means = test.groupby("method").value.mean()
+    assert means["mle"] == pytest.approx(methods["mle"]["test"]["exact_match"]["mean"])
+    train = frame[(frame.split == "train") & (frame.method == "mle")].set_index(["metric", "seed"])
+    assert train.value["updates", seeds[0]] == methods["mle"]["updates"][0]
+    assert train.difference.isna().all()
+
+
+def test_pandas_is_needed_only_for_frames(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert read_results(MEASURED)["base"] == "mle"
+    message = "freerun.study.load needs pandas, which is missing: pip install freerun[pandas]"
+    with raises(MissingExtraError, message):
+        load(MEASURED)
+
+
+def test_results_of_older_versions_have_intervals_over_seeds():
+    results = read_results(MEASURED)
+    assert results["intervals"] == "seeds"
+    found = results["methods"]["scheduled_sampling"]["difference_to_mle"]["character_error"]
+    # t(0.975, 2) = 4.302653, and the mean and deviation of the three differences.
+    half = 4.302653 * found["std"] / 3**0.5
+    assert found["low"] == pytest.approx(found["mean"] - half)
+    assert found["high"] == pytest.approx(found["mean"] + half)
