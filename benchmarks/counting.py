@@ -68,7 +68,9 @@ class Toy:
             target,
             mask[:, : int(count.max())],
         )
-        return Batch.of({name: tensor.to(device) for name, tensor in batch.tensors().items()})
+        return Batch.from_tensors(
+            {name: tensor.to(device) for name, tensor in batch.tensors().items()}
+        )
 
     def policy(self, kind: str, device: torch.device, updates: int = 150) -> HuggingFacePolicy:
         """Return a model with 4 layers of 128, trained until it can count, in evaluation mode."""

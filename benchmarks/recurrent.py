@@ -88,7 +88,9 @@ def batches(size: Size, steps: int, device: torch.device) -> list[Batch]:
             (step * size.batch_size + i) % len(size.examples) for i in range(size.batch_size)
         ]
         tensors = size.examples.batch(numbers).tensors()
-        found.append(Batch.of({name: value.to(device) for name, value in tensors.items()}))
+        found.append(
+            Batch.from_tensors({name: value.to(device) for name, value in tensors.items()})
+        )
     return found
 
 

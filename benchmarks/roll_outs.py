@@ -43,7 +43,7 @@ class Shape:
     def policy(self) -> RecurrentPolicy:
         """Return an untrained model."""
         words = Vocabulary.build(map(str, range(self.words - 1)), eos=True)
-        config = RecurrentConfig.of(
+        config = RecurrentConfig.from_vocabulary(
             words,
             factors=(self.source_words,),
             limit=4 * self.length,
@@ -69,7 +69,9 @@ class Shape:
         target, mask = rows(self.words - 1)
         target[torch.arange(self.batch), mask.sum(1) - 1] = self.words - 1
         batch = Batch(torch.arange(self.batch), Source(source, source_mask), target, mask)
-        return Batch.of({name: tensor.to(device) for name, tensor in batch.tensors().items()})
+        return Batch.from_tensors(
+            {name: tensor.to(device) for name, tensor in batch.tensors().items()}
+        )
 
     def method(self, precision: RollOutPrecision = "training") -> SEARNN:
         """Return SEARNN with the settings of Leblond et al. 2018 for translation."""

@@ -29,7 +29,9 @@ def tiny_policy() -> RecurrentPolicy:
     """Return a small decoder with weights so large that own tokens affect later cells."""
     torch.manual_seed(2)
     vocabulary = Vocabulary.build("abcde", eos=False)
-    config = RecurrentConfig.of(vocabulary, features=2, hidden_size=6, embedding_size=6)
+    config = RecurrentConfig.from_vocabulary(
+        vocabulary, features=2, hidden_size=6, embedding_size=6
+    )
     policy = RecurrentPolicy(config).double()
     with torch.no_grad():
         for weight in policy.parameters():

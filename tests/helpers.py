@@ -34,7 +34,7 @@ def tiny_policy(
     `words` is the vocabulary to write, where it is not that of `vocabulary`.
     """
     sizes = {"hidden_size": 4, "embedding_size": 3}
-    config = RecurrentConfig.of(
+    config = RecurrentConfig.from_vocabulary(
         words or vocabulary(actions, eos=eos),
         **SOURCES[source],
         limit=limit if eos else None,

@@ -11,7 +11,7 @@ from freerun.arguments import check_number, check_values
 from freerun.losses import CELL_LOSSES, ScoredActions
 
 SCORES, COSTS = torch.linspace(-1, 1, 15).view(3, 5), torch.linspace(0, 1, 15).view(3, 5)
-TRIED, TARGETS = torch.ones(3, 5, dtype=torch.bool), tensor([0, 1, 2])
+TRIAL_SIZE, TARGETS = torch.ones(3, 5, dtype=torch.bool), tensor([0, 1, 2])
 ROWS, LENGTHS = tensor([[0, 1], [1, 0]]), tensor([2, 1])
 MASK = torch.ones(2, 2, dtype=torch.bool)
 TAGS = costs.chunk_tags(["O", "B-X", "I-X"])
@@ -55,16 +55,16 @@ def test_cell_losses(name):
     alpha = {} if name in ("ll", "consistent") else {"alpha": 1.0}
     loss = CELL_LOSSES[name]
     for scores, found, mask, wrong in (
-        (SCORES, COSTS[:1], TRIED, "costs"),  # which would be broadcast
-        (SCORES, COSTS, TRIED[:, :1], "mask"),
-        (SCORES, COSTS, TRIED.long(), "mask"),  # ~1 is -2
-        (SCORES[0], COSTS[0], TRIED[0], "scores"),
+        (SCORES, COSTS[:1], TRIAL_SIZE, "costs"),  # which would be broadcast
+        (SCORES, COSTS, TRIAL_SIZE[:, :1], "mask"),
+        (SCORES, COSTS, TRIAL_SIZE.long(), "mask"),  # ~1 is -2
+        (SCORES[0], COSTS[0], TRIAL_SIZE[0], "scores"),
     ):
         with pytest.raises(ValueError, match=f"^{wrong} has "):
             loss(scores, found, mask, **alpha)
     for value in (0.0, -1.0, math.nan, math.inf) if alpha else ():
         with pytest.raises(ValueError, match=f"^alpha is {value}; it must be finite and above 0$"):
-            loss(SCORES, COSTS, TRIED, alpha=value)
+            loss(SCORES, COSTS, TRIAL_SIZE, alpha=value)
 
 
 PAIRED = {

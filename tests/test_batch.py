@@ -31,9 +31,9 @@ def test_selection_keeps_all_that_belongs_to_an_example(batch):
 
 
 def test_tensors_and_back(batch):
-    assert same(Batch.of(batch.tensors()), batch)
+    assert same(Batch.from_tensors(batch.tensors()), batch)
     with pytest.raises(KeyError, match="source_mask"):
-        Batch.of({"ids": batch.ids, "source": batch.source.values})
+        Batch.from_tensors({"ids": batch.ids, "source": batch.source.values})
 
 
 def test_inputs_are_bos_and_all_targets_but_the_last():

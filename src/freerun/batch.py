@@ -66,7 +66,7 @@ class Batch:
         }
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Batch:
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Batch:
         """Rebuild the batch from `tensors`.
 
         Raises:

@@ -18,7 +18,7 @@ _UNLISTED = {DIGESTS, "README.md", "freerun.json"}
 """Files without a digest: a model card may be edited, and the record has its own digest."""
 _RESUMED = (".pt", ".pth")
 """Files that are read only on resuming: states of optimizers and random generators."""
-_OF_A_MODEL = ("*.safetensors", "*.index.json", "adapter_config.json", "config.json")
+_MODEL_FILES = ("*.safetensors", "*.index.json", "adapter_config.json", "config.json")
 """Files that change the model if they are added to a folder."""
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\][^\\]*)")
 
@@ -69,7 +69,7 @@ def check_digests(folder: str | Path, *, whole: bool = False) -> None:
         for name, digest in _read_digests(folder / DIGESTS)
         if whole or not name.endswith(_RESUMED)
     }
-    for pattern in _OF_A_MODEL:
+    for pattern in _MODEL_FILES:
         for path in folder.glob(pattern):
             if path.name not in listed:
                 raise CheckpointError(

@@ -70,7 +70,7 @@ def test_a_codec_comes_back_as_it_was_saved(tmp_path, codec):
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_a_codec_describes_a_policy(codec):
-    config = RecurrentConfig.of(
+    config = RecurrentConfig.from_vocabulary(
         codec.target, features=codec.features, factors=codec.factors, limit=codec.limit
     )
     assert config.vocabulary == codec.target

@@ -251,7 +251,7 @@ def test_rows_are_collated_as_examples_are_batched():
     loader = DataLoader(ROWS, batch_size=3, collate_fn=TextCollator(codec))
     examples = codec.encode(ROWS)
     for start, tensors in zip((0, 3), loader, strict=True):
-        batch, same = Batch.of(tensors), examples.batch(range(start, start + 3))
+        batch, same = Batch.from_tensors(tensors), examples.batch(range(start, start + 3))
         for name, value in same.tensors().items():
             assert name == "ids" or torch.equal(tensors[name], value)
         assert batch.target_tokens().numel() == same.mask.sum()

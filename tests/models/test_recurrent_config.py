@@ -57,14 +57,14 @@ def test_a_source_of_another_kind_is_refused(reads, given):
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(settings, message):
     with raises(ValueError, message):
-        RecurrentConfig.of(vocabulary(), **{"factors": (3,), "limit": 4, **settings})
+        RecurrentConfig.from_vocabulary(vocabulary(), **{"factors": (3,), "limit": 4, **settings})
 
 
 def test_a_limit_without_eos_is_refused():
     with pytest.raises(
         ValueError, match=r"^limit is given exactly where the vocabulary has an eos$"
     ):
-        RecurrentConfig.of(vocabulary(eos=False), factors=(3,), limit=4)
+        RecurrentConfig.from_vocabulary(vocabulary(eos=False), factors=(3,), limit=4)
 
 
 def test_a_policy_needs_words():

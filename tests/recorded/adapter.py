@@ -128,7 +128,7 @@ def _recurrent(name, backspace):
             symbols, bos=count, pad=count + 1, eos=4, backspace=5 if backspace else None
         )
         inputs = {"features": FEATURES} if name == "images" else {"factors": (5,)}
-    config = RecurrentConfig.of(
+    config = RecurrentConfig.from_vocabulary(
         words,
         **inputs,
         limit=None if words.eos is None else 9,

@@ -24,7 +24,7 @@ def codec():
 @pytest.fixture(scope="module")
 def policy(codec):
     """A policy with large random weights, so that its choices differ; not in evaluation mode."""
-    config = RecurrentConfig.of(
+    config = RecurrentConfig.from_vocabulary(
         codec.target,
         factors=codec.factors,
         limit=codec.limit,

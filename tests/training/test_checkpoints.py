@@ -16,13 +16,13 @@ from freerun.training import load_policy
 from freerun.training.checkpoints import load_weights
 from freerun.training.folders import (
     checkpoints,
-    discard,
-    newest,
+    delete_folder,
+    find_newest_checkpoint,
+    finish_folder,
+    get_temporary_path,
     parse_update,
-    publish,
     rotate,
     sweep,
-    temporary,
 )
 from tests.codecs import letters_of_images
 from tests.helpers import raises
@@ -199,9 +199,9 @@ def test_the_codec_of_a_known_task_is_found(tmp_path):
     codec.save_pretrained(str(tmp_path))
     found, read = load_policy(tmp_path)
     assert (type(read), read.target, read.width) == (type(codec), codec.target, codec.width)
-    assert replace(RecurrentSettings.of(found.config), hidden_size=4) == RecurrentSettings.of(
-        found.config
-    )
+    assert replace(
+        RecurrentSettings.from_config(found.config), hidden_size=4
+    ) == RecurrentSettings.from_config(found.config)
 
 
 def folders(output, *updates):
@@ -219,9 +219,9 @@ def test_checkpoints_are_ordered_by_update(tmp_path):
     (tmp_path / "checkpoint-best").mkdir()
     (tmp_path / ".checkpoint-200.new.tmp").mkdir()
     assert names(tmp_path) == ["checkpoint-9", "checkpoint-20", "checkpoint-100"]
-    assert newest(tmp_path) == tmp_path / "checkpoint-100"
+    assert find_newest_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
     assert parse_update(tmp_path / "checkpoint-20") == 20
-    assert newest(tmp_path / "nowhere") is None
+    assert find_newest_checkpoint(tmp_path / "nowhere") is None
     with pytest.raises(CheckpointError, match="a checkpoint is called checkpoint-UPDATE"):
         parse_update(tmp_path / "checkpoint-best")
 
@@ -253,19 +253,19 @@ def test_nothing_to_rotate(tmp_path):
 
 def test_publishing_replaces_as_a_whole(tmp_path):
     folders(tmp_path, 1)
-    written = temporary(tmp_path / "checkpoint-1")
+    written = get_temporary_path(tmp_path / "checkpoint-1")
     written.mkdir()
     (written / "file").write_text("new")
     assert names(tmp_path) == ["checkpoint-1"]
-    publish(written, tmp_path / "checkpoint-1")
+    finish_folder(written, tmp_path / "checkpoint-1")
     assert (tmp_path / "checkpoint-1" / "file").read_text() == "new"
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_what_is_left_over_is_swept_away(tmp_path):
     folders(tmp_path, 1)
-    temporary(tmp_path / "checkpoint-2").mkdir()
-    temporary(tmp_path / "checkpoint-1", "old").mkdir()
+    get_temporary_path(tmp_path / "checkpoint-2").mkdir()
+    get_temporary_path(tmp_path / "checkpoint-1", "old").mkdir()
     (tmp_path / ".notes.tmp").write_text("not ours")
     sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.tmp", "checkpoint-1"]
@@ -279,5 +279,5 @@ def test_discarding_takes_the_name_away_first(tmp_path, monkeypatch):
 
     monkeypatch.setattr("shutil.rmtree", stop)
     with pytest.raises(KeyboardInterrupt):
-        discard(tmp_path / "checkpoint-1")
+        delete_folder(tmp_path / "checkpoint-1")
     assert names(tmp_path) == []

@@ -174,7 +174,7 @@ def test_model_settings_build_what_they_say():
     )
     codec = TinyCodec()
     policy = settings.build(codec)
-    assert RecurrentSettings.of(policy.config) == settings
+    assert RecurrentSettings.from_config(policy.config) == settings
     assert policy.vocabulary == codec.target
     assert policy.config.limit == codec.limit
     assert policy.config.factors == codec.factors

@@ -51,7 +51,7 @@ def test_items_name_example_and_epoch():
 def test_a_batch_may_straddle_epochs():
     examples = Strings(((0,), (1, 2), (3, 3, 3)), 4, [])
     # The rest of epoch 0, all of epoch 1, the beginning of epoch 2.
-    batch = Batch.of(Stream(examples).__getitems__([0, 4, 3, 5, 6]))
+    batch = Batch.from_tensors(Stream(examples).__getitems__([0, 4, 3, 5, 6]))
     assert examples.epochs == [0, 1, 2]
     assert batch.ids.tolist() == [0, 1, 0, 2, 0]
     assert batch.lengths.tolist() == [2, 3, 2, 4, 2]

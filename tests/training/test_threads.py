@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from freerun.training import processes as threads
-from freerun.training.processes import limit_threads, quota
+from freerun.training.processes import count_container_cpus, limit_threads
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from freerun.training.processes import limit_threads, quota
 )
 def test_quota(tmp_path, text, cpus):
     (tmp_path / "cpu.max").write_text(text)
-    assert quota(tmp_path) == cpus
+    assert count_container_cpus(tmp_path) == cpus
 
 
 @pytest.mark.parametrize(("text", "cpus"), [("300000\n", 3), ("-1\n", None)])
@@ -29,18 +29,18 @@ def test_quota_of_the_first_version(tmp_path, text, cpus):
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(text)
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert quota(tmp_path) == cpus
+    assert count_container_cpus(tmp_path) == cpus
 
 
 def test_no_limit_where_there_are_no_groups(tmp_path):
-    assert quota(tmp_path) is None
+    assert count_container_cpus(tmp_path) is None
 
 
 @pytest.mark.parametrize(
     ("wanted", "allowed", "found"), [(3, 1, 3), (None, 1, 1), (None, 8, 2), (None, None, 2)]
 )
 def test_threads(monkeypatch, wanted, allowed, found):
-    monkeypatch.setattr(threads, "quota", lambda: allowed)
+    monkeypatch.setattr(threads, "count_container_cpus", lambda: allowed)
     torch.set_num_threads(2)
     limit_threads(wanted)
     assert torch.get_num_threads() == found

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return run(words)
         return run(words)
     finally:
-        _drop_unwritten()
+        _discard_unwritten()
 
 
 def run(words: Sequence[str]) -> int:
@@ -70,7 +70,7 @@ def run(words: Sequence[str]) -> int:
         rest = (
             "; the same command resumes from the last checkpoint" if command in EXPERIMENTS else ""
         )
-        _complain(f"\n{name}: interrupted{rest}")
+        _print_error(f"\n{name}: interrupted{rest}")
         return interrupt.status if isinstance(interrupt, Interrupted) else INTERRUPTED
     except BrokenPipeError:
         return BROKEN_PIPE
@@ -80,7 +80,7 @@ def run(words: Sequence[str]) -> int:
         message = explain(error)
         if message is None or os.environ.get(TRACEBACK):
             raise
-        _complain(f"{name}: {message}")
+        _print_error(f"{name}: {message}")
         return USAGE_ERROR
 
 
@@ -155,7 +155,7 @@ def _only_describes(words: Sequence[str]) -> bool:
     return bool(describes) and not any(map(is_address, words))
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
     """Print to the standard error stream, whose reader may be gone."""
     with contextlib.suppress(OSError):
         print(message, file=sys.stderr, flush=True)
@@ -171,7 +171,7 @@ def _open_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
-def _drop_unwritten() -> None:
+def _discard_unwritten() -> None:
     """Drop what cannot be written; Python would try it once more at exit, and complain."""
     for stream in (sys.stdout, sys.stderr):
         try:

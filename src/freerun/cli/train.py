@@ -28,7 +28,7 @@ from freerun.settings import SettingError, format_value, list_settings, to_dict
 from freerun.study import compare, parse_method, parse_methods
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
-from freerun.training.folders import check_unlocked, no_file
+from freerun.training.folders import check_not_file, check_unlocked
 from freerun.training.resolve import read_model_settings
 
 EXPERIMENT_NOTES = """\
@@ -189,7 +189,7 @@ class TrainCommand(ExperimentCommand):
         method = parse_method(own.method)
         training, model = self.build_training(settings), self.build_model(settings)
         task = self.build_task(settings)
-        no_file(Path(own.output))
+        check_not_file(Path(own.output))
         check_unlocked(Path(own.output))
         data = model.load(task)
         quiet = own.quiet or not is_main_process()

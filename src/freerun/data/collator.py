@@ -29,7 +29,7 @@ class TextCollator:
     codec: TextCodec
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """Return the tensors of a `Batch` (see `Batch.of`).
+        """Return the tensors of a `Batch` (see `Batch.from_tensors`).
 
         Raises:
             DataError: if a row cannot be encoded. The message names it, counted from 0, and what is

@@ -63,7 +63,7 @@ class Sentence:
         }
 
     @classmethod
-    def of(
+    def from_tags(
         cls,
         tokens: Sequence[str],
         tags: Sequence[str],
@@ -163,7 +163,7 @@ def _sentence(
         rows.append([cells[index] for index in wanted])
     tokens, *tags = zip(*rows, strict=True)
     places = [f"line {number}" for number, _ in group.lines]
-    return Sentence.of(tokens, tags[0] if tags else (), name, places, group.text)
+    return Sentence.from_tags(tokens, tags[0] if tags else (), name, places, group.text)
 
 
 def _cells(line: str, separator: str | None) -> list[str]:
@@ -241,7 +241,7 @@ def read_dataset(table: Table, label_column: str | None) -> list[Sentence]:
         if not all(isinstance(tag, str) for tag in tags):
             raise DataError(f"{row.place}: {labels} holds numbers without names; it must hold text")
         places = [f"token {i}" for i in range(len(words))]
-        sentences.append(Sentence.of(words, tags, row.place, places))
+        sentences.append(Sentence.from_tags(words, tags, row.place, places))
     return sentences
 
 

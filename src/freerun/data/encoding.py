@@ -240,7 +240,9 @@ class RowEncoder:
                 )
         form = _form(pairs[0]) if pairs else TEXT
         if form == TEXT:
-            return self._encode_continued(pairs) if self.continues else self._encode_apart(pairs)
+            return (
+                self._encode_continued(pairs) if self.continues else self._encode_separately(pairs)
+            )
         if form == TOKENS:
             return [self._encode_tokens(pair) for pair in pairs]
         if form == MESSAGES:
@@ -312,7 +314,7 @@ class RowEncoder:
         texts = self.sources.encode([str(pair.prompt) for pair in pairs], _places(pairs))
         return [[*head, *tokens, *tail] for tokens in texts]
 
-    def _encode_apart(self, pairs: Sequence[PromptPair]) -> list[EncodedRow]:
+    def _encode_separately(self, pairs: Sequence[PromptPair]) -> list[EncodedRow]:
         """Encode sources and targets separately."""
         head, tail = self.targets.frame
         texts = self.targets.encode([str(pair.completion) for pair in pairs], _places(pairs))
@@ -326,13 +328,13 @@ class RowEncoder:
         head, _ = self.sources.frame
         prompts = [str(pair.prompt) for pair in pairs]
         completions = [str(pair.completion) for pair in pairs]
-        sides = self._encode_seams(prompts, completions, _places(pairs))
+        sides = self._encode_joined(prompts, completions, _places(pairs))
         return [
             self._make_row(pair, [*head, *prompt], completion)
             for pair, (prompt, completion) in zip(pairs, sides, strict=True)
         ]
 
-    def _encode_seams(
+    def _encode_joined(
         self,
         prompts: Sequence[str],
         completions: Sequence[str],
@@ -360,7 +362,7 @@ class RowEncoder:
         errors: dict[int, float] = dict.fromkeys(across, math.inf)
         for anchor in ("", *_ANCHORS):
             across = [i for i in across if errors[i]]
-            found = self._encode_behind(
+            found = self._encode_after(
                 anchor, [completions[i] for i in across], [places[i] for i in across], template
             )
             for i, rest in zip(across, found, strict=True):
@@ -373,7 +375,7 @@ class RowEncoder:
                     errors[i], rests[i] = error, rest
         return list(zip(heads, rests, strict=True))
 
-    def _encode_behind(
+    def _encode_after(
         self, anchor: str, completions: Sequence[str], places: Sequence[str], template: bool
     ) -> list[list[int] | None]:
         """Return the tokens of completions after another text; None if its own tokens change."""
@@ -414,7 +416,7 @@ class RowEncoder:
                 "it, so the completion cannot be determined; use another template"
             )
         answer = text[len(opening) :]
-        ((prompt, rest),) = self._encode_seams([opening], [answer], [pair.where], template=True)
+        ((prompt, rest),) = self._encode_joined([opening], [answer], [pair.where], template=True)
         rest = self._end(rest, pair.where)
         return EncodedRow(pair.where, _check_prompt(prompt, pair), rest, self._decode(rest))
 

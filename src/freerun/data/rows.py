@@ -330,7 +330,7 @@ def parse_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row]
     ], kind
 
 
-def answer_line(source: Sequence[str], text: str) -> str | None:
+def complete_line(source: Sequence[str], text: str) -> str | None:
     """Return the JSON object of a line, with the completion in its column; None without one."""
     row = _parse_object(source[0]) if source else None
     if row is None:

@@ -25,7 +25,7 @@ from freerun.data.rows import (
     ROW_COLUMNS,
     PromptPair,
     Row,
-    answer_line,
+    complete_line,
     find_kind,
     list_rows,
     make_pairs,
@@ -289,7 +289,7 @@ class TextCodec(WritingCodec):
 
         If the line was a JSON object, it is that object with the completion in its column.
         """
-        found = answer_line(lines, self.normalize(self.decode(tokens)))
+        found = complete_line(lines, self.normalize(self.decode(tokens)))
         return self.text(tokens) if found is None else found
 
     def source_text(self, values: Tensor) -> str:

@@ -42,7 +42,9 @@ def batches_by_length(examples: Examples, batch_size: int) -> list[list[int]]:
 
 def on_device(batch: Batch, policy: Policy) -> Batch:
     """Move a batch to the device of the policy."""
-    return Batch.of({name: value.to(policy.device) for name, value in batch.tensors().items()})
+    return Batch.from_tensors(
+        {name: value.to(policy.device) for name, value in batch.tensors().items()}
+    )
 
 
 MAX_PENALTY = 10

@@ -37,7 +37,7 @@ def target_distribution(
         ValueError: if shapes do not match, α is out of range, a cost is not finite, or nothing was
             tried in a row.
     """
-    return log_target_distribution(subtract_least(costs, mask, torch.float32), mask, alpha).exp()
+    return log_target_distribution(subtract_minimum(costs, mask, torch.float32), mask, alpha).exp()
 
 
 def log_target_distribution(
@@ -57,7 +57,7 @@ def check_alpha(alpha: float) -> None:
     check_number("alpha", alpha, 0, above=True)
 
 
-def subtract_least(
+def subtract_minimum(
     costs: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"], dtype: torch.dtype
 ) -> Float[Tensor, "n k"]:
     """Compute c(a) - min_b c(b) without gradient; 0 where a token was not tried.
@@ -114,7 +114,7 @@ def prepare_cells(
     check_shapes(scores=(scores, "float n k"), costs=(costs, "float n k"), mask=(mask, "bool n k"))
     # Half precision has too few digits for a sum over tokens.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    costs = subtract_least(costs, mask, scores.dtype).to(scores.dtype)
+    costs = subtract_minimum(costs, mask, scores.dtype).to(scores.dtype)
     return scores.masked_fill(~mask, fill), costs
 
 

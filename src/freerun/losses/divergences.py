@@ -21,7 +21,7 @@ Divergence = Literal[
 ]
 """The names of the divergences."""
 
-STEEPEST = 100.0
+MAX_SLOPE = 100.0
 """The largest slope of a φ; where the formula is steeper or undefined, φ continues linearly.
 
 At the optimum φ' is q/p, so this bounds how many times too frequent an action can be rated.
@@ -46,7 +46,7 @@ class _Curve:
     Args:
         value: φ.
         slope: φ'.
-        edge: where the slope is `STEEPEST`.
+        edge: where the slope is `MAX_SLOPE`.
         at_edge: φ there.
     """
 
@@ -60,26 +60,26 @@ _CURVES = {
     "kl_model_data": _Curve(
         lambda x: -torch.expm1(-x),
         lambda x: torch.exp(-x),
-        edge=-math.log(STEEPEST),
-        at_edge=1 - STEEPEST,
+        edge=-math.log(MAX_SLOPE),
+        at_edge=1 - MAX_SLOPE,
     ),
     "kl_data_model": _Curve(
         torch.log1p,
         lambda x: 1 / (1 + x),
-        edge=1 / STEEPEST - 1,
-        at_edge=-math.log(STEEPEST),
+        edge=1 / MAX_SLOPE - 1,
+        at_edge=-math.log(MAX_SLOPE),
     ),
     "js": _Curve(
         lambda x: torch.log1p(-torch.expm1(-x)),
         lambda x: 1 / (2 * torch.exp(x) - 1),
-        edge=math.log((1 + 1 / STEEPEST) / 2),
-        at_edge=math.log(2 / (STEEPEST + 1)),
+        edge=math.log((1 + 1 / MAX_SLOPE) / 2),
+        at_edge=math.log(2 / (MAX_SLOPE + 1)),
     ),
     "hellinger": _Curve(
         lambda x: x / (1 + x),
         lambda x: (1 + x) ** -2,
-        edge=STEEPEST**-0.5 - 1,
-        at_edge=1 - STEEPEST**0.5,
+        edge=MAX_SLOPE**-0.5 - 1,
+        at_edge=1 - MAX_SLOPE**0.5,
     ),
 }
 
@@ -123,14 +123,14 @@ def psi(x: Float[Tensor, "*n"], divergence: Divergence) -> Float[Tensor, "*n"]:
     regular = x.masked_fill(near | line, 1)
     quotient = curve.value(regular) / regular
     steep = x.masked_fill(~line, -1)
-    tangent = STEEPEST + (curve.at_edge - STEEPEST * curve.edge) / steep
+    tangent = MAX_SLOPE + (curve.at_edge - MAX_SLOPE * curve.edge) / steep
     return torch.where(near, integral, torch.where(line, tangent, quotient))
 
 
 def _psi_of_tv(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     far = x.abs() > TV_BOUND
     regular = x.masked_fill(~far, 1)
-    below = STEEPEST + (STEEPEST - 1) * TV_BOUND / regular
+    below = MAX_SLOPE + (MAX_SLOPE - 1) * TV_BOUND / regular
     return torch.where(far, torch.where(x > 0, TV_BOUND / regular, below), 1)
 
 

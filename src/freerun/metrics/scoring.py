@@ -20,7 +20,7 @@ from freerun.settings import SettingError
 Metrics = Mapping[str, Metric]
 """Metrics by name; the first is the headline."""
 
-TRIED = 4
+TRIAL_SIZE = 4
 """The number of examples on which metrics are tried before training."""
 
 _TAG = re.compile(r"O|[BI](-.+)?|<unk>")
@@ -80,7 +80,7 @@ def try_metrics(metrics: Metrics, codec: Codec, examples: Examples) -> None:
         Exception: any exception that a metric raises.
     """
     if isinstance(examples, StoredExamples):
-        examples = examples.take(TRIED)
+        examples = examples.take(TRIAL_SIZE)
     score(metrics, codec, list(examples.references), examples)
 
 

@@ -13,7 +13,7 @@ from freerun.models.settings import ModelSettings
 from freerun.study.specs import make_folder_name
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings
-from freerun.training.folders import check_unlocked, no_file
+from freerun.training.folders import check_not_file, check_unlocked
 from freerun.training.record import Record
 
 PLAN_FILE = "comparison.json"
@@ -62,7 +62,7 @@ class Plan:
             CheckpointError: if it contains another comparison, or something else.
         """
         path = output / PLAN_FILE
-        no_file(output)
+        check_not_file(output)
         check_unlocked(output)
         if path.exists():
             self.record().check(Record.read(path), output, "comparison")

@@ -31,7 +31,7 @@ def encode_file(task: Task, codec: Codec, path: str) -> Examples:
     Raises:
         DataError: names the file, the line and what is expected.
     """
-    return _lift_limit(codec).encode(task.read_examples(path), path)
+    return _remove_limit(codec).encode(task.read_examples(path), path)
 
 
 def note_unseen(examples: Examples, name: str) -> list[str]:
@@ -84,7 +84,7 @@ def load_data(
     elif isinstance(codec, TextCodec):
         _check_text(task, rows)
     parts = {
-        name: _lift_limit(codec).encode(part, f"{task.name} ({name})")
+        name: _remove_limit(codec).encode(part, f"{task.name} ({name})")
         for name, part in rows.items()
     }
     codec = _set_limit(codec, parts["train"], known)
@@ -171,7 +171,7 @@ def _check_tokens(task: Task) -> None:
             )
 
 
-def _lift_limit(codec: Codec) -> Codec:
+def _remove_limit(codec: Codec) -> Codec:
     """Return a codec that encodes targets of any length."""
     if isinstance(codec, WritingCodec) and codec.limit is not None:
         return replace(codec, limit=UNBOUNDED)

@@ -21,7 +21,7 @@ WARM_UP = 5
 """The number of first updates of a process that `seconds_per_update` leaves out."""
 
 
-class Timekeeper(TrainerCallback):
+class ClockCallback(TrainerCallback):
     """Sets the clock of the objective before each update, and notifies the method after it.
 
     Args:

@@ -20,13 +20,13 @@ from freerun.tasks.base import Task
 from freerun.training.checkpoints import load_policy
 from freerun.training.checks import try_method
 from freerun.training.folders import (
+    check_not_file,
+    find_intact_checkpoint,
     flush,
+    get_temporary_path,
     lock,
     move,
-    newest_intact,
-    no_file,
-    saving,
-    temporary,
+    report_save_errors,
 )
 from freerun.training.horizon import estimate_horizon
 from freerun.training.processes import limit_threads, name_dead_processes
@@ -96,7 +96,7 @@ def fit(
         FloatingPointError: if the loss is not finite.
     """
     output, init = Path(output), None if init is None else Path(init)
-    no_file(output)
+    check_not_file(output)
     method = method.for_task(task)
     with quiet_transformers(), ExitStack() as stack:
         limit_threads(training.threads)
@@ -185,7 +185,7 @@ def _train(
             horizon = estimate_horizon(run, training)
         record = replace(record, horizon=horizon)
         if arguments.should_save:
-            with saving(output / FINAL, "freerun.json"):
+            with report_save_errors(output / FINAL, "freerun.json"):
                 record.write(output / RECORD_FILE)
     trainer = RunTrainer(
         run,
@@ -196,7 +196,7 @@ def _train(
         callbacks=[EarlyStoppingCallback(training.patience)] if training.patience else [],
         record=record,
     )
-    last = newest_intact(output)
+    last = find_intact_checkpoint(output)
     with tracking(trainer, name, record.flatten()):
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     results = _collect_results(trainer, training)
@@ -234,8 +234,8 @@ def _save(trainer: RunTrainer, record: Record, output: Path) -> None:
 
     The first process writes; the others contribute their shards of the weights.
     """
-    with saving(output / FINAL, "the trained model"):
-        written = temporary(output / FINAL)
+    with report_save_errors(output / FINAL, "the trained model"):
+        written = get_temporary_path(output / FINAL)
         trainer.save_model(str(written))
         if not trainer.args.should_save:
             return

@@ -18,7 +18,7 @@ from freerun.errors import CheckpointError
 
 _LOGGER = logging.getLogger(__name__)
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json")
+_MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json")
 
 
 def checkpoints(output: Path) -> list[Path]:
@@ -35,7 +35,7 @@ def parse_update(checkpoint: Path) -> int:
     return int(match[1])
 
 
-def no_file(output: Path) -> None:
+def check_not_file(output: Path) -> None:
     """Check that `output` is not a file.
 
     Raises:
@@ -45,13 +45,13 @@ def no_file(output: Path) -> None:
         raise CheckpointError(f"{output}: it is a file; choose another output directory")
 
 
-def newest(output: Path) -> Path | None:
+def find_newest_checkpoint(output: Path) -> Path | None:
     """Return the newest complete checkpoint in `output`, if there is one."""
     found = checkpoints(output)
     return found[-1] if found else None
 
 
-def newest_intact(output: Path) -> Path | None:
+def find_intact_checkpoint(output: Path) -> Path | None:
     """Return the newest checkpoint in `output` that is not damaged; None if there are none.
 
     A warning names the damaged files of newer ones.
@@ -140,12 +140,12 @@ def rotate(output: Path, limit: int | None, best: Path | None) -> None:
     spare = [path for path in found if path not in kept]
     surplus = 0 if limit is None else len(found) - max(limit, len(kept))
     for path in spare[: max(surplus, 0)]:
-        discard(path)
+        delete_folder(path)
 
 
-def discard(folder: Path) -> None:
+def delete_folder(folder: Path) -> None:
     """Rename a folder and delete it, so that an interrupted deletion leaves no partial folder."""
-    doomed = temporary(folder, "old")
+    doomed = get_temporary_path(folder, "old")
     folder.rename(doomed)
     shutil.rmtree(doomed)
 
@@ -159,34 +159,34 @@ def sweep(output: Path) -> None:
             path.unlink()
 
 
-def temporary(folder: Path, purpose: str = "new") -> Path:
+def get_temporary_path(folder: Path, purpose: str = "new") -> Path:
     """Return the temporary name under which a folder is written."""
     return folder.with_name(f".{folder.name}.{purpose}.tmp")
 
 
-def publish(written: Path, folder: Path) -> None:
+def finish_folder(written: Path, folder: Path) -> None:
     """Write the digests of a folder, flush it to disk, and rename it to its final name."""
     write_digests(written)
     flush(written)
     if folder.exists():
-        discard(folder)
+        delete_folder(folder)
     written.rename(folder)
     _flush(folder.parent)
 
 
 @contextmanager
-def renewing(folder: Path) -> Iterator[Path]:
+def replace_model(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder for a model, which then replaces the model in `folder`.
 
     Its files are moved once all are written; files of another kind of model are deleted.
     """
-    written = temporary(folder / "model")
+    written = get_temporary_path(folder / "model")
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir(parents=True)
     yield written
     write_digests(written)
     flush(written)
-    for pattern in _OF_A_MODEL:
+    for pattern in _MODEL_FILES:
         for path in folder.glob(pattern):
             if not (written / path.name).exists():
                 path.unlink()
@@ -216,7 +216,7 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def saving(folder: Path, what: str) -> Iterator[None]:
+def report_save_errors(folder: Path, what: str) -> Iterator[None]:
     """Convert errors while saving to a `CheckpointError`, and delete partially written files.
 
     Args:
@@ -229,8 +229,8 @@ def saving(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        shutil.rmtree(temporary(folder), ignore_errors=True)
-        intact = newest(folder.parent)
+        shutil.rmtree(get_temporary_path(folder), ignore_errors=True)
+        intact = find_newest_checkpoint(folder.parent)
         rest = f" {intact.name} is intact; run again to resume from it" if intact else ""
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CheckpointError(

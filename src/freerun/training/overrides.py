@@ -25,10 +25,10 @@ from freerun.files import write
 from freerun.methods import Modules
 from freerun.training.callbacks import Meter
 from freerun.training.checkpoints import read_tensors, read_weights, save_weights
-from freerun.training.folders import publish, rotate, saving, temporary
+from freerun.training.folders import finish_folder, get_temporary_path, report_save_errors, rotate
 from freerun.training.objective import Objective
 from freerun.training.record import RECORD_FILE, Record
-from freerun.training.sharding import local_part, prepare_sharding, set_state
+from freerun.training.sharding import get_local_part, prepare_sharding, set_state
 from freerun.training.stream import Order, Stream
 from freerun.training.training_state import (
     STATE_FILE,
@@ -199,8 +199,8 @@ class TrainerOverrides(transformers.Trainer):
         best = output / f"checkpoint-{self.state.best_global_step}"
         if best == folder or best.is_dir():
             self.state.best_model_checkpoint = str(best)
-        written = temporary(folder)
-        with saving(folder, folder.name):
+        written = get_temporary_path(folder)
+        with report_save_errors(folder, folder.name):
             written.mkdir(parents=True, exist_ok=True)
             self.save_model(str(written), _internal_call=True)
             if not self.args.save_only_model:
@@ -214,11 +214,11 @@ class TrainerOverrides(transformers.Trainer):
                 state = json.dumps(dataclasses.asdict(self.state), indent=1)
                 write(written / STATE_FILE, state + "\n")
                 self.record.write(written / RECORD_FILE)
-        # Outside of `saving`: losing another process is not an error of the disk.
+        # Outside of `report_save_errors`: losing another process is not an error of the disk.
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            with saving(folder, folder.name):
-                publish(written, folder)
+            with report_save_errors(folder, folder.name):
+                finish_folder(written, folder)
             rotate(output, self.args.save_total_limit, best)
         self.accelerator.wait_for_everyone()
 
@@ -369,7 +369,7 @@ def scale_gradients(module: nn.Module, factor: Tensor) -> None:
     """Multiply all gradients by a number, in place."""
     for parameter in module.parameters():
         if parameter.grad is not None:
-            local_part(parameter.grad).mul_(factor)
+            get_local_part(parameter.grad).mul_(factor)
 
 
 def _policy_state(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:

@@ -28,20 +28,20 @@ def limit_threads(wanted: int | None) -> None:
     if wanted is not None:
         torch.set_num_threads(wanted)
         return
-    allowed = quota()
+    allowed = count_container_cpus()
     if allowed is not None and allowed < torch.get_num_threads():
         torch.set_num_threads(allowed)
 
 
-def quota(groups: Path = GROUPS) -> int | None:
+def count_container_cpus(groups: Path = GROUPS) -> int | None:
     """Return the number of CPUs that this container may use, rounded up; None without a limit."""
     try:
         if (groups / "cpu.max").exists():
-            quota, period = (groups / "cpu.max").read_text().split()
+            count_container_cpus, period = (groups / "cpu.max").read_text().split()
         else:
-            quota = (groups / "cpu" / "cpu.cfs_quota_us").read_text()
+            count_container_cpus = (groups / "cpu" / "cpu.cfs_quota_us").read_text()
             period = (groups / "cpu" / "cpu.cfs_period_us").read_text()
-        microseconds, of = int(quota), int(period)
+        microseconds, of = int(count_container_cpus), int(period)
     except (OSError, ValueError):
         return None
     return max(1, math.ceil(microseconds / of)) if microseconds > 0 else None

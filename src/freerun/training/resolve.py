@@ -47,7 +47,7 @@ from freerun.models.settings import (
     RecurrentSettings,
     build_from_record,
     describe_difference,
-    follow_backspace,
+    match_backspace,
 )
 from freerun.policy import Policy
 from freerun.settings import SettingError, build
@@ -242,7 +242,7 @@ def read_model_settings(directory: str | Path) -> ModelSettings:
     contents = read_json(folder / CONFIG)
     if contents.get("model_type") == RecurrentConfig.model_type:
         with loading_errors(str(folder / CONFIG)):
-            return RecurrentSettings.of(RecurrentConfig.from_dict(contents))
+            return RecurrentSettings.from_config(RecurrentConfig.from_dict(contents))
     if (folder / RECORD_FILE).exists() or (folder.parent / RECORD_FILE).exists():
         path, record = find_record(folder)
         if record.model["kind"] in SCRATCH:
@@ -267,8 +267,8 @@ def _plan_from_settings(
         saved = Path(model.path) if model.trained_by_freerun else None
     if saved is not None:
         known = _read_codec(saved, type(codec))
-        wanted = follow_backspace(codec, known)
-        difference = describe_difference(follow_backspace(known, codec), wanted)
+        wanted = match_backspace(codec, known)
+        difference = describe_difference(match_backspace(known, codec), wanted)
         if difference is not None:
             raise CheckpointError(f"{saved}: it does not match the task: {difference}")
 
@@ -402,8 +402,8 @@ def _load_trained(folder: str | Path, processing: Processing | None) -> tuple[nn
                 f"{folder}: it was trained with other tokens; leave processing_class out"
             )
     elif processing is not None:
-        processing = follow_backspace(processing, codec)
-        difference = describe_difference(follow_backspace(codec, processing), processing)
+        processing = match_backspace(processing, codec)
+        difference = describe_difference(match_backspace(codec, processing), processing)
         if difference is not None:
             raise ValueError(f"{folder}: processing_class does not match it: {difference}")
         codec = processing

@@ -31,7 +31,7 @@ _WITH_MOMENTUM = ("sgd", "rmsprop")
 CHECKPOINTING = {"use_reentrant": False}
 """The settings of gradient checkpointing."""
 MAX_THREADS = 1_024
-_ENDLESS = 10**9
+_MAX_UPDATES = 10**9
 """More updates than fit into any budget of seconds."""
 
 
@@ -180,7 +180,7 @@ class TrainingSettings:
         arguments = TrainingArguments(
             output_dir=str(output),
             use_cpu=not gpu,
-            max_steps=self.updates if self.budget is None else _ENDLESS,
+            max_steps=self.updates if self.budget is None else _MAX_UPDATES,
             gradient_accumulation_steps=self.accumulation,
             per_device_eval_batch_size=self.eval_batch_size,
             learning_rate=self.learning_rate,

@@ -35,7 +35,7 @@ def is_sharded(module: nn.Module) -> bool:
     return isinstance(module, FSDPModule)
 
 
-def local_part(value: Tensor) -> Tensor:
+def get_local_part(value: Tensor) -> Tensor:
     """Return the part of a tensor that this process holds; it shares memory with it."""
     return value.to_local() if isinstance(value, DTensor) else value
 
@@ -97,7 +97,7 @@ def _check(plugin: FullyShardedDataParallelPlugin, precision: str) -> None:
         raise ValueError("FSDP with fp16 is not supported: use bf16")
 
 
-def whole_state(module: nn.Module) -> dict[str, Tensor]:
+def gather_state(module: nn.Module) -> dict[str, Tensor]:
     """Gather all weights of a sharded module on the first process; all processes must call this.
 
     Tied weights are returned once.

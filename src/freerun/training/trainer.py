@@ -37,7 +37,7 @@ from freerun.methods import Method
 from freerun.metrics import score
 from freerun.policy import Policy
 from freerun.tasks.base import Task
-from freerun.training.callbacks import LogWithEvaluation, Meter, SaveBeforeStop, Timekeeper
+from freerun.training.callbacks import ClockCallback, LogWithEvaluation, Meter, SaveBeforeStop
 from freerun.training.card import Card
 from freerun.training.checks import (
     check_arguments,
@@ -46,7 +46,13 @@ from freerun.training.checks import (
     has_unused_parameters,
 )
 from freerun.training.datasets import Datasets, Processing, make_examples
-from freerun.training.folders import lock, newest_intact, renewing, saving, sweep
+from freerun.training.folders import (
+    find_intact_checkpoint,
+    lock,
+    replace_model,
+    report_save_errors,
+    sweep,
+)
 from freerun.training.objective import Objective
 from freerun.training.overrides import TrainerOverrides
 from freerun.training.processes import freeze_garbage, name_dead_processes
@@ -54,7 +60,7 @@ from freerun.training.progress import ProgressBar
 from freerun.training.record import Record
 from freerun.training.resolve import Model, Run, resolve
 from freerun.training.resuming import build_record, check_resumable
-from freerun.training.sharding import is_sharded, whole_state
+from freerun.training.sharding import gather_state, is_sharded
 from freerun.training.stream import Stream
 
 
@@ -123,7 +129,7 @@ class RunTrainer(TrainerOverrides):
         self._find_record = partial(build_record, run, args, self.horizon, optimizer_cls_and_kwargs)
         self.remove_callback(PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
         self._bars = [] if args.disable_tqdm else [ProgressBar(self.meter)]
-        own = self.meter, Timekeeper(self.horizon), LogWithEvaluation(), *self._bars
+        own = self.meter, ClockCallback(self.horizon), LogWithEvaluation(), *self._bars
         for callback in (*own, *callbacks, self.stop):
             self.add_callback(callback)
         self.control: TrainerControl
@@ -150,7 +156,7 @@ class RunTrainer(TrainerOverrides):
                 sweep(output)
             self.accelerator.wait_for_everyone()
             if resume_from_checkpoint is True:
-                found = newest_intact(output)
+                found = find_intact_checkpoint(output)
                 if found is None:
                     raise CheckpointError(f"{output}: there is no checkpoint to resume from")
                 resume_from_checkpoint = str(found)
@@ -174,7 +180,7 @@ class RunTrainer(TrainerOverrides):
 
         All processes must call this where parameters are sharded.
         """
-        state = whole_state(self.objective) if is_sharded(self.objective) else None
+        state = gather_state(self.objective) if is_sharded(self.objective) else None
         folder = Path(output_dir or self.args.output_dir)
         # A checkpoint is a new folder, in which other processes may have written their files.
         new = _internal_call or not folder.is_dir() or not any(folder.iterdir())
@@ -183,7 +189,7 @@ class RunTrainer(TrainerOverrides):
             if self.args.should_save and not _internal_call:
                 write_digests(folder)
             return
-        with saving(folder / "model", "the model"), renewing(folder) as written:
+        with report_save_errors(folder / "model", "the model"), replace_model(folder) as written:
             self._save(str(written), state)
 
     def create_scheduler(

@@ -76,7 +76,7 @@ class AllTokens:
     """All tokens of the vocabulary."""
 
     name: ClassVar[str] = "all"
-    asks_reference: ClassVar[bool] = False
+    uses_reference: ClassVar[bool] = False
 
     def choose(self, cells: Cells) -> MaskedTokens:
         """Return the tokens to try at each cell."""
@@ -98,7 +98,7 @@ class SomeTokens:
         tokens: the maximum number of tokens of a cell, including the reference token; at least 1.
     """
 
-    asks_reference: ClassVar[bool] = True
+    uses_reference: ClassVar[bool] = True
 
     tokens: int
 

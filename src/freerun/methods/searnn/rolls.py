@@ -31,8 +31,8 @@ class ReferenceRollIn:
     """The targets are the prefixes (teacher forcing)."""
 
     name: ClassVar[str] = "reference"
-    asks_policy: ClassVar[bool] = False
-    asks_reference: ClassVar[bool] = False
+    uses_policy: ClassVar[bool] = False
+    uses_reference: ClassVar[bool] = False
 
     def write(self, search: Search, clock: Clock) -> Trajectories:
         """Return the targets."""
@@ -44,8 +44,8 @@ class LearnedRollIn:
     """The policy writes the prefixes greedily."""
 
     name: ClassVar[str] = "learned"
-    asks_policy: ClassVar[bool] = True
-    asks_reference: ClassVar[bool] = False
+    uses_policy: ClassVar[bool] = True
+    uses_reference: ClassVar[bool] = False
 
     def write(self, search: Search, clock: Clock) -> Trajectories:
         """Let the policy write all sentences."""
@@ -62,8 +62,8 @@ class MixedRollIn:
     """
 
     name: ClassVar[str] = "mixed"
-    asks_policy: ClassVar[bool] = True
-    asks_reference: ClassVar[bool] = False
+    uses_policy: ClassVar[bool] = True
+    uses_reference: ClassVar[bool] = False
 
     share: float = field(default=0.5, metadata={SETTING_NAME: "roll_in_share"})
 
@@ -89,8 +89,8 @@ class MixedCellsRollIn:
     """
 
     name: ClassVar[str] = "mixed_cells"
-    asks_policy: ClassVar[bool] = True
-    asks_reference: ClassVar[bool] = True
+    uses_policy: ClassVar[bool] = True
+    uses_reference: ClassVar[bool] = True
 
     share: float = field(default=0.5, metadata={SETTING_NAME: "roll_in_share"})
 
@@ -115,8 +115,8 @@ class ReferenceRollOut:
     """The reference policy completes every sentence; no decoder step is needed."""
 
     name: ClassVar[str] = "reference"
-    asks_policy: ClassVar[bool] = False
-    asks_reference: ClassVar[bool] = True
+    uses_policy: ClassVar[bool] = False
+    uses_reference: ClassVar[bool] = True
 
     def run(
         self, search: Search, trace: Trace, roll_in: Trajectories, trials: Trials, clock: Clock
@@ -135,8 +135,8 @@ class PolicyRollOut(ABC):
             and may choose another token if scores are close.
     """
 
-    asks_policy: ClassVar[bool] = True
-    asks_reference: ClassVar[bool] = True
+    uses_policy: ClassVar[bool] = True
+    uses_reference: ClassVar[bool] = True
 
     at_once: int = 16_384
     precision: RollOutPrecision = field(
@@ -171,7 +171,7 @@ class LearnedRollOut(PolicyRollOut):
     """The policy completes every sentence greedily."""
 
     name: ClassVar[str] = "learned"
-    asks_reference: ClassVar[bool] = False
+    uses_reference: ClassVar[bool] = False
 
     def max_new_tokens(self, batch: Batch, clock: Clock) -> Int[Tensor, "b"]:
         """Return no limit."""

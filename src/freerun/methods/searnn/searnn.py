@@ -115,10 +115,10 @@ class SEARNN(Method):
                 )
         if self.reference is not None:
             check_choice("reference", self.reference, ReferenceName)
-            if not self.asks_reference:
+            if not self.uses_reference:
                 raise ValueError("reference has no effect here; no reference policy is used")
         check_range("stretch", self.stretch, 1)
-        if self.stretch != type(self).stretch and not self.asks_policy:
+        if self.stretch != type(self).stretch and not self.uses_policy:
             raise ValueError(
                 "stretch has no effect here; it needs a roll_in or roll_out by the policy"
             )
@@ -126,15 +126,15 @@ class SEARNN(Method):
             raise ValueError(f"warm_up is {self.warm_up}; it must lie in [0, 1)")
 
     @property
-    def asks_policy(self) -> bool:
+    def uses_policy(self) -> bool:
         """Whether the policy writes anything."""
-        return self.roll_in.asks_policy or self.roll_out.asks_policy
+        return self.roll_in.uses_policy or self.roll_out.uses_policy
 
     @property
-    def asks_reference(self) -> bool:
+    def uses_reference(self) -> bool:
         """Whether the reference policy is used."""
         askers = (self.roll_in, self.roll_out, self.candidates.tokens)
-        return any(asker.asks_reference for asker in askers)
+        return any(asker.uses_reference for asker in askers)
 
     def for_task(self, task: Task) -> SEARNN:
         """Return this method with the cost of the task, if none was chosen."""
@@ -176,7 +176,7 @@ class SEARNN(Method):
                     "length: use edit_distance"
                 )
             cost = make_cost(cost, symbols, unknown)
-        if not self.asks_reference:
+        if not self.uses_reference:
             reference = "copy"
         if reference is None:
             raise ValueError("SEARNN.reference is None: name the one that matches your cost")

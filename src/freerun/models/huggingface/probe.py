@@ -50,7 +50,7 @@ def check_scores(policy: HuggingFacePolicy) -> None:
     if policy.device.type == "meta":
         return
     name, kind = type(policy.inner).__name__, type(policy).__name__
-    if _sums_tokens_up(policy.inner):
+    if _has_recurrent_layers(policy.inner):
         raise ValueError(
             f"{name} cannot be used: some of its layers keep a sum over all tokens read, so "
             "earlier states cannot be continued (see docs/models.md)"
@@ -84,7 +84,7 @@ def check_scores(policy: HuggingFacePolicy) -> None:
         )
 
 
-def _sums_tokens_up(model: PreTrainedModel) -> bool:
+def _has_recurrent_layers(model: PreTrainedModel) -> bool:
     """Return whether a model has recurrent layers: state-space models and linear attention."""
     if getattr(model, "_is_stateful", False):
         return True
@@ -116,7 +116,7 @@ def can_read_trees(policy: HuggingFacePolicy) -> bool:
             if not _are_close(scores[:, path], _recompute(policy, source, tree[:, path])):
                 return False
         try:
-            return _finds_distant_slots(policy)
+            return _reads_distant_slots(policy)
         except (ValueError, *FAILURES) as error:
             _raise_out_of_memory(error, type(policy.inner).__name__)
             return False
@@ -160,7 +160,7 @@ class _DistantKeyValues(KeyValues):
         return self
 
 
-def _finds_distant_slots(policy: HuggingFacePolicy) -> bool:
+def _reads_distant_slots(policy: HuggingFacePolicy) -> bool:
     """Return whether a step returns the right scores if the tokens before lie many slots back.
 
     Withdrawn tokens leave masked slots between those of their row. A model that attends to a

@@ -115,7 +115,7 @@ class RecurrentConfig(PreTrainedConfig):
         self.backspace, self.unknown = vocabulary.backspace, vocabulary.unknown
 
     @classmethod
-    def of(
+    def from_vocabulary(
         cls,
         vocabulary: Vocabulary,
         *,

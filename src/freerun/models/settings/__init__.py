@@ -1,6 +1,6 @@
 """The settings of models that a user chooses; everything else is determined by the task."""
 
-from freerun.models.settings.base import ModelSettings, describe_difference, follow_backspace
+from freerun.models.settings.base import ModelSettings, describe_difference, match_backspace
 from freerun.models.settings.pretrained import (
     KINDS,
     SCRATCH,
@@ -21,5 +21,5 @@ __all__ = [
     "build_from_record",
     "describe_difference",
     "find_model_kind",
-    "follow_backspace",
+    "match_backspace",
 ]

@@ -49,7 +49,7 @@ class ModelSettings(ABC):
         return {"kind": self.kind} | to_dict(self)
 
 
-def follow_backspace(own: Codec, wanted: Codec) -> Codec:
+def match_backspace(own: Codec, wanted: Codec) -> Codec:
     """Return a codec, with a backspace added if another codec has one."""
     return own if wanted.target.backspace is None else own.with_backspace()
 

@@ -28,7 +28,7 @@ from freerun.models.loading import (
     loading_errors,
 )
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
-from freerun.models.settings.base import ModelSettings, describe_difference, follow_backspace
+from freerun.models.settings.base import ModelSettings, describe_difference, match_backspace
 from freerun.models.settings.scratch import (
     CausalSettings,
     RecurrentSettings,
@@ -159,7 +159,7 @@ class PretrainedSettings(ModelSettings):
             found = type(codec).from_pretrained(self.path)
         except DataError as error:
             raise CheckpointError(str(error)) from None
-        difference = describe_difference(follow_backspace(found, codec), codec)
+        difference = describe_difference(match_backspace(found, codec), codec)
         if difference is not None:
             raise CheckpointError(f"{self.path}: it does not match the task: {difference}")
         return found

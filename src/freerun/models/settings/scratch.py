@@ -57,10 +57,12 @@ class RecurrentSettings(ModelSettings):
 
     def __post_init__(self) -> None:
         """Check the settings as the policy's own configuration does, for some task."""
-        RecurrentConfig.of(Vocabulary.build("a", eos=False), factors=(1,), **asdict(self))
+        RecurrentConfig.from_vocabulary(
+            Vocabulary.build("a", eos=False), factors=(1,), **asdict(self)
+        )
 
     @classmethod
-    def of(cls, config: RecurrentConfig) -> RecurrentSettings:
+    def from_config(cls, config: RecurrentConfig) -> RecurrentSettings:
         """Return the settings that a policy was built with."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
@@ -73,7 +75,7 @@ class RecurrentSettings(ModelSettings):
         Raises:
             ValueError: if a setting is incompatible with the task.
         """
-        config = RecurrentConfig.of(
+        config = RecurrentConfig.from_vocabulary(
             codec.target.without_backspace(),
             features=codec.features,
             factors=codec.factors,
