@@ -154,6 +154,7 @@ def _table(
 ) -> Int[Tensor, "n r+1"]:
     """Compute the same for targets of any length."""
     pairs = (hypotheses, hypothesis_lengths, references, reference_lengths)
+    distances: Tensor
     for i, row in enumerate(distance_rows(*pairs)):
         distances = row if i == 0 else row.where((i <= hypothesis_lengths)[:, None], distances)
     return distances
