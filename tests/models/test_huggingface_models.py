@@ -58,7 +58,7 @@ def test_a_model_that_ignores_positions_is_refused(name):
     """It counts slots instead, of which rows have different numbers."""
     model = broken(name, without("position_ids"))
     kind = type(model).__name__
-    with pytest.raises(ValueError, match=rf"^{kind} cannot be used: of .*, its scores differ from"):
+    with pytest.raises(ValueError, match=rf"^{kind} cannot be used: its scores of .* differ from"):
         adapted(model)
 
 
@@ -66,7 +66,7 @@ def test_a_model_that_ignores_positions_is_refused(name):
 def test_a_model_that_ignores_masks_is_refused(name):
     """It looks at padding. (Relative positions alone would not tell.)"""
     model = broken(name, without("attention_mask", "encoder_attention_mask"))
-    with pytest.raises(ValueError, match=r"cannot be used: of .*, its scores differ from"):
+    with pytest.raises(ValueError, match=r"cannot be used: its scores of .* differ from"):
         adapted(model)
 
 
@@ -237,7 +237,7 @@ def test_a_model_that_sees_what_follows_is_refused():
             return forward(*args, **kwargs | {"attention_mask": mask if mask is None else 0 * mask})
 
         layer.self_attn.forward = called
-    with pytest.raises(ValueError, match=r"cannot be used: of .*, its scores differ"):
+    with pytest.raises(ValueError, match=r"cannot be used: its scores of .* differ"):
         adapted(model)
 
 

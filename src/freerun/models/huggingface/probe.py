@@ -78,7 +78,7 @@ def check_scores(policy: HuggingFacePolicy) -> None:
     if wrong is not None:
         what, override, difference = wrong
         raise ValueError(
-            f"{name} cannot be used: of {what}, its scores differ from its own forward pass by "
+            f"{name} cannot be used: its scores of {what} differ from its own forward pass by "
             f"{difference:.2g}; override {override} in a subclass of {kind} and register it with "
             "register_policy"
         )
