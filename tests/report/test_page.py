@@ -267,3 +267,17 @@ def test_without_mle_the_best_mean_is_named(results):
     ]
     page = Parsed(write_page(results, make_outputs(results))).text
     assert "By how much they differ" not in page
+
+
+def test_open_ended_text_is_shown_without_marks(results):
+    for entry in results["methods"].values():
+        for group in ("test", "difference_to_mle"):
+            entry[group]["ms_jaccard"] = entry[group].pop("character_error")
+        for curve in entry["learning_curves"]:
+            curve[:] = [{"update": p["update"], "ms_jaccard": 0.5} for p in curve]
+    results["task"] |= {"metric": "ms_jaccard", "greater_is_better": True}
+    results["majority"] = {"ms_jaccard": 0.1}
+    parsed = Parsed(write_page(results, make_outputs(results)))
+    assert "The first examples" in parsed.text
+    assert "worldxxxx" in parsed.text
+    assert parsed.tags.count("mark") == 1  # in the explanation

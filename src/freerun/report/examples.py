@@ -61,7 +61,15 @@ def choose_groups(
     return found
 
 
-def _make_example(i: int, outputs: Outputs, by_words: bool) -> Example:
+def choose_first(outputs: Outputs) -> list[Group]:
+    """Choose the first examples, whose outputs are not compared with references."""
+    count = min(map(len, outputs.values()), default=0)
+    examples = [_make_example(i, outputs, None) for i in range(min(count, PER_GROUP))]
+    return [Group("The first examples", examples)] if examples else []
+
+
+def _make_example(i: int, outputs: Outputs, by_words: bool | None) -> Example:
+    """Return an example; differences are not marked if `by_words` is None."""
     first = next(iter(outputs.values()))[i]
     reference, source = str(first["reference"]), first["source"]
     return Example(
@@ -69,7 +77,9 @@ def _make_example(i: int, outputs: Outputs, by_words: bool) -> Example:
         None if source is None else _cut(str(source)),
         _cut(reference),
         {
-            name: (
+            name: (None, [Piece("same", _cut(rows[i]["output"]))])
+            if by_words is None
+            else (
                 int(rows[i]["errors"]),
                 mark_differences(_cut(rows[i]["output"]), _cut(reference), by_words=by_words),
             )

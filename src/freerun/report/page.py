@@ -71,12 +71,20 @@ class Piece:
 
 @dataclass(frozen=True)
 class Example:
-    """An example: its number, its texts, and by method the errors and parts of its output."""
+    """An example.
+
+    Attributes:
+        number: its number in the test set, from 1.
+        source: the source; None if it is no text.
+        reference: the reference.
+        outputs: by method, the number of errors of the output, or None if they are not counted, and
+            the parts of the output.
+    """
 
     number: int
     source: str | None
     reference: str
-    outputs: Mapping[str, tuple[int, Sequence[Piece]]]
+    outputs: Mapping[str, tuple[int | None, Sequence[Piece]]]
 
 
 @dataclass(frozen=True)

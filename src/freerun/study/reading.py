@@ -27,6 +27,16 @@ _FIELDS: dict[str, Any] = {
     "majority": dict[str, float],
 }
 _TASK_FIELDS: dict[str, Any] = {"name": str, "metric": str, "greater_is_better": bool}
+_TRAINING_FIELDS: dict[str, Any] = {
+    "updates": int,
+    "budget": float | None,
+    "patience": int | None,
+}
+_POSITION_FIELDS: dict[str, Any] = {
+    "mean": list[float],
+    "std": list[float | None],
+    "count": list[int],
+}
 _METHOD_FIELDS: dict[str, Any] = {
     "method": str,
     "settings": dict[str, Any],
@@ -57,17 +67,22 @@ def read_results(directory: str | Path) -> dict[str, Any]:
     results = read_json(path)
     _check_fields(results, _FIELDS, f"{path}: ")
     _check_fields(results["task"], _TASK_FIELDS, f"{path}: task.")
+    _check_fields(results["training"], _TRAINING_FIELDS, f"{path}: training.")
+    headline = results["task"]["metric"]
+    _check_fields(results["majority"], {headline: float}, f"{path}: majority.")
     if results["base"] not in (None, *results["methods"]):
         raise CheckpointError(f"{path}: base is {results['base']!r}; it must be one of the methods")
     if not results["methods"] or not results["seeds"]:
         raise CheckpointError(f"{path}: there are no runs in it")
+    seeds = len(results["seeds"])
     for name, entry in results["methods"].items():
         where = f"{path}: methods.{name}."
         _check_fields(entry, _METHOD_FIELDS, where)
+        _check_fields(entry["error_by_position"], _POSITION_FIELDS, f"{where}error_by_position.")
+        _check_figure(entry["seconds_per_update"], f"{where}seconds_per_update.", seeds)
         for group in ("test", "difference_to_mle"):
             for metric, figure in (entry[group] or {}).items():
-                _check_figure(figure, f"{where}{group}.{metric}.", len(results["seeds"]))
-        headline = results["task"]["metric"]
+                _check_figure(figure, f"{where}{group}.{metric}.", seeds)
         for group in ("test", *(["difference_to_mle"] if results["base"] else [])):
             if headline not in (entry[group] or {}):
                 raise CheckpointError(f"{where}{group}: the field {headline!r} is missing")
