@@ -221,7 +221,9 @@ def test_a_plain_head_is_called_alone():
 
 def test_scores_that_depend_on_more_than_hidden_states_are_refused():
     model = Shifted(LlamaConfig(vocab_size=16, **DECODER)).double().eval()
-    message = r"^Shifted cannot be used: its scores of a row alone .* override embed, read or project in "
+    message = (
+        r"^Shifted cannot be used: its scores of a row alone .* override embed, read or project "
+    )
     with pytest.raises(ValueError, match=message):
         adapted(model)
 

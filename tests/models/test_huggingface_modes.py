@@ -173,7 +173,7 @@ def test_what_is_dropped_in_another_way_is_refused():
         return forward(hidden_states, *args, **kwargs)
 
     layer.forward = skip
-    message = r"^LlamaForCausalLM cannot be used: of rows in training mode, without dropout, its sc"
+    message = r"^LlamaForCausalLM cannot be used: its scores of rows in training mode, without dro"
     with pytest.raises(ValueError, match=message):
         adapt(model, words_of("llama"), limit=5)
 

@@ -1,10 +1,10 @@
-"""How much a model suffers from its own mistakes, measured without training anything.
+"""Measure how many errors of a model come from its own earlier ones, without training.
 
 After every prefix p that a model wrote, the optimal next tokens O(p) are known: those after which
-the smallest possible cost can still be reached. The model errs there if its most likely token is
-not among them. It would also err sometimes after a correct prefix. So every own prefix is compared
-with the prefix of the reference that it is nearest to: the sentence and the place are the same, and
-only the mistakes before it differ. The difference is what the mistakes brought about.
+the smallest possible cost can still be reached. The model makes an error if its most likely token
+is not among them. It also makes errors after correct prefixes. So every own prefix is compared with
+the prefix of the reference that it is nearest to: the sentence and the place are the same, and only
+the mistakes before it differ. The difference is the effect of the mistakes.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class ExposureBias:
         amplification: how many further errors follow a wrong token that is put into a greedy
             output in place of a right one; NaN if no output has a right token.
         own_by_position: the error rate after own prefixes, for every position of an output.
-        paired_by_position: the error rate after their paired prefixes: what the positions would
-            show if mistakes had no consequences.
+        paired_by_position: the error rate after their paired prefixes: the rate at each position if
+            mistakes had no consequences.
         count_by_position: the number of outputs that are long enough.
     """
 
@@ -180,7 +180,7 @@ class _Errors:
         errors = PrefixErrors(policy, batch, cost)
         reference = errors.find(batch.target, batch.mask)
         own = _find_own(errors, decoding)
-        # A reference that was cut has no eos, so nothing is known after all of its tokens.
+        # A truncated reference has no eos, so nothing is known after its last token.
         known = own.mask & (own.optimal.nearest < batch.lengths[:, None])
         at = own.optimal.nearest.clamp(max=batch.target.shape[1] - 1)
         paired, paired_probability = (
@@ -256,14 +256,14 @@ def _plant(
         max_new_tokens=limit,
         chunk_size=len(rows),
     )
-    ended = again.lengths < limit[rows]  # by eos, which is judged as well
+    ended = again.lengths < limit[rows]  # with eos, which is judged, too
     written = again.tokens.new_zeros(len(tokens), again.tokens.shape[1])
     mask = torch.zeros_like(written, dtype=torch.bool)
     written[rows], mask[rows] = (
         again.tokens,
         length_mask(again.tokens.shape[1], again.lengths + ended.long()),
     )
-    # What is written greedily is the most likely token, so the rows need not be read again.
+    # Greedy outputs consist of the most likely tokens, so the rows need not be read again.
     errs = mask & ~errors.find_optimal(written, mask).contain(written)
     after = torch.arange(written.shape[1], device=tokens.device) > place[:, None]
     before = (greedy.wrong & (cells > place[:, None])).sum(1)

@@ -18,7 +18,7 @@ from freerun.randomness import below
 DRAWS = 2_000
 """The number of draws of the bootstrap over test examples."""
 MAX_SEEDS = 1_000
-"""More are rather a seed that was meant."""
+"""A larger number is probably meant as a seed."""
 _BLOCK = 4_000_000
 """The maximum number of drawn examples in memory at once."""
 _TAIL = 0.975
@@ -73,12 +73,12 @@ def summary(values: Sequence[float]) -> Summary:
 def estimate(values: Sequence[float], draws: Draws | None) -> Estimate:
     """Compute the mean over seeds and its 95 % confidence interval.
 
-    The variance over seeds and that over test examples are estimated apart. The interval over
+    The variance over seeds and that over test examples are estimated separately. The interval over
     seeds is Student's, of half-width t·s/√S; that over examples, of the mean over seeds, is the
     percentile interval of the bootstrap. Their half-widths are added as squares, at either end
     (MOVER, Zou and Donner 2008, doi 10.1002/sim.3095), which keeps the level with few seeds, too
-    (Banerjee 1960). A bootstrap that also resamples seeds does not: of two seeds, it sees half of
-    their variance.
+    (Banerjee 1960). A bootstrap that also resamples seeds does not: with two seeds, it
+    underestimates their variance by half.
 
     Args:
         values: the figure of every seed.
@@ -116,10 +116,10 @@ def is_clear(found: Estimate) -> bool:
 
 
 def count_seeds(values: Sequence[float], draws: Draws | None) -> int | None:
-    """Compute with how many seeds the interval of a difference would exclude zero.
+    """Compute the number of seeds for which the interval of a difference would exclude zero.
 
     Returns:
-        The number (see `find_needed_seeds`), which is more than there are; None if there is only
+        The number (see `find_needed_seeds`), which exceeds that of `values`; None if there is only
         one seed, or 1,000 would not be enough.
     """
     count = len(values)

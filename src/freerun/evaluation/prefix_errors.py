@@ -135,7 +135,7 @@ class PrefixErrors:
     def _score(
         self, trace: Trace, mask: Bool[Tensor, "b u"]
     ) -> Iterator[tuple[Int[Tensor, "n"], Float[Tensor, "n a"]]]:
-        """Yield the numbers of some cells and their scores, until all that are true are there."""
+        """Yield the numbers of some cells and their scores, until all true cells are covered."""
         size = max(1, _MOST_SCORES // self.policy.vocabulary.actions)
         for cells in mask.flatten().nonzero()[:, 0].split(size):
             some = torch.zeros_like(mask)
@@ -145,7 +145,7 @@ class PrefixErrors:
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """Rows of tokens, and how right the model is after each of their prefixes.
+    """Rows of tokens, and the errors of the model after each of their prefixes.
 
     Attributes:
         tokens: the tokens.

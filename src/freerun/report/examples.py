@@ -1,4 +1,4 @@
-"""Examples for a report: which to show, and where outputs differ from references."""
+"""Choose examples for a report, and mark where outputs differ from references."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Outputs = Mapping[str, Sequence[Mapping[str, Any]]]
 def choose_groups(
     outputs: Outputs, base: str | None, best: str | None, *, by_words: bool
 ) -> list[Group]:
-    """Choose examples: where the best method helps and where it does harm, typical and worst ones.
+    """Choose examples where the best method is better and worse, typical examples, and the worst.
 
     An example is shown once. Typical ones have about the median number of errors, over all methods.
 
@@ -36,7 +36,7 @@ def choose_groups(
     errors = {name: [int(row["errors"]) for row in rows] for name, rows in outputs.items()}
     totals = [sum(column) for column in zip(*errors.values(), strict=True)]
     middle = median(totals) if totals else 0
-    # What is shown of every group: the examples with the highest numbers above the limit.
+    # Every group shows the examples with the highest numbers above its limit.
     groups: list[tuple[str, list[float], float]] = []
     if base in errors and best in errors and base != best:
         pairs = zip(errors[str(base)], errors[str(best)], strict=True)

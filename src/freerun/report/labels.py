@@ -10,7 +10,7 @@ from freerun.metrics import METRICS
 
 
 def task_name(results: Mapping[str, Any]) -> str:
-    """Return what a task is called: of one that is named by its address, the class."""
+    """Return the name of a task; if it is named by its address, that of the class."""
     return str(results["task"]["name"]).rpartition(":")[2]
 
 

@@ -1,4 +1,4 @@
-"""Print what a model writes and withdraws, live on a terminal."""
+"""Print the tokens that a model writes and withdraws, live on a terminal."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Traces:
     `freerun.report.trace.plain`.
 
     Args:
-        policy: The model.
-        codec: Its codec.
-        decoding: How to decode.
-        console: Where to print; the standard output by default.
+        policy: the model.
+        codec: its codec.
+        decoding: how to decode.
+        console: where to print; the standard output by default.
 
     Raises:
-        SettingError: If the model has no backspace.
+        SettingError: if the model has no backspace.
     """
 
     def __init__(

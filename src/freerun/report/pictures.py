@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WIDTH = 4.8
 """The width of a plot in inches, at which its text can be read on a phone."""
 _TEXT = "#010203"
-"""Stands for the color of text, until the page says which that is."""
+"""A placeholder for the color of text, which the page determines."""
 _VARIABLES = {
     _TEXT: "currentColor",
     "#555555": "var(--muted)",
@@ -33,7 +33,7 @@ def draw_svg(plot: Callable[[], Figure], name: str, description: str) -> str:
 
     Args:
         plot: draws the plot.
-        name: begins the ids in the SVG, which must differ within a page.
+        name: the prefix of ids in the SVG, which must differ within a page.
         description: what the plot shows, for those who cannot see it.
 
     Raises:

@@ -33,7 +33,7 @@ def table(results: Mapping[str, Any]) -> Table:
     found = Table(box=box.SIMPLE_HEAD, title=title(results), title_style="bold", pad_edge=False)
     found.title_justify = "left"
     names = [line for name in results["methods"] for line in fold_name(name).split("\n")]
-    # A console that is too narrow for all columns would else squeeze this one to nothing.
+    # Otherwise, a console that is too narrow for all columns would shrink this one to nothing.
     narrowest = min(NAME_WIDTH, max(map(len, [*names, MAJORITY_GUESS])))
     found.add_column("method", overflow="fold", min_width=narrowest)
     for metric in metrics:
@@ -124,7 +124,7 @@ def _cell(entry: Mapping[str, Any], metric: str, *, compared: bool) -> Text:
 
 
 def _explain_intervals(results: Mapping[str, Any]) -> list[str]:
-    """Say what the intervals are over, if there are any."""
+    """Return a note on what the intervals are over, if there are any."""
     over = "seeds and test examples" if len(results["seeds"]) > 1 else "test examples"
     if results.get("intervals") == SEEDS_ONLY:
         if len(results["seeds"]) < 2:

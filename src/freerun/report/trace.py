@@ -1,4 +1,4 @@
-"""Format actions for reading: what was written, what was withdrawn, and what replaced it."""
+"""Format actions: the tokens that were written and withdrawn, and those that replaced them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def trace(
             said = BACKSPACE_MARK * len(tokens)
         else:
             said = _added_text(same[0].before, tokens, text)
-        if kind == "withdrawn" and not said:  # white space at an end, of which a text may have none
+        if kind == "withdrawn" and not said:  # white space at an end, which may have no text
             said = "".join(vocabulary.symbols[token] for token in tokens)
         pieces.append(Piece(kind, said, same[0].opens, same[-1].closes))
     return pieces

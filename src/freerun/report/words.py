@@ -10,9 +10,9 @@ from freerun.report.labels import arrow, label, scale, unit
 
 
 def find_best(results: Mapping[str, Any]) -> str:
-    """Return the method with the best mean of the headline metric, the baseline left out.
+    """Return the method with the best mean of the headline metric, except the baseline.
 
-    Of the baseline alone, that.
+    If there is only the baseline, return it.
     """
     metric, greater = results["task"]["metric"], results["task"]["greater_is_better"]
     names = [name for name in results["methods"] if name != results["base"]]

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI, FONT = 150, "DejaVu Sans Mono"
-# All lengths are inches, and whole numbers of dots, so that what is drawn bit by bit joins without
-# a seam. The size of the font is the one whose letters are as wide.
+# All lengths are in inches, and whole numbers of dots, so that adjacent parts join without gaps.
+# The size of the font is the one whose letters are as wide.
 LETTER, ROW, EDGE, GAP = 9 / DPI, 28 / DPI, 30 / DPI, 36 / DPI
 SIZE, TITLE = 72 * LETTER / (1233 / 2048), 1.25
 NARROWEST, WIDEST = 6.6, 14.5
-"""More cells than fit into the widest picture go on in another block, below."""
+"""Cells that do not fit into the maximum width are drawn in another block below."""
 LONGEST_OUTPUT, LONGEST_SYMBOL, MOST_OUTPUTS = 20, 14, 45
-"""Longer outputs, or more rows, are not legible in squares: costs stand in their place."""
+"""Longer outputs, or more rows, are not legible in squares: costs are shown instead."""
 SCALE, NAMES = 1.5, 9
 """The length of the scale of colors, and the letters that names of texts have."""
 GREY, BEST = "#666666", "#D55E00"
 CHOSEN, WRITTEN, MISSING = "▶", "▷", "▪"
-"""Marks; the last one stands for what the font does not have."""
+"""Marks; the last one replaces characters that the font lacks."""
 HEADS: dict[str, dict[str, Any]] = {
     "cell": {"color": GREY},
     "roll-in": {"weight": "bold"},

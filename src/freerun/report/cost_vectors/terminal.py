@@ -184,7 +184,7 @@ def _excerpt(output: Text, trial: Trial, width: int) -> Text:
     """Cut an output to a number of columns around the token that was tried."""
     if output.cell_len <= width:
         return output
-    # What followed says more than what stood before, so it has two thirds.
+    # The text after the token says more than that before it, so it gets two thirds.
     start = max(0, min(len(trial.before) - width // 3, len(output) - width))
     excerpt = output[start:]
     if start:

@@ -253,7 +253,7 @@ def _parts(
     before, so_far, whole = text(tokens[:cell]), text(tokens[: cell + 1]), text(tokens)
     if so_far.startswith(before) and whole.startswith(so_far):
         return visible_parts(before, so_far[len(before) :], whole[len(so_far) :])
-    return visible(whole), "", ""  # the token changed how those before it are written
+    return visible(whole), "", ""  # the token changed the text of those before it
 
 
 def _cost_name(method: SEARNN) -> str:
