@@ -14,7 +14,7 @@ from tests.cli.tiny import MODEL, TRAINING
 from tests.full import FULL, full
 from tests.helpers import edit_record
 
-CHECKPOINT = "the folder of a trained model"
+CHECKPOINT = "the folder of a trained model; with --data, it may be any Hugging Face model"
 
 
 @pytest.fixture
@@ -125,7 +125,8 @@ def test_evaluation_on_the_file_of_the_training_split_is_refused(run, refuses, t
     [
         ([], f"CHECKPOINT is missing: {CHECKPOINT}"),
         (["nowhere"], "nowhere: there is no such directory"),
-        (["."], "config.json: there is no such file; is . a checkpoint?"),
+        (["."], ".: it is neither a model that freerun trained (there is no codec.json) nor a "
+         "Hugging Face model (there is no config.json)"),
         (["{trained}", "--split", "train"], "--split is 'train'; it must be one of test, dev or "
          "null"),
         (["{trained}", "--beam", "0"], "decoding: beam is 0; it must lie in [1, 1024]"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from freerun.cli.evaluate import check_folder
+from freerun.cli.measuring import check_folder
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.console import Console
 from freerun.evaluation import on_device

@@ -2,73 +2,42 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp
-from pathlib import Path
 
+from freerun.cli.measuring import CheckpointOptions, MeasureOptions, check_model_decoding
 from freerun.cli.options import SettingsCommand, UserSettings
-from freerun.data import Examples
 from freerun.data.files import Line, decode_lines, stream_lines
 from freerun.errors import DataError
 from freerun.evaluation import (
     Decoding,
-    check_decoding,
     decode,
     evaluate,
     on_device,
     teacher_forced_loss,
 )
-from freerun.files import write
 from freerun.metrics import check_metrics, list_signatures
-from freerun.policy import Policy
 from freerun.report.labels import backspace_lines, metric_lines
 from freerun.report.live import NOTATION, Traces
-from freerun.settings import SettingError, to_dict
+from freerun.settings import to_dict
 from freerun.tasks import note_unseen
 from freerun.training import load_policy
-from freerun.training.checks import check_lengths
 from freerun.training.processes import limit_threads
-from freerun.training.tasks import Split, load_examples, stream_sources
+from freerun.training.tasks import stream_sources
 
 
 @dataclass(frozen=True)
-class CheckpointOptions:
-    """A trained model and the size of batches.
-
-    Args:
-        checkpoint: the folder of a trained model.
-        batch_size: the number of examples that are decoded together.
-    """
-
-    checkpoint: str
-    batch_size: int = 256
-
-    def __post_init__(self) -> None:
-        """Check the range."""
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
-
-
-@dataclass(frozen=True)
-class EvaluateOptions(CheckpointOptions):
+class EvaluateOptions(MeasureOptions):
     """The options of `freerun evaluate` itself.
 
     Args:
-        split: the split of the task's data to evaluate on, `test` or `dev`; test by default.
-        data: a file in the format of the task to evaluate on as a whole; with --split, where the
-            data of the task are now.
         metrics: what else to report: metrics that `freerun metrics` lists, or your own as
             file.py:function or package.module:function.
-        json: a file to write the figures to.
     """
 
-    split: Split | None = None
-    data: str | None = None
     metrics: tuple[str, ...] = ()
-    json: str | None = None
 
 
 class EvaluateCommand(SettingsCommand):
@@ -83,14 +52,11 @@ class EvaluateCommand(SettingsCommand):
         """Run the command."""
         own = settings.build(EvaluateOptions, "options")
         decoding = settings.build(Decoding, "decoding")
-        check_folder("--json", own.json)
-        limit_threads(None)
-        policy, codec = load_policy(own.checkpoint)
-        task, examples, name = load_examples(own.checkpoint, codec, own.split, own.data)
-        task = replace(task, extra_metrics=(*task.extra_metrics, *own.metrics))
+        measured = own.load(decoding, "test")
+        policy, codec, examples = measured.policy, measured.codec, measured.examples
+        extra = (*measured.task.extra_metrics, *own.metrics)
+        task, name = replace(measured.task, extra_metrics=extra), measured.name
         check_metrics(task.get_metrics(), codec)
-        check_lengths(policy, examples, name)
-        _check_decoding(policy, examples, decoding)
         size = own.batch_size
         found = evaluate(policy, task, codec, examples, decoding=decoding, batch_size=size)
         loss = teacher_forced_loss(policy, examples, batch_size=size)
@@ -104,22 +70,16 @@ class EvaluateCommand(SettingsCommand):
             print(*signed.values(), sep="\n")
         forced = f"log loss {loss:.4f} per token, perplexity {exp(loss):.2f}"
         print(f"teacher-forced, which is not how it runs: {forced}")
-        if own.json is not None:
-            contents = {
-                "task": task.name,
-                "checkpoint": own.checkpoint,
-                "examples_of": name,
-                "examples": len(examples),
-                "decoding": to_dict(decoding),
-                "metrics": found.metrics,
-                "backspaces": to_dict(found.backspaces) or None,
-                "signatures": signed,
-                "teacher_forced_loss": loss,
-                "teacher_forced_perplexity": exp(loss),
-                "error_by_position": found.error_by_position,
-                "count_by_position": found.count_by_position,
-            }
-            write(own.json, json_module.dumps(contents, indent=1, ensure_ascii=False) + "\n")
+        figures = {
+            "metrics": found.metrics,
+            "backspaces": to_dict(found.backspaces) or None,
+            "signatures": signed,
+            "teacher_forced_loss": loss,
+            "teacher_forced_perplexity": exp(loss),
+            "error_by_position": found.error_by_position,
+            "count_by_position": found.count_by_position,
+        }
+        own.write(measured, decoding, figures)
 
 
 @dataclass(frozen=True)
@@ -157,7 +117,7 @@ class PredictCommand(SettingsCommand):
         lines, name = _open_lines(own.file)
         for first, sources in stream_sources(own.checkpoint, policy, codec, lines, name, size):
             if not first:
-                _check_decoding(policy, sources, decoding)
+                check_model_decoding(policy, sources, decoding)
             for start in range(0, len(sources), size):
                 batch = sources.batch(range(start, min(start + size, len(sources))))
                 # Random numbers depend on the number of an example in the whole file.
@@ -178,23 +138,3 @@ def _open_lines(file: str | None) -> tuple[Iterator[Line], str]:
     if sys.stdin is None:
         raise DataError("standard input is closed")
     return decode_lines(sys.stdin.buffer, "standard input"), "standard input"
-
-
-def check_folder(flag: str, path: str | None) -> None:
-    """Check that the folder of a file to be written exists, before anything is computed.
-
-    Raises:
-        SettingError: if it does not.
-    """
-    if path is not None and not Path(path).parent.is_dir():
-        raise SettingError(f"{flag} is {path!r}; there is no folder {Path(path).parent}")
-    if path is not None and Path(path).is_dir():
-        raise SettingError(f"{flag} is {path!r}, which is a folder; name a file in it")
-
-
-def _check_decoding(policy: Policy, examples: Examples, decoding: Decoding) -> None:
-    """Check that the model can be decoded in this way."""
-    try:
-        check_decoding(policy, examples, decoding)
-    except ValueError as error:
-        raise SettingError(f"decoding: {error}") from None

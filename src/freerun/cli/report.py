@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from freerun.cli.evaluate import check_folder
+from freerun.cli.measuring import check_folder
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.files import write
 from freerun.report.export import export_table

@@ -25,7 +25,7 @@ from freerun.tasks.arithmetic import Arithmetic
 from freerun.tasks.base import Task
 from freerun.tasks.continuation import Continuation
 from freerun.tasks.digits import Digits
-from freerun.tasks.loading import encode_file, load_data, note_unseen
+from freerun.tasks.loading import encode_file, load_data, load_file, note_unseen
 from freerun.tasks.ocr import Ocr
 from freerun.tasks.pairs import Pairs
 from freerun.tasks.spelling import Spelling
@@ -106,5 +106,6 @@ __all__ = [
     "get_task_name",
     "load_codec",
     "load_data",
+    "load_file",
     "note_unseen",
 ]

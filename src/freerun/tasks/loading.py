@@ -34,6 +34,36 @@ def encode_file(task: Task, codec: Codec, path: str) -> Examples:
     return _remove_limit(codec).encode(task.read_examples(path), path)
 
 
+def load_file(
+    task: Task, path: str, tokenizer: PreTrainedTokenizerBase, start: int | None
+) -> tuple[Codec, Examples]:
+    """Read a file as `encode_file` does, for a pretrained model that has no codec.
+
+    Outputs may be half as long again as the longest target.
+
+    Args:
+        task: the task.
+        path: the file.
+        tokenizer: the tokenizer of the model.
+        start: the token that the decoder of an encoder-decoder starts with; None for causal models.
+
+    Returns:
+        The codec that `load_data` would choose, and the examples.
+
+    Raises:
+        DataError: names the file, the line and what is expected.
+    """
+    rows = [*task.read_examples(path)]
+    if not rows:
+        raise DataError(f"{path}: there are no rows")
+    options = dict(task.codec_options)
+    codec = _choose_codec(task, Splits({"train": rows}), tokenizer, start, options)
+    examples = codec.encode(rows, path)
+    if not len(examples):
+        raise DataError(f"{path}: there are no examples; every row is left out")
+    return _set_limit(codec, examples, None), examples
+
+
 def note_unseen(examples: Examples, name: str) -> list[str]:
     """Return a note on targets with symbols that are not in training, which no output equals.
 

@@ -6,15 +6,28 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from freerun.data import Codec, Examples, Sources, TextCodec
+from freerun.data.codec import CODEC_FILE
 from freerun.data.files import Line
+from freerun.data.tables import FORMATS
 from freerun.errors import CheckpointError, DataError
+from freerun.models.settings import PretrainedSettings
 from freerun.policy import Policy
 from freerun.settings import SettingError, build, list_settings, to_dict
-from freerun.tasks import Task, encode_file, find_task, load_data
+from freerun.tasks import (
+    Continuation,
+    Pairs,
+    Task,
+    encode_file,
+    find_task,
+    load_data,
+    load_file,
+)
+from freerun.training.checkpoints import ADAPTER_CONFIG, CONFIG, load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.record import find_record, has_record
 
@@ -80,6 +93,77 @@ def load_examples(
         return task, encode_file(task, codec, data), data
     loaded = load_data(task, codec)
     return task, loaded.dev if split == "dev" else loaded.test, split or "test"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model and the examples to measure it on.
+
+    Attributes:
+        policy: the model.
+        codec: what it reads and writes.
+        task: the task, which defines the metrics.
+        examples: the examples.
+        name: what to call them.
+    """
+
+    policy: Policy
+    codec: Codec
+    task: Task
+    examples: Examples
+    name: str
+
+
+def load_measured(folder: str, split: Split | None, data: str | None) -> Measured:
+    """Load a model and examples to measure it on.
+
+    Args:
+        folder: the folder of a model that freerun trained, or of any Hugging Face model.
+        split: a split of the data that the model was trained on; by default the file `data` as a
+            whole, or test.
+        data: a file in the format of the task; with `split`, where the data of the task are now.
+            For a model that freerun did not train, a file of rows as `Pairs` reads them, or else of
+            text as `Continuation` reads it.
+
+    Raises:
+        CheckpointError: if there is no such model, or it cannot be read.
+        SettingError: if the examples are not named, or the model was trained on them.
+        DataError: if the data cannot be used.
+    """
+    here = Path(folder)
+    if not here.is_dir() or (here / CODEC_FILE).exists() or has_record(folder):
+        policy, codec = load_policy(folder)
+        measured = Measured(policy, codec, *load_examples(folder, codec, split, data))
+    else:
+        if not any((here / name).exists() for name in (CONFIG, ADAPTER_CONFIG)):
+            raise CheckpointError(
+                f"{folder}: it is neither a model that freerun trained (there is no {CODEC_FILE}) "
+                f"nor a Hugging Face model (there is no {CONFIG})"
+            )
+        measured = _load_pretrained(folder, split, data)
+    check_lengths(measured.policy, measured.examples, measured.name)
+    return measured
+
+
+def _load_pretrained(folder: str, split: Split | None, data: str | None) -> Measured:
+    """Load a model that freerun did not train, and a file of rows or of text."""
+    if data is None:
+        raise SettingError(
+            f"--data is missing: freerun did not train {folder}, so name a file to measure it on: "
+            f"of rows ({', '.join(FORMATS)}), or of text"
+        )
+    if split is not None:
+        raise SettingError(f"--split does not apply: freerun did not train {folder}")
+    settings = PretrainedSettings(path=folder)
+    tokenizer, start = settings.load_tokenizer()
+    is_rows = Path(data.removesuffix(".gz")).suffix in FORMATS
+    task: Task = Pairs(data=data) if is_rows else Continuation(data=data)
+    codec, examples = load_file(task, data, tokenizer, start)
+    try:
+        policy = settings.build(codec).eval()
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    return Measured(policy, codec, task, examples, data)
 
 
 def stream_sources(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from freerun.data import Codec, Data, DataError
 from freerun.data.codec import CODEC_FILE
@@ -95,11 +96,24 @@ class PretrainedSettings(ModelSettings):
             except DataError:  # a codec of a user; `build` reports damage
                 return load_data(task)
             return load_data(task, codec)
+        tokenizer, start = self.load_tokenizer()
+        return load_data(task, tokenizer=tokenizer, start=start)
+
+    def load_tokenizer(self) -> tuple[PreTrainedTokenizerBase, int | None]:
+        """Load the tokenizer of the model.
+
+        Returns:
+            The tokenizer, and the token that the decoder of an encoder-decoder starts with; None
+            for a causal model.
+
+        Raises:
+            CheckpointError: if there is no such model, or it has no tokenizer.
+        """
         config = load_config(self.path)
         start = config.decoder_start_token_id if config.is_encoder_decoder else None
         if config.is_encoder_decoder and start is None:
             raise CheckpointError(f"{self.path}: config.json names no decoder_start_token_id")
-        return load_data(task, tokenizer=load_tokenizer(self.path), start=start)
+        return load_tokenizer(self.path), start
 
     def build(self, codec: Codec) -> HuggingFacePolicy | RecurrentPolicy:
         """Load the model as a policy for a codec.

@@ -1,0 +1,111 @@
+"""The start and the end that `freerun evaluate` and `freerun diagnose` have in common."""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freerun.data import Examples
+from freerun.evaluation import Decoding, check_decoding
+from freerun.files import write
+from freerun.policy import Policy
+from freerun.settings import SettingError, to_dict
+from freerun.training.processes import limit_threads
+from freerun.training.tasks import Measured, Split, load_measured
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """A trained model and how much of the data it is given at a time.
+
+    Args:
+        checkpoint: the folder of a trained model.
+        batch_size: the number of examples that are decoded together.
+    """
+
+    checkpoint: str
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class MeasureOptions(CheckpointOptions):
+    """A trained model, and the examples to measure it on.
+
+    Args:
+        checkpoint: the folder of a trained model; with --data, it may be any Hugging Face model.
+        split: the split of the task's data to measure on, `test` or `dev`; by default test
+            to evaluate on, and dev to diagnose on.
+        data: a file in the format of the task to measure on as a whole; with --split, where the
+            data of the task are now. For a model that freerun did not train, a file of rows in the
+            format of the task pairs, or of text.
+        json: a file to write the figures to.
+    """
+
+    split: Split | None = None
+    data: str | None = None
+    json: str | None = None
+
+    def load(self, decoding: Decoding, default: Split) -> Measured:
+        """Load the model and the examples, and check that it can be decoded and written about.
+
+        Args:
+            decoding: how the model will be decoded.
+            default: the split to measure on if nothing is named.
+
+        Raises:
+            CheckpointError: if the model cannot be read.
+            DataError: if the data cannot be used.
+            SettingError: if settings do not apply.
+        """
+        check_folder("--json", self.json)
+        limit_threads(None)
+        split = self.split if self.data is not None else self.split or default
+        found = load_measured(self.checkpoint, split, self.data)
+        check_model_decoding(found.policy, found.examples, decoding)
+        return found
+
+    def write(self, found: Measured, decoding: Decoding, figures: Mapping[str, Any]) -> None:
+        """Write figures, and what was measured, to the file `json`, if there is one."""
+        if self.json is None:
+            return
+        contents = {
+            "task": found.task.name,
+            "checkpoint": self.checkpoint,
+            "examples_of": found.name,
+            "examples": len(found.examples),
+            "decoding": to_dict(decoding),
+            **figures,
+        }
+        write(self.json, json_module.dumps(contents, indent=1, ensure_ascii=False) + "\n")
+
+
+def check_folder(flag: str, path: str | None) -> None:
+    """Check that the folder of a file to be written exists, before anything is computed.
+
+    Raises:
+        SettingError: If it does not.
+    """
+    if path is not None and not Path(path).parent.is_dir():
+        raise SettingError(f"{flag} is {path!r}; there is no folder {Path(path).parent}")
+    if path is not None and Path(path).is_dir():
+        raise SettingError(f"{flag} is {path!r}, which is a folder; name a file in it")
+
+
+def check_model_decoding(policy: Policy, examples: Examples, decoding: Decoding) -> None:
+    """Check that the model can be decoded in this way.
+
+    Raises:
+        SettingError: if it cannot.
+    """
+    try:
+        check_decoding(policy, examples, decoding)
+    except ValueError as error:
+        raise SettingError(f"decoding: {error}") from None
