@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -22,7 +22,7 @@ os.environ.update(TOKENIZERS_PARALLELISM="false", HF_DATASETS_DISABLE_PROGRESS_B
 
 from tests.fuzz import data, folders, settings  # noqa: E402
 from tests.fuzz.bases import make_bases  # noqa: E402
-from tests.fuzz.run import Result, prepare, run_case  # noqa: E402
+from tests.fuzz.run import Cases, Result, prepare, run_cases  # noqa: E402
 
 KINDS = {**data.KINDS, **folders.KINDS, **settings.KINDS}
 
@@ -49,18 +49,17 @@ def main() -> int:
         ]
         if options.only:
             chosen = _choose(options.seed, max(numbers) + 1)
-        where = options.keep or root / "cases"
+        where = (options.keep or root / "cases").resolve()
+        cases = Cases(
+            *(options.seed, chosen, KINDS, root / "bases", expected, where),
+            kept=options.keep is not None,
+        )
 
-        def work(number: int) -> Result:
-            kind = chosen[number]
-            folder = (where / str(number)).resolve()
-            bases = root / "bases"
-            result = run_case(number, options.seed, kind, KINDS[kind][0], bases, expected, folder)
-            if not options.keep:
-                shutil.rmtree(folder, ignore_errors=True)
-            if not result.right or options.only:
-                _show(result)
-            return result
+        def work(part: Sequence[int]) -> Iterator[Result]:
+            for result in run_cases(cases, part):
+                if not result.right or options.only:
+                    _show(result)
+                yield result
 
         results = _run_all(work, numbers, max(options.workers, 1), root)
     finally:
@@ -73,7 +72,10 @@ def main() -> int:
 
 
 def _run_all(
-    work: Callable[[int], Result], numbers: list[int], workers: int, root: Path
+    work: Callable[[Sequence[int]], Iterator[Result]],
+    numbers: Sequence[int],
+    workers: int,
+    root: Path,
 ) -> list[Result]:
     """Return the results of all cases, which are shared out to processes of one thread each."""
     children = []
@@ -81,8 +83,8 @@ def _run_all(
         child = os.fork()
         if not child:
             with (root / f"results {worker}").open("w") as file:
-                for number in numbers[worker::workers]:
-                    file.write(json.dumps(asdict(work(number))) + "\n")
+                for result in work(numbers[worker::workers]):
+                    file.write(json.dumps(asdict(result)) + "\n")
             os._exit(0)
         children.append(child)
     statuses = [os.waitpid(child, 0)[1] for child in children]

@@ -1,4 +1,4 @@
-"""Runs each case in a process of its own, forked from one that has imported everything."""
+"""Runs cases in processes that are forked from one that has imported everything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import gc
 import importlib
 import json
 import os
-import random
 import resource
 import select
 import shutil
@@ -15,15 +14,18 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from tests.fuzz.cases import Case, Outcome, Place, Words, find_fault
+from tests.fuzz.cases import Case, Maker, Outcome, Place, Words, find_fault
 
 SECONDS = 10
 """A case that takes longer hangs."""
+TOGETHER = 25
+"""How many cases a process runs."""
 MEMORY = 1 << 30
 """The bytes that a case may take beyond those of the process that it was forked from."""
 GOOD = ("accepted", "refused")
@@ -37,7 +39,7 @@ class Result:
         number: its number.
         kind: what was changed, such as `data: csv`.
         change: how.
-        outcome: see `find_fault`; also `hang`, `memory` and `crash`.
+        outcome: see `find_fault`; also `hang`, `memory`, `crash` and `only after other cases`.
         fault: what is wrong.
         commands: what was run.
         seconds: how long it took.
@@ -57,12 +59,12 @@ class Result:
         return self.outcome in GOOD
 
 
-def fork(work: Callable[[], Any], seconds: float) -> tuple[Any, str | None]:
-    """Return what `work` returns in a forked process, or why it returned nothing.
+def fork(work: Callable[[], Iterable[Any]], seconds: float) -> tuple[list[Any], str | None]:
+    """Return what `work` yields in a forked process, and why it ended early, if it did.
 
     Args:
-        work: a function whose result can be written as JSON.
-        seconds: when to kill the process and what it started.
+        work: yields results that can be written as JSON.
+        seconds: how long it may take until each of them.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -72,7 +74,10 @@ def fork(work: Callable[[], Any], seconds: float) -> tuple[Any, str | None]:
             os.setsid()
             os.close(reader)
             with os.fdopen(writer, "w") as pipe:
-                json.dump(work(), pipe)
+                for found in work():
+                    pipe.write(json.dumps(found) + "\n")
+                    pipe.flush()
+                pipe.write("null\n")
         os._exit(0)
     os.close(writer)
     raw, end = b"", time.monotonic() + seconds
@@ -83,19 +88,21 @@ def fork(work: Callable[[], Any], seconds: float) -> tuple[Any, str | None]:
                 if not block:
                     break
                 raw += block
+                end = time.monotonic() + seconds if b"\n" in block else end
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    if raw:
-        with contextlib.suppress(ValueError):
-            return json.loads(raw), None
+    *lines, _ = raw.split(b"\n")
+    found = [json.loads(line) for line in lines]
+    if found and found[-1] is None:
+        return found[:-1], None
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return None, "hang" if number == signal.SIGKILL else f"crash: signal {number}"
-    return None, "crash: no result"
+        return found, "hang" if number == signal.SIGKILL else f"crash: signal {number}"
+    return found, "crash: no result"
 
 
 def run_commands(case: Case) -> list[Outcome]:
@@ -180,36 +187,97 @@ def _recorded() -> Iterator[list[list[dict[str, Any]]]]:
             task.rows = read
 
 
-def run_case(
-    number: int,
-    seed: int,
-    kind: str,
-    maker: Callable[[Place], Case],
-    bases: Path,
-    expected: dict[str, Any],
-    folder: Path,
-) -> Result:
-    """Make a case and run it in a forked process.
+@dataclass(frozen=True)
+class Cases:
+    """What determines cases, and where they are made.
 
-    Args:
-        number: the number of the case.
-        seed: with the number, it determines the case.
-        kind: the name of the maker.
-        maker: what makes it.
+    Attributes:
+        seed: with the number of a case, it determines the case.
+        kinds: the kind of each case.
+        makers: what makes each kind.
         bases: the folder of what is damaged.
         expected: what the commands on good runs give.
-        folder: where to make it; it is emptied first.
+        folder: where the folders of the cases are made; they are emptied first.
+        kept: whether they are left there.
     """
 
-    def work() -> dict[str, Any]:
+    seed: int
+    kinds: Sequence[str]
+    makers: Mapping[str, tuple[Maker, int]]
+    bases: Path
+    expected: dict[str, Any]
+    folder: Path
+    kept: bool
+
+
+def run_cases(cases: Cases, numbers: Sequence[int]) -> Iterator[Result]:
+    """Run cases in forked processes, several in each.
+
+    Most of the time of a process is that of its first commands. A case that is not right is run
+    again, alone: what is reported is what happens there. If only that is right, an earlier case
+    left something behind, which is reported, too.
+    """
+    left = list(numbers)
+    while left:
+        found = _run_together(cases, left[:TOGETHER])
+        left = left[len(found) :]
+        for result in found:
+            if result.right:
+                yield result
+            else:
+                yield _run_alone(cases, result)
+        if not found:
+            yield _run_alone(cases, None, left.pop(0))
+
+
+def _run_alone(cases: Cases, before: Result | None, number: int | None = None) -> Result:
+    """Run a case in a process of its own; once more if it hangs, as a busy machine may be late."""
+    number = number if before is None else before.number
+    assert number is not None
+    for _ in range(2):
+        start = time.monotonic()
+        found, why = fork(lambda: _work(cases, [number]), SECONDS)
+        if why != "hang":
+            break
+    if found:
+        result = Result(**found[0])
+        if result.right and before is not None:
+            fault = f"{before.outcome}: {before.fault}"
+            return replace(result, outcome="only after other cases", fault=fault)
+        return result
+    folder = cases.folder / str(number)
+    made = {}
+    with contextlib.suppress(OSError, ValueError):
+        made = json.loads((folder / "case.json").read_text())
+    outcome, _, fault = str(why).partition(": ")
+    if outcome == "hang":
+        with contextlib.suppress(OSError):
+            fault = (folder / "errors.log").read_text(errors="replace")[-160:]
+    seconds = time.monotonic() - start
+    change, commands = made.get("change", "?"), made.get("commands", [])
+    return Result(number, cases.kinds[number], change, outcome, fault, commands, seconds)
+
+
+def _run_together(cases: Cases, numbers: Sequence[int]) -> list[Result]:
+    """Return the results of the first cases: of all, or of those before one that ended it."""
+    return [Result(**found) for found in fork(lambda: _work(cases, numbers), SECONDS)[0]]
+
+
+def _work(cases: Cases, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Make cases and run them, in this process, and yield results as dictionaries."""
+    first = _peak()
+    resource.setrlimit(resource.RLIMIT_AS, (_virtual() + 4 * MEMORY,) * 2)
+    for number in numbers:
+        start, before = time.monotonic(), _peak()
+        folder, kind = cases.folder / str(number), cases.kinds[number]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         os.chdir(folder)
         _isolate(folder)
-        case = maker(Place(random.Random(f"{seed} {number}"), folder, bases, expected))
-        Path("case.json").write_text(
-            json.dumps({"change": case.change, "commands": [list(w) for w in case.commands]})
-        )
-        before = _peak()
-        resource.setrlimit(resource.RLIMIT_AS, (_virtual() + 4 * MEMORY,) * 2)
+        random = Random(f"{cases.seed} {number}")
+        case = cases.makers[kind][0](Place(random, folder, cases.bases, cases.expected))
+        made = {"change": case.change, "commands": [list(words) for words in case.commands]}
+        Path("case.json").write_text(json.dumps(made))
         try:
             outcome, fault = find_fault(case, run_commands(case))
         except Exception as error:  # What a command left cannot even be read.
@@ -217,42 +285,31 @@ def run_case(
         taken = _peak() - before
         if taken > MEMORY:
             outcome, fault = "memory", f"{taken >> 20} MB"
-        return {"change": case.change, "outcome": outcome, "fault": fault}
-
-    for attempt in (1, 2):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        start = time.monotonic()
-        found, why = fork(work, SECONDS)
-        seconds = time.monotonic() - start
-        if why != "hang" or attempt == 2:
-            break  # A busy machine may be late once; a case that hangs hangs again.
-    made = {}
-    with contextlib.suppress(OSError, ValueError):
-        made = json.loads((folder / "case.json").read_text())
-    if found is None:
-        outcome, _, fault = str(why).partition(": ")
-        found = {"change": made.get("change", "?"), "outcome": outcome, "fault": fault}
-        if outcome == "hang":
-            with contextlib.suppress(OSError):
-                found["fault"] = (folder / "errors.log").read_text(errors="replace")[-160:]
-    return Result(number, kind, **found, commands=made.get("commands", []), seconds=seconds)
+        os.chdir(cases.folder)
+        if not cases.kept and outcome in GOOD:
+            shutil.rmtree(folder, ignore_errors=True)
+        seconds = round(time.monotonic() - start, 3)
+        yield asdict(Result(number, kind, outcome=outcome, fault=fault, seconds=seconds, **made))
+        if _peak() - first > MEMORY // 8:
+            return  # What the next case takes would not be seen.
 
 
 def prepare(work: Callable[[], Any]) -> Any:
     """Return what `work` returns in a forked process, then import here what it imported there."""
 
-    def report() -> dict[str, Any]:
+    def report() -> Iterator[dict[str, Any]]:
         _isolate(Path.cwd())
         try:
             found = work()
         except BaseException:
-            return {"error": traceback.format_exc()}
-        return {"found": found, "modules": list(sys.modules)}
+            yield {"error": traceback.format_exc()}
+        else:
+            yield {"found": found, "modules": list(sys.modules)}
 
-    found, why = fork(report, 300)
-    if found is None or "error" in found:
-        raise RuntimeError(f"the inputs to damage cannot be made: {why or found['error']}")
+    results, why = fork(report, 300)
+    found = results[0] if results else {"error": why}
+    if "error" in found:
+        raise RuntimeError(f"the inputs to damage cannot be made: {found['error']}")
     for name in found["modules"]:
         if name not in sys.modules and name != "__main__":
             with contextlib.suppress(Exception):
@@ -263,10 +320,15 @@ def prepare(work: Callable[[], Any]) -> Any:
 
 
 def _isolate(folder: Path) -> None:
-    """Keep the data set library's files in the folder of the case, and everything off the net."""
+    """Keep the data set library's files in the folder of the case; use one thread, and wait less.
+
+    What survives a failure of the power is not tried, and waiting for the disk is most of the time
+    of many cases.
+    """
     import torch
 
     torch.set_num_threads(1)
+    os.fsync = lambda handle: None
     datasets = sys.modules.get("datasets")
     if datasets is not None:
         datasets.config.HF_DATASETS_CACHE = folder / "cache"
