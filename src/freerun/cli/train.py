@@ -95,6 +95,7 @@ class CompareOptions:
         model: what to train: a new model with random weights (`recurrent`, `causal` or `seq2seq`),
             or a trained one, by its directory or its id on the Hugging Face hub.
         beam: also decode the test set by beam search with this number of hypotheses.
+        tune: tune the settings of every method first, each with this number of trials on dev.
         config: a YAML file with settings.
         quiet: show no progress.
     """
@@ -104,6 +105,7 @@ class CompareOptions:
     seeds: int | list[int] = 3
     model: str = "recurrent"
     beam: int | None = None
+    tune: int | None = None
     config: str | None = None
     quiet: bool = False
 
@@ -245,6 +247,7 @@ class CompareCommand(ExperimentCommand):
             beam=own.beam,
             decoding=settings.build(Decoding, "decoding"),
             command=shlex.join(["freerun", "compare", *self.words]),
+            tune=own.tune,
             quiet=own.quiet,
         )
         if is_main_process():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from freerun.batch import Batch
 from freerun.data import Codec
+from freerun.methods.tuning import Space
 from freerun.policy import Policy
 from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
@@ -147,6 +148,15 @@ class Method(ABC):
     def extra_positions(self) -> int:
         """How many more positions of the model than a target has may be read in training."""
         return 0
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """The settings that tuning tries, and their spaces (see `freerun.methods.tuning`).
+
+        Settings that differ from their default are left as they are. The learning rate is tuned for
+        all methods.
+        """
+        return {}
 
     def for_task(self, task: Task) -> Method:
         """Return this method with the settings that come from the task, such as its cost."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -20,6 +21,7 @@ from freerun.backspaces import (
 from freerun.batch import Batch, Source
 from freerun.losses import ScoredActions, behavior_cloning_loss
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
+from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
 from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
@@ -97,6 +99,11 @@ class BackspaceMethod(Method):
         for name in ("noise_tokens", "noise_run"):
             if self.noise == 0 and getattr(self, name) is not None:
                 raise ValueError(f"{name} has no effect where noise is 0; leave it out")
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """The noise."""
+        return {"noise": Range(1e-3, 0.3, log=True)}
 
     @property
     def rate(self) -> float:

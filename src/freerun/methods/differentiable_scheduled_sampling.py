@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,6 +16,7 @@ from freerun.decoding import apply_in_blocks
 from freerun.losses import log_loss
 from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, check_choice
 from freerun.methods.scheduled_sampling import ScheduledRollIn
+from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
 from freerun.randomness import gumbel
 from freerun.relaxations import soft_argmax, straight_through
@@ -78,6 +80,11 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
                 "straight_through=True needs through=True, as it changes the gradient of the "
                 f"weights; without one it is scheduled_sampling with feedback={feedback}"
             )
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """The schedule, its floor, and the peakedness."""
+        return {**super().tuning, "alpha": Range(0.5, 20.0, log=True)}
 
     def alpha_at(self, clock: Clock) -> float:
         """Return α at this update."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from freerun.batch import Batch
 from freerun.losses import log_loss
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
+from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
 
 
@@ -32,6 +34,11 @@ class MLE(Method):
         """Check the range."""
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing is {self.label_smoothing}; it must lie in [0, 1)")
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """Label smoothing."""
+        return {"label_smoothing": Range(0.0, 0.2)}
 
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -22,6 +23,7 @@ from freerun.methods.base import (
     check_choice,
     refuse_backspace,
 )
+from freerun.methods.tuning import Choice, Range, Space
 from freerun.policy import Policy
 from freerun.randomness import uniform
 from freerun.roll_in import check_passes, roll_in
@@ -85,6 +87,16 @@ class ScheduledRollIn(Method):
             raise ValueError(
                 f"k is {self.k}, where schedule=linear starts, below floor {self.floor}"
             )
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """The schedule, if its length follows from the run, and its floor."""
+        if self.schedule == "constant":
+            return {}
+        if self.k is not None or self.c is not None:
+            return {"floor": Range(0.0, 0.9)} if self.schedule != "linear" else {}
+        schedules = ("linear", "exponential", "inverse_sigmoid")
+        return {"schedule": Choice(schedules), "floor": Range(0.0, 0.9)}
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Check that own tokens cannot be backspaces.
@@ -150,6 +162,11 @@ class ScheduledSampling(ScheduledRollIn):
         super().__post_init__()
         check_choice("feedback", self.feedback, Feedback)
         check_passes(self.passes)
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """The schedule, its floor, and how own tokens are chosen."""
+        return {**super().tuning, "feedback": Choice(("greedy", "sample"))}
 
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,6 +15,7 @@ from freerun.batch import Batch, shift_right
 from freerun.decoding import greedy
 from freerun.losses import log_loss, repeated_ngrams, sequence_unlikelihood, token_unlikelihood
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
+from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
 from freerun.randomness import uniform
 
@@ -62,6 +64,11 @@ class Unlikelihood(Method):
             raise ValueError(f"ngram is {self.ngram}; it must be at least 1")
         if self.share is not None and not 0 < self.share <= 1:
             raise ValueError(f"share is {self.share}; it must lie in (0, 1]")
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """The weight."""
+        return {"weight": Range(0.1, 10.0, log=True)}
 
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES

@@ -76,8 +76,23 @@ def legend(results: Mapping[str, Any]) -> str:
         for name, entry in results["methods"].items()
         if (used := _describe_backspaces(entry["test"]))
     ]
+    lines += _describe_tuning(results)
     lines += results["task"].get("signatures", {}).values()
     return "\n".join(lines)
+
+
+def _describe_tuning(results: Mapping[str, Any]) -> list[str]:
+    """Describe with which settings tuned methods were trained, in lines."""
+    lines = []
+    for name, entry in results["methods"].items():
+        if (tuning := entry.get("tuning")) is not None:
+            count, best = len(tuning["trials"]), tuning["trials"][tuning["best"]]["settings"]
+            shown = ", ".join(
+                f"{path}={value if isinstance(value, str) or value is None else f'{value:.4g}'}"
+                for path, value in best.items()
+            )
+            lines.append(f"  {name}: {shown}")
+    return [f"Tuned on dev with {count} trials each:", *lines] if lines else []
 
 
 def _describe_backspaces(figures: Mapping[str, Any]) -> list[str]:

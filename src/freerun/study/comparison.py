@@ -25,6 +25,15 @@ from freerun.study.plan import Plan
 from freerun.study.reading import write_report
 from freerun.study.results import SeedResult, collect_results, write_results
 from freerun.study.specs import Given, parse_methods
+from freerun.study.tuning import (
+    Tuned,
+    add_tuning,
+    apply_tuning,
+    check_tuning,
+    claim_tuning,
+    require_tuning,
+    tune_methods,
+)
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
 from freerun.training.checks import check_lengths
@@ -69,6 +78,7 @@ def compare(
     beam: int | None = None,
     decoding: Decoding = GREEDY,
     command: str | None = None,
+    tune: int | None = None,
     quiet: bool = False,
 ) -> Comparison:
     """Train every method with every seed in the same way, and evaluate them free-running.
@@ -90,6 +100,8 @@ def compare(
         beam: also decode the test set by beam search with this number of hypotheses.
         decoding: how the test set is decoded; by default greedily.
         command: the command line, which is saved with the results.
+        tune: the number of trials on dev by which the settings of every method are tuned first (see
+            docs/tuning.md); None for no tuning.
         quiet: show no progress.
 
     Raises:
@@ -102,6 +114,7 @@ def compare(
         WriteError: if results or plots cannot be written.
     """
     report.require_plots()
+    require_tuning(tune)
     model = model or RecurrentSettings(**task.recipe.get("model", {}))
     plan = Plan(
         task,
@@ -114,6 +127,7 @@ def compare(
         raise SettingError(f"beam is {beam}; it must be at least 2, as greedy is always reported")
     output = Path(output)
     plan.check(output)
+    check_tuning(output, tune)
     with as_setting_errors():
         plan.training.arguments(output, task, quiet=True)
         decodings = [decoding, *([] if beam is None else [Decoding(beam=beam)])]
@@ -128,10 +142,16 @@ def compare(
             stack.enter_context(lock(output))
             sweep(output)
             plan.claim(output)
+            claim_tuning(output, tune)
         console = Console(stderr=True, quiet=quiet)
         show_notes(data.notes, quiet)
+        tuned: dict[str, Tuned] = {}
+        if tune is not None:
+            tuned = tune_methods(plan, data, tune, output, tell=console.print, quiet=quiet)
+            plan, ready = apply_tuning(plan, tuned), {}
         runs = _train_all(plan, data, ready, decodings, output, console, quiet)
         results = collect_results(plan, data, majority, runs, command, beam, decoding)
+        add_tuning(results, tuned)
         files = []
         if process.is_main_process:
             files = [
@@ -209,7 +229,7 @@ def _train_all(
             replace(data, notes=[]),  # they were shown once
             plan.methods[name],
             model=plan.model,
-            training=replace(plan.training, seed=seed),
+            training=plan.get_training(name, seed),
             output=output / folder,
             quiet=quiet,
             run=ready.pop(name, None) if seed == plan.seeds[0] else None,

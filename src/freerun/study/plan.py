@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from freerun.data import Data
@@ -29,6 +29,7 @@ class Plan:
         seeds: the seeds of the runs of each method.
         model: the settings of the model.
         training: the settings of training; its seed is not used.
+        learning_rates: the learning rates that were found by tuning, by variant.
     """
 
     task: Task
@@ -36,6 +37,12 @@ class Plan:
     seeds: tuple[int, ...]
     model: ModelSettings
     training: TrainingSettings
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+
+    def get_training(self, name: str, seed: int) -> TrainingSettings:
+        """Return the settings of training of a run."""
+        rate = self.learning_rates.get(name, self.training.learning_rate)
+        return replace(self.training, learning_rate=rate, seed=seed)
 
     def runs(self) -> Iterator[tuple[str, int, Path]]:
         """Yield variant, seed and folder of every run, seed by seed, so that methods keep pace."""

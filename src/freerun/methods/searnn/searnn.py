@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, get_args
 
@@ -26,9 +27,10 @@ from freerun.methods.base import (
 )
 from freerun.methods.mle import MLE
 from freerun.methods.searnn.candidates import AllTokens, Candidates, Cells
-from freerun.methods.searnn.cell_losses import CellLoss, KLLoss
+from freerun.methods.searnn.cell_losses import CellLoss, KLLoss, ScaledLoss
 from freerun.methods.searnn.rolls import LearnedRollIn, MixedRollOut, RollIn, RollOut
 from freerun.methods.searnn.search import UNLIMITED, Search
+from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
 from freerun.randomness import uniform
 from freerun.references import DEFAULT_REFERENCES, Reference, ReferenceName, make_reference
@@ -124,6 +126,16 @@ class SEARNN(Method):
             )
         if not 0 <= self.warm_up < 1:
             raise ValueError(f"warm_up is {self.warm_up}; it must lie in [0, 1)")
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """The warm-up, the scale of costs, and the share of the reference in roll-outs."""
+        space: dict[str, Space] = {"warm_up": Range(0.0, 0.5)}
+        if isinstance(self.cell_loss, ScaledLoss):
+            space["cell_loss.alpha"] = Range(1.0, 1000.0, log=True)
+        if isinstance(self.roll_out, MixedRollOut):
+            space["roll_out.share"] = Range(0.0, 1.0)
+        return space
 
     @property
     def uses_policy(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from freerun.losses import Divergence, ScoredActions, behavior_cloning_loss, seq
 from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, check_choice
 from freerun.methods.behavior_cloning import BackspaceMethod, score_actions
 from freerun.methods.sequence_match.replay_buffer import ReplayBuffer, ReplayedBatch
+from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
 from freerun.randomness import below, random_bits
 from freerun.vocabulary import Vocabulary
@@ -89,6 +91,12 @@ class SequenceMatch(BackspaceMethod):
             for name in ("noise", "noise_tokens", "noise_run"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{name} has no effect without a backspace; leave it out")
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """The weight of the divergence, the warm-up, and the noise."""
+        noise = super().tuning if self.backspace else {}
+        return {**noise, "alpha": Range(1e-3, 1.0, log=True), "warm_up": Range(0.1, 0.7)}
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Check that the method can train on outputs of this vocabulary.
