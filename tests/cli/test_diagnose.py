@@ -1,10 +1,13 @@
 """`freerun diagnose`: the measurement of a trained model, in words and as JSON."""
 
 import json
+import shlex
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
+from freerun.cli.diagnose import suggest_comparison
 from freerun.evaluation import Decoding, measure_exposure_bias
 from freerun.report.diagnosis import describe_exposure_bias, list_rates
 from freerun.tasks import Digits, load_data
@@ -25,7 +28,8 @@ def test_words_figures_and_json_are_those_of_the_measurement(run, trained, tmp_p
     status, output, errors = run("diagnose", trained, *words)
     assert (status, errors) == (0, "")
     assert output.startswith(f"digits, test, 14 examples, {decoding.how}:\n\n")
-    assert "\n".join(describe_exposure_bias(found)) in output
+    for line in describe_exposure_bias(found):
+        assert line in output
     assert [output.count(value) > 0 for _, value in list_rates(found)] == [True] * 7
     saved = json.loads((tmp_path / "found.json").read_text())
     assert saved["after_own"] == asdict(found)["after_own"]
@@ -66,3 +70,21 @@ def test_the_report_is_a_page_with_a_plot(run, trained, tmp_path):
     assert f"freerun diagnose {trained} --draws 20" in seen["text"]
     assert "after the nearest correct prefixes" in seen["text"]
     assert len(seen["pictures"]) == 1
+
+
+def test_the_suggested_comparison_has_the_settings_of_the_run(run, trained):
+    command = suggest_comparison(str(trained))
+    words = shlex.split(command)
+    assert words[:3] == ["freerun", "compare", "digits"]
+    output = words[-1]
+    status, _, errors = run(*words[1:], "--seeds", "1", "--quiet")
+    assert status == 0, errors
+    folders = trained, Path(output, "mle", "seed-0")
+    there, here = (json.loads(Path(folder, "freerun.json").read_text()) for folder in folders)
+    for name in ("task", "model", "training"):
+        assert here[name] == there[name]
+
+
+def test_errors_by_position_are_drawn(run, trained, tmp_path):
+    assert run("diagnose", trained, "--png", tmp_path / "errors.png", "--draws", "9")[0] == 0
+    assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")

@@ -29,13 +29,15 @@ SUFFERS = ExposureBias(
 
 def test_a_model_that_suffers():
     assert describe_exposure_bias(SUFFERS) == [
-        "After its own output, the model is wrong about 7.90 % of the next tokens. After the "
-        "nearest correct prefixes, it would be wrong about 3.10 %.",
-        "So 61 % of its errors come from earlier ones (95 % interval 55 % to 66 %): at most 4.80 "
-        "points can be gained by a method against exposure bias.",
+        "Your model errs on 3.10 % of tokens after a right prefix and 7.90 % after its own: 61 % "
+        "of its errors come from earlier ones (95 % interval 55 % to 66 %). At most 4.80 points "
+        "can be gained by a method against exposure bias.",
         "A wrong token in a right place is followed by 0.42 further errors on average (95 % "
         "interval 0.37 to 0.47).",
     ]
+    assert describe_exposure_bias(SUFFERS, "freerun compare digits")[1] == (
+        "Scheduled sampling is the cheapest try: freerun compare digits"
+    )
     assert list_rates(SUFFERS)[2] == (
         "excess over the nearest correct prefixes",
         "4.80 %  (4.00 % to 5.00 %)",

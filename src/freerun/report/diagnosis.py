@@ -7,26 +7,30 @@ from collections.abc import Callable
 from freerun.evaluation import ExposureBias, Interval
 
 
-def describe_exposure_bias(found: ExposureBias) -> list[str]:
+def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> list[str]:
     """Say what the errors of a model come from, and what can be gained; one line per statement.
 
     Args:
         found: the measurement.
+        command: the command that compares methods for this model, to be named if there is anything
+            to gain.
     """
     own, excess = found.after_own, found.excess
-    paired = own.value - excess.value
-    lines = [
-        f"After its own output, the model is wrong about {_percent(own.value)} of the next tokens. "
-        f"After the nearest correct prefixes, it would be wrong about {_percent(paired)}."
-    ]
+    rates = (
+        f"Your model errs on {_percent(own.value - excess.value)} of tokens after a right prefix "
+        f"and {_percent(own.value)} after its own"
+    )
+    lines = [f"{rates}."]
     if not own.value:
         lines.append("It makes no errors on these examples, so there is nothing to explain.")
     elif excess.low > 0:
-        lines.append(
-            f"So {_whole_percent(found.share.value)} of its errors come from earlier ones (95 % "
-            f"interval {_span(found.share, _whole_percent)}): at most {_points(excess.value)} can "
-            "be gained by a method against exposure bias."
-        )
+        lines = [
+            f"{rates}: {_whole_percent(found.share.value)} of its errors come from earlier ones "
+            f"(95 % interval {_span(found.share, _whole_percent)}). At most "
+            f"{_points(excess.value)} can be gained by a method against exposure bias."
+        ]
+        if command is not None:
+            lines.append(f"Scheduled sampling is the cheapest try: {command}")
     elif excess.high < 0:
         lines.append(
             "It is wrong less often after its own output than after correct prefixes: a method "
