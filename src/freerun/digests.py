@@ -80,7 +80,9 @@ def check_digests(folder: str | Path, *, whole: bool = False) -> None:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name}: it is missing, but {DIGESTS} lists it")
     status = {name: (folder / name).stat() for name in listed}
-    key = tuple((folder / n, listed[n], s.st_size, s.st_mtime_ns) for n, s in status.items())
+    key = tuple(
+        (folder / n, listed[n], s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in status.items()
+    )
     if key in _checked:
         return
     for name, digest in listed.items():

@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -202,7 +203,15 @@ def test_plain_transformers_writes_what_was_measured(tmp_path, caplog, kind, ada
     assert all(f"{name}=" in told for name in (*own, "do_sample", "suppress_tokens"))
     found.train()
     folder = str(tmp_path / "run")
+    # Settings on the model's configuration, which transformers does not save, and another eos.
+    inner = found.objective.model.inner
+    inner.config.num_beams, inner.config.eos_token_id = 4, 5
     found.save_model(folder)
+    assert (inner.config.num_beams, inner.config.eos_token_id) == (4, 5)
+    if not adapted:
+        saved = AutoConfig.from_pretrained(folder)
+        assert saved.eos_token_id == found.processing_class.target.eos
+        assert getattr(saved, "num_beams", None) is None
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert found.objective.model.inner.generation_config.num_beams == 3  # the user's is not changed
     auto = type(found.objective.model.inner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +31,8 @@ _ERRORS = (
 """Exceptions of a template that does not support a conversation."""
 CHARACTERS = 10_000_000
 """The maximum number of characters of a conversation."""
+BYTES = 1 << 28
+"""The maximum number of bytes of memory that a template may take, where that can be limited."""
 
 
 def apply_template(
@@ -55,7 +58,7 @@ def apply_template(
             "tokenizer.chat_template, or give text"
         )
     try:
-        with _limit_time(SECONDS):
+        with _limit_time(SECONDS), _limit_memory(BYTES):
             text = cast(str, tokenizer.apply_chat_template(list(turns), tokenize=False, **settings))
     except _TooLongError:
         raise DataError(f"{where}: the chat template takes over {SECONDS:.0f} seconds") from None
@@ -72,6 +75,29 @@ def apply_template(
 
 class _TooLongError(BaseException):
     """Raised inside a template, which cannot catch it."""
+
+
+@contextmanager
+def _limit_memory(size: int) -> Iterator[None]:
+    """Let the process take so many more bytes inside the block, where Linux can limit it.
+
+    One product in a template, such as 'a' * 10**9, takes as much as it likes, and no time.
+    """
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().partition(" ")[0])
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        limit = pages * resource.getpagesize() + size
+        bounds = [limit, *(bound for bound in before if bound != resource.RLIM_INFINITY)]
+        resource.setrlimit(resource.RLIMIT_AS, (min(bounds), before[1]))
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from freerun.batch import Source
 from freerun.models.huggingface.cache import KeyValues
 from freerun.models.huggingface.dropout import switch_off_layer_drop
 from freerun.models.huggingface.embeddings import adapter_save_options
-from freerun.models.huggingface.generation import make_generation_config
+from freerun.models.huggingface.generation import find_misplaced_settings, make_generation_config
 from freerun.models.huggingface.probe import can_read_trees, check_scores
 from freerun.models.huggingface.stack import (
     PROBE_LENGTH,
@@ -146,13 +146,19 @@ class HuggingFacePolicy(Policy):
         changes: dict[str, object] = {"_keys_to_ignore_on_save": None}
         changes |= {"generation_config": config} if can_generate else {}
         before = {name: getattr(inner, name) for name in changes}
+        kept = dict(vars(inner.config))
         try:
             for name, value in changes.items():
                 setattr(inner, name, value)
+            for name in find_misplaced_settings(inner.config):
+                delattr(inner.config, name)
+            if self.vocabulary.eos is not None and hasattr(inner.config, "eos_token_id"):
+                inner.config.eos_token_id = self.vocabulary.eos  # which other programs read
             model.save_pretrained(str(folder), **adapter_save_options(model), **kwargs)
         finally:
             for name, value in before.items():
                 setattr(inner, name, value)
+            vars(inner.config).update(kept)
         if can_generate:
             config.save_pretrained(str(folder))  # which adapters do not save
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from freerun.vocabulary import Vocabulary
 
@@ -60,12 +61,24 @@ def find_replaced_settings(model: PreTrainedModel, config: GenerationConfig) -> 
     """
     own = getattr(model, "generation_config", None)  # only models that can generate have one
     known = {} if own is None else own.to_diff_dict()
+    misplaced = find_misplaced_settings(model.config)
+    known = {**{name: getattr(model.config, name) for name in misplaced}, **known}
     other = config.to_dict()
     return {
         name: value
         for name, value in known.items()
         if name not in _NEUTRAL and not name.startswith("_") and _one(value) != other.get(name)
     }
+
+
+def find_misplaced_settings(config: PreTrainedConfig) -> list[str]:
+    """Return the names of settings of generation that were set on the configuration of a model.
+
+    transformers does not save a model with such a configuration.
+    """
+    own = {field.name for field in fields(config)}
+    names = GenerationConfig().to_dict().keys() - own - _NEUTRAL
+    return sorted(name for name in names if vars(config).get(name) is not None)
 
 
 def _one(value: Any) -> Any:
