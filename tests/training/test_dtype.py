@@ -1,5 +1,7 @@
 """Weights are trained in float32, whatever route a model comes by, unless a dtype is named."""
 
+import re
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -13,6 +15,7 @@ from transformers import (
     MarianMTModel,
 )
 
+from freerun.errors import CheckpointError
 from freerun.methods import MLE
 from freerun.models.loading import convert_weights
 from freerun.models.settings import CausalSettings, PretrainedSettings
@@ -155,3 +158,35 @@ def test_constants_that_are_not_saved_do_not_keep_a_rounding(tmp_path, kind, dty
         assert torch.equal(found[name], exact[name])
     for name in set(found) - set(constants):
         assert name not in saved or torch.equal(found[name], saved[name].float())
+
+
+CHANGES = [
+    ({"attention_dropout": 0.3}, {}, "model.config.attention_dropout is 0.0 there, and 0.3 here"),
+    ({"rms_norm_eps": 0.1}, {}, "model.config.rms_norm_eps is 1e-06 there, and 0.1 here"),
+    ({}, {"dtype": torch.bfloat16}, "model.dtype is float32 there, and bfloat16 here"),
+    ({}, {"lora_alpha": 9}, "model.adapters.default.lora_alpha is 8 there, and 9 here"),
+    ({}, {"lora_dropout": 0.2}, "model.adapters.default.lora_dropout is 0.0 there, and 0.2 here"),
+]
+
+
+@pytest.mark.parametrize(("changes", "members", "difference"), CHANGES)
+def test_a_run_is_resumed_with_its_own_model(tmp_path, changes, members, difference):
+    """Also in what weights do not show; where the model came from does not matter."""
+    folder = saved(tmp_path / "base", torch.float32)
+    settings = {name: value for name, value in members.items() if name.startswith("lora")}
+    members = {name: value for name, value in members.items() if name not in settings}
+
+    def make(model, **given):
+        if "model.adapters" in difference:
+            given["peft_config"] = LoraConfig(**LORA, **{"lora_alpha": 8, **given["peft_config"]})
+        else:
+            given.pop("peft_config")
+        arguments = {"save_strategy": "steps", "save_steps": 1, "seed": 3}
+        return trainer(tmp_path / "run", model, arguments=arguments, **given)
+
+    make(str(folder), peft_config={}).train()
+    model = AutoModelForCausalLM.from_pretrained(folder, **changes)
+    with pytest.raises(CheckpointError, match=re.escape(f"it is of another run: {difference}")):
+        make(model, peft_config=settings, **members).train(resume_from_checkpoint=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    make(model, peft_config={}).train(resume_from_checkpoint=True)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from transformers import PreTrainedConfig, TrainingArguments
 
 from freerun.digests import check_digests
 from freerun.errors import CheckpointError
+from freerun.models.huggingface import HuggingFacePolicy
+from freerun.policy import Policy
 from freerun.settings import to_dict
 from freerun.tasks import get_task_name
+from freerun.training.checkpoints import has_adapters
 from freerun.training.record import (
     RECORD_FILE,
     Record,
@@ -46,6 +50,18 @@ _SETTINGS = (
     "greater_is_better",
 )
 """The settings of transformers that must be the same to resume a run. It may become longer."""
+_UNRELATED = (
+    "_name_or_path",
+    "base_model_name_or_path",
+    "transformers_version",
+    "peft_version",
+    "_attn_implementation",
+    "attn_implementation",
+    "inference_mode",
+    "use_cache",
+    "dtype",
+)
+"""Fields of configurations that do not belong to the model: its origin, its writer, its kernels."""
 
 
 def build_record(
@@ -71,7 +87,7 @@ def build_record(
     return Record(
         task={"name": get_task_name(type(run.task)), "settings": settings, "files": {}},
         methods={run.method.name: describe_method(run.method)},
-        model={"kind": type(run.policy).__name__},
+        model=_describe_model(run.policy),
         training=training,
         seeds=[args.seed],
         examples={name: len(part) for name, part in examples.items()},
@@ -79,6 +95,36 @@ def build_record(
         codec=digest_codec(run.codec),
         horizon=horizon,
     ).as_read()
+
+
+def _describe_model(policy: Policy) -> dict[str, Any]:
+    """Return the settings of a model and its adapters that weights do not show, such as dropout."""
+    found: dict[str, Any] = {"kind": type(policy).__name__}
+    weights = next((w for w in policy.parameters() if w.is_floating_point()), None)
+    if weights is not None:
+        found["dtype"] = str(weights.dtype).removeprefix("torch.")
+    config = getattr(policy, "config", None)
+    if isinstance(config, PreTrainedConfig):
+        found["config"] = _leave_out(config.to_dict(), _UNRELATED)
+    if isinstance(policy, HuggingFacePolicy) and has_adapters(policy):
+        adapters: Any = policy.model
+        found["adapters"] = {
+            name: _leave_out(adapter.to_dict(), _UNRELATED)
+            for name, adapter in adapters.peft_config.items()
+        }
+    return found
+
+
+def _leave_out(value: Any, names: Collection[str]) -> Any:
+    """Return a value as JSON has it, without fields of these names at any depth."""
+    if isinstance(value, Mapping):
+        kept = {str(key): part for key, part in value.items() if key not in names}
+        return {key: _leave_out(part, names) for key, part in kept.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, list | tuple):
+        return [_leave_out(part, names) for part in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def check_resumable(folder: Path, record: Record, args: TrainingArguments) -> None:
