@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from freerun.cli.main import main
 from freerun.evaluation import Decoding, decode_hypotheses
 from freerun.training import load_policy
 from tests.helpers import edit_record
@@ -160,3 +161,33 @@ def test_a_task_that_is_not_found_is_told(run, speller, source, tmp_path, caplog
     assert (status, output) == (0, expected(speller))
     assert "there is no file gone.py" in caplog.text
     assert "so every line is read as plain text" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """The folder of a model of pairs."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rows = "".join(f"say {i}\tit is {i % 7}\n" for i in range(30))
+    (folder / "rows.tsv").write_text(f"prompt\tcompletion\n{rows}")
+    settings = {"task.target_tokens": "characters", "model.hidden_size": 4, "training.updates": 1}
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    output = str(folder / "run")
+    main(["train", "pairs", "--data", str(folder / "rows.tsv"), *words, "--output", output])
+    return output
+
+
+def test_rows_of_tables_are_answered(run, pairs, write):
+    """And not their lines, of which the first has the names of the columns."""
+    expected = run("predict", pairs, write('{"prompt": "say 1"}\n{"prompt": "say 2"}', "a.jsonl"))
+    assert expected[0] == 0
+    assert [json.loads(line)["prompt"] for line in expected[1].splitlines()] == ["say 1", "say 2"]
+    for name, text in (
+        ("a.csv", "prompt\nsay 1\nsay 2\n"),
+        ("a.csv.gz", "prompt\nsay 1\nsay 2\n"),
+        ("a.tsv", "prompt\nsay 1\nsay 2\n"),
+        ("a.json", '[{"prompt": "say 1"},\n {"prompt": "say 2"}]'),
+    ):
+        assert run("predict", pairs, write(text, name), "--batch_size", "1") == expected
+    code, _, errors = run("predict", pairs, write('{"prompt": "say', "b.jsonl"))
+    assert code == 2
+    assert "b.jsonl, line 1: broken JSON" in errors

@@ -227,11 +227,12 @@ def test_lines_that_cannot_be_read(refuses):
     for lines, message in (
         ([], "-: nothing to read"),
         (["a", " "], "-, line 2: there is no prompt"),
-        (['{"prompt": "a"}', "b"], "-, line 2: it is not a JSON object, as the first line is"),
+        (['{"prompt": "a"}', "b"], "-, line 2: it is not a JSON object, as other lines are"),
         (
             ['{"prompt": "a"}', '{"prompt": 1}'],
             "-, line 2: the prompt is 1; it must be text or messages",
         ),
+        (["b", '{"prompt": "a"}'], "-, line 1: it is not a JSON object, as other lines are"),
         (
             ['{"a": 1}'],
             "-, line 1: the columns are a; known are input_ids; prompt; messages; source; text",
@@ -239,6 +240,8 @@ def test_lines_that_cannot_be_read(refuses):
         (["a", "a b c"], "-, line 2: the prompt has 3 tokens, more than 2; raise max_prompt"),
     ):
         refuses(message, codec.read, lines, "-")
+    message = "a.jsonl, line 1: broken JSON (Unterminated string starting at)"
+    refuses(message, codec.read, ['{"prompt": "a'], "a.jsonl")
     cut = TextCodec(word_tokenizer(), max_prompt=2, truncation="start")
     assert prompts(cut, "a b c") == ["b c"]
 

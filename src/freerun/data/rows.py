@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -302,8 +303,19 @@ def _read_tokens(row: Row, column: str, where: str, size: int) -> list[int]:
     return list(values)
 
 
+def write_object(row: Row) -> str:
+    """Return a row of a table as a JSON object in one line; dates and the like become text."""
+    return json.dumps(dict(row), ensure_ascii=False, default=str)
+
+
+_JSON_LINES = re.compile(r"\.(jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
+
+
 def parse_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row], str]:
-    """Parse lines to predict from as rows; also return their kind, which the first line determines.
+    """Parse lines to predict from as rows; also return their kind.
+
+    They are JSON objects if the first one is an object, one of them is an object with a column of
+    `ROW_COLUMNS`, or the name ends in .jsonl or .ndjson; all must be, then.
 
     Args:
         lines: texts, or JSON objects with the columns of `ROW_COLUMNS`.
@@ -319,7 +331,10 @@ def parse_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row]
     for line, where in zip(lines, places, strict=True):
         if not line.strip():
             raise DataError(f"{where}: there is no prompt")
-    if _parse_object(lines[0]) is None:
+    first = {columns[0] for columns in ROW_COLUMNS.values()}
+    known = (row for line in lines if (row := _parse_object(line)) and not first.isdisjoint(row))
+    is_json = _JSON_LINES.search(name) or _parse_object(lines[0]) is not None or any(known)
+    if not is_json:
         rows, kind = [_line_as_row(line, column) for line in lines], column
     else:
         rows = [_parse_row(line, where) for line, where in zip(lines, places, strict=True)]
@@ -370,5 +385,5 @@ def _parse_object(line: str) -> Row | None:
 
 def _parse_row(line: str, where: str) -> Row:
     if not line.lstrip().startswith("{"):
-        raise DataError(f"{where}: it is not a JSON object, as the first line is")
+        raise DataError(f"{where}: it is not a JSON object, as other lines are")
     return parse_object(line, where)

@@ -12,8 +12,9 @@ from typing import Literal
 
 from freerun.data import Codec, Examples, Sources, TextCodec
 from freerun.data.codec import CODEC_FILE
-from freerun.data.files import Line
-from freerun.data.tables import FORMATS
+from freerun.data.files import Line, stream_lines
+from freerun.data.rows import ROW_COLUMNS, write_object
+from freerun.data.tables import FORMATS, read_rows
 from freerun.errors import CheckpointError, DataError
 from freerun.models.settings import PretrainedSettings
 from freerun.policy import Policy
@@ -172,7 +173,8 @@ def stream_sources(
     """Yield sources as their lines are read, with the number of sources before them.
 
     The task of the model reads them, or its codec if it was trained without a task. If the task is
-    a user's and is not found, a warning says so.
+    a user's and is not found, a warning says so. Where a line may be a JSON object, a file may also
+    be a table, whose rows are such objects.
 
     Args:
         checkpoint: the folder of the model.
@@ -191,6 +193,9 @@ def stream_sources(
             task = load_task(checkpoint)
         except CheckpointError as error:
             _LOGGER.warning("%s; so every line is read as plain text", error)
+    general = task is None or type(task).read_sources is Task.read_sources
+    if isinstance(codec, TextCodec) and general and _is_table(name):
+        lines = ((row.number, write_object(row)) for row in read_rows(name))
     first = 0
     for block in _cut_blocks(lines, size, by_line=isinstance(codec, TextCodec)):
         text = [line for _, line in block]
@@ -202,6 +207,15 @@ def stream_sources(
             check_lengths(policy, sources, name)
         yield first, sources
         first += len(sources)
+
+
+def _is_table(path: str) -> bool:
+    """Return whether a file has rows that are not JSON lines; those of .tsv have named columns."""
+    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    if suffix == ".tsv":
+        _, first = next(stream_lines(path))
+        return not {columns[0] for columns in ROW_COLUMNS.values()}.isdisjoint(first.split("\t"))
+    return suffix in FORMATS and suffix not in (".jsonl", ".ndjson")
 
 
 def _cut_blocks(lines: Iterable[Line], size: int, *, by_line: bool) -> Iterator[list[Line]]:
