@@ -85,6 +85,11 @@ def test_the_suggested_comparison_has_the_settings_of_the_run(run, trained):
         assert here[name] == there[name]
 
 
+def test_the_suggested_comparison_names_the_data(speller, text):
+    words = shlex.split(suggest_comparison(str(speller)))
+    assert words[words.index("--data") + 1] == str(text)
+
+
 def test_errors_by_position_are_drawn(run, trained, tmp_path):
     assert run("diagnose", trained, "--png", tmp_path / "errors.png", "--draws", "9")[0] == 0
     assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")

@@ -101,6 +101,10 @@ class DiagnoseCommand(SettingsCommand):
             print(f"\n{own.report}")
 
 
+_WITHOUT_PREFIX = ("data", "metrics", "budget")
+"""Settings of task and training that are options of `freerun compare` itself."""
+
+
 def suggest_comparison(checkpoint: str) -> str | None:
     """Return the command that compares MLE with scheduled sampling for the model in a folder.
 
@@ -124,7 +128,8 @@ def suggest_comparison(checkpoint: str) -> str | None:
     def add(prefix: str, found: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
         for name, value in found.items():
             if name in usual and format_value(value) != format_value(usual[name]):
-                flags.extend((f"--{prefix}.{name}", format_value(value)))
+                flag = name if name in _WITHOUT_PREFIX else f"{prefix}.{name}"
+                flags.extend((f"--{flag}", format_value(value)))
 
     defaults = {name: each.default for name, each in list_settings(task).items()}
     add("task", record.task["settings"], defaults)
