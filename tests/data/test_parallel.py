@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from freerun.data.folders import load_splits
-from freerun.data.parallel import Columns, Pair, read_aligned, read_dataset, read_table
+from freerun.data.parallel import Columns, Pair, extract_pairs, read_aligned, read_pairs
 
 FIRST_TWO = Columns(0, 1)
 NAMED = Columns("de", "en")
@@ -14,13 +14,13 @@ NAMED = Columns("de", "en")
 
 def test_a_table_is_read_by_the_numbers_of_its_columns(write):
     path = write('Hi.\tHallo!\tCC-BY\nA "quote\t„Zitat“\tCC0\r\n')
-    assert read_table(path, Columns(1, 0)) == [("Hallo!", "Hi."), ("„Zitat“", 'A "quote')]
-    assert read_table(path, FIRST_TWO)[0] == Pair(source="Hi.", target="Hallo!")
+    assert read_pairs(path, Columns(1, 0)) == [("Hallo!", "Hi."), ("„Zitat“", 'A "quote')]
+    assert read_pairs(path, FIRST_TWO)[0] == Pair(source="Hi.", target="Hallo!")
 
 
 def test_a_table_is_read_by_the_names_of_its_columns(write):
     path = write("id\ten\tde\n7\tHi.\tHallo!\n", "pairs.tsv.gz")
-    assert read_table(path, NAMED) == [("Hallo!", "Hi.")]
+    assert read_pairs(path, NAMED) == [("Hallo!", "Hi.")]
 
 
 def test_an_archive_holds_one_text_file(write, refuses, tmp_path):
@@ -31,18 +31,18 @@ def test_an_archive_holds_one_text_file(write, refuses, tmp_path):
         archive.writestr("inner/deu.txt", "Hi.\tHallo!\nAh.\t \n")
         archive.writestr("picture.png", "x")
     message = f"{path}/inner/deu.txt, line 2: the target, in column 1, is empty"
-    refuses(message, read_table, path, FIRST_TWO)
+    refuses(message, read_pairs, path, FIRST_TWO)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("more.tsv", "Hi.\tHallo!\n")
     message = f"{path}: one text file is needed in it; there is inner/deu.txt, more.tsv"
-    refuses(message, read_table, path, FIRST_TWO)
+    refuses(message, read_pairs, path, FIRST_TWO)
 
 
 def test_an_archive_is_read(write, tmp_path):
     path = str(tmp_path / "pairs.zip")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("pairs.tsv", "Hi.\tHallo!\n")
-    assert read_table(path, FIRST_TWO) == [("Hi.", "Hallo!")]
+    assert read_pairs(path, FIRST_TWO) == [("Hi.", "Hallo!")]
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_an_archive_is_read(write, tmp_path):
 )  # fmt: skip
 def test_a_table_that_is_wrong_is_named_with_its_line(write, refuses, text, columns, message):
     path = write(text)
-    refuses(path + message, read_table, path, columns)
+    refuses(path + message, read_pairs, path, columns)
 
 
 def test_a_table_that_is_missing_is_named(refuses):
     for path in ("no.tsv", "no.zip"):
-        refuses(f"{path}: there is no such file", read_table, path, FIRST_TWO)
+        refuses(f"{path}: there is no such file", read_pairs, path, FIRST_TWO)
 
 
 def test_two_files_are_read_line_by_line(write):
@@ -93,7 +93,7 @@ def rows(write, tmp_path, local_datasets):
 
     def read(items, columns):
         write("\n".join(map(json.dumps, items)), "rows/train.jsonl")
-        return read_dataset(load_splits(str(tmp_path / "rows"))["train"], columns)
+        return extract_pairs(load_splits(str(tmp_path / "rows"))["train"], columns)
 
     return read
 
@@ -117,7 +117,7 @@ def test_the_feature_translation(local_datasets, tmp_path):
     split = local_datasets.Dataset.from_list(items, features=features)
     split.save_to_disk(str(tmp_path / "saved"))
     table = load_splits(str(tmp_path / "saved"))["train"]
-    assert read_dataset(table, Columns(1, 0)) == [("Hi.", "Hallo!")]
+    assert extract_pairs(table, Columns(1, 0)) == [("Hi.", "Hallo!")]
 
 
 @pytest.mark.parametrize(
@@ -139,4 +139,4 @@ def test_rows_that_are_wrong_are_named(rows, refuses, tmp_path, item, columns, m
 def test_a_table_with_a_tab_too_many_is_named_with_its_line(write, refuses):
     path = write("Hi.\tHallo!\nYes.\tJa.\tNein.\n")
     message = f"{path}, line 2: 3 columns between tabs; line 1 has 2"
-    refuses(message, read_table, path, FIRST_TWO)
+    refuses(message, read_pairs, path, FIRST_TWO)

@@ -16,7 +16,12 @@ from freerun.decoding import greedy
 from freerun.errors import CheckpointError
 from freerun.hub import can_reach_hub
 from freerun.models.huggingface import adapt
-from freerun.models.loading import find_base_path, load_config, load_model, load_tokenizer
+from freerun.models.loading import (
+    find_base_path,
+    load_config,
+    load_model,
+    load_pretrained_tokenizer,
+)
 from tests.helpers import close
 from tests.models.models import ENCODER_DECODER, plain_scores, text_batch, tiny_model, words_of
 from tests.pages import ROOT
@@ -116,7 +121,7 @@ def test_adapters_without_a_model_are_refused(tmp_path, base):
 def test_adapters_of_adapters_are_refused(tmp_path):
     """Also those of themselves."""
     change(tmp_path / "adapter_config.json", base_model_name_or_path=str(tmp_path))
-    for read in (find_base_path, load_config, load_model, load_tokenizer):
+    for read in (find_base_path, load_config, load_model, load_pretrained_tokenizer):
         with pytest.raises(CheckpointError, match=r"has only adapters, too$"):
             read(str(tmp_path))
 
@@ -152,7 +157,7 @@ def unreachable(monkeypatch, tmp_path):
     can_reach_hub.cache_clear()
 
 
-@pytest.mark.parametrize("read", [load_config, load_model, load_tokenizer])
+@pytest.mark.parametrize("read", [load_config, load_model, load_pretrained_tokenizer])
 @pytest.mark.parametrize("offline", [False, True])
 def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, unreachable, read, offline):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
@@ -206,7 +211,7 @@ def test_fewer_targets_than_the_vocabulary_are_refused():
 
 @pytest.mark.skipif(not ANNALOG.exists(), reason="the model of molecules is not there")
 def test_a_real_model_with_separate_tables():
-    model, tokenizer = load_model(str(ANNALOG)), load_tokenizer(str(ANNALOG))
+    model, tokenizer = load_model(str(ANNALOG)), load_pretrained_tokenizer(str(ANNALOG))
     start = model.config.decoder_start_token_id
     codec = TextCodec(tokenizer, bos=start, continues=False)
     policy = adapt(model, codec.target, limit=40)

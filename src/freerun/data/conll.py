@@ -218,7 +218,7 @@ def _choose_files(names: Iterable[str], data: str) -> dict[str, str]:
     return found
 
 
-def read_dataset(table: Table, label_column: str | None) -> list[Sentence]:
+def extract_sentences(table: Table, label_column: str | None) -> list[Sentence]:
     """Read the sentences of a table: `tokens`, and `label_column` or a usual name.
 
     Raises:

@@ -155,7 +155,7 @@ def _word(rows: Sequence[_Row]) -> Word:
     )
 
 
-def read_dataset(table: Table) -> list[Word]:
+def extract_words(table: Table) -> list[Word]:
     """Read the words of a table: the columns `pixels` and `word`.
 
     Raises:

@@ -41,7 +41,7 @@ class Columns(NamedTuple):
     target: int | str
 
 
-def read_table(path: str, columns: Columns) -> list[Pair]:
+def read_pairs(path: str, columns: Columns) -> list[Pair]:
     """Read the pairs of a file with one pair per line, in columns separated by tabs.
 
     The file is plain or gzipped, or the only text file of a zip archive; files in it with names
@@ -102,7 +102,7 @@ def read_aligned(source: str, target: str) -> list[Pair]:
     return [Pair(*sides) for sides in zip(*texts, strict=True)]
 
 
-def read_dataset(table: Table, columns: Columns) -> list[Pair]:
+def extract_pairs(table: Table, columns: Columns) -> list[Pair]:
     """Read the pairs of a table.
 
     A column is one of the languages of a column `translation`, or if there is none, a column of the
@@ -201,12 +201,12 @@ def read_parts(
     """
     if data is not None and is_dataset(data):
         return {
-            name: read_dataset(table, columns) for name, table in load_splits(data, subset).items()
+            name: extract_pairs(table, columns) for name, table in load_splits(data, subset).items()
         }
     if subset is not None:
         raise DataError(f"{data or files['train'][0]}: it is a file, and has no subset {subset!r}")
     if data is not None:
-        return {"train": read_table(data, columns)}
+        return {"train": read_pairs(data, columns)}
     return {
         name: read_aligned(source, target)
         for name, (source, target) in files.items()

@@ -226,7 +226,7 @@ def _complete(model: PreTrainedModel, codec: Codec, config: Any) -> None:
         add_backspace_row(model, words, shared=codec.shared)
 
 
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+def load_pretrained_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """Load the tokenizer of the model at `path`.
 
     Raises:
@@ -246,7 +246,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         reason = f"its tokenizer cannot be read ({reason})"
     base, adapted = find_base_path(path)
     if adapted:
-        return load_tokenizer(base)
+        return load_pretrained_tokenizer(base)
     raise CheckpointError(f"{path}: {reason}")
 
 

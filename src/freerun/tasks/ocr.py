@@ -10,7 +10,7 @@ from freerun.data import Codec, DataError, Sources, Splits
 from freerun.data.files import read_lines
 from freerun.data.folders import is_dataset, load_splits
 from freerun.data.images import read_image_rows
-from freerun.data.letters import LETTERS, PIXELS, Word, is_letter_data, read_dataset, read_words
+from freerun.data.letters import LETTERS, PIXELS, Word, extract_words, is_letter_data, read_words
 from freerun.data.rows import Row
 from freerun.data.splits import count_shared, describe_sizes, hold_out
 from freerun.data.tokens import Tokens
@@ -118,7 +118,7 @@ class Ocr(Task):
         """Read the splits of a dataset; missing ones are tenths of train."""
         if self.fold:
             raise DataError(f"{self.data}: a dataset has splits, no folds; leave fold out")
-        parts = {name: read_dataset(table) for name, table in load_splits(self.data).items()}
+        parts = {name: extract_words(table) for name, table in load_splits(self.data).items()}
         notes = []
         for name in ("test", "dev"):
             if name not in parts:

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from freerun.data import Codec, DataError, Sources, Splits
 from freerun.data.conll import (
     Sentence,
+    extract_sentences,
     find_files,
     note_shared_sentences,
-    read_dataset,
     read_sentences,
 )
 from freerun.data.factor_codec import UnknownNoise
@@ -164,7 +164,7 @@ class Tagging(Task):
             files = find_files(self.data) if Path(self.data).is_dir() else {}
             if not files:
                 return {
-                    name: read_dataset(table, self.label_column)
+                    name: extract_sentences(table, self.label_column)
                     for name, table in load_splits(self.data).items()
                 }
         if self.label_column is not None:

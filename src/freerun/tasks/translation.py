@@ -12,8 +12,8 @@ from freerun.data.parallel import (
     Pair,
     count_words,
     note_shared_pairs,
+    read_pairs,
     read_parts,
-    read_table,
 )
 from freerun.data.rows import Row
 from freerun.data.splits import add_missing_splits, describe_sizes, subsample
@@ -179,7 +179,7 @@ class Translation(Task):
         Raises:
             DataError: names the file, the line and what is expected.
         """
-        return self._rows(read_table(path, self.columns))
+        return self._rows(read_pairs(path, self.columns))
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
         """Read text to translate: every line is a source.

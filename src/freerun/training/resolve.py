@@ -37,7 +37,7 @@ from freerun.models.loading import (
     convert_weights,
     draw_in_float32,
     load_model,
-    load_tokenizer,
+    load_pretrained_tokenizer,
     loading_errors,
 )
 from freerun.models.settings import (
@@ -380,7 +380,7 @@ def _load(model: Model, processing: Processing | None) -> tuple[nn.Module, Proce
         if Path(model, CODEC_FILE).exists():
             return _load_trained(model, processing)
         if processing is None:
-            processing = load_tokenizer(str(model))
+            processing = load_pretrained_tokenizer(str(model))
         model = load_model(str(model))
     if isinstance(model, Policy):
         if not isinstance(processing, Codec):

@@ -25,7 +25,7 @@ from freerun.models.loading import (
     find_base_path,
     load_config,
     load_model,
-    load_tokenizer,
+    load_pretrained_tokenizer,
     loading_errors,
 )
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
@@ -113,7 +113,7 @@ class PretrainedSettings(ModelSettings):
         start = config.decoder_start_token_id if config.is_encoder_decoder else None
         if config.is_encoder_decoder and start is None:
             raise CheckpointError(f"{self.path}: config.json names no decoder_start_token_id")
-        return load_tokenizer(self.path), start
+        return load_pretrained_tokenizer(self.path), start
 
     def build(self, codec: Codec) -> HuggingFacePolicy | RecurrentPolicy:
         """Load the model as a policy for a codec.
@@ -185,7 +185,7 @@ class PretrainedSettings(ModelSettings):
         if known is not None:
             there = known.target.backspace
         else:
-            there = getattr(load_tokenizer(self.path), "backspace_token_id", None)
+            there = getattr(load_pretrained_tokenizer(self.path), "backspace_token_id", None)
         return codec.target.backspace if there is None else None
 
 
