@@ -66,6 +66,15 @@ def test_a_link_is_followed_and_stays(tmp_path):
     assert [path.name for path in real.parent.iterdir()] == ["real.json"]
 
 
+def test_all_names_of_a_file_stay_names_of_it(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("old")
+    other.hardlink_to(one)
+    write(one, "new")
+    assert other.read_text() == "new"
+    assert one.samefile(other)
+
+
 def test_links_in_a_circle(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")

@@ -160,8 +160,8 @@ def write(path: str | Path, contents: str | bytes) -> None:
     """Write a file: a regular file is replaced as a whole or not at all.
 
     Links are followed, and the mode and the owner of a file that is replaced are kept. Pipes,
-    devices and other files that are not regular, such as /dev/stdout, are written directly; a named
-    pipe must be opened by its reader within seconds.
+    devices and other files that are not regular, such as /dev/stdout, and files with several names
+    (hard links) are written directly; a named pipe must be opened by its reader within seconds.
 
     Args:
         path: the file.
@@ -183,7 +183,7 @@ def write(path: str | Path, contents: str | bytes) -> None:
         status = target.stat() if target.exists() else None
         if status is not None and stat.S_ISFIFO(status.st_mode):
             _write_pipe(target, data)
-        elif status is not None and not stat.S_ISREG(status.st_mode):
+        elif status is not None and (not stat.S_ISREG(status.st_mode) or status.st_nlink > 1):
             target.write_bytes(data)
         else:
             _replace(target, data, status)

@@ -53,6 +53,8 @@ def compose(text: str) -> yaml.Node | None:
         raise YamlError(f"not YAML: {error.problem}", end) from None
     except RecursionError:
         raise YamlError(_TOO_DEEP) from None
+    except (ValueError, OverflowError):
+        raise YamlError("not YAML: the number of a character or a version is too large") from None
     _check(root)
     return root
 

@@ -217,6 +217,9 @@ def test_wrong_flags_are_refused(words, kind, message):
          "{path}, line 2: not YAML: it has the character U+0001"),
         ('output: "a\\0b"\n', SettingError,
          "{path}, line 1: output is 'a\\x00b'; it must be text in UTF-8"),
+        *((text, DataError, "{path}: not YAML: the number of a character or a version is too large")
+          for text in ('output: "\\UFFFFFFFF"\n', 'output: "\\U00110000"\n',
+                       f"%YAML {5000 * '1'}.1\n---\nrate: 1\n")),
         ("in_ner:\n\tsize: 1\n", DataError, "{path}, line 2: not YAML: found character '\\t' "
          "that cannot start any token"),
         ("rate: 1\n---\nrate: 2\n", DataError,

@@ -71,4 +71,8 @@ def _read_text(path: str) -> str:
     size = file.stat().st_size
     if size > MAX_BYTES:
         raise DataError(f"{path}: it has {size:,} bytes; settings have at most {MAX_BYTES:,}")
-    return "\n".join(line for _, line in decode_lines(file.read_bytes(), path))
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    return "\n".join(line for _, line in decode_lines(raw, path))
