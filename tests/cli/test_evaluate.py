@@ -146,6 +146,30 @@ def test_errors(refuses, trained, tmp_path, monkeypatch, words, message):
     refuses(f"freerun evaluate: {message}", "evaluate", *words)
 
 
+def test_a_link_into_no_folder_is_refused_before_anything_is_computed(refuses, trained, tmp_path):
+    link = tmp_path / "link.json"
+    link.symlink_to("nowhere/found.json")
+    folder = tmp_path.resolve() / "nowhere"
+    message = f"freerun evaluate: --json is '{link}'; there is no folder {folder}"
+    refuses(message, "evaluate", trained, "--json", str(link))
+
+
+def test_where_training_has_none_of_the_target_tokens_all_is_wrong(run, tmp_path):
+    (tmp_path / "train.txt").write_text("a B-X\nb I-X\n\n" * 4)
+    (tmp_path / "test.txt").write_text("a O\nb B-Y\n\n" * 4)
+    files = ["--task.train", tmp_path / "train.txt"]
+    files += [w for name in ("dev", "test") for w in (f"--task.{name}", tmp_path / "test.txt")]
+    words = [*files, "--output", tmp_path / "run", *MODEL, *TRAINING]
+    status, _, errors = run("train", "tagging", *words)
+    assert status == 0, errors
+    status, output, errors = run("evaluate", tmp_path / "run", "--json", tmp_path / "found.json")
+    assert status == 0, errors
+    assert output.endswith("which is not how it runs: training has none of the target tokens\n")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["metrics"] == {"chunk_f1": 0, "hamming_error": 1, "exact_match": 0}
+    assert found["teacher_forced_loss"] is found["teacher_forced_perplexity"] is None
+
+
 @pytest.fixture
 def copy(trained, tmp_path):
     """The trained model, to be damaged, without its digests."""

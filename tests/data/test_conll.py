@@ -153,6 +153,21 @@ def test_comments_ranges_and_empty_nodes_of_conll_u_are_no_words():
     assert sentence.places == ("line 4", "line 5", "line 7")
 
 
+@pytest.mark.parametrize(
+    "head", ["# global.columns = ID FORM NER\n", "#\thttps://page [2009]\n", ""]
+)
+def test_comments_where_words_are_numbered_in_other_columns(head):
+    text = head + "1-2\tdu\tO\n1\tde\tO\n2\t#\tB-X\n\n" + head + "1\ta\tO\n"
+    found = read_sentences(enumerate(text.splitlines(), 1), "x.conllup", 1, -1)
+    assert [sentence.tokens for sentence in found] == [("de", "#"), ("a",)]
+    assert [sentence.tags for sentence in found] == [("O", "B-X"), ("O",)]
+
+
+def test_numbers_that_are_words_are_words():
+    lines = enumerate(["1\tO", "2.5\tO", "#\tO"], 1)
+    assert read_sentences(lines, "x", 0, -1)[0].tokens == ("1", "2.5", "#")
+
+
 def test_words_that_begin_with_a_number_sign_are_words_elsewhere():
     (sentence,) = read_sentences([(1, "#1 O"), (2, "x O")], "file", 0, -1)
     assert sentence.tokens == ("#1", "x")

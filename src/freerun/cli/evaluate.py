@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import exp
+from math import exp, isnan
 
 from freerun.cli.measuring import CheckpointOptions, MeasureOptions, check_model_decoding
 from freerun.cli.options import SettingsCommand, UserSettings
@@ -68,14 +68,16 @@ class EvaluateCommand(SettingsCommand):
             print(*backspace_lines(found.backspaces), sep="\n")
         if signed:
             print(*signed.values(), sep="\n")
+        known = not isnan(loss)
         forced = f"log loss {loss:.4f} per token, perplexity {exp(loss):.2f}"
+        forced = forced if known else "training has none of the target tokens"
         print(f"teacher-forced, which is not how it runs: {forced}")
         figures = {
             "metrics": found.metrics,
             "backspaces": to_dict(found.backspaces) or None,
             "signatures": signed,
-            "teacher_forced_loss": loss,
-            "teacher_forced_perplexity": exp(loss),
+            "teacher_forced_loss": loss if known else None,
+            "teacher_forced_perplexity": exp(loss) if known else None,
             "error_by_position": found.error_by_position,
             "count_by_position": found.count_by_position,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +94,11 @@ def check_folder(flag: str, path: str | None) -> None:
     Raises:
         SettingError: If it does not.
     """
-    if path is not None and not Path(path).parent.is_dir():
-        raise SettingError(f"{flag} is {path!r}; there is no folder {Path(path).parent}")
+    if path is not None:
+        # A link to a file that does not exist yet is followed.
+        folder = Path(os.path.realpath(path) if Path(path).is_symlink() else path).parent
+        if not folder.is_dir():
+            raise SettingError(f"{flag} is {path!r}; there is no folder {folder}")
     if path is not None and Path(path).is_dir():
         raise SettingError(f"{flag} is {path!r}, which is a folder; name a file in it")
 

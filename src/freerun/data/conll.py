@@ -96,8 +96,8 @@ def read_sentences(
     """Read the sentences of a column file: one token per line, sentences separated by blank lines.
 
     Columns are separated by tabs where the first token's line has any, else by spaces. Lines that
-    begin with -DOCSTART- only separate sentences. Of CoNLL-U (ten columns, of which the first is a
-    number), comments, ranges of words and empty nodes are left out.
+    begin with -DOCSTART- only separate sentences. Where words are numbered, as in CoNLL-U,
+    comments, ranges of words and empty nodes are left out.
 
     Args:
         lines: the lines, with their numbers.
@@ -110,7 +110,7 @@ def read_sentences(
             a tag is not one, or there is no sentence.
     """
     groups = group_lines((n, "" if line.startswith("-DOCSTART-") else line) for n, line in lines)
-    groups = _leave_out_comments(groups)
+    groups = _leave_out_comments(groups, token_column)
     if not groups:
         raise DataError(f"{name}: there is no sentence in it")
     number, line = groups[0].lines[0]
@@ -127,15 +127,17 @@ def read_sentences(
     return [_sentence(group, name, wanted, separator, width) for group in groups]
 
 
-def _leave_out_comments(groups: Sequence[LineGroup]) -> list[LineGroup]:
-    """Leave out lines of CoNLL-U that are not words: comments, ranges of words, and empty nodes.
+def _leave_out_comments(groups: Sequence[LineGroup], token_column: int) -> list[LineGroup]:
+    """Leave out lines with numbers that are not words: comments, ranges of words, and empty nodes.
 
-    A file is CoNLL-U if its first line without # has ten columns between tabs, of which the first
-    is a number.
+    Words are numbered if the first line without # has columns between tabs, of which the first is
+    a number in CoNLL-U, which has ten columns, and elsewhere 0 or 1 and not the token.
     """
     first = next((s for group in groups for s in group.text if not s.startswith("#")), "")
     cells = first.split("\t")
-    if len(cells) != 10 or not cells[0].partition("-")[0].partition(".")[0].isdecimal():
+    own = len(cells) > 1 and token_column % len(cells) != 0
+    number = cells[0].partition("-")[0].partition(".")[0]
+    if not (number.isdecimal() if len(cells) == 10 else own and number in ("0", "1")):
         return list(groups)
     kept = [
         LineGroup([line for line in group.lines if not _is_no_word(line[1])]) for group in groups

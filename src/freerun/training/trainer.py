@@ -381,7 +381,8 @@ def decode_in_processes(
             count = int(find_writable(policy, batch).sum())
             found.append((numbers, written, float(output["teacher_forced"]), count))
     found = gather_object(found)
-    loss = sum(part[2] for part in found) / sum(part[3] for part in found)
+    count = sum(part[3] for part in found)  # 0 if training has none of the target tokens
+    loss = sum(part[2] for part in found) / count if count else math.nan
     return DecodedExamples.join((part[0], part[1]) for part in found), loss
 
 
