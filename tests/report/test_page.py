@@ -237,9 +237,19 @@ def test_the_answer_may_be_that_nothing_helps(results):
         "differentiable_scheduled_sampling is worse than mle by 3.00 points (95 % interval 3.00 to "
         "3.00).",
         "scheduled_sampling:schedule=linear,k=0.9 is worse than mle by 0.50 points (95 % interval "
-        "-18.56 to +19.56) on average, which may be chance: about 40 seeds would be needed to "
+        "-18.56 to 19.56) on average, which may be chance: about 40 seeds would be needed to "
         "tell.",
     ]
+
+
+def test_the_interval_of_an_improvement_is_positive_where_it_improves(results):
+    del results["methods"]["differentiable_scheduled_sampling"]
+    entry = results["methods"]["scheduled_sampling:schedule=linear,k=0.9"]
+    entry["difference_to_mle"]["character_error"] = estimate_difference([0.01, -0.02], None)
+    assert describe_comparison(results)[1].startswith(
+        "scheduled_sampling:schedule=linear,k=0.9 is better than mle by 0.50 points (95 % interval "
+        "-18.56 to 19.56) on average, which may be chance: "
+    )
 
 
 def test_the_answer_says_what_weakens_it(results):

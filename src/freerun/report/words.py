@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,13 +62,13 @@ class _Words:
         """Return by how much a method differs, and its interval."""
         found, points = self.get_difference(name), " points" if unit(self.metric) else ""
         said = f"{abs(found['mean']) * scale(self.metric):.2f}{points}"
-        ends = [found["low"], found["high"]]
-        if None in ends:
+        if found["low"] is None:
             return said
-        ends = [end * scale(self.metric) for end in ends]
-        low, high = sorted(map(abs, ends)) if is_clear(found) else ends  # type: ignore[arg-type]
-        sign = "" if is_clear(found) else "+"  # type: ignore[arg-type]
-        return f"{said} (95 % interval {low:{sign}.2f} to {high:{sign}.2f})"
+        # In the direction of the difference, so that negative ends are on the other side.
+        ends = sorted(
+            math.copysign(scale(self.metric), found["mean"]) * found[end] for end in ("low", "high")
+        )
+        return f"{said} (95 % interval {ends[0]:.2f} to {ends[1]:.2f})"
 
     def say_differences(self) -> list[str]:
         """Return sentences on all methods, the best one first."""
