@@ -52,6 +52,7 @@ _SETTINGS = (
 """The settings of transformers that must be the same to resume a run. It may become longer."""
 _UNRELATED = (
     "_name_or_path",
+    "architectures",
     "base_model_name_or_path",
     "transformers_version",
     "peft_version",
