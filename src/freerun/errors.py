@@ -26,7 +26,7 @@ class CheckpointError(ValueError):
 
 
 class ProcessError(RuntimeError):
-    """Raised if another process of a run has ended. The message names its rank."""
+    """Raised if other processes have ended, or runs in them have failed. The message names them."""
 
 
 class DataError(ValueError):

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from sysconfig import get_path
@@ -165,8 +166,12 @@ def _file(place: str, where: str) -> ModuleType:
     name = path.stem
     while name in sys.modules or importlib.util.find_spec(name) is not None:
         name += "_"
-    loader = SourceFileLoader(name, str(path))
-    spec = ModuleSpec(name, loader, origin=str(path))
+    return _load(name, str(path), place, where)
+
+
+def _load(name: str, path: str, place: str, where: str) -> ModuleType:
+    loader = SourceFileLoader(name, path)
+    spec = ModuleSpec(name, loader, origin=path)
     spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -176,8 +181,37 @@ def _file(place: str, where: str) -> ModuleType:
     except SettingError:
         del sys.modules[name]
         raise
-    _FILES[name] = str(path), place
+    _FILES[name] = path, place
     return module
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was imported by address, for another process to import under the same names.
+
+    Attributes:
+        files: for each module from a file, by name, the file and its path as the user gave it.
+        modules: the names of all modules.
+    """
+
+    files: dict[str, tuple[str, str]]
+    modules: set[str]
+
+    @classmethod
+    def collect(cls) -> Imported:
+        """Collect what this process has imported."""
+        return cls(dict(_FILES), set(_IMPORTED))
+
+    def restore(self) -> None:
+        """Import the files in this process, unless they are.
+
+        Raises:
+            SettingError: if importing one fails.
+        """
+        _IMPORTED.update(self.modules)
+        for name, (path, place) in self.files.items():
+            if name not in _FILES:
+                _load(name, path, place, f"{place!r}")
 
 
 def _module(place: str, where: str) -> ModuleType:

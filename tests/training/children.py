@@ -78,7 +78,7 @@ def tiny_fit(
     )
 
 
-def tiny_comparison(output: str) -> None:
+def tiny_comparison(output: str, jobs: int = 1) -> None:
     """A comparison of two methods with two seeds each."""
     compare(
         Tiny(),
@@ -87,6 +87,7 @@ def tiny_comparison(output: str) -> None:
         seeds=2,
         model=RecurrentSettings(hidden_size=8, embedding_size=6, dropout=0.3),
         training=TrainingSettings(**{**SETTINGS, "updates": 9, "seed": 0}),
+        jobs=jobs,
         quiet=True,
     )
 

@@ -96,6 +96,8 @@ class CompareOptions:
             or a trained one, by its directory or its id on the Hugging Face hub.
         beam: also decode the test set by beam search with this number of hypotheses.
         tune: tune the settings of every method first, each with this number of trials on dev.
+        jobs: the number of runs that are trained side by side, in processes of their own; the
+            results do not depend on it.
         config: a YAML file with settings.
         quiet: show no progress.
     """
@@ -106,6 +108,7 @@ class CompareOptions:
     model: str = "recurrent"
     beam: int | None = None
     tune: int | None = None
+    jobs: int = 1
     config: str | None = None
     quiet: bool = False
 
@@ -248,6 +251,7 @@ class CompareCommand(ExperimentCommand):
             decoding=settings.build(Decoding, "decoding"),
             command=shlex.join(["freerun", "compare", *self.words]),
             tune=own.tune,
+            jobs=own.jobs,
             quiet=own.quiet,
         )
         if is_main_process():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from rich.table import Table
 
@@ -20,7 +21,6 @@ from freerun.metrics import get_headline, score_majority_guess
 from freerun.models.settings import ModelSettings, RecurrentSettings
 from freerun.report.labels import label, scale, unit
 from freerun.settings import SettingError
-from freerun.study.outputs import BEAM, evaluate_run
 from freerun.study.plan import Plan
 from freerun.study.reading import write_report
 from freerun.study.results import SeedResult, collect_results, write_results
@@ -34,12 +34,15 @@ from freerun.study.tuning import (
     require_tuning,
     tune_methods,
 )
+from freerun.study.view import RunsView
+from freerun.study.work import Failure, Parcel, Work
+from freerun.study.workers import name_failures, train_side_by_side
 from freerun.tasks.base import Task
-from freerun.training import TrainingSettings, fit
+from freerun.training import TrainingSettings
 from freerun.training.checks import check_lengths
 from freerun.training.fit import check_training
 from freerun.training.folders import lock, sweep
-from freerun.training.processes import name_dead_processes
+from freerun.training.processes import count_cpus, name_dead_processes, using_threads
 from freerun.training.progress import show_notes
 from freerun.training.resolve import Run, as_setting_errors, resolve
 
@@ -79,13 +82,15 @@ def compare(
     decoding: Decoding = GREEDY,
     command: str | None = None,
     tune: int | None = None,
+    jobs: int = 1,
     quiet: bool = False,
 ) -> Comparison:
     """Train every method with every seed in the same way, and evaluate them free-running.
 
     Runs with the same seed start from the same weights and read the data in the same order. An
-    interrupted comparison resumes if it is started again. results.json (see docs/results.md), two
-    plots, report.html, and each model, in a folder NAME/seed-SEED, are written to `output`. Under a
+    interrupted comparison resumes if it is started again, and other methods and seeds may be added
+    to one: runs that are there are not repeated. results.json (see docs/results.md), two plots,
+    report.html, and each model, in a folder NAME/seed-SEED, are written to `output`. Under a
     launcher, all processes call this function, and the first one writes.
 
     Args:
@@ -102,14 +107,17 @@ def compare(
         command: the command line, which is saved with the results.
         tune: the number of trials on dev by which the settings of every method are tuned first (see
             docs/tuning.md); None for no tuning.
+        jobs: the number of runs that are trained side by side, in processes of their own. The
+            results do not depend on it, as each run has `training.threads` threads, or one.
         quiet: show no progress.
 
     Raises:
-        SettingError: if a method, a setting, the number of seeds or the beam is wrong.
+        SettingError: if a method, a setting, the number of seeds or jobs, or the beam is wrong.
         DataError: if the data cannot be used, or a library for them is missing.
         CheckpointError: if `output` holds another comparison, cannot be written, or is written to
             by another process.
-        ProcessError: if another process of the comparison has ended.
+        ProcessError: if another process of the comparison has ended, or if a run has failed in one;
+            it is raised when the other runs are finished.
         MissingExtraError: if matplotlib is missing.
         WriteError: if results or plots cannot be written.
     """
@@ -126,7 +134,8 @@ def compare(
     if beam is not None and beam < 2:
         raise SettingError(f"beam is {beam}; it must be at least 2, as greedy is always reported")
     output = Path(output)
-    plan.check(output)
+    check_jobs(jobs, plan.threads)
+    there = plan.check(output)
     check_tuning(output, tune)
     with as_setting_errors():
         plan.training.arguments(output, task, quiet=True)
@@ -136,20 +145,28 @@ def compare(
     majority = score_majority_guess(task.get_metrics(), data)
     process = PartialState()
     quiet = quiet or not process.is_main_process
-    with name_dead_processes(), ExitStack() as stack:
+    with name_dead_processes(), using_threads(plan.threads), ExitStack() as stack:
         process.wait_for_everyone()
         if process.is_main_process:
             stack.enter_context(lock(output))
             sweep(output)
-            plan.claim(output)
+            plan.claim(output, there)
             claim_tuning(output, tune)
         console = Console(stderr=True, quiet=quiet)
-        show_notes(data.notes, quiet)
+        show_notes([*data.notes, *plan.describe_progress(output, there)], quiet)
         tuned: dict[str, Tuned] = {}
         if tune is not None:
             tuned = tune_methods(plan, data, tune, output, tell=console.print, quiet=quiet)
             plan, ready = apply_tuning(plan, tuned), {}
-        runs = _train_all(plan, data, ready, decodings, output, console, quiet)
+        work = Work(plan, output, decodings, plan.record(data).data)
+        found = (
+            _train_in_turn(work, data, ready, console)
+            if jobs == 1
+            else _train_side_by_side(work, jobs, console)
+        )
+        runs: dict[str, list[SeedResult]] = {name: [] for name in plan.methods}
+        for (name, _, _), result in zip(plan.runs, found, strict=True):
+            runs[name].append(result)
         results = collect_results(plan, data, majority, runs, command, beam, decoding)
         add_tuning(results, tuned)
         files = []
@@ -209,48 +226,67 @@ def _check_plan(plan: Plan, data: Data, decodings: Sequence[Decoding]) -> dict[s
     return made
 
 
-def _train_all(
-    plan: Plan,
-    data: Data,
-    ready: dict[str, Run],
-    decodings: Sequence[Decoding],
-    output: Path,
-    console: Console,
-    quiet: bool,
-) -> dict[str, list[SeedResult]]:
-    """Train and evaluate every run; finished runs are only loaded."""
-    planned = list(plan.runs())
-    runs: dict[str, list[SeedResult]] = {name: [] for name in plan.methods}
-    for number, (name, seed, folder) in enumerate(planned, 1):
-        heading = f"Run {number} of {len(planned)}: {name}, seed {seed}"
+def check_jobs(jobs: int, threads: int) -> None:
+    """Check the number of runs side by side.
+
+    Raises:
+        SettingError: if it is below 1, more than there are CPUs for, or used under a launcher.
+    """
+    if jobs < 1:
+        raise SettingError(f"jobs is {jobs}; it must be at least 1")
+    if jobs > 1 and PartialState().num_processes > 1:
+        raise SettingError(f"jobs is {jobs}; under a launcher, it must be 1")
+    cpus = count_cpus()
+    if jobs > 1 and jobs * threads > cpus and not torch.cuda.is_available():
+        raise SettingError(
+            f"jobs is {jobs}; with threads={threads} for each it must be at most "
+            f"{max(1, cpus // threads)}, as there are {cpus} CPUs"
+        )
+
+
+def _train_in_turn(
+    work: Work, data: Data, ready: dict[str, Run], console: Console
+) -> list[SeedResult]:
+    """Train all runs in this process; return their results in the order of the plan."""
+    plan, found = work.plan, []
+    for number, (name, seed, _) in enumerate(plan.runs):
+        heading = f"Run {number + 1} of {len(plan.runs)}: {name}, seed {seed}"
         console.print(heading, style="bold", markup=False)
-        run = fit(
-            plan.task,
-            replace(data, notes=[]),  # they were shown once
-            plan.methods[name],
-            model=plan.model,
-            training=plan.get_training(name, seed),
-            output=output / folder,
-            quiet=quiet,
-            run=ready.pop(name, None) if seed == plan.seeds[0] else None,
-            name=f"{name}, seed {seed}",
-        )
-        test, *searched = (
-            evaluate_run(
-                run,
-                plan.task,
-                data.test,
-                output / folder,
-                decoding=decoding,
-                batch_size=plan.training.eval_batch_size,
-                prefix=prefix,
-                save=PartialState().is_main_process,
-            )
-            for decoding, prefix in zip(decodings, ("", BEAM), strict=False)
-        )
-        runs[name].append(SeedResult(run, test, *searched))
-        metric = get_headline(plan.task.get_metrics()).name
-        figure = f"{test.metrics[metric] * scale(metric):.2f} {unit(metric)}".strip()
-        spent = f"{run.updates:,} updates in {run.seconds:.0f} s"
-        console.print(f"  {label(metric)} on test {figure}, after {spent}")
-    return runs
+        run = ready.pop(name, None) if seed == plan.seeds[0] else None
+        found.append(work.train(number, data, quiet=console.quiet, run=run))
+        console.print(f"  {_summarize(found[-1], plan.task)}")
+    return found
+
+
+def _train_side_by_side(work: Work, jobs: int, console: Console) -> list[SeedResult]:
+    """Train all runs in other processes; return their results in the order of the plan.
+
+    Raises:
+        ProcessError: if runs failed, when the others are finished.
+    """
+    plan = work.plan
+    names = {number: f"{name}, seed {seed}" for number, (name, seed, _) in enumerate(plan.runs)}
+    found: dict[int, SeedResult] = {}
+    failures: dict[str, Failure] = {}
+    parcel = Parcel.pack(work)
+    with RunsView(console, names) as view:
+        ended = train_side_by_side(parcel, len(names), jobs, plan.threads, view)
+        with closing(ended):
+            for number, result in ended:
+                if isinstance(result, Failure):
+                    failures[names[number]] = result
+                    view.fail(number, result)
+                else:
+                    found[number] = result
+                    view.finish(number, _summarize(result, plan.task))
+    if failures:
+        raise name_failures(failures, len(names))
+    return [found[number] for number in names]
+
+
+def _summarize(result: SeedResult, task: Task) -> str:
+    """Return the headline metric of a run, and how long it was trained."""
+    metric = get_headline(task.get_metrics()).name
+    figure = f"{result.test.metrics[metric] * scale(metric):.2f} {unit(metric)}".strip()
+    spent = f"{result.fit.updates:,} updates in {result.fit.seconds:.0f} s"
+    return f"{label(metric)} on test {figure}, after {spent}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from freerun.study.specs import make_folder_name
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings
 from freerun.training.folders import check_not_file, check_unlocked
-from freerun.training.record import Record
+from freerun.training.record import RECORD_FILE, Record
 
 PLAN_FILE = "comparison.json"
 
@@ -44,11 +44,23 @@ class Plan:
         rate = self.learning_rates.get(name, self.training.learning_rate)
         return replace(self.training, learning_rate=rate, seed=seed)
 
-    def runs(self) -> Iterator[tuple[str, int, Path]]:
-        """Yield variant, seed and folder of every run, seed by seed, so that methods keep pace."""
-        for seed in self.seeds:
-            for name in self.methods:
-                yield name, seed, Path(make_folder_name(name), f"seed-{seed}")
+    @property
+    def runs(self) -> list[tuple[str, int, Path]]:
+        """Variant, seed and folder of every run, seed by seed, so that methods keep pace."""
+        return [
+            (name, seed, Path(make_folder_name(name), f"seed-{seed}"))
+            for seed in self.seeds
+            for name in self.methods
+        ]
+
+    @property
+    def threads(self) -> int:
+        """The number of threads of a run.
+
+        Its default depends neither on the machine nor on how many runs are side by side, as the
+        number of threads may change the last bits of sums.
+        """
+        return self.training.threads or 1
 
     @property
     def base(self) -> str | None:
@@ -62,8 +74,11 @@ class Plan:
             self.task, self.methods, self.model, self.training, seeds=self.seeds, data=data
         )
 
-    def check(self, output: Path) -> None:
-        """Check that `output` contains this comparison, or nothing.
+    def check(self, output: Path) -> Record | None:
+        """Check that `output` contains this comparison or nothing; methods and seeds may differ.
+
+        Returns:
+            The plan that is there, if there is one.
 
         Raises:
             CheckpointError: if it contains another comparison, or something else.
@@ -72,20 +87,82 @@ class Plan:
         check_not_file(output)
         check_unlocked(output)
         if path.exists():
-            self.record().check(Record.read(path), output, "comparison")
-        elif output.exists() and any(output.iterdir()):
+            there, here = Record.read(path), self.record()
+            both = [name for name in here.methods if name in there.methods]
+            _pick(here, both).check(_pick(there, both), output, "comparison")
+            _check_folders(here, there, output)
+            return there
+        if output.exists() and any(output.iterdir()):
             first = min(inner.name for inner in output.iterdir())
             raise CheckpointError(
                 f"{output}: it holds {first} but no comparison; choose another output directory"
             )
+        return None
 
-    def claim(self, output: Path) -> None:
+    def claim(self, output: Path, there: Record | None) -> None:
         """Write the plan into `output`.
+
+        Args:
+            output: the folder of the comparison.
+            there: the plan in it, whose methods and seeds are kept.
 
         Raises:
             CheckpointError: if it cannot be written.
         """
+        record = self.record()
+        if there is not None:
+            methods = {**there.methods, **record.methods}
+            seeds = list(dict.fromkeys([*there.seeds, *record.seeds]))
+            record = replace(record, methods=methods, seeds=seeds)
         try:
-            self.record().write(output / PLAN_FILE)
+            record.write(output / PLAN_FILE)
         except WriteError as error:
             raise CheckpointError(str(error)) from None
+
+    def describe_progress(self, output: Path, there: Record | None) -> list[str]:
+        """Describe in lines what is there of this comparison, and what is left to train.
+
+        Args:
+            output: the folder of the comparison.
+            there: the plan in it.
+        """
+        if there is None:
+            return []
+        left = [(name, seed) for name, seed, path in self.runs if not _is_finished(output / path)]
+        count = len(self.runs)
+        lines = [f"{count - len(left)} of {count} runs are there"]
+        if left:
+            names = dict.fromkeys(name for name, _ in left)
+            seeds = {name: [str(seed) for other, seed in left if other == name] for name in names}
+            listed = (f"{name} (seed {', '.join(of)})" for name, of in seeds.items())
+            lines[0] += f"; training {len(left)}: {', '.join(listed)}"
+        methods = [name for name in there.methods if name not in self.methods]
+        unused = [f"seed {seed}" for seed in there.seeds if seed not in self.seeds]
+        if methods or unused:
+            lines.append(f"left out, but kept: {', '.join([*methods, *unused])}")
+        return lines
+
+
+def _is_finished(folder: Path) -> bool:
+    path = folder / RECORD_FILE
+    return path.exists() and Record.read(path).finished
+
+
+def _pick(record: Record, methods: Iterable[str]) -> Record:
+    """Return the record of some of the methods, without seeds."""
+    return replace(record, methods={name: record.methods[name] for name in methods}, seeds=[])
+
+
+def _check_folders(here: Record, there: Record, output: Path) -> None:
+    """Check that no two variants of two plans share a folder.
+
+    Raises:
+        CheckpointError: if two do.
+    """
+    folders = {make_folder_name(name): name for name in there.methods}
+    for name in here.methods:
+        other = folders.get(make_folder_name(name), name)
+        if other != name:
+            raise CheckpointError(
+                f"{output}: {name!r} would share the folder of {other!r} there; choose another name"
+            )

@@ -29,7 +29,7 @@ from freerun.files import write
 from freerun.metrics import Statistics, get_headline, list_signatures
 from freerun.settings import to_dict
 from freerun.study.plan import Plan
-from freerun.training import Fit
+from freerun.training.record import Results
 
 _T = TypeVar("_T")
 RESULTS_FILE = "results.json"
@@ -42,12 +42,12 @@ class SeedResult:
     """The results of one method with one seed.
 
     Args:
-        fit: the finished run.
+        fit: the results of training.
         test: the evaluation of its outputs on test.
         searched: the evaluation of outputs by beam search, if it was requested.
     """
 
-    fit: Fit
+    fit: Results
     test: Evaluation
     searched: Evaluation | None = None
 

@@ -14,6 +14,7 @@ from transformers.trainer_callback import ExportableState
 
 from freerun.methods import Clock
 from freerun.training.objective import Objective
+from freerun.training.processes import STOP_WORKER, stop_worker
 
 STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 """The signals that tell a process to stop."""
@@ -161,9 +162,10 @@ class SaveBeforeStop(TrainerCallback):
         alone = args.world_size == 1 and args.save_strategy != "no"
         if not alone or threading.current_thread() is not threading.main_thread():
             return
-        for number in STOPPING:
+        for number in (*STOPPING, STOP_WORKER):
             handler = signal.getsignal(number)
-            if handler not in (None, signal.SIG_IGN):
+            of_others = number == STOP_WORKER and handler is not stop_worker
+            if handler not in (None, signal.SIG_IGN) and not of_others:
                 self._handlers[number] = handler
                 signal.signal(number, self._handle)
 

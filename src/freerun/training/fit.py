@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from transformers import EarlyStoppingCallback, TrainingArguments
 
@@ -30,7 +32,7 @@ from freerun.training.folders import (
 )
 from freerun.training.horizon import estimate_horizon
 from freerun.training.processes import limit_threads, name_dead_processes
-from freerun.training.progress import show_notes
+from freerun.training.progress import Status, show_notes
 from freerun.training.record import RECORD_FILE, Record, Results, build_curve
 from freerun.training.resolve import Run, as_setting_errors, read_model_settings, resolve
 from freerun.training.settings import TrainingSettings
@@ -67,6 +69,7 @@ def fit(
     output: str | Path,
     init: str | Path | None = None,
     quiet: bool = False,
+    on_progress: Callable[[Status], Any] | None = None,
     run: Run | None = None,
     name: str | None = None,
 ) -> Fit:
@@ -85,6 +88,7 @@ def fit(
         output: the folder of the run.
         init: a checkpoint to initialize the weights from.
         quiet: show neither notes nor progress.
+        on_progress: is called with the status of training from time to time.
         run: the result of `resolve` for the same arguments, if it was called already.
         name: the name of the run for trackers; by default the method and the seed.
 
@@ -129,7 +133,7 @@ def fit(
             stack.enter_context(lock(output))
             _check_writable(output)
         name = name or f"{method.name}, seed {training.seed}"
-        return _train(run, record, training, arguments, name)
+        return _train(run, record, training, arguments, name, on_progress)
 
 
 def check_training(run: Run, training: TrainingSettings) -> None:
@@ -175,7 +179,12 @@ def _check_writable(output: Path) -> None:
 
 
 def _train(
-    run: Run, record: Record, training: TrainingSettings, arguments: TrainingArguments, name: str
+    run: Run,
+    record: Record,
+    training: TrainingSettings,
+    arguments: TrainingArguments,
+    name: str,
+    on_progress: Callable[[Status], Any] | None,
 ) -> Fit:
     """Train, from the newest checkpoint if there is one, and save the best or last model."""
     output = Path(arguments.output_dir)
@@ -194,6 +203,7 @@ def _train(
         budget=training.budget,
         optimizer_cls_and_kwargs=training.optimizer_cls_and_kwargs,
         callbacks=[EarlyStoppingCallback(training.patience)] if training.patience else [],
+        on_progress=on_progress,
         record=record,
     )
     last = find_intact_checkpoint(output)

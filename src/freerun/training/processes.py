@@ -1,15 +1,17 @@
-"""Processes: threads, garbage collection, and other processes of a run that have ended."""
+"""Processes: their CPUs, threads and garbage, how they are stopped, and which ones have ended."""
 
 from __future__ import annotations
 
 import gc
 import math
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -17,6 +19,13 @@ import torch
 from freerun.errors import ProcessError
 
 GROUPS = Path("/sys/fs/cgroup")
+STOP_WORKER = signal.SIGUSR1
+"""The signal by which a comparison stops its workers; no terminal or system sends it."""
+
+
+def stop_worker(number: int, frame: FrameType | None) -> None:
+    """Handle `STOP_WORKER`, in workers only."""
+    raise KeyboardInterrupt
 
 
 def limit_threads(wanted: int | None) -> None:
@@ -31,6 +40,26 @@ def limit_threads(wanted: int | None) -> None:
     allowed = count_container_cpus()
     if allowed is not None and allowed < torch.get_num_threads():
         torch.set_num_threads(allowed)
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Set the number of torch threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def count_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        count = os.cpu_count() or 1
+    return min(count, count_container_cpus() or count)
 
 
 def count_container_cpus(groups: Path = GROUPS) -> int | None:

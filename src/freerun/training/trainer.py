@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ from freerun.training.folders import (
 from freerun.training.objective import Objective
 from freerun.training.overrides import TrainerOverrides
 from freerun.training.processes import freeze_garbage, name_dead_processes
-from freerun.training.progress import ProgressBar
+from freerun.training.progress import ProgressBar, ProgressReporter, Status
 from freerun.training.record import Record
 from freerun.training.resolve import Model, Run, resolve
 from freerun.training.resuming import build_record, check_resumable
@@ -81,6 +81,7 @@ class RunTrainer(TrainerOverrides):
         decoding: how to decode in evaluations.
         optimizer_cls_and_kwargs: an optimizer and its settings, instead of that of `args`.
         callbacks: additional callbacks.
+        on_progress: is called with the status of training from time to time.
         record: the record of the run, which checkpoints are compared with before they are resumed
             from; by default that of `run` and `args`.
 
@@ -99,6 +100,7 @@ class RunTrainer(TrainerOverrides):
         decoding: Decoding = GREEDY,
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        on_progress: Callable[[Status], Any] | None = None,
     ) -> None:
         check_arguments(args)
         check_best(args, run.task)
@@ -128,7 +130,11 @@ class RunTrainer(TrainerOverrides):
         self._record = record
         self._find_record = partial(build_record, run, args, self.horizon, optimizer_cls_and_kwargs)
         self.remove_callback(PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
-        self._bars = [] if args.disable_tqdm else [ProgressBar(self.meter)]
+        self._bars: list[ProgressReporter] = []
+        if on_progress is not None:
+            self._bars.append(ProgressReporter(self.meter, on_progress))
+        if not args.disable_tqdm:
+            self._bars.append(ProgressBar(self.meter))
         own = self.meter, ClockCallback(self.horizon), LogWithEvaluation(), *self._bars
         for callback in (*own, *callbacks, self.stop):
             self.add_callback(callback)
