@@ -20,9 +20,10 @@ from freerun.report import legend, summary
 from freerun.settings import SettingError, to_dict
 from freerun.study import compare
 from freerun.study.comparison import list_seeds
+from freerun.study.plan import check_folders
 from freerun.tasks import Digits, Spelling, load_data
 from freerun.training import TrainingSettings, load_policy
-from freerun.training.record import digest_path
+from freerun.training.record import Record, digest_path
 from tests.full import FULL, full
 from tests.helpers import raises
 
@@ -310,12 +311,9 @@ def test_the_digest_of_a_folder_is_that_of_its_files(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"seeds": 3}, "seeds is [0, 1] there, and [0, 1, 2] here"),
         ({"training": replace(TRAINING, updates=5, learning_rate=0.1)},
          "training.updates is 4 there, and 5 here; "
          "training.learning_rate is 0.001 there, and 0.1 here"),
-        ({"methods": ["mle"]}, "it has methods.half, which was not requested"),
-        ({"methods": {**METHODS, "smooth": "mle:label_smoothing=0.1"}}, "it has no methods.smooth"),
         ({"methods": {**METHODS, "half": "scheduled_sampling:schedule=constant,k=0.4"}},
          "methods.half.settings.k is 0.5 there, and 0.4 here"),
         ({"task": replace(TASK, noise=0.5)}, "task.settings.noise is 0.3 there, and 0.5 here"),
@@ -329,6 +327,45 @@ def test_another_comparison_is_left_alone(finished, changed, message):
     with raises(CheckpointError, message):
         compare(settings.pop("task"), settings.pop("methods"), **settings)
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
+def test_a_finished_comparison_takes_more_methods_and_seeds(finished, tmp_path, capsys):
+    comparison, output = finished
+    copy, whole = tmp_path / "copy", tmp_path / "whole"
+    shutil.copytree(output, copy)
+    times = {path: path.stat().st_mtime_ns for path in copy.glob("*/*/*.safetensors")}
+    more = {**METHODS, "smooth": MLE(label_smoothing=0.1)}
+    settings = {**SMALL, "seeds": 3, "quiet": False}
+    grown = compare(TASK, more, output=copy, **settings).results
+    shown = " ".join(capsys.readouterr().err.split())
+    assert (
+        "4 of 9 runs are there; training 5: smooth (seed 0, 1, 2), mle (seed 2), half (seed 2)"
+    ) in shown
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    expected = compare(TASK, more, output=whole, **{**settings, "quiet": True}).results
+    for name in more:
+        for kind in ("test", "dev", "updates", "error_by_position"):
+            assert grown["methods"][name][kind] == expected["methods"][name][kind]
+    assert json.loads((copy / "comparison.json").read_text())["seeds"] == [0, 1, 2]
+    # With fewer, the others are left out, and stay.
+    fewer = compare(TASK, {"half": more["half"]}, output=copy, **{**settings, "seeds": [1]})
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "1 of 1 runs are there" in shown
+    assert "left out, but kept: mle, smooth, seed 0, seed 2" in shown
+    values = figures(fewer.results, "half")["values"]
+    assert values == figures(comparison.results, "half")["values"][1:]
+    plan = json.loads((copy / "comparison.json").read_text())
+    assert (list(plan["methods"]), plan["seeds"]) == (["mle", "half", "smooth"], [0, 1, 2])
+
+
+def test_variants_of_two_plans_cannot_share_a_folder(finished):
+    _, output = finished
+    message = f"{output}: 'h/lf' would share the folder of 'h-lf' there; choose another name"
+    record = Record.read(output / "comparison.json")
+    there = replace(record, methods={"h-lf": record.methods["half"]})
+    with raises(CheckpointError, message):
+        check_folders(["h/lf"], there, output)
+    check_folders(["h-lf", "other"], there, output)
 
 
 def test_a_plan_of_an_older_version_is_refused(finished, tmp_path):

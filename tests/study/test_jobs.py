@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
@@ -14,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
-from freerun.console import Console
 from freerun.data import DataError
 from freerun.errors import ProcessError
 from freerun.evaluation import GREEDY
@@ -32,7 +31,7 @@ from freerun.training import processes as training_processes
 from freerun.training.folders import checkpoints
 from freerun.training.progress import Status
 from tests.helpers import raises
-from tests.study.test_killed import outcome
+from tests.study.test_killed import find_workers, is_running, outcome
 from tests.training.children import tiny_comparison
 from tests.training.tiny_task import Tiny
 
@@ -67,8 +66,10 @@ def test_failed_runs_are_named_and_resumed_and_the_others_finish(tmp_path, monke
     output = tmp_path / "out"
     with pytest.raises(ProcessError) as caught:
         compare(Tiny(), methods, output=output, **settings)
-    line = TROUBLE.read_text().splitlines().index(
-        '        raise ValueError("this method has a fault")'
+    line = (
+        TROUBLE.read_text()
+        .splitlines()
+        .index('        raise ValueError("this method has a fault")')
     )
     fault = f"fault, seed 0: {TROUBLE}, line {line + 1}: ValueError: this method has a fault"
     killed = (
@@ -77,9 +78,10 @@ def test_failed_runs_are_named_and_resumed_and_the_others_finish(tmp_path, monke
     )
     first, _, rest = str(caught.value).partition(": ")
     assert first == "2 of 3 runs failed"
-    assert rest.removesuffix(
-        "; the others are finished, and the same command resumes"
-    ) in (f"{fault}; {killed}", f"{killed}; {fault}")
+    assert rest.removesuffix("; the others are finished, and the same command resumes") in (
+        f"{fault}; {killed}",
+        f"{killed}; {fault}",
+    )
     assert (output / "mle" / "seed-0" / "model.safetensors").exists()
     assert not (output / "results.json").exists()
     assert "Traceback" not in capfd.readouterr().err
@@ -105,28 +107,16 @@ OPTIONS = [
 ]  # fmt: skip
 
 
-def find_children(number):
-    """The processes that a process has started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(path.read_text().rpartition(")")[2].split()[1]) == number:
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def is_running(number):
-    try:
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @NEEDS_TWO
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_workers_end_with_the_command_and_save_if_it_can_tell_them(tmp_path, number):
     script, output = tmp_path / "program.py", tmp_path / "out"
     script.write_text(COMMAND)
@@ -145,8 +135,8 @@ def test_workers_end_with_the_command_and_save_if_it_can_tell_them(tmp_path, num
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
     time.sleep(1.0)
-    children = find_children(process.pid)
-    assert len(children) >= 2
+    children = find_workers(process.pid)
+    assert len(children) == 2
     if number == signal.SIGINT:  # a terminal sends it to all processes
         os.killpg(process.pid, number)
     else:
@@ -243,8 +233,7 @@ STATUS = Status(20.0, 40.0, "20/40", 4.0, "loss 0.5000")
 
 def show(*, terminal):
     text = io.StringIO()
-    console = Console(stderr=True)
-    console.file, console._force_terminal = text, terminal
+    console = Console(file=text, force_terminal=terminal, width=120)
     with RunsView(console, {0: "mle, seed 0", 1: "[half], seed 0"}) as view:
         view.start(0)
         view.update(0, STATUS)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from tests.training.children import CONTEXT, alone, tiny_comparison, tiny_fit
 
 pytestmark = pytest.mark.slow
-MOMENTS = 20
+MOMENTS, MOMENTS_OF_JOBS = 20, 8
 TARGETS = {"train": tiny_fit, "compare": tiny_comparison}
 TIMES = ("seconds", "seconds_per_update", "time_relative_to_mle", "date", "sha256")
 
@@ -54,5 +57,58 @@ def test_killed_and_started_again_is_the_same(uninterrupted, tmp_path, moment):
     process.join()
     assert process.exitcode in (-signal.SIGKILL, 0)
     assert alone(target, str(output)) == 0
+    assert outcome(output) == outcome(whole)
+    assert not list(output.rglob(".*"))
+
+
+def find_workers(number):
+    """The workers that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            command = path.with_name("cmdline").read_bytes()
+            if parent == number and b"spawn_main" in command:
+                found.append(int(path.parent.name))
+    return found
+
+
+def is_running(number):
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def with_two_jobs(tmp_path_factory):
+    output = tmp_path_factory.mktemp("jobs") / "whole"
+    started = time.monotonic()
+    assert alone(tiny_comparison, str(output), 2) == 0
+    return output, time.monotonic() - started
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("moment", range(MOMENTS_OF_JOBS))
+def test_runs_side_by_side_are_killed_and_started_again(with_two_jobs, tmp_path, moment):
+    """The process that was started is killed, or one of its workers."""
+    whole, seconds = with_two_jobs
+    output, rng = tmp_path / "run", random.Random(moment)
+    process = CONTEXT.Process(target=tiny_comparison, args=(str(output), 2))
+    process.start()
+    # Most of the time goes by while libraries are imported: the moments are those after it.
+    time.sleep(seconds * (0.3 + 0.7 * (moment + rng.random()) / MOMENTS_OF_JOBS))
+    workers = find_workers(process.pid)
+    if moment % 2 == 0 or not workers:
+        process.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.kill(rng.choice(workers), signal.SIGKILL)
+    process.join()
+    deadline = time.monotonic() + 20
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, workers))
+    assert alone(tiny_comparison, str(output), 2) == 0
     assert outcome(output) == outcome(whole)
     assert not list(output.rglob(".*"))

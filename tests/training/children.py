@@ -292,7 +292,7 @@ def alone(target: Callable[..., None], *args: Any) -> int | None:
     """Run `target` in a process of its own: its exit code."""
     process = CONTEXT.Process(target=_thrifty, args=(target, *args))
     process.start()
-    process.join(60)
+    process.join(180)
     return process.exitcode
 
 

@@ -90,7 +90,7 @@ class Plan:
             there, here = Record.read(path), self.record()
             both = [name for name in here.methods if name in there.methods]
             _pick(here, both).check(_pick(there, both), output, "comparison")
-            _check_folders(here, there, output)
+            check_folders(here.methods, there, output)
             return there
         if output.exists() and any(output.iterdir()):
             first = min(inner.name for inner in output.iterdir())
@@ -153,14 +153,19 @@ def _pick(record: Record, methods: Iterable[str]) -> Record:
     return replace(record, methods={name: record.methods[name] for name in methods}, seeds=[])
 
 
-def _check_folders(here: Record, there: Record, output: Path) -> None:
-    """Check that no two variants of two plans share a folder.
+def check_folders(names: Iterable[str], there: Record, output: Path) -> None:
+    """Check that no variant would share the folder of one with another name.
+
+    Args:
+        names: the names of the variants.
+        there: the plan in the folder of the comparison.
+        output: that folder.
 
     Raises:
         CheckpointError: if two do.
     """
     folders = {make_folder_name(name): name for name in there.methods}
-    for name in here.methods:
+    for name in names:
         other = folders.get(make_folder_name(name), name)
         if other != name:
             raise CheckpointError(

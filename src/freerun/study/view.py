@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
+import rich.console
 from rich.progress import Progress, TaskID
 from rich.text import Text
 
-from freerun.console import Console
 from freerun.study.work import Failure
 from freerun.training.progress import PLAIN_EVERY, Status, list_columns
 
@@ -23,7 +23,7 @@ class RunsView:
         names: the names of all runs, by number.
     """
 
-    def __init__(self, console: Console, names: Mapping[int, str]) -> None:
+    def __init__(self, console: rich.console.Console, names: Mapping[int, str]) -> None:
         self.console, self.names = console, names
         self._bars: Progress | None = None
         self._tasks: dict[int, TaskID] = {}

@@ -103,7 +103,7 @@ class ProgressReporter(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Read the log; a resumed run starts where it was interrupted."""
-        self._total = self.meter.budget or state.max_steps
+        self._total = float(self.meter.budget or state.max_steps)
         self._shown = time.monotonic()
         for entry in state.log_history:
             self._read(args, entry)
