@@ -63,7 +63,8 @@ class TrainingSettings:
         keep: the model that is saved at the end, the `best` on dev or the `last`.
         seed: the seed of initial weights, order, noise and coins.
         report_to: the trackers that log the run: `tensorboard`, `wandb`, `mlflow`, `trackio`.
-        threads: the number of CPU threads; by default the number of available CPUs.
+        threads: the number of CPU threads; by default the number of available CPUs, and in a
+            comparison one.
 
     Raises:
         ValueError: if a setting is out of range or has no effect.
