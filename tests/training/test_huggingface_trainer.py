@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from freerun.errors import CheckpointError
@@ -95,8 +96,16 @@ def test_weights_of_another_model_are_refused(tmp_path):
     settings = {"save_strategy": "steps", "save_steps": 3, "max_steps": 3}
     trainer(tmp_path, tiny_model("gpt2"), **settings).train()
     path = tmp_path / "checkpoint-3"
-    with pytest.raises(CheckpointError, match=f"^{path}: weights of another model: model"):
+    message = f"^{path}: it is of another run: model.architecture is gpt2 there, and llama here"
+    with pytest.raises(CheckpointError, match=message):
         trainer(tmp_path, tiny_model("llama"), **settings).train(resume_from_checkpoint=str(path))
+    (path / "SHA256SUMS").unlink()
+    tensors = load_file(path / "model.safetensors")
+    save_file(
+        {f"other.{name}": value for name, value in tensors.items()}, path / "model.safetensors"
+    )
+    with pytest.raises(CheckpointError, match=f"^{path}: weights are missing, such as "):
+        trainer(tmp_path, tiny_model("gpt2"), **settings).train(resume_from_checkpoint=str(path))
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +252,8 @@ def test_damaged_adapters_are_named(tmp_path, base, harm):
     elif harm == "missing":
         path.unlink()
     else:
-        settings["peft_config"] = lora(r=3)
+        tensors = load_file(path)
+        save_file({name: torch.cat([value, value]) for name, value in tensors.items()}, path)
     with pytest.raises(CheckpointError, match=message):
         trainer(tmp_path, base, **settings).train(resume_from_checkpoint=str(path.parent))
     if harm != "another":

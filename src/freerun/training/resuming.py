@@ -106,6 +106,7 @@ def _describe_model(policy: Policy) -> dict[str, Any]:
         found["dtype"] = str(weights.dtype).removeprefix("torch.")
     config = getattr(policy, "config", None)
     if isinstance(config, PreTrainedConfig):
+        found["architecture"] = config.model_type
         found["config"] = _leave_out(config.to_dict(), _UNRELATED)
     if isinstance(policy, HuggingFacePolicy) and has_adapters(policy):
         adapters: Any = policy.model
