@@ -5,10 +5,13 @@ import json
 import pytest
 
 from freerun.data.tables import FORMATS
-from freerun.evaluation import evaluate, measure_exposure_bias
+from freerun.evaluation import Decoding, evaluate, measure_accumulated_errors, measure_exposure_bias
 from freerun.models.settings import PretrainedSettings
+from freerun.report.diagnosis import describe_accumulated_errors
 from freerun.tasks import Pairs
+from freerun.training.tasks import load_measured, load_oracle
 from tests.cli.pretrained import save_causal, save_seq2seq
+from tests.tasks.tiny_tokenizers import byte_tokenizer
 
 SAVE = {"causal": save_causal, "seq2seq": save_seq2seq}
 ROWS = [{"source": f"{a} and {b}", "target": f"{b} {a}"} for a in "abcde" for b in "fghij"]
@@ -91,3 +94,55 @@ def test_mistakes_say_what_would_be_right(refuses, tmp_path, rows, command):
     )
     rows.write_text("")
     refuses(f"freerun {command}: {rows}: the file is empty", *(command, folder, "--data", rows))
+
+
+@pytest.mark.parametrize("kind", SAVE)
+def test_an_oracle_judges_a_model_with_the_same_tokens(run, tmp_path, rows, kind):
+    folder, oracle = tmp_path / "model", tmp_path / "oracle"
+    SAVE[kind](folder)
+    SAVE[kind](oracle, seed=1)
+    figures, page = tmp_path / "found.json", tmp_path / "page.html"
+    words = ["--data", rows, "--draws", "20", "--sample", "--seed", "3", "--json", figures]
+    status, output, errors = run(
+        *("diagnose", folder, "--oracle", oracle, "--report", page, *words)
+    )
+    assert (status, errors) == (0, "")
+    measured = load_measured(str(folder), None, str(rows))
+    expected = measure_accumulated_errors(
+        measured.policy,
+        load_oracle(str(oracle), measured),
+        measured.examples,
+        decoding=Decoding(sample=True, seed=3),
+        seed=3,
+        draws=20,
+    )
+    assert expected.after_own.value > 0
+    for line in describe_accumulated_errors(expected):
+        assert line in output
+    saved = json.loads(figures.read_text())
+    assert saved["regret_by_length"] == pytest.approx(expected.regret_by_length)
+    assert saved["oracle"] == str(oracle)
+    assert "Accumulated errors by length" in page.read_text()
+
+    status, output, errors = run("diagnose", folder, "--oracle", folder, *words)
+    assert (status, errors) == (0, "")
+    assert json.loads(figures.read_text())["after_own"]["value"] == 0
+
+
+def test_an_oracle_with_other_tokens_is_refused(refuses, tmp_path, rows):
+    folder, other = tmp_path / "model", tmp_path / "other"
+    save_causal(folder)
+    save_causal(other)
+    byte_tokenizer(size=270).save_pretrained(other)
+    asked = "diagnose", folder, "--data", rows, "--oracle"
+    refuses(
+        f"freerun diagnose: {other}: its tokenizer has other tokens than the model; an oracle must "
+        "have the same",
+        *(*asked, other),
+    )
+    refuses("freerun diagnose: nowhere: there is no such folder", *asked, "nowhere")
+    refuses(
+        "freerun diagnose: options: cost and oracle exclude each other; an oracle judges without a "
+        "cost",
+        *(*asked, other, "--cost", "hamming"),
+    )

@@ -94,3 +94,12 @@ def test_a_text_without_paragraphs_is_refused(run, refuses, tmp_path):
         "between them",
         *("train", "text", "--data", path, "--output", tmp_path / "run"),
     )
+
+
+def test_an_oracle_that_freerun_trained_judges_text(run, trained, tmp_path):
+    figures = tmp_path / "figures.json"
+    words = ["--draws", "9", "--json", figures]
+    status, output, errors = run("diagnose", trained, "--oracle", trained, *words)
+    assert (status, errors) == (0, "")
+    assert output.startswith("text, dev, 4 examples, greedy:\n")
+    assert json.loads(figures.read_text())["regret_by_length"][-1] == 0

@@ -7,8 +7,14 @@ from math import nan
 
 import pytest
 
-from freerun.evaluation import ExposureBias, Interval
-from freerun.report.diagnosis import describe_exposure_bias, list_rates
+from freerun.evaluation import AccumulatedErrors, ExposureBias, Interval
+from freerun.report.diagnosis import (
+    describe_accumulated_errors,
+    describe_exposure_bias,
+    list_divergences,
+    list_rates,
+)
+from freerun.report.diagnosis_page import errors_by_length
 
 NONE = Interval(nan, nan, nan)
 SUFFERS = ExposureBias(
@@ -70,3 +76,64 @@ def test_a_model_without_errors():
         "It makes no errors on these examples, so there is nothing to explain."
     ]
     assert list_rates(found)[4][1] == list_rates(found)[6][1] == "–"
+
+
+ACCUMULATES = AccumulatedErrors(
+    sentences=100,
+    tokens=6_400,
+    length=3,
+    after_reference=Interval(0.12, 0.11, 0.13),
+    after_own=Interval(0.18, 0.16, 0.2),
+    accumulated=Interval(4.5, 4.2, 4.8),
+    excess_percent=Interval(50.0, 40.0, 60.0),
+    regret_by_length=[0.12, 0.32, 0.54],
+    error_by_length=[0.12, 0.12, 0.12],
+    accumulated_by_length=[1.0, 2.67, 4.5],
+    excess_percent_by_length=[0.0, 33.3, 50.0],
+)
+
+
+def test_errors_that_accumulate():
+    rates = (
+        "Over the first 3 tokens, your model diverges from the oracle by 0.1200 nats per token "
+        "after the references and 0.1800 nats after its own text"
+    )
+    assert describe_accumulated_errors(ACCUMULATES, "freerun compare text") == [
+        f"{rates}, which is 50 % more (95 % interval 40.0 % to 60.0 %): its errors accumulate.",
+        "Scheduled sampling is the cheapest try: freerun compare text",
+    ]
+    assert describe_accumulated_errors(
+        replace(ACCUMULATES, excess_percent=Interval(1.0, -2.0, 4.0)), "freerun compare text"
+    ) == [
+        f"{rates}.",
+        "No accumulation of errors is visible: the difference is 1.0 % (95 % interval -2.0 % to "
+        "4.0 %).",
+    ]
+    less = replace(ACCUMULATES, excess_percent=Interval(-30.0, -40.0, -20.0))
+    assert describe_accumulated_errors(less) == [
+        f"{rates}, which is 30 % less (95 % interval -40.0 % to -20.0 %).",
+        "Its own text is easier for it than the references: its errors do not accumulate.",
+    ]
+    assert list_divergences(ACCUMULATES) == [
+        ("nats per token after references, ε(3)", "0.1200  (0.1100 to 0.1300)"),
+        ("nats per token after own text, R(3)/3", "0.1800  (0.1600 to 0.2000)"),
+        ("accumulated errors, AccErr(3)", "4.50  (4.20 to 4.80)"),
+        ("excess, %ExAccErr(3)", "50.0 %  (40.0 % to 60.0 %)"),
+    ]
+
+
+def test_an_oracle_with_nothing_to_judge():
+    same = replace(ACCUMULATES, accumulated=NONE, excess_percent=NONE)
+    assert (
+        describe_accumulated_errors(same)[1] == "Where the references lead, it equals the oracle."
+    )
+    assert list_divergences(same)[3][1] == "–"
+    assert describe_accumulated_errors(replace(ACCUMULATES, length=1)) == [
+        "At least half of the outputs or references end at once: nothing can accumulate."
+    ]
+
+
+def test_the_plot_has_accumulated_errors_and_the_line_without_accumulation():
+    own, none = errors_by_length(ACCUMULATES).axes[0].get_lines()
+    assert own.get_xydata().tolist() == [[1, 1], [2, 2.67], [3, 4.5]]
+    assert none.get_xydata().tolist() == [[1, 1], [2, 2], [3, 3]]

@@ -10,17 +10,17 @@ from typing import Any
 
 from freerun.cli.measuring import MeasureOptions, check_folder
 from freerun.cli.options import SettingsCommand, UserSettings
-from freerun.evaluation import Decoding, measure_exposure_bias
+from freerun.evaluation import Decoding, measure_accumulated_errors, measure_exposure_bias
 from freerun.evaluation.prefix_errors import ErrorCost
 from freerun.files import write
 from freerun.models.settings import build_from_record
 from freerun.report import require_plots
-from freerun.report.diagnosis import describe_exposure_bias, list_rates
-from freerun.report.diagnosis_page import errors_by_position, write_diagnosis_page
+from freerun.report.diagnosis_page import Diagnosis, present, write_diagnosis_page
 from freerun.settings import SettingError, format_value, list_settings, to_dict
 from freerun.tasks import find_task
 from freerun.training import TrainingSettings
 from freerun.training.record import find_record, find_versions, has_record
+from freerun.training.tasks import Measured, load_oracle
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,47 @@ class DiagnoseOptions(MeasureOptions):
     Args:
         cost: the cost that defines which next tokens are errors, `edit_distance` or `hamming`; by
             default the edit distance, or Hamming for outputs of fixed length.
+        oracle: the folder of a better model with the same tokens, to judge by instead of a cost
+            (Arora et al. 2022).
         draws: the number of draws of the bootstrap that intervals come from.
         report: a file to write the report to, as a page of HTML with a plot.
-        png: a file to draw the errors by position to.
+        png: a file to draw the errors by position, or by length with an oracle, to.
     """
 
     cost: ErrorCost | None = None
+    oracle: str | None = None
     draws: int = 2_000
     report: str | None = None
     png: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that options do not exclude each other."""
+        super().__post_init__()
+        if self.oracle is not None and self.cost is not None:
+            raise ValueError("cost and oracle exclude each other; an oracle judges without a cost")
+
+    def measure(self, measured: Measured, decoding: Decoding) -> Diagnosis:
+        """Measure the errors of a model, by an oracle if there is one.
+
+        Raises:
+            CheckpointError: if the oracle cannot be used.
+            DataError: if the oracle is too small for the examples.
+            SettingError: if settings do not apply.
+        """
+        oracle = None if self.oracle is None else load_oracle(self.oracle, measured)
+        how: dict[str, Any] = {
+            "decoding": decoding,
+            "batch_size": self.batch_size,
+            "seed": decoding.seed,
+            "draws": self.draws,
+        }
+        pair = measured.policy, measured.examples
+        try:
+            if oracle is None:
+                return measure_exposure_bias(*pair, cost=self.cost, **how)
+            return measure_accumulated_errors(pair[0], oracle, pair[1], **how)
+        except ValueError as error:
+            raise SettingError(str(error)) from None
 
 
 class DiagnoseCommand(SettingsCommand):
@@ -54,7 +86,7 @@ class DiagnoseCommand(SettingsCommand):
 
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
-        own = settings.build(DiagnoseOptions, "diagnose")
+        own = settings.build(DiagnoseOptions, "options")
         decoding = settings.build(Decoding, "decoding")
         check_folder("--report", own.report)
         check_folder("--png", own.png)
@@ -62,28 +94,17 @@ class DiagnoseCommand(SettingsCommand):
             require_plots()
         measured = own.load(decoding, "dev")
         task, name = measured.task, measured.name
-        try:
-            found = measure_exposure_bias(
-                measured.policy,
-                measured.examples,
-                cost=own.cost,
-                decoding=decoding,
-                batch_size=own.batch_size,
-                seed=decoding.seed,
-                draws=own.draws,
-            )
-        except ValueError as error:
-            raise SettingError(f"diagnose: {error}") from None
+        found = own.measure(measured, decoding)
         what = f"{task.name}, {name}, {found.sentences:,} examples, {decoding.how}"
         print(f"{what}:\n")
-        print(*describe_exposure_bias(found, suggest_comparison(own.checkpoint)), sep="\n")
-        rates = list_rates(found)
-        width = max(len(rate) for rate, _ in rates)
-        print(*["", *(f"{rate:<{width}}  {value}" for rate, value in rates)], sep="\n")
-        own.write(measured, decoding, asdict(found))
+        shown = present(found, suggest_comparison(own.checkpoint))
+        width = max(len(rate) for rate, _ in shown.rates)
+        rates = (f"{rate:<{width}}  {value}" for rate, value in shown.rates)
+        print(*shown.answer, "", *rates, sep="\n")
+        own.write(measured, decoding, {"oracle": own.oracle, **asdict(found)})
         if own.png is not None:
             drawn = BytesIO()
-            errors_by_position(found).savefig(drawn, dpi=150, format="png")
+            shown.plot().savefig(drawn, dpi=150, format="png")
             write(own.png, drawn.getvalue())
         if own.report is not None:
             page = write_diagnosis_page(

@@ -1,5 +1,9 @@
 """Free-running evaluation: decode without the reference, and score the outputs."""
 
+from freerun.evaluation.accumulated_errors import (
+    AccumulatedErrors,
+    measure_accumulated_errors,
+)
 from freerun.evaluation.backspaces import Backspaces
 from freerun.evaluation.decoding import (
     GREEDY,
@@ -38,6 +42,7 @@ from freerun.evaluation.intervals import (
 __all__ = [
     "GREEDY",
     "MAX_SEEDS",
+    "AccumulatedErrors",
     "Backspaces",
     "DecodedExamples",
     "Decoding",
@@ -58,6 +63,7 @@ __all__ = [
     "evaluate",
     "find_writable",
     "is_clear",
+    "measure_accumulated_errors",
     "measure_exposure_bias",
     "on_device",
     "resample",

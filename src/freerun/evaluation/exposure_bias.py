@@ -282,12 +282,13 @@ def _estimate(sums: Float64[np.ndarray, "n 9"], seed: int, draws: int) -> dict[s
     )
     point, spread = _find_rates(sums.sum(0)[None], count), _find_rates(totals, count)
     return {
-        name: Interval(float(point[name][0]), *map(float, _find_quantiles(spread[name])))
+        name: Interval(float(point[name][0]), *map(float, find_quantiles(spread[name])))
         for name in point
     }
 
 
-def _find_quantiles(values: Float64[np.ndarray, "d"]) -> Float64[np.ndarray, "2"]:
+def find_quantiles(values: Float64[np.ndarray, "d"]) -> Float64[np.ndarray, "2"]:
+    """Return the ends of the 95 % interval of values, apart from those that are NaN."""
     known = values[~np.isnan(values)]
     return np.quantile(known, [0.025, 0.975]) if len(known) else np.full(2, np.nan)
 

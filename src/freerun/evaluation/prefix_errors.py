@@ -136,11 +136,23 @@ class PrefixErrors:
         self, trace: Trace, mask: Bool[Tensor, "b u"]
     ) -> Iterator[tuple[Int[Tensor, "n"], Float[Tensor, "n a"]]]:
         """Yield the numbers of some cells and their scores, until all true cells are covered."""
-        size = max(1, _MOST_SCORES // self.policy.vocabulary.actions)
-        for cells in mask.flatten().nonzero()[:, 0].split(size):
-            some = torch.zeros_like(mask)
-            some.view(-1)[cells] = True
+        for cells, some in split_cells(mask, self.policy.vocabulary.actions):
             yield cells, trace.logits(some)
+
+
+def split_cells(
+    mask: Bool[Tensor, "b u"], actions: int
+) -> Iterator[tuple[Int[Tensor, "n"], Bool[Tensor, "b u"]]]:
+    """Yield the numbers of some true cells, and a mask of them, until all are covered.
+
+    Args:
+        mask: the cells.
+        actions: the number of scores of a cell; those of the cells yielded stay in the cache.
+    """
+    for cells in mask.flatten().nonzero()[:, 0].split(max(1, _MOST_SCORES // actions)):
+        some = torch.zeros_like(mask)
+        some.view(-1)[cells] = True
+        yield cells, some
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""A diagnosis of exposure bias in words."""
+"""A diagnosis in words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from freerun.evaluation import ExposureBias, Interval
+from freerun.evaluation import AccumulatedErrors, ExposureBias, Interval
 
 
 def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> list[str]:
@@ -62,6 +62,61 @@ def list_rates(found: ExposureBias) -> list[tuple[str, str]]:
         ("excess errors per sentence", found.excess_per_sentence, "{:.3f}".format),
         ("further errors after a wrong token", found.amplification, "{:.3f}".format),
     )
+    return _write_rows(rates)
+
+
+def describe_accumulated_errors(found: AccumulatedErrors, command: str | None = None) -> list[str]:
+    """Say whether the errors of a model accumulate, by an oracle; one line per statement.
+
+    Args:
+        found: the measurement.
+        command: the command that compares methods for this model, to be named if errors accumulate.
+    """
+    excess = found.excess_percent
+    if found.length < 2:
+        return ["At least half of the outputs or references end at once: nothing can accumulate."]
+    rates = (
+        f"Over the first {found.length:,} tokens, your model diverges from the oracle by "
+        f"{_nats(found.after_reference.value)} per token after the references and "
+        f"{_nats(found.after_own.value)} after its own text"
+    )
+    if excess.value != excess.value:
+        return [f"{rates}.", "Where the references lead, it equals the oracle."]
+    by = f"{abs(excess.value):.0f} %"
+    interval = f"(95 % interval {_span(excess, _one_decimal)})"
+    if excess.low > 0:
+        lines = [f"{rates}, which is {by} more {interval}: its errors accumulate."]
+        if command is not None:
+            lines.append(f"Scheduled sampling is the cheapest try: {command}")
+        return lines
+    if excess.high < 0:
+        return [
+            f"{rates}, which is {by} less {interval}.",
+            "Its own text is easier for it than the references: its errors do not accumulate.",
+        ]
+    return [
+        f"{rates}.",
+        f"No accumulation of errors is visible: the difference is {_one_decimal(excess.value)} "
+        f"{interval}.",
+    ]
+
+
+def list_divergences(found: AccumulatedErrors) -> list[tuple[str, str]]:
+    """Return the name of every figure and its value with its interval, for a table."""
+    length, nats = found.length, "{:.4f}".format
+    return _write_rows(
+        (
+            (f"nats per token after references, ε({length})", found.after_reference, nats),
+            (f"nats per token after own text, R({length})/{length}", found.after_own, nats),
+            (f"accumulated errors, AccErr({length})", found.accumulated, "{:.2f}".format),
+            (f"excess, %ExAccErr({length})", found.excess_percent, _one_decimal),
+        )
+    )
+
+
+def _write_rows(
+    rates: Iterable[tuple[str, Interval, Callable[[float], str]]],
+) -> list[tuple[str, str]]:
     return [
         (name, "–" if each.value != each.value else f"{write(each.value)}  ({_span(each, write)})")
         for name, each, write in rates
@@ -82,3 +137,11 @@ def _whole_percent(value: float) -> str:
 
 def _points(value: float) -> str:
     return f"{100 * value:.2f} points"
+
+
+def _one_decimal(value: float) -> str:
+    return f"{value:.1f} %"
+
+
+def _nats(value: float) -> str:
+    return f"{value:.4f} nats"

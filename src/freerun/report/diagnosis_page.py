@@ -1,12 +1,18 @@
-"""The report of a diagnosis of exposure bias, as a page."""
+"""The report of a diagnosis, as a page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from freerun.evaluation import ExposureBias
-from freerun.report.diagnosis import describe_exposure_bias, list_rates
+from freerun.evaluation import AccumulatedErrors, ExposureBias
+from freerun.report.diagnosis import (
+    describe_accumulated_errors,
+    describe_exposure_bias,
+    list_divergences,
+    list_rates,
+)
 from freerun.report.page import Cell, Page, Picture, Row, Table, render
 from freerun.report.pictures import draw_svg
 from freerun.report.plots import COLORS, FEWEST
@@ -14,19 +20,77 @@ from freerun.report.plots import COLORS, FEWEST
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NOTES = (
+INTERVALS = "Intervals are 95 %, from a bootstrap over sentences."
+ERRORS = (
     "Rates are per token. An error is a next token after which the smallest possible cost can no "
-    "longer be reached.",
-    "Intervals are 95 %, from a bootstrap over sentences.",
+    "longer be reached."
 )
-CAPTION = (
+POSITIONS = (
     "The error rate at every position of an output: after what the model wrote itself, and after "
     "the nearest prefixes of the references, which shows how difficult the position is."
 )
+DIVERGENCES = (
+    "Divergences are those of the next token, KL(oracle ‖ model). AccErr(l) is the sum of those of "
+    "the first l tokens after own text, divided by their mean after references (Arora et al. 2022)."
+)
+LENGTHS = (
+    "Accumulated errors by length: AccErr(l) of the first l tokens. It is l if errors do not "
+    "accumulate."
+)
+
+Diagnosis = ExposureBias | AccumulatedErrors
+"""What `freerun diagnose` measures."""
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """What there is to show of a diagnosis.
+
+    Attributes:
+        answer: the answer in words; one line per statement.
+        rates: the name of every figure, and its value with its interval.
+        notes: what the figures mean.
+        heading: the heading of the plot.
+        caption: what it shows.
+        plot: a function that draws it.
+    """
+
+    answer: list[str]
+    rates: list[tuple[str, str]]
+    notes: tuple[str, ...]
+    heading: str
+    caption: str
+    plot: Callable[[], Figure]
+
+
+def present(found: Diagnosis, command: str | None = None) -> Presentation:
+    """Return what there is to show of a diagnosis.
+
+    Args:
+        found: the measurement.
+        command: the command that compares methods for this model, to be named if they may help.
+    """
+    if isinstance(found, AccumulatedErrors):
+        return Presentation(
+            describe_accumulated_errors(found, command),
+            list_divergences(found),
+            (DIVERGENCES, INTERVALS),
+            "Accumulated errors by length",
+            LENGTHS,
+            lambda: errors_by_length(found),
+        )
+    return Presentation(
+        describe_exposure_bias(found, command),
+        list_rates(found),
+        (ERRORS, INTERVALS),
+        "Errors by position",
+        POSITIONS,
+        lambda: errors_by_position(found),
+    )
 
 
 def write_diagnosis_page(
-    found: ExposureBias,
+    found: Diagnosis,
     *,
     title: str,
     subtitle: str,
@@ -45,15 +109,14 @@ def write_diagnosis_page(
     Raises:
         MissingExtraError: if matplotlib is missing.
     """
-    rows = [Row(name, [Cell([value])]) for name, value in list_rates(found)]
-    picture = Picture(
-        "Errors by position", draw_svg(lambda: errors_by_position(found), "p", CAPTION), CAPTION
-    )
+    shown = present(found)
+    rows = [Row(name, [Cell([value])]) for name, value in shown.rates]
+    picture = Picture(shown.heading, draw_svg(shown.plot, "p", shown.caption), shown.caption)
     page = Page(
         title=title,
         subtitle=subtitle,
-        answer=describe_exposure_bias(found),
-        table=Table(["rate", "value and interval"], rows, NOTES),
+        answer=shown.answer,
+        table=Table(["rate", "value and interval"], rows, shown.notes),
         pictures=[picture],
         details=details,
         command=command,
@@ -66,22 +129,46 @@ def errors_by_position(found: ExposureBias) -> Figure:
 
     Positions that too few outputs have are left out.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     fewest = min(FEWEST, max(found.count_by_position, default=0) // 10)
     kept = sum(count >= fewest for count in found.count_by_position)
-    figure = Figure(figsize=(7.0, 3.6), layout="constrained")
-    axes = figure.subplots()
     lines = (
         ("after own prefixes", found.own_by_position, COLORS[1], "-"),
         ("after the nearest correct prefixes", found.paired_by_position, COLORS[0], "--"),
     )
-    for name, rates, color, style in lines:
-        percent = [100 * rate for rate in rates[:kept]]
-        axes.plot(range(1, kept + 1), percent, style, color=color, linewidth=2, label=name)
-    axes.set_xlabel("position in the output")
-    axes.set_ylabel("wrong next tokens (%)")
+    return _draw_lines(
+        [
+            (name, [100 * rate for rate in rates[:kept]], color, style)
+            for name, rates, color, style in lines
+        ],
+        "position in the output",
+        "wrong next tokens (%)",
+    )
+
+
+def errors_by_length(found: AccumulatedErrors) -> Figure:
+    """Plot AccErr(l), and the line of errors that do not accumulate."""
+    even = [float(length) for length in range(1, found.length + 1)]
+    lines = [
+        ("own text", found.accumulated_by_length, COLORS[1], "-"),
+        ("if errors did not accumulate", even, COLORS[0], "--"),
+    ]
+    return _draw_lines(lines, "length in tokens", "AccErr")
+
+
+def _draw_lines(
+    lines: Sequence[tuple[str, Sequence[float], str, str]], across: str, up: str
+) -> Figure:
+    """Plot lines of values at 1, 2, …, each with its name, color and style."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(7.0, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name, values, color, style in lines:
+        places = range(1, len(values) + 1)
+        axes.plot(places, values, style, color=color, linewidth=2, label=name)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)

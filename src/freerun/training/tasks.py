@@ -167,6 +167,35 @@ def _load_pretrained(folder: str, split: Split | None, data: str | None) -> Meas
     return Measured(policy, codec, task, examples, data)
 
 
+def load_oracle(folder: str, measured: Measured) -> Policy:
+    """Load a model that judges another one, in the tokens of that one.
+
+    Args:
+        folder: the folder of a model that freerun trained, or of any Hugging Face model.
+        measured: the model that it judges, and the examples.
+
+    Raises:
+        CheckpointError: if there is no such model, it cannot be read, or it has other tokens.
+        DataError: if it is too small for the examples.
+    """
+    settings, codec = PretrainedSettings(path=folder), measured.codec
+    if not Path(folder).is_dir():
+        raise CheckpointError(f"{folder}: there is no such folder")
+    if isinstance(codec, TextCodec) and not settings.trained_by_freerun:
+        tokenizer, _ = settings.load_tokenizer()
+        if tokenizer.get_vocab() != codec.tokenizer.get_vocab():
+            raise CheckpointError(
+                f"{folder}: its tokenizer has other tokens than the model; an oracle must have the "
+                "same"
+            )
+    try:
+        oracle = settings.build(codec).eval()
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    check_lengths(oracle, measured.examples, measured.name)
+    return oracle
+
+
 def stream_sources(
     checkpoint: str, policy: Policy, codec: Codec, lines: Iterable[Line], name: str, size: int
 ) -> Iterator[tuple[int, Sources]]:
