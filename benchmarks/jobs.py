@@ -51,7 +51,7 @@ def main() -> None:
     """Measure, and write the figures."""
     options = parser("the time of runs side by side, relative to runs one after another", rounds=1)
     arguments = parse(options)
-    updates = 800 if arguments.quick else 3000
+    updates = 1200 if arguments.quick else 3000
     times: dict[str, list[float]] = {"in_turn": [], "side_by_side": []}
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
