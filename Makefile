@@ -13,7 +13,7 @@ RELEASES := tests/test_imports.py tests/cli/test_models.py tests/methods/test_in
 
 help:
 	@echo "Each target creates .venv first if it is missing."
-	@echo "make demo       compare two training methods on misspelled text, in less than 5 minutes"
+	@echo "make demo       train a model, diagnose it, and improve it, in less than 5 minutes"
 	@echo "make test       run all tests except the slow ones"
 	@echo "make test-avx2  run the tests of precision and kernels as on a processor without AVX-512"
 	@echo "make test-slow  run the slow tests"
@@ -28,10 +28,13 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 # Resumes if it was interrupted; `make clean` removes its results.
+DEMO := --task.noise 0.5 --task.dev_size 500 --task.test_size 1000 --training.updates 400 \
+	--training.evaluate_every 100
 demo: $(VENV)/installed
-	$(BIN)/freerun compare spelling --task.noise 0.5 --task.dev_size 500 --task.test_size 1000 \
-		--methods mle scheduled_sampling --seeds 2 \
-		--training.updates 400 --training.evaluate_every 100 --output runs/demo
+	$(BIN)/freerun train spelling $(DEMO) --output runs/demo/first
+	$(BIN)/freerun diagnose runs/demo/first
+	$(BIN)/freerun compare spelling $(DEMO) --methods mle scheduled_sampling --seeds 3 \
+		--output runs/demo/comparison
 
 test: $(VENV)/installed
 	$(BIN)/pytest -n auto
