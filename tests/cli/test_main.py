@@ -171,7 +171,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
 @pytest.mark.parametrize(
     ("shell", "status", "message"),
     [
-        ('"$@" | head -c 1 > /dev/null; exit ${PIPESTATUS[0]}', 141, ""),
+        ('"$@" | :; exit ${PIPESTATUS[0]}', 141, ""),
         ('"$@" > /dev/full', 2, "freerun methods: No space left on device\n"),
         ('"$@" 2> /dev/full > /dev/full', 2, ""),
         ('"$@" >&- <&-', 0, ""),

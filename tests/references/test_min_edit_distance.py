@@ -138,7 +138,7 @@ def test_the_table_has_the_nearest_prefixes_of_every_prefix(rows, unknown):
     table = nearest_prefix_table(outputs, lengths, *references, unknown=unknown)
     for (output, reference), best in zip(rows, table, strict=True):
         for i in range(len(output) + 1):
-            lost = [masked(reference[j:], unknown).count(-1) for j in range(len(reference) + 1)]
+            lost = [reference[j:].count(unknown) for j in range(len(reference) + 1)]
             row = plain_table(output[:i], masked(reference, unknown))[-1]
             sums = [d + more for d, more in zip(row, lost, strict=True)]
             expected = [j for j, total in enumerate(sums) if total == min(sums)]

@@ -115,7 +115,8 @@ def exact_by(output: str, method: str, **settings: Any) -> None:
 
 def sharded_from(output: str) -> None:
     """A run that was not sharded cannot go on as one that is."""
-    found = trainer(output, tiny_model("gpt2"), fsdp=True, per_device_train_batch_size=4)
+    model = tiny_model("gpt2", dropout=0.3)  # as in `resumable`
+    found = trainer(output, model, fsdp=True, per_device_train_batch_size=4)
     message = "parameters were not sharded when it was written; continue in the same way"
     with pytest.raises(CheckpointError, match=message):
         found.train(resume_from_checkpoint=True)
