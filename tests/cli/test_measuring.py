@@ -5,9 +5,15 @@ import json
 import pytest
 
 from freerun.data.tables import FORMATS
-from freerun.evaluation import Decoding, evaluate, measure_accumulated_errors, measure_exposure_bias
+from freerun.evaluation import (
+    Decoding,
+    compare_continuations,
+    evaluate,
+    measure_accumulated_errors,
+    measure_exposure_bias,
+)
 from freerun.models.settings import PretrainedSettings
-from freerun.report.diagnosis import describe_accumulated_errors
+from freerun.report.diagnosis import describe_accumulated_errors, describe_continuations
 from freerun.tasks import Pairs
 from freerun.training.tasks import load_measured, load_oracle
 from tests.cli.pretrained import save_causal, save_seq2seq
@@ -94,6 +100,25 @@ def test_mistakes_say_what_would_be_right(refuses, tmp_path, rows, command):
     )
     rows.write_text("")
     refuses(f"freerun {command}: {rows}: the file is empty", *(command, folder, "--data", rows))
+
+
+def test_own_text_is_compared_with_real_text(run, tmp_path):
+    folder, path, figures = tmp_path / "model", tmp_path / "text.txt", tmp_path / "found.json"
+    save_causal(folder)
+    paragraph = "This paragraph has more than the tokens of a prompt, and some that follow. " * 2
+    path.write_text("\n\n".join(f"{i} {paragraph}"[:58] for i in range(9)))
+    page = tmp_path / "page.html"
+    words = ["--data", path, "--json", figures, "--draws", "9", "--report", page]
+    status, output, errors = run("diagnose", folder, *words)
+    assert (status, errors) == (0, "")
+    measured = load_measured(str(folder), None, str(path))
+    found = compare_continuations(measured.policy, measured.examples, draws=9)
+    for line in describe_continuations(found):
+        assert line in output
+    saved = json.loads(figures.read_text())
+    assert saved["lengths"] == found.lengths
+    assert saved["own_repetition"] == pytest.approx(found.own_repetition)
+    assert "Repetition by length" in page.read_text()
 
 
 @pytest.mark.parametrize("kind", SAVE)

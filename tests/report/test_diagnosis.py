@@ -7,10 +7,12 @@ from math import nan
 
 import pytest
 
-from freerun.evaluation import AccumulatedErrors, ExposureBias, Interval
+from freerun.evaluation import AccumulatedErrors, ContinuationComparison, ExposureBias, Interval
 from freerun.report.diagnosis import (
     describe_accumulated_errors,
+    describe_continuations,
     describe_exposure_bias,
+    list_continuations,
     list_divergences,
     list_rates,
 )
@@ -137,3 +139,34 @@ def test_the_plot_has_accumulated_errors_and_the_line_without_accumulation():
     own, none = errors_by_length(ACCUMULATES).axes[0].get_lines()
     assert own.get_xydata().tolist() == [[1, 1], [2, 2.67], [3, 4.5]]
     assert none.get_xydata().tolist() == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_text_that_repeats_itself():
+    found = ContinuationComparison(
+        sentences=9,
+        lengths=[8],
+        counts=[9],
+        own_repetition=[0.2],
+        real_repetition=[0.05],
+        repetition_excess=[Interval(0.15, 0.1, 0.2)],
+        own_entropy=[3.0],
+        real_entropy=[3.5],
+        entropy_excess=[Interval(-0.5, -1.1, 0.1)],
+    )
+    first, second, third = describe_continuations(found)
+    assert first == (
+        "In the first 8 tokens of its continuations, 20.00 % of 4-grams are repeated; in real "
+        "ones, 5.00 %: its text repeats itself more (difference 15.00 points, 95 % interval 10.00 "
+        "points to 20.00 points)."
+    )
+    assert second == (
+        "The entropy of its 4-grams is 3.0000 nats, that of real ones 3.5000 nats: no difference "
+        "is visible (difference -0.5000 nats, 95 % interval -1.1000 nats to 0.1000 nats)."
+    )
+    assert "--oracle" in third
+    assert list_continuations(found)[0] == (
+        "repetition minus that of real text, 8",
+        "15.00 points  (10.00 points to 20.00 points)",
+    )
+    calm = replace(found, repetition_excess=[Interval(0.0, -0.1, 0.1)])
+    assert len(describe_continuations(calm)) == 2

@@ -10,14 +10,19 @@ from typing import Any
 
 from freerun.cli.measuring import MeasureOptions, check_folder
 from freerun.cli.options import SettingsCommand, UserSettings
-from freerun.evaluation import Decoding, measure_accumulated_errors, measure_exposure_bias
+from freerun.evaluation import (
+    Decoding,
+    compare_continuations,
+    measure_accumulated_errors,
+    measure_exposure_bias,
+)
 from freerun.evaluation.prefix_errors import ErrorCost
 from freerun.files import write
 from freerun.models.settings import build_from_record
 from freerun.report import require_plots
 from freerun.report.diagnosis_page import Diagnosis, present, write_diagnosis_page
 from freerun.settings import SettingError, format_value, list_settings, to_dict
-from freerun.tasks import find_task
+from freerun.tasks import Continuation, find_task
 from freerun.training import TrainingSettings
 from freerun.training.record import find_record, find_versions, has_record
 from freerun.training.tasks import Measured, load_oracle
@@ -29,7 +34,8 @@ class DiagnoseOptions(MeasureOptions):
 
     Args:
         cost: the cost that defines which next tokens are errors, `edit_distance` or `hamming`; by
-            default the edit distance, or Hamming for outputs of fixed length.
+            default the edit distance, or Hamming for outputs of fixed length. Of text that has no
+            right continuation, own and real continuations are compared instead.
         oracle: the folder of a better model with the same tokens, to judge by instead of a cost
             (Arora et al. 2022).
         draws: the number of draws of the bootstrap that intervals come from.
@@ -50,7 +56,7 @@ class DiagnoseOptions(MeasureOptions):
             raise ValueError("cost and oracle exclude each other; an oracle judges without a cost")
 
     def measure(self, measured: Measured, decoding: Decoding) -> Diagnosis:
-        """Measure the errors of a model, by an oracle if there is one.
+        """Measure the errors of a model, by an oracle if there is one, or how its text differs.
 
         Raises:
             CheckpointError: if the oracle cannot be used.
@@ -66,6 +72,8 @@ class DiagnoseOptions(MeasureOptions):
         }
         pair = measured.policy, measured.examples
         try:
+            if oracle is None and self.cost is None and isinstance(measured.task, Continuation):
+                return compare_continuations(*pair, **how)
             if oracle is None:
                 return measure_exposure_bias(*pair, cost=self.cost, **how)
             return measure_accumulated_errors(pair[0], oracle, pair[1], **how)

@@ -5,6 +5,7 @@ from freerun.evaluation.accumulated_errors import (
     measure_accumulated_errors,
 )
 from freerun.evaluation.backspaces import Backspaces
+from freerun.evaluation.continuations import ContinuationComparison, compare_continuations
 from freerun.evaluation.decoding import (
     GREEDY,
     Decoding,
@@ -44,6 +45,7 @@ __all__ = [
     "MAX_SEEDS",
     "AccumulatedErrors",
     "Backspaces",
+    "ContinuationComparison",
     "DecodedExamples",
     "Decoding",
     "Difference",
@@ -54,6 +56,7 @@ __all__ = [
     "Summary",
     "batches_by_length",
     "check_decoding",
+    "compare_continuations",
     "decode",
     "decode_examples",
     "decode_hypotheses",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from freerun.evaluation import AccumulatedErrors, ExposureBias, Interval
+from freerun.evaluation import AccumulatedErrors, ContinuationComparison, ExposureBias, Interval
 
 
 def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> list[str]:
@@ -112,6 +112,45 @@ def list_divergences(found: AccumulatedErrors) -> list[tuple[str, str]]:
             (f"excess, %ExAccErr({length})", found.excess_percent, _one_decimal),
         )
     )
+
+
+def describe_continuations(found: ContinuationComparison) -> list[str]:
+    """Say how own continuations differ from real ones; one line per statement."""
+    repeated, varied = found.repetition_excess[-1], found.entropy_excess[-1]
+    lines = [
+        f"In the first {found.lengths[-1]:,} tokens of its continuations, "
+        f"{_percent(found.own_repetition[-1])} of 4-grams are repeated; in real ones, "
+        f"{_percent(found.real_repetition[-1])}: "
+        f"{_compare(repeated, 'its text repeats itself more', 'its text repeats itself less')} "
+        f"(difference {_points(repeated.value)}, 95 % interval {_span(repeated, _points)}).",
+        f"The entropy of its 4-grams is {_nats(found.own_entropy[-1])}, that of real ones "
+        f"{_nats(found.real_entropy[-1])}: "
+        f"{_compare(varied, 'its text is more varied', 'its text is less varied')} "
+        f"(difference {_nats(varied.value)}, 95 % interval {_span(varied, _nats)}).",
+    ]
+    if repeated.low > 0 or varied.high < 0:
+        lines.append(
+            "Such text may be due to the decoding or to earlier errors: with --oracle, a better "
+            "model tells how far errors accumulate."
+        )
+    return lines
+
+
+def list_continuations(found: ContinuationComparison) -> list[tuple[str, str]]:
+    """Return the name of every difference to real text and its value, for a table."""
+    rows: list[tuple[str, Interval, Callable[[float], str]]] = []
+    for i, length in enumerate(found.lengths):
+        rows += [
+            (f"repetition minus that of real text, {length}", found.repetition_excess[i], _points),
+            (f"entropy minus that of real text, {length}", found.entropy_excess[i], _nats),
+        ]
+    return _write_rows(rows)
+
+
+def _compare(difference: Interval, more: str, less: str) -> str:
+    if difference.low > 0:
+        return more
+    return less if difference.high < 0 else "no difference is visible"
 
 
 def _write_rows(

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from freerun.evaluation import AccumulatedErrors, ExposureBias
+from freerun.evaluation import AccumulatedErrors, ContinuationComparison, ExposureBias
 from freerun.report.diagnosis import (
     describe_accumulated_errors,
+    describe_continuations,
     describe_exposure_bias,
+    list_continuations,
     list_divergences,
     list_rates,
 )
@@ -38,7 +40,14 @@ LENGTHS = (
     "accumulate."
 )
 
-Diagnosis = ExposureBias | AccumulatedErrors
+TEXTS = (
+    "Repetition is the mean fraction of repeated 4-grams in a text; entropy is that of the 4-grams "
+    "of all texts together. Own and real continuations of the same prompts are cut to the same "
+    "length in tokens, which is given."
+)
+REPETITIONS = "Repeated 4-grams in the beginnings of own and real continuations, by their length."
+
+Diagnosis = ExposureBias | AccumulatedErrors | ContinuationComparison
 """What `freerun diagnose` measures."""
 
 
@@ -78,6 +87,15 @@ def present(found: Diagnosis, command: str | None = None) -> Presentation:
             "Accumulated errors by length",
             LENGTHS,
             lambda: errors_by_length(found),
+        )
+    if isinstance(found, ContinuationComparison):
+        return Presentation(
+            describe_continuations(found),
+            list_continuations(found),
+            (TEXTS, INTERVALS),
+            "Repetition by length",
+            REPETITIONS,
+            lambda: repetition_by_length(found),
         )
     return Presentation(
         describe_exposure_bias(found, command),
@@ -155,18 +173,30 @@ def errors_by_length(found: AccumulatedErrors) -> Figure:
     return _draw_lines(lines, "length in tokens", "AccErr")
 
 
+def repetition_by_length(found: ContinuationComparison) -> Figure:
+    """Plot the repetition of own and real continuations at every length."""
+    lines = [
+        ("own text", [100 * each for each in found.own_repetition], COLORS[1], "-"),
+        ("real text", [100 * each for each in found.real_repetition], COLORS[0], "--"),
+    ]
+    return _draw_lines(lines, "length in tokens", "repeated 4-grams (%)", found.lengths)
+
+
 def _draw_lines(
-    lines: Sequence[tuple[str, Sequence[float], str, str]], across: str, up: str
+    lines: Sequence[tuple[str, Sequence[float], str, str]],
+    across: str,
+    up: str,
+    places: Sequence[int] | None = None,
 ) -> Figure:
-    """Plot lines of values at 1, 2, …, each with its name, color and style."""
+    """Plot lines of values at 1, 2, … or other places, each with its name, color and style."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, values, color, style in lines:
-        places = range(1, len(values) + 1)
-        axes.plot(places, values, style, color=color, linewidth=2, label=name)
+        at = range(1, len(values) + 1) if places is None else places
+        axes.plot(at, values, style, color=color, linewidth=2, label=name)
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     axes.set_ylim(bottom=0)
