@@ -114,7 +114,7 @@ def test_errors_that_accumulate():
     less = replace(ACCUMULATES, excess_percent=Interval(-30.0, -40.0, -20.0))
     assert describe_accumulated_errors(less) == [
         f"{rates}, which is 30 % less (95 % interval -40.0 % to -20.0 %).",
-        "Its own text is easier for it than the references: its errors do not accumulate.",
+        "Its errors do not accumulate, as far as the oracle is right about such text.",
     ]
     assert list_divergences(ACCUMULATES) == [
         ("nats per token after references, ε(3)", "0.1200  (0.1100 to 0.1300)"),

@@ -92,7 +92,7 @@ def describe_accumulated_errors(found: AccumulatedErrors, command: str | None = 
     if excess.high < 0:
         return [
             f"{rates}, which is {by} less {interval}.",
-            "Its own text is easier for it than the references: its errors do not accumulate.",
+            "Its errors do not accumulate, as far as the oracle is right about such text.",
         ]
     return [
         f"{rates}.",
