@@ -5,7 +5,7 @@ import json
 import pytest
 
 from freerun.report import describe_comparison
-from freerun.study import comparison as comparing
+from freerun.study import work
 from tests.cli.tiny import MODEL, TINY, TRAINING
 
 LINEAR = "scheduled_sampling:schedule=linear"
@@ -59,7 +59,7 @@ def test_an_interrupted_comparison_is_resumed(run, tmp_path, monkeypatch):
     output = tmp_path / "out"
     words = ["compare", "digits", "--methods", "mle", LINEAR, "--seeds", "1", *TINY]
     words += ["--output", output]
-    whole, calls = comparing.fit, []
+    whole, calls = work.fit, []
 
     def interrupted(*args, **kwargs):
         calls.append(kwargs["output"])
@@ -67,7 +67,7 @@ def test_an_interrupted_comparison_is_resumed(run, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(comparing, "fit", interrupted)
+    monkeypatch.setattr(work, "fit", interrupted)
     status, printed, errors = run(*words)
     assert (status, printed) == (130, "")
     assert errors.endswith(
