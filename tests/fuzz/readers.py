@@ -63,7 +63,7 @@ def read_tagged(raw: bytes) -> Rows | None:
         if not cells:
             continue
         tags = [row[-1] for row in cells]
-        if not all(re.fullmatch(r"O|[BI]-.+", tag) for tag in tags):
+        if not all(re.fullmatch(r"O|[BI](-.+)?", tag) for tag in tags):
             return None
         before = ["O", *tags]
         begun = [
