@@ -66,6 +66,8 @@ def test_a_tokenizer_that_cannot_be_saved_is_refused(refuses):
         "not a character and cannot be saved"
     )
     refuses(message, TextCodec, word_tokenizer(chat_template="\ud800"))
+    named = message.replace("chat_template", "\\ud800x")
+    refuses(named, TextCodec, word_tokenizer(**{"\ud800x": 1}))
 
 
 @pytest.mark.parametrize(

@@ -300,10 +300,11 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         if name in ("vocab", "merges"):  # which are large, and are separate files in UTF-8
             continue
         try:
-            json.dumps(value, ensure_ascii=False, default=str).encode()
+            json.dumps({name: value}, ensure_ascii=False, default=str).encode()
         except UnicodeEncodeError:
+            shown = name.encode("utf-8", "backslashreplace").decode()
             raise DataError(
-                f"the tokenizer's {name} has half of a surrogate pair (\\ud800 to \\udfff), which "
+                f"the tokenizer's {shown} has half of a surrogate pair (\\ud800 to \\udfff), which "
                 "is not a character and cannot be saved"
             ) from None
 
