@@ -5,6 +5,7 @@ from freerun.evaluation.accumulated_errors import (
     measure_accumulated_errors,
 )
 from freerun.evaluation.backspaces import Backspaces
+from freerun.evaluation.bootstrap import Interval
 from freerun.evaluation.continuations import ContinuationComparison, compare_continuations
 from freerun.evaluation.decoding import (
     GREEDY,
@@ -27,7 +28,7 @@ from freerun.evaluation.evaluation import (
     teacher_forced_loss,
     teacher_forced_total,
 )
-from freerun.evaluation.exposure_bias import ExposureBias, Interval, measure_exposure_bias
+from freerun.evaluation.exposure_bias import ExposureBias, measure_exposure_bias
 from freerun.evaluation.intervals import (
     MAX_SEEDS,
     Difference,

@@ -8,7 +8,6 @@ the references.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +18,13 @@ from torch import Tensor
 from freerun.batch import Batch, Source, shift_right
 from freerun.costs.rows import length_mask
 from freerun.data import Examples
+from freerun.evaluation.bootstrap import (
+    Interval,
+    check_draws,
+    draw_weights,
+    find_quantiles,
+)
 from freerun.evaluation.decoding import GREEDY, Decoding, batches_by_length, decode, on_device
-from freerun.evaluation.exposure_bias import Interval, find_quantiles
 from freerun.evaluation.prefix_errors import split_cells
 from freerun.policy import Policy, evaluation_mode
 
@@ -112,7 +116,9 @@ def measure_accumulated_errors(
             reference.append(measure_divergence(*pair, batch.target, batch.mask))
     columns = _Columns(_stack(own), _stack(reference))
     point = columns.find_curves(np.ones(columns.sentences))
-    spread = [columns.find_curves(weights) for weights in _draw(columns.sentences, seed, draws)]
+    spread = [
+        columns.find_curves(weights) for weights in draw_weights(columns.sentences, seed, draws)
+    ]
 
     def estimate(name: str) -> Interval:
         drawn = np.array([curves[name][-1] for curves in spread])
@@ -142,8 +148,7 @@ def _check(policy: Policy, oracle: Policy, examples: Examples, draws: int) -> No
             raise ValueError(f"the {what} of the oracle differ from those of the model")
     if not len(examples):
         raise ValueError("there are no examples")
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; it must be at least 1")
+    check_draws(draws)
 
 
 def _write(
@@ -191,13 +196,6 @@ def _stack(parts: list[Tensor]) -> Float64[np.ndarray, "n u"]:
     pad = torch.nn.functional.pad
     rows = [pad(part, (0, width - part.shape[1]), value=torch.nan) for part in parts]
     return torch.cat(rows).cpu().numpy()
-
-
-def _draw(count: int, seed: int, draws: int) -> Iterator[Float64[np.ndarray, "n"]]:
-    """Yield how often each sentence is in a bootstrap sample."""
-    generator = np.random.default_rng(seed)
-    for _ in range(draws):
-        yield np.bincount(generator.integers(count, size=count), minlength=count).astype(float)
 
 
 class _Columns:

@@ -14,9 +14,14 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from freerun.data import Examples
+from freerun.evaluation.bootstrap import (
+    Interval,
+    check_draws,
+    draw_weights,
+    find_quantiles,
+)
 from freerun.evaluation.decoding import GREEDY, Decoding
 from freerun.evaluation.evaluation import decode_hypotheses
-from freerun.evaluation.exposure_bias import Interval, find_quantiles
 from freerun.metrics.corpora import ORDER, ngrams, repetition
 from freerun.policy import Policy
 
@@ -83,8 +88,7 @@ def compare_continuations(
     Raises:
         ValueError: if fewer than half of the prompts have two continuations of at least 8 tokens.
     """
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; it must be at least 1")
+    check_draws(draws)
     outputs = decode_hypotheses(policy, examples, decoding=decoding, batch_size=batch_size)
     pairs = list(zip(outputs, examples.references, strict=True))
     found = []
@@ -109,12 +113,10 @@ def _compare(
 ) -> tuple[float, float, Interval, float, float, Interval]:
     """Return the figures of texts of the same length."""
     count = len(own)
-    generator = np.random.default_rng(seed)
     repeats = np.array([[repetition([row]) for row in rows] for rows in (own, real)])
     grams = [_Grams.count(rows) for rows in (own, real)]
     repeated, entropies = np.empty(draws), np.empty(draws)
-    for i in range(draws):
-        weights = np.bincount(generator.integers(count, size=count), minlength=count).astype(float)
+    for i, weights in enumerate(draw_weights(count, seed, draws)):
         repeated[i] = (repeats[0] - repeats[1]) @ weights / count
         entropies[i] = grams[0].entropy(weights) - grams[1].entropy(weights)
     once = np.ones(count)

@@ -20,24 +20,18 @@ from torch import Tensor
 from freerun.batch import Batch
 from freerun.costs.rows import length_mask
 from freerun.data import Examples
+from freerun.evaluation.bootstrap import (
+    Interval,
+    check_draws,
+    draw_weights,
+    find_quantiles,
+)
 from freerun.evaluation.decoding import GREEDY, Decoding, batches_by_length, decode, on_device
 from freerun.evaluation.prefix_errors import ErrorCost, JudgedRows, PrefixErrors
 from freerun.policy import Policy, evaluation_mode
 from freerun.randomness import gumbel, uniform
 from freerun.roll_in import Trajectories
 from freerun.roll_out import Trials, roll_out
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its 95 % confidence interval, from a bootstrap over sentences."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
 @dataclass(frozen=True)
@@ -147,8 +141,7 @@ def _check(policy: Policy, examples: Examples, cost: ErrorCost | None, draws: in
         raise ValueError("the policy has a backspace; measure a policy that keeps what it writes")
     if not len(examples):
         raise ValueError("there are no examples")
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; it must be at least 1")
+    check_draws(draws)
     return cost
 
 
@@ -272,25 +265,13 @@ def _plant(
 
 def _estimate(sums: Float64[np.ndarray, "n 9"], seed: int, draws: int) -> dict[str, Interval]:
     """Estimate the rates from the sums of every sentence, with a bootstrap over sentences."""
-    generator = np.random.default_rng(seed)
     count = len(sums)
-    totals = np.stack(
-        [
-            np.bincount(generator.integers(count, size=count), minlength=count) @ sums
-            for _ in range(draws)
-        ]
-    )
+    totals = np.stack([weights @ sums for weights in draw_weights(count, seed, draws)])
     point, spread = _find_rates(sums.sum(0)[None], count), _find_rates(totals, count)
     return {
         name: Interval(float(point[name][0]), *map(float, find_quantiles(spread[name])))
         for name in point
     }
-
-
-def find_quantiles(values: Float64[np.ndarray, "d"]) -> Float64[np.ndarray, "2"]:
-    """Return the ends of the 95 % interval of values, apart from those that are NaN."""
-    known = values[~np.isnan(values)]
-    return np.quantile(known, [0.025, 0.975]) if len(known) else np.full(2, np.nan)
 
 
 def _find_rates(
