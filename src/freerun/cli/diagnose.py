@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from typing import Any
 
 from freerun.cli.measuring import MeasureOptions, check_folder
@@ -21,6 +20,7 @@ from freerun.files import write
 from freerun.models.settings import build_from_record
 from freerun.report import require_plots
 from freerun.report.diagnosis_page import Diagnosis, present, write_diagnosis_page
+from freerun.report.plots import save_png
 from freerun.settings import SettingError, format_value, list_settings, to_dict
 from freerun.tasks import Continuation, find_task
 from freerun.training import TrainingSettings
@@ -111,9 +111,7 @@ class DiagnoseCommand(SettingsCommand):
         print(*shown.answer, "", *rates, sep="\n")
         own.write(measured, decoding, {"oracle": own.oracle, **asdict(found)})
         if own.png is not None:
-            drawn = BytesIO()
-            shown.plot().savefig(drawn, dpi=150, format="png")
-            write(own.png, drawn.getvalue())
+            save_png(shown.plot, own.png)
         if own.report is not None:
             page = write_diagnosis_page(
                 found,

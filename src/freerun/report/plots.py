@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # in gray. Their yellow is left out, as it is too faint for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DPI = 150
+"""The dots per inch of PNG files."""
 FEWEST = 50
 """Positions with fewer test examples are not drawn; if there are few examples, a tenth of them."""
 
@@ -48,17 +51,28 @@ def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
         MissingExtraError: if matplotlib is missing.
         WriteError: if a picture cannot be written.
     """
-    require_plots()
     pictures = {"learning_curves.png": learning_curves, "error_by_position.png": error_by_position}
-    paths = []
     for name, picture in pictures.items():
-        path = directory / name
-        drawn = BytesIO()
-        with plain_text():
-            picture(results).savefig(drawn, dpi=150, format="png")
-        write(path, drawn.getvalue())
-        paths.append(path)
-    return paths
+        save_png(partial(picture, results), directory / name)
+    return [directory / name for name in pictures]
+
+
+def save_png(plot: Callable[[], Figure], path: str | Path) -> None:
+    """Draw a plot into a PNG file.
+
+    Args:
+        plot: draws the plot.
+        path: the file.
+
+    Raises:
+        MissingExtraError: if matplotlib is missing.
+        WriteError: if the picture cannot be written.
+    """
+    require_plots()
+    drawn = BytesIO()
+    with plain_text():
+        plot().savefig(drawn, dpi=DPI, format="png")
+    write(path, drawn.getvalue())
 
 
 @contextmanager

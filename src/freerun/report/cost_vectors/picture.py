@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerun.files import write
 from freerun.report.cost_vectors.text import NOTHING, crop, hexadecimal, is_dark, shade, short
 from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
-from freerun.report.plots import require_plots
+from freerun.report.plots import DPI, save_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI, FONT = 150, "DejaVu Sans Mono"
+FONT = "DejaVu Sans Mono"
 # All lengths are in inches, and whole numbers of dots, so that adjacent parts join without gaps.
 # The size of the font is the one whose letters are as wide.
 LETTER, ROW, EDGE, GAP = 9 / DPI, 28 / DPI, 30 / DPI, 36 / DPI
@@ -46,10 +44,7 @@ def save_picture(vectors: CostVectors, path: Path) -> None:
         MissingExtraError: if matplotlib is missing.
         WriteError: if the picture cannot be written.
     """
-    require_plots()
-    drawn = BytesIO()
-    picture(vectors).savefig(drawn, dpi=DPI, format="png")
-    write(path, drawn.getvalue())
+    save_png(lambda: picture(vectors), path)
 
 
 def picture(vectors: CostVectors) -> Figure:
