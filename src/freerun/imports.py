@@ -190,7 +190,8 @@ class Imported:
     """What was imported by address, for another process to import under the same names.
 
     Attributes:
-        files: for each module from a file, by name, the file and its path as the user gave it.
+        files: for each needed module from a file, by name, the file and its path as the user gave
+            it.
         modules: the names of all modules.
     """
 
@@ -198,9 +199,20 @@ class Imported:
     modules: set[str]
 
     @classmethod
-    def collect(cls) -> Imported:
-        """Collect what this process has imported."""
-        return cls(dict(_FILES), set(_IMPORTED))
+    def collect(cls, texts: Collection[str]) -> Imported:
+        """Collect what this process has imported, of files only those that are needed.
+
+        Other files of a session may have nothing to do with the work, and may contradict its own.
+
+        Args:
+            texts: all texts of what needs them: names of modules, and addresses.
+        """
+        files = {
+            name: (path, place)
+            for name, (path, place) in _FILES.items()
+            if name in texts or any(text.startswith(f"{place}:") for text in texts)
+        }
+        return cls(files, set(_IMPORTED))
 
     def restore(self) -> None:
         """Import the files in this process, unless they are.

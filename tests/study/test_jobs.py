@@ -18,12 +18,14 @@ from rich.console import Console
 from freerun.data import DataError
 from freerun.errors import ProcessError
 from freerun.evaluation import GREEDY
+from freerun.imports import import_object
 from freerun.methods import MLE
 from freerun.models.settings import RecurrentSettings
 from freerun.settings import SettingError
 from freerun.study import compare, workers
 from freerun.study.comparison import check_jobs
 from freerun.study.plan import Plan
+from freerun.study.specs import parse_method
 from freerun.study.view import RunsView
 from freerun.study.work import Failure, Parcel, Work
 from freerun.training import TrainingSettings
@@ -226,6 +228,19 @@ def test_what_other_processes_cannot_import_is_refused():
         Parcel.pack(make_work({}, Own()))
     work = make_work({})
     assert replace(Parcel.pack(work)).unpack() == work
+
+
+def test_only_files_that_the_work_needs_are_imported_by_other_processes(tmp_path):
+    (tmp_path / "elsewhere.py").write_text("VALUE = 1\n")
+    import_object(f"{tmp_path / 'elsewhere.py'}:VALUE", "object")
+    places = {path for path, _ in Parcel.pack(make_work({})).imported.files.values()}
+    assert not places & {str(tmp_path / "elsewhere.py"), str(TROUBLE)}
+    method = parse_method(f"{TROUBLE}:Trouble")
+    places = {path for path, _ in Parcel.pack(make_work({}, method)).imported.files.values()}
+    assert places == {str(TROUBLE)}
+    cost = parse_method(f"searnn:cost={tmp_path / 'elsewhere.py'}:VALUE")
+    places = {path for path, _ in Parcel.pack(make_work({}, cost)).imported.files.values()}
+    assert places == {str(tmp_path / "elsewhere.py")}
 
 
 STATUS = Status(20.0, 40.0, "20/40", 4.0, "loss 0.5000")

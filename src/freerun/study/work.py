@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -132,12 +133,15 @@ class Parcel:
             SettingError: if other processes cannot import something that the work refers to.
         """
         try:
-            return cls(Imported.collect(), pickle.dumps(work))
+            pickled = pickle.dumps(work)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise SettingError(
                 f"the comparison cannot be sent to other processes ({error}); define tasks, "
                 "methods and functions at the top of a module"
             ) from None
+        # Among the texts of a pickle are the names of all modules that it refers to.
+        texts = {each for _, each, _ in pickletools.genops(pickled) if isinstance(each, str)}
+        return cls(Imported.collect(texts), pickled)
 
     def unpack(self) -> Work:
         """Unpack the work in another process."""
