@@ -149,6 +149,7 @@ def test_what_is_no_json_object(tmp_path):
     path = tmp_path / "settings.json"
     for contents, message in (
         (b"{", "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (ch"),
+        (b"\xef\xbb\xbf{}", "it begins with a byte order mark; save it as UTF-8 without one"),
         (b"\xff{}", "not JSON ('utf-8' codec can't decode byte 0xff in position 0: invalid start"),
         (b"[]", "it must hold a JSON object"),
         (b'{"a":' * 60 + b"1" + b"}" * 60, "it is nested more than 50 levels deep"),

@@ -53,7 +53,10 @@ def read_json(path: str | Path, error: type[ValueError] = CheckpointError) -> di
     try:
         if path.stat().st_size > MAX_BYTES:
             raise error(f"{path}: it is larger than {MAX_BYTES >> 20} MiB, the maximum")
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8")
+        if text.startswith("\ufeff"):  # which transformers does not read, either
+            raise error(f"{path}: it begins with a byte order mark; save it as UTF-8 without one")
+        found = json.loads(text)
     except RecursionError:
         found = None
         deep = True

@@ -85,6 +85,14 @@ def test_an_index_without_a_map_is_refused(folder):
             load_model(str(folder))
 
 
+def test_a_damaged_generation_config_is_refused(folder):
+    """Transformers ignores one that it cannot read."""
+    config = folder / "generation_config.json"
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
+    with pytest.raises(CheckpointError, match=rf"^{config}: it begins with a byte order mark; "):
+        load_model(str(folder))
+
+
 def test_a_pipe_is_refused(folder):
     (folder / "model.safetensors").unlink()
     os.mkfifo(folder / "model.safetensors")

@@ -85,11 +85,14 @@ def _check_folder(path: str) -> None:
     Links are followed: the cache of the hub consists of them.
 
     Raises:
-        CheckpointError: if one is a pipe or the like, or an index names a file elsewhere.
+        CheckpointError: if one is a pipe or the like, an index names a file elsewhere, or
+            generation_config.json is not JSON.
     """
     for file in sorted(Path(path).iterdir()):
         if file.exists() and not (file.is_file() or file.is_dir()):
             raise CheckpointError(f"{file}: it is not a regular file")
+        if file.name == "generation_config.json":
+            read_json(file)  # transformers ignores it if it is damaged
         if not file.name.endswith(".safetensors.index.json"):
             continue
         names = read_json(file).get("weight_map")

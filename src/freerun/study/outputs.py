@@ -115,7 +115,7 @@ def read_outputs(path: Path) -> list[dict[str, Any]]:
     """
     try:
         lines = path.read_bytes().splitlines()
-        rows = [json.loads(line) for line in lines]
+        rows = [json.loads(line.decode()) for line in lines]
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from None
     for number, row in enumerate(rows, 1):
