@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from freerun.cli.diagnose import suggest_comparison
 from freerun.evaluation import Decoding, measure_exposure_bias
 from freerun.report.diagnosis import describe_exposure_bias, list_rates
+from freerun.study.diagnosis import suggest_comparison
 from freerun.tasks import Digits, load_data
 from freerun.training import load_policy
 from tests.report.browser import look

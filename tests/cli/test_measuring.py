@@ -167,7 +167,6 @@ def test_an_oracle_with_other_tokens_is_refused(refuses, tmp_path, rows):
     )
     refuses("freerun diagnose: nowhere: there is no such folder", *asked, "nowhere")
     refuses(
-        "freerun diagnose: options: cost and oracle exclude each other; an oracle judges without a "
-        "cost",
+        "freerun diagnose: cost and oracle exclude each other; an oracle judges without a cost",
         *(*asked, other, "--cost", "hamming"),
     )

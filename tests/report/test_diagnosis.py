@@ -16,7 +16,7 @@ from freerun.report.diagnosis import (
     list_divergences,
     list_rates,
 )
-from freerun.report.diagnosis_page import errors_by_length
+from freerun.report.diagnosis_page import errors_by_length, errors_by_position
 
 NONE = Interval(nan, nan, nan)
 SUFFERS = ExposureBias(
@@ -170,3 +170,20 @@ def test_text_that_repeats_itself():
     )
     calm = replace(found, repetition_excess=[Interval(0.0, -0.1, 0.1)])
     assert len(describe_continuations(calm)) == 2
+
+
+def test_the_plot_by_position_has_the_number_of_outputs():
+    found = replace(
+        SUFFERS,
+        own_by_position=[0.1, 0.25, 0.5],
+        paired_by_position=[0.1, 0.125, 0.0],
+        count_by_position=[600, 60, 49],
+    )
+    upper, lower = errors_by_position(found).axes
+    own, paired = upper.get_lines()
+    assert own.get_xydata().tolist() == [[1, 10], [2, 25]]
+    assert paired.get_xydata().tolist() == [[1, 10], [2, 12.5]]
+    assert [bar.get_height() for bar in lower.patches] == [600, 60]
+    assert lower.get_xlabel() == (
+        "position in the output (3 and later, with under 50 outputs, not shown)"
+    )

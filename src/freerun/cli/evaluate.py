@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isnan
 
-from freerun.cli.measuring import CheckpointOptions, MeasureOptions, check_model_decoding
+from freerun.cli.measuring import CheckpointOptions, MeasureOptions, check_folder
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.data.files import Line, decode_lines, stream_lines
 from freerun.errors import DataError
@@ -24,8 +24,9 @@ from freerun.report.live import NOTATION, Traces
 from freerun.settings import to_dict
 from freerun.tasks import note_unseen
 from freerun.training import load_policy
+from freerun.training.checks import check_model_decoding
 from freerun.training.processes import limit_threads
-from freerun.training.tasks import stream_sources
+from freerun.training.tasks import load_measured, stream_sources
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,11 @@ class EvaluateCommand(SettingsCommand):
         """Run the command."""
         own = settings.build(EvaluateOptions, "options")
         decoding = settings.build(Decoding, "decoding")
-        measured = own.load(decoding, "test")
+        check_folder("--json", own.json)
+        limit_threads(None)
+        measured = load_measured(own.checkpoint, own.split, own.data)
         policy, codec, examples = measured.policy, measured.codec, measured.examples
+        check_model_decoding(policy, examples, decoding)
         extra = (*measured.task.extra_metrics, *own.metrics)
         task, name = replace(measured.task, extra_metrics=extra), measured.name
         check_metrics(task.get_metrics(), codec)

@@ -1,4 +1,4 @@
-"""The start and the end that `freerun evaluate` and `freerun diagnose` have in common."""
+"""Options that `freerun evaluate` and `freerun diagnose` share, and the file of figures."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from freerun.data import Examples
-from freerun.evaluation import Decoding, check_decoding
+from freerun.evaluation import Decoding
 from freerun.files import write
-from freerun.policy import Policy
 from freerun.settings import SettingError, to_dict
-from freerun.training.processes import limit_threads
-from freerun.training.tasks import Measured, Split, load_measured
+from freerun.training.tasks import Measured, Split
 
 
 @dataclass(frozen=True)
@@ -54,25 +51,6 @@ class MeasureOptions(CheckpointOptions):
     data: str | None = None
     json: str | None = None
 
-    def load(self, decoding: Decoding, default: Split) -> Measured:
-        """Load the model and the examples, and check that it can be decoded and written about.
-
-        Args:
-            decoding: how the model will be decoded.
-            default: the split to measure on if nothing is named.
-
-        Raises:
-            CheckpointError: if the model cannot be read.
-            DataError: if the data cannot be used.
-            SettingError: if settings do not apply.
-        """
-        check_folder("--json", self.json)
-        limit_threads(None)
-        split = self.split if self.data is not None else self.split or default
-        found = load_measured(self.checkpoint, split, self.data)
-        check_model_decoding(found.policy, found.examples, decoding)
-        return found
-
     def write(self, found: Measured, decoding: Decoding, figures: Mapping[str, Any]) -> None:
         """Write figures, and what was measured, to the file `json`, if there is one."""
         if self.json is None:
@@ -101,15 +79,3 @@ def check_folder(flag: str, path: str | None) -> None:
             raise SettingError(f"{flag} is {path!r}; there is no folder {folder}")
     if path is not None and Path(path).is_dir():
         raise SettingError(f"{flag} is {path!r}, which is a folder; name a file in it")
-
-
-def check_model_decoding(policy: Policy, examples: Examples, decoding: Decoding) -> None:
-    """Check that the model can be decoded in this way.
-
-    Raises:
-        SettingError: if it cannot.
-    """
-    try:
-        check_decoding(policy, examples, decoding)
-    except ValueError as error:
-        raise SettingError(f"decoding: {error}") from None

@@ -47,7 +47,7 @@ TEXTS = (
 )
 REPETITIONS = "Repeated 4-grams in the beginnings of own and real continuations, by their length."
 
-Diagnosis = ExposureBias | AccumulatedErrors | ContinuationComparison
+Measurement = ExposureBias | AccumulatedErrors | ContinuationComparison
 """What `freerun diagnose` measures."""
 
 
@@ -72,7 +72,7 @@ class Presentation:
     plot: Callable[[], Figure]
 
 
-def present(found: Diagnosis, command: str | None = None) -> Presentation:
+def present(found: Measurement, command: str | None = None) -> Presentation:
     """Return what there is to show of a diagnosis.
 
     Args:
@@ -108,7 +108,7 @@ def present(found: Diagnosis, command: str | None = None) -> Presentation:
 
 
 def write_diagnosis_page(
-    found: Diagnosis,
+    shown: Presentation,
     *,
     title: str,
     subtitle: str,
@@ -118,7 +118,7 @@ def write_diagnosis_page(
     """Return the report of a diagnosis as HTML.
 
     Args:
-        found: the measurement.
+        shown: what there is to show.
         title: the title.
         subtitle: what was measured.
         details: settings and versions: by heading, names and values.
@@ -127,7 +127,6 @@ def write_diagnosis_page(
     Raises:
         MissingExtraError: if matplotlib is missing.
     """
-    shown = present(found)
     rows = [Row(name, [Cell([value])]) for name, value in shown.rates]
     picture = Picture(shown.heading, draw_svg(shown.plot, "p", shown.caption), shown.caption)
     page = Page(
@@ -145,21 +144,25 @@ def write_diagnosis_page(
 def errors_by_position(found: ExposureBias) -> Figure:
     """Plot the error rates after own prefixes and after their paired prefixes, by position.
 
-    Positions that too few outputs have are left out.
+    A second plot shows how many outputs have the position. Positions that too few outputs have are
+    left out, and the axis label says so.
     """
-    fewest = min(FEWEST, max(found.count_by_position, default=0) // 10)
-    kept = sum(count >= fewest for count in found.count_by_position)
+    counts = found.count_by_position
+    fewest = min(FEWEST, max(counts, default=0) // 10)
+    kept = sum(count >= fewest for count in counts)
     lines = (
         ("after own prefixes", found.own_by_position, COLORS[1], "-"),
         ("after the nearest correct prefixes", found.paired_by_position, COLORS[0], "--"),
     )
+    cut = f" ({kept + 1} and later, with under {fewest} outputs, not shown)"
     return _draw_lines(
         [
             (name, [100 * rate for rate in rates[:kept]], color, style)
             for name, rates, color, style in lines
         ],
-        "position in the output",
+        f"position in the output{cut if kept < len(counts) else ''}",
         "wrong next tokens (%)",
+        counts=counts[:kept],
     )
 
 
@@ -187,22 +190,33 @@ def _draw_lines(
     across: str,
     up: str,
     places: Sequence[int] | None = None,
+    counts: Sequence[int] | None = None,
 ) -> Figure:
-    """Plot lines of values at 1, 2, … or other places, each with its name, color and style."""
+    """Plot lines of values at 1, 2, … or other places, each with its name, color and style.
+
+    With `counts`, a second plot below shows the number of outputs at each place.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(7.0, 3.6), layout="constrained")
-    axes = figure.subplots()
+    heights = [1.0] if counts is None else [4.0, 1.0]
+    figure = Figure(figsize=(7.0, 2.8 + 0.8 * len(heights)), layout="constrained")
+    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+    axes, lowest = panels[0, 0], panels[-1, 0]
     for name, values, color, style in lines:
         at = range(1, len(values) + 1) if places is None else places
         axes.plot(at, values, style, color=color, linewidth=2, label=name)
-    axes.set_xlabel(across)
     axes.set_ylabel(up)
     axes.set_ylim(bottom=0)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if counts is not None:
+        lowest.bar(range(1, len(counts) + 1), counts, color="#BBBBBB", width=0.7)
+        lowest.set_ylabel("outputs")
+        axes.tick_params(labelbottom=False)
+    lowest.set_xlabel(across)
+    for each in {id(axes): axes, id(lowest): lowest}.values():
+        each.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+        each.set_axisbelow(True)
+        each.spines[["top", "right"]].set_visible(False)
+        each.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=1, frameon=False)
     return figure

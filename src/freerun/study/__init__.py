@@ -1,12 +1,15 @@
-"""Studies of several runs: comparing methods on a task."""
+"""Studies: comparing methods on a task, and diagnosing a trained model."""
 
 from freerun.study.comparison import Comparison, compare
+from freerun.study.diagnosis import Diagnosis, diagnose
 from freerun.study.reading import load, read_results, write_report
 from freerun.study.specs import parse_method, parse_methods
 
 __all__ = [
     "Comparison",
+    "Diagnosis",
     "compare",
+    "diagnose",
     "load",
     "parse_method",
     "parse_methods",

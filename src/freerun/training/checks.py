@@ -10,11 +10,12 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from freerun.data import DataError, Examples
-from freerun.evaluation import on_device
+from freerun.evaluation import Decoding, check_decoding, on_device
 from freerun.methods import Clock, Method
 from freerun.metrics import get_headline
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.policy import Policy
+from freerun.settings import SettingError
 from freerun.tasks.base import Task
 from freerun.training.objective import Objective
 from freerun.training.settings import CHECKPOINTING, TrainingSettings
@@ -181,3 +182,15 @@ def convert_epochs(args: TrainingArguments, epoch: float) -> None:
         if getattr(args, f"{what}_strategy") == IntervalStrategy.EPOCH:
             setattr(args, f"{what}_strategy", IntervalStrategy.STEPS)
             setattr(args, f"{what}_steps", math.ceil(epoch))
+
+
+def check_model_decoding(policy: Policy, examples: Examples, decoding: Decoding) -> None:
+    """Check that the model can be decoded in this way.
+
+    Raises:
+        SettingError: if it cannot.
+    """
+    try:
+        check_decoding(policy, examples, decoding)
+    except ValueError as error:
+        raise SettingError(f"decoding: {error}") from None

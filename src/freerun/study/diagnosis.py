@@ -1,0 +1,230 @@
+"""Diagnose a trained model: measure how many of its errors come from its own earlier ones."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from freerun.evaluation import (
+    GREEDY,
+    Decoding,
+    compare_continuations,
+    measure_accumulated_errors,
+    measure_exposure_bias,
+)
+from freerun.evaluation.prefix_errors import ErrorCost
+from freerun.files import write
+from freerun.models.settings import build_from_record
+from freerun.report.diagnosis_page import Measurement, Presentation, present, write_diagnosis_page
+from freerun.report.plots import save_png
+from freerun.settings import SettingError, format_value, list_settings, to_dict
+from freerun.tasks import Continuation, find_task
+from freerun.training import TrainingSettings
+from freerun.training.checks import check_model_decoding
+from freerun.training.record import find_record, find_versions, has_record
+from freerun.training.tasks import Measured, Split, load_measured, load_oracle
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was measured of a model.
+
+    Attributes:
+        checkpoint: the folder of the model.
+        measured: the model, and the examples it was measured on.
+        measurement: the figures.
+        decoding: how the model was decoded.
+        settings: what else determines the figures.
+        suggestion: the command that compares methods for this model; None if freerun did not train
+            it, or not by MLE.
+    """
+
+    checkpoint: str
+    measured: Measured
+    measurement: Measurement
+    decoding: Decoding
+    settings: Mapping[str, Any]
+    suggestion: str | None
+
+    @property
+    def words(self) -> list[str]:
+        """What the errors of the model come from, and what can be gained; one line per statement.
+
+        The suggested command is among them if a method may help.
+        """
+        return self.presentation.answer
+
+    @property
+    def rates(self) -> list[tuple[str, str]]:
+        """The name of every figure, and its value with its interval."""
+        return self.presentation.rates
+
+    @cached_property
+    def presentation(self) -> Presentation:
+        """What there is to show."""
+        return present(self.measurement, self.suggestion)
+
+    @property
+    def subject(self) -> str:
+        """The task, the examples and the decoding, in a line."""
+        task, name = self.measured.task.name, self.measured.name
+        return f"{task}, {name}, {self.measurement.sentences:,} examples, {self.decoding.how}"
+
+    def draw(self, path: str | Path) -> None:
+        """Draw the errors by position, or what else was measured by length, as PNG.
+
+        Raises:
+            MissingExtraError: if matplotlib is missing.
+            WriteError: if the file cannot be written.
+        """
+        save_png(self.presentation.plot, path)
+
+    def write_page(self, path: str | Path, command: str | None = None) -> None:
+        """Write the report as a page of HTML that needs no network.
+
+        Args:
+            path: the file.
+            command: the command line to show in it.
+
+        Raises:
+            MissingExtraError: if matplotlib is missing.
+            WriteError: if the file cannot be written.
+        """
+        task = self.measured.task
+        how = {"checkpoint": self.checkpoint, **self.settings, **to_dict(self.decoding)}
+        page = write_diagnosis_page(
+            self.presentation,
+            title=f"{self.checkpoint}: does it suffer from its own mistakes?",
+            subtitle=self.subject,
+            details={
+                "Task": {"name": task.name, **to_dict(task)},
+                "Measurement": how,
+                "Versions": find_versions(),
+            },
+            command=command,
+        )
+        write(path, page)
+
+
+def diagnose(
+    checkpoint: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: Split | None = None,
+    cost: ErrorCost | None = None,
+    oracle: str | Path | None = None,
+    decoding: Decoding = GREEDY,
+    batch_size: int = 256,
+    draws: int = 2_000,
+) -> Diagnosis:
+    """Measure how many errors of a trained model come from its own earlier ones.
+
+    Nothing is trained. With an oracle, its divergence from the model is measured instead of errors
+    (see `measure_accumulated_errors`); of text that has no right continuation, own and real
+    continuations are compared (see `compare_continuations`).
+
+    Args:
+        checkpoint: the folder of a model that freerun trained; with `data`, of any Hugging Face
+            model.
+        data: a file in the format of the task to measure on as a whole; with `split`, where the
+            data of the task are now. For a model that freerun did not train, a file of rows in the
+            format of the task pairs, or of text.
+        split: the split of the task's data to measure on; by default dev, without `data`.
+        cost: the cost that defines which next tokens are errors; by default the edit distance, or
+            Hamming for outputs of fixed length.
+        oracle: the folder of a better model with the same tokens, to judge by instead of a cost.
+        decoding: how the model writes its own prefixes.
+        batch_size: the number of examples that are decoded together.
+        draws: the number of draws of the bootstrap that intervals come from.
+
+    Raises:
+        CheckpointError: if the model or the oracle cannot be used.
+        DataError: if the data cannot be used.
+        SettingError: if settings do not apply.
+    """
+    if oracle is not None and cost is not None:
+        raise SettingError("cost and oracle exclude each other; an oracle judges without a cost")
+    if batch_size < 1:
+        raise SettingError(f"batch_size is {batch_size}; it must be at least 1")
+    folder = str(checkpoint)
+    file, judge = (None if each is None else str(each) for each in (data, oracle))
+    measured = load_measured(folder, split if file is not None else split or "dev", file)
+    check_model_decoding(measured.policy, measured.examples, decoding)
+    how = {"decoding": decoding, "batch_size": batch_size, "seed": decoding.seed, "draws": draws}
+    measurement = _measure(measured, cost, judge, how)
+    settings = {
+        "data": file,
+        "split": split,
+        "cost": cost,
+        "oracle": judge,
+        "batch_size": batch_size,
+        "draws": draws,
+    }
+    suggestion = suggest_comparison(folder)
+    return Diagnosis(folder, measured, measurement, decoding, settings, suggestion)
+
+
+def _measure(
+    measured: Measured, cost: ErrorCost | None, oracle: str | None, how: Mapping[str, Any]
+) -> Measurement:
+    """Measure errors by a cost, or by an oracle if there is one, or how text differs."""
+    judge = None if oracle is None else load_oracle(oracle, measured)
+    pair = measured.policy, measured.examples
+    try:
+        if judge is not None:
+            return measure_accumulated_errors(pair[0], judge, pair[1], **how)
+        if cost is None and isinstance(measured.task, Continuation):
+            return compare_continuations(*pair, **how)
+        return measure_exposure_bias(*pair, cost=cost, **how)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+
+
+_WITHOUT_PREFIX = ("data", "metrics", "budget")
+"""Settings of task and training that are options of `freerun compare` itself."""
+
+
+def suggest_comparison(checkpoint: str) -> str | None:
+    """Return the command that compares MLE with scheduled sampling for the model in a folder.
+
+    It has the settings of the run that differ from the recipe of the task.
+
+    Args:
+        checkpoint: the folder.
+
+    Returns:
+        The command; None if freerun did not train the model, or not by MLE.
+    """
+    if not has_record(checkpoint):
+        return None
+    path, record = find_record(checkpoint)
+    if [entry["method"] for entry in record.methods.values()] != ["mle"]:
+        return None
+    task = find_task(record.task["name"])
+    kind = record.model["kind"]
+    flags: list[str] = []
+
+    def add(prefix: str, found: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+        for name, value in found.items():
+            if name in usual and format_value(value) != format_value(usual[name]):
+                flag = name if name in _WITHOUT_PREFIX else f"{prefix}.{name}"
+                flags.extend((f"--{flag}", format_value(value)))
+
+    defaults = {name: each.default for name, each in list_settings(task).items()}
+    add("task", record.task["settings"], defaults)
+    pretrained = kind == "pretrained"
+    if kind != "recurrent":
+        flags += ["--model", record.model["path"] if pretrained else kind]
+    recipe = task.recipe.get("model", {}) if kind == "recurrent" else {}
+    path_of = {"path": record.model["path"]} if pretrained else {}
+    model = build_from_record({"kind": kind, **recipe, **path_of})
+    add("model", record.model, model.record())
+    training = TrainingSettings(**{**task.recipe.get("training", {}), **model.training})
+    add("training", record.training, {k: v for k, v in to_dict(training).items() if k != "seed"})
+    output = path.parent.with_name(f"{path.parent.name}-compared")
+    methods = ["--methods", "mle", "scheduled_sampling", "--output", str(output)]
+    return shlex.join(["freerun", "compare", record.task["name"], *flags, *methods])

@@ -1,0 +1,64 @@
+"""The diagnosis of a trained model in Python."""
+
+from dataclasses import replace
+
+import pytest
+
+from freerun.evaluation import Decoding, Interval, measure_exposure_bias
+from freerun.methods import MLE
+from freerun.report.diagnosis import describe_exposure_bias, list_rates
+from freerun.settings import SettingError
+from freerun.study import diagnose
+from freerun.tasks import Digits
+from freerun.training import fit
+from tests.report.browser import look
+from tests.training.test_fit import MODEL, TRAINING
+
+TASK = Digits(train_size=40, dev_size=12, test_size=14)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    output = tmp_path_factory.mktemp("trained") / "model"
+    data = MODEL.load(TASK)
+    fit(TASK, data, MLE(), model=MODEL, training=TRAINING, output=output, quiet=True)
+    return output
+
+
+def test_words_and_rates_are_those_of_the_measurement(folder):
+    decoding = Decoding(sample=True, seed=3)
+    found = diagnose(folder, split="test", decoding=decoding, draws=30)
+    measured = found.measured
+    assert (measured.name, len(measured.examples)) == ("test", 14)
+    expected = measure_exposure_bias(
+        measured.policy, measured.examples, decoding=decoding, seed=3, draws=30
+    )
+    assert found.measurement == expected
+    assert found.words == describe_exposure_bias(expected, found.suggestion)
+    assert found.rates == list_rates(expected)
+    assert found.subject == f"digits, test, 14 examples, {decoding.how}"
+
+
+def test_the_page_has_the_suggested_command(folder, tmp_path):
+    found = diagnose(folder, draws=5)
+    assert found.suggestion.startswith("freerun compare digits ")
+    suffers = replace(found.measurement, excess=Interval(0.2, 0.1, 0.3))
+    page = tmp_path / "page.html"
+    replace(found, measurement=suffers).write_page(page)
+    assert found.suggestion in look(page.read_text(), tmp_path)["text"]
+    calm = replace(found.measurement, excess=Interval(0.0, -0.1, 0.1))
+    replace(found, measurement=calm).write_page(page)
+    assert found.suggestion not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cost": "hamming", "oracle": "x"}, "cost and oracle exclude each other"),
+        ({"draws": 0}, "draws is 0; it must be at least 1"),
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+    ],
+)
+def test_mistakes(folder, settings, message):
+    with pytest.raises(SettingError, match=message):
+        diagnose(folder, **settings)
