@@ -364,7 +364,7 @@ def _plan_from_model(
             found = _add_backspace_rows(found, chosen)
         if peft_config is not None:
             found = _add_adapters(found, peft_config, seed, new)
-        return found if isinstance(found, Policy) else _make_policy(found, chosen)
+        return found if isinstance(found, Policy) else make_policy(found, chosen)
 
     train, dev = examples["train_dataset"], examples.get("eval_dataset")
     return ModelSource(codec, has_backspace, build, train, dev, examples)
@@ -446,7 +446,7 @@ def _add_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None
         return add_adapters(model, peft_config, new)
 
 
-def _make_policy(model: nn.Module, codec: Codec) -> HuggingFacePolicy:
+def make_policy(model: nn.Module, codec: Codec) -> HuggingFacePolicy:
     """Wrap a model as a policy, and check that the saved weights of adapters are complete."""
     if codec.limit is None or codec.features is not None or len(codec.factors) != 1:
         raise ValueError(
