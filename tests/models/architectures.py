@@ -107,7 +107,9 @@ SPECIAL: dict[str, dict[str, object]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "led": {"attention_window": WINDOW},
     "llama4_text": {"no_rope_layers": [1, 0], "num_hidden_layers": 2},
+    "longcat_flash": {"head_dim": 8},
     "t5": {"num_hidden_layers": 2},
+    "xmod": {"default_language": "en_XX"},
 }
 """Values for single architectures, where the names are used in another way."""
 

@@ -16,6 +16,7 @@ CASES = [
     ("codegen", "causal", "right", True),
     ("roberta", "causal", "right", True),
     ("rembert", "causal", "right", True),
+    ("roformer", "causal", "right", True),
     ("jamba", "causal", "refused", False),
     ("rwkv", "causal", "refused", False),
     ("encoder-decoder", "seq2seq", "right", True),

@@ -73,7 +73,7 @@ def test_a_model_that_ignores_masks_is_refused(name):
 @pytest.mark.parametrize("name", ["llama", "t5", "bart"])
 def test_a_model_that_ignores_its_cache_is_refused(name):
     model = broken(name, lambda given: given | {"past_key_values": None})
-    with pytest.raises(ValueError, match=r"cannot be used: .* with a cache \(IndexError"):
+    with pytest.raises(ValueError, match=r"it keeps no keys and values"):
         adapted(model)
 
 

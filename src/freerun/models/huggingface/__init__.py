@@ -5,7 +5,7 @@ from freerun.models.huggingface.causal import CausalPolicy
 from freerun.models.huggingface.generate import BackspaceOutput, generate_with_backspace
 from freerun.models.huggingface.registry import adapt, find_policy_class, register_policy
 from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
-from freerun.models.huggingface.special import LEDPolicy, PegasusXPolicy
+from freerun.models.huggingface.special import LEDPolicy, PegasusXPolicy, RoFormerPolicy
 
 __all__ = [
     "BackspaceOutput",
@@ -13,6 +13,7 @@ __all__ = [
     "HuggingFacePolicy",
     "LEDPolicy",
     "PegasusXPolicy",
+    "RoFormerPolicy",
     "Seq2SeqPolicy",
     "adapt",
     "find_policy_class",

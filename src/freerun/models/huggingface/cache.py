@@ -133,8 +133,14 @@ class KeyValues:
         return Cache(layers=[GrowingLayer(layer, self.used) for layer in self._own_layers()])
 
     def extend(self, cache: Cache) -> KeyValues:
-        """Return the keys and values after a pass with a cache that `make_cache` returned."""
+        """Return the keys and values after a pass with a cache that `make_cache` returned.
+
+        Raises:
+            ValueError: if the model wrote none.
+        """
         layers = [layer.buffers for layer in cache.layers]
+        if not layers:
+            raise ValueError("it keeps no keys and values")
         used = cache.layers[0].used
         # If the pass wrote into our own buffers, both states share the store from now on.
         same = bool(self.store.layers) and layers[0][0].data_ptr() == self._address

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from transformers import LEDForConditionalGeneration, PegasusXForConditionalGeneration
+from transformers import (
+    LEDForConditionalGeneration,
+    PegasusXForConditionalGeneration,
+    RoFormerForCausalLM,
+)
 
+from freerun.models.huggingface.causal import CausalPolicy
 from freerun.models.huggingface.registry import register_policy
 from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
-from freerun.models.huggingface.stack import replace_forward
+from freerun.models.huggingface.stack import PositionTable, replace_forward
 
 
 @register_policy(LEDForConditionalGeneration)
@@ -55,3 +60,23 @@ class PegasusXPolicy(Seq2SeqPolicy):
 
         with replace_forward(module, compute):
             return super().run_decoder(positions, **kwargs)
+
+
+@register_policy(RoFormerForCausalLM)
+class RoFormerPolicy(CausalPolicy):
+    """RoFormer, whose layers all get the angles of the slots, the same for every row."""
+
+    def run_decoder(self, positions: Int[Tensor, "n q"], **kwargs: Any) -> Any:
+        """Run the layers, with every token at its given position."""
+        table = cast("PositionTable", self.position_table)
+        angles = table.look_up(positions)[:, None]
+
+        def add_angles(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (*args[:2], angles, *args[3:])
+
+        with ExitStack() as hooks:
+            for layer in self.decoder.encoder.layer:
+                hooks.callback(layer.register_forward_pre_hook(add_angles).remove)
+            # More slots than positions, some of them padding, have no angles of their own.
+            hooks.enter_context(replace_forward(table.module, lambda *_, **__: angles[0, 0]))
+            return self.decoder(**kwargs)
