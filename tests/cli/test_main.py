@@ -130,6 +130,19 @@ def test_help_and_listings_do_not_import_torch_and_say_the_same(run, monkeypatch
         assert tuple(found) == run(*words), words
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_program_exits_ends_it_without_a_traceback(number):
+    code = f"""if True:
+        import os, sys
+        from freerun.cli import main
+        sys.argv[1:] = ["--version"]
+        main()
+        os.kill(os.getpid(), {number:d})
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert (done.returncode, done.stderr) == (-number, b"")
+
+
 def test_the_module_is_the_program():
     command = [sys.executable, "-m", "freerun", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.children import CONTEXT, alone, tiny_comparison, tiny_fit
+from tests.training.children import CONTEXT, PRELOADED, alone, tiny_comparison, tiny_fit
 
 pytestmark = pytest.mark.slow
 MOMENTS, MOMENTS_OF_JOBS = 20, 8
@@ -22,6 +22,8 @@ TIMES = ("seconds", "seconds_per_update", "time_relative_to_mle", "date", "sha25
 
 @pytest.fixture(scope="module", params=TARGETS)
 def uninterrupted(request, tmp_path_factory):
+    # Otherwise many of the moments would be those of an import.
+    CONTEXT.set_forkserver_preload([*PRELOADED, "matplotlib.backends.backend_agg"])
     output = tmp_path_factory.mktemp(request.param) / "whole"
     started = time.monotonic()
     assert alone(TARGETS[request.param], str(output)) == 0

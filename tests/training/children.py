@@ -32,9 +32,8 @@ from tests.training.tiny_task import Tiny
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # The server imports what is slow once; a child is then a matter of milliseconds.
-CONTEXT.set_forkserver_preload(
-    ["tests.training.children", "tests.training.huggingface", "accelerate.utils.deepspeed"]
-)
+PRELOADED = "tests.training.children", "tests.training.huggingface", "accelerate.utils.deepspeed"
+CONTEXT.set_forkserver_preload([*PRELOADED])
 
 SETTINGS = {
     "updates": 30,

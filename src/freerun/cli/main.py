@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(words)
     finally:
         _discard_unwritten()
+        _stop_at_signals()
 
 
 def run(words: Sequence[str]) -> int:
@@ -107,6 +108,15 @@ def _raise_at_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, handle)
+
+
+def _stop_at_signals() -> None:
+    """Let signals end the process at once: an exception while it exits would be a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def explain(error: Exception) -> str | None:
