@@ -191,3 +191,7 @@ def test_rows_of_tables_are_answered(run, pairs, write):
     code, _, errors = run("predict", pairs, write('{"prompt": "say', "b.jsonl"))
     assert code == 2
     assert "b.jsonl, line 1: broken JSON" in errors
+    path = write('prompt\n"say\n1"\nsay 2\n""\n', "c.csv")
+    for size in ("1", "64"):
+        code, _, errors = run("predict", pairs, path, "--batch_size", size)
+        assert (code, errors) == (2, f"freerun predict: {path}, line 5: the prompt is empty\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,7 +228,7 @@ def stream_sources(
     first = 0
     for block in _cut_blocks(lines, size, by_line=isinstance(codec, TextCodec)):
         text = [line for _, line in block]
-        with _number_from(block[0][0] - 1, first):
+        with _number_from([number for number, _ in block], first):
             if task is None:
                 sources = codec.read(text, name)
             else:
@@ -267,8 +267,13 @@ def _cut_blocks(lines: Iterable[Line], size: int, *, by_line: bool) -> Iterator[
 
 
 @contextmanager
-def _number_from(line: int, example: int) -> Iterator[None]:
-    """Count lines and examples in messages from the beginning of the file, not of a block."""
+def _number_from(lines: Sequence[int], example: int) -> Iterator[None]:
+    """Count lines and examples in messages from the beginning of the file, not of a block.
+
+    Args:
+        lines: the numbers of the lines of the block; rows of a table may take several lines each.
+        example: the number of examples before the block.
+    """
     try:
         yield
     except DataError as error:
@@ -276,7 +281,9 @@ def _number_from(line: int, example: int) -> Iterator[None]:
         def shift(found: re.Match[str]) -> str:
             number = int(found[2].replace(",", ""))
             is_line = found[1] == "line"
-            return f", line {number + line}" if is_line else f", example {number + example:,}"
+            if is_line:
+                return f", line {lines[min(number, len(lines)) - 1]}"
+            return f", example {number + example:,}"
 
         message = re.sub(r", (line|example) (\d[\d,]*)", shift, str(error), count=1)
         raise DataError(message) from None
