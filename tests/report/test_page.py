@@ -8,7 +8,7 @@ import pytest
 
 from freerun import report
 from freerun.evaluation import estimate_difference
-from freerun.report.comparison import NO_OUTPUTS, write_page
+from freerun.report.comparison import DISTANCE, NO_CONTROL, NO_OUTPUTS, write_page
 from freerun.report.examples import choose_groups, mark_differences
 from freerun.report.page import Piece
 from freerun.report.words import describe_comparison
@@ -291,3 +291,11 @@ def test_open_ended_text_is_shown_without_marks(results):
     assert "The first examples" in parsed.text
     assert "worldxxxx" in parsed.text
     assert parsed.tags.count("mark") == 1  # in the explanation
+
+
+def test_the_distance_of_the_lines_by_position_is_explained(results):
+    assert NO_CONTROL in write_page(results, {})
+    results["methods"]["mle"]["error_after_reference"] = {"mean": [0.1] * 3, "std": [None] * 3}
+    page = write_page(results, {})
+    assert DISTANCE in page
+    assert NO_CONTROL not in page

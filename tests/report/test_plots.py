@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from freerun.errors import WriteError
 from freerun.imports import MissingExtraError
 from freerun.report import draw
-from freerun.report.plots import error_by_position, learning_curves
+from freerun.report.plots import AFTER_REFERENCE, COLORS, error_by_position, learning_curves
 from tests.full import FULL, full
 from tests.helpers import raises
 
@@ -118,6 +118,21 @@ def test_positions_that_few_examples_have_are_left_out_and_named(results):
         "position in the sequence (3 and later, with under 50 examples, not shown)"
     )
     assert upper.get_ylabel() == "wrong at the position (%)"
+
+
+def test_errors_after_correct_prefixes_are_dashed_in_the_color_of_the_method(results):
+    _, sampled, other = results["methods"].values()
+    sampled["error_after_reference"] = {"mean": [0.1, 0.15, 0.2], "std": [None] * 3}
+    other["error_after_reference"] = None
+    figure = error_by_position(results)
+    own, dashed = [line for line in figure.axes[0].get_lines() if line.get_color() == COLORS[1]]
+    assert dashed.get_xydata().tolist() == [[1, 10], [2, 15]]
+    assert (own.get_linestyle(), dashed.get_linestyle()) == ("-", "--")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        *results["methods"],
+        AFTER_REFERENCE,
+    ]
 
 
 def test_small_test_sets_are_drawn_too(results):

@@ -12,7 +12,15 @@ import pytest
 import freerun
 from freerun.data import DataError, MissingExtraError
 from freerun.errors import CheckpointError
-from freerun.evaluation import Decoding, estimate, estimate_difference, evaluate, resample
+from freerun.evaluation import (
+    Decoding,
+    average_by_position,
+    estimate,
+    estimate_difference,
+    evaluate,
+    find_reference_errors,
+    resample,
+)
 from freerun.methods import MLE, BehaviorCloning, ScheduledSampling
 from freerun.metrics import score_majority_guess
 from freerun.models.settings import RecurrentSettings
@@ -78,6 +86,10 @@ def test_results_are_those_of_the_models_that_it_leaves(finished):
             assert entry["test"][metric] == estimate(expected, draws)
         assert entry["error_by_position"]["values"] == [run.error_by_position for run in runs]
         assert entry["error_by_position"]["count"] == runs[0].count_by_position
+        controls = [
+            average_by_position(find_reference_errors(policy, data.test))[0] for policy in policies
+        ]
+        assert entry["error_after_reference"]["values"] == controls
 
 
 def test_differences_are_taken_seed_by_seed(finished):

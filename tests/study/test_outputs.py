@@ -96,19 +96,23 @@ def test_the_same_comparison_does_not_decode_again(finished, again, decoded):
     results = start()
     assert decoded == []
     assert results["methods"] == finished[0]["methods"]
+    # Sampled outputs do not consist of the best tokens.
+    assert {entry["error_after_reference"] for entry in results["methods"].values()} == {None}
     assert {path: path.read_bytes() for path in folder.rglob("outputs.jsonl")} == before
 
 
-def test_outputs_of_beam_search_have_their_own_files(task, tmp_path, decoded):
+def test_outputs_of_beam_search_have_their_own_files(task, tmp_path, decoded, monkeypatch):
     settings = {**SETTINGS, "model": MODEL, "output": tmp_path / "out", "beam": 2}
     first = compare(task, ["mle"], **settings).results
     assert decoded == [Decoding(), Decoding(beam=2)]
+    assert first["methods"]["mle"]["error_after_reference"]["values"]
     folder = tmp_path / "out" / "mle" / "seed-0"
     policy, codec = load_policy(folder)
     found = evaluate(policy, task, codec, load_data(task).test, decoding=Decoding(beam=2))
     rows = read_outputs(folder / "beam_outputs.jsonl")
     assert [row["tokens"] for row in rows] == found.hypotheses
     decoded.clear()
+    monkeypatch.setattr(outputs, "find_reference_errors", None)
     assert compare(task, ["mle"], **settings).results["methods"] == first["methods"]
     assert decoded == []
 

@@ -19,6 +19,7 @@ from freerun.evaluation.decoding import (
 from freerun.evaluation.evaluation import (
     DecodedExamples,
     Evaluation,
+    average_by_position,
     decode_examples,
     decode_hypotheses,
     evaluate,
@@ -40,6 +41,7 @@ from freerun.evaluation.intervals import (
     resample,
     summary,
 )
+from freerun.evaluation.prefix_errors import find_reference_errors
 
 __all__ = [
     "GREEDY",
@@ -55,6 +57,7 @@ __all__ = [
     "ExposureBias",
     "Interval",
     "Summary",
+    "average_by_position",
     "batches_by_length",
     "check_decoding",
     "compare_continuations",
@@ -65,6 +68,7 @@ __all__ = [
     "estimate",
     "estimate_difference",
     "evaluate",
+    "find_reference_errors",
     "find_writable",
     "is_clear",
     "measure_accumulated_errors",

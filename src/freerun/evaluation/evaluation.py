@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
@@ -169,6 +169,8 @@ class Evaluation:
             has no backspace.
         backspaces: how often backspaces were used; None if there are none.
         statistics: the statistics of every example, of metrics that are computed from them.
+        error_after_reference: for every position, the fraction of examples where the policy would
+            be wrong after the correct prefix (see `find_reference_errors`); None if not measured.
     """
 
     metrics: dict[str, float]
@@ -179,6 +181,7 @@ class Evaluation:
     actions: list[list[int]] | None = field(default=None, repr=False)
     backspaces: Backspaces | None = None
     statistics: dict[str, Statistics] = field(default_factory=dict, repr=False)
+    error_after_reference: list[float] | None = None
 
 
 def evaluate(
@@ -237,15 +240,26 @@ def score_outputs(
     references = [list(reference) for reference in examples.references]
     metrics = task.get_metrics()
     wrong = find_position_errors(metrics, codec, hypotheses, examples)
-    at_position = [
-        [error for error in column if error is not None] for column in zip_longest(*wrong)
-    ]
+    error_by_position, count_by_position = average_by_position(wrong)
     measured = measure(metrics, codec, hypotheses, examples)
     return Evaluation(
         metrics={name: value for name, (value, _) in measured.items()},
         hypotheses=hypotheses,
         references=references,
-        error_by_position=[sum(column) / len(column) for column in at_position],
-        count_by_position=[len(column) for column in at_position],
+        error_by_position=error_by_position,
+        count_by_position=count_by_position,
         statistics={name: rows for name, (_, rows) in measured.items() if rows is not None},
     )
+
+
+def average_by_position(wrong: Sequence[Sequence[bool]]) -> tuple[list[float], list[int]]:
+    """Average errors over the examples that are long enough, for every position.
+
+    Args:
+        wrong: for every example and position, whether it is wrong there.
+
+    Returns:
+        The fraction of errors at every position, and the number of examples.
+    """
+    columns = [[error for error in column if error is not None] for column in zip_longest(*wrong)]
+    return [sum(column) / len(column) for column in columns], list(map(len, columns))

@@ -1,4 +1,4 @@
-"""Whether a model's next token is right after every prefix of any rows of tokens."""
+"""Whether a model's next token is right after every prefix of references, or of any rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from freerun.batch import Batch, shift_right
 from freerun.costs.rows import mask_unknown
-from freerun.policy import Policy, Trace
+from freerun.data import Examples
+from freerun.evaluation.decoding import batches_by_length, on_device
+from freerun.policy import Policy, Trace, evaluation_mode
 from freerun.references import nearest_prefix_table
 
 ErrorCost = Literal["edit_distance", "hamming"]
@@ -138,6 +140,42 @@ class PrefixErrors:
         """Yield the numbers of some cells and their scores, until all true cells are covered."""
         for cells, some in split_cells(mask, self.policy.vocabulary.actions):
             yield cells, trace.logits(some)
+
+
+def find_reference_errors(
+    policy: Policy, examples: Examples, *, batch_size: int = 256
+) -> list[list[bool]]:
+    """Return for every position of every reference whether the model errs after the correct prefix.
+
+    It errs if its most likely next token is not that of the reference. The last position is also
+    wrong if the model would not end there. This is the control of `find_position_errors`: the rate
+    of errors at a position if earlier ones had no consequences.
+
+    Args:
+        policy: the policy, which reads in evaluation mode.
+        examples: the examples.
+        batch_size: the number of examples that are read together.
+    """
+    vocabulary = policy.vocabulary
+    found: list[list[bool]] = [[] for _ in range(len(examples))]
+    for numbers in batches_by_length(examples, batch_size):
+        batch = on_device(examples.batch(numbers), policy)
+        right = mask_unknown(batch.target, vocabulary.unknown)
+        wrong = batch.mask.clone()
+        with torch.no_grad(), evaluation_mode(policy):
+            trace = policy.force(batch.source, batch.inputs(vocabulary.bos))
+            for cells, some in split_cells(batch.mask, vocabulary.actions):
+                wrong.view(-1)[cells] = trace.logits(some).argmax(1) != right.flatten()[cells]
+        lengths = batch.lengths.tolist()
+        for number, row, length, last in zip(
+            numbers, wrong.tolist(), lengths, batch.target.tolist(), strict=True
+        ):
+            found[number] = row[:length]
+            if length and last[length - 1] == vocabulary.eos:
+                ends_late = found[number].pop()
+                if found[number]:
+                    found[number][-1] |= ends_late
+    return found
 
 
 def split_cells(

@@ -11,10 +11,15 @@ from freerun.report.export import Figures, list_rows
 from freerun.report.labels import arrow, label, scale, task_name, unit
 from freerun.report.page import Cell, Group, Page, Picture, Row, Table, render
 from freerun.report.pictures import differences, draw_svg
-from freerun.report.plots import error_by_position, learning_curves
+from freerun.report.plots import error_by_position, has_controls, learning_curves
 from freerun.report.table import MAJORITY_GUESS, legend, title
 from freerun.report.words import describe_comparison, find_best
 
+DISTANCE = (
+    "Solid lines are free-running, dashed lines after correct prefixes: the distance between the "
+    "two of a color is what earlier errors add at that position."
+)
+NO_CONTROL = "Positions differ in difficulty: freerun diagnose tells this from exposure bias."
 NO_OUTPUTS = "The outputs of the test examples are not here, so no examples are shown."
 
 
@@ -91,7 +96,7 @@ def _pictures(results: Mapping[str, Any]) -> Iterator[Picture]:
     if any(entry["error_by_position"]["mean"] for entry in results["methods"].values()):
         caption = f"The share of test outputs that are wrong at a position of the reference{over}."
         svg = draw_svg(lambda: error_by_position(results), "p", caption)
-        note = "Positions differ in difficulty: freerun diagnose tells this from exposure bias."
+        note = DISTANCE if has_controls(results) else NO_CONTROL
         yield Picture("Errors by position", svg, f"{caption} {note}")
 
 

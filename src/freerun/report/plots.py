@@ -24,6 +24,8 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DPI = 150
 """The dots per inch of PNG files."""
+AFTER_REFERENCE = "after correct prefixes"
+"""What a dashed line is, in the legend."""
 FEWEST = 50
 """Positions with fewer test examples are not drawn; if there are few examples, a tenth of them."""
 
@@ -119,8 +121,9 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
 def error_by_position(results: Mapping[str, Any]) -> Figure:
     """Plot the fraction of test outputs that are wrong at each position of the sequence.
 
-    A second plot shows how many examples have the position. Positions that too few examples have
-    are left out, and the axis label says so.
+    Dashed lines are the errors after correct prefixes, where they were measured. A second plot
+    shows how many examples have the position. Positions that too few examples have are left out,
+    and the axis label says so.
     """
     figure, (upper, lower) = _figure([4.0, 1.0], results)
     counts: Sequence[int] = next(iter(results["methods"].values()))["error_by_position"]["count"]
@@ -134,6 +137,12 @@ def error_by_position(results: Mapping[str, Any]) -> Figure:
             for mean, std in zip(errors["mean"][:kept], errors["std"][:kept], strict=True)
         ]
         _line(upper, i, name, positions, points, 100.0)
+        control = entry.get("error_after_reference")
+        if control is not None:
+            means = [100 * mean for mean in control["mean"][:kept]]
+            upper.plot(positions, means, "--", color=COLORS[i % len(COLORS)], label="_control")
+    if has_controls(results):
+        upper.plot([], [], "--", color="#555555", label=AFTER_REFERENCE)
     lower.bar(positions, counts[:kept], color="#BBBBBB", width=0.7)
     cut = f" ({kept + 1} and later, with under {fewest} examples, not shown)"
     _finish(upper, "", "wrong at the position (%)")
@@ -144,6 +153,12 @@ def error_by_position(results: Mapping[str, Any]) -> Figure:
     _title(upper, "free-running test error by position", results)
     _legend(figure, upper)
     return figure
+
+
+def has_controls(results: Mapping[str, Any]) -> bool:
+    """Return whether errors after correct prefixes were measured for any method."""
+    entries = results["methods"].values()
+    return any(entry.get("error_after_reference") is not None for entry in entries)
 
 
 def _figure(heights: list[float], results: Mapping[str, Any]) -> tuple[Figure, list[Axes]]:
@@ -174,7 +189,7 @@ def _line(
     spread = [(point["std"] or 0.0) * factor for point in y]
     low = [mean - std for mean, std in zip(means, spread, strict=True)]
     high = [mean + std for mean, std in zip(means, spread, strict=True)]
-    style = "-" if i < len(COLORS) else "--"
+    style = "-" if i < len(COLORS) else "-."
     marker, size = MARKERS[i % len(MARKERS)], 2.5 * width
     (line,) = axes.plot(x, means, style, color=color, marker=marker, markersize=size)
     line.set(linewidth=width, label=name or "_unnamed")

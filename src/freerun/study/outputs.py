@@ -1,8 +1,8 @@
 """The outputs of a trained model for the test examples, which are kept in the folder of its run.
 
 outputs.jsonl has a line for every example, and decoding.json says what they are of: by which model,
-for which examples, and how they were decoded. With the same model, examples and decoding, they are
-read instead of decoded again.
+for which examples, and how they were decoded, and the errors of the model after correct prefixes.
+With the same model, examples and decoding, they are read instead of decoded again.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from freerun.evaluation import (
     DecodedExamples,
     Decoding,
     Evaluation,
+    average_by_position,
     decode_examples,
+    find_reference_errors,
     score_decoded,
 )
 from freerun.files import check_json, read_json, write
-from freerun.metrics import count_errors
+from freerun.metrics import count_errors, get_headline
 from freerun.settings import to_dict
 from freerun.tasks.base import Task
 from freerun.training import Fit
@@ -49,6 +51,7 @@ class _Decoded:
         decoding: the settings of decoding.
         freerun: the version of freerun.
         backspaces: how often backspaces were used; None if there are none.
+        error_after_reference: that of the evaluation.
         outputs: the SHA-256 of outputs.jsonl.
     """
 
@@ -57,6 +60,7 @@ class _Decoded:
     decoding: dict[str, Any]
     freerun: str
     backspaces: Backspaces | None = None
+    error_after_reference: list[float] | None = None
     outputs: str = ""
 
 
@@ -93,13 +97,31 @@ def evaluate_run(
         model, settings = compute_digest(folder / DIGESTS), to_dict(decoding)
         wanted = _Decoded(model, digest_examples(examples), settings, __version__)
     paths = folder / f"{prefix}{OUTPUTS}", folder / f"{prefix}{DECODING}"
-    written = None if wanted is None else _read(*paths, wanted, len(examples))
-    if written is None:
+    kept = None if wanted is None else _read(*paths, wanted, len(examples))
+    if kept is None:
         written = decode_examples(run.policy, examples, decoding=decoding, batch_size=batch_size)
+        control = None
+        if _has_control(run, task, decoding):
+            wrong = find_reference_errors(run.policy, examples, batch_size=batch_size)
+            control, _ = average_by_position(wrong)
         if save and wanted is not None:
             sweep(folder)
-            _write(*paths, wanted, written, list(_rows(run.codec, examples, written)))
-    return score_decoded(task, run.codec, written, examples)
+            found = replace(wanted, backspaces=written.backspaces, error_after_reference=control)
+            _write(*paths, found, list(_rows(run.codec, examples, written)))
+        kept = written, control
+    written, control = kept
+    return replace(score_decoded(task, run.codec, written, examples), error_after_reference=control)
+
+
+def _has_control(run: Fit, task: Task, decoding: Decoding) -> bool:
+    """Return whether errors after correct prefixes can be compared with those of outputs.
+
+    They can if references are the only right outputs, and outputs consist of the best tokens.
+    """
+    others = decoding.beam > 1 or decoding.sample or decoding.contrastive is not None
+    if others or decoding.noise or run.policy.vocabulary.backspace is not None:
+        return False
+    return not get_headline(task.get_metrics()).corpus
 
 
 def read_outputs(path: Path) -> list[dict[str, Any]]:
@@ -155,25 +177,28 @@ def _rows(codec: Codec, examples: Examples, written: DecodedExamples) -> Iterato
         yield row if written.actions is None else {**row, "actions": written.actions[number]}
 
 
-def _write(
-    path: Path, about: Path, found: _Decoded, written: DecodedExamples, rows: list[dict[str, Any]]
-) -> None:
+def _write(path: Path, about: Path, found: _Decoded, rows: list[dict[str, Any]]) -> None:
     """Write both files; the one that has the digest of the other last."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
     write(path, lines)
     digest = hashlib.sha256(lines).hexdigest()
-    found = replace(found, backspaces=written.backspaces, outputs=digest)
-    write(about, json.dumps(asdict(found), indent=1) + "\n")
+    write(about, json.dumps(asdict(replace(found, outputs=digest)), indent=1) + "\n")
 
 
-def _read(path: Path, about: Path, wanted: _Decoded, count: int) -> DecodedExamples | None:
-    """Read outputs; return None if they are missing, damaged or others than those wanted."""
+def _read(
+    path: Path, about: Path, wanted: _Decoded, count: int
+) -> tuple[DecodedExamples, list[float] | None] | None:
+    """Read outputs and the errors after correct prefixes.
+
+    Returns:
+        Both; None if they are missing, damaged or others than those wanted.
+    """
     if not path.is_file() or not about.is_file():
         return None
     try:
         contents = read_json(about)
         check_json(contents, _Decoded, str(about))
-        counts = contents.pop("backspaces")
+        counts, control = contents.pop("backspaces"), contents.pop("error_after_reference")
         found = _Decoded(**contents)
         if replace(found, outputs="") != wanted or compute_digest(path) != found.outputs:
             return None
@@ -184,5 +209,6 @@ def _read(path: Path, about: Path, wanted: _Decoded, count: int) -> DecodedExamp
         return None
     tokens = [row["tokens"] for row in rows]
     if counts is None:
-        return DecodedExamples(tokens)
-    return DecodedExamples(tokens, [row["actions"] for row in rows], Backspaces(**counts))
+        return DecodedExamples(tokens), control
+    written = DecodedExamples(tokens, [row["actions"] for row in rows], Backspaces(**counts))
+    return written, control

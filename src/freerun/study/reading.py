@@ -32,11 +32,8 @@ _TRAINING_FIELDS: dict[str, Any] = {
     "budget": float | None,
     "patience": int | None,
 }
-_POSITION_FIELDS: dict[str, Any] = {
-    "mean": list[float],
-    "std": list[float | None],
-    "count": list[int],
-}
+_CONTROL_FIELDS: dict[str, Any] = {"mean": list[float], "std": list[float | None]}
+_POSITION_FIELDS = {**_CONTROL_FIELDS, "count": list[int]}
 _METHOD_FIELDS: dict[str, Any] = {
     "method": str,
     "settings": dict[str, Any],
@@ -79,6 +76,10 @@ def read_results(directory: str | Path) -> dict[str, Any]:
         where = f"{path}: methods.{name}."
         _check_fields(entry, _METHOD_FIELDS, where)
         _check_fields(entry["error_by_position"], _POSITION_FIELDS, f"{where}error_by_position.")
+        control = entry.get("error_after_reference")  # older files do not have it
+        check_json(control, dict[str, list[Any]] | None, f"{where}error_after_reference")
+        if control is not None:
+            _check_fields(control, _CONTROL_FIELDS, f"{where}error_after_reference.")
         _check_figure(entry["seconds_per_update"], f"{where}seconds_per_update.", seeds)
         for group in ("test", "difference_to_mle"):
             for metric, figure in (entry[group] or {}).items():

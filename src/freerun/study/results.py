@@ -183,8 +183,8 @@ def _entry(
     runs = variant.runs
     dev = [name for name in runs[0].fit.dev if name in metrics]
     per_update = [run.fit.seconds_per_update for run in runs]
-    errors = [run.test.error_by_position for run in runs]
-    columns = [summary(column) for column in zip(*errors, strict=True)]
+    after = [run.test.error_after_reference for run in runs]
+    controls = [each for each in after if each is not None]
     differences: dict[str, Difference] | None = None
     relative: Summary | None = None
     if base is not None:
@@ -204,9 +204,20 @@ def _entry(
         "time_relative_to_mle": relative,
         "learning_curves": [run.fit.curve for run in runs],
         "error_by_position": {
-            "mean": [column["mean"] for column in columns],
-            "std": [column["std"] for column in columns],
-            "values": errors,
+            **_summarize_positions([run.test.error_by_position for run in runs]),
             "count": runs[0].test.count_by_position,
         },
+        "error_after_reference": _summarize_positions(controls)
+        if len(controls) == len(runs)
+        else None,
+    }
+
+
+def _summarize_positions(values: Sequence[Sequence[float]]) -> dict[str, list[Any]]:
+    """Summarize a figure of every position over seeds."""
+    columns = [summary(column) for column in zip(*values, strict=True)]
+    return {
+        "mean": [column["mean"] for column in columns],
+        "std": [column["std"] for column in columns],
+        "values": list(values),
     }
