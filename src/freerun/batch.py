@@ -15,11 +15,11 @@ class Source:
     """The inputs of a batch of sentences.
 
     `values` holds tokens, or several tokens per position whose embeddings are summed (a word and
-    its suffix, say), or real-valued features (a row of pixels). `mask` is true on them, and false
-    on the padding that follows them.
+    its suffix, say), or real-valued features (a row of pixels, or the planes of an image). `mask`
+    is true on them, and false on the padding that follows them.
     """
 
-    values: Int[Tensor, "b s"] | Int[Tensor, "b s f"] | Float[Tensor, "b s f"]
+    values: Int[Tensor, "b s"] | Int[Tensor, "b s f"] | Float[Tensor, "b s *f"]
     mask: Bool[Tensor, "b s"]
 
     @property

@@ -341,9 +341,14 @@ def draw_in_float32() -> Iterator[None]:
 
 @contextmanager
 def ignore_peft_warning() -> Iterator[None]:
-    """Ignore the warning about an attribute that peft reads and transformers is about to remove."""
+    """Ignore warnings of peft that a user can do nothing about.
+
+    One is about an attribute that it reads and transformers is about to remove, one about models
+    of which only a part (GPT-2 behind an encoder of images) stores transposed matrices.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +57,8 @@ class HuggingFacePolicy(Policy):
         limit: the maximum number of tokens of an output, eos included.
         shared: whether sources use the tokens of targets. If not, token i of a source has the id
             `vocabulary.size` + i in the model.
+        prefix: the tokens that the decoder of an encoder-decoder reads before bos in every row,
+            such as those of a language and a task; they are neither learned nor written.
 
     Attributes:
         reads_trees: whether the model reads trees of prefixes, and can withdraw tokens. Models with
@@ -68,7 +71,13 @@ class HuggingFacePolicy(Policy):
     """
 
     def __init__(
-        self, model: nn.Module, vocabulary: Vocabulary, *, limit: int, shared: bool = True
+        self,
+        model: nn.Module,
+        vocabulary: Vocabulary,
+        *,
+        limit: int,
+        shared: bool = True,
+        prefix: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if limit < 1:
@@ -77,7 +86,9 @@ class HuggingFacePolicy(Policy):
         if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
             raise ValueError("adapters that learn a prompt cannot be used; LoRA can")
         self.model, self.vocabulary = model, vocabulary
-        self.max_new_tokens, self.shared = limit, shared
+        self.max_new_tokens, self.shared, self.prefix = limit, shared, tuple(prefix)
+        if prefix and not self.config.is_encoder_decoder:
+            raise ValueError("only the decoder of an encoder-decoder has a prefix")
         # Counted by the weight, as tables that peft has wrapped have no num_embeddings.
         rows = self.decoder.get_input_embeddings().weight.shape[0]
         if rows < vocabulary.size:
@@ -165,7 +176,7 @@ class HuggingFacePolicy(Policy):
     @property
     def generation_settings(self) -> GenerationConfig:
         """The settings with which `generate` of transformers decodes greedily as freerun does."""
-        return make_generation_config(self.inner, self.vocabulary, self.max_new_tokens)
+        return make_generation_config(self.inner, self.vocabulary, self.max_new_tokens, self.prefix)
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the model.
@@ -332,6 +343,20 @@ class HuggingFacePolicy(Policy):
                 f"of the {self.max_positions} positions of the model to write at; shorten it"
             )
         return torch.minimum(limits, left)
+
+    def make_example_source(self, lengths: Sequence[int]) -> Source:
+        """Return plausible sources of these lengths, with which the model is checked."""
+        table = self.inner.get_input_embeddings().weight.shape[0]
+        tokens = self.vocabulary.actions if self.shared else table - self.vocabulary.size
+        cells = torch.arange(max(lengths), device=self.device)
+        rows = torch.arange(len(lengths), device=self.device)[:, None]
+        mask = cells < torch.tensor(lengths, device=self.device)[:, None]
+        return Source((7 * rows + 3 * cells + 1) % max(tokens, 1), mask)
+
+    def name_inputs(self, source: Source) -> dict[str, Tensor]:
+        """Return sources without padding as arguments of the model's own forward pass."""
+        tokens = source.values if self.shared else source.values + self.vocabulary.size
+        return {"input_ids": tokens}
 
     @abstractmethod
     def start(self, source: Source) -> CacheState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -27,7 +28,10 @@ _NEUTRAL = {
 
 
 def make_generation_config(
-    model: PreTrainedModel, vocabulary: Vocabulary, max_new_tokens: int
+    model: PreTrainedModel,
+    vocabulary: Vocabulary,
+    max_new_tokens: int,
+    prefix: Sequence[int] = (),
 ) -> GenerationConfig:
     """Return the settings with which `generate` writes the same as greedy decoding of freerun.
 
@@ -35,11 +39,13 @@ def make_generation_config(
         model: the model.
         vocabulary: the tokens that it writes. Other columns of its scores are suppressed.
         max_new_tokens: the maximum number of tokens of an output, eos included.
+        prefix: the tokens that a decoder reads before bos.
     """
     table = model.get_output_embeddings()
     columns = vocabulary.actions if table is None else table.weight.shape[0]
     unused = list(range(vocabulary.actions, columns))
-    start = {"decoder_start_token_id": vocabulary.bos} if model.config.is_encoder_decoder else {}
+    first = [*prefix, vocabulary.bos][0]
+    start = {"decoder_start_token_id": first} if model.config.is_encoder_decoder else {}
     return GenerationConfig(
         do_sample=False,
         num_beams=1,

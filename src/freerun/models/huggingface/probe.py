@@ -187,7 +187,7 @@ def _reads_distant_slots(policy: HuggingFacePolicy) -> bool:
 
 def _find_distance(policy: HuggingFacePolicy) -> int:
     """Return a number of slots beyond every integer that may bound attention."""
-    rows = policy.inner.get_input_embeddings().weight.shape[0]
+    rows = policy.decoder.get_input_embeddings().weight.shape[0]
     found = [
         number
         for number in _list_integers(policy.config.to_dict())
@@ -276,32 +276,30 @@ def _read_in_every_way(policy: HuggingFacePolicy) -> Iterator[Reading]:
 
 def _make_example(policy: HuggingFacePolicy) -> tuple[Source, Int[Tensor, "b t"]]:
     """Return some sources, and inputs to read after them."""
-    device, vocabulary = policy.device, policy.vocabulary
-    table = policy.inner.get_input_embeddings().weight.shape[0]
-    sources = vocabulary.actions if policy.shared else table - vocabulary.size
-    count, longest = len(SOURCES), max(SOURCES)
-    cells = torch.arange(longest, device=device)
-    rows = torch.arange(count, device=device)[:, None]
-    values = (7 * rows + 3 * cells + 1) % max(sources, 1)
-    mask = cells < torch.tensor(SOURCES, device=device)[:, None]
-    inputs = (5 * rows + 2 * torch.arange(CELLS, device=device) + 1) % vocabulary.actions
+    vocabulary = policy.vocabulary
+    cells = torch.arange(CELLS, device=policy.device)
+    rows = torch.arange(len(SOURCES), device=policy.device)[:, None]
+    inputs = (5 * rows + 2 * cells + 1) % vocabulary.actions
+    # Some decoders give padding no position.
+    other = next(a for a in range(vocabulary.actions) if a != vocabulary.pad)
+    inputs = inputs.where(inputs != vocabulary.pad, other)
     inputs[:, 0] = vocabulary.bos
-    return Source(values, mask), inputs
+    return policy.make_example_source(SOURCES), inputs
 
 
 def _recompute(
     policy: HuggingFacePolicy, source: Source, inputs: Int[Tensor, "b t"]
 ) -> Float[Tensor, "b t a"]:
     """Return the scores of the model's own forward pass, for each row alone."""
-    found = []
-    values = source.values if policy.shared else source.values + policy.vocabulary.size
-    for row, length in enumerate(SOURCES):
-        prompt, written = values[row, :length], inputs[row]
+    found, prefix = [], inputs.new_tensor(policy.prefix)
+    for row, length in enumerate(source.lengths.tolist()):
+        alone = Source(source.values[row : row + 1, :length], source.mask[row : row + 1, :length])
+        read, written = policy.name_inputs(alone), inputs[row]
         if policy.config.is_encoder_decoder:
-            read = {"input_ids": prompt[None], "decoder_input_ids": written[None]}
+            read["decoder_input_ids"] = torch.cat([prefix, written])[None]
         else:
             written = written[1:] if policy.shared else written
-            read = {"input_ids": torch.cat([prompt, written])[None]}
+            read["input_ids"] = torch.cat([read["input_ids"][0], written])[None]
         scores = policy.inner(**read, use_cache=False).logits[0, -CELLS:]
         found.append(scores[:, : policy.vocabulary.actions])
     return torch.stack(found)

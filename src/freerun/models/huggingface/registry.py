@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from torch import nn
 
 from freerun.models.huggingface.base import HuggingFacePolicy
 from freerun.models.huggingface.causal import CausalPolicy
+from freerun.models.huggingface.media import MediaPolicy
 from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
 from freerun.vocabulary import Vocabulary
 
@@ -51,8 +52,8 @@ def register_policy(model_class: type[nn.Module]) -> Callable[[type[PolicyT]], t
 def find_policy_class(model: nn.Module) -> type[HuggingFacePolicy]:
     """Return the policy class that adapts a model.
 
-    That is the one registered for its class or the nearest of its bases, or else `CausalPolicy` or
-    `Seq2SeqPolicy` by its configuration.
+    That is the one registered for its class or the nearest of its bases, or else `CausalPolicy`,
+    `Seq2SeqPolicy` or `MediaPolicy` by its configuration and what its encoder reads.
     """
     inner: Any = model
     if hasattr(model, "get_base_model"):  # a PeftModel: what counts is the model inside
@@ -60,14 +61,22 @@ def find_policy_class(model: nn.Module) -> type[HuggingFacePolicy]:
     for base in type(inner).__mro__:
         if base in _POLICIES:
             return _POLICIES[base]
-    return Seq2SeqPolicy if inner.config.is_encoder_decoder else CausalPolicy
+    if not inner.config.is_encoder_decoder:
+        return CausalPolicy
+    return Seq2SeqPolicy if inner.main_input_name == "input_ids" else MediaPolicy
 
 
 def adapt(
-    model: nn.Module, vocabulary: Vocabulary, *, limit: int, shared: bool = True
+    model: nn.Module,
+    vocabulary: Vocabulary,
+    *,
+    limit: int,
+    shared: bool = True,
+    prefix: Sequence[int] = (),
 ) -> HuggingFacePolicy:
     """Return a Hugging Face model, or a PeftModel around one, as a policy, without copying it.
 
     See `HuggingFacePolicy` for arguments and errors.
     """
-    return find_policy_class(model)(model, vocabulary, limit=limit, shared=shared)
+    policy_class = find_policy_class(model)
+    return policy_class(model, vocabulary, limit=limit, shared=shared, prefix=prefix)

@@ -31,12 +31,20 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         table = find_position_table(self.inner.get_encoder(), self.config)
         return None if table is None else table.size
 
+    def prompt_lengths(self, source: Source) -> Int[Tensor, "b"]:
+        """Return the length of the prefix, which is that of every row."""
+        return torch.full_like(source.lengths, len(self.prefix))
+
     def start(self, source: Source) -> CacheState:
         """Return the state of every sentence before bos."""
         self.check_cache()
-        return CacheState(
-            KeyValues.empty(), None, self.prompt_lengths(source), None, self._encode(source)
-        )
+        before, encoder, past = self.prompt_lengths(source), self._encode(source), KeyValues.empty()
+        if self.prefix:
+            tokens = before.new_tensor(self.prefix).expand(len(before), -1)
+            positions = torch.arange(len(self.prefix), device=before.device).expand_as(tokens)
+            _, past, found = self.read(tokens, positions, None, past, encoder)
+            encoder = encoder if found is None else found
+        return CacheState(past, None, before, None, encoder)
 
     def force(
         self,
@@ -44,29 +52,42 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         inputs: Int[Tensor, "b t"] | Float[Tensor, "b t e"],
         parents: Int[Tensor, "b t"] | None = None,
     ) -> CacheTrace:
-        """Read whole rows of inputs in one pass.
+        """Read whole rows of inputs in one pass, after the prefix.
 
         Raises:
             ValueError: if a parent does not come before its input, or there are trees and the model
                 reads none (see `reads_trees`).
         """
         self.check_trees(parents)
-        before, shape = self.prompt_lengths(source), inputs.shape[:2]
-        cells = torch.arange(shape[1], device=before.device).expand(shape)
-        ancestors, mask, depths = None, None, cells
+        before, first = self.prompt_lengths(source), len(self.prefix)
+        slots = torch.arange(first + inputs.shape[1], device=before.device)
+        slots = slots.expand(len(inputs), -1)
+        ancestors, mask, positions = None, None, slots
         if parents is not None:
             ancestors = find_ancestors(parents)
             # An input is at the position of its depth, not of its slot.
-            depths, mask = ancestors.sum(2) - 1, make_tree_mask(ancestors, cells, self.dtype)
+            depths = first + ancestors.sum(2) - 1
+            positions = torch.cat([slots[:, :first], depths], 1)
+            mask = make_tree_mask(ancestors, slots - first, self.dtype)
         if self.max_positions is not None:
-            depths = depths.clamp(max=self.max_positions - 1)
+            positions = positions.clamp(max=self.max_positions - 1)
         hidden, past, encoder = self.read(
-            inputs, depths, mask, KeyValues.empty(), self._encode(source)
+            self._join_prefix(inputs), positions, mask, KeyValues.empty(), self._encode(source)
         )
         kept = past if self.uses_cache else None
         return CacheTrace(
             hidden, before, ancestors, kept, encoder, self.project, self.max_positions
         )
+
+    def _join_prefix(
+        self, inputs: Int[Tensor, "n t"] | Float[Tensor, "n t e"]
+    ) -> Int[Tensor, "n q"] | Float[Tensor, "n q e"]:
+        """Return rows of inputs with the prefix before them."""
+        if not self.prefix:
+            return inputs
+        tokens = torch.tensor(self.prefix, device=inputs.device).expand(len(inputs), -1)
+        embedded = inputs.is_floating_point()
+        return torch.cat([self.embed(tokens).to(inputs.dtype) if embedded else tokens, inputs], 1)
 
     def read(
         self,
@@ -87,7 +108,7 @@ class Seq2SeqPolicy(HuggingFacePolicy):
             **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs},
             attention_mask=mask,
             encoder_hidden_states=encoder.hidden,
-            encoder_attention_mask=encoder.mask,
+            **({} if encoder.mask is None else {"encoder_attention_mask": encoder.mask}),
             past_key_values=cache,
             use_cache=cache is not None,
         )

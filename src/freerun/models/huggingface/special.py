@@ -6,15 +6,17 @@ from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import (
     LEDForConditionalGeneration,
     PegasusXForConditionalGeneration,
     RoFormerForCausalLM,
+    Speech2TextForConditionalGeneration,
 )
 
 from freerun.models.huggingface.causal import CausalPolicy
+from freerun.models.huggingface.media import MediaPolicy
 from freerun.models.huggingface.registry import register_policy
 from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
 from freerun.models.huggingface.stack import PositionTable, replace_forward
@@ -80,3 +82,15 @@ class RoFormerPolicy(CausalPolicy):
             # More slots than positions, some of them padding, have no angles of their own.
             hooks.enter_context(replace_forward(table.module, lambda *_, **__: angles[0, 0]))
             return self.decoder(**kwargs)
+
+
+@register_policy(Speech2TextForConditionalGeneration)
+class Speech2TextPolicy(MediaPolicy):
+    """Speech2Text, whose decoder scales the embeddings of tokens, but not those that it gets."""
+
+    def embed(
+        self, weights: Int[Tensor, "*rows"] | Float[Tensor, "*rows a"]
+    ) -> Float[Tensor, "*rows e"]:
+        """Return scaled embeddings of tokens, or of mixtures of tokens."""
+        decoder: Any = self.decoder
+        return super().embed(weights) * decoder.embed_scale

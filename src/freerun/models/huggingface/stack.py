@@ -64,7 +64,7 @@ def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[
             vars(module)["forward"] = before
 
 
-class _HiddenOnly(BaseModelOutput):
+class HiddenOnly(BaseModelOutput):
     """The output of layers with only the last hidden states."""
 
     def __getattr__(self, name: str) -> None:
@@ -84,12 +84,12 @@ def run_head(
         width = states.shape[-1] if bridge is None else bridge.in_features
         encoded = states.new_zeros(1, 1, width)
         given = {
-            "encoder_outputs": _HiddenOnly(last_hidden_state=encoded),
+            "encoder_outputs": HiddenOnly(last_hidden_state=encoded),
             "decoder_inputs_embeds": states,
         }
 
-    def stand_in(*args: object, **kwargs: object) -> _HiddenOnly:
-        return _HiddenOnly(last_hidden_state=states)
+    def stand_in(*args: object, **kwargs: object) -> HiddenOnly:
+        return HiddenOnly(last_hidden_state=states)
 
     with replace_forward(decoder, stand_in):
         scores: Tensor = model(**given, use_cache=False).logits

@@ -26,12 +26,12 @@ NO_CACHE = (
 class EncoderOutputs:
     """The output of an encoder, a row for each row of a state.
 
-    `hidden` is the output; `cross` are the keys and values of the decoder's cross-attention, after
-    its first pass.
+    `hidden` is the output, and `mask` is true on what the decoder attends to (None: all of it).
+    `cross` are the keys and values of the decoder's cross-attention, after its first pass.
     """
 
     hidden: Float[Tensor, "n s h"]
-    mask: Bool[Tensor, "n s"]
+    mask: Bool[Tensor, "n s"] | None
     cross: KeyValues
 
     def select(self, rows: Int[Tensor, "n"]) -> EncoderOutputs:
@@ -41,7 +41,7 @@ class EncoderOutputs:
         hidden = (
             self.hidden[rows] if self.cross.used == 0 else self.hidden[:1].expand(len(rows), -1, -1)
         )
-        return EncoderOutputs(hidden, self.mask[rows], cross)
+        return EncoderOutputs(hidden, None if self.mask is None else self.mask[rows], cross)
 
 
 @dataclass(frozen=True)

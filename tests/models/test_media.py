@@ -1,0 +1,127 @@
+"""Encoder-decoders that read images and sounds: their scores, outputs and search are right."""
+
+import pytest
+import torch
+from transformers import GenerationMixin
+
+from freerun.batch import Source
+from freerun.decoding import beam_search, greedy
+from freerun.methods import MLE, Clock
+from freerun.models.adapters import add_lora
+from freerun.models.huggingface import MediaPolicy, adapt
+from freerun.testing import PolicyContract
+from tests.helpers import close, searnn, whole
+from tests.methods.test_searnn_twin import check_loss, check_search
+from tests.models.media import (
+    MODELS,
+    WORDS,
+    media_batch,
+    media_source,
+    tiny_media,
+    tiny_media_model,
+)
+from tests.twins import twin_beam
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+
+
+@pytest.fixture(params=MODELS)
+def name(request):
+    return request.param
+
+
+class TestContract(PolicyContract):
+    tolerance = 1e-5
+
+    @pytest.fixture(
+        scope="class",
+        params=[("whisper", (5, 3)), ("vit-gpt2", ()), ("speech2text", (5,))],
+        ids=lambda kind: kind[0],
+    )
+    @classmethod
+    def policy(cls, request):
+        name, prefix = request.param
+        return tiny_media(name, prefix=prefix)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def batch(cls, policy):
+        return media_batch(policy)
+
+
+def own_scores(policy, source, row, decoder_inputs):
+    """The scores of the model's own forward pass of one row, without padding."""
+    length = int(source.lengths[row])
+    one = Source(source.values[row : row + 1, :length], source.mask[row : row + 1, :length])
+    given = policy.name_inputs(one)
+    found = policy.model(**given, decoder_input_ids=decoder_inputs, use_cache=False)
+    return found.logits[0, :, : WORDS.actions]
+
+
+@pytest.mark.parametrize("prefix", [(), (5,), (5, 3)])
+def test_scores_are_those_of_the_model_after_its_prefix(name, prefix):
+    policy = tiny_media(name, prefix=prefix)
+    batch = media_batch(policy)
+    inputs = batch.inputs(WORDS.bos)
+    everywhere = torch.ones_like(batch.mask)
+    found = policy.force(batch.source, inputs).logits(everywhere).unflatten(0, inputs.shape)
+    for row in range(3):
+        read = torch.cat([torch.tensor(prefix, dtype=torch.long), inputs[row]])[None]
+        expected = own_scores(policy, batch.source, row, read)[len(prefix) :]
+        cells = batch.mask[row]
+        torch.testing.assert_close(found[row][cells], expected[cells], rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("prefix", [(), (5, 3)])
+def test_greedy_decoding_is_what_generate_writes(name, prefix):
+    policy = tiny_media(name, prefix=prefix, seed=1)
+    source = media_source(policy)
+    found = greedy(policy, source)
+    for row in range(3):
+        length = int(source.lengths[row])
+        one = Source(source.values[row : row + 1, :length], source.mask[row : row + 1, :length])
+        written = GenerationMixin.generate(  # Whisper's own reads the language first
+            policy.model,
+            **policy.name_inputs(one),
+            decoder_input_ids=torch.tensor([[*prefix, WORDS.bos]]),
+            generation_config=policy.generation_settings,
+        )
+        own = written[0, len(prefix) + 1 :].tolist()
+        own = own[: own.index(WORDS.eos)] if WORDS.eos in own else own
+        assert found.lists(WORDS.eos)[row] == own
+
+
+@pytest.mark.parametrize("name", ["vit-trocr", "speech2text"])
+def test_beams_are_those_of_a_plain_search(name):
+    policy = tiny_media(name, prefix=(5,), seed=1)
+    source = media_source(policy)
+    found = beam_search(policy, source, size=3)
+    for row in range(3):
+        alone = source.select(torch.tensor([row]))
+        tokens, value = twin_beam(policy, alone, 3, 0.0, policy.max_new_tokens)
+        assert whole(found, row) == tokens
+        assert float(found.log_probs[row]) == pytest.approx(value, abs=1e-4)
+
+
+def test_lora_trains_adapters_alone(name):
+    policy = adapt(add_lora(tiny_media_model(name), 2, None), WORDS, limit=5)
+    assert isinstance(policy, MediaPolicy)
+    batch, before = media_batch(policy), tiny_media(name, limit=5)
+    inputs = batch.inputs(WORDS.bos)
+    close(
+        policy.force(batch.source, inputs).logits(batch.mask),
+        before.force(batch.source, inputs).logits(batch.mask),
+        1e-5,
+    )
+    MLE().loss(policy.train(), batch, Clock(0, 1, 0)).total.backward()
+    trained = {n for n, weight in policy.named_parameters() if weight.grad is not None}
+    assert trained
+    assert all("lora_" in n for n in trained)
+
+
+@pytest.mark.parametrize("name", ["vit-gpt2", "whisper", "speech2text"])
+def test_searnn_equals_its_twin(name):
+    policy = tiny_media(name, prefix=(5,))
+    method, batch = searnn(cost="edit_distance", roll_in="learned"), media_batch(policy)
+    check_search(method, policy, batch)
+    check_loss(method, policy, batch, tolerance=1e-5)
