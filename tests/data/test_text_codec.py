@@ -410,3 +410,15 @@ def test_a_pretrained_tokenizer_may_keep_its_unknown_token_to_itself():
     codec = TextCodec(PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>"))
     examples = codec.encode([{"prompt": "a b", "completion": " a"}])
     assert examples.batch([0]).source.values.tolist() == [[2, 0]]
+
+
+def test_a_note_says_how_to_encode_prompts_that_the_tokenizer_would_end():
+    ends = "The tokenizer puts </s> after every text, but not here after prompts: for `generate` "
+    without = ends + "and `pipeline`, encode a prompt with `add_special_tokens=False`."
+    assert TextCodec(byte_tokenizer(eos=True)).prompt_note == without
+    both = byte_tokenizer(bos=True, eos=True)
+    last = ends + "and `pipeline`, encode a prompt without its last 1 tokens."
+    assert TextCodec(both).prompt_note == last
+    assert TextCodec(both, continues=False).prompt_note is None
+    assert TextCodec(both, column="messages").prompt_note is None
+    assert TextCodec(byte_tokenizer(bos=True)).prompt_note is None

@@ -10,8 +10,10 @@ from transformers import TrainingArguments
 from freerun.evaluation import Decoding
 from freerun.methods import MLE, ScheduledSampling
 from freerun.models.settings import RecurrentSettings
+from freerun.training import Trainer
 from freerun.training.card import Card
 from tests.helpers import tiny_policy
+from tests.tasks.tiny_tokenizers import byte_tokenizer
 from tests.training.huggingface import DATA, lora, trainer
 from tests.training.tiny_models import tiny_model
 from tests.training.tiny_task import Tiny
@@ -69,6 +71,20 @@ def test_metrics_are_those_of_the_model_that_is_saved(tmp_path):
         assert f"| updates | {update} |" in body
 
 
+def test_a_card_says_how_to_encode_prompts(tmp_path, caplog):
+    rows = [{"prompt": f"{i}+", "completion": f"{i}"} for i in range(4)]
+    model = tiny_model("gpt2")
+    model.resize_token_embeddings(300, mean_resizing=False)
+    found = Trainer(
+        model, "mle", TrainingArguments(str(tmp_path), use_cpu=True),
+        processing_class=byte_tokenizer(eos=True), train_dataset=rows,
+    )  # fmt: skip
+    note = "The tokenizer puts </s> after every text, but not here after prompts: "
+    assert note in caplog.text
+    found.save_model(str(tmp_path))
+    assert note in card_of(tmp_path)[1]
+
+
 def test_a_model_that_was_not_evaluated_has_no_results(tmp_path):
     trainer(tmp_path, tiny_model("t5"), MLE()).save_model(str(tmp_path))
     front, body = card_of(tmp_path)
@@ -108,6 +124,8 @@ def test_the_card_of_a_recurrent_policy(tmp_path):
 def test_a_card_says_how_outputs_were_decoded(decoding, how):
     training = TrainingArguments("unused", use_cpu=True).to_dict()
     metrics = {"exact_match": 0.5, "backspace_rate": 0.25}
-    text = Card("sums", tiny_policy(), MLE(), Tiny(), decoding, training, 3, metrics).text()
+    text = Card(
+        "sums", tiny_policy(), DATA.codec, MLE(), Tiny(), decoding, training, 3, metrics
+    ).text()
     assert f"Of outputs that the model wrote by itself, {how}, for the evaluation data" in text
     assert "| backspace rate | 0.25 |\n" in text

@@ -191,6 +191,24 @@ class TextCodec(WritingCodec):
         )
 
     @property
+    def prompt_note(self) -> str | None:
+        """How to encode prompts elsewhere, if the tokenizer would put tokens after them.
+
+        ByT5, for example, ends every text with eos, after which nothing is continued.
+        """
+        if not self.continues or self.column == "messages":  # a template has its own ends
+            return None
+        head, tail = self.encoder.sources.frame
+        if not tail:
+            return None
+        names = " ".join(map(str, self.encoder.sources.tokenizer.convert_ids_to_tokens(tail)))
+        how = f"without its last {len(tail)} tokens" if head else "with `add_special_tokens=False`"
+        return (
+            f"The tokenizer puts {names} after every text, but not here after prompts: for "
+            f"`generate` and `pipeline`, encode a prompt {how}."
+        )
+
+    @property
     def shared(self) -> bool:  # type: ignore[override]  # of this kind, it depends on the codec
         """Whether sources use the tokens of targets."""
         return self.source is None

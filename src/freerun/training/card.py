@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from freerun.data import Codec, TextCodec
 from freerun.evaluation import GREEDY, Decoding
 from freerun.files import write
 from freerun.methods import Method
@@ -67,6 +68,7 @@ class Card:
     Args:
         name: the name of the model.
         policy: the model.
+        codec: what it reads and writes.
         method: the method that trained it.
         task: the task that it was evaluated on.
         decoding: how its outputs were decoded.
@@ -77,6 +79,7 @@ class Card:
 
     name: str
     policy: Policy
+    codec: Codec
     method: Method
     task: Task
     decoding: Decoding
@@ -99,6 +102,7 @@ class Card:
             self._results(),
             "## Settings\n\n" + _table("setting", "value", self._settings()),
             "## Use\n\n" + _USE[self._library],
+            self._prompts(),
             self._decoding(),
         ]
         return "\n".join(part for part in parts if part)
@@ -149,6 +153,11 @@ class Card:
             f"data ({_words(self.task.name)}). The teacher-forced loss alone is of references, in "
             "nats a token.\n\n" + _table("metric", "value", figures)
         )
+
+    def _prompts(self) -> str:
+        """Return how to encode prompts in transformers, unless its tokenizer does so by itself."""
+        note = self.codec.prompt_note if isinstance(self.codec, TextCodec) else None
+        return f"{note}\n" if note and self._library != "freerun" else ""
 
     def _decoding(self) -> str:
         """Return how to decode in transformers as for the results, unless decoding is greedy."""

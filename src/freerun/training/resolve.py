@@ -160,6 +160,8 @@ def resolve(
             check_lengths(run.policy, examples, name, more)
         if isinstance(run.policy, HuggingFacePolicy):
             _warn_of_generation_config(run.policy)
+            if isinstance(codec, TextCodec) and codec.prompt_note:
+                _LOGGER.warning("%s", codec.prompt_note)
         if codec.target.backspace is not None:
             check_decoding(run.policy, run.train, GREEDY)  # all decoding with backspaces needs this
         return run

@@ -269,6 +269,7 @@ class RunTrainer(TrainerOverrides):
         Card(
             Path(self.args.output_dir).absolute().name,
             self.objective.model,
+            self.processing_class,
             self.objective.method,
             self.task,
             self.decoding,
