@@ -116,3 +116,12 @@ def local_datasets(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     return datasets
+
+
+@pytest.fixture
+def keep_checkpoints():
+    """Finished runs keep their checkpoints, so that they can be made unfinished."""
+    from tests.helpers import keeping_checkpoints  # after its asserts are rewritten
+
+    with keeping_checkpoints():
+        yield

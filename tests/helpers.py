@@ -4,6 +4,7 @@ import itertools
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -19,6 +20,16 @@ from freerun.settings import build
 from freerun.vocabulary import Vocabulary
 
 SOURCES = {"tokens": {"factors": (5,)}, "factors": {"factors": (5, 3, 4)}, "real": {"features": 3}}
+
+
+@contextmanager
+def keeping_checkpoints():
+    """Let runs end as if they were killed between saving the model and deleting checkpoints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            import_module("freerun.training.fit"), "delete_checkpoints", lambda folder: None
+        )
+        yield
 
 
 def vocabulary(actions=3, *, eos=True):

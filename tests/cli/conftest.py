@@ -6,6 +6,7 @@ import pytest
 
 from freerun.cli import main
 from tests.cli.tiny import MODEL, TINY, TRAINING
+from tests.helpers import keeping_checkpoints
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "five", "boxing"]
 
@@ -40,7 +41,8 @@ def refuses(run):
 def trained(tmp_path_factory):
     """The folder of a model that was trained for a few updates."""
     folder = tmp_path_factory.mktemp("trained") / "model"
-    assert main(["train", "digits", "--output", str(folder), "--quiet", *TINY]) == 0
+    with keeping_checkpoints():
+        assert main(["train", "digits", "--output", str(folder), "--quiet", *TINY]) == 0
     return folder
 
 

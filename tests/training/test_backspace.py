@@ -103,7 +103,7 @@ def interrupted(folder):
 
 
 @pytest.mark.parametrize("model", [RECURRENT, CAUSAL], ids=lambda model: model.kind)
-def test_a_resumed_run_is_the_same(tmp_path, model):
+def test_a_resumed_run_is_the_same(keep_checkpoints, tmp_path, model):
     settings = {"model": model, "updates": 4, "evaluate_every": 2, "keep": "last"}
     whole = run(tmp_path, **settings)
     interrupted(tmp_path)
@@ -226,7 +226,7 @@ class Sums(Tiny):
         return Splits({"train": ROWS, "dev": ROWS[:3], "test": ROWS[:3]})
 
 
-def test_lora_by_settings_is_resumed_and_loaded(tmp_path, base):
+def test_lora_by_settings_is_resumed_and_loaded(keep_checkpoints, tmp_path, base):
     settings = {"updates": 4, "evaluate_every": 2, "keep": "last", "learning_rate": 0.05}
     settings |= {"model": PretrainedSettings(path=str(base), lora=2), "task": Sums()}
     found = run(tmp_path / "one", **settings)

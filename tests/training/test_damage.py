@@ -21,7 +21,7 @@ from freerun.models.settings import PretrainedSettings, RecurrentSettings
 from freerun.training import Trainer, TrainingSettings, fit, load_policy
 from freerun.training.folders import checkpoints, lock
 from freerun.training.training_state import check_optimizer_state
-from tests.helpers import edit_record
+from tests.helpers import edit_record, keeping_checkpoints
 from tests.training.tiny_task import Tiny, TinyCodec
 
 TASK = Tiny()
@@ -45,8 +45,9 @@ def run(output, seed=1, **members):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    for seed in (1, 2):
-        run(folder / f"seed-{seed}", seed)
+    with keeping_checkpoints():
+        for seed in (1, 2):
+            run(folder / f"seed-{seed}", seed)
     return folder
 
 
@@ -162,7 +163,8 @@ def test_the_older_checkpoint_is_used_where_the_newest_is_damaged(folders, finis
     newest, older = checkpoints(first)[::-1]
     assert (newest.name, older.name) == ("checkpoint-8", "checkpoint-6")
     flip(newest / name)
-    run(first)
+    with keeping_checkpoints():
+        run(first)
     assert caplog.messages == [f"{CHANGED.format(newest / name)}; going on from checkpoint-6"]
     whole = finished / "seed-1" / "model.safetensors"
     assert (first / "model.safetensors").read_bytes() == whole.read_bytes()
@@ -199,7 +201,7 @@ def test_a_whole_checkpoint_of_another_run_is_found(folders):
     )
 
 
-def test_the_best_checkpoint_must_be_there(tmp_path):
+def test_the_best_checkpoint_must_be_there(keep_checkpoints, tmp_path):
     training = replace(TRAINING, keep="best", learning_rate=1e-9)  # the first is the best
     run(tmp_path, training=training)
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-8"]

@@ -23,10 +23,11 @@ from freerun.models.settings import (
     Seq2SeqSettings,
 )
 from freerun.training import TrainingSettings, fit, load_policy
+from freerun.training.folders import checkpoints
 from freerun.training.horizon import estimate_horizon
 from freerun.training.record import build_curve, digest_codec
 from freerun.training.resolve import resolve
-from tests.helpers import Log, edit_record, raises
+from tests.helpers import Log, edit_record, keeping_checkpoints, raises
 from tests.training.tiny_task import Tiny, TinyCodec
 
 TASK = Tiny()
@@ -261,7 +262,7 @@ def test_patience(tmp_path):
     assert found.updates == found.curve[-1]["update"] == method.updates < 100
 
 
-def test_a_run_that_was_stopped_early_is_not_taken_up_again(tmp_path):
+def test_a_run_that_was_stopped_early_is_not_taken_up_again(keep_checkpoints, tmp_path):
     training = changed(updates=100, patience=2)
     first = run(tmp_path, Worse(after=4), training=training)
     # As if it had been killed before the model was saved.
@@ -407,8 +408,21 @@ def test_init_starts_from_another_runs_model(tmp_path):
         torch.testing.assert_close(value, own[name], rtol=0, atol=1e-6)
     record = json.loads((tmp_path / "later" / "freerun.json").read_text())
     assert record["init"] == str(tmp_path / "first")
+    assert not list((tmp_path / "first").glob("checkpoint-*"))
+
+
+def test_checkpoints_that_a_killed_process_did_not_delete_are_deleted(tmp_path):
+    with keeping_checkpoints():
+        first = run(tmp_path)
+    assert checkpoints(tmp_path)
+    assert replace(run(tmp_path), policy=first.policy) == first
+    assert not checkpoints(tmp_path)
+
+
+def test_init_starts_from_a_checkpoint(keep_checkpoints, tmp_path):
+    run(tmp_path / "first")
     checkpoint = next((tmp_path / "first").glob("checkpoint-*"))
-    assert run(tmp_path / "third", init=checkpoint, model=None).policy.config.hidden_size == 8
+    assert run(tmp_path / "later", init=checkpoint, model=None).policy.config.hidden_size == 8
 
 
 def test_dropout_and_the_longest_output_may_change_with_init(tmp_path):

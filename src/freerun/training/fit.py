@@ -23,6 +23,7 @@ from freerun.training.checkpoints import load_policy
 from freerun.training.checks import try_method
 from freerun.training.folders import (
     check_not_file,
+    delete_checkpoints,
     find_intact_checkpoint,
     flush,
     get_temporary_path,
@@ -122,6 +123,8 @@ def fit(
         )
         record = _resume(record, output)
         if record.results is not None:
+            if arguments.should_save:
+                delete_checkpoints(output)  # of a process that was killed meanwhile
             policy, codec = load_policy(output, type(data.codec))
             return Fit(policy=policy.to(arguments.device), codec=codec, **vars(record.results))
         if run is None:
@@ -240,7 +243,7 @@ def _collect_results(trainer: RunTrainer, training: TrainingSettings) -> Results
 
 
 def _save(trainer: RunTrainer, record: Record, output: Path) -> None:
-    """Save the model in the run's folder; freerun.json is written last.
+    """Save the model in the run's folder, then freerun.json, and delete the checkpoints.
 
     The first process writes; the others contribute their shards of the weights.
     """
@@ -252,3 +255,5 @@ def _save(trainer: RunTrainer, record: Record, output: Path) -> None:
         record.write(written / RECORD_FILE)
         flush(written)
         move(written, output, last=RECORD_FILE)
+        # With the state of the optimizer, each takes three times the space of the model.
+        delete_checkpoints(output)

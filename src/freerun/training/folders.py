@@ -150,6 +150,12 @@ def delete_folder(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def delete_checkpoints(output: Path) -> None:
+    """Delete all checkpoints of a finished run, from which nothing is resumed."""
+    for folder in checkpoints(output):
+        delete_folder(folder)
+
+
 def sweep(output: Path) -> None:
     """Delete folders that were partially written or deleted."""
     for path in (*output.glob(".*.new.tmp"), *output.glob(".*.old.tmp")):
