@@ -12,9 +12,9 @@ import freerun
 
 ROOT = Path(freerun.__file__).parent
 FLOORS = [
-    {"arguments", "backspaces", "batch", "console", "costs", "digests", "errors", "files", "hub",
-     "imports", "losses", "randomness", "relaxations", "schedules", "settings", "vocabulary",
-     "yaml_reader"},
+    {"arguments", "backspaces", "batch", "console", "costs", "digests", "errors",
+     "explanations", "files", "hub", "imports", "losses", "randomness", "relaxations",
+     "schedules", "settings", "vocabulary", "yaml_reader"},
     {"references"},
     {"policy", "data"},
     {"metrics"},

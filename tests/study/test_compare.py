@@ -27,7 +27,7 @@ from freerun.models.settings import RecurrentSettings
 from freerun.report import legend, summary
 from freerun.settings import SettingError, to_dict
 from freerun.study import compare
-from freerun.study.comparison import list_seeds
+from freerun.study.checks import list_seeds
 from freerun.study.plan import check_folders
 from freerun.tasks import Digits, Spelling, load_data
 from freerun.training import TrainingSettings, load_policy

@@ -23,11 +23,12 @@ from freerun.methods import MLE
 from freerun.models.settings import RecurrentSettings
 from freerun.settings import SettingError
 from freerun.study import compare, workers
-from freerun.study.comparison import check_jobs
 from freerun.study.plan import Plan
+from freerun.study.running import choose_engine
 from freerun.study.specs import parse_method
 from freerun.study.view import RunsView
 from freerun.study.work import Failure, Parcel, Work
+from freerun.study.workers import check_jobs
 from freerun.training import TrainingSettings
 from freerun.training import processes as training_processes
 from freerun.training.folders import checkpoints
@@ -160,19 +161,33 @@ def test_workers_end_with_the_command_and_save_if_it_can_tell_them(tmp_path, num
 @pytest.mark.parametrize(
     ("jobs", "threads", "message"),
     [
-        (0, 1, "jobs is 0; it must be at least 1"),
         (5, 1, "jobs is 5; with threads=1 for each it must be at most 4, as there are 4 CPUs"),
         (2, 3, "jobs is 2; with threads=3 for each it must be at most 1, as there are 4 CPUs"),
     ],
 )
 def test_jobs_out_of_range(monkeypatch, jobs, threads, message):
-    monkeypatch.setattr("freerun.study.comparison.count_cpus", lambda: 4)
+    monkeypatch.setattr("freerun.study.workers.count_cpus", lambda: 4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with raises(SettingError, message):
         check_jobs(jobs, threads)
     check_jobs(4, 1)
     check_jobs(2, 2)
-    check_jobs(1, 64)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("processes", 0, 1, None), "jobs is 0; it must be at least 1"),
+        (("dask", 2, 1, None), "engine is 'dask'; it must be one of processes, ray"),
+        (
+            ("processes", 2, 1, "auto"),
+            "ray_address is 'auto'; it has an effect only with engine=ray",
+        ),
+    ],
+)
+def test_engines_that_are_not_there(settings, message):
+    with raises(SettingError, message):
+        choose_engine(*settings)
 
 
 @pytest.mark.parametrize(

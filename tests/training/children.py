@@ -77,7 +77,7 @@ def tiny_fit(
     )
 
 
-def tiny_comparison(output: str, jobs: int = 1) -> None:
+def tiny_comparison(output: str, jobs: int = 1, **settings: Any) -> None:
     """A comparison of two methods with two seeds each."""
     compare(
         Tiny(),
@@ -88,6 +88,7 @@ def tiny_comparison(output: str, jobs: int = 1) -> None:
         training=TrainingSettings(**{**SETTINGS, "updates": 9, "seed": 0}),
         jobs=jobs,
         quiet=True,
+        **settings,
     )
 
 

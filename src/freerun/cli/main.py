@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import signal
 import sys
 import threading
@@ -17,13 +16,11 @@ import click
 from freerun import __version__
 from freerun.cli.groups import CLASSES, EXPERIMENTS, LISTINGS, Program
 from freerun.cli.stand_ins import NeedsLibrariesError, are_replaced, replace_libraries
-from freerun.errors import CheckpointError, DataError, ProcessError, WriteError
-from freerun.imports import is_address, locate_error
+from freerun.explanations import explain_error
+from freerun.imports import is_address
 from freerun.settings import SettingError
 
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
-_NO_MEMORY = re.compile("out of memory|can't allocate memory|ALLOC_FAILED")
-"""What torch says where there is no memory: on a GPU, on a CPU, and in cuBLAS and cuDNN."""
 
 TRACEBACK = "FREERUN_TRACEBACK"
 """The environment variable that shows the traceback of every error if it is set."""
@@ -120,27 +117,12 @@ def _stop_at_signals() -> None:
 
 
 def explain(error: Exception) -> str | None:
-    """Return the message of an error that the user can correct; None for an error of freerun.
-
-    A FloatingPointError is a loss that is not finite: the learning rate was too high.
-    """
+    """Return the message of an error that the user can correct; None for an error of freerun."""
     if isinstance(error, click.NoSuchOption):
         return f"unknown option {error.option_name}; see freerun --help"
     if isinstance(error, click.ClickException):
         return error.message
-    if isinstance(error, (SettingError, DataError, CheckpointError, WriteError, ProcessError)):
-        return str(error)
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    full = isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))
-    if full or isinstance(error, MemoryError):
-        return f"out of memory; a smaller model or batch_size needs less ({error!s:.200})"
-    place = locate_error(error)
-    if place is not None:
-        return f"{place} ({TRACEBACK}=1 shows the traceback)"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) if isinstance(error, (FloatingPointError, OSError)) else None
+    return explain_error(error, f" ({TRACEBACK}=1 shows the traceback)")
 
 
 def _invoke(words: list[str]) -> int:

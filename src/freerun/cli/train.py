@@ -26,6 +26,7 @@ from freerun.models.settings import (
 from freerun.report.labels import metric_lines
 from freerun.settings import SettingError, format_value, list_settings, to_dict
 from freerun.study import compare, parse_method, parse_methods
+from freerun.study.running import EngineName
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
 from freerun.training.folders import check_not_file, check_unlocked
@@ -96,8 +97,12 @@ class CompareOptions:
             or a trained one, by its directory or its id on the Hugging Face hub.
         beam: also decode the test set by beam search with this number of hypotheses.
         tune: tune the settings of every method first, each with this number of trials on dev.
-        jobs: the number of runs that are trained side by side, in processes of their own; the
-            results do not depend on it.
+        jobs: the number of runs that are trained side by side; the results do not depend on it. By
+            default 1, and with Ray as many as the cluster has CPUs or GPUs for.
+        engine: where runs are trained side by side: in processes of this machine, or by Ray on the
+            machines of a cluster.
+        ray_address: the address of the cluster; by default that of RAY_ADDRESS, or a cluster on
+            this machine, which is started if there is none.
         config: a YAML file with settings.
         quiet: show no progress.
     """
@@ -108,7 +113,9 @@ class CompareOptions:
     model: str = "recurrent"
     beam: int | None = None
     tune: int | None = None
-    jobs: int = 1
+    jobs: int | None = None
+    engine: EngineName = "processes"
+    ray_address: str | None = None
     config: str | None = None
     quiet: bool = False
 
@@ -252,6 +259,8 @@ class CompareCommand(ExperimentCommand):
             command=shlex.join(["freerun", "compare", *self.words]),
             tune=own.tune,
             jobs=own.jobs,
+            engine=own.engine,
+            ray_address=own.ray_address,
             quiet=own.quiet,
         )
         if is_main_process():

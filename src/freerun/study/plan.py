@@ -9,7 +9,9 @@ from pathlib import Path
 from freerun.data import Data
 from freerun.errors import CheckpointError, WriteError
 from freerun.methods import Method
+from freerun.metrics import get_headline
 from freerun.models.settings import ModelSettings
+from freerun.report.labels import label, scale, unit
 from freerun.study.specs import make_folder_name
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings
@@ -67,6 +69,17 @@ class Plan:
         """The baseline: the variant called mle, otherwise the first one of the method MLE."""
         of_mle = [name for name, method in self.methods.items() if method.name == "mle"]
         return "mle" if "mle" in of_mle else next(iter(of_mle), None)
+
+    def describe_headline(self, metrics: Mapping[str, float], split: str) -> str:
+        """Return the headline metric of the task as text.
+
+        Args:
+            metrics: all metrics.
+            split: what they were measured on.
+        """
+        name = get_headline(self.task.get_metrics()).name
+        figure = f"{metrics[name] * scale(name):.2f} {unit(name)}".strip()
+        return f"{label(name)} on {split} {figure}"
 
     def record(self, data: Data | None = None) -> Record:
         """Return the record of the plan, with the digests of the data files."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from freerun.console import Console
 from freerun.data import Data
 from freerun.errors import CheckpointError
 from freerun.files import read_json, write
@@ -25,7 +26,10 @@ from freerun.metrics import get_headline
 from freerun.settings import SettingError
 from freerun.study.plan import Plan
 from freerun.study.specs import make_folder_name
+from freerun.study.work import Job, Work
 from freerun.training import TrainingSettings, fit
+from freerun.training.progress import Status
+from freerun.training.resolve import Run
 
 TUNING_SEED = 1_000_000
 """The seed of trials, which is not among the seeds of a comparison unless it is named."""
@@ -105,55 +109,82 @@ def claim_tuning(output: Path, trials: int | None) -> None:
         write(output / FOLDER / _FILE, json.dumps({"trials": trials}) + "\n")
 
 
-def tune_methods(
-    plan: Plan,
-    data: Data,
-    trials: int,
-    output: Path,
-    *,
-    tell: Callable[[str], None],
-    quiet: bool = False,
-) -> dict[str, Tuned]:
-    """Tune every method with the same number of trials, by Optuna's TPE (Bergstra et al. 2011).
+@dataclass(frozen=True)
+class TuneJob(Job):
+    """Tuning one method by Optuna's TPE (Bergstra et al. 2011).
 
-    A trial is a run of its own in OUTPUT/tuning/NAME/trial-K. The first one has the settings as
-    they were given; each later one is a function of those before it. So an interrupted tuning is
-    resumed by doing it again, in which finished trials are only loaded.
+    A trial is a run of its own in the folder trial-K. The first one has the settings as they were
+    given; each later one is a function of those before it. So an interrupted tuning is resumed by
+    doing it again, in which finished trials are only loaded. Methods do not depend on each other.
 
     Args:
-        plan: the plan of the comparison.
-        data: the data of the task.
-        trials: the number of trials of each method.
-        output: the folder of the comparison.
-        tell: a function that is called with a line for each trial.
-        quiet: show no progress of training.
-
-    Raises:
-        SettingError: if the training of all trials of a method diverges.
+        trials: the number of trials.
     """
-    metric = get_headline(plan.task.get_metrics())
-    found = {}
-    for name, method in plan.methods.items():
 
-        def run(number: int, tried: Method, rate: float, name: str = name) -> float:
-            training = replace(plan.training, learning_rate=rate, seed=TUNING_SEED)
-            folder = output / FOLDER / make_folder_name(name) / f"trial-{number}"
-            tell(f"Trial {number + 1} of {trials}: {name}")
+    trials: int
+
+    def do(
+        self,
+        work: Work,
+        data: Data,
+        *,
+        quiet: bool = True,
+        on_progress: Callable[[Status], Any] | None = None,
+        run: Run | None = None,
+    ) -> Tuned:
+        """Run all trials, and return the best.
+
+        Raises:
+            SettingError: if the training of all trials diverges.
+        """
+        plan = work.plan
+        metric = get_headline(plan.task.get_metrics())
+        console = Console(stderr=True, quiet=quiet)
+
+        def try_settings(number: int, tried: Method, rate: float) -> float:
+            place = f"trial {number + 1} of {self.trials}"
+            console.print(f"{place.capitalize()}: {self.variant}", markup=False)
+            tell = on_progress and (
+                lambda status: on_progress(replace(status, done=f"{place}: {status.done}"))
+            )
             ended = fit(
                 plan.task,
                 replace(data, notes=[]),
                 tried,
                 model=plan.model,
-                training=training,
-                output=folder,
+                training=replace(self.training, learning_rate=rate),
+                output=work.output / self.folder / f"trial-{number}",
                 quiet=quiet,
-                name=f"{name}, trial {number}",
+                on_progress=tell,
+                name=f"{self.variant}, trial {number}",
             )
             return ended.dev[metric.name]
 
         greater = bool(metric.greater_is_better)
-        found[name] = _search(name, method, plan.training, trials, run, greater)
-    return found
+        return _search(self.variant, self.method, self.training, self.trials, try_settings, greater)
+
+    def summarize(self, result: Tuned, work: Work) -> str:
+        """Return the best trial and its headline metric on dev."""
+        value = result.trials[result.best].value
+        headline = get_headline(work.plan.task.get_metrics()).name
+        shown = work.plan.describe_headline({headline: float(value or 0.0)}, "dev")
+        return f"trial {result.best + 1} of {self.trials} is best: {shown}"
+
+
+def list_tune_jobs(plan: Plan, trials: int) -> list[TuneJob]:
+    """List the tuning of all methods of a plan as jobs, which begin before all runs."""
+    return [
+        TuneJob(
+            number - len(plan.methods),
+            f"{name}, tuning",
+            name,
+            method,
+            plan.get_training(name, TUNING_SEED),
+            Path(FOLDER, make_folder_name(name)),
+            trials,
+        )
+        for number, (name, method) in enumerate(plan.methods.items())
+    ]
 
 
 def _search(
@@ -223,10 +254,10 @@ def add_tuning(results: dict[str, Any], tuned: Mapping[str, Tuned]) -> None:
 
 
 def apply_tuning(plan: Plan, tuned: Mapping[str, Tuned]) -> Plan:
-    """Return the plan with the settings that were found."""
-    methods = {name: tuned[name].method for name in plan.methods}
-    rates = {name: tuned[name].learning_rate for name in plan.methods}
-    return replace(plan, methods=methods, learning_rates=rates)
+    """Return the plan with the settings that were found for some or all methods."""
+    methods = {**plan.methods, **{name: each.method for name, each in tuned.items()}}
+    rates = {name: each.learning_rate for name, each in tuned.items()}
+    return replace(plan, methods=methods, learning_rates={**plan.learning_rates, **rates})
 
 
 def _distribute(optuna: ModuleType, space: Space) -> Any:

@@ -1,10 +1,11 @@
-"""The work of a comparison: its runs, which any process can train and evaluate."""
+"""The work of a comparison: its jobs, which any process can do, and how it is sent there."""
 
 from __future__ import annotations
 
 import pickle
 import pickletools
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,27 +14,24 @@ from typing import Any
 from accelerate import PartialState
 
 from freerun.data import Data
-from freerun.errors import CheckpointError, DataError, ProcessError, WriteError
+from freerun.errors import DataError
 from freerun.evaluation import Decoding
-from freerun.imports import Imported, locate_error
+from freerun.explanations import explain_error
+from freerun.imports import Imported
+from freerun.methods import Method
 from freerun.settings import SettingError
 from freerun.study.outputs import BEAM, evaluate_run
 from freerun.study.plan import Plan
 from freerun.study.results import SeedResult
-from freerun.training import fit
+from freerun.training import TrainingSettings, fit
 from freerun.training.progress import Status
 from freerun.training.record import Results, digest_examples
 from freerun.training.resolve import Run
 
-_OF_USERS = (
-    SettingError, DataError, CheckpointError, WriteError, ProcessError, FloatingPointError,
-)  # fmt: skip
-"""Errors that a user can correct, whose message suffices."""
-
 
 @dataclass(frozen=True)
 class Work:
-    """All runs of a comparison.
+    """What all jobs of a comparison have in common.
 
     Args:
         plan: the plan of the comparison.
@@ -46,55 +44,6 @@ class Work:
     output: Path
     decodings: Sequence[Decoding]
     digests: dict[str, str]
-
-    def train(
-        self,
-        number: int,
-        data: Data,
-        *,
-        quiet: bool = True,
-        on_progress: Callable[[Status], Any] | None = None,
-        run: Run | None = None,
-    ) -> SeedResult:
-        """Train and evaluate a run; a finished one is only loaded.
-
-        Args:
-            number: the number of the run in the plan.
-            data: the data of the task.
-            quiet: show no progress.
-            on_progress: is called with the status of training from time to time.
-            run: the result of `resolve` for the run, if it was called already.
-        """
-        plan = self.plan
-        name, seed, folder = plan.runs[number]
-        trained = fit(
-            plan.task,
-            replace(data, notes=[]),  # they were shown once
-            plan.methods[name],
-            model=plan.model,
-            training=plan.get_training(name, seed),
-            output=self.output / folder,
-            quiet=quiet,
-            on_progress=on_progress,
-            run=run,
-            name=f"{name}, seed {seed}",
-        )
-        test, *searched = (
-            evaluate_run(
-                trained,
-                plan.task,
-                data.test,
-                self.output / folder,
-                decoding=decoding,
-                batch_size=plan.training.eval_batch_size,
-                prefix=prefix,
-                save=PartialState().is_main_process,
-            )
-            for decoding, prefix in zip(self.decodings, ("", BEAM), strict=False)
-        )
-        # Without the model, which would be sent to the process that collects the results.
-        results = Results(**{each.name: getattr(trained, each.name) for each in fields(Results)})
-        return SeedResult(results, test, *searched)
 
     def load(self) -> Data:
         """Load the data in another process.
@@ -114,16 +63,130 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Job(ABC):
+    """A part of the work that one process does.
+
+    Args:
+        number: its place in the order in which jobs begin.
+        name: how messages call it.
+        variant: the name of its method in the comparison.
+        method: the method.
+        training: the settings of training.
+        folder: where all its files are, relative to the folder of the comparison.
+    """
+
+    number: int
+    name: str
+    variant: str
+    method: Method
+    training: TrainingSettings
+    folder: Path
+
+    @abstractmethod
+    def do(
+        self,
+        work: Work,
+        data: Data,
+        *,
+        quiet: bool = True,
+        on_progress: Callable[[Status], Any] | None = None,
+        run: Run | None = None,
+    ) -> Any:
+        """Do the job; what is finished of it is only loaded.
+
+        Args:
+            work: the work that it is a part of.
+            data: the data of the task.
+            quiet: show no progress.
+            on_progress: is called with the status of training from time to time.
+            run: the result of `resolve` for it, if that was called already.
+        """
+
+    @abstractmethod
+    def summarize(self, result: Any, work: Work) -> str:
+        """Describe its result in one line."""
+
+
+@dataclass(frozen=True)
+class TrainJob(Job):
+    """Training and evaluating one method with one seed."""
+
+    def do(
+        self,
+        work: Work,
+        data: Data,
+        *,
+        quiet: bool = True,
+        on_progress: Callable[[Status], Any] | None = None,
+        run: Run | None = None,
+    ) -> SeedResult:
+        """Train and evaluate; a finished run is only loaded."""
+        plan, output = work.plan, work.output / self.folder
+        trained = fit(
+            plan.task,
+            replace(data, notes=[]),  # they were shown once
+            self.method,
+            model=plan.model,
+            training=self.training,
+            output=output,
+            quiet=quiet,
+            on_progress=on_progress,
+            run=run,
+            name=self.name,
+        )
+        test, *searched = (
+            evaluate_run(
+                trained,
+                plan.task,
+                data.test,
+                output,
+                decoding=decoding,
+                batch_size=plan.training.eval_batch_size,
+                prefix=prefix,
+                save=PartialState().is_main_process,
+            )
+            for decoding, prefix in zip(work.decodings, ("", BEAM), strict=False)
+        )
+        # Without the model, which would be sent to the process that collects the results.
+        results = Results(**{each.name: getattr(trained, each.name) for each in fields(Results)})
+        return SeedResult(results, test, *searched)
+
+    def summarize(self, result: SeedResult, work: Work) -> str:
+        """Return the headline metric on test, and how long training took."""
+        spent = f"{result.fit.updates:,} updates in {result.fit.seconds:.0f} s"
+        return f"{work.plan.describe_headline(result.test.metrics, 'test')}, after {spent}"
+
+
+def list_train_jobs(plan: Plan) -> list[TrainJob]:
+    """List the runs of a plan as jobs, seed by seed."""
+    return [
+        TrainJob(
+            number,
+            f"{name}, seed {seed}",
+            name,
+            plan.methods[name],
+            plan.get_training(name, seed),
+            folder,
+        )
+        for number, (name, seed, folder) in enumerate(plan.runs)
+    ]
+
+
+@dataclass(frozen=True)
 class Parcel:
     """Work as it is sent to other processes.
 
     Args:
         imported: what was imported by address, which the work refers to.
         pickled: the work.
+        modules: the names of all modules that it refers to, among other texts.
+        output: the folder of the comparison.
     """
 
     imported: Imported
     pickled: bytes
+    modules: frozenset[str]
+    output: Path
 
     @classmethod
     def pack(cls, work: Work) -> Parcel:
@@ -141,7 +204,7 @@ class Parcel:
             ) from None
         # Among the texts of a pickle are the names of all modules that it refers to.
         texts = {each for _, each, _ in pickletools.genops(pickled) if isinstance(each, str)}
-        return cls(Imported.collect(texts), pickled)
+        return cls(Imported.collect(texts), pickled, frozenset(texts), work.output)
 
     def unpack(self) -> Work:
         """Unpack the work in another process."""
@@ -153,7 +216,7 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed in another process.
+    """Why a job failed in another process.
 
     Attributes:
         message: the error, in one line.
@@ -166,10 +229,8 @@ class Failure:
     @classmethod
     def describe(cls, error: BaseException) -> Failure:
         """Describe an exception."""
-        place = locate_error(error) if isinstance(error, Exception) else None
-        if isinstance(error, _OF_USERS):
-            return cls(str(error))
-        if place is not None:
-            return cls(place)
+        message = explain_error(error)
+        if message is not None:
+            return cls(message)
         said = " ".join(str(error).split())
         return cls(f"{type(error).__name__}: {said:.500}", traceback.format_exc())

@@ -1,111 +1,91 @@
-"""Runs side by side, in worker processes on this machine.
+"""Worker processes on this machine.
 
 Workers are started anew rather than forked, as libraries with threads and GPUs need. They get the
-work once and then the numbers of runs through a pipe, and send back how far they are and results.
-A worker ignores the signals of terminals and systems, which reach the process that started it, too;
-that process tells it to stop. If the pipe breaks, that process has ended, and the worker ends.
+work once and then jobs through a pipe, and send back how far they are and results. A worker ignores
+the signals of terminals and systems, which reach the process that started it, too; that process
+tells it to stop. If the pipe breaks, that process has ended, and the worker ends.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import queue
+import shutil
 import signal
 import threading
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
-from freerun.errors import ProcessError
-from freerun.study.results import SeedResult
-from freerun.study.view import RunsView
-from freerun.study.work import Failure, Parcel
+from freerun.settings import SettingError
+from freerun.study.engines import Engine, Worker
+from freerun.study.work import Failure, Job, Parcel
 from freerun.training.callbacks import STOPPING
-from freerun.training.processes import STOP_WORKER, stop_worker, using_threads
-from freerun.training.progress import Status
+from freerun.training.processes import STOP_WORKER, count_cpus, stop_worker, using_threads
 
-_STOP = "stop"
+_STOP = b"stop"
+_END = b""
 _GPUS = "CUDA_VISIBLE_DEVICES"
 
 
-def train_side_by_side(
-    parcel: Parcel, count: int, jobs: int, threads: int, view: RunsView
-) -> Generator[tuple[int, SeedResult | Failure], None, None]:
-    """Train runs in worker processes; yield the number and the result of each as it ends.
+class Processes(Engine):
+    """Worker processes on this machine, each with one GPU if there are several."""
 
-    If the generator is closed or an exception is raised, the workers save checkpoints and end.
+    def start(self, parcel: Parcel, slot: int) -> ProcessWorker:
+        """Start a worker."""
+        return ProcessWorker(parcel, slot, self.threads)
 
-    Args:
-        parcel: the work.
-        count: the number of runs.
-        jobs: the number of workers.
-        threads: the number of threads of each.
-        view: where progress is shown.
+    def wait(self, workers: list[Worker]) -> list[Worker]:
+        """Wait until workers have sent something."""
+        pipes: dict[Any, Worker] = {
+            each.pipe: each for each in workers if isinstance(each, ProcessWorker)
+        }
+        return [pipes[pipe] for pipe in connection.wait(list(pipes))]
+
+
+def check_jobs(jobs: int, threads: int) -> None:
+    """Check the number of runs side by side on this machine, which is at least 2.
+
+    Raises:
+        SettingError: if there are more than CPUs for them, or it is used under a launcher.
     """
-    waiting = deque(range(count))
-    workers: list[_Worker] = []
-    finished = False
-    try:
-        for slot in range(min(jobs, count)):
-            workers.append(_Worker(parcel, slot, threads))
-            workers[-1].begin(waiting.popleft(), view)
-        while busy := [worker for worker in workers if worker.run is not None]:
-            for pipe in connection.wait([worker.pipe for worker in busy]):
-                worker = next(each for each in busy if each.pipe is pipe)
-                found, run = worker.receive(), worker.run
-                if isinstance(found, Status):
-                    view.update(run, found)
-                    continue
-                worker.run = None
-                yield run, found
-                if waiting and isinstance(found, Failure):  # its process may be damaged
-                    worker.end()
-                    workers[workers.index(worker)] = worker = _Worker(parcel, worker.slot, threads)
-                if waiting:
-                    worker.begin(waiting.popleft(), view)
-        finished = True
-    finally:
-        _end_all(workers, None if finished else _STOP)
+    if PartialState().num_processes > 1:
+        raise SettingError(f"jobs is {jobs}; under a launcher, it must be 1")
+    cpus = count_cpus()
+    if jobs * threads > cpus and not torch.cuda.is_available():
+        raise SettingError(
+            f"jobs is {jobs}; with threads={threads} for each it must be at most "
+            f"{max(1, cpus // threads)}, as there are {cpus} CPUs"
+        )
 
 
-def _end_all(workers: list[_Worker], order: str | None) -> None:
-    """End workers; when interrupted once more, end them at once."""
-    try:
-        for worker in workers:
-            worker.send(order)
-        for worker in workers:
-            worker.end()
-    except BaseException:
-        for worker in workers:
-            worker.process.kill()
-        raise
-
-
-class _Worker:
+class ProcessWorker(Worker):
     """A worker process.
 
     Args:
         parcel: the work.
         slot: the number of the worker, which its GPU follows from.
         threads: the number of its threads.
-
-    Attributes:
-        run: the number of the run that it is training; None if there is none.
+        scratch: a folder to use in place of that of the comparison. If the process that starts the
+            worker is killed, the worker deletes it.
     """
 
-    def __init__(self, parcel: Parcel, slot: int, threads: int) -> None:
-        self.slot = slot
-        self.run: Any = None
+    def __init__(
+        self, parcel: Parcel, slot: int, threads: int, scratch: Path | None = None
+    ) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
         self.process = context.Process(
-            target=_serve, args=(theirs, parcel, threads), name=f"freerun-worker-{slot}"
+            target=_serve, args=(theirs, parcel, threads, scratch), name=f"freerun-worker-{slot}"
         )
         # This would unblock signals if it was started together with the first process.
         resource_tracker.ensure_running()
@@ -113,31 +93,41 @@ class _Worker:
             self.process.start()
         theirs.close()
 
-    def begin(self, run: int, view: RunsView) -> None:
-        """Tell the worker to train a run."""
-        self.run = run
-        view.start(run)
-        self.send(run)
+    def begin(self, job: Job) -> None:
+        """Tell it to do a job."""
+        self.send(pickle.dumps(job))
 
-    def send(self, order: int | str | None) -> None:
-        """Send an order, unless the worker has ended."""
+    def send(self, order: bytes) -> None:
+        """Send a pickled job or another order, unless the worker has ended."""
         with suppress(OSError):
-            self.pipe.send(order)
+            self.pipe.send_bytes(order)
 
-    def receive(self) -> Status | SeedResult | Failure:
+    def receive(self) -> Any:
         """Receive what the worker sent; if it has ended, why."""
+        # It comes from a process of this comparison.
+        return pickle.loads(self.receive_bytes())  # noqa: S301
+
+    def receive_bytes(self) -> bytes:
+        """Receive the same without unpickling it, which needs the modules of the work."""
         try:
-            found: Status | SeedResult | Failure = self.pipe.recv()
-            return found
+            return self.pipe.recv_bytes()
         except (EOFError, OSError):
             self.process.join()
-            return Failure(_explain_exit(self.process.exitcode))
+            return pickle.dumps(Failure(_explain_exit(self.process.exitcode)))
+
+    def stop(self) -> None:
+        """Tell it to save a checkpoint and end."""
+        self.send(_STOP)
 
     def end(self) -> None:
-        """Wait until the worker has ended, after its last order."""
-        self.send(None)
+        """Wait until it has ended, after its last job."""
+        self.send(_END)
         self.process.join()
         self.pipe.close()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
 
 
 def _explain_exit(code: int | None) -> str:
@@ -187,48 +177,39 @@ def _blocking_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Connection, parcel: Parcel, threads: int) -> None:
-    """Train runs, in a worker."""
+def _serve(pipe: Connection, parcel: Parcel, threads: int, scratch: Path | None) -> None:
+    """Do jobs, in a worker."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(STOP_WORKER, stop_worker)
-    orders: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(pipe, orders), daemon=True).start()
+    orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(pipe, orders, scratch), daemon=True).start()
     with suppress(KeyboardInterrupt), using_threads(threads):
         work = data = None
-        while (run := orders.get()) is not None:
+        while order := orders.get():
             try:
                 if work is None or data is None:
                     work = parcel.unpack()
+                    work = work if scratch is None else replace(work, output=scratch)
                     data = work.load()
-                pipe.send(work.train(run, data, on_progress=pipe.send))
+                # It comes from the process that started this one.
+                job: Job = pickle.loads(order)  # noqa: S301
+                pipe.send(job.do(work, data, on_progress=pipe.send))
             except Exception as error:
                 pipe.send(Failure.describe(error))
 
 
-def _listen(pipe: Connection, orders: queue.SimpleQueue[int | None]) -> None:
+def _listen(pipe: Connection, orders: queue.SimpleQueue[bytes], scratch: Path | None) -> None:
     """Pass on the orders of the process that started this worker; end if that has ended."""
     main = threading.main_thread().ident
     try:
         while True:
-            order = pipe.recv()
+            order = pipe.recv_bytes()
             if order == _STOP and main is not None:
                 signal.pthread_kill(main, STOP_WORKER)
             else:
                 orders.put(order)
     except (EOFError, OSError):
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
         os._exit(1)
-
-
-def name_failures(failures: Mapping[str, Failure], count: int) -> ProcessError:
-    """Return the error that names the runs that failed.
-
-    Args:
-        failures: why runs failed, by their names.
-        count: the number of all runs.
-    """
-    named = "; ".join(f"{name}: {failure.message}" for name, failure in failures.items())
-    return ProcessError(
-        f"{len(failures)} of {count} runs failed: {named}; the others are finished, and the same "
-        "command resumes"
-    )
