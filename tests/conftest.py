@@ -3,16 +3,12 @@
 import gzip
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import jaxtyping
 import pytest
-import torch
 from hypothesis import settings
-from transformers.utils import logging
-
-from freerun.data import DataError
-from freerun.data.store import Ragged, StoredExamples
 
 pytest.register_assert_rewrite("tests.helpers", "tests.twins", "freerun.testing")
 
@@ -20,12 +16,27 @@ pytest.register_assert_rewrite("tests.helpers", "tests.twins", "freerun.testing"
 settings.register_profile("freerun", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("freerun")
 
-logging.disable_progress_bar()
+LIBRARIES = ("beartype", "click", "docstring_parser", "rapidfuzz.distance", "rich.progress")
+
+
+def pytest_collection():
+    """Import libraries before freerun; with -n, only in the processes that run tests.
+
+    While jaxtyping executes a module of freerun, Python looks for its bytecode under another name,
+    and all that this module is the first to import is compiled anew. That takes five seconds.
+    """
+    for name in LIBRARIES:
+        import_module(name)
+    for name in ("PreTrainedModel", "PreTrainedTokenizerFast", "Trainer"):
+        getattr(import_module("transformers"), name)  # is imported when it is asked for
+    import_module("transformers.utils.logging").disable_progress_bar()
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """The same dropout and initial weights in every run, on one thread: tests run side by side."""
+    import torch
+
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
@@ -54,6 +65,8 @@ def write(tmp_path):
 def refuses():
     """A function that checks the exact message of the DataError that another raises."""
 
+    from freerun.data import DataError
+
     def check(message, call, *arguments, **settings):
         with pytest.raises(DataError) as caught:
             call(*arguments, **settings)
@@ -65,6 +78,8 @@ def refuses():
 @pytest.fixture
 def given():
     """A function that makes examples of references."""
+
+    from freerun.data.store import Ragged, StoredExamples
 
     def examples(*references):
         rows = Ragged.from_rows(references, 0)
