@@ -177,6 +177,15 @@ def test_the_older_checkpoint_is_used_where_the_newest_is_damaged(folders, finis
     )
 
 
+def test_the_older_checkpoint_is_used_where_the_newest_record_is_damaged(folders, caplog):
+    first, _ = folders
+    unfinish(first)
+    newest = checkpoints(first)[-1] / "freerun.json"
+    newest.write_text("[]")
+    run(first)
+    assert caplog.messages == [f"{newest}: it must hold a JSON object; going on from checkpoint-6"]
+
+
 @pytest.mark.parametrize("name", ["scheduler.pt", "optimizer.pt"])
 def test_parts_of_another_run_are_found(folders, caplog, name):
     first, second = folders

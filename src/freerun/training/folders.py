@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from freerun.digests import DIGESTS, check_digests, write_digests
 from freerun.errors import CheckpointError
+from freerun.training.record import RECORD_FILE, Record
 
 _LOGGER = logging.getLogger(__name__)
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
@@ -63,6 +64,7 @@ def find_intact_checkpoint(output: Path) -> Path | None:
     for folder in reversed(checkpoints(output)):
         try:
             check_digests(folder, whole=True)
+            Record.read(folder / RECORD_FILE)  # which has a digest of its own
         except CheckpointError as error:
             faults.append(str(error))
         else:
