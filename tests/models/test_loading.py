@@ -228,3 +228,16 @@ def test_a_real_model_with_separate_tables():
     written = model.generate(tokens, max_new_tokens=40, do_sample=False, num_beams=1)[0, 1:]
     ours = found.tokens[0, : found.lengths[0]]
     assert ours.tolist() == written[: len(ours)].tolist()
+
+
+def test_a_gguf_file_is_refused_with_what_to_use_instead(tmp_path):
+    path = tmp_path / "model.Q4_1.gguf"
+    path.write_bytes(b"GGUF")
+    message = (
+        f"{path}: a GGUF file has quantized weights, which cannot be trained; use the model that "
+        "it was made from, as a folder with config.json and safetensors"
+    )
+    for given in (path, tmp_path):
+        with pytest.raises(CheckpointError) as caught:
+            load_model(str(given))
+        assert str(caught.value) == message

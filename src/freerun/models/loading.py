@@ -35,6 +35,10 @@ from freerun.models.recurrent import RecurrentConfig
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 _ATTENTIONS = ("eager", "sdpa", "flex_attention")
+_GGUF = (
+    "{}: a GGUF file has quantized weights, which cannot be trained; use the model that it was "
+    "made from, as a folder with config.json and safetensors"
+)
 
 
 def load_config(path: str) -> PreTrainedConfig:
@@ -117,7 +121,11 @@ def find_base_path(path: str) -> tuple[str, bool]:
         found = own if own.exists() else None
         config = Path(path, CONFIG)
         if found is None and not config.exists():
+            for file in sorted(Path(path).glob("*.gguf")):
+                raise CheckpointError(_GGUF.format(file))
             raise CheckpointError(f"{config}: there is no such file; is {path} a model?")
+    elif Path(path).is_file() and path.endswith(".gguf"):
+        raise CheckpointError(_GGUF.format(path))
     elif Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise CheckpointError(f"{path}: there is no such directory")
     else:
