@@ -3,10 +3,11 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
-from freerun.data import TextCodec
+from freerun.data import DataError, TextCodec
 from freerun.metrics import score
 from freerun.tasks import Pairs, encode_file, load_data
 from tests.helpers import raises
@@ -175,8 +176,8 @@ def test_tokens_have_no_effect_with_a_tokenizer(write, refuses):
 def test_what_cannot_be_read_is_named(write, refuses, tmp_path):
     path = f"{tmp_path}/none.jsonl"
     refuses(f"{path}: there is no such file", Pairs(path).rows)
-    path = write("a", "rows.txt")
-    formats = ".jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow"
+    path = write("a", "rows.doc")
+    formats = ".jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .txt"
     message = f"files of rows end in {formats}, or with .gz after it"
     refuses(f"{path}: {message}", Pairs(path).rows)
     path = write(lines(ROWS), "rows.jsonl")
@@ -186,12 +187,116 @@ def test_what_cannot_be_read_is_named(write, refuses, tmp_path):
     path = write(lines([{"question": "a"}] * 20), "other.jsonl")
     message = (
         "the columns are question; known are input_ids and labels; prompt and completion; "
-        "messages; source and target; text"
+        "messages; source and target; text (choose others by source_columns and target_column)"
     )
     refuses(f"{path}: {message}", Pairs(path).rows)
     path = write('{"prompt": "a"\n', "broken.jsonl")
     with pytest.raises(ValueError, match=r"broken\.jsonl, line 1: broken JSON "):
         Pairs(path).rows()
+
+
+WORDS = [("ab", "A B"), ("ba", "B A"), ("aab", "A A B"), ("bb", "B B")]
+
+
+def words(rows, separator="\t"):
+    return "".join(f"{separator.join(row)}\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "settings"),
+    [
+        ("train.tsv", words(WORDS), {}),
+        ("train.txt.gz", words(WORDS), {}),
+        ("train.csv", words([("word", "sounds"), *WORDS], ","), {"target_column": "sounds"}),
+        ("train.csv", words([("word", "sounds"), *WORDS], ","), {"header": True}),
+        ("train.tsv", words([(t, "1", s) for s, t in WORDS]), {"target_column": 0}),
+    ],
+)
+def test_words_and_sounds_in_any_columns(write, name, contents, settings):
+    if isinstance(settings.get("target_column"), str):
+        settings = {"source_columns": ("word",), **settings}
+    elif settings.get("target_column") == 0:
+        settings = {"source_columns": (2,), **settings}
+    elif settings:
+        settings = {"source_columns": (0,), "target_column": 1, **settings}
+    splits = Pairs(write(contents, name), **settings, dev_size=1, test_size=1).rows()
+    found = [(row["source"], row["target"]) for part in splits.values() for row in part]
+    assert sorted(found) == sorted(WORDS)
+    named = (
+        "the first line has no names of columns, so the first column is the source and the second "
+        "the target: 'ab' → 'A B'"
+    )
+    assert (named in splits.notes) == (not settings)
+
+
+def test_dev_and_test_in_files_of_their_own(write):
+    dev, test = write(words(WORDS[:1]), "some_dev.tsv"), write(words(WORDS[1:2]), "some_test.tsv")
+    task = Pairs(write(words(WORDS[1:]), "some_train.tsv"), dev=dev, test=test)
+    splits = task.rows()
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 3, "dev": 1, "test": 1}
+    assert splits.notes[1:] == [
+        "1 sources of test are also in train",
+        "train 3, dev 1, test 1 rows",
+    ]
+    rows = task.read_examples(dev)
+    assert [(row["source"], row["target"], row.place) for row in rows] == [
+        ("ab", "A B", f"{dev}, line 1")
+    ]
+
+
+def test_sources_and_targets_line_by_line(write, refuses):
+    files = {
+        name: write("\n".join(row[i] for row in WORDS), name)
+        for i, name in enumerate(("source", "target"))
+    }
+    task = Pairs(files["source"], targets=files["target"], dev_size=1, test_size=1)
+    rows = [row for part in task.rows().values() for row in part]
+    assert sorted((row["source"], row["target"]) for row in rows) == sorted(WORDS)
+    short = write("A B\n", "short")
+    message = (
+        f"{files['source']} has 4 lines, and {short} has 1; each line of one must translate the "
+        "same line of the other"
+    )
+    refuses(message, Pairs(files["source"], targets=short).rows)
+
+
+FORMS = [("go", "went", "V;PST"), ("go", "goes", "V;PRS"), ("be", "was", "V;PST")]
+
+
+def test_a_lemma_and_its_features_are_one_source(write, refuses):
+    path = write(words(FORMS), "forms.tsv")
+    task = Pairs(path, source_columns=(0, 2), target_column=1, column_separator="#")
+    rows = task.read_examples(path)
+    assert [(row["source"], row["target"]) for row in rows] == [
+        ("go#V;PST", "went"),
+        ("go#V;PRS", "goes"),
+        ("be#V;PST", "was"),
+    ]
+    choice = task.columns
+    assert choice.convert_line("go\tV;PST", "-, line 1") == "go#V;PST"
+    assert choice.convert_line("go#V;PST", "-, line 1") == "go#V;PST"
+    with raises(DataError, "-, line 1: 3 columns between tabs; a source has 2: 0, 2"):
+        choice.convert_line("go\tV\tPST", "-, line 1")
+    assert list(choice.read_sources(path)) == [(1, "go#V;PST"), (2, "go#V;PRS"), (3, "be#V;PST")]
+    named = write(words([("lemma", "form", "tags"), *FORMS[:1]]), "named.tsv")
+    choice = replace(choice, source=("lemma", "tags"), target="form")
+    (line,) = choice.read_sources(named)
+    assert json.loads(line[1])["source"] == "go#V;PST"
+    assert json.loads(choice.convert_line('{"lemma": "a", "tags": "b"}', ""))["source"] == "a#b"
+    message = f"{named}: no column word; it has lemma, form, tags"
+    refuses(
+        message, replace(task, source_columns=("word",), target_column="form").read_examples, named
+    )
+    message = f"{path}: no column 3; there are 3, counted from 0"
+    refuses(message, replace(task, target_column=3).read_examples, path)
+    message = (
+        f"{path}, line 1: the columns are go, went, V;PST; known names are input_ids and labels; "
+        "prompt and completion; messages; source and target; text. Choose others by "
+        "source_columns and target_column, by their names or by their numbers from 0"
+    )
+    refuses(message, Pairs(path).rows)
+    broken = write("a\tb\nc\n", "broken.tsv")
+    refuses(f"{broken}, line 2: 1 cell; line 1 has 2", Pairs(broken).rows)
 
 
 def test_a_row_that_is_wrong_is_named(write, refuses):
@@ -213,6 +318,25 @@ def test_datasets_must_be_installed(write, missing, refuses):
     [
         ({"max_prompt": 0}, "max_prompt is 0; it must be at least 1"),
         ({"dev_size": 0}, "dev_size is 0; it must be at least 1"),
+        ({"target_column": 1}, "target_column is given without source_columns"),
+        (
+            {"source_columns": (-1,), "target_column": 1},
+            "column -1 is chosen; columns are counted from 0",
+        ),
+        ({"source_columns": (1,), "target_column": 1}, "column 1 is both a source and the target"),
+        ({"dev_targets": "a"}, "dev_targets is given without dev, the file of the sources"),
+        (
+            {"dev": "a", "dev_targets": "b"},
+            "dev_targets is given without targets, those of the training sources",
+        ),
+        (
+            {"targets": "a", "dev": "b"},
+            "dev has one source per line, as data has: give dev_targets",
+        ),
+        (
+            {"targets": "a", "header": True},
+            "files of sources and targets, line by line, have no columns to choose",
+        ),
         (
             {"truncation": "end"},
             "truncation is end, which has no effect without max_prompt or max_completion",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from os.path import exists, isdir, normpath
 from pathlib import Path, PurePath
@@ -42,25 +42,30 @@ def is_dataset(data: str) -> bool:
     return isdir(data) or (not exists(data) and _ID.fullmatch(data) is not None)
 
 
-def read_splits(data: str, subset: str | None = None) -> dict[str, Table]:
+Read = Callable[[str], Table]
+"""A function that reads a file of rows."""
+
+
+def read_splits(data: str, subset: str | None = None, read: Read = read_table) -> dict[str, Table]:
     """Read the splits of a dataset, or of a file, all of which is train.
 
     Args:
         data: a file (see `FORMATS`), a folder, or an id on the Hugging Face hub.
         subset: the subset of a dataset.
+        read: reads a file of rows, if `data` is a file or a folder.
 
     Raises:
         DataError: names the file, the line and what is expected.
         MissingExtraError: if a library is not installed.
     """
     if is_dataset(data):
-        return load_splits(data, subset)
+        return load_splits(data, subset, read)
     if subset is not None:
         raise DataError(f"{data}: it is a file, and has no subset {subset!r}")
-    return {"train": read_table(data)}
+    return {"train": read(data)}
 
 
-def load_splits(data: str, subset: str | None = None) -> dict[str, Table]:
+def load_splits(data: str, subset: str | None = None, read: Read = read_table) -> dict[str, Table]:
     """Load the splits of a dataset, named train, dev and test; some may be missing.
 
     The files of a folder are read each time: descriptions in it (README.md, an index) are ignored,
@@ -69,6 +74,7 @@ def load_splits(data: str, subset: str | None = None) -> dict[str, Table]:
     Args:
         data: a folder, or an id on the Hugging Face hub.
         subset: the subset of a dataset; in a folder, the name of a folder in it.
+        read: reads a file of rows in a folder.
 
     Raises:
         DataError: if it cannot be loaded or has no training split.
@@ -82,13 +88,13 @@ def load_splits(data: str, subset: str | None = None) -> dict[str, Table]:
             raise DataError(f"{data}: it was saved as it is, and has no subset {subset!r}")
         found = _read_saved(folder)
     else:
-        found = _read_folder(folder, subset)
+        found = _read_folder(folder, subset, read)
     if "train" not in found:
         raise DataError(f"{data}: no split is called train; it has {', '.join(found) or 'none'}")
     return found
 
 
-def _read_folder(folder: Path, subset: str | None) -> dict[str, Table]:
+def _read_folder(folder: Path, subset: str | None, read: Read) -> dict[str, Table]:
     """Read the files of rows in a folder."""
     if subset is not None:
         if not (subset.replace("-", "").replace("_", "").isalnum() and (folder / subset).is_dir()):
@@ -102,7 +108,7 @@ def _read_folder(folder: Path, subset: str | None) -> dict[str, Table]:
             "names say train, dev or test"
         )
     return {
-        split: _join([read_table(str(path)) for path in paths], f"{folder} ({split})")
+        split: _join([read(str(path)) for path in paths], f"{folder} ({split})")
         for split, paths in files.items()
     }
 

@@ -54,13 +54,14 @@ class PromptPair:
     blocks: int | None = None
 
 
-def find_kind(row: Row, name: str, *, targets: bool = True) -> str:
+def find_kind(row: Row, name: str, *, targets: bool = True, hint: str = "") -> str:
     """Return the kind of a row: the first of `ROW_COLUMNS` whose columns it has.
 
     Args:
         row: the row.
         name: where it comes from, for messages.
         targets: whether the columns of targets must be present, too.
+        hint: what to do if it has none of them, for the message.
 
     Raises:
         DataError: if it has none of them.
@@ -73,7 +74,8 @@ def find_kind(row: Row, name: str, *, targets: bool = True) -> str:
             return kind
     known = "; ".join(map(" and ".join, kinds.values()))
     there = ", ".join(map(str, row)) or "none"
-    raise DataError(f"{name}: the columns are {there}; known are {known}")
+    hint = f" ({hint})" if hint else ""
+    raise DataError(f"{name}: the columns are {there}; known are {known}{hint}")
 
 
 def list_rows(rows: Iterable[Row]) -> list[Row]:

@@ -148,13 +148,13 @@ def note_shared(
     """Return notes on examples of dev and test that are also in train.
 
     Args:
-        parts: the examples of every split.
+        parts: the examples of train, and of dev and test if they are given.
         key: the key of an item; equal items have equal keys.
         what: the name of examples in notes.
     """
     notes = []
     for name in ("dev", "test"):
-        count = count_shared(map(key, parts[name]), map(key, parts["train"]))
+        count = count_shared(map(key, parts.get(name, ())), map(key, parts["train"]))
         if count:
             notes.append(f"{count} {what} of {name} are also in train")
     return notes

@@ -10,8 +10,9 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -95,8 +96,17 @@ class Table:
         return texts
 
 
-def read_table(path: str) -> Table:
+HeaderRule = Callable[[Sequence[str]], bool]
+"""Whether the cells of a first line are names of columns; if not, columns are named 0, 1, …"""
+
+
+def read_table(path: str, is_header: HeaderRule = bool, *, texts: bool = False) -> Table:
     """Read the rows of a file, whose format is that of its extension (see `FORMATS`).
+
+    Args:
+        path: the file.
+        is_header: whether the first line of CSV and TSV names the columns; by default it does.
+        texts: whether files that end in .txt are read, like .tsv.
 
     Raises:
         DataError: names the file, the line and what is expected.
@@ -107,16 +117,21 @@ def read_table(path: str) -> Table:
     suffix = Path(path.removesuffix(".gz")).suffix.lower()
     if suffix in (".parquet", ".arrow"):
         return _read_arrow(path, suffix)
-    readers = {
+    json_readers = {
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
         ".json": _read_json,
-        ".csv": _read_csv,
-        ".tsv": _read_tsv,
     }
-    if suffix not in readers:
-        raise DataError(f"{path}: files of rows end in {', '.join(FORMATS)}, or with .gz after it")
-    rows = list(readers[suffix](path))
+    cell_readers = {".csv": _read_csv, ".tsv": _read_tsv}
+    if texts:
+        cell_readers[".txt"] = _read_tsv
+    if suffix in json_readers:
+        rows = list(json_readers[suffix](path))
+    elif suffix in cell_readers:
+        rows = list(cell_readers[suffix](path, is_header))
+    else:
+        known = (*FORMATS, *([".txt"] if texts else []))
+        raise DataError(f"{path}: files of rows end in {', '.join(known)}, or with .gz after it")
     return Table(path, rows, list(rows[0]) if rows else [])
 
 
@@ -125,18 +140,18 @@ def read_rows(path: str) -> list[FileRow]:
     return read_table(path).rows
 
 
-def _read_tsv(path: str) -> Iterator[FileRow]:
+def _read_tsv(path: str, is_header: HeaderRule) -> Iterator[FileRow]:
     """Yield the rows of a file with cells separated by tabs, without quotes."""
-    lines = stream_lines(path)
-    return _name_cells(((number, line.split("\t")) for number, line in lines if line), path)
+    cells = ((number, line.split("\t")) for number, line in stream_lines(path) if line)
+    return _name_cells(cells, path, is_header)
 
 
-def _read_csv(path: str) -> Iterator[FileRow]:
+def _read_csv(path: str, is_header: HeaderRule) -> Iterator[FileRow]:
     """Yield the rows of a file with cells separated by commas, quoted as in RFC 4180."""
     # The limit belongs to the module, not to the reader, and a long text is not an error.
     limit = csv.field_size_limit(sys.maxsize)
     try:
-        yield from _name_cells(_parse_csv(path), path)
+        yield from _name_cells(_parse_csv(path), path, is_header)
     finally:
         csv.field_size_limit(limit)
 
@@ -158,10 +173,16 @@ def _parse_csv(path: str) -> Iterator[tuple[int, list[str]]]:
             yield number, cells
 
 
-def _name_cells(rows: Iterable[tuple[int, list[str]]], path: str) -> Iterator[FileRow]:
-    """Yield rows with the names of the columns, which come from the first row."""
+def _name_cells(
+    rows: Iterable[tuple[int, list[str]]], path: str, is_header: HeaderRule
+) -> Iterator[FileRow]:
+    """Yield rows with the names of the columns, which come from the first row or are numbers."""
     rows = iter(rows)
-    number, names = next(rows)
+    first = number, names = next(rows)
+    wanted = f"the first line names {len(names)} columns: {', '.join(names):.200}"
+    if not is_header(names):
+        rows, wanted = chain([first], rows), f"line {number} has {len(names)}"
+        names = [str(i) for i in range(len(names))]
     for i, name in enumerate(names):
         if name in names[:i]:
             raise DataError(f"{path}, line {number}: two columns are called {name!r}")
@@ -169,10 +190,7 @@ def _name_cells(rows: Iterable[tuple[int, list[str]]], path: str) -> Iterator[Fi
     for number, cells in rows:
         if len(cells) != len(names):
             count = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
-            raise DataError(
-                f"{path}, line {number}: {count}; the first line names {len(names)} columns: "
-                f"{', '.join(names):.200}"
-            )
+            raise DataError(f"{path}, line {number}: {count}; {wanted}")
         yield FileRow(dict(zip(names, cells, strict=True)), origin, number)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, ClassVar
 
-from freerun.data import DataError, Splits
+from freerun.data import Codec, DataError, Sources, Splits
+from freerun.data.columns import ColumnChoice, read_line_pairs
 from freerun.data.folders import read_splits
 from freerun.data.rows import Row, find_kind
-from freerun.data.splits import add_missing_splits, describe_sizes, subsample
+from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
+from freerun.data.tables import Table
 from freerun.data.tokens import Tokens
 from freerun.data.truncation import Truncation
 from freerun.tasks.base import Task
@@ -30,8 +33,20 @@ class Pairs(Task):
     missing, it is taken out of train at random: rows with equal prompts stay in one split.
 
     Args:
-        data: a file (.jsonl, .json, .csv, .tsv, .parquet), or a `datasets` id or folder.
+        data: a file (.jsonl, .json, .csv, .tsv, .txt, .parquet), or a `datasets` id or folder.
+        targets: the file of the targets, one per line; then the lines of `data` are the sources.
+        dev: a file to choose settings and checkpoints by, if `data` is a file to train on.
+        dev_targets: the targets of `dev`, if it has one source per line.
+        test: a file to report on, likewise.
+        test_targets: the targets of `test`, likewise.
         subset: the subset of a dataset that has several.
+        source_columns: the columns of the source, by names or by numbers from 0; the texts of
+            several are joined. By default those that rows usually have, and the first of a file
+            of two columns without names.
+        target_column: the column of the target, likewise; by default the second.
+        column_separator: the text between the columns of a source.
+        header: whether the first line of a text file has the names of columns; by default it does
+            if it has names of known columns, or columns are chosen by name.
         source_tokens: the tokens of sources for a model without a tokenizer, such as characters,
             words:N, bpe:N or bytes; by default those of targets.
         target_tokens: the tokens of targets, likewise.
@@ -60,7 +75,16 @@ class Pairs(Task):
     }
 
     data: str
+    targets: str | None = None
+    dev: str | None = None
+    dev_targets: str | None = None
+    test: str | None = None
+    test_targets: str | None = None
     subset: str | None = None
+    source_columns: tuple[int | str, ...] = ()
+    target_column: int | str | None = None
+    column_separator: str = " "
+    header: bool | None = None
     source_tokens: str | None = None
     target_tokens: str = "bpe:1000"
     max_prompt: int | None = None
@@ -80,6 +104,8 @@ class Pairs(Task):
             ValueError: if a setting is out of range or has no effect. The message names it.
         """
         self.check_sizes(*SIZES)
+        self.columns  # noqa: B018
+        self._check_files()
         for tokens in (self.source_tokens, self.target_tokens):
             if tokens is not None:
                 Tokens.parse(tokens)
@@ -88,6 +114,31 @@ class Pairs(Task):
                 f"truncation is {self.truncation}, which has no effect without max_prompt or "
                 "max_completion"
             )
+
+    def _check_files(self) -> None:
+        """Check the combination of files."""
+        for name in ("dev", "test"):
+            if getattr(self, f"{name}_targets") is not None and getattr(self, name) is None:
+                raise ValueError(f"{name}_targets is given without {name}, the file of the sources")
+        lines = [name for name in ("targets", "dev_targets", "test_targets") if getattr(self, name)]
+        if lines and self.targets is None:
+            raise ValueError(f"{lines[0]} is given without targets, those of the training sources")
+        for name in ("dev", "test"):
+            if self.targets and getattr(self, name) and not getattr(self, f"{name}_targets"):
+                raise ValueError(
+                    f"{name} has one source per line, as data has: give {name}_targets"
+                )
+        if self.targets and (self.source_columns or self.header is not None):
+            raise ValueError(
+                "files of sources and targets, line by line, have no columns to choose"
+            )
+
+    @property
+    def columns(self) -> ColumnChoice:
+        """The columns of source and target in files of rows."""
+        return ColumnChoice(
+            self.source_columns, self.target_column, self.column_separator, self.header
+        )
 
     @property
     def codec_options(self) -> dict[str, Any]:
@@ -107,12 +158,15 @@ class Pairs(Task):
             DataError: names the file, and what is expected.
             MissingExtraError: if `datasets` is not installed.
         """
-        tables = read_splits(self.data, self.subset)
+        tables = self._read_tables()
         for table in tables.values():
             if not table.rows:
                 raise DataError(f"{table.name}: there are no rows")
+        notes = self.columns.describe(tables["train"])
+        tables = {name: self.columns.select(table) for name, table in tables.items()}
         parts: dict[str, list[Row]] = {name: [*table.rows] for name, table in tables.items()}
-        kind = find_kind(parts["train"][0], tables["train"].name)
+        kind = find_kind(parts["train"][0], tables["train"].name, hint=_CHOOSE)
+        given = [name for name in ("dev", "test") if name in parts]
         del tables
         own = {
             "dev": self.dev_size or MAX_HELD_OUT_ROWS,
@@ -122,8 +176,49 @@ class Pairs(Task):
         stream = (self.seed, "pairs split")
         add_missing_splits(parts, partial(_key, kind), own, *stream, where=where, what=what)
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
-        notes = subsample(parts, sizes, self.seed, "pairs", "rows")
+        if given:
+            shared = {name: parts[name] for name in ("train", *given)}
+            notes += note_shared(shared, partial(_key, kind), NAMES.get(kind, kind))
+        notes += subsample(parts, sizes, self.seed, "pairs", "rows")
         return Splits(parts, [*notes, describe_sizes(parts, "rows")])
+
+    def read_examples(self, path: str) -> Sequence[Row]:
+        """Read the rows of another file with the same columns.
+
+        Raises:
+            DataError: names the file, the line and what is expected.
+        """
+        return self.columns.select(self.columns.read(path)).rows
+
+    def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
+        """Read sources to predict from: one per line, with tabs between several columns.
+
+        Raises:
+            DataError: names the file, the line and what is expected.
+        """
+        convert, places = self.columns.convert_line, (f"{name}, line {i}" for i in count(1))
+        return codec.read([convert(*pair) for pair in zip(lines, places)], name)  # noqa: B905
+
+    def _read_tables(self) -> dict[str, Table]:
+        """Read the given splits with all their columns."""
+        if self.targets is not None:
+            pairs = {"train": (self.data, self.targets), "dev": (self.dev, self.dev_targets)}
+            pairs["test"] = (self.test, self.test_targets)
+            return {
+                name: read_line_pairs(source, target)
+                for name, (source, target) in pairs.items()
+                if source is not None and target is not None
+            }
+        tables = read_splits(self.data, self.subset, self.columns.read)
+        for name, path in (("dev", self.dev), ("test", self.test)):
+            if path is not None and name in tables:
+                raise DataError(f"{self.data}: it has a split {name}; leave {name} out")
+            if path is not None:
+                tables[name] = self.columns.read(path)
+        return tables
+
+
+_CHOOSE = "choose others by source_columns and target_column"
 
 
 def _key(column: str, row: Row) -> str:

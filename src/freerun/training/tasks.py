@@ -223,7 +223,9 @@ def stream_sources(
         except CheckpointError as error:
             _LOGGER.warning("%s; so every line is read as plain text", error)
     general = task is None or type(task).read_sources is Task.read_sources
-    if isinstance(codec, TextCodec) and general and _is_table(name):
+    if isinstance(task, Pairs) and _is_table(name, named=False):
+        lines = task.columns.read_sources(name)
+    elif isinstance(codec, TextCodec) and general and _is_table(name):
         lines = ((row.number, write_object(row)) for row in read_rows(name))
     first = 0
     for block in _cut_blocks(lines, size, by_line=isinstance(codec, TextCodec)):
@@ -238,10 +240,15 @@ def stream_sources(
         first += len(sources)
 
 
-def _is_table(path: str) -> bool:
-    """Return whether a file has rows that are not JSON lines; those of .tsv have named columns."""
+def _is_table(path: str, *, named: bool = True) -> bool:
+    """Return whether a file has rows that are not JSON lines.
+
+    Args:
+        path: the file.
+        named: whether those of .tsv must have columns with known names.
+    """
     suffix = Path(path.removesuffix(".gz")).suffix.lower()
-    if suffix == ".tsv":
+    if suffix == ".tsv" and named:
         _, first = next(stream_lines(path))
         return not {columns[0] for columns in ROW_COLUMNS.values()}.isdisjoint(first.split("\t"))
     return suffix in FORMATS and suffix not in (".jsonl", ".ndjson")
