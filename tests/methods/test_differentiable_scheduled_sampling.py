@@ -335,3 +335,22 @@ def test_straight_through_needs_a_gradient(relaxation, feedback):
     )
     with pytest.raises(ValueError, match=message):
         DifferentiableScheduledSampling(relaxation=relaxation, straight_through=True, through=False)
+
+
+@pytest.mark.parametrize(
+    ("passes", "at_once", "expected"),
+    [(None, True, 2), (None, False, None), (0, True, 0), (3, True, 3), (3, False, 3)],
+)
+def test_passes_depend_on_the_kind_of_model(passes, at_once, expected):
+    method = DifferentiableScheduledSampling(passes=passes)
+    assert method.for_model(at_once=at_once).passes == expected
+
+
+def test_no_passes_are_cell_by_cell():
+    policy = tiny_policy()
+    batch, clock = tiny_batch(policy), Clock(5, 9, 0)
+    found = [
+        DifferentiableScheduledSampling(passes=passes).loss(policy, batch, clock).total
+        for passes in (None, 0)
+    ]
+    assert torch.equal(*found)

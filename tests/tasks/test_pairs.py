@@ -9,7 +9,7 @@ import pytest
 
 from freerun.data import DataError, TextCodec
 from freerun.metrics import score
-from freerun.tasks import Pairs, encode_file, load_data
+from freerun.tasks import Pairs, Spelling, encode_file, load_data
 from tests.helpers import raises
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
@@ -297,6 +297,31 @@ def test_a_lemma_and_its_features_are_one_source(write, refuses):
     refuses(message, Pairs(path).rows)
     broken = write("a\tb\nc\n", "broken.tsv")
     refuses(f"{broken}, line 2: 1 cell; line 1 has 2", Pairs(broken).rows)
+
+
+def test_a_vocabulary_that_knows_little_of_dev_is_refused(write, refuses):
+    rows = [{"source": f"w{i}", "target": f"w{i} w{i}"} for i in range(40)]
+    task = Pairs(write(lines(rows), "rows.jsonl"), target_tokens="words")
+    message = (
+        "the target tokens that are learned from train know only 0.0% of those of dev; set "
+        "target_tokens to characters, bpe:1000 or bytes, which can read and write any word, or to "
+        "symbols if tokens stand between spaces"
+    )
+    refuses(message, load_data, task)
+    load_data(replace(task, target_tokens="characters+unk"))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("a.csv", "it ends in .csv"), ("a.txt", "each line has columns between tabs")],
+)
+def test_running_text_is_not_a_table(write, refuses, name, what):
+    path = write(words(WORDS * 3), name)
+    message = (
+        f"{path}: {what}, so it is a table; running text is needed here. For sources and targets "
+        f"in columns: freerun train pairs --data {path}"
+    )
+    refuses(message, Spelling(data=path).rows)
 
 
 def test_a_row_that_is_wrong_is_named(write, refuses):

@@ -44,7 +44,8 @@ def test_a_card_names_method_paper_settings_and_metrics(tmp_path):
     assert body.startswith("\n# sums\n\nTrained with freerun by scheduled sampling (")
     assert "The method: Bengio et al. 2015, arXiv 1506.03099.\n" in body
     assert "| passes | 2 |\n" in body
-    assert "| updates | 6 |\n" in body
+    assert "| updates asked for | 6 |\n| updates | 6 |\n" in body
+    assert f"| training examples | {len(DATA.train)} |\n" in body
     assert f"| exact match | {metrics['eval_exact_match']:.4g} |\n" in body
     assert "that the model wrote by itself, greedily," in body
     ModelCard.load(tmp_path / "sums" / "README.md")
@@ -100,6 +101,7 @@ def test_the_card_of_adapters(tmp_path):
     front, body = card_of(tmp_path / "run")
     assert front["library_name"] == "peft"
     assert "base_model" not in front  # a path of this machine is no name
+    assert "| base model | base |\n| adapters | LORA, rank 2 |\n" in body
     assert "named in `adapter_config.json`" in body
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from freerun.data import MissingExtraError
-from freerun.models.settings import CausalSettings, RecurrentSettings
+from freerun.models.settings import CausalSettings, PretrainedSettings, RecurrentSettings
 from freerun.training import TrainingSettings
 from tests.helpers import raises
 from tests.training.tiny_task import Tiny, TinyCodec
@@ -178,3 +178,37 @@ def test_model_settings_build_what_they_say():
     assert policy.vocabulary == codec.target
     assert policy.config.limit == codec.limit
     assert policy.config.factors == codec.factors
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "settings", "expected"),
+    [
+        # A new model reads 60 epochs, and at least 1000 and at most 10000 updates.
+        (None, 8_000, {}, (7_500, 500, 1e-3)),
+        (RecurrentSettings(), 400, {}, (1_000, 100, 1e-3)),
+        (CausalSettings(), 10**6, {}, (10_000, 500, 1e-3)),
+        (CausalSettings(), 8_000, {"accumulation": 2}, (3_750, 375, 1e-3)),
+        (None, None, {}, (10_000, 500, 1e-3)),
+        # A pretrained one, 5 epochs, and at least 100 updates.
+        (PretrainedSettings(path="x"), 400, {"batch_size": 16}, (125, 12, 5e-5)),
+        (PretrainedSettings(path="x"), 10, {}, (100, 10, 5e-5)),
+        (PretrainedSettings(path="x", lora=4), 10, {}, (100, 10, 2e-4)),
+        (PretrainedSettings(path="x", lora=4), 10, {"learning_rate": 1e-2}, (100, 10, 1e-2)),
+        (None, 8_000, {"updates": 7, "evaluate_every": 3}, (7, 3, 1e-3)),
+        (None, 8_000, {"updates": 7}, (7, 1, 1e-3)),
+        (None, 8_000, {"budget": 60.0}, (7_500, 500, 1e-3)),
+    ],
+)
+def test_settings_that_depend_on_the_data_and_the_kind_of_model(model, rows, settings, expected):
+    found, _ = TrainingSettings(**settings).complete(rows, model)
+    assert (found.updates, found.evaluate_every, found.learning_rate) == expected
+    assert found.complete(rows, model) == (found, [])
+
+
+def test_settings_that_were_chosen_are_named():
+    settings = TrainingSettings(batch_size=16)
+    assert settings.complete(400, PretrainedSettings(path="x"))[1] == [
+        "125 updates of 16 examples: 5 epochs",
+        "learning rate 5e-05, that for pretrained models",
+    ]
+    assert TrainingSettings(updates=3, learning_rate=1.0).complete(400)[1] == []

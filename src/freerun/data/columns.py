@@ -89,6 +89,10 @@ class ColumnChoice:
             f"second the target: {source!r:.40} → {target!r:.40}"
         ]
 
+    def _is_header_of_sources(self, cells: Sequence[str]) -> bool:
+        first = {columns[0] for columns in ROW_COLUMNS.values()}
+        return self.is_header(cells) or (self.header is None and not first.isdisjoint(cells))
+
     def select(self, table: Table) -> Table:
         """Return the table with the chosen columns as `source` and `target`.
 
@@ -134,7 +138,7 @@ class ColumnChoice:
         Raises:
             DataError: names the file, the line and what is expected.
         """
-        table = self.read(path)
+        table = read_table(path, self._is_header_of_sources, texts=True)
         numbered = tuple(table.columns) == tuple(str(i) for i in range(len(table.columns)))
         source = self.source or ((0,) if numbered else ())
         if numbered and len(table.columns) == len(source):

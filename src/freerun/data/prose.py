@@ -6,13 +6,14 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from freerun.data.files import read_lines
 from freerun.data.folders import find_split_files, is_dataset, load_splits
 from freerun.data.splits import count_shared
+from freerun.data.tables import FORMATS
 from freerun.errors import DataError
 
 SYMBOLS = string.ascii_lowercase + string.digits + " .,'\"-?"
@@ -58,7 +59,9 @@ def read_text(path: str) -> tuple[str, list[str]]:
     Raises:
         DataError: if the file is missing, empty or not UTF-8, or nothing is between the markers.
     """
-    text = "\n".join(line for _, line in read_lines(path))
+    lines = [line for _, line in read_lines(path)]
+    _check_prose(path, lines)
+    text = "\n".join(lines)
     start, end = _START.search(text), _END.search(text)
     if not (start and end):
         return text, []
@@ -66,6 +69,22 @@ def read_text(path: str) -> tuple[str, list[str]]:
         raise DataError(f"{path}: there is no text between the markers of Project Gutenberg")
     note = "the header and the license of Project Gutenberg were removed"
     return text[start.end() : end.start()], [note]
+
+
+def _check_prose(path: str, lines: Sequence[str]) -> None:
+    """Check that a file is text, and not a table, whose columns would be read as one text.
+
+    Raises:
+        DataError: if it is a table.
+    """
+    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    tabs = {line.count("\t") for line in lines if line.strip()}
+    if suffix in FORMATS or (len(lines) >= 10 and len(tabs) == 1 and tabs != {0}):
+        what = f"it ends in {suffix}" if suffix in FORMATS else "each line has columns between tabs"
+        raise DataError(
+            f"{path}: {what}, so it is a table; running text is needed here. For sources and "
+            f"targets in columns: freerun train pairs --data {path}"
+        )
 
 
 def read_python_documentation() -> str:

@@ -162,6 +162,14 @@ class Method(ABC):
         """Return this method with the settings that come from the task, such as its cost."""
         return self
 
+    def for_model(self, *, at_once: bool) -> Method:
+        """Return this method with the settings that depend on the kind of model.
+
+        Args:
+            at_once: whether the model reads all cells of a row in one pass, as Transformers do.
+        """
+        return self
+
     def check(self, vocabulary: Vocabulary) -> None:
         """Check that the method can train on outputs of a vocabulary.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -43,7 +43,8 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
         top_k: spread w over the k largest weights only; None over all.
         passes: the number of passes over whole rows in an update, at least 2: the first reads the
             reference, each later one the mixtures from the scores of the one before (arXiv
-            1906.04331); None to run cell by cell.
+            1906.04331); 0 to run cell by cell. By default 2 for Transformers, which read a row at
+            once, and cell by cell for recurrent models.
         through: whether the gradient flows through w to the scores of earlier cells. If not, w is a
             constant, computed without dropout, as the own tokens of scheduled sampling are.
 
@@ -73,7 +74,7 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
                 raise ValueError(f"{name} is {value}; it must be finite and above 0")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
-        check_passes(self.passes)
+        check_passes(self.passes or None)
         if self.straight_through and not self.through:
             feedback = "greedy" if self.relaxation == "soft_argmax" else "sample"
             raise ValueError(
@@ -85,6 +86,12 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
     def tuning(self) -> Mapping[str, Space]:
         """The schedule, its floor, and the peakedness."""
         return {**super().tuning, "alpha": Range(0.5, 20.0, log=True)}
+
+    def for_model(self, *, at_once: bool) -> DifferentiableScheduledSampling:
+        """Return this method with the number of passes for the kind of model."""
+        if self.passes is not None or not at_once:
+            return self
+        return replace(self, passes=2)
 
     def alpha_at(self, clock: Clock) -> float:
         """Return α at this update."""
@@ -120,7 +127,8 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
             best, tokens = scores.topk(self.top_k, -1)
             return self._weights(best, alpha), tokens
 
-        scores = score_relaxed(policy, batch, own, relax, passes=self.passes, through=self.through)
+        passes, through = self.passes or None, self.through
+        scores = score_relaxed(policy, batch, own, relax, passes=passes, through=through)
         total = log_loss(scores, targets)
         own_share = own.sum() / count
         return Outcome(total, count, {"own_share": own_share, "alpha": torch.tensor(alpha)})

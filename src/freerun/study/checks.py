@@ -35,7 +35,10 @@ def make_plan(
     model = model or RecurrentSettings(**task.recipe.get("model", {}))
     return Plan(
         task,
-        {name: method.for_task(task) for name, method in parse_methods(methods).items()},
+        {
+            name: method.for_task(task).for_model(at_once=model.reads_rows_at_once)
+            for name, method in parse_methods(methods).items()
+        },
         list_seeds(seeds),
         model,
         training or TrainingSettings(**{**task.recipe.get("training", {}), **model.training}),

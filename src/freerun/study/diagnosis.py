@@ -224,6 +224,7 @@ def suggest_comparison(checkpoint: str) -> str | None:
     model = build_from_record({"kind": kind, **recipe, **path_of})
     add("model", record.model, model.record())
     training = TrainingSettings(**{**task.recipe.get("training", {}), **model.training})
+    training, _ = training.complete(record.examples.get("train"), model)
     add("training", record.training, {k: v for k, v in to_dict(training).items() if k != "seed"})
     output = path.parent.with_name(f"{path.parent.name}-compared")
     methods = ["--methods", "mle", "scheduled_sampling", "--output", str(output)]

@@ -161,7 +161,8 @@ class TuneJob(Job):
             return ended.dev[metric.name]
 
         greater = bool(metric.greater_is_better)
-        return _search(self.variant, self.method, self.training, self.trials, try_settings, greater)
+        rate = self.training.complete(len(data.train), plan.model)[0].learning_rate or 0.0
+        return _search(self.variant, self.method, rate, self.trials, try_settings, greater)
 
     def summarize(self, result: Tuned, work: Work) -> str:
         """Return the best trial and its headline metric on dev."""
@@ -190,7 +191,7 @@ def list_tune_jobs(plan: Plan, trials: int) -> list[TuneJob]:
 def _search(
     name: str,
     method: Method,
-    training: TrainingSettings,
+    rate: float,
     count: int,
     run: Callable[[int, Method, float], float],
     greater_is_better: bool,
@@ -198,7 +199,6 @@ def _search(
     """Search the space of a method."""
     optuna = import_extra("optuna", "tune", "tuning")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    rate = training.learning_rate
     space: dict[str, Space] = {_RATE: Range(rate / _FACTOR, rate * _FACTOR, log=True)}
     space |= pick_default_settings(method, method.tuning)
     distributions = {path: _distribute(optuna, each) for path, each in space.items()}

@@ -126,7 +126,10 @@ def load_data(
             raise DataError(part.unseen[0])
         notes += note_unseen(part, name)
     if isinstance(codec, TextCodec):
-        notes += _describe_texts(codec, parts, learned=known is None and tokenizer is None)
+        learned = known is None and tokenizer is None
+        if learned:
+            _check_known(codec, parts["dev"])
+        notes += _describe_texts(codec, parts, learned=learned)
     for name, part in parts.items():
         draw = task.augment(codec, name, part) if isinstance(part, StoredExamples) else None
         if draw is not None and isinstance(part, StoredExamples):
@@ -238,6 +241,37 @@ def _describe_texts(codec: TextCodec, parts: Mapping[str, Examples], *, learned:
     if codec.block is not None:
         notes.append(f"train has {len(texts['train'])} pieces")
     return [*notes, *_note_altered_texts(codec, test)]
+
+
+LEAST_KNOWN = 0.2
+"""The minimum fraction of the tokens of dev that a learned vocabulary must know."""
+
+
+def _check_known(codec: TextCodec, dev: Examples) -> None:
+    """Check that learned tokens know enough of dev.
+
+    Raises:
+        DataError: if they do not. The message says what to set.
+    """
+    if not isinstance(dev, TextExamples):
+        return
+    sides = {"source": (codec.source, dev.sources), "target": (codec.tokenizer, dev.targets)}
+    for side, (tokenizer, rows) in sides.items():
+        if tokenizer is None or tokenizer.unk_token_id is None:
+            continue
+        known = 1 - _share_unknown(tokenizer, rows)
+        if known < LEAST_KNOWN:
+            raise DataError(
+                f"the {side} tokens that are learned from train know only {known:.1%} of those of "
+                f"dev; set {side}_tokens to characters, bpe:1000 or bytes, which can read and "
+                "write any word, or to symbols if tokens stand between spaces"
+            )
+
+
+def _share_unknown(tokenizer: PreTrainedTokenizerBase, rows: Ragged) -> float:
+    """Return the fraction of unknown tokens, without eos."""
+    found = [t for row in TokenSequences(rows) for t in row if t != tokenizer.eos_token_id]
+    return found.count(tokenizer.unk_token_id) / max(len(found), 1)
 
 
 def _note_tokens(side: str, tokenizer: PreTrainedTokenizerBase, test: Ragged) -> list[str]:

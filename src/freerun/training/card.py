@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -73,8 +73,10 @@ class Card:
         task: the task that it was evaluated on.
         decoding: how its outputs were decoded.
         training: settings of training, by name.
-        updates: the number of updates.
+        updates: the update whose weights these are.
         metrics: the metrics on the evaluation data; empty if it was not evaluated.
+        asked: the number of updates that was asked for; None if a budget of seconds was.
+        examples: the number of training examples.
     """
 
     name: str
@@ -86,6 +88,8 @@ class Card:
     training: Mapping[str, Any]
     updates: int
     metrics: Mapping[str, float]
+    asked: int | None = None
+    examples: int | None = None
 
     def write(self, folder: Path) -> None:
         """Write README.md into a folder atomically."""
@@ -115,7 +119,7 @@ class Card:
         return "transformers" if isinstance(self.policy, HuggingFacePolicy) else "freerun"
 
     def _front_matter(self) -> str:
-        base = getattr(getattr(self.policy, "inner", None), "name_or_path", "")
+        base = self._base
         kinds: dict[type, str] = {
             CausalPolicy: "text-generation",
             Seq2SeqPolicy: "text2text-generation",
@@ -140,6 +144,26 @@ class Card:
             eval_results=results or None,
         )
         return str(data.to_yaml(line_break="\n")).strip()
+
+    @property
+    def _base(self) -> str:
+        """The name or path of the model that training started from; empty if there is none."""
+        return str(getattr(getattr(self.policy, "inner", None), "name_or_path", "") or "")
+
+    def _origins(self) -> dict[str, str]:
+        """Return the base model, the adapters and the data."""
+        # The name of a folder, not its path on this machine.
+        base = Path(self._base).name if Path(self._base).exists() else self._base
+        found = {"base model": base} if base else {}
+        if has_adapters(self.policy):
+            adapter, *_ = cast(Any, self.policy).model.peft_config.values()
+            found["adapters"] = f"{adapter.peft_type.value}, rank {getattr(adapter, 'r', '?')}"
+        data = to_dict(self.task)
+        names = ("data", "targets", "train", "train_source", "subset")
+        found |= {n.replace("_", " "): _name(data[n]) for n in names if data.get(n) is not None}
+        if self.examples is not None:
+            found["training examples"] = f"{self.examples:,}"
+        return found
 
     def _results(self) -> str:
         if not self.metrics:
@@ -183,10 +207,17 @@ class Card:
         return {
             "method": _words(self.method.name),
             **method,
+            **({} if self.asked is None else {"updates asked for": str(self.asked)}),
             "updates": str(self.updates),
             **training,
+            **self._origins(),
             "version of freerun": version,
         }
+
+
+def _name(data: object) -> str:
+    """Return the name of a file or folder, without its path on this machine."""
+    return Path(str(data)).name if Path(str(data)).exists() else str(data)
 
 
 def _words(name: str) -> str:

@@ -102,7 +102,10 @@ def fit(
     """
     output, init = Path(output), None if init is None else Path(init)
     check_not_file(output)
-    method = method.for_task(task)
+    if model is None:
+        model = RecurrentSettings() if init is None else read_model_settings(init)
+    training, chosen = training.complete(len(data.train), model)
+    method = method.for_task(task).for_model(at_once=model.reads_rows_at_once)
     with quiet_transformers(), ExitStack() as stack:
         limit_threads(training.threads)
         with as_setting_errors():
@@ -110,8 +113,6 @@ def fit(
         stack.enter_context(name_dead_processes())
         if arguments.should_save and output.is_dir():
             stack.enter_context(lock(output))
-        if model is None:
-            model = RecurrentSettings() if init is None else read_model_settings(init)
         record = Record.build(
             task,
             {method.name: method},
@@ -130,7 +131,7 @@ def fit(
         if run is None:
             run = resolve(model, data, method, task=task, init=init, seed=training.seed)
             check_training(run, training)
-        show_notes(data.notes, quiet or not arguments.should_save)
+        show_notes([*data.notes, *chosen], quiet or not arguments.should_save)
         arguments.distributed_state.wait_for_everyone()
         if arguments.should_save:
             stack.enter_context(lock(output))
@@ -192,7 +193,7 @@ def _train(
     """Train, from the newest checkpoint if there is one, and save the best or last model."""
     output = Path(arguments.output_dir)
     if record.horizon is None:
-        horizon = training.updates
+        horizon = training.updates or 0
         if training.budget is not None:
             horizon = estimate_horizon(run, training)
         record = replace(record, horizon=horizon)

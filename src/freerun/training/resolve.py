@@ -154,7 +154,9 @@ def resolve(
         check_metrics(task.get_metrics(), codec)
         tried = source.train if source.dev is None else source.dev
         try_metrics(task.get_metrics(), codec, tried)
-        run = Run(source.build(codec), codec, method, task, source.train, source.dev)
+        policy = source.build(codec)
+        method = method.for_model(at_once=isinstance(policy, HuggingFacePolicy))
+        run = Run(policy, codec, method, task, source.train, source.dev)
         for name, examples in source.examples.items():
             more = method.extra_positions if examples is run.train else 0
             check_lengths(run.policy, examples, name, more)

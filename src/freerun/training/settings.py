@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
@@ -13,6 +14,7 @@ from transformers import TrainingArguments
 
 from freerun.metrics import get_headline
 from freerun.models.huggingface import HuggingFacePolicy
+from freerun.models.settings.base import ModelSettings, TrainingDefaults
 from freerun.policy import Policy
 from freerun.tasks.base import Task
 from freerun.training.trackers import TRACKERS, require_trackers
@@ -31,6 +33,8 @@ _WITH_MOMENTUM = ("sgd", "rmsprop")
 CHECKPOINTING = {"use_reentrant": False}
 """The settings of gradient checkpointing."""
 MAX_THREADS = 1_024
+MOST_UPDATES, MOST_BETWEEN = 10_000, 500
+"""The maximum of the default numbers of updates, and of updates between evaluations."""
 _MAX_UPDATES = 10**9
 """More updates than fit into any budget of seconds."""
 
@@ -40,12 +44,14 @@ class TrainingSettings:
     """The settings of training.
 
     Args:
-        updates: the number of updates, if no budget is given.
+        updates: the number of updates, if no budget is given; by default those of 60 epochs, 1000
+            to 10000, and for a pretrained model of 5 epochs, 100 to 10000.
         budget: seconds of training, without evaluating and saving, instead of `updates`. The number
             of updates that fit is estimated first, and schedules are fitted to it.
         batch_size: the number of examples in a batch, over all processes together.
         accumulation: the number of batches in an update.
-        learning_rate: the peak learning rate.
+        learning_rate: the peak learning rate; by default 1e-3, for a pretrained model 5e-5, and for
+            adapters 2e-4.
         optimizer: `adam`, `adamw`, `sgd` or `rmsprop`.
         momentum: momentum of `sgd` and `rmsprop`, in [0, 1).
         weight_decay: weight decay of all weights except biases: decoupled for `adamw`, otherwise an
@@ -57,7 +63,8 @@ class TrainingSettings:
         precision: `fp32`, or mixed precision with `bf16`, or `fp16` (on a GPU).
         gradient_checkpointing: whether hidden states inside layers are recomputed for the gradient,
             which needs less memory and more time; not supported by recurrent models.
-        evaluate_every: updates between evaluations on dev; each is followed by a checkpoint.
+        evaluate_every: updates between evaluations on dev; each is followed by a checkpoint. By
+            default a tenth of the updates, at most 500.
         eval_batch_size: the number of examples that a process decodes together in evaluations.
         patience: stop after this many evaluations without improvement; by default never.
         keep: the model that is saved at the end, the `best` on dev or the `last`.
@@ -70,11 +77,11 @@ class TrainingSettings:
         ValueError: if a setting is out of range or has no effect.
     """
 
-    updates: int = 10_000
+    updates: int | None = None
     budget: float | None = None
     batch_size: int = 64
     accumulation: int = 1
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     optimizer: OptimizerName = "adam"
     momentum: float = 0.0
     weight_decay: float = 0.0
@@ -83,7 +90,7 @@ class TrainingSettings:
     clip: float = 5.0
     precision: PrecisionName = "fp32"
     gradient_checkpointing: bool = False
-    evaluate_every: int = 500
+    evaluate_every: int | None = None
     eval_batch_size: int = 256
     patience: int | None = None
     keep: Literal["best", "last"] = "best"
@@ -99,14 +106,14 @@ class TrainingSettings:
             "accumulation",
             "evaluate_every",
             "eval_batch_size",
+            "patience",
+            "threads",
         ):
-            self._check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("patience", "threads"):
-            self._check(
-                name, (getattr(self, name) or 1) >= 1 and getattr(self, name) != 0, "at least 1"
-            )
-        self._check("budget", self.budget is None or self.budget > 0, "above 0")
-        self._check("learning_rate", self.learning_rate > 0, "above 0")
+            value = getattr(self, name)
+            self._check(name, value is None or value >= 1, "at least 1")
+        for name in ("budget", "learning_rate"):
+            value = getattr(self, name)
+            self._check(name, value is None or value > 0, "above 0")
         for name in ("weight_decay", "warmup", "clip"):
             self._check(name, getattr(self, name) >= 0, "at least 0")
         self._check("momentum", 0 <= self.momentum < 1, "in [0, 1)")
@@ -134,6 +141,43 @@ class TrainingSettings:
         if not holds:
             raise ValueError(f"{name} is {getattr(self, name)}; it must be {required}")
 
+    def complete(
+        self, rows: int | None = None, model: ModelSettings | None = None
+    ) -> tuple[TrainingSettings, list[str]]:
+        """Fill in the settings that depend on the data and the kind of model.
+
+        Args:
+            rows: the number of training examples; None if it is unknown.
+            model: the settings of the model; by default one that is trained from scratch.
+
+        Returns:
+            Settings with all numbers, and notes on those that were chosen here.
+        """
+        defaults: TrainingDefaults = TrainingDefaults() if model is None else model.defaults
+        chosen: dict[str, Any] = {}
+        notes = []
+        if self.updates is None:
+            chosen["updates"] = MOST_UPDATES
+            if rows is not None:
+                size = self.batch_size * self.accumulation
+                wanted = math.ceil(defaults.epochs * rows / size)
+                chosen["updates"] = min(max(wanted, defaults.least_updates), MOST_UPDATES)
+                epochs = chosen["updates"] * size / rows
+                notes.append(
+                    f"{chosen['updates']:,} updates of {size} examples: {epochs:.3g} epochs"
+                )
+            if self.budget is not None:
+                notes.clear()
+        if self.evaluate_every is None:
+            updates = self.updates or chosen["updates"]
+            chosen["evaluate_every"] = min(max(updates // 10, 1), MOST_BETWEEN)
+            if self.budget is not None:
+                chosen["evaluate_every"] = MOST_BETWEEN
+        if self.learning_rate is None:
+            chosen["learning_rate"] = defaults.learning_rate
+            notes.append(f"learning rate {defaults.learning_rate:g}, that for {defaults.what}")
+        return replace(self, **chosen), notes
+
     def check(self, policy: Policy) -> None:
         """Check that a policy can be trained with these settings.
 
@@ -150,7 +194,7 @@ class TrainingSettings:
     @property
     def optimizer_cls_and_kwargs(self) -> tuple[type[Optimizer], dict[str, Any]]:
         """The optimizer, in the form that `Trainer` accepts."""
-        settings: dict[str, Any] = {"lr": self.learning_rate}
+        settings: dict[str, Any] = {"lr": self.complete()[0].learning_rate}
         if self.optimizer in _WITH_MOMENTUM:
             settings["momentum"] = self.momentum
         if self.optimizer != "rmsprop":
@@ -174,6 +218,8 @@ class TrainingSettings:
             MissingExtraError: if a tracker of `report_to` is not installed.
         """
         require_trackers(self.report_to)
+        found, _ = self.complete()
+        evaluate_every = cast(int, found.evaluate_every)
         gpu = _has_gpu()
         if self.precision == "fp16" and not gpu:
             raise ValueError("precision=fp16 needs a GPU; use bf16 or fp32 on the CPU")
@@ -181,10 +227,10 @@ class TrainingSettings:
         arguments = TrainingArguments(
             output_dir=str(output),
             use_cpu=not gpu,
-            max_steps=self.updates if self.budget is None else _MAX_UPDATES,
+            max_steps=cast(int, found.updates) if self.budget is None else _MAX_UPDATES,
             gradient_accumulation_steps=self.accumulation,
             per_device_eval_batch_size=self.eval_batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=cast(float, found.learning_rate),
             weight_decay=self.weight_decay,
             lr_scheduler_type=self._schedule,
             warmup_steps=self.warmup,
@@ -193,14 +239,14 @@ class TrainingSettings:
             fp16=self.precision == "fp16",
             **self._checkpointing,
             eval_strategy="steps",
-            eval_steps=self.evaluate_every,
+            eval_steps=evaluate_every,
             save_strategy="steps",
-            save_steps=self.evaluate_every,
+            save_steps=evaluate_every,
             save_total_limit=2,
             load_best_model_at_end=self.keep == "best",
             metric_for_best_model=headline.name,
             greater_is_better=headline.greater_is_better,
-            logging_steps=min(self.evaluate_every, 50),
+            logging_steps=min(evaluate_every, 50),
             report_to=list(self.report_to) or "none",
             disable_tqdm=quiet,
             seed=self.seed,

@@ -276,6 +276,8 @@ class RunTrainer(TrainerOverrides):
             self.args.to_dict(),
             update,
             metrics,
+            asked=None if self.meter.budget is not None else self.args.max_steps,
+            examples=len(self.train_dataset.examples),
         ).write(folder)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:

@@ -14,6 +14,23 @@ from freerun.settings import to_dict
 from freerun.tasks import Task, load_data
 
 
+@dataclass(frozen=True)
+class TrainingDefaults:
+    """Settings of training that are used if neither the user nor a recipe names them.
+
+    Args:
+        what: the kind of model in words.
+        epochs: how often every example is read.
+        least_updates: the minimum number of updates.
+        learning_rate: the peak learning rate.
+    """
+
+    what: str = "new models"
+    epochs: int = 60
+    least_updates: int = 1_000
+    learning_rate: float = 1e-3
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(ABC):
     """The settings of a model: dataclasses, one for each kind.
@@ -25,6 +42,16 @@ class ModelSettings(ABC):
 
     kind: ClassVar[str]
     training: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def defaults(self) -> TrainingDefaults:
+        """The settings of training that depend on the kind of model."""
+        return TrainingDefaults()
+
+    @property
+    def reads_rows_at_once(self) -> bool:
+        """Whether the model reads all cells of a row in one pass, as Transformers do."""
+        return True
 
     @abstractmethod
     def build(self, codec: Codec) -> RecurrentPolicy | HuggingFacePolicy:

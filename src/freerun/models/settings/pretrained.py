@@ -29,7 +29,12 @@ from freerun.models.loading import (
     loading_errors,
 )
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
-from freerun.models.settings.base import ModelSettings, describe_difference, match_backspace
+from freerun.models.settings.base import (
+    ModelSettings,
+    TrainingDefaults,
+    describe_difference,
+    match_backspace,
+)
 from freerun.models.settings.scratch import (
     CausalSettings,
     RecurrentSettings,
@@ -63,7 +68,13 @@ class PretrainedSettings(ModelSettings):
     """
 
     kind: ClassVar[str] = "pretrained"
-    training: ClassVar[dict[str, Any]] = {"optimizer": "adamw", "learning_rate": 5e-5}
+    training: ClassVar[dict[str, Any]] = {
+        "optimizer": "adamw",
+        "learning_rate": None,
+        "updates": None,
+        "evaluate_every": None,
+        "batch_size": 16,
+    }
 
     path: str
     lora: int | None = None
@@ -76,6 +87,19 @@ class PretrainedSettings(ModelSettings):
             raise ValueError(f"lora is {self.lora}; it must be at least 1")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+
+    @property
+    def defaults(self) -> TrainingDefaults:
+        """Few epochs, at a rate that does not destroy what was learned before."""
+        if self.lora is not None or Path(self.path, "adapter_config.json").exists():
+            return TrainingDefaults("adapters", 5, 100, 2e-4)
+        return TrainingDefaults("pretrained models", 5, 100, 5e-5)
+
+    @property
+    def reads_rows_at_once(self) -> bool:
+        """Whether it is a Transformer."""
+        recurrent = self.trained_by_freerun and isinstance(load_config(self.path), RecurrentConfig)
+        return not recurrent
 
     @property
     def trained_by_freerun(self) -> bool:

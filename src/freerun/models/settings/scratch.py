@@ -61,6 +61,11 @@ class RecurrentSettings(ModelSettings):
             Vocabulary.build("a", eos=False), factors=(1,), **asdict(self)
         )
 
+    @property
+    def reads_rows_at_once(self) -> bool:
+        """It reads a row cell by cell."""
+        return False
+
     @classmethod
     def from_config(cls, config: RecurrentConfig) -> RecurrentSettings:
         """Return the settings that a policy was built with."""
