@@ -27,7 +27,7 @@ from freerun.settings import SettingError
 from freerun.study.plan import Plan
 from freerun.study.specs import make_folder_name
 from freerun.study.work import Job, Work
-from freerun.training import TrainingSettings, fit
+from freerun.training import fit
 from freerun.training.progress import Status
 from freerun.training.resolve import Run
 
