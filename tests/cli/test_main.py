@@ -80,7 +80,7 @@ def test_errors_of_the_system_are_reported_without_a_traceback(monkeypatch, run)
          "interrupted; the same command resumes from the last checkpoint"),
         (["compare", "digits"], "train.CompareCommand",
          "interrupted; the same command resumes from the last checkpoint"),
-        (["predict"], "evaluate.PredictCommand", "interrupted"),
+        (["predict"], "predict.PredictCommand", "interrupted"),
     ],
 )  # fmt: skip
 def test_an_interruption_says_how_to_resume(monkeypatch, run, words, name, message):

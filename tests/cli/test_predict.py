@@ -176,6 +176,29 @@ def pairs(tmp_path_factory):
     return output
 
 
+def test_scores_and_n_best_outputs(run, pairs, write):
+    path = write("say 1\nsay 2\n", "a.txt")
+    plain = run("predict", pairs, path)[1].splitlines()
+    status, output, _ = run("predict", pairs, path, "--scores", "--batch_size", "1")
+    rows = [line.split("\t") for line in output.splitlines()]
+    assert (status, [(row[0], row[2]) for row in rows]) == (0, [*zip("12", plain, strict=True)])
+    assert all(float(row[1]) < 0 for row in rows)
+    _, output, errors = run("predict", pairs, path, "--beam", "3", "--n_best", "2", "--json")
+    for line, source in zip(output.splitlines(), ("say 1", "say 2"), strict=True):
+        found = json.loads(line)
+        assert found["source"] == source
+        assert list(found["outputs"][0]) == ["text", "log_prob", "score", "tokens", "complete"]
+        assert found["outputs"][0]["score"] >= found["outputs"][1]["score"]
+    # The model was trained for one update, and does not end.
+    assert errors == (
+        "note: outputs of 2 of 2 sources reached the maximum length and are cut off: 1, 2\n"
+    )
+    message = (
+        "freerun predict: n_best is 2; it needs sample, or a beam of at least 2, and beam is 1"
+    )
+    assert run("predict", pairs, path, "--n_best", "2")[::2] == (2, f"{message}\n")
+
+
 def test_rows_of_tables_are_answered(run, pairs, write):
     """And not their lines, of which the first has the names of the columns."""
     expected = run("predict", pairs, write('{"prompt": "say 1"}\n{"prompt": "say 2"}', "a.jsonl"))

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freerun.decoding import beam_search, greedy
+from freerun.decoding import beam_search, beam_search_n_best, greedy
 from tests.helpers import (
     chain,
     log_prob,
@@ -38,6 +38,53 @@ def test_a_beam_of_everything_finds_the_best(penalty, eos, seed):
         assert whole(decoded, row) == best
         assert float(decoded.log_probs[row]) == pytest.approx(scored[best], abs=1e-5)
     assert bool(decoded.ended.all())
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@pytest.mark.parametrize("eos", [True, False])
+def test_the_n_best_of_a_beam_of_everything_are_those_of_all_sequences(penalty, eos):
+    policy = chain(3, eos=eos, seed=1, scale=1.0, memory=1.0)
+    source = policy.source(0, 1)
+    found = beam_search_n_best(policy, source, size=120, count=7, length_penalty=penalty)
+    for row in range(2):
+        alone = source.select(torch.tensor([row]))
+        scored = {
+            tokens: log_prob(policy, alone, tokens)
+            for tokens in sequences(3, 4, policy.vocabulary.eos)
+            if not eos or tokens[-1] == policy.vocabulary.eos
+        }
+        best = sorted(scored, key=lambda tokens: -scored[tokens] / len(tokens) ** penalty)[:7]
+        assert [tuple(each.tokens) for each in found[row]] == best
+        for each in found[row]:
+            value = scored[tuple(each.tokens)]
+            assert each.log_prob == pytest.approx(value, abs=1e-5)
+            assert each.score == pytest.approx(value / len(each.tokens) ** penalty, abs=1e-5)
+            assert each.ended
+
+
+@given(st.integers(0, 10**6), st.integers(1, 6), st.sampled_from([0.0, 1.0, 1.5]), st.booleans())
+def test_the_first_of_the_n_best_is_the_best(seed, size, penalty, eos):
+    policy = chain(4, eos=eos, seed=seed, sentences=3, scale=1.5, memory=1.0)
+    source, limit = policy.source(0, 1, 2), torch.tensor([1, 3, 5])
+    settings = {"size": size, "length_penalty": penalty, "limit": limit}
+    best = beam_search(policy, source, **settings)
+    for count in (1, size):
+        rows = beam_search_n_best(policy, source, count=count, **settings)
+        for row, found in enumerate(rows):
+            assert len(found) <= count
+            assert tuple(found[0].tokens) == whole(best, row)
+            assert found[0].ended == best.ended[row]
+            assert len({tuple(each.tokens) for each in found}) == len(found)
+            order = [(each.ended, each.score) for each in found]
+            assert order == sorted(order, reverse=True)
+
+
+def test_the_number_of_the_best_is_at_most_the_size():
+    policy = chain(3, eos=True, seed=0, scale=1.0, memory=1.0)
+    for count in (0, 3):
+        message = f"count is {count}; it must lie in [1, 2], the size of the beam"
+        with raises(ValueError, message):
+            beam_search_n_best(policy, policy.source(0), size=2, count=count)
 
 
 @given(

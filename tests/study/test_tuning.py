@@ -161,8 +161,7 @@ class Plain(MLE):
 
 
 def search(run, count=12, greater=False, method=None):
-    training = TrainingSettings(learning_rate=1e-3)
-    return _search("x", method or Plain(), training, count, run, greater)
+    return _search("x", method or Plain(), 1e-3, count, run, greater)
 
 
 def distance(number, method, rate):

@@ -1,32 +1,25 @@
-"""`freerun evaluate` and `freerun predict`: the outputs of a trained model and their metrics."""
+"""`freerun evaluate`: the metrics of the outputs of a trained model."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp, isnan
 
-from freerun.cli.measuring import CheckpointOptions, MeasureOptions, check_folder
+from freerun.cli.measuring import MeasureOptions, check_folder
 from freerun.cli.options import SettingsCommand, UserSettings
-from freerun.data.files import Line, decode_lines, stream_lines
-from freerun.errors import DataError
 from freerun.evaluation import (
     Decoding,
-    decode,
     evaluate,
-    on_device,
     teacher_forced_loss,
 )
 from freerun.metrics import check_metrics, list_signatures
 from freerun.report.labels import backspace_lines, metric_lines
-from freerun.report.live import NOTATION, Traces
 from freerun.settings import to_dict
 from freerun.tasks import note_unseen
-from freerun.training import load_policy
 from freerun.training.checks import check_model_decoding
 from freerun.training.processes import limit_threads
-from freerun.training.tasks import load_measured, stream_sources
+from freerun.training.tasks import load_measured
 
 
 @dataclass(frozen=True)
@@ -86,61 +79,3 @@ class EvaluateCommand(SettingsCommand):
             "count_by_position": found.count_by_position,
         }
         own.write(measured, decoding, figures)
-
-
-@dataclass(frozen=True)
-class PredictOptions(CheckpointOptions):
-    """The options of `freerun predict` itself.
-
-    Args:
-        file: the sources, in the format of the task of the model; standard input by default.
-        show_backspaces: show all that a model with a backspace wrote, with what it withdrew: in
-            colors and live on a terminal, else as described below.
-    """
-
-    file: str | None = None
-    show_backspaces: bool = False
-
-
-class PredictCommand(SettingsCommand):
-    """Read sources from a file or from standard input, and print the outputs of a trained model."""
-
-    notes = NOTATION
-
-    def declare(self, words: Sequence[str]) -> None:
-        """Add the settings."""
-        self.add(PredictOptions, positional=["checkpoint", "file"])
-        self.add(Decoding, "Decoding")
-
-    def run(self, settings: UserSettings) -> None:
-        """Run the command."""
-        own = settings.build(PredictOptions, "options")
-        decoding = settings.build(Decoding, "decoding")
-        limit_threads(None)
-        policy, codec = load_policy(own.checkpoint)
-        traces = Traces(policy, codec, decoding) if own.show_backspaces else None
-        size = own.batch_size if traces is None else traces.batch_size(own.batch_size)
-        lines, name = _open_lines(own.file)
-        for first, sources in stream_sources(own.checkpoint, policy, codec, lines, name, size):
-            if not first:
-                check_model_decoding(policy, sources, decoding)
-            for start in range(0, len(sources), size):
-                batch = sources.batch(range(start, min(start + size, len(sources))))
-                # Random numbers depend on the number of an example in the whole file.
-                batch = on_device(replace(batch, ids=batch.ids + first), policy)
-                if traces is not None:
-                    traces.show(batch)
-                else:
-                    found = decode(policy, batch.source, decoding, ids=batch.ids)
-                    for number, row in enumerate(found.lists(policy.vocabulary.eos), start):
-                        print(codec.write(row, sources.lines[number]))
-                sys.stdout.flush()
-
-
-def _open_lines(file: str | None) -> tuple[Iterator[Line], str]:
-    """Return the numbered lines of a file, or of standard input, as they are read, and its name."""
-    if file not in (None, "-"):
-        return stream_lines(str(file)), str(file)
-    if sys.stdin is None:
-        raise DataError("standard input is closed")
-    return decode_lines(sys.stdin.buffer, "standard input"), "standard input"

@@ -30,7 +30,7 @@ CLASSES = {
     "costs": "costs.CostsCommand",
     "evaluate": "evaluate.EvaluateCommand",
     "diagnose": "diagnose.DiagnoseCommand",
-    "predict": "evaluate.PredictCommand",
+    "predict": "predict.PredictCommand",
     "tasks": "listings.TasksCommand",
     "methods": "listings.MethodsCommand",
     "metrics": "listings.MetricsCommand",

@@ -349,7 +349,7 @@ def parse_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row]
 
 def complete_line(source: Sequence[str], text: str) -> str | None:
     """Return the JSON object of a line, with the completion in its column; None without one."""
-    row = _parse_object(source[0]) if source else None
+    row = parse_row_of_line(source)
     if row is None:
         return None
     kind = find_kind(row, "the line", targets=False)
@@ -366,6 +366,11 @@ def complete_line(source: Sequence[str], text: str) -> str | None:
         spoken = kind == "prompt" and not isinstance(row["prompt"], str)
         filled = {"completion": message if spoken else text}
     return json.dumps({**row, **filled}, ensure_ascii=False)
+
+
+def parse_row_of_line(source: Sequence[str]) -> Row | None:
+    """Return the JSON object from which a source was read; None if it was read from plain lines."""
+    return _parse_object(source[0]) if source else None
 
 
 def _line_as_row(line: str, column: str) -> Row:

@@ -1,7 +1,7 @@
 """Decoding for any policy: greedy, sampling, beam search, contrastive search, backtracking."""
 
 from freerun.decoding.backtracking import NoisySampler, backtrack, force_actions
-from freerun.decoding.beam import beam_search
+from freerun.decoding.beam import Hypothesis, beam_search, beam_search_n_best
 from freerun.decoding.contrastive import contrastive_search
 from freerun.decoding.decode import decode_with, greedy, sample
 from freerun.decoding.loop import Decoded, run_writer
@@ -19,12 +19,14 @@ from freerun.decoding.sampling import (
 
 __all__ = [
     "Decoded",
+    "Hypothesis",
     "NoisySampler",
     "Sampler",
     "apply_in_blocks",
     "argmax_tokens",
     "backtrack",
     "beam_search",
+    "beam_search_n_best",
     "check_truncation",
     "choose_greedily",
     "contrastive_search",

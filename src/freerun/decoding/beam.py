@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +13,58 @@ from torch.nn import functional as F
 from freerun.batch import Source
 from freerun.decoding.loop import Decoded, resolve_limit
 from freerun.policy import Policy, evaluation_mode
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A sequence that beam search has found.
+
+    Attributes:
+        tokens: its tokens, eos included.
+        ended: whether it ended by itself; otherwise it reached its limit.
+        log_prob: its log-probability.
+        score: what hypotheses are ranked by: log_prob / |tokens|^length_penalty.
+    """
+
+    tokens: list[int]
+    ended: bool
+    log_prob: float
+    score: float
+
+
+@torch.no_grad()
+def beam_search_n_best(
+    policy: Policy,
+    source: Source,
+    *,
+    size: int,
+    count: int,
+    length_penalty: float = 1.0,
+    limit: Int[Tensor, "n"] | None = None,
+) -> list[list[Hypothesis]]:
+    """Return the `count` best hypotheses of each row, best first, of the search of `beam_search`.
+
+    A row is searched until no live hypothesis can become one of them. Unfinished ones are returned
+    only if fewer have ended. There may be fewer than `count` if there are no more sequences.
+
+    Args:
+        policy: as in `beam_search`.
+        source: as in `beam_search`.
+        size: as in `beam_search`.
+        count: the number of hypotheses to return, at most `size`.
+        length_penalty: as in `beam_search`.
+        limit: as in `beam_search`.
+
+    Raises:
+        ValueError: as `beam_search`, and if `count` is below 1 or above `size`.
+    """
+    if not 1 <= count <= size:
+        raise ValueError(f"count is {count}; it must lie in [1, {size}], the size of the beam")
+    limit = _check(policy, source, size, length_penalty, limit)
+    with evaluation_mode(policy):
+        search = _Beam(policy, source, size, length_penalty, limit, count)
+        search.run()
+    return search.list_best()
 
 
 @torch.no_grad()
@@ -43,6 +96,19 @@ def beam_search(
         ValueError: if `size` or a limit is below 1, the penalty is below 0, or the vocabulary has a
             backspace.
     """
+    limit = _check(policy, source, size, length_penalty, limit)
+    with evaluation_mode(policy):
+        return _Beam(policy, source, size, length_penalty, limit).run()
+
+
+def _check(
+    policy: Policy,
+    source: Source,
+    size: int,
+    length_penalty: float,
+    limit: Int[Tensor, "n"] | None,
+) -> Int[Tensor, "n"]:
+    """Check the arguments of a search, and return the limit of each row."""
     if size < 1:
         raise ValueError(f"beam size is {size}; it must be at least 1")
     if not 0 <= length_penalty < math.inf:
@@ -52,13 +118,14 @@ def beam_search(
             "beam search cannot withdraw tokens, and this vocabulary has a backspace: "
             "decode greedily or sample"
         )
-    limit = resolve_limit(policy, source, limit)
-    with evaluation_mode(policy):
-        return _Beam(policy, source, size, length_penalty, limit).run()
+    return resolve_limit(policy, source, limit)
 
 
 class _Beam:
-    """The hypotheses of a batch: `rows` are the sentences still searched, `size` beams each."""
+    """The hypotheses of a batch: `rows` are the sentences still searched, `size` beams each.
+
+    `found` are those that have ended, and those at a limit, if `kept` of a row are listed.
+    """
 
     def __init__(
         self,
@@ -67,6 +134,7 @@ class _Beam:
         size: int,
         penalty: float,
         limit: Int[Tensor, "n"],
+        kept: int = 0,
     ) -> None:
         self.policy, self.size, self.penalty, self.limit = policy, size, penalty, limit
         count, longest, device = len(limit), int(limit.max()), limit.device
@@ -85,6 +153,9 @@ class _Beam:
         self.best_length = torch.zeros_like(limit)
         self.ended = torch.zeros_like(limit, dtype=torch.bool)
         self.count = torch.zeros_like(limit)
+        self.kept = kept
+        self.found: list[list[Hypothesis]] = [[] for _ in range(count)]
+        self.worst_kept = torch.full((count,), -torch.inf, device=device)
 
     def run(self) -> Decoded:
         """Search until every row has stopped."""
@@ -136,6 +207,8 @@ class _Beam:
 
         Without a token, unfinished hypotheses compete, in rows at their limit.
         """
+        if self.kept:
+            self._collect(log_prob, beam, cell, token)
         value, candidate = (log_prob / (cell + 1) ** self.penalty).max(1)
         # Strictly greater, so that of equal ones, the one that ended first stays.
         better = value > self.best[self.rows]
@@ -153,6 +226,31 @@ class _Beam:
         self.best_length[rows] = cell + 1
         self.ended[rows] = token is not None or self.policy.vocabulary.eos is None
 
+    def _collect(
+        self, log_prob: Float[Tensor, "r k"], beam: Int[Tensor, "r m"], cell: int, token: int | None
+    ) -> None:
+        """Collect hypotheses that end at `cell`, or live ones in rows at their limit."""
+        there = log_prob.isfinite()
+        if token is None:
+            there = there & (self.limit[self.rows] == cell + 1)[:, None]
+        ended = token is not None or self.policy.vocabulary.eos is None
+        for i, j in there.nonzero().tolist():
+            row, value = int(self.rows[i]), float(log_prob[i, j])
+            last = [] if token is None else [token]
+            tokens = self.written[i, beam[i, j], : cell + 1 - len(last)].tolist() + last
+            score = value / (cell + 1) ** self.penalty
+            self.found[row].append(Hypothesis(tokens, ended, value, score))
+            # Only the best that ended can keep a live one from being searched further.
+            scores = sorted((h.score for h in self.found[row] if h.ended), reverse=True)
+            if len(scores) >= self.kept:
+                self.worst_kept[row] = scores[self.kept - 1]
+
+    def list_best(self) -> list[list[Hypothesis]]:
+        """Return the hypotheses that are kept of every row, best first; unfinished ones last."""
+        return [
+            sorted(row, key=lambda h: (not h.ended, -h.score))[: self.kept] for row in self.found
+        ]
+
     def _drop_rows(self, cell: int) -> None:
         """Drop rows at their limit, with enough hypotheses, or whose live ones cannot win."""
         beams = torch.arange(self.size, device=self.live.device)
@@ -160,7 +258,8 @@ class _Beam:
         limit = self.limit[self.rows]
         # An upper bound: log-probabilities only fall, and the largest divisor helps them most.
         bound = self.live.amax(1) / limit**self.penalty
-        going = (limit > cell + 1) & (bound > self.best[self.rows])
+        enough = self.worst_kept if self.kept else self.best
+        going = (limit > cell + 1) & (bound > enough[self.rows])
         going &= self.count[self.rows] < self.size
         stay = going.nonzero()[:, 0]
         if len(stay) < len(self.rows):

@@ -1,0 +1,148 @@
+"""`freerun predict`: the outputs of a trained model for new sources."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from freerun.cli.measuring import CheckpointOptions
+from freerun.cli.options import SettingsCommand, UserSettings
+from freerun.data import Codec
+from freerun.data.files import Line, decode_lines, stream_lines
+from freerun.data.rows import parse_row_of_line
+from freerun.errors import DataError
+from freerun.evaluation import Decoding, on_device
+from freerun.report.live import NOTATION, Traces
+from freerun.training import load_policy
+from freerun.training.checks import check_model_decoding
+from freerun.training.prediction import Prediction, check_n_best, predict_batch
+from freerun.training.processes import limit_threads
+from freerun.training.tasks import stream_sources
+
+NOTES = f"""\
+With --scores or --n_best, an output is a line with three columns between tabs: the number of its
+source, its log-probability, and its text. With --json, a source is a JSON object in one line, with
+the list `outputs`: text, log_prob, score, tokens, complete. Outputs that reach the maximum length
+are counted at the end.
+
+{NOTATION}"""
+
+
+@dataclass(frozen=True)
+class PredictOptions(CheckpointOptions):
+    """The options of `freerun predict` itself.
+
+    Args:
+        file: the sources, in the format of the task of the model; standard input by default.
+        n_best: the number of outputs of each source, best first; it needs a beam of this size, or
+            samples.
+        scores: print the log-probability of every output.
+        json: print a JSON object for every source.
+        show_backspaces: show all that a model with a backspace wrote, with what it withdrew: in
+            colors and live on a terminal, else as described below.
+    """
+
+    file: str | None = None
+    n_best: int = 1
+    scores: bool = False
+    json: bool = False
+    show_backspaces: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the combination of settings."""
+        super().__post_init__()
+        if self.show_backspaces and (self.n_best > 1 or self.scores or self.json):
+            raise ValueError("show_backspaces excludes n_best, scores and json")
+
+
+@dataclass
+class Printer:
+    """Prints outputs, and counts those that were cut off.
+
+    Args:
+        own: the options.
+        codec: the codec of the model.
+        count: the number of sources so far.
+        cut: the numbers of sources with an output that was cut off.
+    """
+
+    own: PredictOptions
+    codec: Codec
+    count: int = 0
+    cut: list[int] = field(default_factory=list)
+
+    def show(self, outputs: Sequence[Prediction], lines: Sequence[str]) -> None:
+        """Print the outputs for a source, which was read from `lines`."""
+        self.count += 1
+        if not all(each.complete for each in outputs):
+            self.cut.append(self.count)
+        if self.own.json:
+            row = parse_row_of_line(lines) or {"source": "\n".join(lines)}
+            found = {**row, "outputs": [each.to_dict() for each in outputs]}
+            print(json_module.dumps(found, ensure_ascii=False))
+        elif self.own.scores or self.own.n_best > 1:
+            for each in outputs:
+                text = self.codec.text(each.tokens)
+                print(self.count, f"{each.log_prob:.4f}", text, sep="\t")
+        else:
+            print(self.codec.write(outputs[0].tokens, lines))
+
+    def describe_cut(self) -> str | None:
+        """Return a note on outputs that were cut off; None if there are none."""
+        if not self.cut:
+            return None
+        shown = ", ".join(map(str, self.cut[:5])) + (", …" if len(self.cut) > 5 else "")
+        return (
+            f"note: outputs of {len(self.cut)} of {self.count} sources reached the maximum length "
+            f"and are cut off: {shown}"
+        )
+
+
+class PredictCommand(SettingsCommand):
+    """Read sources from a file or from standard input, and print the outputs of a trained model."""
+
+    notes = NOTES
+
+    def declare(self, words: Sequence[str]) -> None:
+        """Add the settings."""
+        self.add(PredictOptions, positional=["checkpoint", "file"])
+        self.add(Decoding, "Decoding")
+
+    def run(self, settings: UserSettings) -> None:
+        """Run the command."""
+        own = settings.build(PredictOptions, "options")
+        decoding = settings.build(Decoding, "decoding")
+        check_n_best(own.n_best, decoding)
+        limit_threads(None)
+        policy, codec = load_policy(own.checkpoint)
+        traces = Traces(policy, codec, decoding) if own.show_backspaces else None
+        size = own.batch_size if traces is None else traces.batch_size(own.batch_size)
+        lines, name = _open_lines(own.file)
+        printer = Printer(own, codec)
+        for first, sources in stream_sources(own.checkpoint, policy, codec, lines, name, size):
+            if not first:
+                check_model_decoding(policy, sources, decoding)
+            for start in range(0, len(sources), size):
+                batch = sources.batch(range(start, min(start + size, len(sources))))
+                # Random numbers depend on the number of an example in the whole file.
+                batch = replace(batch, ids=batch.ids + first)
+                if traces is not None:
+                    traces.show(on_device(batch, policy))
+                else:
+                    found = predict_batch(policy, codec, batch, decoding, own.n_best)
+                    for number, outputs in enumerate(found, start):
+                        printer.show(outputs, sources.lines[number])
+                sys.stdout.flush()
+        if (note := printer.describe_cut()) is not None:
+            print(note, file=sys.stderr)
+
+
+def _open_lines(file: str | None) -> tuple[Iterator[Line], str]:
+    """Return the numbered lines of a file, or of standard input, as they are read, and its name."""
+    if file not in (None, "-"):
+        return stream_lines(str(file)), str(file)
+    if sys.stdin is None:
+        raise DataError("standard input is closed")
+    return decode_lines(sys.stdin.buffer, "standard input"), "standard input"
