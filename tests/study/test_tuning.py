@@ -16,7 +16,7 @@ from freerun.report import legend
 from freerun.settings import SettingError
 from freerun.study import compare, parse_method
 from freerun.study.tuning import TUNING_SEED, Trial, _search
-from freerun.training import TrainingSettings, load_policy
+from freerun.training import load_policy
 from freerun.training.record import Record
 from tests.helpers import raises
 from tests.pages import ROOT, tables
