@@ -99,3 +99,30 @@ def test_two_processes_as_accelerate_would_start_them(questions, tmp_path, confi
     children = together(found["num_processes"], example, "causal_arithmetic", given, variables)
     assert children == [0, 0]
     load_policy(tmp_path / "run")
+
+
+@pytest.mark.filterwarnings("ignore:the cost distance is a Python function")
+@pytest.mark.parametrize("method", ["mle", "searnn"])
+def test_a_model_of_molecules_learns_from_a_cost_of_chemistry(run, tmp_path, method):
+    pytest.importorskip("rdkit")
+    from tiny import character_tokenizer, seq2seq_model  # beside the script
+
+    lines = ["CCO", "c1ccccc1", "CC(=O)O", "CCN", "CCCl", "CC#N", "C1CCCCC1", "OCCO"]
+    (tmp_path / "molecules.smi").write_text("\n".join(lines) + "\n")
+    tokenizer = character_tokenizer(lines)
+    seq2seq_model(tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    paths = [str(tmp_path / name) for name in ("model", "molecules.smi")]
+    options = ["--updates", "1", "--held-out", "2", "--output", str(tmp_path / "run")]
+    found = run("molecules", *paths, "--method", method, *options)
+    assert 0 <= found["eval_same_molecule"] <= found["eval_valid"] <= 1
+
+
+def test_distances_of_molecules():
+    pytest.importorskip("rdkit")
+    molecules = runpy.run_path(str(ROOT / "examples" / "molecules.py"))
+    assert molecules["distance"]("OCC", "CCO") == 0
+    assert molecules["distance"]("C1CC", "CCO") == 1  # the ring is not closed
+    assert 0 < molecules["distance"]("CCN", "CCO") < 1
+    assert molecules["valid"](["OCC", "C1CC"], ["CCO", "CCO"]) == 0.5
+    assert molecules["same_molecule"](["OCC", "CCN"], ["CCO", "CCO"]) == 0.5
