@@ -8,14 +8,17 @@ from freerun.data.tables import FORMATS
 from freerun.evaluation import (
     Decoding,
     compare_continuations,
+    decode_hypotheses,
     evaluate,
     measure_accumulated_errors,
     measure_exposure_bias,
 )
+from freerun.metrics import mauve
 from freerun.models.settings import PretrainedSettings
 from freerun.report.diagnosis import describe_accumulated_errors, describe_continuations
+from freerun.study.diagnosis import make_mauve
 from freerun.tasks import Pairs
-from freerun.training.tasks import load_measured, load_oracle
+from freerun.training.tasks import load_measured, load_oracle, load_predictor
 from tests.cli.pretrained import save_causal, save_seq2seq
 from tests.tasks.tiny_tokenizers import byte_tokenizer
 
@@ -109,7 +112,7 @@ def test_own_text_is_compared_with_real_text(run, tmp_path):
     path.write_text("\n\n".join(f"{i} {paragraph}"[:58] for i in range(9)))
     page = tmp_path / "page.html"
     words = ["--data", path, "--json", figures, "--draws", "9", "--report", page]
-    status, output, errors = run("diagnose", folder, *words)
+    status, output, errors = run("diagnose", folder, *words, "--mauve", folder)
     assert (status, errors) == (0, "")
     measured = load_measured(str(folder), None, str(path))
     found = compare_continuations(measured.policy, measured.examples, draws=9)
@@ -118,7 +121,61 @@ def test_own_text_is_compared_with_real_text(run, tmp_path):
     saved = json.loads(figures.read_text())
     assert saved["lengths"] == found.lengths
     assert saved["own_repetition"] == pytest.approx(found.own_repetition)
+    assert len(saved["mauve"]) == len(found.lengths)
+    assert "\nMAUVE, 8 " in output
     assert "Repetition by length" in page.read_text()
+
+
+def test_mauve_is_that_of_the_metric_with_prompts(tmp_path):
+    folder, path = str(tmp_path / "model"), tmp_path / "text.txt"
+    save_causal(folder)
+    text = [f"{i}{'abcdefghi'[i:]}, a text that goes on and on and on and on" for i in range(9)]
+    path.write_text("\n\n".join(text))
+    measured = load_measured(folder, None, str(path))
+    numbers = [0, 2, 3, 5, 6, 7]
+    real = [measured.examples.references[n][:8] for n in numbers]
+    own = [row[::-1] for row in real]
+    passages = [
+        [text[n][:32] + measured.codec.decode(row) for n, row in zip(numbers, rows, strict=True)]
+        for rows in (own, real)
+    ]
+    assert passages[1] == [text[n][:40] for n in numbers]
+    compute = make_mauve(measured, folder)
+    assert compute(numbers, own, real) == pytest.approx(mauve(*passages, model=folder))
+
+
+def test_mauve_is_for_text_alone(refuses, tmp_path, rows):
+    folder = tmp_path / "model"
+    save_causal(folder)
+    refuses(
+        "freerun diagnose: mauve does not apply: it is for text without a cost or an oracle",
+        *("diagnose", folder, "--data", rows, "--mauve", folder),
+    )
+
+
+def test_any_model_predicts(run, refuses, tmp_path, rows, trained):
+    folder, prompts = tmp_path / "model", tmp_path / "prompts.txt"
+    save_causal(folder)
+    prompts.write_text("one and two\nthree\n")
+    status, output, errors = run("predict", folder, prompts, "--max_new_tokens", "7")
+    assert status == 0
+    assert "2 of 2 sources reached the maximum length" in errors
+    policy, codec = load_predictor(str(folder), 7)
+    outputs = decode_hypotheses(policy, codec.read(["one and two", "three"], "prompts"))
+    assert output.splitlines() == [codec.write(row, [""]) for row in outputs]
+    assert max(map(len, outputs)) == 7
+    status, output, _ = run("predict", folder, rows, "--max_new_tokens", "2")
+    assert (status, len(output.splitlines())) == (0, len(ROWS))
+    assert "target" in json.loads(output.splitlines()[0])
+    refuses(
+        "freerun predict: max_new_tokens does not apply: freerun trained the model, whose outputs "
+        "have a maximum length",
+        *("predict", trained, prompts, "--max_new_tokens", "3"),
+    )
+    refuses(
+        "freerun predict: options: max_new_tokens is 0; it must be at least 1",
+        *("predict", folder, prompts, "--max_new_tokens", "0"),
+    )
 
 
 @pytest.mark.parametrize("kind", SAVE)

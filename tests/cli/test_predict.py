@@ -121,7 +121,7 @@ def test_lines_that_cannot_be_read_are_named(run, refuses, speller, tmp_path, pi
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "CHECKPOINT is missing: the folder of a trained model"),
+        ([], "CHECKPOINT is missing: the folder of a trained model, or of any Hugging Face model"),
         (["nowhere"], "nowhere: there is no such directory"),
         (["{speller}", "nowhere.txt"], "nowhere.txt: there is no such file"),
         (["{speller}", "--bean", "3"], "unknown option --bean; did you mean '--beam'?"),

@@ -17,8 +17,17 @@ def test_a_model_that_repeats_itself_by_hand():
     # It writes aaa… 16 times; real text has no 4-gram twice in 8 tokens.
     policy = Chain(table(0, 1, 0), eos=False, limit=16)
     real = [0, 0, 0, 1, 0, 1, 1, 1, 0, 0, 1, 0, 1, 1, 1, 1]
-    found = compare_continuations(policy, Targets(policy, [(0, real)] * 3), draws=20)
-    assert (found.sentences, found.lengths, found.counts) == (3, [8, 16], [3, 3])
+    asked = []
+
+    def mauve(numbers, own, real):
+        asked.append((numbers, own, real))
+        return 1 / len(own[0])
+
+    data = Targets(policy, [(0, real[:7]), *[(0, real)] * 3])
+    found = compare_continuations(policy, data, draws=20, mauve=mauve)
+    assert found.mauve == [1 / 8, 1 / 16]
+    assert asked == [([1, 2, 3], [[0] * n] * 3, [real[:n]] * 3) for n in (8, 16)]
+    assert (found.sentences, found.lengths, found.counts) == (4, [8, 16], [3, 3])
     assert found.own_repetition == pytest.approx([4 / 5, 12 / 13])
     assert found.real_repetition[0] == 0
     assert found.own_entropy == [0, 0]

@@ -170,6 +170,11 @@ def test_text_that_repeats_itself():
     )
     calm = replace(found, repetition_excess=[Interval(0.0, -0.1, 0.1)])
     assert len(describe_continuations(calm)) == 2
+    far = replace(found, mauve=[0.25])
+    assert describe_continuations(far)[2] == (
+        "MAUVE of the two is 0.2500, and at most 1; it is unreliable for few texts, here 9."
+    )
+    assert list_continuations(far)[2:] == [("MAUVE, 8", "0.2500")]
 
 
 def test_the_plot_by_position_has_the_number_of_outputs():

@@ -25,6 +25,8 @@ class DiagnoseOptions(MeasureOptions):
             right continuation, own and real continuations are compared instead.
         oracle: the folder of a better model with the same tokens, to judge by instead of a cost
             (Arora et al. 2022).
+        mauve: the folder of a causal model, whose features are used to compute MAUVE of own and
+            real text, if neither a cost nor an oracle judges it.
         draws: the number of draws of the bootstrap that intervals come from.
         report: a file to write the report to, as a page of HTML with a plot.
         png: a file to draw the errors by position, or by length with an oracle, to.
@@ -32,6 +34,7 @@ class DiagnoseOptions(MeasureOptions):
 
     cost: ErrorCost | None = None
     oracle: str | None = None
+    mauve: str | None = None
     draws: int = 2_000
     report: str | None = None
     png: str | None = None
@@ -63,6 +66,7 @@ class DiagnoseCommand(SettingsCommand):
             split=own.split,
             cost=own.cost,
             oracle=own.oracle,
+            mauve=own.mauve,
             decoding=decoding,
             batch_size=own.batch_size,
             draws=own.draws,

@@ -15,11 +15,10 @@ from freerun.data.rows import parse_row_of_line
 from freerun.errors import DataError
 from freerun.evaluation import Decoding, on_device
 from freerun.report.live import NOTATION, Traces
-from freerun.training import load_policy
 from freerun.training.checks import check_model_decoding
 from freerun.training.prediction import Prediction, check_n_best, predict_batch
 from freerun.training.processes import limit_threads
-from freerun.training.tasks import stream_sources
+from freerun.training.tasks import load_predictor, stream_sources
 
 NOTES = f"""\
 With --scores or --n_best, an output is a line with three columns between tabs: the number of its
@@ -35,7 +34,11 @@ class PredictOptions(CheckpointOptions):
     """The options of `freerun predict` itself.
 
     Args:
-        file: the sources, in the format of the task of the model; standard input by default.
+        checkpoint: the folder of a trained model, or of any Hugging Face model.
+        file: the sources, in the format of the task of the model; standard input by default. For a
+            model that freerun did not train, prompts in lines, or rows such as messages.
+        max_new_tokens: the maximum number of tokens of an output, for a model that freerun did not
+            train; by default 256.
         n_best: the number of outputs of each source, best first; it needs a beam of this size, or
             samples.
         scores: print the log-probability of every output.
@@ -45,14 +48,17 @@ class PredictOptions(CheckpointOptions):
     """
 
     file: str | None = None
+    max_new_tokens: int | None = None
     n_best: int = 1
     scores: bool = False
     json: bool = False
     show_backspaces: bool = False
 
     def __post_init__(self) -> None:
-        """Check the combination of settings."""
+        """Check the ranges and the combination of settings."""
         super().__post_init__()
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1")
         if self.show_backspaces and (self.n_best > 1 or self.scores or self.json):
             raise ValueError("show_backspaces excludes n_best, scores and json")
 
@@ -116,7 +122,7 @@ class PredictCommand(SettingsCommand):
         decoding = settings.build(Decoding, "decoding")
         check_n_best(own.n_best, decoding)
         limit_threads(None)
-        policy, codec = load_policy(own.checkpoint)
+        policy, codec = load_predictor(own.checkpoint, own.max_new_tokens)
         traces = Traces(policy, codec, decoding) if own.show_backspaces else None
         size = own.batch_size if traces is None else traces.batch_size(own.batch_size)
         lines, name = _open_lines(own.file)

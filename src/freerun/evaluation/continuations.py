@@ -7,8 +7,8 @@ varied than real text the longer it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -29,6 +29,8 @@ SHORTEST = 8
 """The least length that is measured; the others are twice, four times … as long."""
 
 Rows = Sequence[Sequence[int]]
+MauveFunction = Callable[[Sequence[int], Rows, Rows], float]
+"""A function of the numbers of examples, and of own and real continuations of each."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class ContinuationComparison:
             `freerun.metrics.entropy`).
         real_entropy: that of real text.
         entropy_excess: the difference of the two.
+        mauve: MAUVE of own and real text, with their prompts (see `freerun.metrics.mauve`), which
+            is unreliable for few texts; empty if it was not computed.
     """
 
     sentences: int
@@ -61,6 +65,7 @@ class ContinuationComparison:
     own_entropy: list[float]
     real_entropy: list[float]
     entropy_excess: list[Interval]
+    mauve: list[float] = field(default_factory=list)
 
 
 def compare_continuations(
@@ -71,6 +76,7 @@ def compare_continuations(
     batch_size: int = 256,
     seed: int = 0,
     draws: int = 2_000,
+    mauve: MauveFunction | None = None,
 ) -> ContinuationComparison:
     """Compare the repetition and the entropy of own continuations with those of real ones.
 
@@ -84,28 +90,32 @@ def compare_continuations(
         batch_size: the number of continuations that are written together.
         seed: the seed of the bootstrap.
         draws: the number of draws of the bootstrap.
+        mauve: computes MAUVE at every length, without interval; by default it is not computed.
 
     Raises:
         ValueError: if fewer than half of the prompts have two continuations of at least 8 tokens.
     """
     check_draws(draws)
     outputs = decode_hypotheses(policy, examples, decoding=decoding, batch_size=batch_size)
-    pairs = list(zip(outputs, examples.references, strict=True))
-    found = []
+    pairs = list(enumerate(zip(outputs, examples.references, strict=True)))
+    found, distances = [], []
     length = SHORTEST
     while True:
-        kept = [pair for pair in pairs if min(map(len, pair)) >= length]
+        kept = [(i, pair) for i, pair in pairs if min(map(len, pair)) >= length]
         if not kept or 2 * len(kept) < len(pairs):
             break
-        own, real = ([row[:length] for row in side] for side in zip(*kept, strict=True))
+        own, real = ([pair[side][:length] for _, pair in kept] for side in (0, 1))
         found.append((length, len(kept), *_compare(own, real, seed, draws)))
+        if mauve is not None:
+            distances.append(mauve([i for i, _ in kept], own, real))
         length *= 2
     if not found:
         raise ValueError(
             f"fewer than half of the prompts have an output and a reference of {SHORTEST} tokens, "
             "which is too short to compare them as text; give a cost or an oracle"
         )
-    return ContinuationComparison(len(pairs), *map(list, zip(*found, strict=True)))
+    columns = map(list, zip(*found, strict=True))
+    return replace(ContinuationComparison(len(pairs), *columns), mauve=distances)
 
 
 def _compare(

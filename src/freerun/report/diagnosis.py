@@ -128,6 +128,11 @@ def describe_continuations(found: ContinuationComparison) -> list[str]:
         f"{_compare(varied, 'its text is more varied', 'its text is less varied')} "
         f"(difference {_nats(varied.value)}, 95 % interval {_span(varied, _nats)}).",
     ]
+    if found.mauve:
+        lines.append(
+            f"MAUVE of the two is {found.mauve[-1]:.4f}, and at most 1; it is unreliable for few "
+            f"texts, here {found.counts[-1]:,}."
+        )
     if repeated.low > 0 or varied.high < 0:
         lines.append(
             "Such text may be due to the decoding or to earlier errors: with --oracle, a better "
@@ -144,7 +149,8 @@ def list_continuations(found: ContinuationComparison) -> list[tuple[str, str]]:
             (f"repetition minus that of real text, {length}", found.repetition_excess[i], _points),
             (f"entropy minus that of real text, {length}", found.entropy_excess[i], _nats),
         ]
-    return _write_rows(rows)
+    distances = zip(found.lengths, found.mauve, strict=False)  # there may be none
+    return [*_write_rows(rows), *((f"MAUVE, {n}", f"{value:.4f}") for n, value in distances)]
 
 
 def _compare(difference: Interval, more: str, less: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,10 @@ from freerun.evaluation import (
     measure_accumulated_errors,
     measure_exposure_bias,
 )
+from freerun.evaluation.continuations import MauveFunction, Rows
 from freerun.evaluation.prefix_errors import ErrorCost
 from freerun.files import write
+from freerun.metrics import METRICS, check_metrics
 from freerun.models.settings import build_from_record
 from freerun.report.diagnosis_page import Measurement, Presentation, present, write_diagnosis_page
 from freerun.report.plots import save_png
@@ -117,6 +119,7 @@ def diagnose(
     split: Split | None = None,
     cost: ErrorCost | None = None,
     oracle: str | Path | None = None,
+    mauve: str | None = None,
     decoding: Decoding = GREEDY,
     batch_size: int = 256,
     draws: int = 2_000,
@@ -137,6 +140,8 @@ def diagnose(
         cost: the cost that defines which next tokens are errors; by default the edit distance, or
             Hamming for outputs of fixed length.
         oracle: the folder of a better model with the same tokens, to judge by instead of a cost.
+        mauve: the folder of a causal model, or its id on the Hugging Face hub, whose features are
+            used to compute MAUVE of own and real continuations.
         decoding: how the model writes its own prefixes.
         batch_size: the number of examples that are decoded together.
         draws: the number of draws of the bootstrap that intervals come from.
@@ -155,12 +160,13 @@ def diagnose(
     measured = load_measured(folder, split if file is not None else split or "dev", file)
     check_model_decoding(measured.policy, measured.examples, decoding)
     how = {"decoding": decoding, "batch_size": batch_size, "seed": decoding.seed, "draws": draws}
-    measurement = _measure(measured, cost, judge, how)
+    measurement = _measure(measured, cost, judge, mauve, how)
     settings = {
         "data": file,
         "split": split,
         "cost": cost,
         "oracle": judge,
+        "mauve": mauve,
         "batch_size": batch_size,
         "draws": draws,
     }
@@ -169,19 +175,50 @@ def diagnose(
 
 
 def _measure(
-    measured: Measured, cost: ErrorCost | None, oracle: str | None, how: Mapping[str, Any]
+    measured: Measured,
+    cost: ErrorCost | None,
+    oracle: str | None,
+    mauve: str | None,
+    how: Mapping[str, Any],
 ) -> Measurement:
     """Measure errors by a cost, or by an oracle if there is one, or how text differs."""
+    as_text = cost is None and oracle is None and isinstance(measured.task, Continuation)
+    if mauve is not None and not as_text:
+        raise SettingError("mauve does not apply: it is for text without a cost or an oracle")
+    distance = None if mauve is None else make_mauve(measured, mauve)
     judge = None if oracle is None else load_oracle(oracle, measured)
     pair = measured.policy, measured.examples
     try:
         if judge is not None:
             return measure_accumulated_errors(pair[0], judge, pair[1], **how)
-        if cost is None and isinstance(measured.task, Continuation):
-            return compare_continuations(*pair, **how)
+        if as_text:
+            return compare_continuations(*pair, **how, mauve=distance)
         return measure_exposure_bias(*pair, cost=cost, **how)
     except ValueError as error:
         raise SettingError(str(error)) from None
+
+
+def make_mauve(measured: Measured, model: str) -> MauveFunction:
+    """Return a function that computes MAUVE of continuations with their prompts.
+
+    Raises:
+        SettingError: if outputs do not continue their prompts.
+        DataError: if there is no such model.
+        MissingExtraError: if mauve-text is not installed.
+    """
+    metric = METRICS["mauve"].with_settings({"model": model}, "mauve")
+    check_metrics({metric.name: metric}, measured.codec)
+
+    def compute(numbers: Sequence[int], own: Rows, real: Rows) -> float:
+        source = measured.examples.batch(numbers).source
+        prompts = [row[mask].tolist() for row, mask in zip(source.values, source.mask, strict=True)]
+        passages = [
+            [measured.codec.decode([*each, *row]) for each, row in zip(prompts, rows, strict=True)]
+            for rows in (own, real)
+        ]
+        return metric(*passages)
+
+    return compute
 
 
 _WITHOUT_PREFIX = ("data", "metrics", "budget")

@@ -35,6 +35,7 @@ from freerun.training.record import find_record, has_record
 _LOGGER = logging.getLogger(__name__)
 
 Split = Literal["test", "dev"]
+_MAX_NEW_TOKENS = 256
 _TRAINED_ON = {"data": "a part of it; add --split test", "train": "it; name another file"}
 """Settings of tasks that name training data, and what to do instead."""
 
@@ -131,19 +132,63 @@ def load_measured(folder: str, split: Split | None, data: str | None) -> Measure
         SettingError: if the examples are not named, or the model was trained on them.
         DataError: if the data cannot be used.
     """
-    here = Path(folder)
-    if not here.is_dir() or (here / CODEC_FILE).exists() or has_record(folder):
+    if _is_pretrained(folder):
+        measured = _load_pretrained(folder, split, data)
+    else:
         policy, codec = load_policy(folder)
         measured = Measured(policy, codec, *load_examples(folder, codec, split, data))
-    else:
-        if not any((here / name).exists() for name in (CONFIG, ADAPTER_CONFIG)):
-            raise CheckpointError(
-                f"{folder}: it is neither a model that freerun trained (there is no {CODEC_FILE}) "
-                f"nor a Hugging Face model (there is no {CONFIG})"
-            )
-        measured = _load_pretrained(folder, split, data)
     check_lengths(measured.policy, measured.examples, measured.name)
     return measured
+
+
+def load_predictor(folder: str, max_new_tokens: int | None) -> tuple[Policy, Codec]:
+    """Load a model to predict with, and its codec.
+
+    Args:
+        folder: the folder of a model that freerun trained, or of any Hugging Face model.
+        max_new_tokens: the maximum number of tokens of an output of a model that freerun did not
+            train; by default 256.
+
+    Raises:
+        CheckpointError: if there is no such model, or it cannot be read.
+        SettingError: if freerun trained the model, which has a maximum length.
+    """
+    if not _is_pretrained(folder):
+        if max_new_tokens is not None:
+            raise SettingError(
+                "max_new_tokens does not apply: freerun trained the model, whose outputs have a "
+                "maximum length"
+            )
+        return load_policy(folder)
+    settings = PretrainedSettings(path=folder)
+    tokenizer, start = settings.load_tokenizer()
+    limit = _MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
+    codec = TextCodec(tokenizer, limit=limit, bos=start, continues=start is None)
+    return _build(settings, codec), codec
+
+
+def _is_pretrained(folder: str) -> bool:
+    """Return whether a folder has a Hugging Face model that freerun did not train.
+
+    Raises:
+        CheckpointError: if there is a folder, but no model in it.
+    """
+    here = Path(folder)
+    if not here.is_dir() or (here / CODEC_FILE).exists() or has_record(folder):
+        return False
+    if not any((here / name).exists() for name in (CONFIG, ADAPTER_CONFIG)):
+        raise CheckpointError(
+            f"{folder}: it is neither a model that freerun trained (there is no {CODEC_FILE}) "
+            f"nor a Hugging Face model (there is no {CONFIG})"
+        )
+    return True
+
+
+def _build(settings: PretrainedSettings, codec: Codec) -> Policy:
+    try:
+        return settings.build(codec).eval()
+    except ValueError as error:
+        raise CheckpointError(f"{settings.path}: {error}") from None
 
 
 def _load_pretrained(folder: str, split: Split | None, data: str | None) -> Measured:
@@ -160,11 +205,7 @@ def _load_pretrained(folder: str, split: Split | None, data: str | None) -> Meas
     is_rows = Path(data.removesuffix(".gz")).suffix in FORMATS
     task: Task = Pairs(data=data) if is_rows else Continuation(data=data)
     codec, examples = load_file(task, data, tokenizer, start)
-    try:
-        policy = settings.build(codec).eval()
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
-    return Measured(policy, codec, task, examples, data)
+    return Measured(_build(settings, codec), codec, task, examples, data)
 
 
 def load_oracle(folder: str, measured: Measured) -> Policy:
@@ -188,10 +229,7 @@ def load_oracle(folder: str, measured: Measured) -> Policy:
                 f"{folder}: its tokenizer has other tokens than the model; an oracle must have the "
                 "same"
             )
-    try:
-        oracle = settings.build(codec).eval()
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
+    oracle = _build(settings, codec)
     check_lengths(oracle, measured.examples, measured.name)
     return oracle
 
