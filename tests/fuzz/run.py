@@ -147,7 +147,7 @@ def _redirected(*paths: str) -> Iterator[None]:
         os.close(opened)
     streams = sys.stdin, sys.stdout, sys.stderr
     sys.stdin, sys.stdout, sys.stderr = (
-        open(number, mode, closefd=False, encoding="utf-8")  # noqa: SIM115
+        open(number, mode, closefd=False, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         for number, mode in enumerate("rww")
     )
     try:

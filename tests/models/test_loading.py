@@ -61,6 +61,22 @@ def test_attention_that_is_part_of_transformers_is_read(folder):
     load_model(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("hidden_size", 12, "its weights have other shapes than its configuration says"),
+        ("hidden_size", "x", "Validation error for field 'hidden_size': TypeError: Field "),
+        ("hidden_act", "none", "KeyError('none')"),
+    ],
+)
+def test_the_reason_of_a_library_is_one_line_that_says_it(folder, field, value, message):
+    change(folder / "config.json", **{field: value})
+    with pytest.raises(CheckpointError) as caught:
+        load_model(str(folder))
+    assert str(caught.value).startswith(f"{folder}: {message}")
+    assert "\n" not in str(caught.value)
+
+
 def test_quantized_weights_are_refused_by_name(folder):
     change(folder / "config.json", quantization_config={"quant_method": "mxfp4"})
     with pytest.raises(CheckpointError, match=r": its weights are quantized; load it with"):

@@ -392,9 +392,19 @@ def loading_errors(path: str) -> Iterator[None]:
     except (CheckpointError, MissingExtraError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = _find_reason(error)
         if offline and not local and isinstance(error, OSError):
             reason = "there is no such folder, it is not in the cache, and the hub does not answer"
         if "trust_remote_code" in str(error):
             reason = "it needs custom code, which is never run"
         raise CheckpointError(f"{path}: {reason}") from error
+
+
+def _find_reason(error: Exception) -> str:
+    """Return what is wrong in a line; messages of libraries may have many."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines or isinstance(error, KeyError):  # its message is the key alone
+        return repr(error) if lines else type(error).__name__
+    if "ignore_mismatched_sizes" in lines[0]:
+        return "its weights have other shapes than its configuration says"
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
