@@ -11,7 +11,13 @@ import torch
 
 from freerun.batch import Batch
 from freerun.costs.rows import length_mask
-from freerun.evaluation import Decoding, decode_hypotheses, measure_exposure_bias
+from freerun.evaluation import (
+    Decoding,
+    decode,
+    decode_hypotheses,
+    exposure_bias,
+    measure_exposure_bias,
+)
 from freerun.evaluation.exposure_bias import _estimate, _find_own, _plant
 from freerun.evaluation.prefix_errors import PrefixErrors
 from freerun.randomness import gumbel, uniform
@@ -159,13 +165,16 @@ def test_edit_distance_equals_enumeration(seed):
     assert found.after_reference.value == pytest.approx(reference / cells)
 
 
-def test_batches_and_order_change_nothing():
+def test_batches_and_order_change_nothing(monkeypatch):
     policy = padded_chain(4, sentences=5, seed=2, limit=5)
     rows = [(i % 5, [i % 3, (i + 1) % 3]) for i in range(12)]
     one = measure_exposure_bias(policy, Targets(policy, rows), decoding=Decoding(sample=True))
     other = measure_exposure_bias(
         policy, Targets(policy, rows), decoding=Decoding(sample=True), batch_size=1
     )
+    monkeypatch.setattr(exposure_bias, "_MOST_POSITIONS", 15)
+    parts = measure_exposure_bias(policy, Targets(policy, rows), decoding=Decoding(sample=True))
+    assert parts == one
     assert one.own_by_position == other.own_by_position
     assert one.amplification.value == other.amplification.value
     assert one.excess.value == other.excess.value
@@ -250,7 +259,8 @@ def test_planted_errors_are_followed_by_what_the_model_writes_after_them():
     rows = [(i % 5, [i % 3, (i + 1) % 3, i % 2]) for i in range(30)]
     data = Targets(policy, rows)
     errors = PrefixErrors(policy, data.batch(range(30)), "edit_distance")
-    greedy = _find_own(errors, Decoding())
+    decoded = decode(policy, errors.batch.source)
+    greedy = _find_own(errors, (decoded.tokens, decoded.lengths))
     further, planted = _plant(errors, greedy, seed=4)
     assert 5 < planted.sum() < 30
     actions, right = torch.arange(4), greedy.mask & ~greedy.wrong & (greedy.tokens != eos)

@@ -9,6 +9,7 @@ the mistakes before it differ. The difference is the effect of the mistakes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -111,7 +112,13 @@ def measure_exposure_bias(
     with torch.no_grad(), evaluation_mode(policy):
         for numbers in batches_by_length(examples, batch_size):
             batch = on_device(examples.batch(numbers), policy)
-            parts.append(_Errors.measure(policy, batch, cost, decoding, seed))
+            outputs = [decode(policy, batch.source, decoding, ids=batch.ids)]
+            # Errors after a greedy continuation are compared with those of a greedy output.
+            if decoding != GREEDY:
+                outputs.append(decode(policy, batch.source))
+            for rows in _split_rows(batch):
+                written = [(each.tokens[rows], each.lengths[rows]) for each in outputs]
+                parts.append(_Errors.measure(policy, batch.select(rows), cost, written, seed))
     sums = np.concatenate([part.sums for part in parts])
     width = max(part.own.shape[1] for part in parts)
     own, paired, count = (
@@ -145,6 +152,12 @@ def _check(policy: Policy, examples: Examples, cost: ErrorCost | None, draws: in
     return cost
 
 
+_Written = tuple[Tensor, Tensor]
+"""The tokens of outputs, and their lengths."""
+
+_MOST_POSITIONS = 5_000
+"""The maximum number of positions, of sources and targets, that are read at a time."""
+
 # The columns of the sums of a sentence.
 _REFERENCE_ERRORS, _REFERENCE_COUNT, _OWN_ERRORS, _OWN_COUNT, _PAIRED_ERRORS = range(5)
 _OWN_PROBABILITY, _PAIRED_PROBABILITY, _FURTHER, _PLANTED = range(5, 9)
@@ -168,11 +181,16 @@ class _Errors:
 
     @classmethod
     def measure(
-        cls, policy: Policy, batch: Batch, cost: ErrorCost, decoding: Decoding, seed: int
+        cls,
+        policy: Policy,
+        batch: Batch,
+        cost: ErrorCost,
+        written: Sequence[_Written],
+        seed: int,
     ) -> _Errors:
         errors = PrefixErrors(policy, batch, cost)
         reference = errors.find(batch.target, batch.mask)
-        own = _find_own(errors, decoding)
+        own = _find_own(errors, written[0])
         # A truncated reference has no eos, so nothing is known after its last token.
         known = own.mask & (own.optimal.nearest < batch.lengths[:, None])
         at = own.optimal.nearest.clamp(max=batch.target.shape[1] - 1)
@@ -180,8 +198,7 @@ class _Errors:
             each.gather(1, at).where(known, 0) for each in (reference.wrong, reference.probability)
         )
         own_wrong, own_probability = (each.where(known, 0) for each in (own.wrong, own.probability))
-        # Errors after a greedy continuation are compared with those of a greedy output.
-        greedy = own if decoding == GREEDY else _find_own(errors, GREEDY)
+        greedy = own if len(written) == 1 else _find_own(errors, written[1])
         further, planted = _plant(errors, greedy, seed)
         columns = (
             reference.wrong.sum(1),
@@ -198,12 +215,20 @@ class _Errors:
         return cls(sums, own_wrong.bool(), paired.bool(), known)
 
 
-def _find_own(errors: PrefixErrors, decoding: Decoding) -> JudgedRows:
-    """Decode, and find the errors after the prefixes of the outputs."""
-    batch = errors.batch
-    decoded = decode(errors.policy, batch.source, decoding, ids=batch.ids)
-    mask = length_mask(decoded.tokens.shape[1], decoded.lengths)
-    return errors.find(decoded.tokens, mask)
+def _split_rows(batch: Batch) -> Iterator[Int[Tensor, "n"]]:
+    """Yield the rows of a batch in parts whose hidden states stay in the cache when they are read.
+
+    Decoding gains from many rows, as it reads one position of each at a time; reading does not.
+    """
+    positions = batch.source.mask.shape[1] + batch.target.shape[1]
+    rows = torch.arange(len(batch.ids), device=batch.ids.device)
+    yield from rows.split(max(1, _MOST_POSITIONS // positions))
+
+
+def _find_own(errors: PrefixErrors, written: _Written) -> JudgedRows:
+    """Find the errors after the prefixes of outputs."""
+    tokens, lengths = written
+    return errors.find(tokens, length_mask(tokens.shape[1], lengths))
 
 
 def _plant(
