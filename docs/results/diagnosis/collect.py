@@ -3,11 +3,13 @@
     python docs/results/diagnosis/collect.py runs/diagnosis docs/results/diagnosis
 
 reads the folders that run.sh has written, prints the table, and writes diagnosis.json and .png.
+Runs that are not finished are left out.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import sys
 from pathlib import Path
@@ -23,6 +25,8 @@ def collect(runs: Path) -> dict[str, dict[str, list[float]]]:
     """Return by setting: excess, error after correct prefixes and gains, one value per seed."""
     found: dict[str, dict[str, list[float]]] = {}
     for results in sorted(runs.glob("*/results.json")):
+        if not (results.parent / "scheduled_sampling.json").is_file():
+            continue
         setting, _, _ = results.parent.name.rpartition("-")
         contents = json.loads(results.read_text())
         test = {name: entry["test"] for name, entry in contents["methods"].items()}
@@ -57,26 +61,51 @@ def collect(runs: Path) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def correlate(found: dict[str, dict[str, list[float]]], one: str, other: str) -> tuple[float, int]:
-    """Return Spearman's rank correlation of two figures over the settings that have both."""
-    pairs = [
-        (statistics.fmean(values[one]), statistics.fmean(values[other]))
+MARKERS = "osD^v<>Ph*X"
+DRAWS = 2_000
+
+
+def correlate(found: dict[str, dict[str, list[float]]], one: str, other: str) -> dict[str, float]:
+    """Return Spearman's rank correlation of two figures over the settings that have both.
+
+    Figures are means over seeds. The 95 % interval is from a bootstrap over settings, and over the
+    seeds of each setting that was drawn.
+    """
+    rows = [
+        list(zip(values[one], values[other], strict=True))
         for values in found.values()
         if one in values and other in values
     ]
-    return float(spearmanr(*zip(*pairs, strict=True)).statistic), len(pairs)
+
+    def rank(rows: list[list[tuple[float, float]]]) -> float:
+        means = [[statistics.fmean(column) for column in zip(*row, strict=True)] for row in rows]
+        return float(spearmanr(*zip(*means, strict=True)).statistic)
+
+    draw = random.Random(0)  # noqa: S311
+    drawn = sorted(
+        rank([draw.choices(row, k=len(row)) for row in draw.choices(rows, k=len(rows))])
+        for _ in range(DRAWS)
+    )
+    low, high = drawn[DRAWS // 40], drawn[-DRAWS // 40 - 1]
+    return {"value": rank(rows), "low": low, "high": high, "settings": len(rows)}
 
 
 def draw(found: dict[str, dict[str, list[float]]], path: Path) -> None:
     """Draw the gain in tokens by the excess, one point per seed."""
-    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    for setting, values in found.items():
-        (points,) = axes.plot(values["excess"], values["tokens_gained"], "o", markersize=4)
-        place = statistics.fmean(values["excess"]), statistics.fmean(values["tokens_gained"])
-        axes.annotate(
-            setting, place, xytext=(5, 4), textcoords="offset points", color=points.get_color()
+    order = sorted(found, key=lambda setting: -statistics.fmean(found[setting]["excess"]))
+    for i, setting in enumerate(order):
+        values = found[setting]
+        axes.plot(
+            values["excess"],
+            values["tokens_gained"],
+            MARKERS[i],
+            color=f"C{i}",
+            markersize=6,
+            label=setting,
         )
+    figure.legend(loc="outside right center", frameon=False)
     axes.axhline(0, color="#999999", linewidth=0.6)
     axes.set_xlabel("excess of MLE on dev (points of tokens)")
     axes.set_ylabel("gain of scheduled sampling (points of tokens)")
@@ -95,7 +124,8 @@ def main() -> None:
     for setting in order:
         values = found[setting]
         cells = [
-            f"{statistics.fmean(values[name]):.2f}" if name in values else "" for name in names
+            f"{statistics.fmean(each):.2f} ({min(each):.2f} … {max(each):.2f})"
+            for each in (values[name] for name in names)
         ]
         print(setting, len(values["excess"]), *cells, sep=" | ")
     correlations = {
@@ -103,8 +133,9 @@ def main() -> None:
         for one in ("excess", "share", "after_reference", "after_own", "amplification")
         for other in ("tokens_gained", "scheduled_sampling")
     }
-    for pair, (value, count) in correlations.items():
-        print(f"{pair}: rank correlation {value:.2f} over {count} settings")
+    for pair, each in correlations.items():
+        interval = f"[{each['low']:.2f}, {each['high']:.2f}]"
+        print(f"{pair}: {each['value']:.2f} {interval} over {each['settings']} settings")
     text = json.dumps({"settings": found, "rank_correlations": correlations}, indent=1)
     (output / "diagnosis.json").write_text(text + "\n")
     draw(found, output / "diagnosis.png")
