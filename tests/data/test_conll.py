@@ -163,6 +163,13 @@ def test_comments_where_words_are_numbered_in_other_columns(head):
     assert [sentence.tags for sentence in found] == [("O", "B-X"), ("O",)]
 
 
+@pytest.mark.parametrize("text", [UNIVERSAL, "1\tab\tO\n2\tc\tO\n\n1\td\tO\n"])
+def test_the_numbers_of_words_are_not_their_tokens(text):
+    message = r"^file, line \d: column 0 has the numbers of the words; set token_column to that of"
+    with pytest.raises(DataError, match=message):
+        read_sentences(enumerate(text.splitlines(), 1), "file", 0, -1)
+
+
 def test_numbers_that_are_words_are_words():
     lines = enumerate(["1\tO", "2.5\tO", "#\tO"], 1)
     assert read_sentences(lines, "x", 0, -1)[0].tokens == ("1", "2.5", "#")

@@ -107,7 +107,7 @@ def read_sentences(
 
     Raises:
         DataError: if a line has not as many columns as the first, a column is missing or empty,
-            a tag is not one, or there is no sentence.
+            a tag is not one, all tokens are the numbers of words, or there is no sentence.
     """
     groups = group_lines((n, "" if line.startswith("-DOCSTART-") else line) for n, line in lines)
     groups = _leave_out_comments(groups, token_column)
@@ -124,7 +124,18 @@ def read_sentences(
             )
     if len({index % width for index in wanted}) < len(wanted):
         raise DataError(f"{name}, line {number}: one column; a token and a tag are needed")
-    return [_sentence(group, name, wanted, separator, width) for group in groups]
+    found = [_sentence(group, name, wanted, separator, width) for group in groups]
+    if width > 1 and max(len(each.tokens) for each in found) > 1 and all(map(_counts, found)):
+        raise DataError(
+            f"{name}, line {number}: column {token_column} has the numbers of the words; set "
+            "token_column to that of the words"
+        )
+    return found
+
+
+def _counts(sentence: Sentence) -> bool:
+    """Return whether the tokens of a sentence are 1, 2, and so on."""
+    return all(token == str(number) for number, token in enumerate(sentence.tokens, 1))
 
 
 def _leave_out_comments(groups: Sequence[LineGroup], token_column: int) -> list[LineGroup]:
