@@ -103,8 +103,8 @@ class Reader:
                 for reads in ("load", "rows"):
                     patch.setattr(task, reads, stop)
             patch.setattr("freerun.models.settings.PretrainedSettings.load", stop)
-            for file in ("costs", "evaluate"):
-                patch.setattr(f"freerun.cli.{file}.load_policy", stop)
+            for loads in ("costs.load_policy", "predict.load_predictor"):
+                patch.setattr(f"freerun.cli.{loads}", stop)
             try:
                 return self.main(words)
             except StoppedError:
