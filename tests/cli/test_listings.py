@@ -36,7 +36,7 @@ def test_tasks_have_data_metric_and_settings(run):
     for name, task in TASKS.items():
         assert name in output.splitlines()
         assert words(task.summary) in words(output)
-        for setting in list_settings(task).keys() - {"metrics"}:
+        for setting in list_settings(task).keys() - {"metrics", "headline"}:
             assert f"{setting}=" in output or f"{setting} (required)" in output
     assert "metrics: chunk_f1 (higher is better)" in output
     assert "metrics: character_error (lower is better), exact_match" in output

@@ -1,9 +1,10 @@
 """BLEU and chrF: sacrebleu's own figures, its tokenizers by script, short references."""
 
 import pytest
+import sacrebleu
 from sacrebleu.metrics import BLEU
 
-from freerun.metrics import bleu, check_metrics, find_metrics
+from freerun.metrics import METRICS, bleu, check_metrics, find_metrics
 from freerun.metrics.translations import detect_tokenizer
 from freerun.settings import SettingError
 from tests.metrics.test_scoring import text_codec
@@ -73,3 +74,30 @@ def test_tokenizers_that_cannot_be_used_are_refused(spec, message):
     with pytest.raises(SettingError) as caught:
         check_metrics(find_metrics([spec]), text_codec())
     assert str(caught.value).startswith(message)
+
+
+def test_ter_counts_edits_and_moves_of_phrases():
+    ter = METRICS["ter"]
+    # A phrase of two words is moved: one edit for four words.
+    assert ter(["c d a b"], ["a b c d"]) == pytest.approx(25.0)
+    assert ter(["a x", ""], ["a b", "c"]) == pytest.approx(100 * 2 / 3)
+    assert ter(["A"], ["a"]) == 0
+    assert ter(["A"], ["a"], lowercase=False) == 100
+    assert "TER" in ter.get_signature(["a"])
+
+
+def test_chrf_with_words_is_another_value():
+    found = [METRICS["chrf"](["a cat"], ["the cat"], word_order=order) for order in (0, 2)]
+    expected = [
+        sacrebleu.metrics.CHRF(word_order=order).corpus_score(["a cat"], [["the cat"]]).score
+        for order in (0, 2)
+    ]
+    assert found == pytest.approx(expected)
+
+
+def test_rouge():
+    pytest.importorskip("rouge_score")
+    rouge = METRICS["rouge"]
+    # The longest common subsequence has 2 of 3 words of the output, and 2 of 4 of the reference.
+    assert rouge(["the cat sat"], ["the big cat ran"]) == pytest.approx(2 * 2 / 7)
+    assert rouge(["the cat"], ["the cat sat"], kind="rouge2") == pytest.approx(2 / 3)

@@ -371,3 +371,13 @@ def test_datasets_must_be_installed(write, missing, refuses):
 def test_settings_that_are_wrong(settings, message):
     with raises(ValueError, message):
         Pairs("rows.jsonl", **settings)
+
+
+def test_any_metric_may_be_the_headline(write):
+    task = Pairs(write(lines(ROWS), "rows.jsonl"), extra_metrics=("token_error",))
+    assert list(task.get_metrics()) == ["exact_match", "character_error", "token_error"]
+    task = replace(task, headline="wer:normalizer=plain")
+    found = task.get_metrics()
+    assert list(found) == ["wer", "exact_match", "character_error", "token_error"]
+    assert found["wer"].settings == {"normalizer": "plain"}
+    assert next(iter(replace(task, headline="token_error").get_metrics())) == "token_error"

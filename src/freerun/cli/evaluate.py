@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isnan
+from typing import Any
 
 from freerun.cli.measuring import MeasureOptions, check_folder
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.evaluation import (
     Decoding,
     evaluate,
+    measure_by_length,
     teacher_forced_loss,
 )
 from freerun.metrics import check_metrics, list_signatures
-from freerun.report.labels import backspace_lines, metric_lines
+from freerun.report.labels import backspace_lines, label, metric_lines, scale, unit
 from freerun.settings import to_dict
 from freerun.tasks import note_unseen
 from freerun.training.checks import check_model_decoding
@@ -29,9 +31,11 @@ class EvaluateOptions(MeasureOptions):
     Args:
         metrics: what else to report: metrics that `freerun metrics` lists, or your own as
             file.py:function or package.module:function.
+        by_length: whether to report the metrics by the length of references, too.
     """
 
     metrics: tuple[str, ...] = ()
+    by_length: bool = False
 
 
 class EvaluateCommand(SettingsCommand):
@@ -61,6 +65,9 @@ class EvaluateCommand(SettingsCommand):
         print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {decoding.how}:")
         print(metric_lines(found.metrics))
         print(*(f"note: {note}\n" for note in note_unseen(examples, name)), sep="", end="")
+        grouped = measure_by_length(found.statistics, [*map(len, found.references)])
+        if own.by_length:
+            print(*_describe_lengths(grouped), sep="\n")
         if found.backspaces is not None:
             print(*backspace_lines(found.backspaces), sep="\n")
         if signed:
@@ -77,5 +84,18 @@ class EvaluateCommand(SettingsCommand):
             "teacher_forced_perplexity": exp(loss) if known else None,
             "error_by_position": found.error_by_position,
             "count_by_position": found.count_by_position,
+            "by_length": grouped,
         }
         own.write(measured, decoding, figures)
+
+
+def _describe_lengths(grouped: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for every group of lengths (see `measure_by_length`)."""
+    for group in grouped:
+        shortest, longest, count = group["shortest"], group["longest"], group["count"]
+        lengths = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
+        figures = ", ".join(
+            f"{label(name)} {value * scale(name):.2f} {unit(name)}".rstrip()
+            for name, value in group["metrics"].items()
+        )
+        yield f"  references of {lengths} tokens ({count}): {figures}"

@@ -89,7 +89,7 @@ class TasksCommand(ListingCommand):
     def list_all(self) -> Iterator[Group]:
         """Yield all tasks in brief."""
         for name, task in TASKS.items():
-            yield _brief(name, _task_lines(task), _assignments(task, skip=["metrics"]))
+            yield _brief(name, _task_lines(task), _assignments(task, skip=["metrics", "headline"]))
 
     def describe(self, name: str) -> Group:
         """Describe a task."""

@@ -54,7 +54,7 @@ Variants of a method are named in YAML, where methods is a list or a mapping:
 """
 WIDTH = 80
 """The width of text on a terminal."""
-TASK_OPTIONS = ("data", "metrics")
+TASK_OPTIONS = ("data", "metrics", "headline")
 """The settings of tasks that are given without the prefix `task.`."""
 
 
@@ -155,7 +155,7 @@ class ExperimentCommand(SettingsCommand):
         training = {**task.recipe.get("training", {}), **self.kind.training}
         self.add(task, only=["data"])
         self.add(self.own)
-        self.add(task, only=["metrics"])
+        self.add(task, only=["metrics", "headline"])
         self.add(TrainingSettings, only=self.top, defaults=training)
         self.add(task, f"Task {task.name}", prefix="task.", skip=TASK_OPTIONS)
         self.add(self.kind, f"Model {self.model}", prefix="model.", skip=["path"],

@@ -41,6 +41,7 @@ from freerun.evaluation.intervals import (
     resample,
     summary,
 )
+from freerun.evaluation.lengths import measure_by_length
 from freerun.evaluation.prefix_errors import find_reference_errors
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "find_writable",
     "is_clear",
     "measure_accumulated_errors",
+    "measure_by_length",
     "measure_exposure_bias",
     "on_device",
     "resample",

@@ -2,7 +2,9 @@
 
 from freerun.metrics.base import METRICS, Form, Metric, find_metric, find_metrics, metric
 from freerun.metrics.corpora import diversity, entropy, ms_jaccard, repetition
+from freerun.metrics.corrections import edit_f
 from freerun.metrics.mauve import mauve
+from freerun.metrics.recognition import cer, wer
 from freerun.metrics.scoring import (
     check_metrics,
     count_errors,
@@ -20,10 +22,11 @@ from freerun.metrics.sequences import (
     chunk_f1,
     exact_match,
     hamming_error,
+    sequence_error,
     token_error,
 )
 from freerun.metrics.statistics import Statistics
-from freerun.metrics.translations import bleu, chrf
+from freerun.metrics.translations import bleu, chrf, rouge, ter
 
 __all__ = [
     "METRICS",
@@ -32,12 +35,14 @@ __all__ = [
     "Statistics",
     "accuracy",
     "bleu",
+    "cer",
     "character_error",
     "check_metrics",
     "chrf",
     "chunk_f1",
     "count_errors",
     "diversity",
+    "edit_f",
     "entropy",
     "exact_match",
     "find_metric",
@@ -51,8 +56,12 @@ __all__ = [
     "metric",
     "ms_jaccard",
     "repetition",
+    "rouge",
     "score",
     "score_majority_guess",
+    "sequence_error",
+    "ter",
     "token_error",
     "try_metrics",
+    "wer",
 ]

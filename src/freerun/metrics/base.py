@@ -14,7 +14,7 @@ from freerun.imports import import_extra, import_object, is_address, make_unknow
 from freerun.metrics.statistics import Statistics
 from freerun.settings import MISSING, SettingError, convert, did_you_mean, parse_spec
 
-Form = Literal["text", "tokens", "cells", "tags", "passages"]
+Form = Literal["text", "tokens", "cells", "tags", "passages", "corrections"]
 """The form in which a metric gets outputs and references, one of each for every example:
 
 - `text`: as text, exactly as `freerun predict` writes outputs. An output with `<unk>` equals no
@@ -23,7 +23,8 @@ Form = Literal["text", "tokens", "cells", "tags", "passages"]
 - `tokens`: as token ids; the unknown one is -1 in references, so that it equals none;
 - `cells`: the same, for outputs that are as long as their references;
 - `tags`: as tags O, B-TYPE and I-TYPE;
-- `passages`: as text that begins with the source, for outputs that continue their sources.
+- `passages`: as text that begins with the source, for outputs that continue their sources;
+- `corrections`: outputs as pairs of the source and the output as text, references as text.
 """
 
 MetricFunction = Callable[..., float | Statistics]

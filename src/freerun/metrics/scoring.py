@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from rapidfuzz.distance import Hamming, Levenshtein
 
 from freerun.data import Codec, Data, Examples, TextCodec, TextExamples
@@ -44,6 +45,7 @@ def check_metrics(metrics: Metrics, codec: Codec) -> None:
         "cells": None if codec.target.eos is None else "are as long as their sources",
         "tags": None if tags else "are tags O, B-TYPE and I-TYPE",
         "passages": None if codec.shared else "continue their sources, in the same tokens",
+        "corrections": None if isinstance(codec, TextCodec) else "correct sources that are text",
     }
     for name, metric in metrics.items():
         if (what := lacking.get(metric.form)) is not None:
@@ -258,10 +260,22 @@ def _passages(
     return passages(outputs), passages(examples.references)
 
 
+def _corrections(
+    codec: Codec, outputs: TokenRows, examples: StoredExamples
+) -> tuple[list[tuple[str, str]], list[str]]:
+    written, references = _text(codec, outputs, examples)
+    sources = [
+        codec.normalize(codec.source_text(torch.tensor(tokens)) or "")
+        for tokens in TokenSequences(examples.sources)
+    ]
+    return [*zip(sources, written, strict=True)], references
+
+
 _FORMS: dict[Form, Callable[[Codec, TokenRows, Any], tuple[Sequence[Any], Sequence[Any]]]] = {
     "text": _text,
     "tokens": _tokens,
     "cells": _tokens,
     "tags": _tags,
     "passages": _passages,
+    "corrections": _corrections,
 }

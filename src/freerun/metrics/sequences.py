@@ -61,6 +61,17 @@ def exact_match(outputs: Sequence[str], references: Sequence[str]) -> Statistics
     return Statistics.build([(output == text, 1) for output, text in pairs], 2, divide_sums)
 
 
+@metric(greater_is_better=False)
+def sequence_error(outputs: Sequence[str], references: Sequence[str]) -> Statistics:
+    """Compute the fraction of outputs that differ from their references, in [0, 1].
+
+    This is 1 - `exact_match`: the word error rate of grapheme-to-phoneme conversion, where an
+    output is the pronunciation of a word.
+    """
+    pairs = zip(outputs, references, strict=True)
+    return Statistics.build([(output != text, 1) for output, text in pairs], 2, divide_sums)
+
+
 @metric(form="tags", library=("seqeval.metrics", "tagging"))
 def chunk_f1(outputs: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> Statistics:
     """Compute the micro-averaged F1 of chunks, such as entities, with seqeval, in [0, 1].

@@ -1,4 +1,4 @@
-"""BLEU and chrF, by sacrebleu."""
+"""BLEU, chrF and TER by sacrebleu, and ROUGE by rouge-score."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from freerun.imports import import_extra
 from freerun.metrics.base import metric
-from freerun.metrics.statistics import Statistics, Sums, Values
+from freerun.metrics.statistics import Statistics, Sums, Values, divide_sums
 from freerun.settings import SettingError
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def _make_bleu(references: Sequence[str], lowercase: bool, tokenize: str) -> BLE
     return scorer if long or not references else make(True)
 
 
-def _make_chrf(lowercase: bool) -> CHRF:
-    return _library().CHRF(lowercase=lowercase)
+def _make_chrf(lowercase: bool, word_order: int) -> CHRF:
+    return _library().CHRF(lowercase=lowercase, word_order=word_order)
 
 
 def _sign(scorer: Scorer) -> str:
@@ -115,8 +115,12 @@ def _sign_bleu(references: Sequence[str], lowercase: bool = False, tokenize: str
     return _sign(_make_bleu(references, lowercase, tokenize))
 
 
-def _sign_chrf(references: Sequence[str], lowercase: bool = False) -> str:
-    return _sign(_make_chrf(lowercase))
+def _sign_chrf(references: Sequence[str], lowercase: bool = False, word_order: int = 0) -> str:
+    return _sign(_make_chrf(lowercase, word_order))
+
+
+def _sign_ter(references: Sequence[str], lowercase: bool = True) -> str:
+    return _sign(_library().TER(case_sensitive=not lowercase))
 
 
 def _check_bleu(lowercase: bool = False, tokenize: str = "auto") -> None:
@@ -153,8 +157,8 @@ def _compute_bleu(effective_order: bool, sums: Sums) -> Values:
     return _compute_scores(lambda counts: scorer._compute_score_from_stats(counts).score, sums)
 
 
-def _compute_chrf(sums: Sums) -> Values:
-    scorer = _library().CHRF()
+def _compute_chrf(word_order: int, sums: Sums) -> Values:
+    scorer = _make_chrf(False, word_order)
     return _compute_scores(lambda counts: scorer._compute_score_from_stats(counts).score, sums)
 
 
@@ -195,7 +199,11 @@ def bleu(
 
 @metric(percent=False, library=("sacrebleu.metrics", "translation"), sign=_sign_chrf)
 def chrf(
-    outputs: Sequence[str], references: Sequence[str], *, lowercase: bool = False
+    outputs: Sequence[str],
+    references: Sequence[str],
+    *,
+    lowercase: bool = False,
+    word_order: int = 0,
 ) -> Statistics:
     """Compute chrF2 (Popović 2015) of all outputs together, in [0, 100].
 
@@ -205,8 +213,64 @@ def chrf(
         outputs: the outputs.
         references: one reference for each.
         lowercase: whether case is ignored.
+        word_order: the length of n-grams of words that count, too; 2 for chrF++ (Popović 2017).
 
     Raises:
         MissingExtraError: if sacrebleu is not installed.
     """
-    return _count_ngrams(_make_chrf(lowercase), outputs, references, _compute_chrf)
+    scorer, compute = _make_chrf(lowercase, word_order), partial(_compute_chrf, word_order)
+    return _count_ngrams(scorer, outputs, references, compute)
+
+
+@metric(
+    percent=False,
+    greater_is_better=False,
+    library=("sacrebleu.metrics", "translation"),
+    sign=_sign_ter,
+)
+def ter(outputs: Sequence[str], references: Sequence[str], *, lowercase: bool = True) -> Statistics:
+    """Compute TER (Snover et al. 2006) of all outputs together: 0 is perfect, over 100 is possible.
+
+    Edits, and moves of phrases, divided by words of references, in percent, by sacrebleu. If all
+    references are empty, edits are divided by 1.
+
+    Args:
+        outputs: the outputs.
+        references: one reference for each.
+        lowercase: whether case is ignored.
+
+    Raises:
+        MissingExtraError: if sacrebleu is not installed.
+    """
+    scorer = _library().TER(case_sensitive=not lowercase)
+    rows = scorer._extract_corpus_statistics(outputs, [references]) if outputs else []
+    return Statistics.build(rows, 2, lambda sums: 100 * divide_sums(sums))
+
+
+@metric(library=("rouge_score", "summaries"))
+def rouge(
+    outputs: Sequence[str],
+    references: Sequence[str],
+    *,
+    kind: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = "rougeL",
+    stemmer: bool = False,
+) -> Statistics:
+    """Compute the mean F-measure of ROUGE (Lin 2004), by rouge-score, in [0, 1].
+
+    Only Latin letters without accents and digits are read: it is meant for English.
+
+    Args:
+        outputs: the outputs.
+        references: one reference for each.
+        kind: rouge1 and rouge2 count n-grams, rougeL the longest common subsequence, of the whole
+            text or (rougeLsum) of its lines.
+        stemmer: whether endings of English words are ignored.
+
+    Raises:
+        MissingExtraError: if rouge-score is not installed.
+    """
+    library = import_extra("rouge_score.rouge_scorer", "summaries", "the metric rouge")
+    scorer = library.RougeScorer([kind], use_stemmer=stemmer)
+    pairs = zip(outputs, references, strict=True)
+    rows = [(scorer.score(text, output)[kind].fmeasure, 1) for output, text in pairs]
+    return Statistics.build(rows, 2, divide_sums)

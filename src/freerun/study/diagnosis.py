@@ -221,7 +221,7 @@ def make_mauve(measured: Measured, model: str) -> MauveFunction:
     return compute
 
 
-_WITHOUT_PREFIX = ("data", "metrics", "budget")
+_WITHOUT_PREFIX = ("data", "metrics", "headline", "budget")
 """Settings of task and training that are options of `freerun compare` itself."""
 
 

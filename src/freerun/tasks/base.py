@@ -31,6 +31,8 @@ class Task(ABC):
     Args:
         extra_metrics: additional metrics to report, such as chrf, bleu:tokenize=zh,
             mauve:model=DIR, or your own as file.py:function or package.module:function.
+        headline: the metric that checkpoints are chosen by and that is reported first, instead of
+            the first metric of the task.
 
     Attributes:
         name: the name of the task; by default the name of the class in lower case.
@@ -54,6 +56,7 @@ class Task(ABC):
     extra_metrics: tuple[str, ...] = field(
         default=(), kw_only=True, metadata={SETTING_NAME: "metrics"}
     )
+    headline: str | None = field(default=None, kw_only=True)
 
     def __init_subclass__(cls, **settings: Any) -> None:
         """Set the default name, that of the class, and summary, the first line of its docstring."""
@@ -106,7 +109,17 @@ class Task(ABC):
             SettingError: if there is no such metric.
             MissingExtraError: if a library that one needs is not installed.
         """
-        return find_metrics([*self.metrics, *self.extra_metrics])
+        return self.order_metrics([*self.metrics, *self.extra_metrics])
+
+    def order_metrics(self, specs: Sequence[str]) -> dict[str, Metric]:
+        """Return the specified metrics by name, with the one that was set as headline first.
+
+        Raises:
+            SettingError: if there is no such metric.
+            MissingExtraError: if a library that one needs is not installed.
+        """
+        first = find_metrics([] if self.headline is None else [self.headline])
+        return {**first, **{n: m for n, m in find_metrics(specs).items() if n not in first}}
 
     def learn_codec(self, rows: Splits[Row], **options: Any) -> Codec:
         """Learn the codec, for a model without a tokenizer.

@@ -18,7 +18,7 @@ from freerun.data.parallel import (
 from freerun.data.rows import Row
 from freerun.data.splits import add_missing_splits, describe_sizes, subsample
 from freerun.data.tokens import Tokens
-from freerun.metrics import Metric, find_metrics
+from freerun.metrics import Metric
 from freerun.tasks.base import Task
 
 MAX_HELD_OUT_PAIRS = 2_000
@@ -194,7 +194,7 @@ class Translation(Task):
         case = f"lowercase={str(self.lower).lower()}"
         rules = "none" if self._between_spaces else "auto"
         own = (f"bleu:{case},tokenize={rules}", f"chrf:{case}", "exact_match")
-        return find_metrics([*own, *self.extra_metrics])
+        return self.order_metrics([*own, *self.extra_metrics])
 
     @property
     def _between_spaces(self) -> bool:
