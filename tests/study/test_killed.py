@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.children import CONTEXT, PRELOADED, alone, tiny_comparison, tiny_fit
+from tests.training.children import (
+    CONTEXT,
+    PRELOADED,
+    alone,
+    tiny_comparison,
+    tiny_fit,
+    tuned_comparison,
+)
 
 pytestmark = pytest.mark.slow
 MOMENTS, MOMENTS_OF_JOBS = 20, 8
@@ -82,21 +89,27 @@ def is_running(number):
         return False
 
 
-@pytest.fixture(scope="module")
-def with_two_jobs(tmp_path_factory):
+@pytest.fixture(scope="module", params=[tiny_comparison, tuned_comparison])
+def with_two_jobs(request, tmp_path_factory):
     output = tmp_path_factory.mktemp("jobs") / "whole"
     started = time.monotonic()
-    assert alone(tiny_comparison, str(output), 2) == 0
-    return output, time.monotonic() - started
+    assert alone(request.param, str(output), 2) == 0
+    return request.param, output, time.monotonic() - started
+
+
+def test_tuning_side_by_side_is_tuning_in_turn(tmp_path):
+    for jobs in (1, 2):
+        assert alone(tuned_comparison, str(tmp_path / str(jobs)), jobs) == 0
+    assert outcome(tmp_path / "2") == outcome(tmp_path / "1")
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("moment", range(MOMENTS_OF_JOBS))
 def test_runs_side_by_side_are_killed_and_started_again(with_two_jobs, tmp_path, moment):
     """The process that was started is killed, or one of its workers."""
-    whole, seconds = with_two_jobs
+    target, whole, seconds = with_two_jobs
     output, rng = tmp_path / "run", random.Random(moment)
-    process = CONTEXT.Process(target=tiny_comparison, args=(str(output), 2))
+    process = CONTEXT.Process(target=target, args=(str(output), 2))
     process.start()
     # Most of the time goes by while libraries are imported: the moments are those after it.
     time.sleep(seconds * (0.3 + 0.7 * (moment + rng.random()) / MOMENTS_OF_JOBS))
@@ -111,6 +124,6 @@ def test_runs_side_by_side_are_killed_and_started_again(with_two_jobs, tmp_path,
     while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_running, workers))
-    assert alone(tiny_comparison, str(output), 2) == 0
+    assert alone(target, str(output), 2) == 0
     assert outcome(output) == outcome(whole)
     assert not list(output.rglob(".*"))

@@ -92,6 +92,11 @@ def tiny_comparison(output: str, jobs: int = 1, **settings: Any) -> None:
     )
 
 
+def tuned_comparison(output: str, jobs: int = 1) -> None:
+    """The same comparison after tuning both methods."""
+    tiny_comparison(output, jobs, tune=3)
+
+
 def two_fits(output: str, budget: float) -> None:
     """Two runs in a row, without dropout: of so many updates, and of so many seconds."""
     tiny_fit(f"{output}/updates", dropout=0.0, patience=None)

@@ -97,3 +97,20 @@ def test_trackio_without_a_network(tmp_path, monkeypatch):
     }
     assert values == {point["update"]: point["character_error"] for point in found.curve}
     assert SQLiteStorage.get_run_config("freerun", "half, seed 3")["method.k"] == 0.5
+
+
+def test_wandb_without_a_network(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    tracked(tmp_path / "one", "wandb")
+    tracked(tmp_path / "two", "wandb", name="half, seed 3")
+    saved = [path.read_bytes() for path in tmp_path.glob("wandb/offline-run-*/*.wandb")]
+    names = [b"scheduled_sampling, seed 3", b"half, seed 3"]
+    assert sorted([name in each for name in names] for each in saved) == [
+        [False, True],
+        [True, False],
+    ]
+    for each in saved:
+        assert b"method.k" in each
+        assert each.count(b"eval/character_error") >= 2

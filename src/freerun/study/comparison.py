@@ -121,7 +121,6 @@ def compare(
         MissingExtraError: if matplotlib is missing.
         WriteError: if results or plots cannot be written.
     """
-    report.require_plots()
     require_tuning(tune)
     plan = make_plan(task, methods, seeds, model, training)
     decodings = list_decodings(decoding, beam)
@@ -130,7 +129,8 @@ def compare(
     check_tuning(output, tune)
     with as_setting_errors():
         plan.training.arguments(output, task, quiet=True)
-    with choose_engine(engine, jobs, plan.threads, ray_address) as chosen:
+    with choose_engine(engine, jobs, plan.threads, ray_address, len(plan.runs)) as chosen:
+        report.require_plots()
         data = plan.model.load(task)
         ready = check_plan(plan, data, decodings)
         majority = score_majority_guess(task.get_metrics(), data)

@@ -233,8 +233,8 @@ class _Relay:
             os.chdir(head.folder)
         if not head.mark.exists():
             self.scratch = tempfile.TemporaryDirectory(prefix="freerun-")
-        place = None if self.scratch is None else Path(self.scratch.name)
-        self.worker = ProcessWorker(parcel, 0, threads, place)
+        self.worker = ProcessWorker(0, threads)
+        self.worker.prepare(parcel, None if self.scratch is None else Path(self.scratch.name))
         return self.scratch is None
 
     def begin(self, order: bytes, folder: str, files: list[Any]) -> bytes:

@@ -24,7 +24,7 @@ _Ended = Generator[tuple[Job, Any], None, None]
 
 
 def choose_engine(
-    engine: str, jobs: int | None, threads: int, address: str | None
+    engine: str, jobs: int | None, threads: int, address: str | None, runs: int
 ) -> AbstractContextManager[Engine | None]:
     """Choose the engine of a comparison: None if one run after another is trained in this process.
 
@@ -33,6 +33,7 @@ def choose_engine(
         jobs: the number of runs side by side; None for the default of the engine.
         threads: the number of threads of each.
         address: the address of the cluster of Ray.
+        runs: the number of all runs.
 
     Raises:
         SettingError: if a setting is out of range, or the cluster cannot be reached.
@@ -49,7 +50,7 @@ def choose_engine(
     if jobs in (None, 1):
         return nullcontext()
     check_jobs(jobs, threads)
-    return Processes(jobs, threads)
+    return Processes(min(jobs, runs), threads)
 
 
 def do_all(

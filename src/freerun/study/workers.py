@@ -40,9 +40,22 @@ _GPUS = "CUDA_VISIBLE_DEVICES"
 class Processes(Engine):
     """Worker processes on this machine, each with one GPU if there are several."""
 
+    def __enter__(self) -> Processes:
+        """Start all processes, which import libraries while this one prepares the work."""
+        self._early = {slot: ProcessWorker(slot, self.threads) for slot in range(self.jobs)}
+        return self
+
+    def close(self) -> None:
+        """End processes that were not needed."""
+        for worker in self._early.values():
+            worker.kill()
+            worker.end()
+
     def start(self, parcel: Parcel, slot: int) -> ProcessWorker:
         """Start a worker."""
-        return ProcessWorker(parcel, slot, self.threads)
+        worker = self._early.pop(slot, None) or ProcessWorker(slot, self.threads)
+        worker.prepare(parcel)
+        return worker
 
     def wait(self, workers: list[Worker]) -> list[Worker]:
         """Wait until workers have sent something."""
@@ -72,26 +85,31 @@ class ProcessWorker(Worker):
     """A worker process.
 
     Args:
-        parcel: the work.
         slot: the number of the worker, which its GPU follows from.
         threads: the number of its threads.
-        scratch: a folder to use in place of that of the comparison. If the process that starts the
-            worker is killed, the worker deletes it.
     """
 
-    def __init__(
-        self, parcel: Parcel, slot: int, threads: int, scratch: Path | None = None
-    ) -> None:
+    def __init__(self, slot: int, threads: int) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
         self.process = context.Process(
-            target=_serve, args=(theirs, parcel, threads, scratch), name=f"freerun-worker-{slot}"
+            target=_serve, args=(theirs, threads), name=f"freerun-worker-{slot}"
         )
         # This would unblock signals if it was started together with the first process.
         resource_tracker.ensure_running()
         with _blocking_signals(), _environment(_choose_environment(slot, threads)):
             self.process.start()
         theirs.close()
+
+    def prepare(self, parcel: Parcel, scratch: Path | None = None) -> None:
+        """Send the work, before the first job.
+
+        Args:
+            parcel: the work.
+            scratch: a folder to use in place of that of the comparison. If the process that starts
+                the worker is killed, the worker deletes it.
+        """
+        self.send(pickle.dumps((parcel, scratch)))
 
     def begin(self, job: Job) -> None:
         """Tell it to do a job."""
@@ -177,11 +195,16 @@ def _blocking_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Connection, parcel: Parcel, threads: int, scratch: Path | None) -> None:
+def _serve(pipe: Connection, threads: int) -> None:
     """Do jobs, in a worker."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(STOP_WORKER, stop_worker)
+    try:
+        # It comes from the process that started this one, as all orders do.
+        parcel, scratch = pickle.loads(pipe.recv_bytes())  # noqa: S301
+    except EOFError:
+        return
     orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, orders, scratch), daemon=True).start()
     with suppress(KeyboardInterrupt), using_threads(threads):
@@ -192,7 +215,6 @@ def _serve(pipe: Connection, parcel: Parcel, threads: int, scratch: Path | None)
                     work = parcel.unpack()
                     work = work if scratch is None else replace(work, output=scratch)
                     data = work.load()
-                # It comes from the process that started this one.
                 job: Job = pickle.loads(order)  # noqa: S301
                 pipe.send(job.do(work, data, on_progress=pipe.send))
             except Exception as error:
