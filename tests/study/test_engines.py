@@ -12,7 +12,7 @@ from rich.console import Console
 
 from freerun.errors import ProcessError
 from freerun.methods import MLE
-from freerun.study.engines import Engine, Worker, do_side_by_side
+from freerun.study.engines import Engine, Worker, do_side_by_side, name_failures
 from freerun.study.view import RunsView
 from freerun.study.work import Failure, Job, Parcel
 from freerun.training import TrainingSettings
@@ -124,6 +124,19 @@ def test_after_a_failure_another_worker_takes_the_place():
     engine = ScriptedEngine(2, lambda job: [failure])
     assert numbers(do(engine, [job(0)])) == [(0, failure)]
     assert engine.log == ["0 starts", "0 begins 0", "0 ends"]
+
+
+@pytest.mark.parametrize(
+    ("finished", "count", "end"),
+    [
+        (2, 3, "the others are finished, and the same command resumes"),
+        (0, 1, "the same command resumes"),
+        (3, 6, "3 are finished, and the same command resumes"),
+    ],
+)
+def test_failures_in_one_line(finished, count, end):
+    error = name_failures({"mle, tuning": Failure("disk full")}, finished, count)
+    assert str(error) == f"1 of {count} runs failed: mle, tuning: disk full; {end}"
 
 
 def test_workers_that_cannot_start_end_all():

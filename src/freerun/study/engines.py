@@ -180,15 +180,19 @@ def _end_all(workers: list[Worker], *, stop: bool) -> None:
         raise
 
 
-def name_failures(failures: Mapping[str, Failure], count: int) -> ProcessError:
+def name_failures(failures: Mapping[str, Failure], finished: int, count: int) -> ProcessError:
     """Return the error that names the runs that failed.
 
     Args:
         failures: why runs failed, by their names.
-        count: the number of all runs.
+        finished: the number of runs that are finished.
+        count: the number of all runs. Those of a method whose tuning failed have not begun.
     """
     named = "; ".join(f"{name}: {failure.message}" for name, failure in failures.items())
+    others = ""
+    if finished:
+        whole = finished + len(failures) == count
+        others = "the others are finished, and " if whole else f"{finished} are finished, and "
     return ProcessError(
-        f"{len(failures)} of {count} runs failed: {named}; the others are finished, and the same "
-        "command resumes"
+        f"{len(failures)} of {count} runs failed: {named}; {others}the same command resumes"
     )

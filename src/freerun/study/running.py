@@ -102,7 +102,7 @@ def do_all(
             else:
                 found[job.number] = result
     if failures:
-        raise name_failures(failures, len(names))
+        raise name_failures(failures, len(found) + len(tuned), len(names))
     return {
         name: [found[run.number] for run in runs if run.variant == name] for name in plan.methods
     }, tuned
