@@ -257,16 +257,26 @@ def test_the_answer_says_what_weakens_it(results):
     results["training"]["budget"] = 90.0
     for entry in results["methods"].values():
         entry["difference_to_mle"] = {"character_error": estimate_difference([-0.01], None)}
-    assert describe_comparison(results)[1:] == [
+    assert describe_comparison(results) == [
+        "One seed cannot tell whether a method has a better character error than the 11.00 % of "
+        "mle. At least 2 seeds are needed; their results will say how many are enough.",
         *(
             f"{name} is better than mle by 1.00 points on average; there is no interval to judge "
             "this by."
             for name in list(results["methods"])[1:]
         ),
         "Every method was trained for 90 seconds.",
-        "There is only one seed: other seeds may give other differences.",
         "No model is better than a guess that ignores its source, with 1.00 %.",
     ]
+
+
+def test_a_clear_difference_of_one_seed_is_that_of_one_seed(results):
+    results["seeds"] = [0]
+    best = results["methods"]["differentiable_scheduled_sampling"]["difference_to_mle"]
+    best["character_error"] |= {"low": -0.05, "high": -0.03}
+    lines = describe_comparison(results)
+    assert lines[0].startswith("differentiable_scheduled_sampling is best: ")
+    assert lines[-1] == "There is only one seed: other seeds may give other differences."
 
 
 def test_without_mle_the_best_mean_is_named(results):

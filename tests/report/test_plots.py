@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from freerun.errors import WriteError
 from freerun.imports import MissingExtraError
 from freerun.report import draw
+from freerun.report.pictures import WIDTH, differences
 from freerun.report.plots import AFTER_REFERENCE, COLORS, error_by_position, learning_curves
 from tests.full import FULL, full
 from tests.helpers import raises
@@ -150,6 +151,24 @@ def test_the_legend_stands_under_the_axes(results):
     assert [text.get_text() for text in legend.get_texts()] == list(results["methods"])
     top = legend.get_window_extent().y1
     assert all(top < axes.get_tightbbox().y0 for axes in figure.axes)
+
+
+@pytest.mark.parametrize("plot", [learning_curves, error_by_position, differences])
+def test_long_names_are_not_cut(results, plot):
+    results["methods"]["scheduled_sampling:" + "schedule=inverse_sigmoid,k=0.9," * 4] = results[
+        "methods"
+    ].pop("differentiable_scheduled_sampling")
+    figure = plot(results)
+    figure.set_size_inches(WIDTH, figure.get_figheight())
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    names = [text for legend in figure.legends for text in legend.get_texts()]
+    names += [text for axes in figure.axes for text in axes.texts if ":schedule" in text.get_text()]
+    assert names
+    for name in names:
+        box = name.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
 
 
 def test_many_methods_have_lines_that_differ(results):

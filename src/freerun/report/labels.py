@@ -63,9 +63,9 @@ def _plain(metric: str) -> str:
 
 
 def shown(figure: Summary, factor: float, sign: str = "") -> str:
-    """Format a mean ± the standard deviation with two decimals; one value has none, shown as –."""
-    spread = "–" if figure["std"] is None else f"{figure['std'] * factor:.2f}"
-    return f"{figure['mean'] * factor:{sign}.2f} ± {spread}"
+    """Format a mean with two decimals, ± the standard deviation if there are several values."""
+    spread = "" if figure["std"] is None else f" ± {figure['std'] * factor:.2f}"
+    return f"{figure['mean'] * factor:{sign}.2f}{spread}"
 
 
 def metric_lines(metrics: Mapping[str, float]) -> str:

@@ -9,7 +9,8 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from freerun.report.labels import arrow, label, scale, unit
-from freerun.report.plots import COLORS, plain_text, require_plots
+from freerun.report.plots import COLORS, NAME_LENGTH, plain_text, require_plots
+from freerun.report.table import fold_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,14 +80,15 @@ def differences(results: Mapping[str, Any]) -> Figure:
             ends = [found["low"] * factor, found["high"] * factor]
             axes.plot(ends, [place, place], color=color, linewidth=2.5, solid_capstyle="butt")
         axes.plot([mean], [place], "o", color=color, markersize=7)
-        axes.annotate(name, (mean, place), (0, 8), textcoords="offset points", ha="center")
+        # At the left, where a long name is not cut, whatever its mean.
+        at, how = axes.get_yaxis_transform(), "offset points"
+        axes.annotate(fold_name(name, NAME_LENGTH), (0, place), (0, 8), xycoords=at, textcoords=how)
     axes.axvline(0, color="#555555", linewidth=1)
     axes.set_ylim(len(rows) - 0.5, -0.7)
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.margins(x=0.25)
     points = " (points)" if unit(metric) else ""
     better = {"↑": "; right is better", "↓": "; left is better"}.get(arrow(metric), "")
     axes.set_xlabel(f"{label(metric)} minus that of {base}{points}{better}")

@@ -13,6 +13,7 @@ from freerun.evaluation import Summary, summary
 from freerun.files import write
 from freerun.imports import import_extra
 from freerun.report.labels import label, scale, task_name, unit
+from freerun.report.table import fold_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # in gray. Their yellow is left out, as it is too faint for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+NAME_LENGTH = 44
+"""The number of characters of a name that fit in the width of a plot on a page."""
 DPI = 150
 """The dots per inch of PNG files."""
 AFTER_REFERENCE = "after correct prefixes"
@@ -165,7 +168,8 @@ def _figure(heights: list[float], results: Mapping[str, Any]) -> tuple[Figure, l
     """Make a figure without pyplot, which would change global state."""
     from matplotlib.figure import Figure
 
-    rows = len(results["methods"]) if _columns(results["methods"]) == 1 else 1
+    names = [_fold(name) for name in results["methods"]]
+    rows = "\n".join(names).count("\n") + 1 if _columns(names) == 1 else 1
     height = 3.4 + 0.8 * len(heights) + 0.2 * rows
     figure = Figure(figsize=(7.0, height), layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
@@ -192,7 +196,7 @@ def _line(
     style = "-" if i < len(COLORS) else "-."
     marker, size = MARKERS[i % len(MARKERS)], 2.5 * width
     (line,) = axes.plot(x, means, style, color=color, marker=marker, markersize=size)
-    line.set(linewidth=width, label=name or "_unnamed")
+    line.set(linewidth=width, label=_fold(name) or "_unnamed")
     if any(spread) and len(y) == 1:
         axes.errorbar(x, means, yerr=spread, fmt="none", ecolor=color, capsize=3)
     elif any(spread):
@@ -236,7 +240,11 @@ def _logarithmic(axes: Axes) -> None:
 
 def _columns(names: Collection[str]) -> int:
     """Return the number of columns of the legend."""
-    return len(names) if sum(len(name) + 6 for name in names) < 80 else 1
+    return len(names) if sum(len(name) + 6 for name in names) <= NAME_LENGTH + 6 else 1
+
+
+def _fold(name: str) -> str:
+    return fold_name(name, NAME_LENGTH)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

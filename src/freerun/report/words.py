@@ -90,16 +90,27 @@ class _Words:
                 f"{name} is better than {base} by {self.say_amount(name)}." for name in better[1:]
             ]
         else:
-            lines.append(
-                f"Nothing helps clearly: no method has a {label(self.metric)} that is better than "
-                f"the {self.get_value(base)} of {base} beyond what chance explains."
-            )
+            lines.append(self._say_nothing_clear())
         lines += [
             f"{name} is worse than {base} by {self.say_amount(name)}."
             for name in clear
             if name not in better
         ]
         return lines + [self._say_unclear(name) for name in ranked if name not in clear]
+
+    def _say_nothing_clear(self) -> str:
+        """Return a sentence for when no method is clearly better than the baseline."""
+        base, metric = str(self.base), label(self.metric)
+        if len(self.results["seeds"]) < 2:
+            return (
+                f"One seed cannot tell whether a method has a better {metric} than the "
+                f"{self.get_value(base)} of {base}. At least 2 seeds are needed; their results "
+                "will say how many are enough."
+            )
+        return (
+            f"Nothing helps clearly: no method has a {metric} that is better than the "
+            f"{self.get_value(base)} of {base} beyond what chance explains."
+        )
 
     def _say_price(self, name: str) -> list[str]:
         """Return sentences on the other metrics, if a method is clearly worse in them."""
@@ -157,7 +168,8 @@ class _Words:
     def say_limits(self) -> list[str]:
         """Return what weakens the answer."""
         lines = []
-        if len(self.results["seeds"]) < 2:
+        clear = any(is_clear(self.get_difference(name)) for name in self.others)  # type: ignore[arg-type]
+        if len(self.results["seeds"]) < 2 and (clear or not self.others):
             lines.append("There is only one seed: other seeds may give other differences.")
         guess = self.results["majority"][self.metric]
         means = [entry["test"][self.metric]["mean"] for entry in self.methods.values()]
