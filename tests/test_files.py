@@ -1,12 +1,14 @@
 """Files: one way out, and one way into JSON."""
 
 import json
+import math
 import os
 import stat
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from freerun import files
 from freerun.data import DataError
 from freerun.errors import CheckpointError, WriteError
-from freerun.files import check_json, read_json, write
+from freerun.files import check_json, format_json, read_json, restore_nan, write
 from tests.full import FULL, full
 
 
@@ -33,6 +35,15 @@ def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path):
         write(path, "half of it, then \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_numbers_that_json_has_not_are_null():
+    found = {"low": math.nan, "values": [1.5, math.inf, -math.inf], "rows": ((math.nan, "NaN"),)}
+    text = format_json({**found, "path": Path("a"), "count": 2, "std": None})
+    expected = {"low": None, "values": [1.5, None, None], "rows": [[None, "NaN"]], "path": "a"}
+    assert json.loads(text, parse_constant=pytest.fail) == {**expected, "count": 2, "std": None}
+    assert math.isnan(restore_nan([{"loss": None, "update": 2}])[0]["loss"])
+    assert restore_nan({"update": 2}) == {"update": 2}
 
 
 def test_a_full_disk_is_named_with_the_file(tmp_path):

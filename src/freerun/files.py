@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 import re
 import stat
@@ -151,6 +152,30 @@ def _check_fields(value: Mapping[str, Any], kind: Any, where: str, error: type[V
 def _is_scalar(value: Any, kind: Any) -> bool:
     # A bool is an int to Python, and a whole number is a number.
     return kind in _TYPES and (type(value) is kind or (kind is float and type(value) is int))
+
+
+def format_json(value: Any) -> str:
+    """Return a value as the contents of a JSON file.
+
+    JSON has no NaN and no infinity: numbers that are not finite become null. What is neither a
+    number, text, a list nor an object is written as text.
+    """
+    return json.dumps(_remove_nan(value), indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def _remove_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _remove_nan(inner) for name, inner in value.items()}
+    return [_remove_nan(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def restore_nan(value: Any) -> Any:
+    """Return numbers that were read from a JSON file, with NaN for null, also within lists."""
+    if isinstance(value, Mapping):
+        return {name: math.nan if inner is None else inner for name, inner in value.items()}
+    return [restore_nan(inner) for inner in value] if isinstance(value, list) else value
 
 
 def shorten(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Results of a comparison as a data frame."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import freerun
 from freerun.data import MissingExtraError
 from freerun.study import load, read_results
+from freerun.study.results import write_results
 from tests.helpers import raises
 
 MEASURED = Path(freerun.__file__).parents[2] / "docs" / "results" / "spelling-0.5"
@@ -41,6 +43,17 @@ def test_pandas_is_needed_only_for_frames(monkeypatch):
     message = "freerun.study.load needs pandas, which is missing: pip install freerun[pandas]"
     with raises(MissingExtraError, message):
         load(MEASURED)
+
+
+def test_what_cannot_be_computed_is_null_in_the_file_and_nan_when_read(tmp_path):
+    results = read_results(MEASURED)
+    point = results["methods"]["mle"]["learning_curves"][0][0]
+    point["teacher_forced_loss"] = math.nan
+    text = write_results(results, tmp_path).read_text()
+    assert "NaN" not in text
+    found = read_results(tmp_path)["methods"]["mle"]["learning_curves"][0][0]
+    assert math.isnan(found.pop("teacher_forced_loss"))
+    assert found == {k: v for k, v in point.items() if k != "teacher_forced_loss"}
 
 
 def test_results_of_older_versions_have_intervals_over_seeds():

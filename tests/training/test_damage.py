@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from math import isnan, nan
 
 import pytest
 import safetensors.torch
@@ -20,7 +21,8 @@ from freerun.methods import MLE, ScheduledSampling
 from freerun.models.settings import PretrainedSettings, RecurrentSettings
 from freerun.training import Trainer, TrainingSettings, fit, load_policy
 from freerun.training.folders import checkpoints, lock
-from freerun.training.training_state import check_optimizer_state
+from freerun.training.record import Record
+from freerun.training.training_state import check_optimizer_state, read_state
 from tests.helpers import edit_record, keeping_checkpoints
 from tests.training.tiny_task import Tiny, TinyCodec
 
@@ -220,6 +222,24 @@ def test_the_best_checkpoint_must_be_there(keep_checkpoints, tmp_path):
         f"{tmp_path / 'checkpoint-2'}: it is missing, but the best model so far is in it; start "
         "over in another output directory"
     )
+
+
+def test_what_cannot_be_computed_is_null_in_files_and_nan_when_read(folders):
+    folder, _ = folders
+    record = Record.read(folder / "freerun.json")
+    lost = {"teacher_forced_loss": nan}
+    curve = [{**point, **lost} for point in record.results.curve]
+    results = replace(record.results, dev={**record.results.dev, **lost}, curve=curve)
+    replace(record, results=results).write(folder / "freerun.json")
+    assert "NaN" not in (folder / "freerun.json").read_text()
+    found = Record.read(folder / "freerun.json").results
+    assert isnan(found.dev["teacher_forced_loss"])
+    assert isnan(found.curve[-1]["teacher_forced_loss"])
+    path = folder / "checkpoint-8" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    state["log_history"][-1]["eval_teacher_forced_loss"] = None
+    path.write_text(json.dumps(state))
+    assert isnan(read_state(path.parent).log_history[-1]["eval_teacher_forced_loss"])
 
 
 @pytest.mark.parametrize(

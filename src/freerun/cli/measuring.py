@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from freerun.evaluation import Decoding
-from freerun.files import write
+from freerun.files import format_json, write
 from freerun.settings import SettingError, to_dict
 from freerun.training.tasks import Measured, Split
 
@@ -63,7 +62,7 @@ class MeasureOptions(CheckpointOptions):
             "decoding": to_dict(decoding),
             **figures,
         }
-        write(self.json, json_module.dumps(contents, indent=1, ensure_ascii=False) + "\n")
+        write(self.json, format_json(contents))
 
 
 def check_folder(flag: str, path: str | None) -> None:

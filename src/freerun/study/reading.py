@@ -8,7 +8,7 @@ from typing import Any
 
 from freerun.errors import CheckpointError
 from freerun.evaluation import estimate, estimate_difference, summary
-from freerun.files import check_json, read_json, write
+from freerun.files import check_json, read_json, restore_nan, write
 from freerun.imports import import_extra
 from freerun.report.comparison import write_page
 from freerun.report.table import SEEDS_ONLY
@@ -75,6 +75,7 @@ def read_results(directory: str | Path) -> dict[str, Any]:
     for name, entry in results["methods"].items():
         where = f"{path}: methods.{name}."
         _check_fields(entry, _METHOD_FIELDS, where)
+        entry["learning_curves"] = restore_nan(entry["learning_curves"])
         _check_fields(entry["error_by_position"], _POSITION_FIELDS, f"{where}error_by_position.")
         control = entry.get("error_after_reference")  # older files do not have it
         check_json(control, dict[str, list[Any]] | None, f"{where}error_after_reference")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -25,7 +24,7 @@ from freerun.evaluation import (
     resample,
     summary,
 )
-from freerun.files import write
+from freerun.files import format_json, write
 from freerun.metrics import Statistics, get_headline, list_signatures
 from freerun.settings import to_dict
 from freerun.study.plan import Plan
@@ -172,7 +171,7 @@ def write_results(results: Mapping[str, Any], output: Path) -> Path:
         WriteError: if it cannot be written.
     """
     path = output / RESULTS_FILE
-    write(path, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write(path, format_json(results))
     return path
 
 

@@ -9,7 +9,6 @@ with the installed transformers, and pyproject.toml limits its version.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from transformers.trainer_callback import ExportableState
 
 from freerun.errors import CheckpointError
-from freerun.files import write
+from freerun.files import format_json, write
 from freerun.methods import Modules
 from freerun.training.callbacks import Meter
 from freerun.training.checkpoints import read_tensors, read_weights, save_weights
@@ -211,8 +210,7 @@ class TrainerOverrides(transformers.Trainer):
             if self.args.should_save:
                 self.export_callbacks()
                 # transformers would sort the names of metrics, so that a resumed run differs.
-                state = json.dumps(dataclasses.asdict(self.state), indent=1)
-                write(written / STATE_FILE, state + "\n")
+                write(written / STATE_FILE, format_json(dataclasses.asdict(self.state)))
                 self.record.write(written / RECORD_FILE)
         # Outside of `report_save_errors`: losing another process is not an error of the disk.
         self.accelerator.wait_for_everyone()

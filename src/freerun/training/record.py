@@ -18,7 +18,7 @@ import torch
 from freerun.data import Codec, Data, Examples
 from freerun.digests import compute_digest
 from freerun.errors import CheckpointError
-from freerun.files import check_json, read_json, write
+from freerun.files import check_json, format_json, read_json, restore_nan, write
 from freerun.imports import get_address
 from freerun.methods import Method, get_method_name
 from freerun.models.settings import ModelSettings
@@ -178,7 +178,7 @@ class Record:
 
     def to_json(self) -> str:
         """Return the record as JSON."""
-        return _to_json(asdict(self))
+        return format_json(asdict(self))
 
     def write(self, path: Path) -> None:
         """Write the record to a file atomically, with a digest of itself.
@@ -187,7 +187,7 @@ class Record:
             WriteError: if it cannot be written.
         """
         contents = json.loads(self.to_json())
-        write(path, _to_json({_OWN_DIGEST: _digest_json(contents), **contents}))
+        write(path, format_json({_OWN_DIGEST: _digest_json(contents), **contents}))
 
     @classmethod
     def read(cls, path: Path) -> Record:
@@ -212,6 +212,8 @@ class Record:
                 f"{path}: it was damaged or changed after it was written: its contents do not "
                 f"match {_OWN_DIGEST!r}; remove that field if the change was intended"
             )
+        if isinstance(found := contents["results"], dict):
+            found |= {name: restore_nan(found[name]) for name in ("dev", "curve") if name in found}
         for name, kind in get_type_hints(cls).items():
             check_json(contents[name], kind, f"{path}: {name}")
         check_json(contents["model"].get("kind"), str, f"{path}: model.kind")
@@ -338,12 +340,10 @@ def build_curve(history: list[dict[str, Any]]) -> list[Point]:
     return points
 
 
-def _to_json(contents: dict[str, Any]) -> str:
-    return json.dumps(contents, indent=1, ensure_ascii=False, default=str) + "\n"
-
-
 def _digest_json(contents: dict[str, Any]) -> str:
-    return hashlib.sha256(_to_json(contents).encode("utf-8", "surrogatepass")).hexdigest()
+    # As written, also by versions that wrote NaN.
+    text = json.dumps(contents, indent=1, ensure_ascii=False, default=str) + "\n"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def digest_path(path: Path) -> str:

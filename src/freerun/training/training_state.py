@@ -29,7 +29,7 @@ from transformers import TrainerState
 from transformers.trainer_callback import ExportableState
 
 from freerun.errors import CheckpointError
-from freerun.files import check_json, read_json, write
+from freerun.files import check_json, read_json, restore_nan, write
 from freerun.methods import Method
 from freerun.training.checkpoints import read_tensors
 from freerun.training.sharding import is_sharded, optimizer_state, set_optimizer_state
@@ -264,6 +264,7 @@ def read_state(folder: Path) -> TrainerState:
     for number, entry in enumerate(contents["log_history"]):
         where = f"{path}: log_history[{number}]"
         check_json(entry.get("step"), int, f"{where}.step")
+        entry |= restore_nan({k: v for k, v in entry.items() if k.startswith("eval_")})
         for name in ("loss", "seconds"):
             check_json(entry.get(name, 0), float, f"{where}.{name}")
     for name, callback in contents["stateful_callbacks"].items():
