@@ -1,5 +1,7 @@
 """Encoder-decoders that read images and sounds: their scores, outputs and search are right."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import GenerationMixin
@@ -125,3 +127,21 @@ def test_searnn_equals_its_twin(name):
     method, batch = searnn(cost="edit_distance", roll_in="learned"), media_batch(policy)
     check_search(method, policy, batch)
     check_loss(method, policy, batch, tolerance=1e-5)
+
+
+def test_whispers_own_generate_writes_the_same_after_training():
+    """The saved settings of generation have the language, the task and no timestamps."""
+    model = tiny_media_model("whisper", seed=2)
+    model.generation_config.update(
+        is_multilingual=True, lang_to_id={"<|en|>": 5}, task_to_id={"transcribe": 3},
+        no_timestamps_token_id=6, max_length=16, forced_decoder_ids=None,
+    )  # fmt: skip
+    words = replace(WORDS, bos=6)
+    policy = adapt(model, words, limit=5, prefix=(2, 5, 3))
+    source, settings = media_source(policy), policy.generation_settings
+    assert settings.decoder_start_token_id == 2
+    written = model.generate(source.values, generation_config=settings)
+    rows = [row[4:] if row[:4] == [2, 5, 3, 6] else row for row in written.tolist()]
+    ends = [row.index(1) if 1 in row else len(row) for row in rows]
+    expected = [row[:end] for row, end in zip(rows, ends, strict=True)]
+    assert greedy(policy, source).lists(words.eos) == expected

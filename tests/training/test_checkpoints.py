@@ -106,7 +106,9 @@ def test_another_kind_of_model(saved):
     folder, _ = saved
     path = folder / "config.json"
     path.write_text(json.dumps({"model_type": "vit"}))
-    refused(folder, f"{folder}: vit is neither a causal model nor an encoder-decoder of text")
+    refused(
+        folder, f"{folder}: vit is neither a causal model nor an encoder-decoder that writes text"
+    )
 
 
 def test_a_configuration_out_of_range(saved):

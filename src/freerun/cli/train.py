@@ -154,7 +154,7 @@ class ExperimentCommand(SettingsCommand):
         self.model, self.kind, defaults = choose_model(words, task)
         training = {**task.recipe.get("training", {}), **self.kind.training}
         self.add(task, only=["data"])
-        self.add(self.own)
+        self.add(self.own, defaults={"model": task.default_model})
         self.add(task, only=["metrics", "headline"])
         self.add(TrainingSettings, only=self.top, defaults=training)
         self.add(task, f"Task {task.name}", prefix="task.", skip=TASK_OPTIONS)
@@ -278,11 +278,11 @@ class CompareCommand(ExperimentCommand):
 def choose_model(
     words: Sequence[str], task: type[Task]
 ) -> tuple[str, type[ModelSettings], Mapping[str, Any]]:
-    """Return the model that `--model` names; else that of `--init`, else a recurrent one.
+    """Return the model that `--model` names; else that of `--init`, else the task's default.
 
     Args:
         words: the words of the command.
-        task: its task, whose recipe has defaults for recurrent models.
+        task: its task, whose recipe has defaults for its default kind of model.
 
     Returns:
         What the user calls it, the class of its settings, and the defaults that differ from those
@@ -303,8 +303,9 @@ def choose_model(
             return found.kind, type(found), to_dict(found)
         if kind is None:
             return str(checkpoint), PretrainedSettings, {}
-    recipe = task.recipe.get("model", {}) if kind in (None, RecurrentSettings) else {}
-    return name or RecurrentSettings.kind, kind or RecurrentSettings, recipe
+    default = KINDS[task.default_model]
+    recipe = task.recipe.get("model", {}) if kind in (None, default) else {}
+    return name or default.kind, kind or default, recipe
 
 
 def is_main_process() -> bool:

@@ -12,6 +12,7 @@ from freerun.data.collator import TextCollator
 from freerun.data.examples import TextExamples
 from freerun.data.factor_codec import FactorCodec
 from freerun.data.feature_codec import FeatureCodec
+from freerun.data.media_codec import MediaCodec
 from freerun.data.rows import ROW_COLUMNS, Row
 from freerun.data.store import Augmentation
 from freerun.data.text_codec import TextCodec
@@ -30,6 +31,7 @@ __all__ = [
     "Examples",
     "FactorCodec",
     "FeatureCodec",
+    "MediaCodec",
     "MissingExtraError",
     "Row",
     "Sources",

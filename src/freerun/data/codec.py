@@ -35,11 +35,13 @@ class Codec(ABC):
         kind: the name of this kind of codec in codec.json.
         kinds: all kinds, by that name.
         shared: whether sources use the tokens of targets, and share their embeddings.
+        prefix: the tokens that a decoder reads before bos in every row.
     """
 
     kind: ClassVar[str]
     kinds: ClassVar[dict[str, type[Codec]]] = {}
     shared: bool = False
+    prefix: tuple[int, ...] = ()
 
     def __init_subclass__(cls, **settings: Any) -> None:
         """Register a kind of codec by its name."""

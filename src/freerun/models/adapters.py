@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from freerun.imports import import_extra
+from freerun.models.huggingface.embeddings import find_text_model
 from freerun.models.loading import ignore_peft_warning
 
 SCALE = 2
@@ -148,7 +149,8 @@ def _table_names(model: PreTrainedModel) -> tuple[str, str | None]:
     Raises:
         ValueError: if peft would train or save only a part of what depends on the rows.
     """
-    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+    part = find_text_model(model)
+    embedding, output = part.get_input_embeddings(), part.get_output_embeddings()
     names = {id(module): name for name, module in model.named_modules()}
     tied = output.weight is embedding.weight
     fault = None

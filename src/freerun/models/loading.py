@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -33,6 +35,12 @@ from freerun.models.huggingface.embeddings import add_backspace_row, count_embed
 from freerun.models.recurrent import RecurrentConfig
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+GENERATION_CONFIG = "generation_config.json"
+_ENCODER_DECODERS = (
+    AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
+    AutoModelForImageTextToText,
+)
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 _ATTENTIONS = ("eager", "sdpa", "flex_attention")
 _GGUF = (
@@ -180,10 +188,12 @@ def load_model(
             _check_folder(folder)
     if dropout is not None:
         set_dropout(config, dropout)
-    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    if type(config) not in auto._model_mapping:
+    autos = _ENCODER_DECODERS if config.is_encoder_decoder else (AutoModelForCausalLM,)
+    auto = next((each for each in autos if type(config) in each._model_mapping), None)
+    if auto is None:
         raise CheckpointError(
-            f"{path}: {config.model_type} is neither a causal model nor an encoder-decoder of text"
+            f"{path}: {config.model_type} is neither a causal model nor an encoder-decoder that "
+            "writes text"
         )
     with loading_errors(base):
         model, found = auto.from_pretrained(
@@ -235,6 +245,21 @@ def _complete(model: PreTrainedModel, codec: Codec, config: Any) -> None:
         lacking = rows <= words.backspace or any(words.backspace in tokens for tokens in kept)
     if lacking:
         add_backspace_row(model, words, shared=codec.shared)
+
+
+def find_start(config: PreTrainedConfig, path: str) -> int | None:
+    """Find the token that the decoder of an encoder-decoder starts with.
+
+    Models that are composed of two have it in the configuration of the decoder or of generation.
+    """
+    found = getattr(config, "decoder_start_token_id", None)
+    if found is None:
+        found = getattr(getattr(config, "decoder", None), "decoder_start_token_id", None)
+    base, _ = find_base_path(path)
+    file = Path(base, GENERATION_CONFIG)
+    if found is None and file.is_file():
+        found = read_json(file).get("decoder_start_token_id")
+    return found if isinstance(found, int) else None
 
 
 def load_pretrained_tokenizer(path: str) -> PreTrainedTokenizerBase:

@@ -9,7 +9,7 @@ from pathlib import Path
 from freerun.data import Data
 from freerun.evaluation import MAX_SEEDS, Decoding, check_decoding
 from freerun.methods import Method
-from freerun.models.settings import ModelSettings, RecurrentSettings
+from freerun.models.settings import KINDS, ModelSettings
 from freerun.settings import SettingError
 from freerun.study.plan import Plan
 from freerun.study.specs import Given, parse_methods
@@ -32,7 +32,7 @@ def make_plan(
     Raises:
         SettingError: if a method, a setting or the number of seeds is wrong.
     """
-    model = model or RecurrentSettings(**task.recipe.get("model", {}))
+    model = model or KINDS[task.default_model](**task.recipe.get("model", {}))
     return Plan(
         task,
         {

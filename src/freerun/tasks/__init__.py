@@ -26,6 +26,7 @@ from freerun.tasks.base import Task
 from freerun.tasks.continuation import Continuation
 from freerun.tasks.digits import Digits
 from freerun.tasks.loading import encode_file, load_data, load_file, note_unseen
+from freerun.tasks.media import ImageToText, SpeechToText
 from freerun.tasks.ocr import Ocr
 from freerun.tasks.pairs import Pairs
 from freerun.tasks.spelling import Spelling
@@ -41,6 +42,8 @@ TASKS: dict[str, type[Task]] = {
     "translation": Translation,
     "pairs": Pairs,
     "text": Continuation,
+    "image_to_text": ImageToText,
+    "speech_to_text": SpeechToText,
 }
 """The tasks, by name."""
 

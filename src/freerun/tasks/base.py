@@ -41,6 +41,7 @@ class Task(ABC):
             colon, or addresses of functions. Checkpoints are chosen by the first.
         cost: the default cost of an output, for methods that train on costs.
         recipe: the default settings of model and training.
+        default_model: the kind of model that is trained by default, to which the recipe applies.
         target_tokens: the tokens of targets, for a model without a tokenizer (see `Tokens`).
         source_tokens: the tokens of sources, likewise; None to share those of targets.
         fixed_length: whether every output is as long as its source, and has no eos.
@@ -52,6 +53,7 @@ class Task(ABC):
     cost: ClassVar[str] = "edit_distance"
     recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {"model": {}, "training": {}}
     fixed_length: ClassVar[bool] = False
+    default_model: ClassVar[str] = "recurrent"
 
     extra_metrics: tuple[str, ...] = field(
         default=(), kw_only=True, metadata={SETTING_NAME: "metrics"}

@@ -204,7 +204,13 @@ def load_policy(directory: str | Path, codec: type[Codec] | None = None) -> tupl
         return model, found
     try:
         with torch.random.fork_rng(devices=[]):
-            policy = adapt(model, found.target, limit=found.limit or 0, shared=found.shared)
+            policy = adapt(
+                model,
+                found.target,
+                limit=found.limit or 0,
+                shared=found.shared,
+                prefix=found.prefix,
+            )
     except ValueError as error:
         raise CheckpointError(f"{directory}: {error}") from None
     return policy.eval(), found

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from freerun.data import Codec, Data, DataError, Examples, TextCodec
+from freerun.data import Codec, Data, DataError, Examples, MediaCodec, TextCodec
 from freerun.data.codec import CODEC_FILE
 from freerun.digests import check_digests
 from freerun.errors import CheckpointError
@@ -452,11 +452,12 @@ def _add_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None
 
 def make_policy(model: nn.Module, codec: Codec) -> HuggingFacePolicy:
     """Wrap a model as a policy, and check that the saved weights of adapters are complete."""
-    if codec.limit is None or codec.features is not None or len(codec.factors) != 1:
+    is_text = codec.features is None and len(codec.factors) == 1
+    if codec.limit is None or not (is_text or isinstance(codec, MediaCodec)):
         raise ValueError(
             "the data are not text, which a Hugging Face model needs; use a recurrent one"
         )
-    policy = adapt(model, codec.target, limit=codec.limit, shared=codec.shared)
+    policy = adapt(model, codec.target, limit=codec.limit, shared=codec.shared, prefix=codec.prefix)
     if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):
         adapter_names(policy)
     return policy

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from freerun.data import Codec, Examples, Sources, TextCodec
+from freerun.data import Codec, Examples, MediaCodec, Sources, TextCodec
 from freerun.data.codec import CODEC_FILE
 from freerun.data.files import Line, stream_lines
 from freerun.data.rows import ROW_COLUMNS, write_object
@@ -263,10 +263,10 @@ def stream_sources(
     general = task is None or type(task).read_sources is Task.read_sources
     if isinstance(task, Pairs) and _is_table(name, named=False):
         lines = task.columns.read_sources(name)
-    elif isinstance(codec, TextCodec) and general and _is_table(name):
+    elif isinstance(codec, TextCodec | MediaCodec) and general and _is_table(name):
         lines = ((row.number, write_object(row)) for row in read_rows(name))
     first = 0
-    for block in _cut_blocks(lines, size, by_line=isinstance(codec, TextCodec)):
+    for block in _cut_blocks(lines, size, by_line=isinstance(codec, TextCodec | MediaCodec)):
         text = [line for _, line in block]
         with _number_from([number for number, _ in block], first):
             if task is None:

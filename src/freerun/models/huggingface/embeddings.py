@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, SpeechEncoderDecoderModel, VisionEncoderDecoderModel
 
 from freerun.vocabulary import Vocabulary
 
@@ -28,8 +28,18 @@ def shifts_tokens(vocabulary: Vocabulary, *, shared: bool) -> bool:
 
 def count_embeddings(model: PreTrainedModel) -> int:
     """Return the number of tokens that a model has embeddings of."""
-    rows: int = model.get_input_embeddings().weight.shape[0]
+    rows: int = find_text_model(model).get_input_embeddings().weight.shape[0]
     return rows
+
+
+def find_text_model(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the part of a model that has the tables of tokens.
+
+    This is the model itself, or the decoder of one that is composed of two models, whose encoder
+    reads images or sounds.
+    """
+    composed = isinstance(model, VisionEncoderDecoderModel | SpeechEncoderDecoderModel)
+    return cast("PreTrainedModel", model.decoder) if composed else model
 
 
 @torch.no_grad()
@@ -59,10 +69,11 @@ def add_backspace_row(model: PreTrainedModel, vocabulary: Vocabulary, *, shared:
     if token is None:
         raise ValueError("the vocabulary has no backspace")
     _check_one_table(model)
+    part = find_text_model(model)
     if behind or token >= rows:
         with torch.random.fork_rng(devices=[]):  # the weights that it draws are overwritten
-            model.resize_token_embeddings(rows + 1 if behind else token + 1, mean_resizing=False)
-    for table in _find_tables(model):
+            part.resize_token_embeddings(rows + 1 if behind else token + 1, mean_resizing=False)
+    for table in _find_tables(part):
         if behind:
             table[token + 1 :] = table[token:-1].clone()
         # Without the row itself, whose values are arbitrary.
@@ -93,12 +104,19 @@ def _find_tables(model: PreTrainedModel) -> Iterator[Float[Tensor, "v *h"]]:
 
 def _move_special(model: PreTrainedModel, token: int) -> None:
     """Raise the ids of special tokens from `token` on by one, in configurations and modules."""
-    table = model.get_input_embeddings().weight
+    part = find_text_model(model)
+    table = part.get_input_embeddings().weight
     for module in model.modules():
         if isinstance(module, nn.Embedding) and module.weight is table:
             pad = module.padding_idx  # whose row gets no gradient
             module.padding_idx = pad if pad is None or pad < token else pad + 1
-    configs = [model.config, model.config.get_text_config(), model.generation_config]
+    configs = [
+        model.config,
+        part.config,
+        part.config.get_text_config(),
+        model.generation_config,
+        part.generation_config,
+    ]
     for config in {id(config): config for config in configs if config is not None}.values():
         for name, value in list(vars(config).items()):
             if name.endswith("_token_id") and isinstance(value, int) and value >= token:
@@ -106,7 +124,7 @@ def _move_special(model: PreTrainedModel, token: int) -> None:
 
 
 def _check_one_table(model: PreTrainedModel) -> None:
-    if model.config.is_encoder_decoder:
+    if model.config.is_encoder_decoder and model.main_input_name == "input_ids":
         decoder = model.get_decoder().get_input_embeddings()
         if decoder.weight is not model.get_input_embeddings().weight:
             raise ValueError(

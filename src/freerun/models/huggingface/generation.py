@@ -27,6 +27,10 @@ _NEUTRAL = {
 """Settings that do not affect which tokens are chosen, and the maximum length, set by the task."""
 
 
+_WHISPER = ("is_multilingual", "lang_to_id", "task_to_id", "no_timestamps_token_id")
+"""Settings of Whisper alone: its special tokens."""
+
+
 def make_generation_config(
     model: PreTrainedModel,
     vocabulary: Vocabulary,
@@ -46,6 +50,7 @@ def make_generation_config(
     unused = list(range(vocabulary.actions, columns))
     first = [*prefix, vocabulary.bos][0]
     start = {"decoder_start_token_id": first} if model.config.is_encoder_decoder else {}
+    start |= _describe_prefix(model, prefix)
     return GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -56,6 +61,17 @@ def make_generation_config(
         suppress_tokens=unused or None,
         **start,
     )
+
+
+def _describe_prefix(model: PreTrainedModel, prefix: Sequence[int]) -> dict[str, Any]:
+    """Return the settings by which `generate` of Whisper begins with the tokens of a prefix."""
+    own: dict[str, Any] = vars(getattr(model, "generation_config", None) or GenerationConfig())
+    found = {name: own[name] for name in _WHISPER if own.get(name) is not None}
+    for name, table in (("language", "lang_to_id"), ("task", "task_to_id")):
+        words = [word for word, token in (own.get(table) or {}).items() if token in prefix]
+        if words:
+            found[name] = words[0]
+    return found
 
 
 def find_replaced_settings(model: PreTrainedModel, config: GenerationConfig) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from freerun.batch import Source
+from freerun.models.huggingface.base import Inputs
 from freerun.models.huggingface.cache import KeyValues
 from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
 from freerun.models.huggingface.stack import HiddenOnly, replace_forward
@@ -106,6 +108,19 @@ class MediaPolicy(Seq2SeqPolicy):
         values = source.values if found.varies else source.values[:, : found.shape[0]]
         given = {found.name: values.to(self.dtype)}
         return given | ({"attention_mask": source.mask.long()} if found.varies else {})
+
+    def read(
+        self,
+        inputs: Inputs,
+        positions: Int[Tensor, "n q"],
+        mask: Bool[Tensor, "n l"] | Float[Tensor, "n 1 q l"] | None,
+        past: KeyValues,
+        encoder: EncoderOutputs | None,
+    ) -> tuple[Float[Tensor, "n q h"], KeyValues, EncoderOutputs | None]:
+        """Run the decoder over new slots."""
+        # Embeddings, as decoders that see pad tokens without a mask warn about them.
+        embedded = inputs if inputs.is_floating_point() else self.embed(inputs)
+        return super().read(embedded, positions, mask, past, encoder)
 
     def _encode(self, source: Source) -> EncoderOutputs:
         """Return what the decoder attends to.

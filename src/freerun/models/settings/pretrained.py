@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from freerun.data import Codec, Data, DataError
+from freerun.data import Codec, Data, DataError, MediaCodec
 from freerun.data.codec import CODEC_FILE
 from freerun.digests import check_digests
 from freerun.errors import CheckpointError
@@ -23,6 +23,7 @@ from freerun.models.loading import (
     check_finite,
     convert_weights,
     find_base_path,
+    find_start,
     load_config,
     load_model,
     load_pretrained_tokenizer,
@@ -44,6 +45,7 @@ from freerun.models.settings.scratch import (
 from freerun.settings import SettingError, build, did_you_mean
 from freerun.tasks import load_codec, load_data
 from freerun.tasks.base import Task
+from freerun.tasks.media import MediaTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,14 @@ class PretrainedSettings(ModelSettings):
                 return load_data(task)
             return load_data(task, codec)
         tokenizer, start = self.load_tokenizer()
-        return load_data(task, tokenizer=tokenizer, start=start)
+        if not isinstance(task, MediaTask):
+            return load_data(task, tokenizer=tokenizer, start=start)
+        if start is None:
+            raise DataError(
+                f"{self.path}: it reads text, and the task {task.name} has {task.media}"
+            )
+        base, _ = find_base_path(self.path)
+        return load_data(task, task.make_codec(base, tokenizer, start))
 
     def load_tokenizer(self) -> tuple[PreTrainedTokenizerBase, int | None]:
         """Load the tokenizer of the model.
@@ -134,7 +143,7 @@ class PretrainedSettings(ModelSettings):
             CheckpointError: if there is no such model, or it has no tokenizer.
         """
         config = load_config(self.path)
-        start = config.decoder_start_token_id if config.is_encoder_decoder else None
+        start = find_start(config, self.path) if config.is_encoder_decoder else None
         if config.is_encoder_decoder and start is None:
             raise CheckpointError(f"{self.path}: config.json names no decoder_start_token_id")
         return load_pretrained_tokenizer(self.path), start
@@ -170,6 +179,8 @@ class PretrainedSettings(ModelSettings):
             convert_weights(own, getattr(torch, self.dtype))
             return with_backspace(own, codec) if target.backspace is not None else own
         limit = check_text(codec, "seq2seq" if config.is_encoder_decoder else "causal")
+        if isinstance(codec, MediaCodec) and not config.is_encoder_decoder:
+            raise ValueError(f"{self.path} reads text, and the data have {codec.media}")
         dtype = getattr(torch, self.dtype)
         model = load_model(self.path, codec=known, dtype=dtype, dropout=self.dropout)
         new = self._find_new_backspace(codec, known)
@@ -181,7 +192,7 @@ class PretrainedSettings(ModelSettings):
                     f"{self.path} holds adapters, which are trained on; leave lora out"
                 )
             model = add_lora(model, self.lora, new)
-        policy = adapt(model, target, limit=limit, shared=codec.shared)
+        policy = adapt(model, codec.target, limit=limit, shared=codec.shared, prefix=codec.prefix)
         if self.dropout is not None:
             check_dropout(policy, self.dropout)
         return policy

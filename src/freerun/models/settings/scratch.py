@@ -12,9 +12,15 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
+    VisionEncoderDecoderConfig,
+    VisionEncoderDecoderModel,
+    ViTConfig,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
 )
 
-from freerun.data import Codec
+from freerun.data import Codec, MediaCodec
+from freerun.data.media import Processor
 from freerun.models.backspace import with_backspace
 from freerun.models.huggingface import HuggingFacePolicy, adapt
 from freerun.models.recurrent import RecurrentConfig, RecurrentPolicy
@@ -80,6 +86,10 @@ class RecurrentSettings(ModelSettings):
         Raises:
             ValueError: if a setting is incompatible with the task.
         """
+        if isinstance(codec, MediaCodec):
+            raise ValueError(
+                f"a recurrent model reads no {codec.media}; seq2seq models can (--model seq2seq)"
+            )
         config = RecurrentConfig.from_vocabulary(
             codec.target.without_backspace(),
             features=codec.features,
@@ -152,7 +162,10 @@ class ScratchSettings(ModelSettings):
         """
         limit = check_text(codec, self.kind)
         target, read = codec.target.without_backspace(), 0 if codec.shared else codec.factors[0]
-        model = self._model(target, target.size + read, limit)
+        if isinstance(codec, MediaCodec):
+            model = self._media_model(codec.processor, target, limit)
+        else:
+            model = self._model(target, target.size + read, limit)
         policy = adapt(model, target, limit=limit, shared=codec.shared)
         return policy if codec.target.backspace is None else with_backspace(policy, codec)
 
@@ -164,6 +177,12 @@ class ScratchSettings(ModelSettings):
     def count_positions(self, limit: int) -> int:
         """Return the number of positions for outputs of at most `limit` tokens."""
         return self.positions or max(POSITIONS, 2 * limit)
+
+    def _media_model(self, processor: Processor, target: Vocabulary, limit: int) -> PreTrainedModel:
+        """Build the model, which reads what a processor makes."""
+        raise ValueError(
+            f"a {self.kind} model reads no {processor.media}; seq2seq models can (--model seq2seq)"
+        )
 
     @abstractmethod
     def _model(self, target: Vocabulary, rows: int, limit: int) -> PreTrainedModel:
@@ -202,11 +221,110 @@ class CausalSettings(ScratchSettings):
 class Seq2SeqSettings(ScratchSettings):
     """The settings of an encoder-decoder with the architecture of BART (Lewis et al. 2020).
 
+    For images it has an encoder of ViT (Dosovitskiy et al. 2021) and a decoder of GPT-2, as a
+    VisionEncoderDecoderModel; for sounds the architecture of Whisper (Radford et al. 2023).
+
+    Args:
+        patch_size: the width and height of the squares of an image that its encoder reads as one
+            position; by default the largest of 16, 8, 4, 2 and 1 that divides height and width of
+            the image with at least 32 squares.
+
     Raises:
         ValueError: if a setting is out of range, or `heads` does not divide `hidden_size`.
     """
 
     kind: ClassVar[str] = "seq2seq"
+
+    patch_size: int | None = None
+
+    def build(self, codec: Codec) -> HuggingFacePolicy:
+        """Build a policy for a codec (see `ScratchSettings.build`).
+
+        Raises:
+            ValueError: if a setting is incompatible with the task.
+        """
+        if self.patch_size is not None and getattr(codec, "media", None) != "image":
+            raise ValueError(
+                "patch_size has no effect on sources that are not images; leave it out"
+            )
+        return super().build(codec)
+
+    def _media_model(self, processor: Processor, target: Vocabulary, limit: int) -> PreTrainedModel:
+        if processor.media == "audio":
+            return self._speech_model(processor.inner, target, limit)
+        size = processor.inner.size
+        encoder = ViTConfig(
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=self.inner,
+            image_size=(size["height"], size["width"]),
+            patch_size=self._find_patch_size(size["height"], size["width"]),
+            hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout,
+            initializer_range=INIT_STD,
+        )
+        decoder = GPT2Config(
+            vocab_size=target.size,
+            n_positions=self.count_positions(limit),
+            n_embd=self.hidden_size,
+            n_layer=self.layers,
+            n_head=self.heads,
+            n_inner=self.inner,
+            resid_pdrop=self.dropout,
+            embd_pdrop=self.dropout,
+            attn_pdrop=self.dropout,
+            initializer_range=INIT_STD,
+            is_decoder=True,
+            add_cross_attention=True,
+            **_special(target),
+        )
+        config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+        for name, token in (_special(target) | {"decoder_start_token_id": target.bos}).items():
+            setattr(config, name, token)
+        return VisionEncoderDecoderModel(config)
+
+    def _speech_model(
+        self, extractor: Any, target: Vocabulary, limit: int
+    ) -> WhisperForConditionalGeneration:
+        config = WhisperConfig(
+            vocab_size=target.size,
+            num_mel_bins=extractor.feature_size,
+            max_source_positions=extractor.nb_max_frames // 2,
+            max_target_positions=self.count_positions(limit),
+            d_model=self.hidden_size,
+            encoder_layers=self.layers,
+            decoder_layers=self.layers,
+            encoder_attention_heads=self.heads,
+            decoder_attention_heads=self.heads,
+            encoder_ffn_dim=self.inner,
+            decoder_ffn_dim=self.inner,
+            dropout=self.dropout,
+            attention_dropout=self.dropout,
+            activation_dropout=0.0,
+            init_std=INIT_STD,
+            decoder_start_token_id=target.bos,
+            suppress_tokens=None,
+            begin_suppress_tokens=None,
+            **_special(target),
+        )
+        return WhisperForConditionalGeneration(config)
+
+    def _find_patch_size(self, height: int, width: int) -> int:
+        """Return the size of patches.
+
+        Raises:
+            ValueError: if it does not divide the sides of the image.
+        """
+        if self.patch_size is None:
+            fits = (p for p in (16, 8, 4, 2) if height % p == width % p == 0)
+            return next((p for p in fits if height * width >= 32 * p * p), 1)
+        if self.patch_size < 1 or height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"patch_size is {self.patch_size}; it must divide the height and the width of "
+                f"images, {height} and {width}"
+            )
+        return self.patch_size
 
     def _model(self, target: Vocabulary, rows: int, limit: int) -> BartForConditionalGeneration:
         config = BartConfig(

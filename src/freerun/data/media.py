@@ -1,0 +1,195 @@
+"""Images and sounds: files decoded, and converted to what an encoder reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from freerun.errors import DataError
+from freerun.imports import import_extra
+
+Media = Literal["image", "audio"]
+
+SUFFIXES: dict[Media, tuple[str, ...]] = {
+    "image": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".pgm", ".ppm"),
+    "audio": (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au"),
+}
+"""The extensions of files that `freerun predict` takes as one source."""
+
+SHORTEST = 0.02
+"""The length of the shortest sound in seconds: shorter ones have no frame."""
+SILENCE = 1e-4
+"""The largest amplitude of silence, -80 dB of full scale."""
+
+
+@dataclass(frozen=True, eq=False)
+class Processor:
+    """Converts images or sounds to the inputs of an encoder.
+
+    Args:
+        media: `image` or `audio`.
+        inner: the image processor or feature extractor of transformers.
+    """
+
+    media: Media
+    inner: Any
+
+    @classmethod
+    def load(cls, media: Media, path: str) -> Processor:
+        """Load the processor of the model at `path`. No code of its own is run.
+
+        Raises:
+            DataError: if there is none, or it cannot be read.
+        """
+        from transformers import AutoFeatureExtractor, AutoImageProcessor
+
+        try:
+            if media == "image":
+                import_extra("PIL", "images", "reading images")
+                # The same pixels whether torchvision is installed or not.
+                options = {"backend": "pil", "trust_remote_code": False}
+                return cls(media, AutoImageProcessor.from_pretrained(path, **options))
+            return cls(media, AutoFeatureExtractor.from_pretrained(path, trust_remote_code=False))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(
+                f"{path}: there is no processor of {media} beside the model that can be read: "
+                f"preprocessor_config.json or processor_config.json ({reason:.200})"
+            ) from None
+
+    @classmethod
+    def for_images(cls, height: int, width: int) -> Processor:
+        """Return a processor that resizes images and scales their pixels to -1 … 1."""
+        import_extra("PIL", "images", "reading images")
+        from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+        return cls("image", ViTImageProcessorPil(size={"height": height, "width": width}))
+
+    @classmethod
+    def for_audio(cls, seconds: int, bins: int) -> Processor:
+        """Return a processor that makes the log-mel spectrogram of Whisper.
+
+        Args:
+            seconds: the length of every source; shorter sounds are followed by silence.
+            bins: the number of mel bins.
+        """
+        from transformers import WhisperFeatureExtractor
+
+        inner = WhisperFeatureExtractor(feature_size=bins, chunk_length=seconds)
+        return cls("audio", inner)
+
+    def read(self, value: object, where: str) -> Float[np.ndarray, "..."]:
+        """Return what the encoder reads: `pixel_values`, `input_features` or `input_values`.
+
+        Args:
+            value: a path; or the contents of a file, as `datasets` stores them: a mapping with
+                `bytes` or `path`; or a decoded image (of pillow) or sound: a mapping with `array`
+                and `sampling_rate`.
+            where: the name of the row in messages.
+
+        Raises:
+            DataError: if it cannot be read, or a sound is too short, too long or silent.
+            MissingExtraError: if the library that decodes it is not installed.
+        """
+        if self.media == "image":
+            found = self.inner(images=read_image(value, where), return_tensors="np")
+        else:
+            wave = read_audio(value, self.inner.sampling_rate, where)
+            self._check_length(wave, where)
+            rate = self.inner.sampling_rate
+            found = self.inner(wave, sampling_rate=rate, return_tensors="np")
+        values = np.asarray(found[self.inner.model_input_names[0]][0], dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise DataError(f"{where}: the {self.media} has values that are not finite")
+        return values
+
+    def _check_length(self, wave: Float[np.ndarray, "_"], where: str) -> None:
+        most, rate = getattr(self.inner, "n_samples", None), self.inner.sampling_rate
+        if most is not None and len(wave) > most:
+            raise DataError(
+                f"{where}: the sound takes {len(wave) / rate:.1f} s, but the model reads at most "
+                f"{most / rate:.0f} s"
+            )
+
+    def save_pretrained(self, directory: str) -> None:
+        """Write preprocessor_config.json into a folder."""
+        self.inner.save_pretrained(directory)
+
+
+def read_image(value: object, where: str) -> Any:
+    """Return an image of pillow in RGB.
+
+    Raises:
+        DataError: if it cannot be read. The message names the row and the file.
+    """
+    image = import_extra("PIL.Image", "images", "reading images")
+    if isinstance(value, image.Image):
+        return value.convert("RGB")
+    source, name = _open(value, where, "image")
+    ops = import_extra("PIL.ImageOps", "images", "reading images")
+    try:
+        with image.open(source) as found:
+            return ops.exif_transpose(found).convert("RGB")
+    # What pillow raises for damaged files, of which some look too large.
+    except (OSError, ValueError, SyntaxError, EOFError, image.DecompressionBombError) as error:
+        reason = "it is no image" if "cannot identify" in str(error) else str(error)
+        raise DataError(f"{where}: {name} cannot be read as an image ({reason})") from None
+
+
+def read_audio(value: object, rate: int, where: str) -> Float[np.ndarray, "_"]:
+    """Return the samples of a sound, the mean of its channels, at `rate` samples per second.
+
+    Raises:
+        DataError: if it cannot be read, or is too short or silent. The message names row and file.
+    """
+    if isinstance(value, Mapping) and value.get("array") is not None:
+        found, own, name = np.asarray(value["array"], np.float32), value["sampling_rate"], "it"
+        wave = found if found.ndim == 1 else found.mean(0)
+    else:
+        library = import_extra("soundfile", "audio", "reading sounds")
+        source, name = _open(value, where, "sound")
+        try:
+            channels, own = library.read(source, dtype="float32", always_2d=True)
+        except (library.SoundFileError, OSError) as error:
+            reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+            raise DataError(f"{where}: {name} cannot be read as a sound ({reason})") from None
+        wave = channels.mean(1)
+    if len(wave) < SHORTEST * own:
+        raise DataError(
+            f"{where}: {name} takes {1000 * len(wave) / own:.0f} ms; a sound has at least "
+            f"{1000 * SHORTEST:.0f} ms"
+        )
+    if not np.isfinite(wave).all():
+        raise DataError(f"{where}: {name} has samples that are not finite")
+    if float(np.abs(wave).max()) < SILENCE:
+        raise DataError(f"{where}: {name} is silent")
+    if own == rate:
+        return wave
+    resample = import_extra("soxr", "audio", "converting the sampling rate of sounds").resample
+    converted: Float[np.ndarray, "_"] = resample(wave, own, rate)
+    return converted
+
+
+def _open(value: object, where: str, what: str) -> tuple[Any, str]:
+    """Return the path or the contents of a file, and its name for messages."""
+    name = f"the {what}"
+    if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
+        path = value.get("path")
+        return BytesIO(value["bytes"]), str(path or name)
+    if isinstance(value, Mapping):
+        value = value.get("path")
+    if not isinstance(value, str | PathLike) or not str(value):
+        raise DataError(
+            f"{where}: the {what} is {value!r:.40}; it must be the path of a file, or a column of "
+            "the type Image or Audio of the library datasets"
+        )
+    if not Path(value).is_file():
+        raise DataError(f"{where}: {value}: there is no such file")
+    return str(value), str(value)

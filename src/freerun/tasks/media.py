@@ -1,0 +1,287 @@
+"""Images to text and speech to text."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from freerun.data import Codec, DataError, MediaCodec, Splits
+from freerun.data.folders import check_inside, read_splits
+from freerun.data.media import Media, Processor
+from freerun.data.media_codec import find_media
+from freerun.data.rows import Row
+from freerun.data.splits import add_missing_splits, describe_sizes, subsample
+from freerun.data.tables import FileRow, Table, read_table
+from freerun.data.tokens import Tokens
+from freerun.tasks.base import Task
+
+MAX_HELD_OUT_ROWS = 1_000
+"""The default maximum number of rows of a dev or test set that is split off."""
+
+TEXT_COLUMNS = ("target", "text", "transcription", "sentence", "transcript", "label")
+"""The columns that may have the text, the first that there is."""
+
+SIZES = ("train_size", "dev_size", "test_size")
+
+
+@dataclass(frozen=True)
+class MediaTask(Task):
+    """The base class of tasks whose sources are files of images or sounds."""
+
+    media: ClassVar[Media]
+    default_model: ClassVar[str] = "seq2seq"
+
+    data: str
+    subset: str | None = None
+    source_column: str | None = None
+    target_column: str | None = None
+    target_tokens: str = "characters"
+    prefix: str = ""
+    unusable: Literal["error", "drop"] = "error"
+    train_size: int | None = None
+    dev_size: int | None = None
+    test_size: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: if a setting is out of range. The message names it.
+        """
+        self.check_sizes(*SIZES)
+        Tokens.parse(self.target_tokens)
+
+    def rows(self) -> Splits[Row]:
+        """Read and split the rows.
+
+        Raises:
+            DataError: names the file, and what is expected.
+            MissingExtraError: if `datasets` is not installed.
+        """
+        tables = read_splits(self.data, self.subset)
+        parts = {name: self._name_columns(table) for name, table in tables.items()}
+        own = {
+            "dev": self.dev_size or MAX_HELD_OUT_ROWS,
+            "test": self.test_size or MAX_HELD_OUT_ROWS,
+        }
+        what = ("rows", f"{self.media} files")
+        stream = (self.seed, f"{self.name} split")
+        add_missing_splits(parts, self._key, own, *stream, where=self.data, what=what)
+        sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
+        notes = subsample(parts, sizes, self.seed, self.name, "rows")
+        return Splits(parts, [*notes, describe_sizes(parts, "rows")])
+
+    def read_examples(self, path: str) -> Sequence[Row]:
+        """Read the rows of a file of rows, to evaluate on.
+
+        Raises:
+            DataError: names the file, the line and what is expected.
+        """
+        return self._name_columns(read_table(path))
+
+    @abstractmethod
+    def make_processor(self) -> Processor:
+        """Return the processor of a model without one."""
+
+    def set_language(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Tell a tokenizer which special tokens precede a text."""
+
+    def learn_codec(self, rows: Splits[Row], **options: Any) -> Codec:
+        """Learn the codec, for a model without a tokenizer.
+
+        Raises:
+            DataError: if a setting has no effect on such a model.
+        """
+        if self.prefix:
+            raise DataError("prefix has no effect on a model without a tokenizer; leave it out")
+        processor = self.make_processor()
+        spec = {"target_tokens": self.target_tokens, "processor": processor, **options}
+        return MediaCodec.learn(rows["train"], rows["dev"], unusable=self.unusable, **spec)
+
+    def make_codec(self, path: str, tokenizer: PreTrainedTokenizerBase, start: int) -> MediaCodec:
+        """Return the codec of a pretrained model.
+
+        Args:
+            path: the folder of the model, with its processor.
+            tokenizer: its tokenizer.
+            start: the token that its decoder starts with.
+
+        Raises:
+            DataError: if it has no processor, or a setting has no effect on it.
+        """
+        self.set_language(tokenizer)
+        processor = Processor.load(self.media, path)
+        return MediaCodec.for_model(
+            tokenizer, processor, start, prefix=self.prefix, unusable=self.unusable
+        )
+
+    def _name_columns(self, table: Table) -> list[Row]:
+        """Return rows with the columns of a `MediaCodec`."""
+        if not table.rows:
+            raise DataError(f"{table.name}: there are no rows")
+        text = table.find_column([self.target_column] if self.target_column else TEXT_COLUMNS)
+        return [self._name_row(row, text) for row in table.rows]
+
+    def _name_row(self, row: FileRow, text: str) -> Row:
+        if self.source_column is None:
+            value = find_media(row, self.media, row.place)
+        elif self.source_column in row:
+            value = row[self.source_column]
+        else:
+            raise DataError(f"{row.place}: no column {self.source_column}; it has {', '.join(row)}")
+        if isinstance(value, str):
+            folder = Path(row.origin.rpartition(", ")[0]).parent
+            path = Path(folder, value)
+            if Path(self.data).is_dir() and path.exists():
+                check_inside(path, Path(self.data))
+            value = str(path)
+        return {self.media: value, "target": row.get(text), "where": row.place}
+
+    def _key(self, row: Row) -> str:
+        """Return the key that rows with the same file share."""
+        value = row[self.media]
+        if isinstance(value, Mapping):
+            found = value.get("bytes") or str(value.get("path")).encode()
+            return hashlib.sha256(found).hexdigest()
+        return str(value)
+
+
+@dataclass(frozen=True)
+class ImageToText(MediaTask):
+    """Images of text, such as lines of handwriting, to their text.
+
+    The data are a folder with images and a file of rows, metadata.csv or metadata.jsonl, as
+    `datasets` has them (`file_name` and `text`), one for all or in a folder for each split; such a
+    file itself; or a dataset with a column of type Image. If dev or test is missing, it is taken
+    out of train at random.
+
+    Args:
+        data: the folder, the file (.csv, .tsv, .jsonl, .parquet), or a `datasets` id or folder.
+        subset: the subset of a dataset that has several.
+        source_column: the column of images; by default `image`, or else `file_name`, `file` or
+            `path`.
+        target_column: the column of texts; by default the first of target, text, transcription,
+            sentence, transcript and label that there is.
+        target_tokens: the tokens of texts for a model without a tokenizer, such as characters,
+            words:N or bpe:N.
+        prefix: special tokens of a pretrained model that its decoder reads before a text, such as
+            the task of Donut; they are not learned.
+        unusable: whether a row whose image cannot be read is an error, or is left out (drop).
+        height: the height to which images are resized for a model without a processor, in pixels.
+        width: the width, likewise.
+        train_size: the maximum number of rows to train on, drawn by seed; by default all.
+        dev_size: the maximum number of rows in dev; by default all if the data have a dev split,
+            else a tenth of all rows, at most 1000.
+        test_size: the maximum number of rows in test, likewise.
+        seed: the seed of the split and of the choice of rows.
+    """
+
+    name: ClassVar[str] = "image_to_text"
+    summary: ClassVar[str] = "images to their text (folders with metadata, datasets)"
+    metrics: ClassVar[tuple[str, ...]] = ("character_error", "exact_match")
+    cost: ClassVar[str] = "edit_distance"
+    media: ClassVar[Media] = "image"
+
+    height: int = 32
+    width: int = 256
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        self.check_sizes("height", "width")
+
+    def make_processor(self) -> Processor:
+        """Return the processor of a model without one."""
+        return Processor.for_images(self.height, self.width)
+
+
+@dataclass(frozen=True)
+class SpeechToText(MediaTask):
+    """Speech to its text.
+
+    The data are a folder with sounds and a file of rows, metadata.csv or metadata.jsonl, as
+    `datasets` has them (`file_name` and `text`), one for all or in a folder for each split; such a
+    file itself; or a dataset with a column of type Audio. If dev or test is missing, it is taken
+    out of train at random.
+
+    Args:
+        data: the folder, the file (.csv, .tsv, .jsonl, .parquet), or a `datasets` id or folder.
+        subset: the subset of a dataset that has several.
+        source_column: the column of sounds; by default `audio`, or else `file_name`, `file` or
+            `path`.
+        target_column: the column of texts; by default the first of target, text, transcription,
+            sentence, transcript and label that there is.
+        target_tokens: the tokens of texts for a model without a tokenizer, such as characters,
+            words:N or bpe:N.
+        prefix: special tokens of a pretrained model that its decoder reads before a text; they are
+            not learned.
+        language: the language of the speech for a multilingual Whisper, such as en.
+        mode: what a multilingual Whisper does: transcribe, or translate to English.
+        unusable: whether a row whose sound cannot be used (broken, silent, too short or too long)
+            is an error, or is left out (drop).
+        seconds: the length of sources for a model without a processor, at most; shorter sounds are
+            followed by silence.
+        mel_bins: the number of mel bins of their spectrograms.
+        train_size: the maximum number of rows to train on, drawn by seed; by default all.
+        dev_size: the maximum number of rows in dev; by default all if the data have a dev split,
+            else a tenth of all rows, at most 1000.
+        test_size: the maximum number of rows in test, likewise.
+        seed: the seed of the split and of the choice of rows.
+    """
+
+    name: ClassVar[str] = "speech_to_text"
+    summary: ClassVar[str] = "speech to its text (folders with metadata, datasets)"
+    metrics: ClassVar[tuple[str, ...]] = ("character_error", "exact_match")
+    cost: ClassVar[str] = "edit_distance"
+    media: ClassVar[Media] = "audio"
+
+    language: str | None = None
+    mode: Literal["transcribe", "translate"] | None = None
+    seconds: int = 5
+    mel_bins: int = 80
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        self.check_sizes("seconds", "mel_bins")
+
+    def make_processor(self) -> Processor:
+        """Return the processor of a model without one.
+
+        Raises:
+            DataError: if a language is set, which such a model does not have.
+        """
+        for name in ("language", "mode"):
+            if getattr(self, name) is not None:
+                raise DataError(
+                    f"{name} has no effect on a model without a tokenizer; leave it out"
+                )
+        return Processor.for_audio(self.seconds, self.mel_bins)
+
+    def set_language(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Tell a tokenizer which language, task and timestamps precede a text.
+
+        Raises:
+            DataError: if it has none, or not this language.
+        """
+        given = {"language": self.language, "task": self.mode}
+        given = {name: value for name, value in given.items() if value is not None}
+        tell: Any = getattr(tokenizer, "set_prefix_tokens", None)  # only Whisper's has it
+        if tell is None:
+            if given:
+                raise DataError(
+                    "language and mode are those of Whisper; other models have special tokens "
+                    "(--task.prefix)"
+                )
+            return
+        try:
+            tell(**given, predict_timestamps=False)
+        except ValueError as error:
+            raise DataError(f"language: {' '.join(str(error).split()):.200}") from None

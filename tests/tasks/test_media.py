@@ -1,0 +1,194 @@
+"""Images and speech to text: where rows come from, and models from scratch and pretrained."""
+
+import csv
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from transformers import (
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+)
+
+from freerun.data import DataError
+from freerun.methods import MLE
+from freerun.models.settings import PretrainedSettings, RecurrentSettings, Seq2SeqSettings
+from freerun.tasks import ImageToText, SpeechToText, load_data
+from freerun.training import TrainingSettings, fit, load_policy
+
+TEXTS = ["ab", "b", "cab", "a", "bc", "abc", "c", "ac", "ba", "cc", "bb", "aa"]
+SMALL = {"hidden_size": 8, "heads": 2, "layers": 1}
+QUICK = TrainingSettings(updates=1, evaluate_every=1, batch_size=4)
+
+
+def write_image(path, number):
+    pixels = np.random.default_rng(number).integers(0, 255, (8, 16), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def write_sound(path, number):
+    wave = 0.3 * np.sin(np.arange(4000) * (0.1 + number / 50))
+    soundfile.write(path, wave, 8000)
+
+
+def write_folder(folder, write, suffix, texts, column="text"):
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{i}{suffix}" for i in range(len(texts))]
+    for i, name in enumerate(names):
+        write(folder / name, i)
+    with open(folder / "metadata.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("file_name", column), *zip(names, texts, strict=True)])
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path):
+    return write_folder(tmp_path / "images", write_image, ".png", TEXTS)
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    return write_folder(tmp_path / "sounds", write_sound, ".wav", TEXTS, "transcription")
+
+
+def image_task(data, **settings):
+    return ImageToText(data=str(data), height=8, width=16, **settings)
+
+
+def speech_task(data, **settings):
+    return SpeechToText(data=str(data), seconds=1, mel_bins=8, **settings)
+
+
+def test_a_folder_with_metadata_is_split(images):
+    splits = image_task(images).rows()
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 10, "dev": 1, "test": 1}
+    rows = [row for part in splits.values() for row in part]
+    assert {row["target"] for row in rows} == set(TEXTS)
+    assert all(row["image"].startswith(str(images)) for row in rows)
+
+
+def test_a_folder_for_each_split(tmp_path):
+    for name in ("train", "validation", "test"):
+        write_folder(tmp_path / name, write_image, ".png", TEXTS[:3])
+    splits = image_task(tmp_path).rows()
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 3, "dev": 3, "test": 3}
+    assert splits["dev"][0]["image"] == str(tmp_path / "validation" / "0.png")
+
+
+def test_a_metadata_file_by_itself_and_columns_by_name(images):
+    path = images / "metadata.csv"
+    assert len(image_task(path).rows()["train"]) == 10
+    task = image_task(path, source_column="file_name", target_column="text")
+    assert task.read_examples(str(path))[0]["target"] == "ab"
+    with pytest.raises(DataError, match=r"metadata\.csv: no column words; it has file_name, text$"):
+        image_task(path, target_column="words").rows()
+    with pytest.raises(DataError, match=r"metadata\.csv, line 2: no column picture; it has file"):
+        image_task(path, source_column="picture").rows()
+
+
+def test_a_file_outside_of_the_folder_is_not_read(images, tmp_path):
+    write_image(tmp_path / "secret.png", 0)
+    (images / "metadata.csv").write_text("file_name,text\n../secret.png,ab\n")
+    with pytest.raises(DataError, match=r"outside of .*images, and is not read"):
+        image_task(images).rows()
+
+
+def test_a_broken_image_is_named_with_its_row(images):
+    (images / "3.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"metadata\.csv, line 5: .*/3\.png cannot be read as an"):
+        load_data(image_task(images))
+    data = load_data(image_task(images, unusable="drop"))
+    assert sum(len(part) for part in (data.train, data.dev, data.test)) == 11
+    assert any("1 of 10 rows were left out" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("media", ["image", "audio"])
+def test_columns_of_the_datasets_library(media, images, sounds, tmp_path):
+    folder, suffix = (images, "png") if media == "image" else (sounds, "wav")
+    paths = [str(folder / f"{i}.{suffix}") for i in range(len(TEXTS))]
+    values = [{"bytes": Path(path).read_bytes(), "path": None} for path in paths]
+    table = datasets.Dataset.from_dict({media: values, "text": TEXTS})  # how Arrow stores them
+    table.save_to_disk(str(tmp_path / "saved"))
+    make = image_task if media == "image" else speech_task
+    rows = [row for part in make(tmp_path / "saved").rows().values() for row in part]
+    expected = [row for part in make(folder).rows().values() for row in part]
+    processor = make(folder).make_processor()
+    by_text = {row["target"]: processor.read(row[media], "row") for row in rows}
+    for row in expected:
+        assert np.array_equal(processor.read(row[media], "row"), by_text[row["target"]])
+
+
+def test_a_model_of_images_from_scratch_is_trained_and_read_again(images, tmp_path):
+    task, model = image_task(images), Seq2SeqSettings(patch_size=4, **SMALL)
+    data = model.load(task)
+    run = fit(task, data, MLE(), model=model, training=QUICK, output=str(tmp_path / "run"))
+    policy, codec = load_policy(tmp_path / "run")
+    batch = codec.encode(task.rows()["test"]).batch([0])
+    inputs = batch.inputs(policy.vocabulary.bos)
+    found = policy.force(batch.source, inputs).logits(batch.mask)
+    with torch.no_grad():
+        expected = run.policy.eval().force(data.test.batch([0]).source, inputs).logits(batch.mask)
+    torch.testing.assert_close(found, expected)
+    # And it is trained on, with a backspace in the tables of its decoder.
+    again = PretrainedSettings(path=str(tmp_path / "run"))
+    wider = again.build(again.load(task).codec.with_backspace())
+    assert wider.vocabulary.backspace is not None
+
+
+def test_models_that_cannot_read_images(images):
+    data = load_data(image_task(images))
+    with pytest.raises(ValueError, match=r"^a recurrent model reads no image; seq2seq models can"):
+        RecurrentSettings().build(data.codec)
+    with pytest.raises(ValueError, match=r"^patch_size is 3; it must divide the height and the"):
+        Seq2SeqSettings(patch_size=3).build(data.codec)
+
+
+@pytest.fixture
+def whisper(tmp_path):
+    """A folder with a tiny Whisper, its tokenizer and its processor."""
+    vocabulary = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyzĠ")}
+    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[])
+    names = ["startoftranscript", "en", "zh", "de", "translate", "transcribe", "startofprev"]
+    names = [f"<|{name}|>" for name in (*names, "nocaptions", "notimestamps")]
+    tokenizer.add_special_tokens({"additional_special_tokens": names})
+    eos, start = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(names[0])
+    config = WhisperConfig(
+        vocab_size=len(tokenizer), d_model=8, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8,
+        num_mel_bins=8, max_source_positions=50, max_target_positions=32,
+        decoder_start_token_id=start, bos_token_id=eos, eos_token_id=eos, pad_token_id=eos,
+        suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    folder = str(tmp_path / "whisper")
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    extractor = WhisperFeatureExtractor(feature_size=8, chunk_length=1)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+def test_language_and_task_of_whisper_are_read_and_not_learned(whisper, sounds):
+    settings = PretrainedSettings(path=whisper)
+    data = settings.load(speech_task(sounds, language="de", mode="transcribe"))
+    codec, names = data.codec, data.codec.tokenizer.convert_ids_to_tokens
+    read = names([*codec.prefix, codec.target.bos])
+    assert read == ["<|startoftranscript|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>"]
+    texts = sorted("".join(names(row)) for part in (data.train, data.dev, data.test)
+                   for row in part.references)  # fmt: skip
+    assert texts == sorted(TEXTS)
+    assert codec.limit == 4 + 3 // 2
+    assert settings.build(codec).prefix == codec.prefix
+
+
+def test_a_language_that_is_not_there(whisper, sounds, tmp_path):
+    settings = PretrainedSettings(path=whisper)
+    with pytest.raises(DataError, match=r"^language: .*klingon"):
+        settings.load(speech_task(sounds, language="klingon"))
+    with pytest.raises(DataError, match=r"^language has no effect on a model without a tokenizer"):
+        load_data(speech_task(sounds, language="de"))
