@@ -6,7 +6,7 @@ from math import exp
 
 import pytest
 
-from freerun.evaluation import Decoding, evaluate, teacher_forced_loss
+from freerun.evaluation import Decoding, evaluate, measure_by_length, teacher_forced_loss
 from freerun.settings import to_dict
 from freerun.tasks import Digits, load_data
 from freerun.training import load_policy
@@ -64,6 +64,7 @@ def test_json_has_all_figures(run, trained, figures, tmp_path):
         "teacher_forced_perplexity": pytest.approx(exp(loss)),
         "error_by_position": pytest.approx(found.error_by_position),
         "count_by_position": found.count_by_position,
+        "by_length": measure_by_length(found.statistics, [*map(len, found.references)]),
     }
 
 
