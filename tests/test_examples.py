@@ -126,3 +126,23 @@ def test_distances_of_molecules():
     assert 0 < molecules["distance"]("CCN", "CCO") < 1
     assert molecules["valid"](["OCC", "C1CC"], ["CCO", "CCO"]) == 0.5
     assert molecules["same_molecule"](["OCC", "CCN"], ["CCO", "CCO"]) == 0.5
+
+
+def test_data_sets_become_tables(run, tmp_path, capsys):
+    files = {
+        "histnorm": "VND\tund\nſeind\tsind\n¶\t¶\n\nallein\n3\t3\n",
+        "scan": "IN: jump twice OUT: I_JUMP I_JUMP\n",
+        "ocr": "Call me Ishmael. Some years ago\nshort\n",
+    }
+    found = {}
+    for kind, text in files.items():
+        data, output = tmp_path / f"{kind}.txt", tmp_path / f"{kind}.tsv"
+        data.write_text(text, encoding="utf-8")
+        run("prepare_pairs", kind, str(data), str(output))
+        found[kind] = [line.split("\t") for line in output.read_text("utf-8").splitlines()]
+    assert found["histnorm"] == [["vnd", "und"], ["ſeind", "sind"], ["0", "0"]]
+    assert found["scan"] == [["jump twice", "I_JUMP I_JUMP"]]
+    ((source, target),) = found["ocr"]
+    assert target == "Call me Ishmael. Some years ago"
+    assert source != target
+    assert capsys.readouterr().out.endswith("ocr.tsv: 1 rows\n")

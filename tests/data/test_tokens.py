@@ -158,6 +158,8 @@ def test_marks_belong_to_the_word_that_they_combine_with(text, words):
         ("graphemes", "e\u0301é हि👨\u200d👩", ["e\u0301", "é", " ", "हि", "👨\u200d👩"]),
         ("graphemes+nfc", "e\u0301é", ["é", "é"]),
         ("characters+nfkc", "ﬁ²", ["f", "i", "2"]),
+        ("characters+nfd", "é각", ["e", "\u0301", *"\u1100\u1161\u11a8"]),
+        ("characters+nfkd", "ﬁé", ["f", "i", "e", "\u0301"]),
         ("words+unk+nfc", "e\u0301", ["é"]),
     ],
 )
@@ -171,7 +173,7 @@ def test_characters_are_code_points_unless_another_unit_or_form_is_set(spec, tex
     assert codec.normalize(codec.decode(found)) == codec.normalize(text)
 
 
-@pytest.mark.parametrize("spec", ["words+nfd", "characters+nfc+nfkc", "bpe+upper:300"])
+@pytest.mark.parametrize("spec", ["words+nfx", "characters+nfc+nfkc", "bpe+upper:300"])
 def test_options_of_tokens_that_are_unknown(spec):
-    with pytest.raises(ValueError, match=r"must be \+unk, \+nfc or \+nfkc"):
+    with pytest.raises(ValueError, match=r"must be one of \+unk, \+nfc, \+nfd, \+nfkc, \+nfkd"):
         Tokens.parse(spec)

@@ -23,7 +23,12 @@ from freerun.vocabulary import Vocabulary
 CODEC_FILE = "codec.json"
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 
-_FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
+_FORMS: dict[str, Literal["NFC", "NFD", "NFKC", "NFKD"]] = {
+    "nfc": "NFC",
+    "nfd": "NFD",
+    "nfkc": "NFKC",
+    "nfkd": "NFKD",
+}
 
 C = TypeVar("C", bound="Codec")
 
@@ -204,7 +209,8 @@ class WritingCodec(Codec):
             )
         if self.normalization not in get_args(Normalization):
             raise ValueError(
-                f"normalization is {self.normalization!r}; it must be none, nfc or nfkc"
+                f"normalization is {self.normalization!r}; it must be one of "
+                f"{', '.join(get_args(Normalization))}"
             )
         _check_tokenizer(self.tokenizer)
         if self.limit is not None and self.tokenizer.eos_token_id is None:

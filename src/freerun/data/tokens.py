@@ -28,7 +28,15 @@ from freerun.settings import did_you_mean
 from freerun.vocabulary import BACKSPACE, EOS, UNKNOWN
 
 Kind = Literal["characters", "graphemes", "symbols", "words", "bpe", "bytes", "path"]
-Normalization = Literal["none", "nfc", "nfkc"]
+Normalization = Literal["none", "nfc", "nfd", "nfkc", "nfkd"]
+
+NORMALIZERS: dict[str, Callable[[], normalizers.Normalizer]] = {
+    "nfc": normalizers.NFC,
+    "nfd": normalizers.NFD,
+    "nfkc": normalizers.NFKC,
+    "nfkd": normalizers.NFKD,
+}
+"""The normalization forms of Unicode."""
 
 JOINER = "￭"
 """Marks the side of a word without a space (a halfwidth black square, U+FFED)."""
@@ -71,8 +79,8 @@ class Tokens:
     that occur more than once in train; all others are then read as the token `<unk>`, which never
     counts as a match.
 
-    With `+nfc` or `+nfkc`, as in `words+nfc:8000`, texts are read, written and compared in this
-    normalization form of Unicode; otherwise they are not normalized.
+    With `+nfc`, `+nfd`, `+nfkc` or `+nfkd`, as in `words+nfc:8000`, texts are read, written and
+    compared in this normalization form of Unicode; otherwise they are not normalized.
 
     Args:
         kind: one of the above; `path` for an existing tokenizer.
@@ -112,7 +120,8 @@ class Tokens:
             raise ValueError(f"+unk has no effect on {self.kind}, which can write any text")
         if self.normalization not in get_args(Normalization):
             raise ValueError(
-                f"normalization is {self.normalization!r}; it must be none, nfc or nfkc"
+                f"normalization is {self.normalization!r}; it must be one of "
+                f"{', '.join(get_args(Normalization))}"
             )
         if self.normalization != "none" and self.kind == "path":
             raise ValueError("a tokenizer that is there already has a normalization of its own")
@@ -135,8 +144,9 @@ class Tokens:
             options = match["options"].split("+")[1:]
             forms = [option for option in options if option != "unk"]
             for option in forms:
-                if option not in ("nfc", "nfkc") or len(forms) > 1:
-                    raise ValueError(f"tokens {spec!r}: +{option} must be +unk, +nfc or +nfkc")
+                if option not in NORMALIZERS or len(forms) > 1:
+                    known = ", ".join(f"+{name}" for name in ("unk", *NORMALIZERS))
+                    raise ValueError(f"tokens {spec!r}: +{option} must be one of {known}")
             return cls(
                 cast(Kind, match["kind"]),
                 size,
@@ -249,7 +259,7 @@ class Tokens:
         """Return the first steps of normalization."""
         steps: list[normalizers.Normalizer] = []
         if self.normalization != "none":
-            steps.append(normalizers.NFC() if self.normalization == "nfc" else normalizers.NFKC())
+            steps.append(NORMALIZERS[self.normalization]())
         if self.lower:
             steps.append(normalizers.Lowercase())
         return steps

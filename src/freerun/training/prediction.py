@@ -16,10 +16,9 @@ from freerun.evaluation import GREEDY, Decoding, check_decoding, decode, on_devi
 from freerun.policy import Policy
 from freerun.settings import SettingError, build
 from freerun.tasks import Task
-from freerun.training.checkpoints import load_policy
 from freerun.training.checks import check_lengths
 from freerun.training.record import has_record
-from freerun.training.tasks import load_task
+from freerun.training.tasks import load_predictor, load_task
 
 Text = str | Mapping[str, Any]
 """A source: text, or a row with the columns that the model was trained on."""
@@ -130,16 +129,16 @@ class Model:
 
 
 def load(directory: str | Path) -> Model:
-    """Load a model that freerun trained, to predict with it.
+    """Load a model to predict with it.
 
     Args:
-        directory: the folder of a run, or of a checkpoint in it.
+        directory: the folder of a run or of a checkpoint in it, or of any Hugging Face model.
 
     Raises:
         CheckpointError: if there is no such model, or it cannot be read.
         MissingExtraError: if it holds adapters, and peft is not installed.
     """
-    policy, codec = load_policy(directory)
+    policy, codec = load_predictor(str(directory), None)
     task = load_task(str(directory)) if has_record(directory) else None
     return Model(policy, codec, task)
 
