@@ -138,7 +138,7 @@ def test_data_sets_become_tables(run, tmp_path, capsys):
     for kind, text in files.items():
         data, output = tmp_path / f"{kind}.txt", tmp_path / f"{kind}.tsv"
         data.write_text(text, encoding="utf-8")
-        run("prepare_pairs", kind, str(data), str(output))
+        run("prepare_pairs", kind, str(data), str(output), "--noise", "1")
         found[kind] = [line.split("\t") for line in output.read_text("utf-8").splitlines()]
     assert found["histnorm"] == [["vnd", "und"], ["ſeind", "sind"], ["0", "0"]]
     assert found["scan"] == [["jump twice", "I_JUMP I_JUMP"]]

@@ -10,6 +10,9 @@ from typing import Literal, get_args
 from freerun.data.encoding import EncodedRow
 from freerun.errors import DataError
 
+SHOWN = 3
+"""The number of rows that a note names."""
+
 Truncation = Literal["error", "start", "end", "drop"]
 
 
@@ -58,7 +61,10 @@ class LengthLimits:
             if not long:
                 kept.append(row)
             elif self.truncation == "error":
-                raise DataError(f"{row.where}: {long}, or choose truncation: start, end or drop")
+                count = sum(bool(self._long(each)) for each in rows)
+                others = f" ({count} of {len(rows)} rows are too long)" if count > 1 else ""
+                message = f"{row.where}: {long}, or choose truncation: start, end or drop{others}"
+                raise DataError(message)
             elif self.truncation != "drop":
                 prompt = self.truncate_prompt(row.prompt, row.where, special)
                 completion = row.completion[: self.completion]
@@ -72,14 +78,17 @@ class LengthLimits:
     def describe(self, rows: Sequence[EncodedRow]) -> list[str]:
         """Return notes on how many of these rows are truncated or left out."""
         counts: Counter[str] = Counter()
+        dropped = []
         for row in rows:
             if self.truncation == "drop":
-                counts["left out"] += bool(self._long(row))
+                dropped += [row.where] if self._long(row) else []
             else:
                 counts["prompts"] += self.prompt is not None and len(row.prompt) > self.prompt
                 counts["completions"] += len(row.completion) > self.completion
+        counts["left out"] = len(dropped)
+        places = "; ".join(dropped[:SHOWN]) + ("; …" if len(dropped) > SHOWN else "")
         said = {
-            "left out": f"rows of {len(rows)} were left out: they are too long",
+            "left out": f"rows of {len(rows)} were left out: they are too long ({places})",
             "prompts": f"prompts of {len(rows)} were cut off at the {self.truncation}",
             "completions": f"completions of {len(rows)} were cut off at the end",
         }
