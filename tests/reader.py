@@ -103,7 +103,11 @@ class Reader:
                 for reads in ("load", "rows"):
                     patch.setattr(task, reads, stop)
             patch.setattr("freerun.models.settings.PretrainedSettings.load", stop)
-            for loads in ("costs.load_policy", "predict.load_predictor"):
+            for loads in (
+                "costs.load_policy",
+                "predict.load_predictor",
+                "evaluate.load_measured",
+            ):
                 patch.setattr(f"freerun.cli.{loads}", stop)
             try:
                 return self.main(words)

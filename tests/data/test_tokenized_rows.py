@@ -365,8 +365,7 @@ def test_long_rows_are_left_out_where_asked(refuses):
     codec = words(max_prompt=2, truncation="drop")
     examples = codec.encode([LONG, GOOD, LONG], "x")
     assert (len(examples), examples.texts) == (1, ["b"])
-    (note,) = examples.notes
-    assert note.startswith("2 rows of 3 were left out: they are too long (")
+    assert examples.notes == ["2 rows of 3 were left out: they are too long (x, row 0; x, row 2)"]
     message = "x, row 0 and all others are too long; raise max_prompt or max_completion"
     refuses(message, codec.encode, [LONG, LONG], "x")
 
@@ -383,6 +382,8 @@ def test_long_rows_are_refused_where_nothing_is_asked(refuses):
     )
     for settings in ({"max_completion": 4}, {"limit": 4}):
         refuses(message, words(**settings).encode, [GOOD, LONG], "x")
+    several = f"{message} (2 of 3 rows are too long)"
+    refuses(several, words(max_completion=4).encode, [GOOD, LONG, LONG], "x")
 
 
 def test_a_prompt_is_never_cut_to_nothing(refuses):
