@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import sys
 import warnings
 from pathlib import Path
@@ -87,6 +89,15 @@ class Scripted:
     """A cluster that is never asked."""
 
     _mark = None
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    message = f"engine=ray: no cluster at {address} ([Errno {errno.ECONNREFUSED}] Connection refused)"
+    with raises(SettingError, message):
+        RayEngine._connect(Scripted(), address)
 
 
 def test_what_is_defined_in_a_script_is_refused():

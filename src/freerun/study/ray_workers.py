@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -68,10 +69,14 @@ class RayEngine(Engine):
         super().__init__(jobs or count, threads)
 
     def _connect(self, address: str | None) -> None:
+        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
+        host, _, port = where.rpartition(":")
         try:
+            if host and port.isdigit() and "/" not in where:
+                # Ray itself would try for minutes.
+                socket.create_connection((host.strip("[]"), int(port)), 5).close()
             self.ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (OSError, ValueError, RuntimeError) as error:
-            where = address or os.environ.get("RAY_ADDRESS") or "this machine"
+        except (OSError, ValueError, RuntimeError, OverflowError) as error:
             said = " ".join(str(error).split())
             raise SettingError(f"engine=ray: no cluster at {where} ({said:.200})") from None
 
