@@ -95,7 +95,9 @@ def test_an_address_where_nothing_listens_is_refused_at_once():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    message = f"engine=ray: no cluster at {address} ([Errno {errno.ECONNREFUSED}] Connection refused)"
+    message = (
+        f"engine=ray: no cluster at {address} ([Errno {errno.ECONNREFUSED}] Connection refused)"
+    )
     with raises(SettingError, message):
         RayEngine._connect(Scripted(), address)
 
