@@ -115,7 +115,7 @@ def test_a_batch_has_scaled_pixels_and_targets(image):
     rows = rows_of(image, "ab", "b")
     codec = codec_for(rows)
     batch = codec.encode(rows).batch([1, 0])
-    expected = torch.from_numpy(PIXELS).permute(2, 0, 1) / 127.5 - 1
+    expected = torch.from_numpy(PIXELS).permute(2, 0, 1) / 127.5 - 2
     torch.testing.assert_close(batch.source.values, expected.expand(2, -1, -1, -1))
     assert batch.source.mask.all()
     assert [codec.decode(row) for row in batch.target.tolist()] == ["b", "ab"]

@@ -16,6 +16,7 @@ from transformers import (
     WhisperTokenizer,
 )
 
+from freerun.cli.predict import _open_lines
 from freerun.data import DataError
 from freerun.methods import MLE
 from freerun.models.settings import PretrainedSettings, RecurrentSettings, Seq2SeqSettings
@@ -135,6 +136,8 @@ def test_a_model_of_images_from_scratch_is_trained_and_read_again(images, tmp_pa
     with torch.no_grad():
         expected = run.policy.eval().force(data.test.batch([0]).source, inputs).logits(batch.mask)
     torch.testing.assert_close(found, expected)
+    file = str(images / "0.png")
+    assert [*_open_lines(file, codec)[0]] == [(1, file)]
     # And it is trained on, with a backspace in the tables of its decoder.
     again = PretrainedSettings(path=str(tmp_path / "run"))
     wider = again.build(again.load(task).codec.with_backspace())

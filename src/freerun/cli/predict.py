@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from freerun.cli.measuring import CheckpointOptions
 from freerun.cli.options import SettingsCommand, UserSettings
-from freerun.data import Codec
+from freerun.data import Codec, MediaCodec
 from freerun.data.files import Line, decode_lines, stream_lines
+from freerun.data.media import SUFFIXES
 from freerun.data.rows import parse_row_of_line
 from freerun.errors import DataError
 from freerun.evaluation import Decoding, on_device
@@ -125,7 +126,7 @@ class PredictCommand(SettingsCommand):
         policy, codec = load_predictor(own.checkpoint, own.max_new_tokens)
         traces = Traces(policy, codec, decoding) if own.show_backspaces else None
         size = own.batch_size if traces is None else traces.batch_size(own.batch_size)
-        lines, name = _open_lines(own.file)
+        lines, name = _open_lines(own.file, codec)
         printer = Printer(own, codec)
         for first, sources in stream_sources(own.checkpoint, policy, codec, lines, name, size):
             if not first:
@@ -145,8 +146,11 @@ class PredictCommand(SettingsCommand):
             print(note, file=sys.stderr)
 
 
-def _open_lines(file: str | None) -> tuple[Iterator[Line], str]:
+def _open_lines(file: str | None, codec: Codec) -> tuple[Iterator[Line], str]:
     """Return the numbered lines of a file, or of standard input, as they are read, and its name."""
+    media = SUFFIXES[codec.media] if isinstance(codec, MediaCodec) else ()
+    if file is not None and file.lower().endswith(media):
+        return iter([(1, file)]), file  # an image or a sound, in place of a list of them
     if file not in (None, "-"):
         return stream_lines(str(file)), str(file)
     if sys.stdin is None:
