@@ -10,6 +10,9 @@ import jaxtyping
 import pytest
 from hypothesis import settings
 
+from tests.checked import jaxtyped
+
+jaxtyping.jaxtyped = jaxtyped
 pytest.register_assert_rewrite("tests.helpers", "tests.twins", "freerun.testing")
 
 # The same examples in every run; the first of them compile and import, which takes long.
