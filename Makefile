@@ -37,7 +37,7 @@ demo: $(VENV)/installed
 		--output runs/demo/comparison
 
 test: $(VENV)/installed
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 test-avx2: $(VENV)/installed
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest -n auto -m 'kernels and not slow'

@@ -91,7 +91,7 @@ def test_failed_runs_are_named_and_resumed_and_the_others_finish(tmp_path, monke
     for name in ("fault", "killed"):
         assert checkpoints(output / name / "seed-0")[-1].name == "checkpoint-4"
     monkeypatch.setenv("TROUBLE_REPAIRED", "1")
-    results = compare(Tiny(), methods, output=output, **settings).results
+    results = compare(Tiny(), methods, output=output, **{**settings, "jobs": 1}).results
     curves = [results["methods"][name]["learning_curves"] for name in methods]
     for curve in curves:
         assert [point["loss"] for point in curve[0]] == [point["loss"] for point in curves[2][0]]
