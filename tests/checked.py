@@ -42,6 +42,8 @@ def jaxtyped(checked=None, *, typechecker):
         with together:
             return inner(*args, **kwargs)
 
+    # In tracebacks, it is part of a library, and not code of a user.
+    call.__code__ = call.__code__.replace(co_filename=jaxtyping.__file__)
     return call
 
 

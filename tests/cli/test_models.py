@@ -290,4 +290,6 @@ def test_the_help_has_the_settings_of_the_kind_of_model(run, name, own, foreign)
 def test_pretrained_models_have_a_small_default_learning_rate(run):
     _, output, _ = run("train", "spelling", "--model", "someone/model", "--help")
     entry = " ".join(output.partition("--training.learning_rate ")[2].split())
-    assert entry.startswith("X the peak learning rate (default: 5e-05)")
+    assert entry.startswith(
+        "X the peak learning rate; by default 1e-3, for a pretrained model 5e-5"
+    )

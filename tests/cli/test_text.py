@@ -57,7 +57,7 @@ def test_it_predicts_from_short_and_long_prompts(run, trained, tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("On day 3 the bells \nNo\n")
     status, output, errors = run("predict", trained, path)
-    assert (status, errors) == (0, "")
+    assert (status, errors.partition(":")[0]) in ((0, ""), (0, "note"))  # some are cut off
     assert len(output.splitlines()) == 2
     assert all(len(line) <= 9 * len("<unk>") for line in output.splitlines())
 
