@@ -187,6 +187,12 @@ def _train(task: str, *words: str) -> Words:
     return ["train", task, *words, "--output", "run", *MODEL, *TRAINING]
 
 
+def _translate(*words: str) -> Words:
+    # Words that are learned from so few sentences would not know those of dev.
+    tokens = ["--task.source_tokens", "bytes", "--task.target_tokens", "bytes"]
+    return _train("translation", *words, "--task.length", str(LENGTH), *tokens)
+
+
 def _pairs(path: str) -> Words:
     return _train("pairs", "--data", path, "--task.target_tokens", "bytes")
 
@@ -300,7 +306,7 @@ def make_parallel(place: Place) -> Case:
     found = (
         readers.read(header + raw.removeprefix(b"\xef\xbb\xbf"), "x.tsv", columns) if raw else None
     )
-    words = _train("translation", "--data", "PATH", "--task.length", str(LENGTH))
+    words = _translate("--data", "PATH")
     path = Path(random.choice(["table.tsv", "table.txt.gz", "table.zip"]))
     if path.suffix == ".gz":
         path.write_bytes(gzip.compress(raw))
@@ -357,10 +363,10 @@ def make_aligned(place: Place) -> Case:
         good = False
     for side, raw in sides.items():
         Path(side).write_bytes(raw)
-    words = _train("translation", "--task.train_source", "source", "--task.train_target", "target")
+    words = _translate("--task.train_source", "source", "--task.train_target", "target")
     found = _read_aligned(sides)
     check = _compare(found, ("source", "target"), LENGTH)
-    return Case(what, [[*words, "--task.length", str(LENGTH)]], check, good)
+    return Case(what, [words], check, good)
 
 
 def _read_aligned(sides: dict[str, bytes]) -> list[Row] | None:

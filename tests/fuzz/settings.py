@@ -210,6 +210,8 @@ def _check_record(wanted: Callable[[], dict[str, Any]]) -> Callable[[list[Outcom
                 (found,) = record["seeds"]
             else:
                 continue
+            if name == "training.learning_rate" and _same(value, None):
+                continue  # the default of the model is recorded
             if not _same(value, found):
                 return f"{name} is {found!r} for {value!r:.40}"
         return None
