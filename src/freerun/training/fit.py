@@ -124,10 +124,7 @@ def fit(
         )
         record = _resume(record, output)
         if record.results is not None:
-            if arguments.should_save:
-                delete_checkpoints(output)  # of a process that was killed meanwhile
-            policy, codec = load_policy(output, type(data.codec))
-            return Fit(policy=policy.to(arguments.device), codec=codec, **vars(record.results))
+            return _load(record.results, output, type(data.codec), arguments)
         if run is None:
             run = resolve(model, data, method, task=task, init=init, seed=training.seed)
             check_training(run, training)
@@ -138,6 +135,14 @@ def fit(
             _check_writable(output)
         name = name or f"{method.name}, seed {training.seed}"
         return _train(run, record, training, arguments, name, on_progress)
+
+
+def _load(results: Results, output: Path, codec: type[Codec], arguments: TrainingArguments) -> Fit:
+    """Load a finished run."""
+    if arguments.should_save:
+        delete_checkpoints(output)  # of a process that was killed meanwhile
+    policy, found = load_policy(output, codec)
+    return Fit(policy=policy.to(arguments.device), codec=found, **vars(results))
 
 
 def check_training(run: Run, training: TrainingSettings) -> None:
