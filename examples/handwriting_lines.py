@@ -1,7 +1,9 @@
-"""Write lines of handwritten digits as images, with their text, to read them by image_to_text.
+r"""Write lines of handwritten digits as images, with their text, to read them by image_to_text.
 
     python examples/handwriting_lines.py data/lines
-    freerun train image_to_text --data data/lines --task.height 12 --task.width 72 --output runs/1
+    freerun train image_to_text --data data/lines --task.height 12 --task.width 72 \
+        --training.updates 3000 --training.warmup 300 --model.hidden_size 64 --model.layers 2 \
+        --model.patch_size 4 --training.learning_rate 1e-3 --output runs/lines
 
 A line has two to six of the 1,797 digits of scikit-learn (Alpaydin and Kaynak 1998), 8x8 pixels
 each, at irregular distances and heights, with noise. No image of a digit is in two splits.

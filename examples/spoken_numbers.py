@@ -2,7 +2,7 @@
 
     apt install espeak-ng
     python examples/spoken_numbers.py data/numbers
-    freerun train speech_to_text --data data/numbers --task.seconds 3 --output runs/numbers
+    freerun train speech_to_text --data data/numbers --task.seconds 4 --output runs/numbers
 
 The numbers have at most four digits; each is said by one of several voices, at its own speed and
 pitch. No number is in two splits.
