@@ -235,7 +235,7 @@ def make_table(suffix: str) -> Maker:
         if suffix == ".parquet":
             return Case(what, [_pairs(name)])
         meant = readers.read(raw, name, columns)
-        return Case(what, [_pairs(name)], _compare(meant, columns))
+        return Case(what, [_pairs(name)], _compare(meant, tuple(meant[0]) if meant else columns))
 
     return make
 

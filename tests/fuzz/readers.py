@@ -15,6 +15,10 @@ from typing import Any
 
 Rows = list[dict[str, Any]]
 
+UNNAMED = ("source", "target")
+"""What the two columns of a table are called if its first line has no name that is known."""
+KNOWN = {*UNNAMED, "prompt", "completion", "messages", "text", "input_ids", "labels"}
+
 
 def read(raw: bytes, name: str, columns: tuple[str, str]) -> Rows | None:
     """Return the two columns of the rows in a file with this name and these contents."""
@@ -35,6 +39,8 @@ def read(raw: bytes, name: str, columns: tuple[str, str]) -> Rows | None:
         return None
     if not rows or not all(isinstance(row, dict) for row in rows):
         return None
+    if not any(column in row for row in rows for column in columns):
+        columns = UNNAMED
     if not all(isinstance(row.get(c), str) and row[c].strip() for row in rows for c in columns):
         return None
     return [{column: row[column] for column in columns} for row in rows]
@@ -100,6 +106,8 @@ def _tsv(text: str) -> list[Any]:
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[Any]:
+    if len(header) == len(UNNAMED) and KNOWN.isdisjoint(header):
+        header, rows = list(UNNAMED), [header, *rows]
     if len(set(header)) < len(header):
         raise ValueError("two columns have one name")
     return [dict(zip(header, row, strict=True)) for row in rows]

@@ -229,6 +229,16 @@ def test_words_and_sounds_in_any_columns(write, name, contents, settings):
     assert (named in splits.notes) == (not settings)
 
 
+def test_a_name_that_is_misspelt_is_no_row(write, refuses):
+    path = write(words([("prompt", "complection"), *WORDS]), "train.tsv")
+    message = (
+        f"{path}: the columns are prompt, complection; known are input_ids and labels; prompt and "
+        "completion; messages; source and target; text (choose others by source_columns and "
+        "target_column)"
+    )
+    refuses(message, Pairs(path).rows)
+
+
 def test_dev_and_test_in_files_of_their_own(write):
     dev, test = write(words(WORDS[:1]), "some_dev.tsv"), write(words(WORDS[1:2]), "some_test.tsv")
     task = Pairs(write(words(WORDS[1:]), "some_train.tsv"), dev=dev, test=test)

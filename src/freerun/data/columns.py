@@ -32,7 +32,7 @@ class ColumnChoice:
         target: the column of the target, likewise.
         separator: the text between the columns of a source.
         header: whether the first line of a text file has the names of the columns; None to decide
-            by whether it has the chosen names, or those of `ROW_COLUMNS`.
+            by whether it has the chosen names, or one of those of `ROW_COLUMNS`.
     """
 
     source: tuple[Column, ...] = ()
@@ -76,8 +76,8 @@ class ColumnChoice:
         names = [column for column in self._named if isinstance(column, str)]
         if names:
             return True
-        kinds = [set(columns) for columns in ROW_COLUMNS.values()]
-        return any(kind <= set(cells) for kind in kinds)
+        # One of two names is enough: the other may be misspelt, which is an error and no row.
+        return any(not set(columns).isdisjoint(cells) for columns in ROW_COLUMNS.values())
 
     def describe(self, table: Table) -> list[str]:
         """Return a note on columns that are known by their order alone."""
@@ -88,10 +88,6 @@ class ColumnChoice:
             "the first line has no names of columns, so the first column is the source and the "
             f"second the target: {source!r:.40} → {target!r:.40}"
         ]
-
-    def _is_header_of_sources(self, cells: Sequence[str]) -> bool:
-        first = {columns[0] for columns in ROW_COLUMNS.values()}
-        return self.is_header(cells) or (self.header is None and not first.isdisjoint(cells))
 
     def select(self, table: Table) -> Table:
         """Return the table with the chosen columns as `source` and `target`.
@@ -138,7 +134,7 @@ class ColumnChoice:
         Raises:
             DataError: names the file, the line and what is expected.
         """
-        table = read_table(path, self._is_header_of_sources, texts=True)
+        table = read_table(path, self.is_header, texts=True)
         numbered = tuple(table.columns) == tuple(str(i) for i in range(len(table.columns)))
         source = self.source or ((0,) if numbered else ())
         if numbered and len(table.columns) == len(source):
