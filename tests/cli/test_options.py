@@ -172,6 +172,8 @@ def test_wrong_flags_are_refused(words, kind, message):
          "{path}, line 1: in_ner.deep is 1; it must be true or false"),
         ("output:\n  - a\n", SettingError, "{path}, line 1: output is [a]; it must be text or "
          "null"),
+        ("in_ner: {}\noutput: {}\n", SettingError,
+         "{path}, line 2: output is {{}}; it must be text or null"),
         ("in_ner: 3\n", DataError,
          "{path}, line 1: in_ner must be a mapping, such as training: {{updates: 1000}}"),
         ("- a\n", DataError,

@@ -27,7 +27,7 @@ def read_config(path: str, whole: Collection[str] = ()) -> dict[str, tuple[Any, 
         whole: settings whose value is a mapping, not a group.
 
     Returns:
-        The value and the line of each setting by its name.
+        The value and the line of each setting by its name, and those of empty groups.
 
     Raises:
         DataError: if the file cannot be read, is not YAML, is not a mapping, or repeats a key.
@@ -54,7 +54,7 @@ def _list_settings(
 ) -> Iterator[tuple[str, int, yaml.Node]]:
     """Yield the name, the line and the value of every setting."""
     for key, value in root.value:
-        if key.value in whole or not isinstance(value, yaml.MappingNode):
+        if key.value in whole or not isinstance(value, yaml.MappingNode) or not value.value:
             yield key.value, get_line(key), value
             continue
         for inner, item in value.value:

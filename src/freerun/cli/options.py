@@ -331,11 +331,14 @@ class SettingsCommand(click.Command, ABC):
         whole = [name for name in known if self.known[name].is_free]
         for name, (value, line) in read_config(path, whole).items():
             where = f"{path}, line {line}"
+            is_group = any(option.startswith(f"{name}.") for option in known)
+            if is_group and value == {}:
+                continue
             if name in known:
                 ctx.obj.set(name, value, f"{where}: {name}")
             elif name in self.hints:
                 raise SettingError(f"{where}: {name} {self.hints[name]}")
-            elif any(option.startswith(f"{name}.") for option in known):
+            elif is_group:
                 raise DataError(f"{where}: {name} must be a mapping, such as {CONFIG_EXAMPLE}")
             else:
                 nearest = did_you_mean(name, known, _see(ctx))
