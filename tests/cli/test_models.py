@@ -94,7 +94,7 @@ def test_trained_models_predict(trained, run, tmp_path):
     path = tmp_path / "lines.txt"
     path.write_text("thw\nbrno\n")
     status, output, errors = run("predict", trained, path)
-    assert (status, errors) == (0, "")
+    assert (status, errors.partition(":")[0]) in ((0, ""), (0, "note"))  # some are cut off
     policy, codec = load_policy(trained)
     batch = codec.read(["thw", "brno"], "lines").batch([0, 1])
     from freerun.decoding import greedy
@@ -238,7 +238,7 @@ def test_errors_are_reported_before_training(
 def test_sequential_steps_under_checkpointing_are_refused_before_training(run, text, tmp_path):
     words = ["train", "spelling", "--data", text, "--output", tmp_path / "out", "--quiet"]
     words += ["--model", "causal", *SCRATCH, "--training.gradient_checkpointing", "true"]
-    status, _, errors = run(*words, *TASK, "--method", METHODS[2])
+    status, _, errors = run(*words, *TASK, "--method", f"{METHODS[2]}:passes=0")
     assert status == 2
     assert errors.startswith("freerun train: under gradient checkpointing ")
     assert "passes" in errors

@@ -60,6 +60,7 @@ def test_flags_override_yaml_and_yaml_overrides_the_recipe(run, tmp_path):
     assert found["task"]["name"] == "digits"
     assert found["task"]["settings"] == {
         "noise": 0.3, "train_size": 30, "dev_size": 11, "test_size": 9, "seed": 0, "metrics": [],
+        "headline": None,
     }  # fmt: skip
     assert found["methods"]["scheduled_sampling"]["settings"]["schedule"] == "linear"
     assert (found["model"]["hidden_size"], found["model"]["layers"]) == (5, 2)
@@ -169,7 +170,7 @@ def test_the_overview_lists_the_tasks(run, monkeypatch):
     assert (status, errors) == (0, "")
     assert output.startswith("Usage: freerun train TASK …\n")
     for name, task in TASKS.items():
-        assert f"  {name:11}  {task.summary}\n" in output
+        assert f"  {name:{max(map(len, TASKS))}}  {task.summary}\n" in output
 
 
 @pytest.mark.parametrize("task", TASKS.values())

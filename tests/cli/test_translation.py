@@ -48,7 +48,7 @@ def test_it_translates(run, trained, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("zwei eins ja\nnie gesehen\n")
     status, output, errors = run("predict", trained, text)
-    assert (status, errors) == (0, "")
+    assert (status, errors.partition(":")[0]) in ((0, ""), (0, "note"))  # some are cut off
     assert len(output.splitlines()) == 2
 
 

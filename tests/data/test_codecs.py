@@ -265,7 +265,7 @@ def edited(tmp_path, codec, **changes):
         ({"tags": "a"}, "the field 'tags' is \"a\"; it must be a list"),
         ({"entries": [["a"], "b"]}, "the field 'entries' is \"b\"; it must be a list"),
         ({"tags": ["a", "a"]}, "the symbol 'a' comes more than once in the vocabulary"),
-        ({"kind": "fears"}, "unknown kind 'fears'; known are factors, features, text"),
+        ({"kind": "fears"}, "unknown kind 'fears'; known are factors, features, media, text"),
     ],
 )
 def test_a_codec_that_is_wrong_is_named_with_its_field(refuses, tmp_path, changes, message):

@@ -179,7 +179,7 @@ TRANSFORMER = {"hidden_size": 12, "layers": 1, "heads": 2}
 METHODS = {
     "mle": {},
     "scheduled_sampling": {"feedback": "sample"},
-    "differentiable_scheduled_sampling": {"relaxation": "soft_sample"},
+    "differentiable_scheduled_sampling": {"relaxation": "soft_sample", "passes": 0},
     "searnn": {"alpha": 5.0, "cells": 3, "token_choice": "top_k", "tokens": 4},
     "behavior_cloning": {"noise": 0.2},
     "sequence_match": EARLY | {"noise": 0.2},

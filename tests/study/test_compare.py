@@ -133,7 +133,8 @@ def test_all_that_is_needed_to_repeat_it_is_written_down(finished):
     results = json.loads((output / "results.json").read_text())
     assert results == comparison.results
     assert results["task"]["settings"] == {
-        "metrics": [], "noise": 0.3, "train_size": 40, "dev_size": 12, "test_size": 14, "seed": 0,
+        "metrics": [], "headline": None, "noise": 0.3,
+        "train_size": 40, "dev_size": 12, "test_size": 14, "seed": 0,
     }  # fmt: skip
     assert results["examples"] == {"train": 40, "dev": 12, "test": 14}
     assert results["task"]["notes"][0] == "train: 40 dates, 1445 images"

@@ -175,7 +175,7 @@ def test_scores_look_at_no_more_than_a_target_may_have(story):
 
 
 def test_the_majority_guess_is_text_of_training(write):
-    path = write("\n\n".join([*["ab" + "c" * 9] * 18, "abd", "abdd", "abddd"]))
+    path = write("\n\n".join([*["ab" + "c" * 9] * 18, "abcd", "abccd", "abcccd"]))
     task = Continuation(path, prompt=2, length=20, dev_size=1, test_size=2)
     data = load_data(task)
     metrics = task.get_metrics()

@@ -96,7 +96,8 @@ def test_a_run_leaves_a_policy_and_its_record(tmp_path):
     record = json.loads((tmp_path / "deep" / "run" / "freerun.json").read_text())
     assert record["task"]["name"] == "tests.training.tiny_task:Tiny"
     assert record["task"]["settings"] == {
-        "metrics": [], "letters": 4, "longest": 5, "train": 50, "dev": 13, "eos": True,
+        "metrics": [], "headline": None, "letters": 4,
+        "longest": 5, "train": 50, "dev": 13, "eos": True,
     }  # fmt: skip
     (variant,) = record["methods"].values()
     assert variant["method"] == "scheduled_sampling"
