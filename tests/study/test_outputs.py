@@ -149,10 +149,16 @@ def change_version(folder):
     path.write_text(json.dumps({**json.loads(path.read_text()), "freerun": "0.0.1"}))
 
 
+def change_control(folder):
+    path = folder / "decoding.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "error_after_reference": [0.5]}))
+
+
 @pytest.mark.parametrize(
     "damage",
     [break_outputs, shorten_outputs, drop_outputs, drop_decoding, break_decoding, swap_models,
-     change_version],
+     change_version, change_control],
 )  # fmt: skip
 def test_outputs_that_are_damaged_or_not_of_this_model_are_decoded_again(
     finished, again, decoded, damage

@@ -9,6 +9,7 @@ import pytest
 
 import freerun
 from freerun.data import MissingExtraError
+from freerun.errors import CheckpointError
 from freerun.study import load, read_results
 from freerun.study.results import write_results
 from tests.helpers import raises
@@ -64,3 +65,18 @@ def test_results_of_older_versions_have_intervals_over_seeds():
     half = 4.302653 * found["std"] / 3**0.5
     assert found["low"] == pytest.approx(found["mean"] - half)
     assert found["high"] == pytest.approx(found["mean"] + half)
+
+
+@pytest.mark.parametrize("group", ["error_by_position", "error_after_reference"])
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_all_errors_by_position_are_of_as_many_positions(tmp_path, group, name):
+    results = json.loads((MEASURED / "results.json").read_text())
+    positions = results["methods"]["mle"]["error_by_position"]
+    results["methods"]["mle"]["error_after_reference"] = dict(positions)
+    results["methods"]["mle"][group][name] = positions[name][:-1]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    count = len(positions["count"])
+    message = f"{path}: methods.mle.{group}.{name}: there are {count - 1}, but {count} positions"
+    with raises(CheckpointError, message):
+        read_results(path)

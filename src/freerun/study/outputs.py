@@ -28,7 +28,7 @@ from freerun.evaluation import (
     find_reference_errors,
     score_decoded,
 )
-from freerun.files import check_json, read_json, write
+from freerun.files import check_json, format_json, read_json, write
 from freerun.metrics import count_errors, get_headline
 from freerun.settings import to_dict
 from freerun.tasks.base import Task
@@ -52,7 +52,7 @@ class _Decoded:
         freerun: the version of freerun.
         backspaces: how often backspaces were used; None if there are none.
         error_after_reference: that of the evaluation.
-        outputs: the SHA-256 of outputs.jsonl.
+        digest: the SHA-256 of outputs.jsonl and of the fields above.
     """
 
     model: str
@@ -61,7 +61,12 @@ class _Decoded:
     freerun: str
     backspaces: Backspaces | None = None
     error_after_reference: list[float] | None = None
-    outputs: str = ""
+    digest: str = ""
+
+    def seal(self, lines: bytes) -> _Decoded:
+        """Return this with the digest of its fields and of the contents of outputs.jsonl."""
+        fields = format_json(asdict(replace(self, digest="")))
+        return replace(self, digest=hashlib.sha256(lines + fields.encode()).hexdigest())
 
 
 def evaluate_run(
@@ -181,8 +186,7 @@ def _write(path: Path, about: Path, found: _Decoded, rows: list[dict[str, Any]])
     """Write both files; the one that has the digest of the other last."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
     write(path, lines)
-    digest = hashlib.sha256(lines).hexdigest()
-    write(about, json.dumps(asdict(replace(found, outputs=digest)), indent=1) + "\n")
+    write(about, format_json(asdict(found.seal(lines))))
 
 
 def _read(
@@ -198,9 +202,10 @@ def _read(
     try:
         contents = read_json(about)
         check_json(contents, _Decoded, str(about))
-        counts, control = contents.pop("backspaces"), contents.pop("error_after_reference")
-        found = _Decoded(**contents)
-        if replace(found, outputs="") != wanted or compute_digest(path) != found.outputs:
+        counts = contents.pop("backspaces")
+        found = _Decoded(**contents, backspaces=None if counts is None else Backspaces(**counts))
+        same = replace(found, backspaces=None, error_after_reference=None, digest="") == wanted
+        if not same or found.seal(path.read_bytes()) != found:
             return None
         rows = read_outputs(path)
     except (CheckpointError, OSError):
@@ -208,7 +213,5 @@ def _read(
     if len(rows) != count:
         return None
     tokens = [row["tokens"] for row in rows]
-    if counts is None:
-        return DecodedExamples(tokens), control
-    written = DecodedExamples(tokens, [row["actions"] for row in rows], Backspaces(**counts))
-    return written, control
+    actions = None if counts is None else [row["actions"] for row in rows]
+    return DecodedExamples(tokens, actions, found.backspaces), found.error_after_reference

@@ -81,6 +81,7 @@ def read_results(directory: str | Path) -> dict[str, Any]:
         check_json(control, dict[str, list[Any]] | None, f"{where}error_after_reference")
         if control is not None:
             _check_fields(control, _CONTROL_FIELDS, f"{where}error_after_reference.")
+        _check_positions(entry, where)
         _check_figure(entry["seconds_per_update"], f"{where}seconds_per_update.", seeds)
         for group in ("test", "difference_to_mle"):
             for metric, figure in (entry[group] or {}).items():
@@ -96,6 +97,18 @@ def _check_fields(contents: Mapping[str, Any], fields: Mapping[str, Any], where:
         if name not in contents:
             raise CheckpointError(f"{where}{name} is missing; is it the results of a comparison?")
         check_json(contents[name], kind, f"{where}{name}")
+
+
+def _check_positions(entry: Mapping[str, Any], where: str) -> None:
+    """Check that all errors by position are of equally many positions."""
+    count = len(entry["error_by_position"]["count"])
+    for group in ("error_by_position", "error_after_reference"):
+        for name in ("mean", "std"):
+            values = (entry.get(group) or {}).get(name)
+            if values is not None and len(values) != count:
+                raise CheckpointError(
+                    f"{where}{group}.{name}: there are {len(values)}, but {count} positions"
+                )
 
 
 def _check_figure(figure: Mapping[str, Any], where: str, seeds: int) -> None:
