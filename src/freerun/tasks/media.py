@@ -34,6 +34,8 @@ SIZES = ("train_size", "dev_size", "test_size")
 class MediaTask(Task):
     """The base class of tasks whose sources are files of images or sounds."""
 
+    metrics: ClassVar[tuple[str, ...]] = ("character_error", "exact_match")
+    cost: ClassVar[str] = "edit_distance"
     media: ClassVar[Media]
     default_model: ClassVar[str] = "seq2seq"
 
@@ -185,8 +187,6 @@ class ImageToText(MediaTask):
 
     name: ClassVar[str] = "image_to_text"
     summary: ClassVar[str] = "images to their text (folders with metadata, datasets)"
-    metrics: ClassVar[tuple[str, ...]] = ("character_error", "exact_match")
-    cost: ClassVar[str] = "edit_distance"
     media: ClassVar[Media] = "image"
 
     height: int = 32
@@ -238,8 +238,6 @@ class SpeechToText(MediaTask):
 
     name: ClassVar[str] = "speech_to_text"
     summary: ClassVar[str] = "speech to its text (folders with metadata, datasets)"
-    metrics: ClassVar[tuple[str, ...]] = ("character_error", "exact_match")
-    cost: ClassVar[str] = "edit_distance"
     media: ClassVar[Media] = "audio"
 
     language: str | None = None

@@ -178,6 +178,22 @@ class ScratchSettings(ModelSettings):
         """Return the number of positions for outputs of at most `limit` tokens."""
         return self.positions or max(POSITIONS, 2 * limit)
 
+    def _gpt2_config(self, target: Vocabulary, rows: int, limit: int, **options: Any) -> GPT2Config:
+        """Return the configuration of a decoder with the architecture of GPT-2."""
+        return GPT2Config(
+            vocab_size=rows,
+            n_positions=self.count_positions(limit),
+            n_embd=self.hidden_size,
+            n_layer=self.layers,
+            n_head=self.heads,
+            n_inner=self.inner,
+            resid_pdrop=self.dropout,
+            embd_pdrop=self.dropout,
+            attn_pdrop=self.dropout,
+            **_special(target),
+            **options,
+        )
+
     def _media_model(self, processor: Processor, target: Vocabulary, limit: int) -> PreTrainedModel:
         """Build the model, which reads what a processor makes."""
         raise ValueError(
@@ -202,19 +218,7 @@ class CausalSettings(ScratchSettings):
     kind: ClassVar[str] = "causal"
 
     def _model(self, target: Vocabulary, rows: int, limit: int) -> GPT2LMHeadModel:
-        config = GPT2Config(
-            vocab_size=rows,
-            n_positions=self.count_positions(limit),
-            n_embd=self.hidden_size,
-            n_layer=self.layers,
-            n_head=self.heads,
-            n_inner=self.inner,
-            resid_pdrop=self.dropout,
-            embd_pdrop=self.dropout,
-            attn_pdrop=self.dropout,
-            **_special(target),
-        )
-        return GPT2LMHeadModel(config)
+        return GPT2LMHeadModel(self._gpt2_config(target, rows, limit))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,21 +268,8 @@ class Seq2SeqSettings(ScratchSettings):
             attention_probs_dropout_prob=self.dropout,
             initializer_range=INIT_STD,
         )
-        decoder = GPT2Config(
-            vocab_size=target.size,
-            n_positions=self.count_positions(limit),
-            n_embd=self.hidden_size,
-            n_layer=self.layers,
-            n_head=self.heads,
-            n_inner=self.inner,
-            resid_pdrop=self.dropout,
-            embd_pdrop=self.dropout,
-            attn_pdrop=self.dropout,
-            initializer_range=INIT_STD,
-            is_decoder=True,
-            add_cross_attention=True,
-            **_special(target),
-        )
+        cross = {"is_decoder": True, "add_cross_attention": True, "initializer_range": INIT_STD}
+        decoder = self._gpt2_config(target, target.size, limit, **cross)
         config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
         for name, token in (_special(target) | {"decoder_start_token_id": target.bos}).items():
             setattr(config, name, token)
