@@ -152,6 +152,16 @@ class SideTokenizer:
             '+unk")'
         )
 
+    def describe_all_unseen(
+        self, texts: Sequence[str], places: Sequence[str], tokens: Sequence[Sequence[int]]
+    ) -> list[str]:
+        """Return a message on each text whose tokens have the id of unseen symbols."""
+        return [
+            self.describe_unseen(text, where)
+            for text, where, ids in zip(texts, places, tokens, strict=True)
+            if self.unseen in ids
+        ]
+
     def _look_up(self, text: str, where: str) -> list[int]:
         """Encode a text with closed tokens, whose tokenizers would drop unknown symbols."""
         symbols, ids = self._split(text), self._ids

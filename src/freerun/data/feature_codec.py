@@ -124,11 +124,7 @@ class FeatureCodec(WritingCodec):
             eos=eos is not None,
             texts=texts,
             end=-1 if eos is None else eos,
-            unseen=[
-                side.describe_unseen(text, where)
-                for text, where, target in zip(texts, places, targets, strict=True)
-                if unseen in target
-            ],
+            unseen=side.describe_all_unseen(texts, places, targets),
         )
 
     def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> StoredExamples:

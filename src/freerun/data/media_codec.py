@@ -198,11 +198,7 @@ class MediaCodec(WritingCodec):
             texts=texts,
             notes=notes,
             end=eos,
-            unseen=[
-                side.describe_unseen(text, where)
-                for text, where, target in zip(texts, places, targets, strict=True)
-                if unseen in target
-            ],
+            unseen=side.describe_all_unseen(texts, places, targets),
         )
 
     def encode_sources(self, rows: Iterable[Row], name: str = "the data") -> StoredExamples:
