@@ -95,14 +95,16 @@ def test_the_settings_on_a_page_are_those_of_the_class(page):
 def test_the_page_of_a_method_names_what_is_logged(name):
     words = Vocabulary.build("ab", eos=True).with_backspace()
     policy = tiny_policy(words=words)
+    costs = {"cost": "edit_distance", "warm_up": 0.0}
     coins = {"schedule": "constant", "k": 0.5}
     needed = {
         "scheduled_sampling": coins,
         "differentiable_scheduled_sampling": coins,
-        "searnn": {"cost": "edit_distance"},
+        "searnn": costs,
+        "mrt": costs,
         "sequence_match": {"warm_up": 0.0, "anneal": 0.0},
     }
-    if name == "searnn":
+    if needed.get(name) == costs:
         policy = tiny_policy()
     method, batch = METHODS[name](**needed.get(name, {})), tiny_batch(policy)
     for step in range(2):

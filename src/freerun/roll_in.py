@@ -19,8 +19,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.batch import Batch, shift_right
-from freerun.decoding import argmax_tokens, decode_with, promote_scores, run_writer
+from freerun.batch import Batch, Source, shift_right
+from freerun.decoding import (
+    CellChooser,
+    argmax_tokens,
+    decode_with,
+    promote_scores,
+    run_writer,
+)
 from freerun.policy import Policy, evaluation_mode
 
 SparseWeights = tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]
@@ -332,6 +338,42 @@ def roll_in_reference(batch: Batch) -> Trajectories:
 
 
 @torch.no_grad()
+def write_outputs(
+    policy: Policy,
+    source: Source,
+    limit: Int[Tensor, "n"],
+    choose: CellChooser | None = None,
+    *,
+    rows: Int[Tensor, "n"] | None = None,
+) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n"]]:
+    """Let the policy write outputs, without dropout and without gradient.
+
+    Args:
+        policy: the model; writes in evaluation mode.
+        source: the sources.
+        limit: the maximum number of tokens of each output, eos included; at least 1.
+        choose: the choice of tokens; greedy by default.
+        rows: the source of each output, if there is not one for each. Sources are read once.
+
+    Returns:
+        The tokens of every output, eos included, `pad` after them, and their number.
+    """
+    if rows is None:
+        rows = torch.arange(len(limit), device=limit.device)
+    tokens = torch.full((len(rows), int(limit.max())), policy.vocabulary.pad, device=rows.device)
+    lengths = torch.zeros_like(limit)
+    with evaluation_mode(policy):
+        writer = policy.writer()
+        writer.begin(policy.start(source), rows)
+        inputs = torch.full_like(rows, policy.vocabulary.bos)
+        steps = run_writer(writer, inputs, limit, policy.vocabulary.eos, choose)
+        for cell, (writing, chosen, _) in enumerate(steps):
+            tokens[writing, cell] = chosen
+            lengths[writing] = cell + 1
+    return tokens[:, : int(lengths.max())], lengths
+
+
+@torch.no_grad()
 def roll_in_learned(
     policy: Policy, batch: Batch, own: Bool[Tensor, "b"], limit: Int[Tensor, "b"]
 ) -> Trajectories:
@@ -347,20 +389,13 @@ def roll_in_learned(
     if len(rows) == 0:
         return roll_in_reference(batch)
 
-    width = max(int(limit.max()), batch.target.shape[1])
+    written, counts = write_outputs(policy, batch.source.select(rows), limit[rows])
+    width = max(written.shape[1], batch.target.shape[1])
     tokens = torch.full((len(own), width), policy.vocabulary.pad, device=own.device)
     taught = (~own).nonzero()[:, 0]
     tokens[taught, : batch.target.shape[1]] = batch.target[taught]
-    lengths = batch.lengths.clone()
-    with evaluation_mode(policy):
-        writer = policy.writer()
-        numbers = torch.arange(len(rows), device=rows.device)
-        writer.begin(policy.start(batch.source.select(rows)), numbers)
-        inputs = torch.full_like(rows, policy.vocabulary.bos)
-        steps = run_writer(writer, inputs, limit[rows], policy.vocabulary.eos)
-        for cell, (writing, chosen, _) in enumerate(steps):
-            tokens[rows[writing], cell] = chosen
-            lengths[rows[writing]] = cell + 1
+    tokens[rows, : written.shape[1]] = written
+    lengths = batch.lengths.index_copy(0, rows, counts)
     tokens = tokens[:, : int(lengths.max())]
     mask = torch.arange(tokens.shape[1], device=own.device) < lengths[:, None]
     # Every token of an own sentence is the greedy choice, so all that follows a cell is.

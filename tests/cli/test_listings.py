@@ -2,7 +2,7 @@
 
 import pytest
 
-from freerun.methods import METHODS
+from freerun.methods import METHOD_GROUPS, METHODS
 from freerun.metrics import METRICS
 from freerun.settings import list_settings
 from freerun.tasks import TASKS
@@ -27,6 +27,11 @@ def test_methods_have_paper_use_and_settings(run):
         for setting in list_settings(method).values():
             assert setting.choice or f"{setting.name}=" in output
     assert "k=null" in output
+    lines = output.splitlines()
+    for source, methods in METHOD_GROUPS.items():
+        names = [lines.index(method.name) for method in methods]
+        assert lines.index(f"Learning from {source}") < names[0]
+        assert names == sorted(names)
     assert max(map(len, output.splitlines())) <= 100
 
 

@@ -7,6 +7,7 @@ from freerun.batch import Batch
 from freerun.methods import (
     METHODS,
     MLE,
+    MRT,
     Clock,
     DifferentiableScheduledSampling,
     Method,
@@ -18,6 +19,7 @@ from tests.helpers import close, gradients, padded, searnn, single, tiny_batch, 
 
 CLOCK = Clock(2, total=9, seed=3)
 HALF = {"schedule": "constant", "k": 0.4}
+COSTS = {"cost": "edit_distance", "warm_up": 0.0}
 ALL = {
     "mle": MLE(),
     "smoothed": MLE(label_smoothing=0.1),
@@ -43,6 +45,7 @@ ALL = {
         roll_in="mixed", roll_out="learned", cost="edit_distance", reference="copy",
         cell_loss="js", alpha=5.0, token_choice="neighbors", tokens=3, neighbors=2, stretch=2.0,
     ),
+    "risk": MRT(**COSTS, samples=3, kappa=0.7),
     "unlikely tokens": Unlikelihood(weight=0.5),
     "unlikely sequences": Unlikelihood(level="sequence", ngram=1, share=0.6),
 }  # fmt: skip
@@ -190,8 +193,8 @@ def test_an_example_without_target_is_refused(policy, batch, method):
 
 def test_methods_are_known_by_name():
     assert list(METHODS) == [
-        "mle", "scheduled_sampling", "differentiable_scheduled_sampling", "searnn",
-        "behavior_cloning", "sequence_match", "unlikelihood",
+        "mle", "behavior_cloning", "unlikelihood", "scheduled_sampling",
+        "differentiable_scheduled_sampling", "sequence_match", "searnn", "mrt",
     ]  # fmt: skip
     for name, kind in METHODS.items():
         assert issubclass(kind, Method)

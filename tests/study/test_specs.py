@@ -2,16 +2,13 @@
 
 import pytest
 
-from freerun.methods import MLE, DifferentiableScheduledSampling, ScheduledSampling
+from freerun.methods import METHODS, MLE, DifferentiableScheduledSampling, ScheduledSampling
 from freerun.settings import SettingError
 from freerun.study import parse_method, parse_methods
 from freerun.study.specs import make_folder_name
 from tests.helpers import raises
 
-KNOWN = (
-    "mle, scheduled_sampling, differentiable_scheduled_sampling, searnn, behavior_cloning, "
-    "sequence_match, unlikelihood"
-)
+KNOWN = ", ".join(METHODS)
 LINEAR = ScheduledSampling(schedule="linear", k=0.9)
 
 

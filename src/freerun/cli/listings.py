@@ -16,7 +16,7 @@ from rich.text import Text
 
 from freerun.cli.options import MAX_WIDTH, SettingsCommand, UserSettings, strip_markup
 from freerun.console import Console
-from freerun.methods import METHODS, find_method
+from freerun.methods import METHOD_GROUPS, find_method
 from freerun.metrics import METRICS, Metric, find_metric
 from freerun.settings import MISSING, describe_type, format_value, list_settings
 from freerun.tasks import TASKS, find_task
@@ -110,8 +110,11 @@ class MethodsCommand(ListingCommand):
 
     def list_all(self) -> Iterator[Group]:
         """Yield all methods in brief."""
-        for name, method in METHODS.items():
-            yield _brief(name, [method.summary, method.paper], _assignments(method))
+        for source, methods in METHOD_GROUPS.items():
+            yield Group(Text(f"Learning from {source}", style="bold underline"))
+            for method in methods:
+                lines = [method.summary, method.paper]
+                yield _brief(method.name, lines, _assignments(method))
 
     def describe(self, name: str) -> Group:
         """Describe a method."""

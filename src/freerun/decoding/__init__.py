@@ -4,7 +4,7 @@ from freerun.decoding.backtracking import NoisySampler, backtrack, force_actions
 from freerun.decoding.beam import Hypothesis, beam_search, beam_search_n_best
 from freerun.decoding.contrastive import contrastive_search
 from freerun.decoding.decode import decode_with, greedy, sample
-from freerun.decoding.loop import Decoded, run_writer
+from freerun.decoding.loop import CellChooser, Decoded, run_writer
 from freerun.decoding.sampling import (
     Sampler,
     apply_in_blocks,
@@ -18,6 +18,7 @@ from freerun.decoding.sampling import (
 )
 
 __all__ = [
+    "CellChooser",
     "Decoded",
     "Hypothesis",
     "NoisySampler",

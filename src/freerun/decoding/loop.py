@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from freerun.batch import Source
 from freerun.decoding.sampling import Sampler, promote_scores
-from freerun.policy import Policy, Writer
+from freerun.policy import Policy, TokenChooser, Writer
 from freerun.vocabulary import Vocabulary
 
 # The loop checks which rows have ended once in this number of cells. Every check waits for the
@@ -157,8 +158,16 @@ def _find_ends(
     return inside & (closing.cumsum(1) - closing.long() == 0), closing.any(1)
 
 
+CellChooser = Callable[[Float[Tensor, "k a"], Int[Tensor, "k"], int], Int[Tensor, "k"]]
+"""A function from scores, the rows they belong to, and the cell, to tokens."""
+
 WriterStep = tuple[Int[Tensor, "k"], Int[Tensor, "k"], Bool[Tensor, "k"]]
 """The rows that wrote a token, the tokens, and which rows are done."""
+
+
+def _choose_at(choose: CellChooser, rows: Int[Tensor, "n"], cell: int) -> TokenChooser:
+    """Return the choice of tokens for a writer whose rows are these, at this cell."""
+    return lambda scores, which: choose(scores, rows[which], cell)
 
 
 def run_writer(
@@ -166,8 +175,9 @@ def run_writer(
     inputs: Int[Tensor, "n"],
     limit: Int[Tensor, "n"],
     eos: int | None,
+    choose: CellChooser | None = None,
 ) -> Iterator[WriterStep]:
-    """Let a writer write greedily until each row has written eos or reached its limit.
+    """Let a writer write until each row has written eos or reached its limit.
 
     This loop is faster than `run_scorer`: a writer does not store the scores of all rows and
     tokens, and need not even compute all of them to find the best. So it returns no
@@ -178,14 +188,18 @@ def run_writer(
         inputs: the token that each row reads first.
         limit: the maximum number of tokens that each may write, at least 1.
         eos: the token that ends a row, if there is one.
+        choose: the choice of tokens; greedy by default. It must not keep the scores, which are
+            overwritten.
 
     Yields:
         Every step of all rows that are still writing.
     """
     rows = torch.arange(len(inputs), device=inputs.device)
 
-    while len(rows):
-        inputs = writer.write(inputs)
+    for cell in itertools.count():
+        if len(rows) == 0:
+            return
+        inputs = writer.write(inputs, choose and _choose_at(choose, rows, cell))
         limit = limit - 1
         done = limit == 0
         if eos is not None:

@@ -24,6 +24,7 @@ from freerun.losses.likelihood import (
     sequence_unlikelihood,
     token_unlikelihood,
 )
+from freerun.losses.samples import minimum_risk
 from freerun.losses.sequence_match import ScoredActions, behavior_cloning_loss, sequence_match_loss
 
 CELL_LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -51,6 +52,7 @@ __all__ = [
     "ll",
     "llcas",
     "log_loss",
+    "minimum_risk",
     "outside_domain",
     "psi",
     "repeated_ngrams",

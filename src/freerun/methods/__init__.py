@@ -5,22 +5,25 @@ from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
 from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
 from freerun.methods.mle import MLE
+from freerun.methods.mrt import MRT
 from freerun.methods.scheduled_sampling import ScheduledSampling
 from freerun.methods.searnn import SEARNN
 from freerun.methods.sequence_match import SequenceMatch
 from freerun.methods.unlikelihood import Unlikelihood
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method
-    for method in (
-        MLE,
+METHOD_GROUPS: dict[str, tuple[type[Method], ...]] = {
+    "the reference": (MLE, BehaviorCloning, Unlikelihood),
+    "the model's own tokens": (
         ScheduledSampling,
         DifferentiableScheduledSampling,
-        SEARNN,
-        BehaviorCloning,
         SequenceMatch,
-        Unlikelihood,
-    )
+    ),
+    "costs of outputs": (SEARNN, MRT),
+}
+"""The methods, by what they learn from."""
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method for methods in METHOD_GROUPS.values() for method in methods
 }
 """The methods, by name."""
 
@@ -50,7 +53,9 @@ def get_method_name(method: type[Method]) -> str:
 
 __all__ = [
     "METHODS",
+    "METHOD_GROUPS",
     "MLE",
+    "MRT",
     "NO_MODULES",
     "SEARNN",
     "BehaviorCloning",

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.methods.base import Clock, check_choice, check_range
-from freerun.methods.searnn.search import UNLIMITED, Search
+from freerun.methods.samples import UNLIMITED
+from freerun.methods.searnn.search import Search
 from freerun.policy import Trace
 from freerun.randomness import uniform
 from freerun.roll_in import Trajectories, roll_in_learned, roll_in_mixed, roll_in_reference

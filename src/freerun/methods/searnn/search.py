@@ -11,13 +11,11 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.costs import Cost, check_costs
+from freerun.methods.samples import count_text
 from freerun.policy import Policy, Trace, evaluation_mode
 from freerun.references import Reference
 from freerun.roll_in import Trajectories
 from freerun.roll_out import RollOuts, Trials, complete_roll_outs, roll_out
-
-UNLIMITED = 1 << 30
-"""A number of tokens that no sequence has."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,8 @@ class Search:
     @property
     def target_lengths(self) -> Int[Tensor, "b"]:
         """The lengths of the targets without eos; those that were cut off have none."""
-        target, lengths = self.batch.target, self.batch.lengths
-        end = self.policy.vocabulary.eos
-        if end is None:
-            return lengths
-        last = target.gather(1, lengths.clamp(min=1)[:, None] - 1)[:, 0]
-        return lengths - (last == end).long()
+        eos = self.policy.vocabulary.eos
+        return count_text(self.batch.target, self.batch.lengths, eos)
 
     def read(self, roll_in: Trajectories) -> Trace:
         """Read the roll-in without dropout, for roll-outs to start from."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.batch import Batch
-from freerun.costs import Cost, CostName, make_cost
+from freerun.costs import Cost
 from freerun.decoding import promote_scores
-from freerun.imports import import_object, is_address
+from freerun.imports import is_address
 from freerun.methods.base import (
     NO_MODULES,
     Clock,
@@ -26,10 +26,11 @@ from freerun.methods.base import (
     refuse_backspace,
 )
 from freerun.methods.mle import MLE
+from freerun.methods.samples import check_cost, find_limits, resolve_cost
 from freerun.methods.searnn.candidates import AllTokens, Candidates, Cells
 from freerun.methods.searnn.cell_losses import CellLoss, KLLoss, ScaledLoss
 from freerun.methods.searnn.rolls import LearnedRollIn, MixedRollOut, RollIn, RollOut
-from freerun.methods.searnn.search import UNLIMITED, Search
+from freerun.methods.searnn.search import Search
 from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
 from freerun.randomness import uniform
@@ -39,7 +40,6 @@ from freerun.roll_out import RollOuts, Trials
 from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
 
-EQUAL_LENGTH_COSTS = ("hamming", "hamming_total")
 FIXED_LENGTH_REFERENCES = ("copy", "max_f1")
 
 
@@ -108,13 +108,7 @@ class SEARNN(Method):
 
     def __post_init__(self) -> None:
         """Check the ranges, and that every setting has an effect."""
-        if isinstance(self.cost, str) and not is_address(self.cost):
-            names = get_args(CostName)
-            if self.cost not in names:
-                raise ValueError(
-                    f"cost is {self.cost!r}; it must be one of {', '.join(names)}, or the address "
-                    "of a function, package.module:function"
-                )
+        check_cost(self.cost)
         if self.reference is not None:
             check_choice("reference", self.reference, ReferenceName)
             if not self.uses_reference:
@@ -170,24 +164,9 @@ class SEARNN(Method):
             ValueError: if one is missing or cannot be imported, or they do not match each other
                 or the vocabulary.
         """
-        cost, reference = self.cost, self.reference
-        symbols, unknown = vocabulary.symbols, vocabulary.unknown
-        if cost is None:
-            raise ValueError(
-                "SEARNN.cost is None: choose a cost; training on a task uses that of the task"
-            )
-        if isinstance(cost, str) and is_address(cost):
-            address, cost = cost, import_object(cost, "cost")
-            if not callable(cost):
-                raise ValueError(f"cost {address!r}: it is not a function")
-        elif isinstance(cost, str):
-            reference = reference or DEFAULT_REFERENCES[cost]
-            if vocabulary.eos is not None and cost in EQUAL_LENGTH_COSTS:
-                raise ValueError(
-                    f"cost={cost} compares equal lengths, but these outputs end in eos, at any "
-                    "length: use edit_distance"
-                )
-            cost = make_cost(cost, symbols, unknown)
+        cost, reference = resolve_cost(self.cost, vocabulary, "SEARNN"), self.reference
+        if isinstance(self.cost, str) and not is_address(self.cost):
+            reference = reference or DEFAULT_REFERENCES[self.cost]
         if not self.uses_reference:
             reference = "copy"
         if reference is None:
@@ -197,7 +176,7 @@ class SEARNN(Method):
                 f"reference={reference} ends at any length, but these outputs are as long as their "
                 f"sources: use {' or '.join(FIXED_LENGTH_REFERENCES)}"
             )
-        return cost, make_reference(reference, symbols, unknown)
+        return cost, make_reference(reference, vocabulary.symbols, vocabulary.unknown)
 
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
@@ -247,9 +226,8 @@ class SEARNN(Method):
 
     def _start_search(self, policy: Policy, batch: Batch) -> Search:
         cost, reference = self.resolve_cost(policy.vocabulary)
-        longest = (batch.lengths * self.stretch).clamp(max=UNLIMITED).ceil().long()
-        limit = torch.minimum(policy.limit(batch.source), longest)
-        return Search(policy, batch, cost, reference, torch.maximum(limit, batch.lengths))
+        limit = find_limits(policy, batch, self.stretch)
+        return Search(policy, batch, cost, reference, limit)
 
     def _compute_losses(
         self, scores: Float[Tensor, "m a"], found: SearchResult, batch: Batch, clock: Clock
