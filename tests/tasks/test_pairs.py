@@ -229,6 +229,50 @@ def test_words_and_sounds_in_any_columns(write, name, contents, settings):
     assert (named in splits.notes) == (not settings)
 
 
+SOUNDS = [(f"{a}{b}{c}", f"{a.upper()} {b} {c}") for a in "abc" for b in "xyz" for c in "mno"]
+
+
+def test_symbols_between_spaces_are_the_tokens_of_targets(write):
+    path = write(words(SOUNDS), "train.tsv")
+    task, notes = Pairs(path).complete()
+    assert (task.source_tokens, task.target_tokens) == ("characters", "symbols")
+    assert notes == [
+        f"targets are symbols between spaces, such as {task.rows()['train'][0]['target']!r}: "
+        "target_tokens=symbols, source_tokens=characters"
+    ]
+    assert [*task.get_metrics()] == ["sequence_error", "token_error"]
+    assert task.complete() == (task, [])
+    data = load_data(task)
+    assert set(data.codec.target.symbols) == {*"ABCxyzmno", "<eos>"}
+    assert not data.codec.shared
+    # In Python, the same codec is learned from a task that is not complete.
+    plain = load_data(Pairs(path))
+    assert plain.codec.target == data.codec.target
+    assert [note for note in plain.notes if note not in data.notes] == notes
+    assert [*Pairs(path).get_metrics()] == ["exact_match", "character_error"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "tokens"),
+    [
+        ([(t, t) for _, t in SOUNDS], {}, ("symbols", "symbols")),
+        (SOUNDS, {"source_tokens": "bytes"}, ("bytes", "symbols")),
+        (SOUNDS, {"target_tokens": "characters"}, (None, "characters")),
+        ([(t, s) for s, t in SOUNDS], {}, (None, "bpe:1000")),
+        ([(s, s) for s, _ in SOUNDS], {}, (None, "bpe:1000")),
+    ],
+)
+def test_tokens_that_are_chosen(write, rows, settings, tokens):
+    task, _ = Pairs(write(words(rows), "train.tsv"), **settings).complete()
+    assert (task.source_tokens, task.target_tokens) == tokens
+
+
+def test_tokens_of_running_text_are_not_chosen(write):
+    texts = [{"text": f"a b c {i % 9}"} for i in range(20)]
+    task, notes = Pairs(write(lines(texts), "rows.jsonl")).complete()
+    assert (task.target_tokens, notes) == ("bpe:1000", [])
+
+
 def test_a_name_that_is_misspelt_is_no_row(write, refuses):
     path = write(words([("prompt", "complection"), *WORDS]), "train.tsv")
     message = (

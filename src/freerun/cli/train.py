@@ -203,7 +203,9 @@ class TrainCommand(ExperimentCommand):
         task = self.build_task(settings)
         check_not_file(Path(own.output))
         check_unlocked(Path(own.output))
+        task, chosen = model.complete_task(task)
         data = model.load(task)
+        data.notes.extend(chosen)
         quiet = own.quiet or not is_main_process()
         run = fit(
             task,

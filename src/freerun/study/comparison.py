@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,8 @@ def compare(
     """
     require_tuning(tune)
     plan = make_plan(task, methods, seeds, model, training)
+    task, settled = plan.model.complete_task(task)
+    plan = replace(plan, task=task)
     decodings = list_decodings(decoding, beam)
     output = Path(output)
     there = plan.check(output)
@@ -136,7 +138,8 @@ def compare(
         majority = score_majority_guess(task.get_metrics(), data)
         with _claim(plan, output, tune, there) as is_main:
             console = Console(stderr=True, quiet=quiet or not is_main)
-            show_notes([*data.notes, *plan.describe_progress(output, there)], console.quiet)
+            notes = [*data.notes, *settled, *plan.describe_progress(output, there)]
+            show_notes(notes, console.quiet)
             work = Work(plan, output, decodings, plan.record(data).data)
             runs, tuned = do_all(work, data, tune, chosen, {} if tune else ready, console)
             plan = apply_tuning(plan, tuned)

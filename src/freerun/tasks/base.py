@@ -94,6 +94,17 @@ class Task(ABC):
             DataError: names the file, the line and what is expected.
         """
 
+    def complete(self) -> tuple[Task, list[str]]:
+        """Fill in the settings that depend on the data, for a model without a tokenizer.
+
+        Returns:
+            The task with these settings, and notes on those that were chosen here.
+
+        Raises:
+            DataError: names the file, the line and what is expected.
+        """
+        return self, []
+
     def load(self) -> Data:
         """Read the data, and encode them with a codec that is learned from them (see `load_data`).
 

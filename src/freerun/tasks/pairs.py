@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from typing import Any, ClassVar
@@ -11,16 +11,22 @@ from typing import Any, ClassVar
 from freerun.data import Codec, DataError, Sources, Splits
 from freerun.data.columns import ColumnChoice, read_line_pairs
 from freerun.data.folders import read_splits
-from freerun.data.rows import Row, find_kind
+from freerun.data.rows import ROW_COLUMNS, Row, find_kind
 from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
+from freerun.data.symbols import are_symbols
 from freerun.data.tables import Table
 from freerun.data.tokens import Tokens
 from freerun.data.truncation import Truncation
+from freerun.metrics import Metric
 from freerun.tasks.base import Task
 
 MAX_HELD_OUT_ROWS = 1_000
 """The default maximum number of rows of a dev or test set that is split off."""
 NAMES = {"prompt": "prompts", "source": "sources", "text": "texts"}
+AUTO, DEFAULT_TOKENS = "auto", "bpe:1000"
+"""The tokens of targets that are chosen by the rows, and those if they are no symbols."""
+SYMBOL_METRICS = ("sequence_error", "token_error")
+"""The metrics of targets that are symbols between spaces, where characters mean little."""
 SIZES = ("max_prompt", "max_completion", "block", "train_size", "dev_size", "test_size")
 
 
@@ -49,7 +55,9 @@ class Pairs(Task):
             if it has names of known columns, or columns are chosen by name.
         source_tokens: the tokens of sources for a model without a tokenizer, such as characters,
             words:N, bpe:N or bytes; by default those of targets.
-        target_tokens: the tokens of targets, likewise.
+        target_tokens: the tokens of targets, likewise; auto is bpe:1000, unless they are symbols
+            between spaces such as phonemes (see `are_symbols`): then symbols, and characters for
+            sources.
         max_prompt: the maximum number of tokens of a prompt; by default any number.
         max_completion: the maximum number of tokens of a completion, eos included; by default any
             number.
@@ -86,7 +94,7 @@ class Pairs(Task):
     column_separator: str = " "
     header: bool | None = None
     source_tokens: str | None = None
-    target_tokens: str = "bpe:1000"
+    target_tokens: str = AUTO
     max_prompt: int | None = None
     max_completion: int | None = None
     truncation: Truncation = "error"
@@ -107,7 +115,7 @@ class Pairs(Task):
         self.columns  # noqa: B018
         self._check_files()
         for tokens in (self.source_tokens, self.target_tokens):
-            if tokens is not None:
+            if tokens not in (None, AUTO):
                 Tokens.parse(tokens)
         if self.truncation != "error" and self.max_prompt is None and self.max_completion is None:
             raise ValueError(
@@ -181,6 +189,51 @@ class Pairs(Task):
             notes += note_shared(shared, partial(_key, kind), NAMES.get(kind, kind))
         notes += subsample(parts, sizes, self.seed, "pairs", "rows")
         return Splits(parts, [*notes, describe_sizes(parts, "rows")])
+
+    def complete(self) -> tuple[Pairs, list[str]]:
+        """Choose the tokens by the rows to train on, unless they are set.
+
+        Raises:
+            DataError: names the file, and what is expected.
+        """
+        return (self, []) if self.target_tokens != AUTO else self._choose(self.rows()["train"])
+
+    def _choose(self, rows: Sequence[Row]) -> tuple[Pairs, list[str]]:
+        """Return the task with tokens for these rows, and a note on it."""
+        columns = ROW_COLUMNS[find_kind(rows[0], self.data)]
+        sides = [[text for row in rows if isinstance(text := row[c], str)] for c in columns[:2]]
+        if len(sides) < 2 or not are_symbols(sides[1]):
+            return replace(self, target_tokens=DEFAULT_TOKENS), []
+        source = self.source_tokens or ("symbols" if are_symbols(sides[0]) else "characters")
+        task = replace(self, source_tokens=source, target_tokens="symbols")
+        first = next(text for text in sides[1] if " " in text)
+        return task, [
+            f"targets are symbols between spaces, such as {first!r:.40}: target_tokens=symbols, "
+            f"source_tokens={source}"
+        ]
+
+    def learn_codec(self, rows: Splits[Row], **options: Any) -> Codec:
+        """Learn the codec, for a model without a tokenizer.
+
+        Raises:
+            DataError: if the rows are not text.
+        """
+        if self.target_tokens == AUTO:
+            task, notes = self._choose(rows["train"])
+            rows.notes += notes
+            return task.learn_codec(rows, **options)
+        return super().learn_codec(rows, **options)
+
+    def get_metrics(self) -> dict[str, Metric]:
+        """Return the metrics to report: error rates if targets are symbols between spaces.
+
+        Raises:
+            SettingError: if there is no such metric.
+            MissingExtraError: if a library that one needs is not installed.
+        """
+        symbols = self.target_tokens != AUTO and Tokens.parse(self.target_tokens).kind == "symbols"
+        names = SYMBOL_METRICS if symbols else self.metrics
+        return self.order_metrics([*names, *self.extra_metrics])
 
     def read_examples(self, path: str) -> Sequence[Row]:
         """Read the rows of another file with the same columns.

@@ -63,6 +63,14 @@ class ModelSettings(ABC):
             ValueError: if a setting is incompatible with the task.
         """
 
+    def complete_task(self, task: Task) -> tuple[Task, list[str]]:
+        """Fill in the settings of a task that depend on its data (see `Task.complete`).
+
+        Raises:
+            DataError: if the data cannot be used.
+        """
+        return task.complete()
+
     def load(self, task: Task) -> Data:
         """Load the data of a task, in the tokens of the model.
 

@@ -108,6 +108,10 @@ class PretrainedSettings(ModelSettings):
         """Whether the model was trained by freerun; its codec is then saved with it."""
         return Path(self.path, CODEC_FILE).exists()
 
+    def complete_task(self, task: Task) -> tuple[Task, list[str]]:
+        """Return the task unchanged, as the model has tokens."""
+        return task, []
+
     def load(self, task: Task) -> Data:
         """Load the data of a task, in the tokens of the model.
 
