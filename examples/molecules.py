@@ -28,6 +28,7 @@ from freerun.data import Row, Splits
 from freerun.data.files import read_lines
 from freerun.methods import MLE, SEARNN, Method
 from freerun.methods.searnn import Candidates, MixedRollIn, PolicyTokens
+from freerun.metrics import metric
 from freerun.tasks import Task
 from freerun.training import Trainer
 
@@ -67,6 +68,12 @@ def same_molecule(outputs: list[str], references: list[str]) -> float:
     return same / len(outputs)
 
 
+@metric(greater_is_better=False)
+def mean_distance(outputs: list[str], references: list[str]) -> float:
+    """Compute the mean distance of outputs and references."""
+    return sum(map(distance, outputs, references)) / len(outputs)
+
+
 @dataclass(frozen=True)
 class Molecules(Task):
     """Random SMILES of molecules, to be written in canonical form.
@@ -82,6 +89,7 @@ class Molecules(Task):
         "exact_match",
         f"{__file__}:same_molecule",
         f"{__file__}:valid",
+        f"{__file__}:mean_distance",
     )
 
     data: str
@@ -118,7 +126,7 @@ def build_method(name: str, tokenizer: Any) -> Method:
 
 
 def main(given: Sequence[str] | None = None) -> dict[str, float]:
-    """Train and evaluate; return the metrics on the test split."""
+    """Evaluate, train and evaluate; return the metrics on the test split."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="the folder of an encoder-decoder of SMILES")
     parser.add_argument("data", help="a file with one SMILES per line")
@@ -151,10 +159,11 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
         train_dataset=splits["train"],
         eval_dataset=splits["test"],
     )
+    print("before", trainer.evaluate())
     trainer.train()
     metrics = trainer.evaluate()
     trainer.save_model()
-    print(metrics)
+    print("after", metrics)
     return metrics
 
 

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from importlib import import_module
 
 import pytest
 import torch
@@ -42,8 +43,11 @@ def test_the_drawing_of_roll_outs_says_what_they_cost():
 def run(monkeypatch):
     """A script's main, as where Python runs it: what stands beside it can be imported."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    yield lambda name, *given: runpy.run_path(str(ROOT / "examples" / f"{name}.py"))["main"](given)
-    sys.modules.pop("tiny", None)
+    before = set(sys.modules)
+    yield lambda name, *given: import_module(name).main(given)
+    for path in (ROOT / "examples").glob("*.py"):
+        if path.stem not in before:
+            sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture

@@ -63,6 +63,13 @@ def test_a_bar_on_a_terminal(args):
         assert part in shown
 
 
+def test_an_evaluation_before_training_reports_no_updates(args):
+    text = io.StringIO()
+    bar = ProgressBar(Meter(), Console(file=text))
+    bar.on_evaluate(args, TrainerState(), TrainerControl())
+    assert text.getvalue() == ""
+
+
 def test_other_processes_are_silent(args):
     assert show(args, terminal=True, rank=1) == ""
     assert show(args, terminal=False, rank=1) == ""

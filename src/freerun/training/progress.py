@@ -95,7 +95,7 @@ class ProgressReporter(TrainerCallback):
     def __init__(self, meter: Meter, report: Callable[[Status], Any]) -> None:
         self.meter = meter
         self.report = report
-        self._total: float = 0
+        self._total = 0.0
         self._loss = self._error = ""
         self._shown = 0.0
 
@@ -129,8 +129,9 @@ class ProgressReporter(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Report the new error."""
-        self._report(state)
+        """Report the new error, unless training has not begun."""
+        if self._total:
+            self._report(state)
 
     def stop(self) -> None:
         """Release what was needed to report."""
