@@ -85,7 +85,7 @@ def test_a_flipped_bit_is_found_however_the_model_is_read(folders, tmp_path, nam
     flip(first / name)
     expected = CHANGED.format(first / name)
     assert fault(load_policy, first) == expected
-    assert fault(run, first) == expected
+    assert fault(run, first) == f"{expected}; delete {first} to train the run again"
     assert fault(run, tmp_path / "next", init=first) == expected
     model = PretrainedSettings(path=str(first))
     assert fault(model.load, TASK) == expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from freerun.cli.measuring import CheckpointOptions
 from freerun.cli.options import SettingsCommand, UserSettings
@@ -16,10 +16,9 @@ from freerun.data.rows import parse_row_of_line
 from freerun.errors import DataError
 from freerun.evaluation import Decoding, on_device
 from freerun.report.live import NOTATION, Traces
-from freerun.training.checks import check_model_decoding
 from freerun.training.prediction import Prediction, check_n_best, predict_batch
 from freerun.training.processes import limit_threads
-from freerun.training.tasks import load_predictor, stream_sources
+from freerun.training.tasks import load_predictor, load_reader, stream_batches
 
 NOTES = f"""\
 With --scores or --n_best, an output is a line with three columns between tabs: the number of its
@@ -127,21 +126,15 @@ class PredictCommand(SettingsCommand):
         traces = Traces(policy, codec, decoding) if own.show_backspaces else None
         size = own.batch_size if traces is None else traces.batch_size(own.batch_size)
         lines, name = _open_lines(own.file, codec)
-        printer = Printer(own, codec)
-        for first, sources in stream_sources(own.checkpoint, policy, codec, lines, name, size):
-            if not first:
-                check_model_decoding(policy, sources, decoding)
-            for start in range(0, len(sources), size):
-                batch = sources.batch(range(start, min(start + size, len(sources))))
-                # Random numbers depend on the number of an example in the whole file.
-                batch = replace(batch, ids=batch.ids + first)
-                if traces is not None:
-                    traces.show(on_device(batch, policy))
-                else:
-                    found = predict_batch(policy, codec, batch, decoding, own.n_best)
-                    for number, outputs in enumerate(found, start):
-                        printer.show(outputs, sources.lines[number])
-                sys.stdout.flush()
+        printer, task = Printer(own, codec), load_reader(own.checkpoint)
+        for batch, texts in stream_batches(policy, codec, task, lines, name, decoding, size):
+            if traces is not None:
+                traces.show(on_device(batch, policy))
+            else:
+                found = predict_batch(policy, codec, batch, decoding, own.n_best)
+                for outputs, text in zip(found, texts, strict=True):
+                    printer.show(outputs, text)
+            sys.stdout.flush()
         if (note := printer.describe_cut()) is not None:
             print(note, file=sys.stderr)
 

@@ -138,10 +138,17 @@ def fit(
 
 
 def _load(results: Results, output: Path, codec: type[Codec], arguments: TrainingArguments) -> Fit:
-    """Load a finished run."""
+    """Load a finished run.
+
+    Raises:
+        CheckpointError: if its model cannot be read.
+    """
     if arguments.should_save:
         delete_checkpoints(output)  # of a process that was killed meanwhile
-    policy, found = load_policy(output, codec)
+    try:
+        policy, found = load_policy(output, codec)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; delete {output} to train the run again") from None
     return Fit(policy=policy.to(arguments.device), codec=found, **vars(results))
 
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
 from freerun.batch import Batch
-from freerun.data import Codec, Sources
+from freerun.data import Codec
+from freerun.data.files import Line
 from freerun.decoding import beam_search_n_best
-from freerun.evaluation import GREEDY, Decoding, check_decoding, decode, on_device
+from freerun.errors import DataError
+from freerun.evaluation import GREEDY, Decoding, decode, on_device
 from freerun.policy import Policy
 from freerun.settings import SettingError, build
 from freerun.tasks import Task
-from freerun.training.checks import check_lengths
-from freerun.training.record import has_record
-from freerun.training.tasks import load_predictor, load_task
+from freerun.training.tasks import load_predictor, load_reader, reads_lines, stream_batches
 
 Text = str | Mapping[str, Any]
-"""A source: text, or a row with the columns that the model was trained on."""
+"""A source: text, or a row with the columns that the model was trained on.
+
+For models of tagging and of images in numbers, it is the lines that a file has for it.
+"""
 
 
 @dataclass(frozen=True)
@@ -100,15 +103,10 @@ class Model:
         """
         decoding = build(Decoding, settings, "decoding")
         check_n_best(n_best, decoding)
-        remaining, first = iter(texts), 0
-        while block := list(islice(remaining, batch_size)):
-            sources = self._read(block)
-            if not first:
-                check_decoding(self.policy, sources, decoding)
-            batch = sources.batch(range(len(sources)))
-            batch = replace(batch, ids=batch.ids + first)
+        lines = chain.from_iterable(starmap(self._lines, enumerate(texts, 1)))
+        read = self.policy, self.codec, self.task, lines, "the texts"
+        for batch, _ in stream_batches(*read, decoding, batch_size):
             yield from predict_batch(self.policy, self.codec, batch, decoding, n_best)
-            first += len(block)
 
     def __call__(self, texts: str | Iterable[Text], **settings: Any) -> list[Any]:
         """Predict as a `pipeline` of transformers does: outputs have a `generated_text`."""
@@ -117,30 +115,35 @@ class Model:
         rows = [[{"generated_text": each.text, "score": each.score} for each in r] for r in found]
         return rows[0] if alone else rows
 
-    def _read(self, block: list[Text]) -> Sources:
-        lines = [t if isinstance(t, str) else json.dumps(dict(t), default=str) for t in block]
-        name = "the texts"
-        if self.task is None:
-            sources = self.codec.read(lines, name)
-        else:
-            sources = self.task.read_sources(self.codec, lines, name)
-        check_lengths(self.policy, sources, name)
-        return sources
+    def _lines(self, number: int, text: Text) -> list[Line]:
+        """Return a source as the numbered lines of a file."""
+        if reads_lines(self.codec):
+            plain = text if isinstance(text, str) else json.dumps(dict(text), default=str)
+            return [(number, plain)]
+        where = f"the texts, example {number:,}"
+        if not isinstance(text, str):
+            raise DataError(f"{where}: it is a {type(text).__name__}; it must be text")
+        lines = text.splitlines()
+        if not all(line.strip() for line in lines) or not lines:
+            raise DataError(f"{where}: it is empty, or has an empty line")
+        return [(number, line) for line in (*lines, "")]
 
 
-def load(directory: str | Path) -> Model:
+def load(directory: str | Path, *, max_new_tokens: int | None = None) -> Model:
     """Load a model to predict with it.
 
     Args:
         directory: the folder of a run or of a checkpoint in it, or of any Hugging Face model.
+        max_new_tokens: the maximum number of tokens of an output of a model that freerun did not
+            train; by default 256.
 
     Raises:
         CheckpointError: if there is no such model, or it cannot be read.
+        SettingError: if freerun trained the model, which has a maximum length.
         MissingExtraError: if it holds adapters, and peft is not installed.
     """
-    policy, codec = load_predictor(str(directory), None)
-    task = load_task(str(directory)) if has_record(directory) else None
-    return Model(policy, codec, task)
+    policy, codec = load_predictor(str(directory), max_new_tokens)
+    return Model(policy, codec, load_reader(str(directory)))
 
 
 def check_n_best(n_best: int, decoding: Decoding) -> None:

@@ -6,16 +6,18 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from freerun.data import Codec, Examples, MediaCodec, Sources, TextCodec
+from freerun.batch import Batch
+from freerun.data import Codec, Examples, MediaCodec, TextCodec
 from freerun.data.codec import CODEC_FILE
 from freerun.data.files import Line, stream_lines
 from freerun.data.rows import ROW_COLUMNS, write_object
 from freerun.data.tables import FORMATS, read_rows
 from freerun.errors import CheckpointError, DataError
+from freerun.evaluation import Decoding
 from freerun.models.settings import PretrainedSettings
 from freerun.policy import Policy
 from freerun.settings import SettingError, build, list_settings, to_dict
@@ -29,7 +31,7 @@ from freerun.tasks import (
     load_file,
 )
 from freerun.training.checkpoints import ADAPTER_CONFIG, CONFIG, load_policy
-from freerun.training.checks import check_lengths
+from freerun.training.checks import check_lengths, check_model_decoding
 from freerun.training.record import find_record, has_record
 
 _LOGGER = logging.getLogger(__name__)
@@ -234,39 +236,60 @@ def load_oracle(folder: str, measured: Measured) -> Policy:
     return oracle
 
 
-def stream_sources(
-    checkpoint: str, policy: Policy, codec: Codec, lines: Iterable[Line], name: str, size: int
-) -> Iterator[tuple[int, Sources]]:
-    """Yield sources as their lines are read, with the number of sources before them.
+def load_reader(folder: str) -> Task | None:
+    """Return the task that reads the sources of a model; None if its codec does.
 
-    The task of the model reads them, or its codec if it was trained without a task. If the task is
-    a user's and is not found, a warning says so. Where a line may be a JSON object, a file may also
-    be a table, whose rows are such objects.
+    If the task is a user's and is not found, a warning says so.
+    """
+    if not has_record(folder):
+        return None
+    try:
+        return load_task(folder)
+    except CheckpointError as error:
+        _LOGGER.warning("%s; so every line is read as plain text", error)
+        return None
+
+
+def reads_lines(codec: Codec) -> bool:
+    """Return whether every line is a source; otherwise, blank lines are between sources."""
+    return isinstance(codec, TextCodec | MediaCodec)
+
+
+def stream_batches(
+    policy: Policy,
+    codec: Codec,
+    task: Task | None,
+    lines: Iterable[Line],
+    name: str,
+    decoding: Decoding,
+    size: int,
+) -> Iterator[tuple[Batch, list[Sequence[str]]]]:
+    """Yield batches of sources as their lines are read, and the lines of each source.
+
+    The ids of a batch, which determine what is drawn, are the numbers of its sources from the
+    beginning. Where a line may be a JSON object, a file may also be a table, whose rows are such
+    objects.
 
     Args:
-        checkpoint: the folder of the model.
         policy: the model.
         codec: the codec of the model.
+        task: the task that reads the sources; by default the codec does.
         lines: the lines.
         name: the name of their file, for messages.
-        size: the minimum number of lines to read at once.
+        decoding: how the model will be decoded.
+        size: the number of sources of a batch, and the minimum number of lines to read at once.
 
     Raises:
         DataError: names the file, the line and what is expected.
+        SettingError: if the model cannot be decoded in this way.
     """
-    task = None
-    if has_record(checkpoint):
-        try:
-            task = load_task(checkpoint)
-        except CheckpointError as error:
-            _LOGGER.warning("%s; so every line is read as plain text", error)
     general = task is None or type(task).read_sources is Task.read_sources
     if isinstance(task, Pairs) and _is_table(name, named=False):
         lines = task.columns.read_sources(name)
-    elif isinstance(codec, TextCodec | MediaCodec) and general and _is_table(name):
+    elif reads_lines(codec) and general and _is_table(name):
         lines = ((row.number, write_object(row)) for row in read_rows(name))
     first = 0
-    for block in _cut_blocks(lines, size, by_line=isinstance(codec, TextCodec | MediaCodec)):
+    for block in _cut_blocks(lines, size, by_line=reads_lines(codec)):
         text = [line for _, line in block]
         with _number_from([number for number, _ in block], first):
             if task is None:
@@ -274,7 +297,13 @@ def stream_sources(
             else:
                 sources = task.read_sources(codec, text, name)
             check_lengths(policy, sources, name)
-        yield first, sources
+        if not first:
+            check_model_decoding(policy, sources, decoding)
+        for start in range(0, len(sources), size):
+            numbers = range(start, min(start + size, len(sources)))
+            batch = sources.batch(numbers)
+            batch = replace(batch, ids=batch.ids + first)
+            yield batch, [sources.lines[number] for number in numbers]
         first += len(sources)
 
 
