@@ -51,8 +51,8 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def prepare(folder: Path, layers: int) -> tuple[Path, Path]:
-    """Write a model with its tokenizer, and a file of rows; return their paths."""
+def prepare_model(folder: Path, layers: int) -> Path:
+    """Write a GPT-2 with random weights and its tokenizer; return its folder."""
     # Every byte is a token, and there are as many tokens as GPT-2 has.
     tokens = ["<eos>", *sorted(ByteLevel.alphabet())]
     tokens += [f"<{i}>" for i in range(len(tokens), VOCABULARY)]
@@ -65,15 +65,20 @@ def prepare(folder: Path, layers: int) -> tuple[Path, Path]:
     model = folder / "model"
     GPT2LMHeadModel(config).save_pretrained(model)
     tokenizer.save_pretrained(model)
+    return model
+
+
+def prepare_rows(folder: Path, prompt: int, completion: int) -> Path:
+    """Write rows with so many random letters; return their file."""
     letters = torch.randint(
-        26, (ROWS, PROMPT + COMPLETION), generator=torch.Generator().manual_seed(0)
+        26, (ROWS, prompt + completion), generator=torch.Generator().manual_seed(0)
     )
     with (folder / "rows.jsonl").open("w") as file:
         for row in letters.tolist():
             text = "".join(chr(ord("a") + letter) for letter in row)
-            columns = {"prompt": text[:PROMPT], "completion": text[PROMPT:]}
+            columns = {"prompt": text[:prompt], "completion": text[prompt:]}
             file.write(json.dumps(columns) + "\n")
-    return model, folder / "rows.jsonl"
+    return folder / "rows.jsonl"
 
 
 def measure(script: str, words: list[str], threads: int) -> tuple[float, float]:
@@ -97,7 +102,8 @@ def main() -> None:
     options = parse(parser(__doc__.splitlines()[0], rounds=5))
     plain, ours = [], []
     with tempfile.TemporaryDirectory() as name:
-        model, rows = prepare(Path(name), layers=2 if options.quick else 12)
+        model = prepare_model(Path(name), layers=2 if options.quick else 12)
+        rows = prepare_rows(Path(name), PROMPT, COMPLETION)
         script = PLAIN.format(batch=BATCH, length=PROMPT + COMPLETION + 1)
         for number in range(options.rounds + 1):
             words = ["train", "pairs", "--data", str(rows), "--model", str(model), "--quiet"]
