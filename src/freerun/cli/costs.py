@@ -110,6 +110,7 @@ def _search_example(own: CostsOptions) -> CostVectors:
     default = LEARNED if codec.target.actions <= FEW else SAMPLED
     method = (chosen or _parse_search(default)).for_task(task)
     try:
+        method = method.for_codec(codec)
         method.check(codec.target)
     except ValueError as error:
         raise SettingError(f"--method is {own.method!r}: {error}") from None

@@ -170,6 +170,14 @@ class Method(ABC):
         """
         return self
 
+    def for_codec(self, codec: Codec) -> Method:
+        """Return this method with the settings that depend on how outputs are read as text.
+
+        Args:
+            codec: the codec of the model.
+        """
+        return self
+
     def check(self, vocabulary: Vocabulary) -> None:
         """Check that the method can train on outputs of a vocabulary.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from freerun.batch import Batch, shift_right
 from freerun.costs import Cost, CostName, check_costs, make_cost
+from freerun.data import Codec
 from freerun.decoding import promote_scores, sample_tokens
 from freerun.imports import import_object, is_address
 from freerun.methods.base import (
@@ -24,6 +25,7 @@ from freerun.methods.base import (
     check_range,
     refuse_backspace,
 )
+from freerun.methods.metric_costs import bind_cost, is_metric
 from freerun.methods.mle import MLE
 from freerun.policy import Policy, Trace
 from freerun.randomness import random_bits
@@ -71,6 +73,8 @@ def resolve_cost(cost: str | Cost | None, vocabulary: Vocabulary, method: str) -
         found = import_object(cost, "cost")
         if not callable(found):
             raise ValueError(f"cost {cost!r}: it is not a function")
+        if is_metric(found):
+            raise ValueError(f"cost {cost!r}: it is a metric of texts; call for_codec first")
         return found
     if vocabulary.eos is not None and cost in EQUAL_LENGTH_COSTS:
         raise ValueError(
@@ -231,8 +235,9 @@ class CostMethod(Method):
 
     Args:
         cost: Δ, the cost of an output: one of `freerun.costs`, or the address of a function,
-            `package.module:function`; by default the cost of the task. In Python also the function:
-            a `freerun.costs.Cost` of token tensors, or a `freerun.costs.PythonCost`.
+            `package.module:function`, of token tensors or of texts, as metrics are; by default the
+            cost of the task. In Python also the function: a `freerun.costs.Cost`, a
+            `freerun.costs.PythonCost`, or a `freerun.metrics.Metric`.
         warm_up: the fraction of updates, at the start of training, that are maximum likelihood; in
             [0, 1). A model without training samples nothing that its costs could improve.
         stretch: the maximum length of a sample, as a multiple of the target with its eos; at least
@@ -256,6 +261,10 @@ class CostMethod(Method):
     def for_task(self: Self, task: Task) -> Self:
         """Return this method with the cost of the task, if none was chosen."""
         return self if self.cost is not None else replace(self, cost=task.cost)
+
+    def for_codec(self: Self, codec: Codec) -> Self:
+        """Return this method with a metric of texts as a cost of tokens, if it is the cost."""
+        return replace(self, cost=bind_cost(self.cost, codec))
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Check that the cost is known and matches the vocabulary, which has no backspace.

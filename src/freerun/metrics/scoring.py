@@ -205,10 +205,23 @@ def _cut_off(outputs: TokenRows, codec: Codec) -> TokenRows:
 
 
 def _text(codec: Codec, outputs: TokenRows, examples: Examples) -> tuple[list[str], list[str]]:
-    written = [codec.normalize(codec.decode(row)) for row in outputs]
     texts: Iterable[str] = map(codec.decode, examples.references)
     if isinstance(examples, TextExamples):
         texts = examples.texts
+    return compare_texts(codec, outputs, texts)
+
+
+def compare_texts(
+    codec: Codec, outputs: TokenRows, texts: Iterable[str]
+) -> tuple[list[str], list[str]]:
+    """Return outputs and references as texts to compare, so that `<unk>` never counts as a match.
+
+    Args:
+        codec: the codec of the model.
+        outputs: the tokens of outputs, without eos.
+        texts: the reference of each.
+    """
+    written = [codec.normalize(codec.decode(row)) for row in outputs]
     references = [codec.normalize(text) for text in texts]
     unknown = codec.target.unknown
     if unknown is not None:

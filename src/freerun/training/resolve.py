@@ -150,6 +150,7 @@ def resolve(
         if source.dev is not None and len(source.dev) == 0:
             raise ValueError("there are no examples to evaluate on")
         codec = choose_codec(method, source)
+        method = method.for_codec(codec)
         method.check(codec.target)
         check_metrics(task.get_metrics(), codec)
         tried = source.train if source.dev is None else source.dev

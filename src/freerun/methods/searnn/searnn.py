@@ -13,6 +13,7 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.costs import Cost
+from freerun.data import Codec
 from freerun.decoding import promote_scores
 from freerun.imports import is_address
 from freerun.methods.base import (
@@ -25,6 +26,7 @@ from freerun.methods.base import (
     check_range,
     refuse_backspace,
 )
+from freerun.methods.metric_costs import bind_cost
 from freerun.methods.mle import MLE
 from freerun.methods.samples import check_cost, find_limits, resolve_cost
 from freerun.methods.searnn.candidates import AllTokens, Candidates, Cells
@@ -79,8 +81,9 @@ class SEARNN(Method):
             policy itself (`learned`, greedily), either by a coin for each sentence (`mixed`), or
             the policy for a few tokens and then the reference policy (`focused`).
         cost: Δ, the cost of an output: one of `freerun.costs`, or the address of a function,
-            `package.module:function`; by default the cost of the task. In Python also the function:
-            a `freerun.costs.Cost` of token tensors, or a `freerun.costs.PythonCost`.
+            `package.module:function`, of token tensors or of texts, as metrics are; by default the
+            cost of the task. In Python also the function: a `freerun.costs.Cost`, a
+            `freerun.costs.PythonCost`, or a `freerun.metrics.Metric`.
         reference: the reference policy; by default the one that matches the cost.
         candidates: which cells are searched, and which tokens are tried there.
         cell_loss: the loss of a cell, given its scores and costs; see `freerun.losses`.
@@ -145,6 +148,10 @@ class SEARNN(Method):
     def for_task(self, task: Task) -> SEARNN:
         """Return this method with the cost of the task, if none was chosen."""
         return self if self.cost is not None else replace(self, cost=task.cost)
+
+    def for_codec(self, codec: Codec) -> SEARNN:
+        """Return this method with a metric of texts as a cost of tokens, if it is the cost."""
+        return replace(self, cost=bind_cost(self.cost, codec))
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Check that cost, reference policy and vocabulary are compatible.
