@@ -48,7 +48,7 @@ def pairs(count=40):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    path = tmp_path_factory.mktemp("own") / "own_closeness.py"
+    path = tmp_path_factory.mktemp("own") / "own_cost.py"
     path.write_text(OWN)
     return f"{path}:closeness"
 
