@@ -221,6 +221,15 @@ class Policy(nn.Module, ABC):
             f"{type(self).__name__} has no hidden states; override advance and project"
         )
 
+    @property
+    def hidden_size(self) -> int:
+        """The number of values of a hidden state, which `project` reads.
+
+        Raises:
+            ValueError: if the policy has no hidden states.
+        """
+        raise ValueError(f"{type(self).__name__} has no hidden states; override hidden_size")
+
     def writer(self) -> Writer:
         """Return a writer, to be used without gradients, in evaluation mode, under fixed weights.
 

@@ -295,6 +295,7 @@ class PolicyContract:
         trace = policy.force(batch.source, inputs)
         hidden = trace.hidden(batch.mask)
         self.assert_close(policy.project(hidden), scores[batch.mask])
+        assert hidden.shape[1] == policy.hidden_size
         state = policy.start(batch.source)
         for cell in range(inputs.shape[1]):
             stepped, state = policy.advance(state, inputs[:, cell])

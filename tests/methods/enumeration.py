@@ -61,9 +61,9 @@ def log_probs_of(outputs, policy, one):
     return torch.stack(found)
 
 
-def expected_cost(policy, one):
+def expected_cost(policy, one, length=3):
     """Σ_y p(y)·Δ(y) over all outputs."""
-    outputs = all_outputs(policy, one)
+    outputs = all_outputs(policy, one, length)
     probabilities = log_probs_of(outputs, policy, one).exp()
     assert probabilities.sum().item() == pytest.approx(1)
     return (probabilities * costs_of(outputs, policy, one)).sum()

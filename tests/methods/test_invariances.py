@@ -6,11 +6,13 @@ import torch
 from freerun.batch import Batch
 from freerun.methods import (
     METHODS,
+    MIXER,
     MLE,
     MRT,
     Clock,
     DifferentiableScheduledSampling,
     Method,
+    Reinforce,
     ScheduledSampling,
     Unlikelihood,
 )
@@ -46,6 +48,10 @@ ALL = {
         cell_loss="js", alpha=5.0, token_choice="neighbors", tokens=3, neighbors=2, stretch=2.0,
     ),
     "risk": MRT(**COSTS, samples=3, kappa=0.7),
+    "samples": Reinforce(**COSTS, samples=2, baseline="none"),
+    "samples against the others": Reinforce(**COSTS, samples=3),
+    "samples against greedy outputs": Reinforce(**COSTS, samples=1, baseline="greedy"),
+    "samples of the last tokens": MIXER(**COSTS, samples=2, baseline="leave_one_out", anneal=0.6),
     "unlikely tokens": Unlikelihood(weight=0.5),
     "unlikely sequences": Unlikelihood(level="sequence", ngram=1, share=0.6),
 }  # fmt: skip
@@ -195,6 +201,7 @@ def test_methods_are_known_by_name():
     assert list(METHODS) == [
         "mle", "behavior_cloning", "unlikelihood", "scheduled_sampling",
         "differentiable_scheduled_sampling", "sequence_match", "searnn", "mrt",
+        "reinforce", "mixer",
     ]  # fmt: skip
     for name, kind in METHODS.items():
         assert issubclass(kind, Method)

@@ -23,7 +23,15 @@ from torch import nn
 from transformers import TrainingArguments
 
 from freerun.batch import Batch
-from freerun.methods import Clock, Method, Modules, Outcome, ScheduledSampling
+from freerun.methods import (
+    MIXER,
+    Clock,
+    Method,
+    Modules,
+    Outcome,
+    Reinforce,
+    ScheduledSampling,
+)
 from freerun.models.settings import RecurrentSettings
 from freerun.study import compare
 from freerun.training import Trainer, TrainingSettings, fit
@@ -57,6 +65,11 @@ SEARCH = searnn(
     warm_up=0.2,
 )
 """A search with all random choices that there are."""
+OWN: dict[str, Any] = {"cost": "edit_distance", "samples": 2, "warm_up": 0.1}
+MOVING = Reinforce(**OWN, baseline="mean", decay=0.5)
+"""A method whose state is a number."""
+LEARNED = MIXER(**OWN)
+"""A method with a trained module."""
 
 
 def tiny_fit(

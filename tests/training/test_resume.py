@@ -9,7 +9,16 @@ import signal
 import pytest
 
 from freerun.training.folders import checkpoints
-from tests.training.children import CONTEXT, SEARCH, alone, cramped, fused, signalled
+from tests.training.children import (
+    CONTEXT,
+    LEARNED,
+    MOVING,
+    SEARCH,
+    alone,
+    cramped,
+    fused,
+    signalled,
+)
 
 KILLED = -signal.SIGKILL
 
@@ -48,13 +57,14 @@ def test_killed_at_random_moments_and_resumed_is_the_same_to_the_bit(uninterrupt
     assert not list(output.glob(".*"))
 
 
-def test_a_search_is_resumed_to_the_bit(tmp_path):
-    """With dropout, mixed roll-in and roll-out, samples, and chosen cells and tokens."""
+@pytest.mark.parametrize("method", [SEARCH, MOVING, LEARNED], ids=["searnn", "mean", "learned"])
+def test_methods_with_samples_and_state_are_resumed_to_the_bit(tmp_path, method):
+    """With dropout, mixed roll-in and roll-out, samples, and chosen cells and tokens; baselines."""
     whole, cut, count = tmp_path / "whole", tmp_path / "cut", CONTEXT.Value("i", 0)
-    assert alone(fused, str(whole), None, count, SEARCH) == 0
+    assert alone(fused, str(whole), None, count, method) == 0
     for event in (count.value // 3, count.value // 4):
-        assert alone(fused, str(cut), event, CONTEXT.Value("i", 0), SEARCH) == KILLED
-    assert alone(fused, str(cut), None, CONTEXT.Value("i", 0), SEARCH) == 0
+        assert alone(fused, str(cut), event, CONTEXT.Value("i", 0), method) == KILLED
+    assert alone(fused, str(cut), None, CONTEXT.Value("i", 0), method) == 0
     assert outcome(cut) == outcome(whole)
 
 

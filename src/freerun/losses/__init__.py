@@ -24,7 +24,7 @@ from freerun.losses.likelihood import (
     sequence_unlikelihood,
     token_unlikelihood,
 )
-from freerun.losses.samples import minimum_risk
+from freerun.losses.samples import leave_one_out, minimum_risk, policy_gradient
 from freerun.losses.sequence_match import ScoredActions, behavior_cloning_loss, sequence_match_loss
 
 CELL_LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -49,11 +49,13 @@ __all__ = [
     "js",
     "kl",
     "l2",
+    "leave_one_out",
     "ll",
     "llcas",
     "log_loss",
     "minimum_risk",
     "outside_domain",
+    "policy_gradient",
     "psi",
     "repeated_ngrams",
     "sequence_match_loss",

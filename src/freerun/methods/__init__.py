@@ -6,6 +6,7 @@ from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
 from freerun.methods.mle import MLE
 from freerun.methods.mrt import MRT
+from freerun.methods.reinforce import MIXER, Reinforce
 from freerun.methods.scheduled_sampling import ScheduledSampling
 from freerun.methods.searnn import SEARNN
 from freerun.methods.sequence_match import SequenceMatch
@@ -18,7 +19,7 @@ METHOD_GROUPS: dict[str, tuple[type[Method], ...]] = {
         DifferentiableScheduledSampling,
         SequenceMatch,
     ),
-    "costs of outputs": (SEARNN, MRT),
+    "costs of outputs": (SEARNN, MRT, Reinforce, MIXER),
 }
 """The methods, by what they learn from."""
 
@@ -54,6 +55,7 @@ def get_method_name(method: type[Method]) -> str:
 __all__ = [
     "METHODS",
     "METHOD_GROUPS",
+    "MIXER",
     "MLE",
     "MRT",
     "NO_MODULES",
@@ -64,6 +66,7 @@ __all__ = [
     "Method",
     "Modules",
     "Outcome",
+    "Reinforce",
     "ScheduledSampling",
     "SequenceMatch",
     "Unlikelihood",

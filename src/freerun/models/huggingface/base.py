@@ -290,6 +290,13 @@ class HuggingFacePolicy(Policy):
             scores = run_head(model, self.decoder, hidden)
         return scores[..., : self.vocabulary.actions]
 
+    @property
+    def hidden_size(self) -> int:
+        """The number of values of a hidden state, which the head reads."""
+        if self.has_plain_head:
+            return int(self.inner.get_output_embeddings().in_features)
+        return int(self.decoder.config.hidden_size)
+
     @cached_property
     def has_plain_head(self) -> bool:
         """Whether the head of the model is only its output layer."""

@@ -134,6 +134,11 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         """Return the scores of the actions from attentional outputs."""
         return self.output(hidden)
 
+    @property
+    def hidden_size(self) -> int:
+        """The number of values of an attentional output."""
+        return self.output.in_features
+
     def force(
         self,
         source: Source,
