@@ -273,6 +273,54 @@ def test_tokens_of_running_text_are_not_chosen(write):
     assert (task.target_tokens, notes) == ("bpe:1000", [])
 
 
+LISTS = [{"prompt": f"w{i}", "completion": [f"a{i}", f"b{i}"]} for i in range(20)]
+LISTED = [{"source": f"w{i}", "target": [f"a{i}", f"b{i}", f"a{i}"]} for i in range(20)]
+REPEATED = [(f"w{i}", f"{letter}{i}") for i in range(20) for letter in "ab"]
+IN_COLUMNS = [(f"w{i}", f"a{i}", f"b{i}" if i % 2 else "") for i in range(20)]
+COLUMNS = {"source_columns": (0,), "target_column": 1, "reference_columns": (2,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "settings"),
+    [
+        ("rows.jsonl", lines(LISTED), {}),
+        (
+            "rows.jsonl",
+            lines([{"prompt": r["source"], "completion": r["target"]} for r in LISTED]),
+            {},
+        ),
+        ("rows.tsv", words(REPEATED), {"repeated": "references"}),
+        ("rows.tsv", words(IN_COLUMNS), COLUMNS),
+    ],
+)
+def test_several_references_of_a_source(write, name, contents, settings):
+    task = Pairs(write(contents, name), **settings, target_tokens="characters")
+    splits = task.rows()
+    source, target = [*splits["dev"][0]][:2]
+    letters = {"train": [], "dev": [], "test": []}
+    for part, rows in splits.items():
+        for row in rows:
+            others = row.get("references", [])
+            letters[part].append((row[target][0], *(each[0] for each in others)))
+            assert {each[1:] for each in (row[target], *others)} == {row[source][1:]}
+    # Each pair is a row to train on; in dev and test, each source is.
+    assert set(letters["train"]) == {("a",), ("b",)}
+    assert len(letters["dev"]) == len({row[source] for row in splits["dev"]}) == 2
+    assert set(letters["dev"]) | set(letters["test"]) <= {("a", "b"), ("a",)}
+    assert ("a", "b") in letters["dev"]
+    assert any("rows of dev have several references, 2 at most" in note for note in splits.notes)
+    data = load_data(task)
+    outputs = [list(row) for row in data.dev.others[0].references]
+    assert score(task.get_metrics(), data.codec, outputs, data.dev)["exact_match"] == 1
+    (first, *_) = encode_file(task, data.codec, task.data).others
+    assert len(first) == 20
+
+
+def test_repeated_sources_are_examples_of_their_own_by_default(write):
+    splits = Pairs(write(words(REPEATED), "rows.tsv")).rows()
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 32, "dev": 4, "test": 4}
+
+
 def test_a_name_that_is_misspelt_is_no_row(write, refuses):
     path = write(words([("prompt", "complection"), *WORDS]), "train.tsv")
     message = (

@@ -33,12 +33,15 @@ class ColumnChoice:
         separator: the text between the columns of a source.
         header: whether the first line of a text file has the names of the columns; None to decide
             by whether it has the chosen names, or one of those of `ROW_COLUMNS`.
+        references: other columns of right targets; the targets of a row are then a list, without
+            those that are empty.
     """
 
     source: tuple[Column, ...] = ()
     target: Column | None = None
     separator: str = " "
     header: bool | None = None
+    references: tuple[Column, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the combination of settings.
@@ -59,7 +62,8 @@ class ColumnChoice:
 
     @property
     def _named(self) -> tuple[Column, ...]:
-        return self.source if self.target is None else (*self.source, self.target)
+        target = () if self.target is None else (self.target,)
+        return (*self.source, *target, *self.references)
 
     def read(self, path: str) -> Table:
         """Read a file of rows with all its columns; in .txt, they are between tabs.
@@ -99,7 +103,7 @@ class ColumnChoice:
         if target is None:
             if tuple(table.columns) != _WITHOUT_NAMES:
                 self._check_names(table)
-                return table
+                return self._add_references(table, table) if self.references else table
             source, target = (0,), 1
         names = [self._find(column, table) for column in source]
         last = self._find(target, table)
@@ -111,7 +115,18 @@ class ColumnChoice:
             )
             for row in table.rows
         ]
-        return Table(table.name, rows, SIDES)
+        return self._add_references(Table(table.name, rows, SIDES), table)
+
+    def _add_references(self, chosen: Table, table: Table) -> Table:
+        """Return the chosen columns of a table with lists of targets, if there are references."""
+        if not self.references:
+            return chosen
+        names = [self._find(column, table) for column in self.references]
+        target = chosen.find_column(["target", "completion"])
+        for row, whole in zip(chosen.rows, table.rows, strict=True):
+            texts = [row.get(target), *(whole.get(name) for name in names)]
+            row[target] = [text for text in texts if text not in (None, "")]
+        return chosen
 
     def join(self, row: Mapping[str, Any], names: Sequence[str], place: str) -> str:
         """Return the text of the source of a row.

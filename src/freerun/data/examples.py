@@ -21,11 +21,14 @@ class TextExamples(StoredExamples):
         texts: the text of every completion, with which metrics compare outputs.
         notes: how many rows were truncated or left out.
         end: the token that ends a target, eos.
+        others: the same examples with their second, third, … reference, and with the first one
+            where there are no more; only targets and texts count.
     """
 
     texts: Sequence[str] = ()
     notes: Sequence[str] = ()
     end: int = -1
+    others: Sequence[TextExamples] = ()
 
     @property
     def references(self) -> TokenSequences:
@@ -38,7 +41,8 @@ class TextExamples(StoredExamples):
 
     def take(self, count: int) -> TextExamples:
         """Return the first `count` examples."""
-        return replace(super().take(count), texts=self.texts[:count])
+        others = [each.take(count) for each in self.others]
+        return replace(super().take(count), texts=self.texts[:count], others=others)
 
     @property
     def longest(self) -> tuple[int, int]:

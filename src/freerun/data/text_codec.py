@@ -21,6 +21,7 @@ from freerun.data.codec import (
 )
 from freerun.data.encoding import EncodedRow, RowEncoder, find_special_text
 from freerun.data.examples import TextExamples
+from freerun.data.references import REFERENCES, choose_reference
 from freerun.data.rows import (
     ROW_COLUMNS,
     PromptPair,
@@ -243,7 +244,8 @@ class TextCodec(WritingCodec):
         one, the assistant's, is the completion), `source` and `target` (text), `text` (running
         text, cut into blocks; at most as many as in the column `blocks`, if there is one), or
         `input_ids` and `labels` (tokens, with -100 on those that are not learned, see
-        `split_labels`). Other columns are ignored.
+        `split_labels`). The column `references` may have other right targets, with which metrics
+        compare outputs as well. Other columns are ignored.
 
         Args:
             rows: the rows.
@@ -252,7 +254,8 @@ class TextCodec(WritingCodec):
         Raises:
             DataError: if a row cannot be encoded. The message names it, counted from 0.
         """
-        encoded, notes = self._encode_rows(list_rows(rows), name)
+        rows = list_rows(rows)
+        encoded, notes = self._encode_rows(rows, name)
         kept = self.limits.apply(encoded, self._special)
         return TextExamples(
             Ragged.from_rows([row.prompt for row in kept], self._source_pad),
@@ -262,7 +265,18 @@ class TextCodec(WritingCodec):
             notes=[*notes, *self._note_unseen_sources(kept), *self.limits.describe(encoded)],
             end=-1 if self.target.eos is None else self.target.eos,
             unseen=self._find_unseen_targets(kept),
+            others=self._encode_others(rows, name),
         )
+
+    def _encode_others(self, rows: Sequence[Row], name: str) -> list[TextExamples]:
+        """Encode the other references of rows, if there are any (see `TextExamples.others`)."""
+        most = max(len(row.get(REFERENCES) or ()) for row in rows)
+        if most and self.truncation == "drop":
+            raise DataError(
+                f"{name}: truncation=drop leaves out rows, which may not have several references"
+            )
+        whole = dataclasses.replace(self, max_prompt=None, max_completion=None, truncation="error")
+        return [whole.encode(choose_reference(rows, i, name), name) for i in range(most)]
 
     def encode_sources(
         self, rows: Iterable[Row], name: str = "the data", kind: str | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from freerun.imports import import_extra, import_object, is_address, make_unknown_error
-from freerun.metrics.statistics import Statistics
+from freerun.metrics.statistics import Statistics, choose_best
 from freerun.settings import MISSING, SettingError, convert, did_you_mean, parse_spec
 
 Form = Literal["text", "tokens", "cells", "tags", "passages", "corrections"]
@@ -46,6 +46,7 @@ class Metric:
         corpus: whether it compares all outputs together with all references, instead of each with
             its own. Outputs are then truncated at the length at which references are.
         percent: whether it is a fraction, shown in percent.
+        several: whether its function takes several references of each output, as lists of lists.
         library: a library that it needs, and the extra of freerun that installs it.
         sign: sign(references, **settings), which returns a signature of how it is computed; for
             metrics whose values are not comparable without it.
@@ -60,6 +61,7 @@ class Metric:
     greater_is_better: bool | None = True
     corpus: bool = False
     percent: bool = True
+    several: bool = False
     library: tuple[str, str] | None = None
     sign: Callable[..., str] | None = None
     check: Callable[..., object] | None = None
@@ -105,6 +107,44 @@ class Metric:
         what = f"{value}" if isinstance(value, float) else f"a {type(value).__name__}"
         message = f"metric {self.name!r} returned {what}; it must return a finite number"
         raise SettingError(message)
+
+    def group_references(self, references: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """Return references as the function takes them: of every output the first one, or all.
+
+        Args:
+            references: as for `measure_best`.
+        """
+        if not self.several or len(references) == 1:
+            return references[0]
+        return [list(dict.fromkeys(each)) for each in zip(*references, strict=True)]
+
+    def measure_best(
+        self, outputs: Sequence[Any], references: Sequence[Sequence[Any]]
+    ) -> tuple[float, Statistics | None]:
+        """Compute the metric of outputs that have several references each.
+
+        Unless the function takes several, every output is compared with the reference for which it
+        is best alone, the first in case of ties.
+
+        Args:
+            outputs: the outputs, in the form that the metric needs.
+            references: the first reference of every output, then the second one of every output,
+                and so on; the first again where an output has no more.
+
+        Raises:
+            SettingError: if the metric is not computed from `Statistics`.
+        """
+        if self.several or self.corpus or len(references) == 1:
+            return self.measure(outputs, self.group_references(references))
+        found = [self.measure(outputs, each)[1] for each in references]
+        statistics = [each for each in found if each is not None]
+        if len(statistics) < len(found):
+            raise SettingError(
+                f"metric {self.name!r}: some examples have several references, which it can be "
+                "computed for if it returns Statistics, or is decorated by metric(several=True)"
+            )
+        best = choose_best(statistics, greater_is_better=self.greater_is_better is not False)
+        return best.value, best
 
     def with_settings(self, settings: Mapping[str, object], where: str) -> Metric:
         """Return the metric with these settings, which are converted if they are text.
@@ -170,6 +210,7 @@ def metric(
     greater_is_better: bool | None = True,
     corpus: bool = False,
     percent: bool = True,
+    several: bool = False,
     library: tuple[str, str] | None = None,
     sign: Callable[..., str] | None = None,
     check: Callable[..., object] | None = None,
@@ -197,6 +238,7 @@ def metric(
             greater_is_better=greater_is_better,
             corpus=corpus,
             percent=percent,
+            several=several,
             library=library,
             sign=sign,
             check=check,

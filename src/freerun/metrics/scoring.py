@@ -70,8 +70,9 @@ def list_signatures(metrics: Metrics, codec: Codec, examples: Examples) -> dict[
     found = {}
     for name, metric in metrics.items():
         if metric.sign is not None:
-            _, references = _FORMS[metric.form](codec, examples.references, examples)
-            found[name] = metric.get_signature(references)
+            convert, own = _FORMS[metric.form], examples.references
+            sides = [convert(codec, own, each)[1] for each in _list_variants(examples)]
+            found[name] = metric.get_signature(metric.group_references(sides))
     return {name: signature for name, signature in found.items() if signature is not None}
 
 
@@ -110,15 +111,22 @@ def measure(
     Returns:
         The value of every metric, and its statistics, if it is computed from those of examples.
     """
-    forms: dict[tuple[Form, bool], tuple[Sequence[Any], Sequence[Any]]] = {}
+    forms: dict[tuple[Form, bool], tuple[Sequence[Any], list[Sequence[Any]]]] = {}
     found = {}
     for name, metric in metrics.items():
         key = metric.form, metric.corpus
         if key not in forms:
             written = _cut_off(outputs, codec) if metric.corpus else outputs
-            forms[key] = _FORMS[metric.form](codec, written, examples)
-        found[name] = metric.measure(*forms[key])
+            convert = _FORMS[metric.form]
+            sides = [convert(codec, written, each) for each in _list_variants(examples)]
+            forms[key] = sides[0][0], [references for _, references in sides]
+        found[name] = metric.measure_best(*forms[key])
     return found
+
+
+def _list_variants(examples: Examples) -> list[Examples]:
+    """Return the examples with each of their references."""
+    return [examples, *(examples.others if isinstance(examples, TextExamples) else ())]
 
 
 def find_position_errors(
@@ -129,26 +137,32 @@ def find_position_errors(
     If outputs are as long as their sources, cells are compared. Otherwise outputs are aligned with
     their references by the minimum number of edits (see `find_aligned_errors`), unless the headline
     metric compares all outputs together, as for open-ended text (see `find_first_errors`). `<unk>`
-    is always wrong.
+    is always wrong. If an example has several references, the one with the fewest errors counts.
     """
     errors: Callable[[Sequence[int], Sequence[int]], list[bool]] = find_aligned_errors
     if codec.target.eos is None:
         errors = find_cell_errors
     elif get_headline(metrics).corpus:
         errors = find_first_errors
-    _, references = _tokens(codec, outputs, examples)
-    return [errors(*pair) for pair in zip(outputs, references, strict=True)]
+    sides = [_tokens(codec, outputs, each)[1] for each in _list_variants(examples)]
+    return [
+        min((errors(output, reference) for reference in references), key=sum)
+        for output, *references in zip(outputs, *sides, strict=True)
+    ]
 
 
 def count_errors(codec: Codec, outputs: TokenRows, examples: Examples) -> list[int]:
     """Return for every example the number of errors of its output, in tokens.
 
     This is the edit distance to the reference, or the number of wrong cells if outputs are as long
-    as their sources. `<unk>` is always wrong.
+    as their sources. `<unk>` is always wrong. The closest of several references counts.
     """
     count = Levenshtein.distance if codec.target.eos is not None else Hamming.distance
-    _, references = _tokens(codec, outputs, examples)
-    return [count(*pair) for pair in zip(outputs, references, strict=True)]
+    sides = [_tokens(codec, outputs, each)[1] for each in _list_variants(examples)]
+    return [
+        min(count(output, reference) for reference in references)
+        for output, *references in zip(outputs, *sides, strict=True)
+    ]
 
 
 def score_majority_guess(metrics: Metrics, data: Data) -> dict[str, float]:

@@ -46,3 +46,16 @@ class Statistics:
 def divide_sums(sums: Sums) -> Values:
     """Divide the first sum by the second, or by 1 if that is less."""
     return sums[:, 0] / np.maximum(sums[:, 1], 1)
+
+
+def choose_best(found: Sequence[Statistics], *, greater_is_better: bool) -> Statistics:
+    """Return the best numbers of every example, by the value of the metric of it alone.
+
+    Args:
+        found: statistics of the same examples, such as with several references.
+        greater_is_better: whether higher values are better; in case of ties the first is taken.
+    """
+    values = np.stack([each.compute(each.rows) for each in found])
+    best = (values if greater_is_better else -values).argmax(0)
+    rows = np.stack([each.rows for each in found])[best, np.arange(values.shape[1])]
+    return Statistics(rows, found[0].compute)

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -67,17 +68,35 @@ def detect_tokenizer(references: Sequence[str]) -> str:
     return "char" if most == "unspaced" else "13a"
 
 
+References = Sequence[str] | Sequence[Sequence[str]]
+"""The reference of each output, or the references of each."""
+
+
+def _list_texts(references: References) -> list[list[str]]:
+    """Return the references of each output as a list."""
+    return [[each] if isinstance(each, str) else [*each] for each in references]
+
+
+def _make_streams(references: References) -> list[Any]:
+    """Return the first references of all outputs, then the second ones, as sacrebleu takes them.
+
+    Where an output has no more, there is None, which the annotations of sacrebleu lack.
+    """
+    return [*zip_longest(*_list_texts(references))]
+
+
 def _library() -> ModuleType:
     return import_extra("sacrebleu.metrics", "translation", "BLEU")
 
 
-def _make_bleu(references: Sequence[str], lowercase: bool, tokenize: str) -> BLEU:
+def _make_bleu(references: References, lowercase: bool, tokenize: str) -> BLEU:
     """Return the scorer of these references.
 
     Raises:
         SettingError: if there is no such tokenizer, or a library that it needs is missing.
     """
-    name = detect_tokenizer(references) if tokenize == "auto" else tokenize
+    texts = [*chain(*_list_texts(references))]
+    name = detect_tokenizer(texts) if tokenize == "auto" else tokenize
     library = _library()
     if name not in library.BLEU.TOKENIZERS:
         known = ", ".join(sorted(library.BLEU.TOKENIZERS))
@@ -97,30 +116,32 @@ def _make_bleu(references: Sequence[str], lowercase: bool, tokenize: str) -> BLE
     except (RuntimeError, ImportError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise SettingError(f"metric 'bleu': tokenize={name} cannot be used ({reason})") from None
-    long = any(len(scorer.tokenizer(text.strip()).split()) >= ORDER for text in references)
-    return scorer if long or not references else make(True)
+    long = any(len(scorer.tokenizer(text.strip()).split()) >= ORDER for text in texts)
+    return scorer if long or not texts else make(True)
 
 
 def _make_chrf(lowercase: bool, word_order: int) -> CHRF:
     return _library().CHRF(lowercase=lowercase, word_order=word_order)
 
 
-def _sign(scorer: Scorer) -> str:
+def _sign(scorer: Scorer, references: References) -> str:
     # The signature contains the number of references, which is known only after scoring some.
-    score = scorer.corpus_score(["a"], [["a"]])
+    streams = [tuple(each and "a" for each in stream) for stream in _make_streams(references)]
+    streams = streams or [("a",)]
+    score = scorer.corpus_score(["a"] * len(streams[0]), streams)
     return f"{score.name}|{scorer.get_signature()}"
 
 
-def _sign_bleu(references: Sequence[str], lowercase: bool = False, tokenize: str = "auto") -> str:
-    return _sign(_make_bleu(references, lowercase, tokenize))
+def _sign_bleu(references: References, lowercase: bool = False, tokenize: str = "auto") -> str:
+    return _sign(_make_bleu(references, lowercase, tokenize), references)
 
 
-def _sign_chrf(references: Sequence[str], lowercase: bool = False, word_order: int = 0) -> str:
-    return _sign(_make_chrf(lowercase, word_order))
+def _sign_chrf(references: References, lowercase: bool = False, word_order: int = 0) -> str:
+    return _sign(_make_chrf(lowercase, word_order), references)
 
 
-def _sign_ter(references: Sequence[str], lowercase: bool = True) -> str:
-    return _sign(_library().TER(case_sensitive=not lowercase))
+def _sign_ter(references: References, lowercase: bool = True) -> str:
+    return _sign(_library().TER(case_sensitive=not lowercase), references)
 
 
 def _check_bleu(lowercase: bool = False, tokenize: str = "auto") -> None:
@@ -130,12 +151,12 @@ def _check_bleu(lowercase: bool = False, tokenize: str = "auto") -> None:
 def _count_ngrams(
     scorer: Scorer,
     outputs: Sequence[str],
-    references: Sequence[str],
+    references: References,
     compute: Callable[[Sums], Values],
 ) -> Statistics:
-    """Count the n-grams of every output, and whether it and its reference have any text."""
-    rows = scorer._extract_corpus_statistics(outputs, [references]) if outputs else []
-    texts = zip(outputs, references, rows, strict=True)
+    """Count the n-grams of every output, and whether it and its references have any text."""
+    rows = scorer._extract_corpus_statistics(outputs, _make_streams(references)) if outputs else []
+    texts = zip(outputs, map("".join, _list_texts(references)), rows, strict=True)
     full = [(bool(text.strip()), bool(other.strip()), *row) for text, other, row in texts]
     return Statistics.build(full, len(full[0]) if full else 2, compute)
 
@@ -164,13 +185,14 @@ def _compute_chrf(word_order: int, sums: Sums) -> Values:
 
 @metric(
     percent=False,
+    several=True,
     library=("sacrebleu.metrics", "translation"),
     sign=_sign_bleu,
     check=_check_bleu,
 )
 def bleu(
     outputs: Sequence[str],
-    references: Sequence[str],
+    references: References,
     *,
     lowercase: bool = False,
     tokenize: str = "auto",
@@ -183,7 +205,7 @@ def bleu(
 
     Args:
         outputs: the outputs.
-        references: one reference for each.
+        references: one reference for each, or a list of them.
         lowercase: whether case is ignored.
         tokenize: the tokenizer of sacrebleu, such as 13a, zh or ja-mecab; `none` splits at spaces,
             and `auto` chooses by the script of the references (see `detect_tokenizer`).
@@ -197,10 +219,10 @@ def bleu(
     return _count_ngrams(scorer, outputs, references, compute)
 
 
-@metric(percent=False, library=("sacrebleu.metrics", "translation"), sign=_sign_chrf)
+@metric(percent=False, several=True, library=("sacrebleu.metrics", "translation"), sign=_sign_chrf)
 def chrf(
     outputs: Sequence[str],
-    references: Sequence[str],
+    references: References,
     *,
     lowercase: bool = False,
     word_order: int = 0,
@@ -211,7 +233,7 @@ def chrf(
 
     Args:
         outputs: the outputs.
-        references: one reference for each.
+        references: one reference for each, or a list of them.
         lowercase: whether case is ignored.
         word_order: the length of n-grams of words that count, too; 2 for chrF++ (Popović 2017).
 
@@ -224,11 +246,12 @@ def chrf(
 
 @metric(
     percent=False,
+    several=True,
     greater_is_better=False,
     library=("sacrebleu.metrics", "translation"),
     sign=_sign_ter,
 )
-def ter(outputs: Sequence[str], references: Sequence[str], *, lowercase: bool = True) -> Statistics:
+def ter(outputs: Sequence[str], references: References, *, lowercase: bool = True) -> Statistics:
     """Compute TER (Snover et al. 2006) of all outputs together: 0 is perfect, over 100 is possible.
 
     Edits, and moves of phrases, divided by words of references, in percent, by sacrebleu. If all
@@ -236,14 +259,14 @@ def ter(outputs: Sequence[str], references: Sequence[str], *, lowercase: bool = 
 
     Args:
         outputs: the outputs.
-        references: one reference for each.
+        references: one reference for each, or a list of them.
         lowercase: whether case is ignored.
 
     Raises:
         MissingExtraError: if sacrebleu is not installed.
     """
     scorer = _library().TER(case_sensitive=not lowercase)
-    rows = scorer._extract_corpus_statistics(outputs, [references]) if outputs else []
+    rows = scorer._extract_corpus_statistics(outputs, _make_streams(references)) if outputs else []
     return Statistics.build(rows, 2, lambda sums: 100 * divide_sums(sums))
 
 

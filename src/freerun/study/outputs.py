@@ -106,7 +106,7 @@ def evaluate_run(
     if kept is None:
         written = decode_examples(run.policy, examples, decoding=decoding, batch_size=batch_size)
         control = None
-        if _has_control(run, task, decoding):
+        if _has_control(run, task, examples, decoding):
             wrong = find_reference_errors(run.policy, examples, batch_size=batch_size)
             control, _ = average_by_position(wrong)
         if save and wanted is not None:
@@ -118,12 +118,14 @@ def evaluate_run(
     return replace(score_decoded(task, run.codec, written, examples), error_after_reference=control)
 
 
-def _has_control(run: Fit, task: Task, decoding: Decoding) -> bool:
+def _has_control(run: Fit, task: Task, examples: Examples, decoding: Decoding) -> bool:
     """Return whether errors after correct prefixes can be compared with those of outputs.
 
     They can if references are the only right outputs, and outputs consist of the best tokens.
     """
     others = decoding.beam > 1 or decoding.sample or decoding.contrastive is not None
+    if isinstance(examples, TextExamples) and examples.others:
+        return False
     if others or decoding.noise or run.policy.vocabulary.backspace is not None:
         return False
     return not get_headline(task.get_metrics()).corpus

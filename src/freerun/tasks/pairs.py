@@ -6,11 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from freerun.data import Codec, DataError, Sources, Splits
 from freerun.data.columns import ColumnChoice, read_line_pairs
 from freerun.data.folders import read_splits
+from freerun.data.references import (
+    collect_references,
+    describe_references,
+    merge_references,
+    separate_references,
+)
 from freerun.data.rows import ROW_COLUMNS, Row, find_kind
 from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
 from freerun.data.symbols import are_symbols
@@ -50,6 +56,9 @@ class Pairs(Task):
             several are joined. By default those that rows usually have, and the first of a file
             of two columns without names.
         target_column: the column of the target, likewise; by default the second.
+        reference_columns: other columns of right targets, with which outputs are also compared.
+        repeated: what rows of dev and test with equal sources are: examples of their own
+            (examples), or one whose targets are all right (references).
         column_separator: the text between the columns of a source.
         header: whether the first line of a text file has the names of columns; by default it does
             if it has names of known columns, or columns are chosen by name.
@@ -91,6 +100,8 @@ class Pairs(Task):
     subset: str | None = None
     source_columns: tuple[int | str, ...] = ()
     target_column: int | str | None = None
+    reference_columns: tuple[int | str, ...] = ()
+    repeated: Literal["examples", "references"] = "examples"
     column_separator: str = " "
     header: bool | None = None
     source_tokens: str | None = None
@@ -145,7 +156,11 @@ class Pairs(Task):
     def columns(self) -> ColumnChoice:
         """The columns of source and target in files of rows."""
         return ColumnChoice(
-            self.source_columns, self.target_column, self.column_separator, self.header
+            self.source_columns,
+            self.target_column,
+            self.column_separator,
+            self.header,
+            self.reference_columns,
         )
 
     @property
@@ -171,8 +186,7 @@ class Pairs(Task):
             if not table.rows:
                 raise DataError(f"{table.name}: there are no rows")
         notes = self.columns.describe(tables["train"])
-        tables = {name: self.columns.select(table) for name, table in tables.items()}
-        parts: dict[str, list[Row]] = {name: [*table.rows] for name, table in tables.items()}
+        parts = {name: self._select(table) for name, table in tables.items()}
         kind = find_kind(parts["train"][0], tables["train"].name, hint=_CHOOSE)
         given = [name for name in ("dev", "test") if name in parts]
         del tables
@@ -187,6 +201,10 @@ class Pairs(Task):
         if given:
             shared = {name: parts[name] for name in ("train", *given)}
             notes += note_shared(shared, partial(_key, kind), NAMES.get(kind, kind))
+        parts["train"] = separate_references(parts["train"], kind)
+        for name in ("dev", "test"):
+            parts[name] = self._merge(parts[name], kind)
+            notes += describe_references(name, parts[name])
         notes += subsample(parts, sizes, self.seed, "pairs", "rows")
         return Splits(parts, [*notes, describe_sizes(parts, "rows")])
 
@@ -241,7 +259,18 @@ class Pairs(Task):
         Raises:
             DataError: names the file, the line and what is expected.
         """
-        return self.columns.select(self.columns.read(path)).rows
+        rows = self._select(self.columns.read(path))
+        return self._merge(rows, find_kind(rows[0], path, hint=_CHOOSE)) if rows else rows
+
+    def _select(self, table: Table) -> list[Row]:
+        """Return rows with the chosen columns, and several references in a column of their own."""
+        rows = self.columns.select(table).rows
+        kind = find_kind(rows[0], table.name, hint=_CHOOSE) if rows else "text"
+        return collect_references(rows, kind)
+
+    def _merge(self, rows: list[Row], kind: str) -> list[Row]:
+        """Return one row for each source, if this is wanted."""
+        return merge_references(rows, kind) if self.repeated == "references" else rows
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
         """Read sources to predict from: one per line, with tabs between several columns.
