@@ -6,6 +6,7 @@ from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
 from freerun.methods.mle import MLE
 from freerun.methods.mrt import MRT
+from freerun.methods.raml import RAML
 from freerun.methods.reinforce import MIXER, Reinforce
 from freerun.methods.scheduled_sampling import ScheduledSampling
 from freerun.methods.searnn import SEARNN
@@ -19,7 +20,7 @@ METHOD_GROUPS: dict[str, tuple[type[Method], ...]] = {
         DifferentiableScheduledSampling,
         SequenceMatch,
     ),
-    "costs of outputs": (SEARNN, MRT, Reinforce, MIXER),
+    "costs of outputs": (SEARNN, MRT, Reinforce, MIXER, RAML),
 }
 """The methods, by what they learn from."""
 
@@ -59,6 +60,7 @@ __all__ = [
     "MLE",
     "MRT",
     "NO_MODULES",
+    "RAML",
     "SEARNN",
     "BehaviorCloning",
     "Clock",
