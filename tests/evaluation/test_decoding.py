@@ -86,7 +86,7 @@ def test_whoever_watches_sees_all_that_is_written(policy, data, decoding):
     batch = data.dev.batch(range(6))
     seen = [[] for _ in range(6)]
 
-    def watch(rows, tokens):
+    def watch(scores, rows, cell, tokens):
         for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
             seen[row].append(token)
 

@@ -12,13 +12,13 @@ import torch
 from freerun.batch import Batch
 from freerun.costs.rows import length_mask
 from freerun.evaluation import (
+    GREEDY,
     Decoding,
-    decode,
     decode_hypotheses,
-    exposure_bias,
     measure_exposure_bias,
+    prefix_errors,
 )
-from freerun.evaluation.exposure_bias import _estimate, _find_own, _plant
+from freerun.evaluation.exposure_bias import _estimate, _plant
 from freerun.evaluation.prefix_errors import PrefixErrors
 from freerun.randomness import gumbel, uniform
 from freerun.references import nearest_prefixes, optimal_tokens
@@ -172,7 +172,7 @@ def test_batches_and_order_change_nothing(monkeypatch):
     other = measure_exposure_bias(
         policy, Targets(policy, rows), decoding=Decoding(sample=True), batch_size=1
     )
-    monkeypatch.setattr(exposure_bias, "_MOST_POSITIONS", 15)
+    monkeypatch.setattr(prefix_errors, "_MOST_POSITIONS", 15)
     parts = measure_exposure_bias(policy, Targets(policy, rows), decoding=Decoding(sample=True))
     assert parts == one
     assert one.own_by_position == other.own_by_position
@@ -247,10 +247,29 @@ def test_optimal_tokens_of_all_prefixes_are_those_of_each(cost, unknown):
     for token in range(5):
         there = found.contain(torch.full_like(tokens, token))
         assert torch.equal(there[mask], expected[:, token])
-    scores = torch.randn(len(cells), 5, dtype=torch.float64)
-    sums = (scores.softmax(1) * expected).sum(1)
-    for some in torch.arange(len(cells)).split(37):
-        torch.testing.assert_close(found.sum_probabilities(scores[some], cells[some]), sums[some])
+    log_probs = torch.randn(*tokens.shape, 5, dtype=torch.float64).log_softmax(2)
+    sums = found.sum_probabilities(
+        log_probs.gather(2, found.after.clamp(min=0)[:, None].expand(-1, 5, -1))
+    )
+    torch.testing.assert_close(sums[mask], (log_probs[mask].exp() * expected).sum(1))
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [GREEDY, Decoding(sample=True, top_k=2, seed=3), Decoding(noise=0.3, seed=1), Decoding(beam=2)],
+    ids=lambda decoding: decoding.how,
+)
+@pytest.mark.parametrize("unknown", [None, 1])
+def test_outputs_are_judged_as_they_are_written(decoding, unknown):
+    policy = padded_chain(4, sentences=5, seed=2, limit=6)
+    policy.vocabulary = replace(policy.vocabulary, unknown=unknown)
+    rows = [(i % 5, [i % 3, (i + 1) % 3, i % 2]) for i in range(30)]
+    errors = PrefixErrors(policy, Targets(policy, rows).batch(range(30)), "edit_distance")
+    written = errors.write(decoding)
+    read = errors.read(written.tokens, written.mask)
+    assert written.wrong.any()
+    assert torch.equal(written.wrong, read.wrong)
+    torch.testing.assert_close(written.probability, read.probability)
 
 
 def test_planted_errors_are_followed_by_what_the_model_writes_after_them():
@@ -259,8 +278,7 @@ def test_planted_errors_are_followed_by_what_the_model_writes_after_them():
     rows = [(i % 5, [i % 3, (i + 1) % 3, i % 2]) for i in range(30)]
     data = Targets(policy, rows)
     errors = PrefixErrors(policy, data.batch(range(30)), "edit_distance")
-    decoded = decode(policy, errors.batch.source)
-    greedy = _find_own(errors, (decoded.tokens, decoded.lengths))
+    greedy = errors.write(GREEDY)
     further, planted = _plant(errors, greedy, seed=4)
     assert 5 < planted.sum() < 30
     actions, right = torch.arange(4), greedy.mask & ~greedy.wrong & (greedy.tokens != eos)

@@ -139,6 +139,11 @@ class Decoding:
         return {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
 
     @property
+    def by_token(self) -> bool:
+        """Whether tokens are chosen one by one, by the scores of a single row."""
+        return self.beam == 1 and self.contrastive is None
+
+    @property
     def draws(self) -> bool:
         """Whether decoding is random."""
         return self.sample or self.noise > 0
@@ -168,9 +173,9 @@ class Decoding:
 GREEDY = Decoding()
 
 
-Watch = Callable[[Int[Tensor, "n"], Int[Tensor, "n"]], None]
-"""A function that is called with rows and their actions as they are written. It may be called with
-rows that have ended, whose actions do not count."""
+Watch = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], int, Int[Tensor, "n"]], None]
+"""A function that is called at every cell with the scores, the rows they belong to, the cell, and
+the actions that are written. Rows may have ended; their actions do not count."""
 
 
 def decode(
@@ -214,7 +219,7 @@ def decode_with_errors(
         if decoding.draws:
             raise ValueError("tokens are drawn by the ids of rows; give ids")
         ids = torch.arange(len(source.mask), device=source.mask.device)
-    if watch is not None and (decoding.beam > 1 or decoding.contrastive is not None):
+    if watch is not None and not decoding.by_token:
         raise ValueError(f"nothing can be watched of {decoding.how}")
     if decoding.beam > 1:
         size, penalty = decoding.beam, decoding.length_penalty
@@ -242,7 +247,7 @@ def _watch_choices(choose: Sampler, watch: Watch) -> Sampler:
         scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
         tokens, log_probs = choose(scores, rows, cell)
-        watch(rows, tokens)
+        watch(scores, rows, cell, tokens)
         return tokens, log_probs
 
     return choose_and_tell

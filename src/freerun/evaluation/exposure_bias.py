@@ -9,30 +9,28 @@ the mistakes before it differ. The difference is the effect of the mistakes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.costs.rows import length_mask
 from freerun.data import Examples
+from freerun.decoding import Sampler, decode_with
 from freerun.evaluation.bootstrap import (
     Interval,
     check_draws,
     draw_weights,
     find_quantiles,
 )
-from freerun.evaluation.decoding import GREEDY, Decoding, batches_by_length, decode, on_device
+from freerun.evaluation.decoding import GREEDY, Decoding, batches_by_length, on_device
 from freerun.evaluation.prefix_errors import ErrorCost, JudgedRows, PrefixErrors
 from freerun.policy import Policy, evaluation_mode
 from freerun.randomness import gumbel, uniform
-from freerun.roll_in import Trajectories
-from freerun.roll_out import Trials, roll_out
 
 
 @dataclass(frozen=True)
@@ -112,13 +110,7 @@ def measure_exposure_bias(
     with torch.no_grad(), evaluation_mode(policy):
         for numbers in batches_by_length(examples, batch_size):
             batch = on_device(examples.batch(numbers), policy)
-            outputs = [decode(policy, batch.source, decoding, ids=batch.ids)]
-            # Errors after a greedy continuation are compared with those of a greedy output.
-            if decoding != GREEDY:
-                outputs.append(decode(policy, batch.source))
-            for rows in _split_rows(batch):
-                written = [(each.tokens[rows], each.lengths[rows]) for each in outputs]
-                parts.append(_Errors.measure(policy, batch.select(rows), cost, written, seed))
+            parts.append(_Errors.measure(policy, batch, cost, decoding, seed))
     sums = np.concatenate([part.sums for part in parts])
     width = max(part.own.shape[1] for part in parts)
     own, paired, count = (
@@ -152,12 +144,6 @@ def _check(policy: Policy, examples: Examples, cost: ErrorCost | None, draws: in
     return cost
 
 
-_Written = tuple[Tensor, Tensor]
-"""The tokens of outputs, and their lengths."""
-
-_MOST_POSITIONS = 5_000
-"""The maximum number of positions, of sources and targets, that are read at a time."""
-
 # The columns of the sums of a sentence.
 _REFERENCE_ERRORS, _REFERENCE_COUNT, _OWN_ERRORS, _OWN_COUNT, _PAIRED_ERRORS = range(5)
 _OWN_PROBABILITY, _PAIRED_PROBABILITY, _FURTHER, _PLANTED = range(5, 9)
@@ -185,12 +171,11 @@ class _Errors:
         policy: Policy,
         batch: Batch,
         cost: ErrorCost,
-        written: Sequence[_Written],
+        decoding: Decoding,
         seed: int,
     ) -> _Errors:
         errors = PrefixErrors(policy, batch, cost)
-        reference = errors.find(batch.target, batch.mask)
-        own = _find_own(errors, written[0])
+        own, reference = errors.write(decoding), errors.read(batch.target, batch.mask)
         # A truncated reference has no eos, so nothing is known after its last token.
         known = own.mask & (own.optimal.nearest < batch.lengths[:, None])
         at = own.optimal.nearest.clamp(max=batch.target.shape[1] - 1)
@@ -198,7 +183,8 @@ class _Errors:
             each.gather(1, at).where(known, 0) for each in (reference.wrong, reference.probability)
         )
         own_wrong, own_probability = (each.where(known, 0) for each in (own.wrong, own.probability))
-        greedy = own if len(written) == 1 else _find_own(errors, written[1])
+        # Errors after a greedy continuation are compared with those of a greedy output.
+        greedy = own if decoding == GREEDY else errors.write(GREEDY)
         further, planted = _plant(errors, greedy, seed)
         columns = (
             reference.wrong.sum(1),
@@ -213,22 +199,6 @@ class _Errors:
         )
         sums = torch.stack([column.double() for column in columns], 1).cpu().numpy()
         return cls(sums, own_wrong.bool(), paired.bool(), known)
-
-
-def _split_rows(batch: Batch) -> Iterator[Int[Tensor, "n"]]:
-    """Yield the rows of a batch in parts whose hidden states stay in the cache when they are read.
-
-    Decoding gains from many rows, as it reads one position of each at a time; reading does not.
-    """
-    positions = batch.source.mask.shape[1] + batch.target.shape[1]
-    rows = torch.arange(len(batch.ids), device=batch.ids.device)
-    yield from rows.split(max(1, _MOST_POSITIONS // positions))
-
-
-def _find_own(errors: PrefixErrors, written: _Written) -> JudgedRows:
-    """Find the errors after the prefixes of outputs."""
-    tokens, lengths = written
-    return errors.find(tokens, length_mask(tokens.shape[1], lengths))
 
 
 def _plant(
@@ -251,41 +221,59 @@ def _plant(
     draws = uniform("place", seed, batch.ids[:, None], cells)
     place = draws.masked_fill(~right, -1).argmax(1)
     found = right.any(1)
-    here = (cells == place[:, None]) & found[:, None]
-    excluded = greedy.optimal.mark(here.flatten().nonzero()[:, 0], actions)
+    rows = found.nonzero()[:, 0]
+    excluded = greedy.optimal.mark(rows * tokens.shape[1] + place[rows], actions)
     if eos is not None:
         excluded[:, eos] = True
-    found = found.masked_scatter(found, ~excluded.all(1))
-    rows = found.nonzero()[:, 0]
+    possible = ~excluded.all(1)
+    found[rows] = possible
+    further = torch.zeros_like(place)
+    rows, excluded = rows[possible], excluded[possible]
     if not len(rows):
-        return torch.zeros_like(place), found
-    excluded, here = excluded[~excluded.all(1)], here & found[:, None]
-    scores = greedy.trace.logits(here).float()
-    numbers = torch.arange(actions, device=scores.device)
-    noise = gumbel("token", seed, batch.ids[rows][:, None], numbers)
-    wrong = (scores + noise).masked_fill(excluded, -torch.inf).argmax(1)
-    limit = policy.limit(batch.source)
-    again = roll_out(
-        policy,
-        greedy.trace,
-        Trajectories(tokens, greedy.mask, greedy.mask),
-        Trials(rows, place[rows], torch.arange(len(rows), device=rows.device), wrong),
-        limit=limit,
-        max_new_tokens=limit,
-        chunk_size=len(rows),
-    )
-    ended = again.lengths < limit[rows]  # with eos, which is judged, too
-    written = again.tokens.new_zeros(len(tokens), again.tokens.shape[1])
-    mask = torch.zeros_like(written, dtype=torch.bool)
-    written[rows], mask[rows] = (
-        again.tokens,
-        length_mask(again.tokens.shape[1], again.lengths + ended.long()),
-    )
+        return further, found
+    some = batch.select(rows)
+    choose = _make_planter(tokens[rows], place[rows], excluded, some.ids, seed)
+    again = decode_with(policy, some.source, choose)
+    mask = length_mask(again.tokens.shape[1], again.lengths)
     # Greedy outputs consist of the most likely tokens, so the rows need not be read again.
-    errs = mask & ~errors.find_optimal(written, mask).contain(written)
-    after = torch.arange(written.shape[1], device=tokens.device) > place[:, None]
+    optimal = PrefixErrors(policy, some, errors.cost).find_optimal(again.tokens, mask)
+    errs = mask & ~optimal.contain(again.tokens)
+    after = torch.arange(again.tokens.shape[1], device=tokens.device) > place[rows, None]
     before = (greedy.wrong & (cells > place[:, None])).sum(1)
-    return ((errs & after).sum(1) - before).where(found, 0), found
+    further[rows] = (errs & after).sum(1) - before[rows]
+    return further, found
+
+
+def _make_planter(
+    tokens: Int[Tensor, "n u"],
+    place: Int[Tensor, "n"],
+    excluded: Bool[Tensor, "n a"],
+    ids: Int[Tensor, "n"],
+    seed: int,
+) -> Sampler:
+    """Return a sampler that writes rows up to a place, draws a token there, and goes on greedily.
+
+    Args:
+        tokens: the rows.
+        place: the place in each.
+        excluded: the tokens that are not drawn there.
+        ids: the number of each row in the data set.
+        seed: the seed of the draws.
+    """
+    numbers = torch.arange(excluded.shape[1], device=excluded.device)
+
+    def choose(
+        scores: Float[Tensor, "k a"], rows: Int[Tensor, "k"], cell: int
+    ) -> tuple[Int[Tensor, "k"], Float[Tensor, "k"]]:
+        written = tokens[rows, min(cell, tokens.shape[1] - 1)]
+        chosen = scores.argmax(1).where(place[rows] < cell, written)
+        at = (place[rows] == cell).nonzero()[:, 0]
+        noise = gumbel("token", seed, ids[rows[at]][:, None], numbers)
+        drawn = (scores[at].float() + noise).masked_fill(excluded[rows[at]], -torch.inf)
+        chosen[at] = drawn.argmax(1)
+        return chosen, torch.zeros_like(scores[:, 0])  # probabilities are not needed
+
+    return choose
 
 
 def _estimate(sums: Float64[np.ndarray, "n 9"], seed: int, draws: int) -> dict[str, Interval]:

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.batch import Batch, shift_right
-from freerun.costs.rows import mask_unknown
+from freerun.costs.rows import length_mask, mask_unknown
 from freerun.data import Examples
-from freerun.evaluation.decoding import batches_by_length, on_device
-from freerun.policy import Policy, Trace, evaluation_mode
+from freerun.evaluation.decoding import Decoding, batches_by_length, decode, on_device
+from freerun.policy import Policy, evaluation_mode
 from freerun.references import nearest_prefix_table
 
 ErrorCost = Literal["edit_distance", "hamming"]
@@ -23,6 +23,10 @@ ErrorCost = Literal["edit_distance", "hamming"]
 _MOST_SCORES = 2**22
 """The maximum number of scores that are computed at a time: few enough to stay in the cache."""
 
+_MOST_POSITIONS = 5_000
+"""The maximum number of positions, of sources and rows, that are read at a time. Hidden states of
+few rows stay in the cache; decoding, which reads one position of each, gains from many."""
+
 
 @dataclass(frozen=True)
 class OptimalTokens:
@@ -30,17 +34,25 @@ class OptimalTokens:
 
     Attributes:
         cells: the number of a cell, counted row by row, for each of its optimal tokens; ascending.
-        tokens: these tokens, each once per cell.
+        places: where these tokens are in `after`, each once per cell.
+        after: the tokens of the references, and eos after them if there is one; below 0 what
+            matches nothing.
         free: the cells where every token but eos is optimal.
         nearest: the length of the prefix of the reference that is nearest to that before the cell.
         eos: the token that ends a row, if there is one.
     """
 
     cells: Int[Tensor, "m"]
-    tokens: Int[Tensor, "m"]
+    places: Int[Tensor, "m"]
+    after: Int[Tensor, "b r"]
     free: Bool[Tensor, "b u"]
     nearest: Int[Tensor, "b u"]
     eos: int | None
+
+    @property
+    def tokens(self) -> Int[Tensor, "m"]:
+        """The optimal tokens of `cells`."""
+        return self.after[self.cells // self.free.shape[1], self.places]
 
     def contain(self, tokens: Int[Tensor, "b u"]) -> Bool[Tensor, "b u"]:
         """Return whether the token of each cell is optimal there."""
@@ -59,22 +71,18 @@ class OptimalTokens:
         marked[at[known], self.tokens[known]] = True
         return marked
 
-    def sum_probabilities(
-        self, scores: Float[Tensor, "n a"], cells: Int[Tensor, "n"]
-    ) -> Float[Tensor, "n"]:
-        """Sum the probabilities of the optimal tokens of consecutive cells, given their scores."""
-        total = scores.logsumexp(1)
-        first, last = (torch.searchsorted(self.cells, at) for at in (cells[0], cells[-1] + 1))
-        at = torch.searchsorted(cells, self.cells[first:last])
-        tokens = self.tokens[first:last]
-        found = torch.zeros_like(total)
-        found.index_add_(0, at, (scores[at, tokens] - total[at]).exp())
-        free = self.free.flatten()[cells]
-        if self.eos is None or not free.any():
-            return found.where(~free, 1)
-        ends = torch.zeros_like(free).index_fill_(0, at[tokens == self.eos], True)
-        rest = 1 - (scores[:, self.eos] - total).exp().where(~ends, 0)
-        return rest.where(free, found)
+    def sum_probabilities(self, log_probs: Float[Tensor, "b u r"]) -> Float[Tensor, "b u"]:
+        """Sum the probabilities of the optimal tokens of every cell, given those of `after`."""
+        found = torch.zeros_like(log_probs[..., 0])
+        optimal = log_probs.flatten(0, 1)[self.cells, self.places].exp()
+        found.view(-1).index_add_(0, self.cells, optimal)
+        if self.eos is None:
+            return found.where(~self.free, 1)
+        end = (self.after == self.eos).byte().argmax(1)
+        ending = log_probs.gather(2, end[:, None, None].expand(*found.shape, 1))[..., 0].exp()
+        ends = torch.zeros_like(self.free)
+        ends.view(-1)[self.cells[self.tokens == self.eos]] = True
+        return (1 - ending.where(~ends, 0)).where(self.free, found)
 
 
 class PrefixErrors:
@@ -91,55 +99,109 @@ class PrefixErrors:
         eos = policy.vocabulary.eos
         ended = batch.target == eos if eos is not None else torch.zeros_like(batch.mask)
         self.lengths = (batch.mask & ~ended).sum(1)
+        self.after = mask_unknown(batch.target, policy.vocabulary.unknown).long()
+        if eos is not None:
+            self.after = torch.cat([self.after, self.after.new_zeros(len(self.after), 1)], 1)
+            places = torch.arange(self.after.shape[1], device=self.after.device)
+            self.after = self.after.where(places != self.lengths[:, None], eos)
 
-    def find(self, tokens: Int[Tensor, "b u"], mask: Bool[Tensor, "b u"]) -> JudgedRows:
+    def read(self, tokens: Int[Tensor, "b u"], mask: Bool[Tensor, "b u"]) -> JudgedRows:
         """Read rows, and judge the most likely token before each cell that is true."""
-        trace = self.policy.force(
-            self.batch.source, shift_right(tokens, self.policy.vocabulary.bos)
-        )
-        optimal = self.find_optimal(tokens, mask)
-        chosen = torch.zeros_like(tokens)
-        probability = torch.zeros(tokens.shape, device=tokens.device)
-        for cells, scores in self._score(trace, mask):
-            chosen.view(-1)[cells] = scores.argmax(1)
-            right = optimal.sum_probabilities(scores.float(), cells)
-            probability.view(-1)[cells] = (1 - right).clamp(min=0)
-        wrong = mask & ~optimal.contain(chosen)
-        return JudgedRows(tokens, mask, wrong, probability, optimal, trace)
+        vocabulary = self.policy.vocabulary
+        preferences = self._start(tokens.shape[1])
+        inputs = shift_right(tokens, vocabulary.bos)
+        positions = self.batch.source.mask.shape[1] + tokens.shape[1]
+        every = torch.arange(len(tokens), device=tokens.device)
+        for rows in every.split(max(1, _MOST_POSITIONS // positions)):
+            trace = self.policy.force(self.batch.source.select(rows), inputs[rows])
+            for _, some in split_cells(mask[rows], vocabulary.actions):
+                at, cells = some.nonzero(as_tuple=True)
+                preferences.add(trace.logits(some), rows[at], cells)
+        return self._judge(tokens, mask, preferences)
+
+    def write(self, decoding: Decoding) -> JudgedRows:
+        """Let the model write, and judge its most likely token before each that it wrote."""
+        policy, batch = self.policy, self.batch
+        if not decoding.by_token:  # scores are not those of the rows that remain
+            decoded = decode(policy, batch.source, decoding, ids=batch.ids)
+            mask = length_mask(decoded.tokens.shape[1], decoded.lengths)
+            return self.read(decoded.tokens, mask)
+        preferences = self._start(int(policy.limit(batch.source).max()))
+
+        def watch(
+            scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int, _: Int[Tensor, "n"]
+        ) -> None:
+            preferences.add(scores, rows, cell)
+
+        decoded = decode(policy, batch.source, decoding, ids=batch.ids, watch=watch)
+        mask = length_mask(decoded.tokens.shape[1], decoded.lengths)
+        return self._judge(decoded.tokens, mask, preferences)
 
     def find_optimal(self, tokens: Int[Tensor, "b u"], mask: Bool[Tensor, "b u"]) -> OptimalTokens:
         """Return the optimal tokens of the cells that are true, which follow prefixes of rows."""
-        vocabulary = self.policy.vocabulary
-        eos, places = vocabulary.eos, torch.arange(tokens.shape[1], device=tokens.device)
-        after = mask_unknown(self.batch.target, vocabulary.unknown).long()
-        if eos is not None:
-            after = torch.cat([after, after.new_zeros(len(after), 1)], 1)
-            ends = torch.arange(after.shape[1], device=after.device) == self.lengths[:, None]
-            after = after.where(~ends, eos)
+        vocabulary, after = self.policy.vocabulary, self.after
         if self.cost == "hamming":
-            nearest = torch.minimum(places, self.lengths[:, None])
-            right = after.gather(1, nearest.clamp(max=after.shape[1] - 1))
-            cells = (mask & (right >= 0)).flatten().nonzero()[:, 0]
+            cells = torch.arange(tokens.shape[1], device=tokens.device)
+            nearest = torch.minimum(cells, self.lengths[:, None])
+            places = nearest.clamp(max=after.shape[1] - 1)
+            known = mask & (after.gather(1, places) >= 0)
+            numbers = known.flatten().nonzero()[:, 0]
             free = torch.zeros_like(mask)
-            return OptimalTokens(cells, right.flatten()[cells], free, nearest, eos)
+            return OptimalTokens(
+                numbers, places.flatten()[numbers], after, free, nearest, vocabulary.eos
+            )
         pairs = (tokens, mask.sum(1), self.batch.target, self.lengths)
         table = nearest_prefix_table(*pairs, unknown=vocabulary.unknown)
         table = table[:, : tokens.shape[1]] & mask[..., None]
         free = (table & (after < 0)[:, None]).any(2)
-        nearest = torch.arange(table.shape[2], device=table.device).where(table, 0).amax(2)
-        rows, places, before = (table & (after >= 0)[:, None]).nonzero(as_tuple=True)
+        last = table.shape[2] - 1
+        nearest = (last - table.flip(2).byte().argmax(2)).where(mask, 0)
+        rows, cells, places = (table & (after >= 0)[:, None]).nonzero(as_tuple=True)
         # A token may follow several of the nearest prefixes.
-        number = (rows * tokens.shape[1] + places) * vocabulary.actions + after[rows, before]
-        number = number.unique()
-        cells = number // vocabulary.actions
-        return OptimalTokens(cells, number % vocabulary.actions, free, nearest, eos)
+        first = (after[:, :, None] == after[:, None]).byte().argmax(2)
+        numbers = (rows * tokens.shape[1] + cells) * after.shape[1] + first[rows, places]
+        numbers = numbers.unique()
+        cells, places = numbers // after.shape[1], numbers % after.shape[1]
+        return OptimalTokens(cells, places, after, free, nearest, vocabulary.eos)
 
-    def _score(
-        self, trace: Trace, mask: Bool[Tensor, "b u"]
-    ) -> Iterator[tuple[Int[Tensor, "n"], Float[Tensor, "n a"]]]:
-        """Yield the numbers of some cells and their scores, until all true cells are covered."""
-        for cells, some in split_cells(mask, self.policy.vocabulary.actions):
-            yield cells, trace.logits(some)
+    def _start(self, length: int) -> Preferences:
+        # What matches nothing, and what follows eos, is never optimal; any token stands in for it.
+        return Preferences(self.after.clamp(0, self.policy.vocabulary.actions - 1), length)
+
+    def _judge(
+        self, tokens: Int[Tensor, "b u"], mask: Bool[Tensor, "b u"], preferences: Preferences
+    ) -> JudgedRows:
+        optimal = self.find_optimal(tokens, mask)
+        width = tokens.shape[1]
+        wrong = mask & ~optimal.contain(preferences.best[:, :width])
+        right = optimal.sum_probabilities(preferences.log_probs[:, :width])
+        probability = (1 - right).clamp(min=0).where(mask, 0)
+        return JudgedRows(tokens, mask, wrong, probability, optimal)
+
+
+class Preferences:
+    """The most likely token of each cell of some rows, and the log-probabilities of a few others.
+
+    All scores would take too much memory.
+
+    Args:
+        candidates: for each row, the tokens whose log-probabilities are kept.
+        length: the number of cells of a row.
+    """
+
+    def __init__(self, candidates: Int[Tensor, "b r"], length: int) -> None:
+        self.candidates = candidates
+        self.best = candidates.new_zeros(len(candidates), length)
+        self.log_probs = torch.zeros(*self.best.shape, candidates.shape[1], device=self.best.device)
+
+    def add(
+        self, scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cells: Int[Tensor, "n"] | int
+    ) -> None:
+        """Add the scores at some cells."""
+        self.best[rows, cells] = scores.argmax(1)
+        scores = scores.float()
+        log_probs = scores.gather(1, self.candidates[rows]) - scores.logsumexp(1, keepdim=True)
+        self.log_probs[rows, cells] = log_probs
 
 
 def find_reference_errors(
@@ -203,7 +265,6 @@ class JudgedRows:
         wrong: whether the most likely token after the prefix is not optimal.
         probability: the probability of the tokens that are not optimal.
         optimal: the optimal tokens.
-        trace: the rows as the model read them.
     """
 
     tokens: Int[Tensor, "b u"]
@@ -211,4 +272,3 @@ class JudgedRows:
     wrong: Bool[Tensor, "b u"]
     probability: Float[Tensor, "b u"]
     optimal: OptimalTokens
-    trace: Trace

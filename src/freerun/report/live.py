@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import rich.console
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from rich.live import Live
 from rich.text import Text
 from torch import Tensor
@@ -73,7 +73,12 @@ class Traces:
         growing: defaultdict[int, list[int]] = defaultdict(list)
         limits = self.policy.limit(batch.source).tolist()
 
-        def watch(rows: Int[Tensor, "n"], actions: Int[Tensor, "n"]) -> None:
+        def watch(
+            scores: Float[Tensor, "n a"],
+            rows: Int[Tensor, "n"],
+            cell: int,
+            actions: Int[Tensor, "n"],
+        ) -> None:
             for row, action in zip(rows.tolist(), actions.tolist(), strict=True):
                 if len(growing[row]) < limits[row]:
                     growing[row].append(action)
