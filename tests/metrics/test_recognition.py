@@ -1,5 +1,7 @@
 """Error rates of words and characters under normalizers, by hand."""
 
+import random
+
 import pytest
 
 from freerun.metrics import cer, find_metric, sequence_error, wer
@@ -39,3 +41,24 @@ def test_a_normalizer_that_is_unknown():
 def test_the_signature_says_the_normalizer():
     metric = find_metric("cer:normalizer=plain")
     assert metric.get_signature() == "cer|normalizer:plain|white space:single"
+
+
+WORDS = ["a", "ab", "Abc", "b,", "ça", "d.", "été", "—", "it's"]
+
+
+@pytest.mark.parametrize("normalizer", ["none", "plain"])
+def test_jiwer_computes_the_same(normalizer):
+    jiwer = pytest.importorskip("jiwer")
+    draw = random.Random(5)
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, 9))) for _ in range(200)]
+    outputs, references = texts[:100], texts[100:]
+    outputs[3] = ""
+    steps = [jiwer.ToLowerCase(), jiwer.RemovePunctuation()] if normalizer == "plain" else []
+    steps += [jiwer.RemoveMultipleSpaces(), jiwer.Strip()]
+    for metric, name, last in (
+        (wer, "wer", jiwer.ReduceToListOfListOfWords()),
+        (cer, "cer", jiwer.ReduceToListOfListOfChars()),
+    ):
+        change = jiwer.Compose([*steps, last])
+        expected = getattr(jiwer, name)(references, outputs, change, change)
+        assert metric(outputs, references, normalizer=normalizer) == pytest.approx(expected)
