@@ -1,4 +1,4 @@
-.PHONY: demo test test-avx2 test-slow test-releases test-floor test-newest fuzz lint clean
+.PHONY: demo gpu test test-avx2 test-slow test-releases test-floor test-newest fuzz lint clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -19,6 +19,7 @@ help:
 	@echo "make test-slow  run the slow tests"
 	@echo "make test-floor  run the tests of what other libraries do, with the oldest versions allowed"
 	@echo "make test-newest  run them with the newest versions"
+	@echo "make gpu        run the tests and benchmarks that need a GPU"
 	@echo "make fuzz       try 10,000 damaged and hostile inputs (SEED=0 CASES=10000 ONLY='3 14')"
 	@echo "make lint       check style and types"
 
@@ -63,6 +64,12 @@ CASES ?= 10000
 fuzz: $(VENV)/installed
 	$(BIN)/python -m tests.fuzz --seed $(SEED) --cases $(CASES) --json fuzz.json \
 		$(if $(ONLY),--only $(ONLY) --keep fuzz)
+
+# DEVICE=cpu QUICK=--quick tries the script where there is no GPU.
+DEVICE ?= cuda
+gpu: $(VENV)/installed
+	$(BIN)/python benchmarks/gpu.py --device $(DEVICE) $(QUICK) \
+		$(if $(QUICK),,--json docs/results/speed/gpu.json)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

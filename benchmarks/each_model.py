@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from searnn import peak
-from timing import parse, parser, write
+from timing import devices, parse, parser, write
 from transformers.utils import logging
 
 Figures = dict[str, float]
@@ -29,8 +29,7 @@ def benchmark(
     options = parse(parser(summary, rounds=9))
     logging.set_verbosity_error()
     figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
-    for name in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        device, suffix = torch.device(name), "" if name == "cpu" else f"_{name}"
+    for device, suffix in devices(options):
         each = {}
         for kind in kinds:
             torch.manual_seed(0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from plain_pytorch import Bare
-from timing import parse, parser, ratio, side_by_side, write
+from timing import devices, parse, parser, ratio, side_by_side, write
 from transformers import TrainingArguments
 
 from freerun.batch import Batch
@@ -191,11 +191,9 @@ def main() -> None:
     steps = 20 if options.quick else options.steps
     torch.manual_seed(0)
     figures: dict[str, float | str] = {}
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    for device in devices:
-        suffix = "" if device == "cpu" else f"_{device}"
+    for device, suffix in devices(options):
         for size in (ocr(), spelling()):
-            found = measure(size, steps, options.rounds, torch.device(device))
+            found = measure(size, steps, options.rounds, device)
             for key, value in found.items():
                 figures[f"{key}_{size.name}{suffix}"] = value
                 worst = f"{key}{suffix}"

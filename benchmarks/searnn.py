@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from recurrent import batches, ocr
 from roll_outs import Shape, floor, idle, product, updates, watched
-from timing import parse, parser, ratio, seconds, side_by_side, write
+from timing import devices, parse, parser, ratio, seconds, side_by_side, write
 
 from freerun.costs import bleu, levenshtein
 from freerun.methods import MLE, SEARNN
@@ -149,8 +149,7 @@ def main() -> None:
     options = parse(parser(__doc__.splitlines()[0], rounds=3))
     shape = QUICK if options.quick else Shape()
     figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
-    for name in ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]:
-        device, suffix = torch.device(name), "" if name == "cpu" else f"_{name}"
+    for device, suffix in devices(options):
         torch.manual_seed(0)
         for found in (
             translation(device, options.rounds, shape),

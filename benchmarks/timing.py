@@ -26,6 +26,9 @@ def parser(summary: str, *, rounds: int) -> argparse.ArgumentParser:
     options.add_argument(
         "--threads", type=int, default=2, help="the number of CPU threads (default 2)"
     )
+    options.add_argument(
+        "--device", choices=("cpu", "cuda"), help="the device (default: all of this machine)"
+    )
     options.add_argument("--rounds", type=int, default=rounds, help=f"rounds (default {rounds})")
     options.add_argument(
         "--quick",
@@ -43,6 +46,16 @@ def parse(options: argparse.ArgumentParser) -> argparse.Namespace:
         found.rounds = min(found.rounds, 2)
     torch.set_num_threads(found.threads)
     return found
+
+
+def devices(options: argparse.Namespace) -> list[tuple[torch.device, str]]:
+    """Return the devices to measure on, each with what its keys end in."""
+    names = [options.device] if options.device else ["cpu", "cuda"]
+    return [
+        (torch.device(name), "" if name == "cpu" else f"_{name}")
+        for name in names
+        if options.device or name == "cpu" or torch.cuda.is_available()
+    ]
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
@@ -79,10 +92,14 @@ def ratio(times: Mapping[str, list[float]], name: str, base: str) -> float:
 
 def write(figures: Mapping[str, float | str], path: str | None) -> None:
     """Print the figures, and write them as one flat JSON object to `path`, if given."""
-    text = json.dumps(dict(figures), indent=2)
-    print(text)
+    print(json.dumps(dict(figures), indent=2))
     if path is not None:
-        folder = Path(path).resolve().parent
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
-            file.write(text + "\n")
-        os.replace(file.name, path)
+        save(figures, path)
+
+
+def save(figures: Mapping[str, float | str], path: str) -> None:
+    """Write the figures as one flat JSON object, as a whole."""
+    folder = Path(path).resolve().parent
+    with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+        file.write(json.dumps(dict(figures), indent=2) + "\n")
+    os.replace(file.name, path)
