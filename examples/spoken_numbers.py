@@ -1,11 +1,13 @@
-"""Let espeak-ng say numbers, to recognize them by speech_to_text.
+r"""Let espeak-ng say numbers, to recognize their words by speech_to_text.
 
     apt install espeak-ng
     python examples/spoken_numbers.py data/numbers
-    freerun train speech_to_text --data data/numbers --task.seconds 4 --output runs/numbers
+    freerun train speech_to_text --data data/numbers --task.seconds 4 --task.mel_bins 40 \
+        --task.target_tokens words --training.updates 1000 --training.warmup 100 \
+        --model.hidden_size 64 --model.layers 2 --training.learning_rate 1e-3 --output runs/numbers
 
-The numbers have at most four digits; each is said by one of several voices, at its own speed and
-pitch. No number is in two splits.
+The numbers have at most four digits, and one to six words; each is said by one of several voices,
+at its own speed and pitch. No number is in two splits.
 """
 
 from __future__ import annotations
@@ -18,6 +20,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 VOICES = [f"{accent}{kind}" for accent in ("en-us", "en-gb") for kind in ("", "+f2", "+f4", "+m3")]
+SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen"
+)
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+
+
+def spell_out(number: int) -> str:
+    """Return a number below 10,000 in words, such as four thousand five hundred twenty one."""
+    words, small = [], SMALL.split()
+    for size, name in ((1000, "thousand"), (100, "hundred")):
+        if number >= size:
+            words += [small[number // size], name]
+            number %= size
+    if number >= 20:
+        words.append(TENS.split()[number // 10 - 2])
+        number %= 10
+    if number or not words:
+        words.append(small[number])
+    return " ".join(words)
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -36,12 +58,12 @@ def main(given: Sequence[str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         rows = [("file_name", "text")]
         for i in range(size):
-            number, name = next(numbers), f"{i:05}.wav"
+            words, name = spell_out(next(numbers)), f"{i:05}.wav"
             voice, speed, pitch = draw.choice(VOICES), draw.randint(150, 220), draw.randint(30, 70)
             options_of_voice = ["-v", voice, "-s", str(speed), "-p", str(pitch)]
-            command = ["espeak-ng", *options_of_voice, "-w", str(folder / name), str(number)]
+            command = ["espeak-ng", *options_of_voice, "-w", str(folder / name), words]
             subprocess.run(command, check=True)  # noqa: S603
-            rows.append((name, str(number)))
+            rows.append((name, words))
         with open(folder / "metadata.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
 

@@ -1,51 +1,32 @@
 """Images and speech to text: where rows come from, and models from scratch and pretrained."""
 
-import csv
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
-import soundfile
 import torch
-from PIL import Image
-from transformers import (
-    WhisperConfig,
-    WhisperFeatureExtractor,
-    WhisperForConditionalGeneration,
-    WhisperTokenizer,
-)
 
 from freerun.cli.predict import _open_lines
 from freerun.data import DataError
+from freerun.decoding import greedy
 from freerun.methods import MLE
 from freerun.models.settings import PretrainedSettings, RecurrentSettings, Seq2SeqSettings
-from freerun.tasks import ImageToText, SpeechToText, load_data
+from freerun.tasks import load_data
 from freerun.training import TrainingSettings, fit, load_policy
+from tests.media_files import (
+    TEXTS,
+    image_task,
+    save_donut,
+    save_whisper,
+    speech_task,
+    write_folder,
+    write_image,
+    write_sound,
+)
 
-TEXTS = ["ab", "b", "cab", "a", "bc", "abc", "c", "ac", "ba", "cc", "bb", "aa"]
 SMALL = {"hidden_size": 8, "heads": 2, "layers": 1}
 QUICK = TrainingSettings(updates=1, evaluate_every=1, batch_size=4)
-
-
-def write_image(path, number):
-    pixels = np.random.default_rng(number).integers(0, 255, (8, 16), np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-def write_sound(path, number):
-    wave = 0.3 * np.sin(np.arange(4000) * (0.1 + number / 50))
-    soundfile.write(path, wave, 8000)
-
-
-def write_folder(folder, write, suffix, texts, column="text"):
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [f"{i}{suffix}" for i in range(len(texts))]
-    for i, name in enumerate(names):
-        write(folder / name, i)
-    with open(folder / "metadata.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("file_name", column), *zip(names, texts, strict=True)])
-    return folder
 
 
 @pytest.fixture
@@ -56,14 +37,6 @@ def images(tmp_path):
 @pytest.fixture
 def sounds(tmp_path):
     return write_folder(tmp_path / "sounds", write_sound, ".wav", TEXTS, "transcription")
-
-
-def image_task(data, **settings):
-    return ImageToText(data=str(data), height=8, width=16, **settings)
-
-
-def speech_task(data, **settings):
-    return SpeechToText(data=str(data), seconds=1, mel_bins=8, **settings)
 
 
 def test_a_folder_with_metadata_is_split(images):
@@ -152,32 +125,8 @@ def test_models_that_cannot_read_images(images):
         Seq2SeqSettings(patch_size=3).build(data.codec)
 
 
-@pytest.fixture
-def whisper(tmp_path):
-    """A folder with a tiny Whisper, its tokenizer and its processor."""
-    vocabulary = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyzĠ")}
-    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[])
-    names = ["startoftranscript", "en", "zh", "de", "translate", "transcribe", "startofprev"]
-    names = [f"<|{name}|>" for name in (*names, "nocaptions", "notimestamps")]
-    tokenizer.add_special_tokens({"additional_special_tokens": names})
-    eos, start = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(names[0])
-    config = WhisperConfig(
-        vocab_size=len(tokenizer), d_model=8, encoder_layers=1, decoder_layers=1,
-        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8,
-        num_mel_bins=8, max_source_positions=50, max_target_positions=32,
-        decoder_start_token_id=start, bos_token_id=eos, eos_token_id=eos, pad_token_id=eos,
-        suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
-    folder = str(tmp_path / "whisper")
-    WhisperForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    extractor = WhisperFeatureExtractor(feature_size=8, chunk_length=1)
-    extractor.save_pretrained(folder)
-    return folder
-
-
-def test_language_and_task_of_whisper_are_read_and_not_learned(whisper, sounds):
-    settings = PretrainedSettings(path=whisper)
+def test_language_and_task_of_whisper_are_read_and_not_learned(sounds, tmp_path):
+    settings = PretrainedSettings(path=save_whisper(tmp_path / "whisper"))
     data = settings.load(speech_task(sounds, language="de", mode="transcribe"))
     codec, names = data.codec, data.codec.tokenizer.convert_ids_to_tokens
     read = names([*codec.prefix, codec.target.bos])
@@ -189,9 +138,32 @@ def test_language_and_task_of_whisper_are_read_and_not_learned(whisper, sounds):
     assert settings.build(codec).prefix == codec.prefix
 
 
-def test_a_language_that_is_not_there(whisper, sounds, tmp_path):
-    settings = PretrainedSettings(path=whisper)
+def test_a_language_that_is_not_there(sounds, tmp_path):
+    settings = PretrainedSettings(path=save_whisper(tmp_path / "whisper"))
     with pytest.raises(DataError, match=r"^language: .*klingon"):
         settings.load(speech_task(sounds, language="klingon"))
     with pytest.raises(DataError, match=r"^language has no effect on a model without a tokenizer"):
         load_data(speech_task(sounds, language="de"))
+
+
+def test_the_task_of_donut_is_read_and_not_learned(images, tmp_path):
+    settings = PretrainedSettings(path=save_donut(tmp_path / "donut"))
+    data = settings.load(image_task(images, prefix="<s_receipt>"))
+    codec, names = data.codec, data.codec.tokenizer.convert_ids_to_tokens
+    assert names([*codec.prefix, codec.target.bos]) == ["<s>", "<s_receipt>"]
+    rows = [names(row) for row in data.train.references]
+    assert all(set(row) <= set("abc") for row in rows)
+    policy = settings.build(codec)
+    assert policy.prefix == codec.prefix
+    # Nor is it written, though the model can write it.
+    batch = data.dev.batch([0])
+    written = policy.model.generate(
+        pixel_values=batch.source.values,
+        decoder_input_ids=torch.tensor([[*codec.prefix, codec.target.bos]]),
+        generation_config=policy.generation_settings,
+    )[0, 2:].tolist()
+    eos = codec.target.eos
+    written = written[: written.index(eos)] if eos in written else written
+    assert greedy(policy, batch.source).lists(eos)[0] == written
+    with pytest.raises(DataError, match=r"^prefix is '<s_invoice>', which the tokenizer does not"):
+        settings.load(image_task(images, prefix="<s_invoice>"))

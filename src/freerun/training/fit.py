@@ -225,6 +225,7 @@ def _train(
     last = find_intact_checkpoint(output)
     with tracking(trainer, name, record.flatten()):
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    trainer.accelerator.wait_for_everyone()  # all read the best checkpoint before it is deleted
     results = _collect_results(trainer, training)
     _save(trainer, replace(record, results=results), output)
     trainer.accelerator.wait_for_everyone()
