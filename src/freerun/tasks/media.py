@@ -238,6 +238,7 @@ class SpeechToText(MediaTask):
 
     name: ClassVar[str] = "speech_to_text"
     summary: ClassVar[str] = "speech to its text (folders with metadata, datasets)"
+    metrics: ClassVar[tuple[str, ...]] = ("wer", "character_error", "exact_match")
     media: ClassVar[Media] = "audio"
 
     language: str | None = None
