@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from transformers import Speech2TextFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from freerun.data import DataError, MediaCodec, load_codec, media_codec
-from freerun.data.media import Processor, read_audio, read_image
+from freerun.data.media import Processor, list_media, read_audio, read_image
 
 RATE = 8000
 WAVE = 0.5 * np.sin(np.arange(800) * 0.3).astype(np.float32)
@@ -38,6 +39,48 @@ def contents(path):
 def test_an_image_by_path_by_contents_or_as_it_is(image):
     for value in (image, contents(image), {"bytes": None, "path": image}, Image.open(image)):
         assert np.array_equal(np.asarray(read_image(value, "row 0")), PIXELS)
+
+
+INK = np.array([[0, 255], [128, 7]], np.uint8)
+
+
+def show_through(mode):
+    """Black ink of which the opacity is what white lacks."""
+    drawn = Image.fromarray(np.stack([0 * INK, 255 - INK], -1))
+    return drawn if mode == "LA" else drawn.convert(mode)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Image.fromarray(INK.astype(np.uint16) * 257),
+        Image.fromarray(INK.astype(np.int32) * 257),
+        show_through("LA"),
+        show_through("RGBA"),
+    ],
+    ids=lambda made: made.mode,
+)
+def test_depth_and_transparency_are_kept_as_brightness(made, tmp_path):
+    made.save(tmp_path / "a.tif")
+    for value in (made, str(tmp_path / "a.tif")):
+        found = read_image(value, "row 0")
+        assert found.mode == "RGB"
+        assert np.array_equal(np.asarray(found), np.stack([INK] * 3, -1))
+
+
+def test_a_palette_with_a_transparent_color(tmp_path):
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
+    palette.putpalette([9, 9, 9, 0, 0, 0])
+    palette.save(tmp_path / "a.png", transparency=0)
+    found = np.asarray(read_image(str(tmp_path / "a.png"), "row 0"))
+    assert found[0, :, 0].tolist() == [255, 0]
+
+
+def test_pixels_of_unknown_range():
+    message = r"^row 3: the image has pixels of 32 bits; save it with 8 or 16 bits$"
+    for pixels in (INK.astype(np.float32), INK.astype(np.int32) * 300):
+        with pytest.raises(DataError, match=message):
+            read_image(Image.fromarray(pixels), "row 3")
 
 
 def test_a_sound_by_path_by_contents_or_as_samples(sound):
@@ -188,6 +231,26 @@ def test_lines_to_predict_are_paths_or_objects(tmp_path, image, monkeypatch):
         codec.read(["b.png"], "list.txt")
     with pytest.raises(DataError, match=r"line 1: no column image, file_name, file or path; it"):
         codec.read(['{"text": "a"}'], "list.txt")
+
+
+def test_sources_from_python(image):
+    codec, opened = codec_for(rows_of(image, "ab")), Image.open(image)
+    given = [image, Path(image), opened, {"file": image}, {"image": opened}, contents(image)]
+    rows = [codec.name_source(value, "source 1") for value in given]
+    values = codec.encode_sources(rows).batch(range(6)).source.values
+    assert torch.equal(values, values[:1].expand_as(values))
+    with pytest.raises(DataError, match=r"^source 1: no column image, file_name, file or path; it"):
+        codec.name_source({"text": "a"}, "source 1")
+
+
+def test_files_of_a_folder(tmp_path, image):
+    (tmp_path / "more").mkdir()
+    for name in ("b.txt", "more/c.JPG", "B.png"):
+        (tmp_path / name).touch()
+    names = [f"{tmp_path}/{name}" for name in ("B.png", "a.png", "more/c.JPG")]
+    assert list_media(tmp_path, "image") == names
+    with pytest.raises(DataError, match=r"more: no sounds are in it; they end in \.wav, \.flac,"):
+        list_media(tmp_path / "more", "audio")
 
 
 def test_an_image_of_the_datasets_library(image):

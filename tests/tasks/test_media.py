@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from freerun import load
 from freerun.cli.predict import _open_lines
 from freerun.data import DataError
 from freerun.decoding import greedy
 from freerun.methods import MLE
 from freerun.models.settings import PretrainedSettings, RecurrentSettings, Seq2SeqSettings
+from freerun.settings import SettingError
 from freerun.tasks import load_data
 from freerun.training import TrainingSettings, fit, load_policy
 from tests.media_files import (
@@ -73,6 +75,19 @@ def test_a_file_outside_of_the_folder_is_not_read(images, tmp_path):
         image_task(images).rows()
 
 
+def test_another_folder_to_evaluate_on(images, tmp_path):
+    task, other = image_task(images), tmp_path / "other"
+    for name in ("one", "test"):
+        write_folder(other / name, write_image, ".png", TEXTS[:2])
+    for path in (other / "one", other / "one" / "metadata.csv"):
+        rows = task.read_examples(str(path))
+        found = [(row["image"], row["target"]) for row in rows]
+        assert found == [(str(other / "one" / "0.png"), "ab"), (str(other / "one" / "1.png"), "b")]
+    (other / "one").rename(other / "train")
+    with pytest.raises(DataError, match=r"other: it has several splits; name the folder of one"):
+        task.read_examples(str(other))
+
+
 def test_a_broken_image_is_named_with_its_row(images):
     (images / "3.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"metadata\.csv, line 5: .*/3\.png cannot be read as an"):
@@ -111,6 +126,13 @@ def test_a_model_of_images_from_scratch_is_trained_and_read_again(images, tmp_pa
     torch.testing.assert_close(found, expected)
     file = str(images / "0.png")
     assert [*_open_lines(file, codec)[0]] == [(1, file)]
+    files = [line for _, line in _open_lines(str(images), codec)[0]]
+    assert files == sorted(str(path) for path in images.glob("*.png"))
+    model = load(tmp_path / "run")
+    texts = [found.text for found in model.predict(map(Path, files))]
+    assert texts == [found.text for found in model.predict(files, batch_size=5)]
+    with pytest.raises(SettingError, match=r"^texts is a str; it must be a list of sources$"):
+        model.predict(file)
     # And it is trained on, with a backspace in the tables of its decoder.
     again = PretrainedSettings(path=str(tmp_path / "run"))
     wider = again.build(again.load(task).codec.with_backspace())

@@ -6,12 +6,13 @@ import json as json_module
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from freerun.cli.measuring import CheckpointOptions
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.data import Codec, MediaCodec
 from freerun.data.files import Line, decode_lines, stream_lines
-from freerun.data.media import SUFFIXES
+from freerun.data.media import SUFFIXES, list_media
 from freerun.data.rows import parse_row_of_line
 from freerun.errors import DataError
 from freerun.evaluation import Decoding, on_device
@@ -144,6 +145,8 @@ def _open_lines(file: str | None, codec: Codec) -> tuple[Iterator[Line], str]:
     media = SUFFIXES[codec.media] if isinstance(codec, MediaCodec) else ()
     if file is not None and file.lower().endswith(media):
         return iter([(1, file)]), file  # an image or a sound, in place of a list of them
+    if file is not None and isinstance(codec, MediaCodec) and Path(file).is_dir():
+        return enumerate(list_media(file, codec.media), 1), file
     if file not in (None, "-"):
         return stream_lines(str(file)), str(file)
     if sys.stdin is None:

@@ -127,24 +127,58 @@ class Processor:
         self.inner.save_pretrained(directory)
 
 
+def list_media(folder: str | Path, media: Media) -> list[str]:
+    """Return the images or sounds in a folder and the folders in it, in the order of their names.
+
+    Raises:
+        DataError: if there are none.
+    """
+    files = (path for path in Path(folder).rglob("*") if path.is_file())
+    found = sorted(str(path) for path in files if path.suffix.lower() in SUFFIXES[media])
+    if not found:
+        what = "images" if media == "image" else "sounds"
+        raise DataError(f"{folder}: no {what} are in it; they end in {', '.join(SUFFIXES[media])}")
+    return found
+
+
 def read_image(value: object, where: str) -> Any:
-    """Return an image of pillow in RGB.
+    """Return an image of pillow in RGB, on white where it is transparent; 16 bits become 8.
 
     Raises:
         DataError: if it cannot be read. The message names the row and the file.
     """
     image = import_extra("PIL.Image", "images", "reading images")
     if isinstance(value, image.Image):
-        return value.convert("RGB")
+        return _convert_to_rgb(value, f"{where}: the image")
     source, name = _open(value, where, "image")
     ops = import_extra("PIL.ImageOps", "images", "reading images")
     try:
         with image.open(source) as found:
-            return ops.exif_transpose(found).convert("RGB")
+            return _convert_to_rgb(ops.exif_transpose(found), f"{where}: {name}")
     # What pillow raises for damaged files, of which some look too large.
     except (OSError, ValueError, SyntaxError, EOFError, image.DecompressionBombError) as error:
         reason = "it is no image" if "cannot identify" in str(error) else str(error)
         raise DataError(f"{where}: {name} cannot be read as an image ({reason})") from None
+
+
+def _convert_to_rgb(image: Any, name: str) -> Any:
+    """Return an image in RGB, on white where it is transparent.
+
+    pillow itself would cut 16 bits off at 255, and show the color beneath, which is mostly black.
+    """
+    if image.mode[0] in "IF":
+        pixels = np.asarray(image)
+        if image.mode == "F" or pixels.min() < 0 or pixels.max() > 65_535:
+            raise DataError(f"{name} has pixels of 32 bits; save it with 8 or 16 bits")
+        library = import_extra("PIL.Image", "images", "reading images")
+        return library.fromarray((pixels // 257).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = image.copy()
+    white.paste((255, 255, 255, 255), (0, 0, *image.size))
+    white.alpha_composite(image)
+    return white.convert("RGB")
 
 
 def read_audio(value: object, rate: int, where: str) -> Float[np.ndarray, "_"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -233,6 +233,16 @@ class MediaCodec(WritingCodec):
                 {self.media: locate(value, Path(name).parent), "where": where, "lines": [line]}
             )
         return self.encode_sources(rows, name)
+
+    def name_source(self, value: object, where: str) -> Row:
+        """Return a row with a source: all that `Processor.read` accepts, or a row with it.
+
+        Raises:
+            DataError: if no column of a row has a source.
+        """
+        if isinstance(value, Mapping) and value.keys().isdisjoint(("bytes", "array")):
+            value = find_media(value, self.media, where)
+        return {self.media: value, "where": where}
 
     def save_pretrained(self, directory: str) -> None:
         """Write codec.json and the files of the tokenizer and the processor into `directory`."""

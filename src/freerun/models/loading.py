@@ -208,7 +208,9 @@ def load_model(
     if dropout is not None:
         set_module_dropout(model, dropout)
     missing = sorted(found["missing_keys"])
-    if missing:
+    if missing and all(name.startswith("encoder.pooler.") for name in missing):
+        model.encoder.pooler = None  # as in TrOCR's files; no decoder reads it
+    elif missing:
         raise CheckpointError(f"{base}: weights are missing, such as {missing[0]}")
     check_finite(dict(model.named_parameters()), base)
     if adapted:

@@ -68,7 +68,7 @@ class MediaTask(Task):
             MissingExtraError: if `datasets` is not installed.
         """
         tables = read_splits(self.data, self.subset)
-        parts = {name: self._name_columns(table) for name, table in tables.items()}
+        parts = {name: self._name_columns(table, self.data) for name, table in tables.items()}
         own = {
             "dev": self.dev_size or MAX_HELD_OUT_ROWS,
             "test": self.test_size or MAX_HELD_OUT_ROWS,
@@ -81,12 +81,17 @@ class MediaTask(Task):
         return Splits(parts, [*notes, describe_sizes(parts, "rows")])
 
     def read_examples(self, path: str) -> Sequence[Row]:
-        """Read the rows of a file of rows, to evaluate on.
+        """Read the rows of a file of rows, or of a folder without splits, to evaluate on.
 
         Raises:
             DataError: names the file, the line and what is expected.
         """
-        return self._name_columns(read_table(path))
+        if not Path(path).is_dir():
+            return self._name_columns(read_table(path), path)
+        table, *others = read_splits(path).values()
+        if others:
+            raise DataError(f"{path}: it has several splits; name the folder of one of them")
+        return self._name_columns(table, path)
 
     @abstractmethod
     def make_processor(self) -> Processor:
@@ -124,14 +129,14 @@ class MediaTask(Task):
             tokenizer, processor, start, prefix=self.prefix, unusable=self.unusable
         )
 
-    def _name_columns(self, table: Table) -> list[Row]:
-        """Return rows with the columns of a `MediaCodec`."""
+    def _name_columns(self, table: Table, data: str) -> list[Row]:
+        """Return rows with the columns of a `MediaCodec`; `data` is the file or folder of them."""
         if not table.rows:
             raise DataError(f"{table.name}: there are no rows")
         text = table.find_column([self.target_column] if self.target_column else TEXT_COLUMNS)
-        return [self._name_row(row, text) for row in table.rows]
+        return [self._name_row(row, text, Path(data)) for row in table.rows]
 
-    def _name_row(self, row: FileRow, text: str) -> Row:
+    def _name_row(self, row: FileRow, text: str, data: Path) -> Row:
         if self.source_column is None:
             value = find_media(row, self.media, row.place)
         elif self.source_column in row:
@@ -141,8 +146,8 @@ class MediaTask(Task):
         if isinstance(value, str):
             folder = Path(row.origin.rpartition(", ")[0]).parent
             path = Path(folder, value)
-            if Path(self.data).is_dir() and path.exists():
-                check_inside(path, Path(self.data))
+            if data.is_dir() and path.exists():
+                check_inside(path, data)
             value = str(path)
         return {self.media: value, "target": row.get(text), "where": row.place}
 

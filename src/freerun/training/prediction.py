@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, starmap
+from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import Any
 
 from freerun.batch import Batch
-from freerun.data import Codec
+from freerun.data import Codec, MediaCodec
 from freerun.data.files import Line
 from freerun.decoding import beam_search_n_best
 from freerun.errors import DataError
@@ -18,12 +18,15 @@ from freerun.evaluation import GREEDY, Decoding, decode, on_device
 from freerun.policy import Policy
 from freerun.settings import SettingError, build
 from freerun.tasks import Task
+from freerun.training.checks import check_model_decoding
 from freerun.training.tasks import load_predictor, load_reader, reads_lines, stream_batches
 
-Text = str | Mapping[str, Any]
+Text = Any
 """A source: text, or a row with the columns that the model was trained on.
 
-For models of tagging and of images in numbers, it is the lines that a file has for it.
+For models of images or speech, it is the path of a file, an image of pillow, or samples (see
+`freerun.data.media.Processor.read`); for models of tagging and of images in numbers, the lines that
+a file has for it.
 """
 
 
@@ -101,12 +104,32 @@ class Model:
             DataError: see `predict`.
             SettingError: see `predict`.
         """
+        if isinstance(texts, str):
+            raise SettingError("texts is a str; it must be a list of sources")
         decoding = build(Decoding, settings, "decoding")
         check_n_best(n_best, decoding)
-        lines = chain.from_iterable(starmap(self._lines, enumerate(texts, 1)))
-        read = self.policy, self.codec, self.task, lines, "the texts"
-        for batch, _ in stream_batches(*read, decoding, batch_size):
+        for batch in self._stream_batches(texts, decoding, batch_size):
             yield from predict_batch(self.policy, self.codec, batch, decoding, n_best)
+
+    def _stream_batches(
+        self, texts: Iterable[Text], decoding: Decoding, size: int
+    ) -> Iterator[Batch]:
+        """Yield batches of sources, with their numbers from the beginning as ids."""
+        if not isinstance(self.codec, MediaCodec):
+            lines = chain.from_iterable(starmap(self._lines, enumerate(texts, 1)))
+            read = self.policy, self.codec, self.task, lines, "the texts"
+            yield from (batch for batch, _ in stream_batches(*read, decoding, size))
+            return
+        numbered = enumerate(texts)
+        while block := [*islice(numbered, size)]:
+            name_source = self.codec.name_source
+            rows = [name_source(value, f"source {number + 1:,}") for number, value in block]
+            sources = self.codec.encode_sources(rows)
+            (first, _), *_ = block
+            if not first:
+                check_model_decoding(self.policy, sources, decoding)
+            batch = sources.batch(range(len(sources)))
+            yield replace(batch, ids=batch.ids + first)
 
     def __call__(self, texts: str | Iterable[Text], **settings: Any) -> list[Any]:
         """Predict as a `pipeline` of transformers does: outputs have a `generated_text`."""
