@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 from freerun.errors import CheckpointError
@@ -24,6 +25,18 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\][^\\]*)")
 
 _checked: set[object] = set()
 """Folders that were checked, with the sizes and times of their files: each is read only once."""
+
+
+def is_part_of_model(path: Path) -> bool:
+    """Return whether a file is one of a saved model, so that nothing else may be written to it."""
+    folder, name = path.parent, path.name
+    if (folder / DIGESTS).is_file():
+        listed = {DIGESTS, *_UNLISTED, *(name for name, _ in _read_digests(folder / DIGESTS))}
+    elif (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+        listed = {found.name for found in folder.glob("*token*.json")} | {"generation_config.json"}
+    else:
+        return False
+    return name in listed or any(fnmatch(name, pattern) for pattern in _MODEL_FILES)
 
 
 def compute_digest(path: Path) -> str:

@@ -121,6 +121,9 @@ def test_evaluation_on_the_file_of_the_training_split_is_refused(run, refuses, t
     )
 
 
+OF_MODELS = ("model.safetensors", "freerun.json", "README.md", "codec.json", "SHA256SUMS")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -139,12 +142,14 @@ def test_evaluation_on_the_file_of_the_training_split_is_refused(run, refuses, t
          "comes with its data"),
         (["{trained}", "--json", "no/file.json"], "--json is 'no/file.json'; there is no folder "
          "no"),
+        *((["{trained}", "--json", f"{{trained}}/{name}"], f"--json is '{{trained}}/{name}', a "
+           "file of a model; name another file") for name in OF_MODELS),
     ],
 )  # fmt: skip
 def test_errors(refuses, trained, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     words = [word.format(trained=trained) for word in words]
-    refuses(f"freerun evaluate: {message}", "evaluate", *words)
+    refuses(f"freerun evaluate: {message.format(trained=trained)}", "evaluate", *words)
 
 
 def test_a_link_into_no_folder_is_refused_before_anything_is_computed(refuses, trained, tmp_path):

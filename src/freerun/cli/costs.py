@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from freerun.cli.measuring import check_folder
+from freerun.cli.measuring import check_output
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.console import Console
 from freerun.evaluation import on_device
@@ -84,7 +84,7 @@ class CostsCommand(SettingsCommand):
         """Run the command."""
         own = settings.build(CostsOptions, "options")
         if own.png is not None:
-            check_folder("--png", own.png)
+            check_output("--png", own.png)
             require_plots()
         limit_threads(None)
         vectors = _search_example(own)

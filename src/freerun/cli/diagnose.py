@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from freerun.cli.measuring import MeasureOptions, check_folder
+from freerun.cli.measuring import MeasureOptions, check_output
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.evaluation import Decoding
 from freerun.evaluation.prefix_errors import ErrorCost
@@ -56,7 +56,7 @@ class DiagnoseCommand(SettingsCommand):
         own = settings.build(DiagnoseOptions, "options")
         decoding = settings.build(Decoding, "decoding")
         for flag, path in (("json", own.json), ("report", own.report), ("png", own.png)):
-            check_folder(f"--{flag}", path)
+            check_output(f"--{flag}", path)
         if own.report is not None or own.png is not None:
             require_plots()
         limit_threads(None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import exp, isnan
 from typing import Any
 
-from freerun.cli.measuring import MeasureOptions, check_folder
+from freerun.cli.measuring import MeasureOptions, check_output
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.evaluation import (
     Decoding,
@@ -50,7 +50,7 @@ class EvaluateCommand(SettingsCommand):
         """Run the command."""
         own = settings.build(EvaluateOptions, "options")
         decoding = settings.build(Decoding, "decoding")
-        check_folder("--json", own.json)
+        check_output("--json", own.json)
         limit_threads(None)
         measured = load_measured(own.checkpoint, own.split, own.data)
         policy, codec, examples = measured.policy, measured.codec, measured.examples

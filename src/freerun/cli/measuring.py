@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from freerun.digests import is_part_of_model
 from freerun.evaluation import Decoding
 from freerun.files import format_json, write
 from freerun.settings import SettingError, to_dict
@@ -65,11 +66,11 @@ class MeasureOptions(CheckpointOptions):
         write(self.json, format_json(contents))
 
 
-def check_folder(flag: str, path: str | None) -> None:
-    """Check that the folder of a file to be written exists, before anything is computed.
+def check_output(flag: str, path: str | None) -> None:
+    """Check that a file can be written to, before anything is computed.
 
     Raises:
-        SettingError: If it does not.
+        SettingError: if its folder does not exist, or it is a folder or part of a model.
     """
     if path is not None:
         # A link to a file that does not exist yet is followed.
@@ -78,3 +79,5 @@ def check_folder(flag: str, path: str | None) -> None:
             raise SettingError(f"{flag} is {path!r}; there is no folder {folder}")
     if path is not None and Path(path).is_dir():
         raise SettingError(f"{flag} is {path!r}, which is a folder; name a file in it")
+    if path is not None and is_part_of_model(Path(os.path.realpath(path))):
+        raise SettingError(f"{flag} is {path!r}, a file of a model; name another file")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from freerun.cli.measuring import check_folder
+from freerun.cli.measuring import check_output
 from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.files import write
 from freerun.report.export import export_table
@@ -42,7 +42,7 @@ class ReportCommand(SettingsCommand):
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
         own = settings.build(ReportOptions, "report")
-        check_folder("--output", None if own.output is None else str(own.output))
+        check_output("--output", None if own.output is None else str(own.output))
         results = read_results(own.comparison)
         if own.format == "html":
             there = Path(own.comparison)
