@@ -204,7 +204,7 @@ def test_an_example_without_target_is_refused(policy, batch, method):
 def test_methods_are_known_by_name():
     assert list(METHODS) == [
         "mle", "behavior_cloning", "unlikelihood", "scheduled_sampling",
-        "differentiable_scheduled_sampling", "sequence_match", "searnn", "mrt",
+        "differentiable_scheduled_sampling", "sequence_match", "searnn", "ocd", "mrt",
         "reinforce", "mixer", "raml",
     ]  # fmt: skip
     for name, kind in METHODS.items():

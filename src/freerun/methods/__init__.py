@@ -6,6 +6,7 @@ from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
 from freerun.methods.mle import MLE
 from freerun.methods.mrt import MRT
+from freerun.methods.ocd import OCD
 from freerun.methods.raml import RAML
 from freerun.methods.reinforce import MIXER, Reinforce
 from freerun.methods.scheduled_sampling import ScheduledSampling
@@ -20,7 +21,7 @@ METHOD_GROUPS: dict[str, tuple[type[Method], ...]] = {
         DifferentiableScheduledSampling,
         SequenceMatch,
     ),
-    "costs of outputs": (SEARNN, MRT, Reinforce, MIXER, RAML),
+    "costs of outputs": (SEARNN, OCD, MRT, Reinforce, MIXER, RAML),
 }
 """The methods, by what they learn from."""
 
@@ -60,6 +61,7 @@ __all__ = [
     "MLE",
     "MRT",
     "NO_MODULES",
+    "OCD",
     "RAML",
     "SEARNN",
     "BehaviorCloning",

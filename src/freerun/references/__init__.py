@@ -3,6 +3,7 @@
 from freerun.references.base import DEFAULT_REFERENCES, Reference, ReferenceName, make_reference
 from freerun.references.max_f1 import max_f1
 from freerun.references.min_edit_distance import (
+    mark_next_tokens,
     min_edit_distance,
     nearest_prefix_table,
     nearest_prefixes,
@@ -19,6 +20,7 @@ __all__ = [
     "best_suffix_gleu",
     "copy",
     "make_reference",
+    "mark_next_tokens",
     "max_f1",
     "min_edit_distance",
     "nearest_prefix_table",

@@ -104,14 +104,34 @@ def optimal_tokens(
     check_values("references", references.where(there, 0).clamp(min=0), 0, actions - 1)
     targets = mask_unknown(references, unknown).long()
     best = _best(prefixes, prefix_lengths, targets, reference_lengths)
+    return mark_next_tokens(targets, reference_lengths, best, actions, eos)
+
+
+def mark_next_tokens(
+    targets: Int[Tensor, "n r"],
+    reference_lengths: Int[Tensor, "n"],
+    best: Bool[Tensor, "n r+1"],
+    actions: int,
+    eos: int,
+) -> Bool[Tensor, "n {actions}"]:
+    """Return the tokens that continue some prefixes of the targets, and eos after the whole.
+
+    Args:
+        targets: the targets. If a prefix is followed by a negative token, every token but eos
+            continues it.
+        reference_lengths: the number of tokens of every target, without eos.
+        best: which prefixes, by their length; at least one in each row.
+        actions: the number of tokens that may be written.
+        eos: the token that ends a sequence.
+    """
     ends = torch.arange(best.shape[1], device=best.device) == reference_lengths[:, None]
     after = torch.cat([targets, targets.new_full((len(targets), 1), eos)], 1).where(~ends, eos)
     serves = best & (after >= 0)
     free = (best & (after < 0)).any(1, keepdim=True)
     optimal = free & (torch.arange(actions, device=best.device) != eos)
-    # At least one of `serves` is true in each row; its token stands in for the false ones.
-    one = after.gather(1, serves.byte().argmax(1, keepdim=True))
-    return optimal.scatter(1, after.where(serves, one), True)
+    # Tokens that do not serve are marked in a column of their own, which is cut off.
+    marked = torch.cat([optimal, torch.zeros_like(optimal[:, :1])], 1)
+    return marked.scatter(1, after.where(serves, actions), True)[:, :actions]
 
 
 @by_rows(lambda width, other: 12 * (other + 1) + (width + 1) * (other + 1) // 4)
