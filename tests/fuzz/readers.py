@@ -41,9 +41,17 @@ def read(raw: bytes, name: str, columns: tuple[str, str]) -> Rows | None:
         return None
     if not any(column in row for row in rows for column in columns):
         columns = UNNAMED
+    for row in rows:
+        if _is_references(texts := row.get(columns[1])):
+            row[columns[1]] = texts[0]
     if not all(isinstance(row.get(c), str) and row[c].strip() for row in rows for c in columns):
         return None
     return [{column: row[column] for column in columns} for row in rows]
+
+
+def _is_references(value: Any) -> bool:
+    """Return whether a target is a list of one text, which may be given for the text alone."""
+    return isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
 
 
 def read_tagged(raw: bytes) -> Rows | None:
