@@ -79,6 +79,14 @@ def test_a_metric_with_statistics_is_computed_at_once():
     assert SEARNN(cost=METRICS["wer"]).for_codec(codec()).cost.metric.name == "wer"
 
 
+@pytest.mark.parametrize("name", ["character_error", "cer", "cer:normalizer=plain"])
+def test_a_metric_by_name_equals_the_cost_of_tokens(name):
+    method = SEARNN(cost=name, reference="min_edit_distance").for_codec(codec())
+    torch.testing.assert_close(method.cost(*pairs()), edit_distance(*pairs()))
+    with raises(ValueError, f"cost {name!r}: it is a metric of texts; call for_codec first"):
+        SEARNN(cost=name).resolve_cost(codec().target)
+
+
 def test_unknown_tokens_never_match():
     known = codec("characters+unk")
     (row,) = ([[known.target.unknown, 1]],)

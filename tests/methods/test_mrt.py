@@ -148,8 +148,8 @@ def test_gradients_are_those_of_finite_differences():
         ({"warm_up": 1.0}, "warm_up is 1.0; it must lie in [0, 1)"),
         ({"stretch": 0.5}, "stretch is 0.5; it must be at least 1"),
         ({"cost": "edits"}, "cost is 'edits'; it must be one of hamming, hamming_total, "
-         "edit_distance, bleu, bleu_1, gleu, chunk_f1, or the address of a function, "
-         "package.module:function"),
+         "edit_distance, bleu, bleu_1, gleu, chunk_f1, a metric of texts such as wer, or the "
+         "address of a function, package.module:function"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_told(settings, message):

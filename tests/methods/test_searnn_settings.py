@@ -56,8 +56,8 @@ REFUSED = [
     ({"token_choice": "biased", "tokens": 2, "bias": -0.5}, "bias is -0.5; it must lie in [0, 1)"),
     ({"warm_up": 1.0}, "warm_up is 1.0; it must lie in [0, 1)"),
     # Unknown
-    ({"cost": "ter"}, f"cost is 'ter'; it must be one of {COSTS}, or the address of a function, "
-     "package.module:function"),
+    ({"cost": "edits"}, f"cost is 'edits'; it must be one of {COSTS}, a metric of texts such as "
+     "wer, or the address of a function, package.module:function"),
     ({"reference": "copied"},
      "reference is 'copied'; it must be one of copy, best_suffix_bleu_1, best_suffix_bleu, "
      "best_suffix_gleu, max_f1, min_edit_distance or null"),

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from freerun.costs import Cost
+from freerun.costs import Cost, CostName
 from freerun.costs.rows import check_pairs
 from freerun.data import Codec
 from freerun.imports import import_object, is_address
-from freerun.metrics import Metric, Statistics, find_metric
+from freerun.metrics import METRICS, Metric, Statistics, find_metric
 from freerun.metrics.scoring import compare_texts
 
 
@@ -86,17 +86,25 @@ class MetricCost:
 
 
 def bind_cost(cost: str | Cost | None, codec: Codec) -> str | Cost | None:
-    """Return a metric of texts, or its address, as a cost for outputs of a codec.
+    """Return a metric of texts, its name or its address, as a cost for outputs of a codec.
 
     All other costs are returned unchanged.
 
     Raises:
         ValueError: if the metric cannot be a cost, or nothing is found at the address.
     """
-    thing = import_object(cost, "cost") if isinstance(cost, str) and is_address(cost) else cost
-    if isinstance(thing, str) or not is_metric(thing):
+    if isinstance(cost, Metric):
+        return MetricCost(cost, codec)
+    if not isinstance(cost, str) or cost in get_args(CostName):
         return cost
-    return MetricCost(thing if isinstance(thing, Metric) else find_metric(str(cost)), codec)
+    if is_address(cost) and not is_metric(import_object(cost, "cost")):
+        return cost
+    return MetricCost(find_metric(cost), codec)
+
+
+def is_metric_name(cost: str) -> bool:
+    """Return whether a cost is the name of a metric, perhaps with settings, as `wer` is."""
+    return cost.partition(":")[0] in METRICS
 
 
 def is_metric(thing: object) -> bool:

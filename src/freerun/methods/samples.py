@@ -25,7 +25,7 @@ from freerun.methods.base import (
     check_range,
     refuse_backspace,
 )
-from freerun.methods.metric_costs import bind_cost, is_metric
+from freerun.methods.metric_costs import bind_cost, is_metric, is_metric_name
 from freerun.methods.mle import MLE
 from freerun.policy import Policy, Trace
 from freerun.randomness import random_bits
@@ -42,13 +42,13 @@ def check_cost(cost: Any) -> None:
     """Check the name of a cost, if it is one.
 
     Raises:
-        ValueError: if a text is neither the name of a cost nor the address of a function.
+        ValueError: if a text is neither the name of a cost or metric nor the address of a function.
     """
     names = get_args(CostName)
-    if isinstance(cost, str) and not is_address(cost) and cost not in names:
+    if isinstance(cost, str) and not (is_address(cost) or cost in names or is_metric_name(cost)):
         raise ValueError(
-            f"cost is {cost!r}; it must be one of {', '.join(names)}, or the address "
-            "of a function, package.module:function"
+            f"cost is {cost!r}; it must be one of {', '.join(names)}, a metric of texts such as "
+            "wer, or the address of a function, package.module:function"
         )
 
 
@@ -69,12 +69,12 @@ def resolve_cost(cost: str | Cost | None, vocabulary: Vocabulary, method: str) -
         )
     if not isinstance(cost, str):
         return cost
+    found = import_object(cost, "cost") if is_address(cost) else None
+    if is_metric(found) or (cost not in get_args(CostName) and is_metric_name(cost)):
+        raise ValueError(f"cost {cost!r}: it is a metric of texts; call for_codec first")
     if is_address(cost):
-        found = import_object(cost, "cost")
         if not callable(found):
             raise ValueError(f"cost {cost!r}: it is not a function")
-        if is_metric(found):
-            raise ValueError(f"cost {cost!r}: it is a metric of texts; call for_codec first")
         return found
     if vocabulary.eos is not None and cost in EQUAL_LENGTH_COSTS:
         raise ValueError(
@@ -234,9 +234,9 @@ class CostMethod(Method):
     """Base of methods that learn from the costs of the policy's own samples.
 
     Args:
-        cost: Δ, the cost of an output: one of `freerun.costs`, or the address of a function,
-            `package.module:function`, of token tensors or of texts, as metrics are; by default the
-            cost of the task. In Python also the function: a `freerun.costs.Cost`, a
+        cost: Δ, the cost of an output: one of `freerun.costs`, a metric of texts such as wer, or
+            the address of a function of either kind, `package.module:function`; by default the cost
+            of the task. In Python also the function: a `freerun.costs.Cost`, a
             `freerun.costs.PythonCost`, or a `freerun.metrics.Metric`.
         warm_up: the fraction of updates, at the start of training, that are maximum likelihood; in
             [0, 1). A model without training samples nothing that its costs could improve.

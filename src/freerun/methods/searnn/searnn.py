@@ -80,9 +80,9 @@ class SEARNN(Method):
         roll_out: what completes a sentence after a token was tried: the `reference` policy, the
             policy itself (`learned`, greedily), either by a coin for each sentence (`mixed`), or
             the policy for a few tokens and then the reference policy (`focused`).
-        cost: Δ, the cost of an output: one of `freerun.costs`, or the address of a function,
-            `package.module:function`, of token tensors or of texts, as metrics are; by default the
-            cost of the task. In Python also the function: a `freerun.costs.Cost`, a
+        cost: Δ, the cost of an output: one of `freerun.costs`, a metric of texts such as wer, or
+            the address of a function of either kind, `package.module:function`; by default the cost
+            of the task. In Python also the function: a `freerun.costs.Cost`, a
             `freerun.costs.PythonCost`, or a `freerun.metrics.Metric`.
         reference: the reference policy; by default the one that matches the cost.
         candidates: which cells are searched, and which tokens are tried there.
