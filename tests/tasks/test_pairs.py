@@ -460,9 +460,12 @@ def test_datasets_must_be_installed(write, missing, refuses):
             {"targets": "a", "dev": "b"},
             "dev has one source per line, as data has: give dev_targets",
         ),
-        (
-            {"targets": "a", "header": True},
-            "files of sources and targets, line by line, have no columns to choose",
+        *(
+            (
+                {"targets": "a", **own},
+                "files of sources and targets, line by line, have no columns to choose",
+            )
+            for own in ({"header": True}, {"reference_columns": (2,)})
         ),
         (
             {"truncation": "end"},

@@ -147,7 +147,8 @@ class Pairs(Task):
                 raise ValueError(
                     f"{name} has one source per line, as data has: give {name}_targets"
                 )
-        if self.targets and (self.source_columns or self.header is not None):
+        chosen = self.source_columns or self.reference_columns or self.header is not None
+        if self.targets and chosen:
             raise ValueError(
                 "files of sources and targets, line by line, have no columns to choose"
             )
