@@ -122,7 +122,7 @@ def test_own_text_is_compared_with_real_text(run, tmp_path):
     assert saved["lengths"] == found.lengths
     assert saved["own_repetition"] == pytest.approx(found.own_repetition)
     assert len(saved["mauve"]) == len(found.lengths)
-    assert "\nMAUVE, 8 " in output
+    assert "\nMAUVE, 8 tokens " in output
     assert "Repetition by length" in page.read_text()
 
 

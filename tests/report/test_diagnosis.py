@@ -46,6 +46,15 @@ def test_a_model_that_suffers():
     assert describe_exposure_bias(SUFFERS, "freerun compare digits")[1] == (
         "Scheduled sampling is the cheapest try: freerun compare digits"
     )
+    little = replace(SUFFERS, excess=Interval(0.02, 0.01, 0.03))
+    assert describe_exposure_bias(little, "freerun compare digits")[2] == (
+        "With an excess under 3 points, it may also do harm: compare several seeds (--seeds 3)."
+    )
+    fewer = replace(SUFFERS, amplification=Interval(-0.36, -0.43, -0.3))
+    assert describe_exposure_bias(fewer)[1] == (
+        "A wrong token in a right place is followed by 0.36 fewer errors on average (95 % "
+        "interval 0.30 to 0.43)."
+    )
     assert list_rates(SUFFERS)[2] == (
         "excess over the nearest correct prefixes",
         "4.80 %  (4.00 % to 5.00 %)",
@@ -58,7 +67,7 @@ def test_a_model_that_suffers():
         (
             Interval(0.001, -0.002, 0.004),
             "No effect of its own errors is visible (difference 0.10 points, 95 % interval -0.20 "
-            "points to 0.40 points): a method against exposure bias is unlikely to help.",
+            "to 0.40): a method against exposure bias is unlikely to help.",
         ),
         (
             Interval(-0.01, -0.02, -0.005),
@@ -157,16 +166,16 @@ def test_text_that_repeats_itself():
     assert first == (
         "In the first 8 tokens of its continuations, 20.00 % of 4-grams are repeated; in real "
         "ones, 5.00 %: its text repeats itself more (difference 15.00 points, 95 % interval 10.00 "
-        "points to 20.00 points)."
+        "to 20.00)."
     )
     assert second == (
         "The entropy of its 4-grams is 3.0000 nats, that of real ones 3.5000 nats: no difference "
-        "is visible (difference -0.5000 nats, 95 % interval -1.1000 nats to 0.1000 nats)."
+        "is visible (difference -0.5000 nats, 95 % interval -1.1000 to 0.1000)."
     )
     assert "--oracle" in third
     assert list_continuations(found)[0] == (
-        "repetition minus that of real text, 8",
-        "15.00 points  (10.00 points to 20.00 points)",
+        "repetition minus that of real text, 8 tokens, in points",
+        "15.00  (10.00 to 20.00)",
     )
     calm = replace(found, repetition_excess=[Interval(0.0, -0.1, 0.1)])
     assert len(describe_continuations(calm)) == 2
@@ -174,7 +183,7 @@ def test_text_that_repeats_itself():
     assert describe_continuations(far)[2] == (
         "MAUVE of the two is 0.2500, and at most 1; it is unreliable for few texts, here 9."
     )
-    assert list_continuations(far)[2:] == [("MAUVE, 8", "0.2500")]
+    assert list_continuations(far)[2:] == [("MAUVE, 8 tokens", "0.2500")]
 
 
 def test_the_plot_by_position_has_the_number_of_outputs():
@@ -190,5 +199,5 @@ def test_the_plot_by_position_has_the_number_of_outputs():
     assert paired.get_xydata().tolist() == [[1, 10], [2, 12.5]]
     assert [bar.get_height() for bar in lower.patches] == [600, 60]
     assert lower.get_xlabel() == (
-        "position in the output (3 and later, with under 50 outputs, not shown)"
+        "position in the output\n(3 and later, with under 50 outputs, not shown)"
     )

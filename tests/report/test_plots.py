@@ -116,7 +116,7 @@ def test_positions_that_few_examples_have_are_left_out_and_named(results):
     assert lines(upper) == dict.fromkeys(results["methods"], expected)
     assert [bar.get_height() for bar in lower.patches] == [1000, 60]
     assert lower.get_xlabel() == (
-        "position in the sequence (3 and later, with under 50 examples, not shown)"
+        "position in the sequence\n(3 and later, with under 50 examples, not shown)"
     )
     assert upper.get_ylabel() == "wrong at the position (%)"
 

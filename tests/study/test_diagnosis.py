@@ -45,10 +45,15 @@ def test_the_page_has_the_suggested_command(folder, tmp_path):
     suffers = replace(found.measurement, excess=Interval(0.2, 0.1, 0.3))
     page = tmp_path / "page.html"
     replace(found, measurement=suffers).write_page(page)
-    assert found.suggestion in look(page.read_text(), tmp_path)["text"]
+    seen = look(page.read_text(), tmp_path)["text"]
+    assert found.suggestion in seen
+    worst = max(found.outputs, key=lambda row: row["errors"])
+    assert "Typical" in seen
+    assert f"output ({worst['errors']} errors)" in seen
+    assert worst["reference"] in seen
     calm = replace(found.measurement, excess=Interval(0.0, -0.1, 0.1))
     replace(found, measurement=calm).write_page(page)
-    assert found.suggestion not in page.read_text()
+    assert "<span>compare</span>" not in page.read_text()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from freerun.metrics import METRICS
-from freerun.report.examples import Outputs, choose_first, choose_groups
+from freerun.report.examples import Outputs, choose_examples
 from freerun.report.export import Figures, list_rows
 from freerun.report.labels import arrow, label, scale, task_name, unit
 from freerun.report.page import Cell, Group, Page, Picture, Row, Table, render
@@ -104,18 +103,11 @@ def _groups(results: Mapping[str, Any], outputs: Outputs) -> list[Group]:
     if not outputs:
         return []
     names = [name for name in results["methods"] if name in outputs]
-    first = outputs[names[0]]
-    known = METRICS.get(results["task"]["metric"])
-    if known is not None and known.corpus:  # a text need not be like its reference
-        return choose_first({name: outputs[name] for name in names})
-    # Errors of characters are shown by characters, and those of words by words.
-    by_words = results["task"]["metric"] != "character_error" and any(
-        " " in row["reference"] for row in first
-    )
     base, best = results["base"], find_best(results)
     if base is None and len(names) > 1:
         base = next(name for name in names if name != best)
-    return choose_groups({name: outputs[name] for name in names}, base, best, by_words=by_words)
+    shown = {name: outputs[name] for name in names}
+    return choose_examples(shown, results["task"]["metric"], base, best)
 
 
 def _details(results: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 
 from freerun.evaluation import AccumulatedErrors, ContinuationComparison, ExposureBias, Interval
 
+UNCERTAIN = 0.03
+"""With a smaller excess, scheduled sampling did harm in some seeds (docs/results/diagnosis.md)."""
+
 
 def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> list[str]:
     """Say what the errors of a model come from, and what can be gained; one line per statement.
@@ -31,6 +34,11 @@ def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> l
         ]
         if command is not None:
             lines.append(f"Scheduled sampling is the cheapest try: {command}")
+            if excess.value < UNCERTAIN:
+                lines.append(
+                    f"With an excess under {100 * UNCERTAIN:.0f} points, it may also do harm: "
+                    "compare several seeds (--seeds 3)."
+                )
     elif excess.high < 0:
         lines.append(
             "It is wrong less often after its own output than after correct prefixes: a method "
@@ -39,14 +47,17 @@ def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> l
     else:
         lines.append(
             f"No effect of its own errors is visible (difference {_points(excess.value)}, 95 % "
-            f"interval {_span(excess, _points)}): a method against exposure bias is unlikely to "
-            "help."
+            f"interval {_span(excess, _hundredfold)}): a method against exposure bias is unlikely "
+            "to help."
         )
     further = found.amplification
     if further.value == further.value:
+        more, number = "further errors", "{:.2f}".format
+        if further.high < 0:
+            more, further = "fewer errors", Interval(-further.value, -further.high, -further.low)
         lines.append(
-            f"A wrong token in a right place is followed by {further.value:.2f} further errors on "
-            f"average (95 % interval {_span(further, '{:.2f}'.format)})."
+            f"A wrong token in a right place is followed by {number(further.value)} {more} on "
+            f"average (95 % interval {_span(further, number)})."
         )
     return lines
 
@@ -103,7 +114,7 @@ def describe_accumulated_errors(found: AccumulatedErrors, command: str | None = 
 
 def list_divergences(found: AccumulatedErrors) -> list[tuple[str, str]]:
     """Return the name of every figure and its value with its interval, for a table."""
-    length, nats = found.length, "{:.4f}".format
+    length, nats = found.length, _four_decimals
     return _write_rows(
         (
             (f"nats per token after references, ε({length})", found.after_reference, nats),
@@ -122,11 +133,11 @@ def describe_continuations(found: ContinuationComparison) -> list[str]:
         f"{_percent(found.own_repetition[-1])} of 4-grams are repeated; in real ones, "
         f"{_percent(found.real_repetition[-1])}: "
         f"{_compare(repeated, 'its text repeats itself more', 'its text repeats itself less')} "
-        f"(difference {_points(repeated.value)}, 95 % interval {_span(repeated, _points)}).",
+        f"(difference {_points(repeated.value)}, 95 % interval {_span(repeated, _hundredfold)}).",
         f"The entropy of its 4-grams is {_nats(found.own_entropy[-1])}, that of real ones "
         f"{_nats(found.real_entropy[-1])}: "
         f"{_compare(varied, 'its text is more varied', 'its text is less varied')} "
-        f"(difference {_nats(varied.value)}, 95 % interval {_span(varied, _nats)}).",
+        f"(difference {_nats(varied.value)}, 95 % interval {_span(varied, _four_decimals)}).",
     ]
     if found.mauve:
         lines.append(
@@ -145,12 +156,13 @@ def list_continuations(found: ContinuationComparison) -> list[tuple[str, str]]:
     """Return the name of every difference to real text and its value, for a table."""
     rows: list[tuple[str, Interval, Callable[[float], str]]] = []
     for i, length in enumerate(found.lengths):
+        than = f" minus that of real text, {length} tokens"
         rows += [
-            (f"repetition minus that of real text, {length}", found.repetition_excess[i], _points),
-            (f"entropy minus that of real text, {length}", found.entropy_excess[i], _nats),
+            (f"repetition{than}, in points", found.repetition_excess[i], _hundredfold),
+            (f"entropy{than}, in nats", found.entropy_excess[i], _four_decimals),
         ]
     distances = zip(found.lengths, found.mauve, strict=False)  # there may be none
-    return [*_write_rows(rows), *((f"MAUVE, {n}", f"{value:.4f}") for n, value in distances)]
+    return [*_write_rows(rows), *((f"MAUVE, {n} tokens", f"{value:.4f}") for n, value in distances)]
 
 
 def _compare(difference: Interval, more: str, less: str) -> str:
@@ -181,7 +193,11 @@ def _whole_percent(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:.2f} points"
+    return f"{_hundredfold(value)} points"
+
+
+def _hundredfold(value: float) -> str:
+    return f"{100 * value:.2f}"
 
 
 def _one_decimal(value: float) -> str:
@@ -189,4 +205,8 @@ def _one_decimal(value: float) -> str:
 
 
 def _nats(value: float) -> str:
-    return f"{value:.4f} nats"
+    return f"{_four_decimals(value)} nats"
+
+
+def _four_decimals(value: float) -> str:
+    return f"{value:.4f}"

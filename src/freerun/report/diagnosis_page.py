@@ -15,7 +15,7 @@ from freerun.report.diagnosis import (
     list_divergences,
     list_rates,
 )
-from freerun.report.page import Cell, Page, Picture, Row, Table, render
+from freerun.report.page import Cell, Group, Page, Picture, Row, Table, render
 from freerun.report.pictures import draw_svg
 from freerun.report.plots import COLORS, FEWEST
 
@@ -56,6 +56,7 @@ class Presentation:
     """What there is to show of a diagnosis.
 
     Attributes:
+        question: the question that it answers.
         answer: the answer in words; one line per statement.
         rates: the name of every figure, and its value with its interval.
         notes: what the figures mean.
@@ -64,6 +65,7 @@ class Presentation:
         plot: a function that draws it.
     """
 
+    question: str
     answer: list[str]
     rates: list[tuple[str, str]]
     notes: tuple[str, ...]
@@ -81,6 +83,7 @@ def present(found: Measurement, command: str | None = None) -> Presentation:
     """
     if isinstance(found, AccumulatedErrors):
         return Presentation(
+            "do its errors accumulate?",
             describe_accumulated_errors(found, command),
             list_divergences(found),
             (DIVERGENCES, INTERVALS),
@@ -90,6 +93,7 @@ def present(found: Measurement, command: str | None = None) -> Presentation:
         )
     if isinstance(found, ContinuationComparison):
         return Presentation(
+            "how does its text differ from real text?",
             describe_continuations(found),
             list_continuations(found),
             (TEXTS, INTERVALS),
@@ -98,6 +102,7 @@ def present(found: Measurement, command: str | None = None) -> Presentation:
             lambda: repetition_by_length(found),
         )
     return Presentation(
+        "does it suffer from its own mistakes?",
         describe_exposure_bias(found, command),
         list_rates(found),
         (ERRORS, INTERVALS),
@@ -112,6 +117,7 @@ def write_diagnosis_page(
     *,
     title: str,
     subtitle: str,
+    groups: Sequence[Group],
     details: Mapping[str, Mapping[str, Any]],
     command: str | None = None,
 ) -> str:
@@ -121,6 +127,7 @@ def write_diagnosis_page(
         shown: what there is to show.
         title: the title.
         subtitle: what was measured.
+        groups: examples of outputs.
         details: settings and versions: by heading, names and values.
         command: the command line.
 
@@ -135,6 +142,7 @@ def write_diagnosis_page(
         answer=shown.answer,
         table=Table(["rate", "value and interval"], rows, shown.notes),
         pictures=[picture],
+        groups=groups,
         details=details,
         command=command,
     )
@@ -154,7 +162,7 @@ def errors_by_position(found: ExposureBias) -> Figure:
         ("after own prefixes", found.own_by_position, COLORS[1], "-"),
         ("after the nearest correct prefixes", found.paired_by_position, COLORS[0], "--"),
     )
-    cut = f" ({kept + 1} and later, with under {fewest} outputs, not shown)"
+    cut = f"\n({kept + 1} and later, with under {fewest} outputs, not shown)"
     return _draw_lines(
         [
             (name, [100 * rate for rate in rates[:kept]], color, style)
@@ -218,5 +226,7 @@ def _draw_lines(
         each.set_axisbelow(True)
         each.spines[["top", "right"]].set_visible(False)
         each.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if places is not None:
+        axes.set_xticks(places)
     figure.legend(loc="outside lower center", ncols=1, frameon=False)
     return figure

@@ -9,6 +9,7 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
+from freerun.metrics import METRICS
 from freerun.report.page import Example, Group, Piece
 
 PER_GROUP = 3
@@ -18,6 +19,27 @@ LONGEST = 1_000
 
 Outputs = Mapping[str, Sequence[Mapping[str, Any]]]
 """The rows of outputs.jsonl of every method, with the same seed."""
+
+
+def choose_examples(
+    outputs: Outputs, metric: str, base: str | None = None, best: str | None = None
+) -> list[Group]:
+    """Choose examples to show.
+
+    Args:
+        outputs: the outputs; all methods have the same examples.
+        metric: the first metric of the task: a text need not be like its reference, and errors of
+            characters are shown by characters.
+        base: the baseline, if there is one.
+        best: the method that is compared with it.
+    """
+    known = METRICS.get(metric)
+    if known is not None and known.corpus:
+        return choose_first(outputs)
+    by_words = metric != "character_error" and any(
+        " " in row["reference"] for row in next(iter(outputs.values()))
+    )
+    return choose_groups(outputs, base, best, by_words=by_words)
 
 
 def choose_groups(
@@ -35,6 +57,7 @@ def choose_groups(
     """
     errors = {name: [int(row["errors"]) for row in rows] for name, rows in outputs.items()}
     totals = [sum(column) for column in zip(*errors.values(), strict=True)]
+    references = [str(row["reference"]) for row in next(iter(outputs.values()), [])]
     middle = median(totals) if totals else 0
     # Every group shows the examples with the highest numbers above its limit.
     groups: list[tuple[str, list[float], float]] = []
@@ -53,7 +76,11 @@ def choose_groups(
     shown: set[int] = set()
     for title, numbers, limit in groups:
         there = [i for i, number in enumerate(numbers) if number > limit and i not in shown]
-        chosen = sorted(there, key=numbers.__getitem__, reverse=True)[:PER_GROUP]
+        # Of examples with the same reference, one is enough.
+        different: dict[str, int] = {}
+        for i in sorted(there, key=numbers.__getitem__, reverse=True):
+            different.setdefault(references[i], i)
+        chosen = list(different.values())[:PER_GROUP]
         shown |= set(chosen)
         if chosen:
             examples = [_make_example(i, outputs, by_words) for i in chosen]

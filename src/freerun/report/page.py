@@ -121,6 +121,13 @@ class Page:
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     command: str | None = None
 
+    @property
+    def marked(self) -> bool:
+        """Whether differences of outputs are marked."""
+        examples = [example for group in self.groups for example in group.examples]
+        outputs = [output for example in examples for output in example.outputs.values()]
+        return any(errors is not None for errors, _ in outputs)
+
 
 def render(page: Page) -> str:
     """Return a report as HTML."""

@@ -147,7 +147,7 @@ def error_by_position(results: Mapping[str, Any]) -> Figure:
     if has_controls(results):
         upper.plot([], [], "--", color="#555555", label=AFTER_REFERENCE)
     lower.bar(positions, counts[:kept], color="#BBBBBB", width=0.7)
-    cut = f" ({kept + 1} and later, with under {fewest} examples, not shown)"
+    cut = f"\n({kept + 1} and later, with under {fewest} examples, not shown)"
     _finish(upper, "", "wrong at the position (%)")
     _finish(lower, f"position in the sequence{cut if kept < len(counts) else ''}", "examples")
     upper.set_ylim(bottom=0)

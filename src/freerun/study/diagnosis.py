@@ -13,6 +13,7 @@ from freerun.evaluation import (
     GREEDY,
     Decoding,
     compare_continuations,
+    decode_examples,
     measure_accumulated_errors,
     measure_exposure_bias,
 )
@@ -22,8 +23,10 @@ from freerun.files import write
 from freerun.metrics import METRICS, check_metrics
 from freerun.models.settings import build_from_record
 from freerun.report.diagnosis_page import Measurement, Presentation, present, write_diagnosis_page
+from freerun.report.examples import choose_examples
 from freerun.report.plots import save_png
 from freerun.settings import SettingError, format_value, list_settings, to_dict
+from freerun.study.outputs import list_outputs
 from freerun.tasks import Continuation, find_task
 from freerun.training import TrainingSettings
 from freerun.training.checks import check_model_decoding
@@ -70,6 +73,15 @@ class Diagnosis:
         """What there is to show."""
         return present(self.measurement, self.suggestion)
 
+    @cached_property
+    def outputs(self) -> list[dict[str, Any]]:
+        """The outputs, as `freerun.study.read_outputs` returns them; decoded when first used."""
+        each, size = self.measured, self.settings["batch_size"]
+        written = decode_examples(
+            each.policy, each.examples, decoding=self.decoding, batch_size=size
+        )
+        return list(list_outputs(each.codec, each.examples, written))
+
     @property
     def subject(self) -> str:
         """The task, the examples and the decoding, in a line."""
@@ -100,8 +112,9 @@ class Diagnosis:
         how = {"checkpoint": self.checkpoint, **self.settings, **to_dict(self.decoding)}
         page = write_diagnosis_page(
             self.presentation,
-            title=f"{self.checkpoint}: does it suffer from its own mistakes?",
+            title=f"{self.checkpoint}: {self.presentation.question}",
             subtitle=self.subject,
+            groups=choose_examples({"output": self.outputs}, next(iter(task.get_metrics()))),
             details={
                 "Task": {"name": task.name, **to_dict(task)},
                 "Measurement": how,

@@ -112,7 +112,7 @@ def evaluate_run(
         if save and wanted is not None:
             sweep(folder)
             found = replace(wanted, backspaces=written.backspaces, error_after_reference=control)
-            _write(*paths, found, list(_rows(run.codec, examples, written)))
+            _write(*paths, found, list(list_outputs(run.codec, examples, written)))
         kept = written, control
     written, control = kept
     return replace(score_decoded(task, run.codec, written, examples), error_after_reference=control)
@@ -166,8 +166,10 @@ _FIELDS = {
 }
 
 
-def _rows(codec: Codec, examples: Examples, written: DecodedExamples) -> Iterator[dict[str, Any]]:
-    """Yield the lines of outputs.jsonl."""
+def list_outputs(
+    codec: Codec, examples: Examples, written: DecodedExamples
+) -> Iterator[dict[str, Any]]:
+    """Yield the lines of outputs.jsonl, as `read_outputs` returns them."""
     references = [codec.text(row) for row in examples.references]
     if isinstance(examples, TextExamples):  # tokens may not have all that texts have
         references = list(map(codec.join_lines, examples.texts))

@@ -12,7 +12,7 @@ from typing import Literal
 
 from freerun.batch import Batch
 from freerun.data import Codec, Examples, MediaCodec, TextCodec
-from freerun.data.codec import CODEC_FILE
+from freerun.data.codec import CODEC_FILE, load_codec
 from freerun.data.files import Line, stream_lines
 from freerun.data.rows import ROW_COLUMNS, write_object
 from freerun.data.tables import FORMATS, read_rows
@@ -224,8 +224,9 @@ def load_oracle(folder: str, measured: Measured) -> Policy:
     settings, codec = PretrainedSettings(path=folder), measured.codec
     if not Path(folder).is_dir():
         raise CheckpointError(f"{folder}: there is no such folder")
-    if isinstance(codec, TextCodec) and not settings.trained_by_freerun:
-        tokenizer, _ = settings.load_tokenizer()
+    if isinstance(codec, TextCodec):
+        own = load_codec(folder) if settings.trained_by_freerun else None
+        tokenizer = own.tokenizer if isinstance(own, TextCodec) else settings.load_tokenizer()[0]
         if tokenizer.get_vocab() != codec.tokenizer.get_vocab():
             raise CheckpointError(
                 f"{folder}: its tokenizer has other tokens than the model; an oracle must have the "
