@@ -53,3 +53,16 @@ def test_they_train_with_dropout_and_checkpointing(policy, method):
     grown = [p.grad for p in policy.parameters() if p.requires_grad and p.grad is not None]
     assert any(bool(gradient.any()) for gradient in grown)
     assert all(bool(gradient.isfinite().all()) for gradient in grown)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_in_bfloat16_losses_are_finite_and_in_single_precision(method):
+    policy = tiny_adapted("gpt2", letters="abc")
+    batch, modules = text_batch(policy), method.build_modules(policy)
+    exact = method.loss(policy, batch, CLOCK, modules)
+    with torch.autocast("cpu", torch.bfloat16):
+        outcome = method.loss(policy, batch, CLOCK, modules)
+    assert outcome.total.dtype == exact.total.dtype
+    outcome.total.backward()
+    assert all(p.grad.isfinite().all() for p in policy.parameters() if p.grad is not None)
+    assert outcome.total.item() == pytest.approx(exact.total.item(), rel=0.5)
