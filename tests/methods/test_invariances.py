@@ -205,7 +205,7 @@ def test_methods_are_known_by_name():
     assert list(METHODS) == [
         "mle", "behavior_cloning", "unlikelihood", "scheduled_sampling",
         "differentiable_scheduled_sampling", "sequence_match", "searnn", "ocd", "mrt",
-        "reinforce", "mixer", "raml",
+        "reinforce", "mixer", "raml", "gkd",
     ]  # fmt: skip
     for name, kind in METHODS.items():
         assert issubclass(kind, Method)

@@ -17,6 +17,7 @@ from freerun.losses.cell_losses import (
     structured_hinge,
     target_distribution,
 )
+from freerun.losses.distillation import generalized_jsd
 from freerun.losses.divergences import Divergence, outside_domain, psi
 from freerun.losses.likelihood import (
     log_loss,
@@ -45,6 +46,7 @@ __all__ = [
     "ScoredActions",
     "behavior_cloning_loss",
     "consistent",
+    "generalized_jsd",
     "inverse_kl",
     "js",
     "kl",

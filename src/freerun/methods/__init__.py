@@ -4,6 +4,7 @@ from freerun.imports import get_class_name, import_dataclass, is_address, make_u
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
 from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
+from freerun.methods.gkd import GKD
 from freerun.methods.mle import MLE
 from freerun.methods.mrt import MRT
 from freerun.methods.ocd import OCD
@@ -22,6 +23,7 @@ METHOD_GROUPS: dict[str, tuple[type[Method], ...]] = {
         SequenceMatch,
     ),
     "costs of outputs": (SEARNN, OCD, MRT, Reinforce, MIXER, RAML),
+    "a teacher": (GKD,),
 }
 """The methods, by what they learn from."""
 
@@ -55,6 +57,7 @@ def get_method_name(method: type[Method]) -> str:
 
 
 __all__ = [
+    "GKD",
     "METHODS",
     "METHOD_GROUPS",
     "MIXER",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
@@ -16,6 +16,9 @@ from freerun.methods.tuning import Space
 from freerun.policy import Policy
 from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
+
+PolicyLoader = Callable[[str], Policy]
+"""A function from the folder of a trained model to its policy."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,15 @@ class Method(ABC):
 
         Args:
             codec: the codec of the model.
+        """
+        return self
+
+    def with_loader(self, load: PolicyLoader) -> Method:
+        """Return this method with a function that loads trained policies, such as a teacher.
+
+        Args:
+            load: a function from a folder to the policy there. It raises an error if the folder
+                cannot be read, or sources and outputs of the policy are not those of the run.
         """
         return self
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -56,6 +57,7 @@ from freerun.training.checkpoints import (
     ADAPTER_CONFIG,
     CONFIG,
     adapter_names,
+    load_policy,
     load_saved_model,
     read_weights,
 )
@@ -150,7 +152,7 @@ def resolve(
         if source.dev is not None and len(source.dev) == 0:
             raise ValueError("there are no examples to evaluate on")
         codec = choose_codec(method, source)
-        method = method.for_codec(codec)
+        method = method.for_codec(codec).with_loader(partial(_load_matching, codec=codec))
         method.check(codec.target)
         check_metrics(task.get_metrics(), codec)
         tried = source.train if source.dev is None else source.dev
@@ -328,6 +330,23 @@ def _build_from_checkpoint(
         policy = model.build(codec if lacking else chosen)
     policy.load_state_dict(read_weights(policy, init), strict=False)
     return with_backspace(policy, chosen) if lacking else policy
+
+
+def _load_matching(folder: str, *, codec: Codec) -> Policy:
+    """Load a policy, such as a teacher, that reads and writes the tokens of a codec.
+
+    Raises:
+        CheckpointError: if the folder cannot be read, or the policy has another codec.
+    """
+    policy, found = load_policy(folder, type(codec))
+    difference = describe_difference(found, codec)
+    if difference is None and (found.shared, found.prefix) != (codec.shared, codec.prefix):
+        difference = "its sources are written in other tokens"
+    if difference is not None:
+        raise CheckpointError(
+            f"{folder}: it does not match the model that is trained: {difference}"
+        )
+    return policy
 
 
 # ---- Models given by path or object

@@ -1,0 +1,159 @@
+"""Generalized knowledge distillation: a teacher's distributions on own outputs and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from torch.nn.functional import pad
+
+from freerun.batch import Batch
+from freerun.losses import generalized_jsd
+from freerun.methods.base import (
+    NO_MODULES,
+    Clock,
+    Method,
+    Modules,
+    Outcome,
+    PolicyLoader,
+    check_range,
+    refuse_backspace,
+)
+from freerun.methods.samples import Samples, draw_samples
+from freerun.methods.tuning import Range, Space
+from freerun.policy import Policy
+from freerun.randomness import uniform
+from freerun.vocabulary import Vocabulary
+
+
+@dataclass
+class Teacher:
+    """The teacher of a run. It is loaded again when a run is resumed, and not saved."""
+
+    load: PolicyLoader | None = None
+    policy: Policy | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GKD(Method):
+    """The divergence between teacher and student at every token of own outputs and targets.
+
+    Agarwal, Vieillard, Zhou, Stanczyk, Ramos, Geist, Bachem 2024, *On-Policy Distillation of
+    Language Models: Learning from Self-Generated Mistakes*, arXiv 2306.13649, algorithm 1.
+
+    Args:
+        teacher: the folder of a trained model with the same vocabulary; required. In Python also a
+            `freerun.policy.Policy`.
+        share: λ, the probability that an example is learned on the student's own output instead of
+            its target; in [0, 1].
+        beta: β of the generalized Jensen-Shannon divergence, in [0, 1]: 0 is the forward KL
+            divergence from the teacher, 1 the reverse.
+        stretch: the maximum length of an own output, as a multiple of the target with its eos; at
+            least 1.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+
+    name: ClassVar[str] = "gkd"
+    paper: ClassVar[str] = "Agarwal et al. 2024, arXiv 2306.13649"
+    summary: ClassVar[str] = "learns the distributions of a better model, on own outputs too"
+
+    teacher: str | Policy | None = None
+    share: float = 0.5
+    beta: float = 0.5
+    stretch: float = 1.5
+    held: Teacher = field(init=False, default_factory=Teacher, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_range("share", self.share, 0, 1)
+        check_range("beta", self.beta, 0, 1)
+        check_range("stretch", self.stretch, 1)
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """The share of own outputs, and the divergence."""
+        return {"share": Range(0.0, 1.0), "beta": Range(0.0, 1.0)}
+
+    def with_loader(self, load: PolicyLoader) -> GKD:
+        """Return this method with the function that loads the teacher."""
+        found = replace(self)
+        object.__setattr__(found, "held", Teacher(load))
+        return found
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Check that there is a teacher, and outputs have no backspaces.
+
+        Raises:
+            ValueError: if there is none, or they have.
+        """
+        refuse_backspace(vocabulary, self.name)
+        if self.teacher is None:
+            raise ValueError("gkd needs a teacher, the folder of a trained model: set teacher")
+
+    def build_modules(self, policy: Policy) -> Modules:
+        """Load the teacher, which is not part of checkpoints.
+
+        Raises:
+            ValueError: if there is none, or it has another vocabulary.
+        """
+        self.check(policy.vocabulary)
+        teacher = self.teacher
+        if isinstance(teacher, str):
+            if self.held.load is None:
+                raise ValueError(
+                    f"the teacher {teacher!r} is not loaded: train with freerun.training, or give "
+                    "the policy itself"
+                )
+            teacher = self.held.load(teacher)
+        assert teacher is not None  # noqa: S101  # see check
+        if teacher.vocabulary != policy.vocabulary:
+            raise ValueError("the teacher of gkd has another vocabulary than the student")
+        self.held.policy = teacher.eval().requires_grad_(False)
+        return Modules()
+
+    def loss(
+        self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
+    ) -> Outcome:
+        """Compute the divergence at all tokens, divided by their number.
+
+        Raises:
+            ValueError: if an example has no target, or the teacher is missing.
+        """
+        batch.target_tokens()
+        if self.held.policy is None:
+            self.build_modules(policy)
+        teacher = self.held.policy
+        assert teacher is not None  # noqa: S101  # it was loaded
+        if teacher.device != batch.target.device:
+            teacher.to(batch.target.device)
+        own = uniform(clock.seed, "gkd", clock.step, batch.ids) < self.share
+        outputs = self.write(policy, batch, own, clock)
+        with torch.no_grad():
+            wanted = outputs.read(teacher, batch).logits(outputs.mask)
+        scores = outputs.read(policy, batch).logits(outputs.mask)
+        total = generalized_jsd(scores, wanted, beta=self.beta).sum()
+        count = outputs.mask.sum()
+        return Outcome(total, count, {"own_share": outputs.mask[own].sum() / count})
+
+    def write(self, policy: Policy, batch: Batch, own: Bool[Tensor, "b"], clock: Clock) -> Samples:
+        """Return the targets, and samples of the student for the examples of `own`."""
+        rows = torch.arange(len(batch.ids), device=batch.ids.device)
+        chosen = rows[own]
+        if len(chosen) == 0:
+            return Samples(rows, batch.target, batch.mask)
+        drawn = draw_samples(policy, batch.select(chosen), 1, clock, stretch=self.stretch)
+        width = max(drawn.mask.shape[1], batch.mask.shape[1])
+
+        def merge(targets: Tensor, samples: Tensor) -> Tensor:
+            targets, samples = (pad(x, (0, width - x.shape[1])) for x in (targets, samples))
+            return targets.index_copy(0, chosen, samples)
+
+        tokens, mask = merge(batch.target, drawn.tokens), merge(batch.mask, drawn.mask)
+        longest = int(mask.sum(1).max())
+        return Samples(rows, tokens[:, :longest], mask[:, :longest])
