@@ -142,6 +142,8 @@ def test_a_sound_that_whisper_would_cut_off_is_refused():
         DataError, match=r"^row 3: the sound takes 3\.0 s, but the model reads at most 2 s$"
     ):
         processor.read(long, "row 3")
+    with pytest.raises(DataError, match=r"^row 3: a\.wav takes 3\.0 s, but"):
+        processor.read({**long, "path": "a.wav"}, "row 3")
     assert processor.read({"array": WAVE, "sampling_rate": RATE}, "row 3").shape == (8, 200)
 
 

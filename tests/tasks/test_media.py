@@ -6,6 +6,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from freerun import load
 from freerun.cli.predict import _open_lines
@@ -88,6 +89,20 @@ def test_another_folder_to_evaluate_on(images, tmp_path):
         task.read_examples(str(other))
 
 
+def test_a_folder_that_lacks_what_is_needed(images):
+    path = images / "metadata.csv"
+    text = path.read_text()
+    path.write_text(text.replace("file_name", "picture"))
+    with pytest.raises(DataError, match=r"line 2: no column .*; source_column can name another$"):
+        image_task(images).rows()
+    path.write_text(text.replace("text", "words"))
+    with pytest.raises(DataError, match=r"csv: no column .*; target_column can name another$"):
+        image_task(images).rows()
+    path.unlink()
+    with pytest.raises(DataError, match=r"^.*images: it has image files, but no metadata\.csv or"):
+        image_task(images).rows()
+
+
 def test_a_broken_image_is_named_with_its_row(images):
     (images / "3.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"metadata\.csv, line 5: .*/3\.png cannot be read as an"):
@@ -166,6 +181,35 @@ def test_a_language_that_is_not_there(sounds, tmp_path):
         settings.load(speech_task(sounds, language="klingon"))
     with pytest.raises(DataError, match=r"^language has no effect on a model without a tokenizer"):
         load_data(speech_task(sounds, language="de"))
+
+
+@pytest.mark.parametrize(
+    ("multilingual", "told", "message"),
+    [
+        (True, {}, "it is multilingual; tell it the language of the speech, as in --task.language"),
+        (True, {"mode": "translate"}, "it is multilingual; tell it the language of the speech"),
+        (False, {"language": "en"}, "it is for English alone; leave language and mode out"),
+    ],
+)
+def test_a_whisper_that_is_told_too_little_or_too_much(
+    sounds, tmp_path, multilingual, told, message
+):
+    path = save_whisper(tmp_path / "whisper")
+    GenerationConfig(is_multilingual=multilingual).save_pretrained(path)
+    with pytest.raises(DataError, match=f"^{path}: {message}"):
+        PretrainedSettings(path=path).load(speech_task(sounds, **told))
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [({"language": "de"}, ["<|de|>", "<|transcribe|>"]), ({}, [])],
+    ids=["german", "unknown"],
+)
+def test_transcribing_is_the_default_of_a_language(sounds, tmp_path, told, read):
+    settings = PretrainedSettings(path=save_whisper(tmp_path / "whisper"))
+    codec = settings.load(speech_task(sounds, **told)).codec
+    names = codec.tokenizer.convert_ids_to_tokens([*codec.prefix, codec.target.bos])
+    assert names == ["<|startoftranscript|>", *read, "<|notimestamps|>"]
 
 
 def test_the_task_of_donut_is_read_and_not_learned(images, tmp_path):

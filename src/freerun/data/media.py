@@ -106,7 +106,7 @@ class Processor:
             found = self.inner(images=read_image(value, where), return_tensors="np")
         else:
             wave = read_audio(value, self.inner.sampling_rate, where)
-            self._check_length(wave, where)
+            self._check_length(wave, f"{where}: {_find_name(value, 'the sound')}")
             rate = self.inner.sampling_rate
             found = self.inner(wave, sampling_rate=rate, return_tensors="np")
         values = np.asarray(found[self.inner.model_input_names[0]][0], dtype=np.float32)
@@ -114,11 +114,11 @@ class Processor:
             raise DataError(f"{where}: the {self.media} has values that are not finite")
         return values
 
-    def _check_length(self, wave: Float[np.ndarray, "_"], where: str) -> None:
+    def _check_length(self, wave: Float[np.ndarray, "_"], name: str) -> None:
         most, rate = getattr(self.inner, "n_samples", None), self.inner.sampling_rate
         if most is not None and len(wave) > most:
             raise DataError(
-                f"{where}: the sound takes {len(wave) / rate:.1f} s, but the model reads at most "
+                f"{name} takes {len(wave) / rate:.1f} s, but the model reads at most "
                 f"{most / rate:.0f} s"
             )
 
@@ -215,12 +215,16 @@ def read_audio(value: object, rate: int, where: str) -> Float[np.ndarray, "_"]:
     return converted
 
 
+def _find_name(value: object, otherwise: str) -> str:
+    """Return the path of a file, for messages."""
+    found = value.get("path") if isinstance(value, Mapping) else value
+    return str(found) if isinstance(found, str | PathLike) and str(found) else otherwise
+
+
 def _open(value: object, where: str, what: str) -> tuple[Any, str]:
     """Return the path or the contents of a file, and its name for messages."""
-    name = f"the {what}"
     if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
-        path = value.get("path")
-        return BytesIO(value["bytes"]), str(path or name)
+        return BytesIO(value["bytes"]), _find_name(value, f"the {what}")
     if isinstance(value, Mapping):
         value = value.get("path")
     if not isinstance(value, str | PathLike) or not str(value):

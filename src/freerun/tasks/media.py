@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from freerun.data import Codec, DataError, MediaCodec, Splits
 from freerun.data.folders import check_inside, read_splits
-from freerun.data.media import Media, Processor
+from freerun.data.media import SUFFIXES, Media, Processor
 from freerun.data.media_codec import find_media
 from freerun.data.rows import Row
 from freerun.data.splits import add_missing_splits, describe_sizes, subsample
-from freerun.data.tables import FileRow, Table, read_table
+from freerun.data.tables import FORMATS, FileRow, Table, read_table
 from freerun.data.tokens import Tokens
 from freerun.tasks.base import Task
 
@@ -67,6 +68,7 @@ class MediaTask(Task):
             DataError: names the file, and what is expected.
             MissingExtraError: if `datasets` is not installed.
         """
+        self._check_metadata()
         tables = read_splits(self.data, self.subset)
         parts = {name: self._name_columns(table, self.data) for name, table in tables.items()}
         own = {
@@ -93,12 +95,26 @@ class MediaTask(Task):
             raise DataError(f"{path}: it has several splits; name the folder of one of them")
         return self._name_columns(table, path)
 
+    def _check_metadata(self) -> None:
+        """Check that a folder does not have images or sounds alone."""
+        folder = Path(self.data)
+        files = [path.name for path in folder.rglob("*")] if folder.is_dir() else []
+        media = tuple(SUFFIXES[self.media])
+        rows = (*FORMATS, *(f"{suffix}.gz" for suffix in FORMATS))
+        if any(name.lower().endswith(media) for name in files) and not any(
+            name.endswith(rows) for name in files
+        ):
+            raise DataError(
+                f"{self.data}: it has {self.media} files, but no metadata.csv or metadata.jsonl "
+                "with their names in file_name and their texts in text"
+            )
+
     @abstractmethod
     def make_processor(self) -> Processor:
         """Return the processor of a model without one."""
 
-    def set_language(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Tell a tokenizer which special tokens precede a text."""
+    def set_language(self, tokenizer: PreTrainedTokenizerBase, path: str) -> None:
+        """Tell a tokenizer of the model at `path` which special tokens precede a text."""
 
     def learn_codec(self, rows: Splits[Row], **options: Any) -> Codec:
         """Learn the codec, for a model without a tokenizer.
@@ -123,7 +139,7 @@ class MediaTask(Task):
         Raises:
             DataError: if it has no processor, or a setting has no effect on it.
         """
-        self.set_language(tokenizer)
+        self.set_language(tokenizer, path)
         processor = Processor.load(self.media, path)
         return MediaCodec.for_model(
             tokenizer, processor, start, prefix=self.prefix, unusable=self.unusable
@@ -133,12 +149,15 @@ class MediaTask(Task):
         """Return rows with the columns of a `MediaCodec`; `data` is the file or folder of them."""
         if not table.rows:
             raise DataError(f"{table.name}: there are no rows")
-        text = table.find_column([self.target_column] if self.target_column else TEXT_COLUMNS)
+        named = self.target_column
+        with _hint("target_column" if named is None else None):
+            text = table.find_column(TEXT_COLUMNS if named is None else [named])
         return [self._name_row(row, text, Path(data)) for row in table.rows]
 
     def _name_row(self, row: FileRow, text: str, data: Path) -> Row:
         if self.source_column is None:
-            value = find_media(row, self.media, row.place)
+            with _hint("source_column"):
+                value = find_media(row, self.media, row.place)
         elif self.source_column in row:
             value = row[self.source_column]
         else:
@@ -228,7 +247,7 @@ class SpeechToText(MediaTask):
         prefix: special tokens of a pretrained model that its decoder reads before a text; they are
             not learned.
         language: the language of the speech for a multilingual Whisper, such as en.
-        mode: what a multilingual Whisper does: transcribe, or translate to English.
+        mode: what a multilingual Whisper does: transcribe, the default, or translate to English.
         unusable: whether a row whose sound cannot be used (broken, silent, too short or too long)
             is an error, or is left out (drop).
         seconds: the length of sources for a model without a processor, at most; shorter sounds are
@@ -269,11 +288,11 @@ class SpeechToText(MediaTask):
                 )
         return Processor.for_audio(self.seconds, self.mel_bins)
 
-    def set_language(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def set_language(self, tokenizer: PreTrainedTokenizerBase, path: str) -> None:
         """Tell a tokenizer which language, task and timestamps precede a text.
 
         Raises:
-            DataError: if it has none, or not this language.
+            DataError: if it has none, or not this language, or a multilingual one is told none.
         """
         given = {"language": self.language, "task": self.mode}
         given = {name: value for name, value in given.items() if value is not None}
@@ -285,7 +304,40 @@ class SpeechToText(MediaTask):
                     "(--task.prefix)"
                 )
             return
+        multilingual = is_multilingual(path)
+        if multilingual and self.language is None:
+            raise DataError(
+                f"{path}: it is multilingual; tell it the language of the speech, as in "
+                "--task.language en"
+            )
+        if multilingual is False and given:
+            raise DataError(f"{path}: it is for English alone; leave language and mode out")
+        if self.language is not None:
+            given.setdefault("task", "transcribe")
         try:
             tell(**given, predict_timestamps=False)
         except ValueError as error:
             raise DataError(f"language: {' '.join(str(error).split()):.200}") from None
+
+
+def is_multilingual(path: str) -> bool | None:
+    """Return whether a Whisper is multilingual, by its generation config; None if that is unknown.
+
+    Args:
+        path: the folder of the model, or its id on the hub.
+    """
+    try:
+        found: Any = GenerationConfig.from_pretrained(path)
+    except OSError:
+        return None
+    return getattr(found, "is_multilingual", None)
+
+
+@contextmanager
+def _hint(setting: str | None) -> Iterator[None]:
+    """Add to an error on a missing column which setting names it."""
+    try:
+        yield
+    except DataError as error:
+        hint = "" if setting is None else f"; {setting} can name another"
+        raise DataError(f"{error}{hint}") from None
