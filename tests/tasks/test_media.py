@@ -12,7 +12,9 @@ from freerun import load
 from freerun.cli.predict import _open_lines
 from freerun.data import DataError
 from freerun.decoding import greedy
+from freerun.errors import CheckpointError
 from freerun.methods import MLE
+from freerun.models.loading import load_model
 from freerun.models.settings import PretrainedSettings, RecurrentSettings, Seq2SeqSettings
 from freerun.settings import SettingError
 from freerun.tasks import load_data
@@ -27,6 +29,7 @@ from tests.media_files import (
     write_image,
     write_sound,
 )
+from tests.models.media import tiny_media_model
 
 SMALL = {"hidden_size": 8, "heads": 2, "layers": 1}
 QUICK = TrainingSettings(updates=1, evaluate_every=1, batch_size=4)
@@ -233,3 +236,17 @@ def test_the_task_of_donut_is_read_and_not_learned(images, tmp_path):
     assert greedy(policy, batch.source).lists(eos)[0] == written
     with pytest.raises(DataError, match=r"^prefix is '<s_invoice>', which the tokenizer does not"):
         settings.load(image_task(images, prefix="<s_invoice>"))
+
+
+def test_a_model_that_was_not_trained_here(tmp_path):
+    path = save_donut(tmp_path / "donut")
+    with pytest.raises(CheckpointError, match=f"^{path}: it reads images or sounds, and freerun"):
+        load(path)
+
+
+def test_the_pooler_that_files_of_trocr_lack(tmp_path):
+    model = tiny_media_model("vit-trocr", dtype=torch.float32)
+    assert model.encoder.pooler is None  # so its weights are not in the file, ...
+    path = str(tmp_path)
+    model.save_pretrained(path)
+    assert load_model(path).encoder.pooler is None  # ... though AutoModel makes one

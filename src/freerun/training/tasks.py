@@ -18,6 +18,7 @@ from freerun.data.rows import ROW_COLUMNS, write_object
 from freerun.data.tables import FORMATS, read_rows
 from freerun.errors import CheckpointError, DataError
 from freerun.evaluation import Decoding
+from freerun.models.huggingface import MediaPolicy
 from freerun.models.settings import PretrainedSettings
 from freerun.policy import Policy
 from freerun.settings import SettingError, build, list_settings, to_dict
@@ -188,9 +189,15 @@ def _is_pretrained(folder: str) -> bool:
 
 def _build(settings: PretrainedSettings, codec: Codec) -> Policy:
     try:
-        return settings.build(codec).eval()
+        policy = settings.build(codec).eval()
     except ValueError as error:
         raise CheckpointError(f"{settings.path}: {error}") from None
+    if isinstance(policy, MediaPolicy) and not isinstance(codec, MediaCodec):
+        raise CheckpointError(
+            f"{settings.path}: it reads images or sounds, and freerun did not train it; train it "
+            "first, by freerun train image_to_text or speech_to_text"
+        )
+    return policy
 
 
 def _load_pretrained(folder: str, split: Split | None, data: str | None) -> Measured:
