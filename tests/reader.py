@@ -103,6 +103,7 @@ class Reader:
                 for reads in ("load", "rows"):
                     patch.setattr(task, reads, stop)
             patch.setattr("freerun.models.settings.PretrainedSettings.load", stop)
+            patch.setattr("freerun.study.ray_workers.RayEngine.__init__", stop)
             for loads in (
                 "costs.load_policy",
                 "predict.load_predictor",

@@ -148,9 +148,10 @@ def place(request, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster", "place")
-def test_results_and_weights_are_those_of_runs_in_turn(tmp_path):
-    tiny_comparison(str(tmp_path / "in_turn"))
-    tiny_comparison(str(tmp_path / "ray"), jobs=None, engine="ray")
+@pytest.mark.parametrize("trials", [None, 2], ids=["as given", "tuned"])
+def test_results_and_weights_are_those_of_runs_in_turn(tmp_path, trials):
+    tiny_comparison(str(tmp_path / "in_turn"), tune=trials)
+    tiny_comparison(str(tmp_path / "ray"), jobs=None, engine="ray", tune=trials)
     assert outcome(tmp_path / "ray") == outcome(tmp_path / "in_turn")
     assert not list((tmp_path / "ray").rglob(".*"))
 

@@ -64,6 +64,10 @@ class PredictOptions(CheckpointOptions):
             raise ValueError("show_backspaces excludes n_best, scores and json")
 
 
+MAX_SHOWN = 5
+"""The maximum number of sources that a note names."""
+
+
 @dataclass
 class Printer:
     """Prints outputs, and counts those that were cut off.
@@ -72,19 +76,23 @@ class Printer:
         own: the options.
         codec: the codec of the model.
         count: the number of sources so far.
-        cut: the numbers of sources with an output that was cut off.
+        cut: the number of sources with an output that was cut off.
+        first_cut: which the first of them are.
     """
 
     own: PredictOptions
     codec: Codec
     count: int = 0
-    cut: list[int] = field(default_factory=list)
+    cut: int = 0
+    first_cut: list[int] = field(default_factory=list)
 
     def show(self, outputs: Sequence[Prediction], lines: Sequence[str]) -> None:
         """Print the outputs for a source, which was read from `lines`."""
         self.count += 1
         if not all(each.complete for each in outputs):
-            self.cut.append(self.count)
+            self.cut += 1
+            if self.cut <= MAX_SHOWN:
+                self.first_cut.append(self.count)
         if self.own.json:
             row = parse_row_of_line(lines) or {"source": "\n".join(lines)}
             found = {**row, "outputs": [each.to_dict() for each in outputs]}
@@ -100,9 +108,9 @@ class Printer:
         """Return a note on outputs that were cut off; None if there are none."""
         if not self.cut:
             return None
-        shown = ", ".join(map(str, self.cut[:5])) + (", …" if len(self.cut) > 5 else "")
+        shown = ", ".join(map(str, self.first_cut)) + (", …" if self.cut > MAX_SHOWN else "")
         return (
-            f"note: outputs of {len(self.cut)} of {self.count} sources reached the maximum length "
+            f"note: outputs of {self.cut} of {self.count} sources reached the maximum length "
             f"and are cut off: {shown}"
         )
 
