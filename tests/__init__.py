@@ -73,7 +73,7 @@ Defects that public code for these methods is known to have, and the tests that 
   decoding/test_roll_in.py::test_a_row_of_not_a_number_is_alone_with_it
 - random numbers lost when a run resumes:
   methods/test_invariances.py::test_chance_comes_from_the_clock_alone,
-  training/test_resume.py::test_a_search_is_resumed_to_the_bit,
+  training/test_resume.py::test_methods_with_samples_and_state_are_resumed_to_the_bit,
   training/test_resume.py::test_killed_at_random_moments_and_resumed_is_the_same_to_the_bit
 - evaluation under teacher forcing reported as quality:
   training/test_trainer.py::test_evaluation_runs_freely_and_names_what_does_not
