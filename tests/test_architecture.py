@@ -12,7 +12,7 @@ import freerun
 
 ROOT = Path(freerun.__file__).parent
 FLOORS = [
-    {"arguments", "backspaces", "batch", "console", "costs", "digests", "errors",
+    {"arguments", "backspaces", "batch", "chunks", "console", "costs", "digests", "errors",
      "explanations", "files", "hub", "imports", "losses", "randomness", "relaxations",
      "schedules", "settings", "vocabulary", "yaml_reader"},
     {"references"},

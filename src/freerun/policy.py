@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from freerun.batch import Source
+from freerun.chunks import Projection, SumLoss, split_chunks, sum_in_chunks
 from freerun.vocabulary import Vocabulary
 
 TokenChooser = Callable[[Float[Tensor, "k a"], Int[Tensor, "k"]], Int[Tensor, "k"]]
@@ -53,6 +54,31 @@ class Trace(ABC):
         """
         raise ValueError(f"{type(self).__name__} has no hidden states; override hidden")
 
+    def logits_in_chunks(
+        self, cells: Bool[Tensor, "b t"]
+    ) -> Iterator[tuple[slice, Float[Tensor, "k a"]]]:
+        """Yield the scores at the cells that are true, some cells at a time, and which these are.
+
+        Args:
+            cells: true at the cells, at least one.
+        """
+        scores = self.logits(cells)
+        yield slice(len(scores)), scores
+
+    def sum_loss(
+        self, cells: Bool[Tensor, "b t"], loss: SumLoss, *more: Shaped[Tensor, "n *rest"]
+    ) -> Float[Tensor, ""]:
+        """Compute `loss(logits(cells), *more)`, a sum over the cells that are true.
+
+        Traces that project hidden states hold the scores of a few cells at a time.
+
+        Args:
+            cells: true at the cells.
+            loss: a function of the scores of any of these cells, and of `more` of the same cells.
+            more: what else the loss needs of each cell, such as its target; gets no gradient.
+        """
+        return loss(self.logits(cells), *more)
+
     def prompt_hidden(self) -> tuple[Float[Tensor, "b p h"], Bool[Tensor, "b p"]] | None:
         """Return the hidden states of what was read before cell 0, and a mask that is true on them.
 
@@ -66,6 +92,36 @@ class Trace(ABC):
         None if forks take so little memory that there is no need to bound them.
         """
         return None
+
+
+class ProjectedTrace(Trace):
+    """A trace whose scores are a projection of its hidden states.
+
+    Attributes:
+        project: from hidden states to scores; treats each row alone.
+        actions: the number of scores.
+    """
+
+    project: Projection
+    actions: int
+
+    def logits(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n a"]:
+        """Return the scores at the cells that are true, row by row."""
+        return self.project(self.hidden(cells))
+
+    def logits_in_chunks(
+        self, cells: Bool[Tensor, "b t"]
+    ) -> Iterator[tuple[slice, Float[Tensor, "k a"]]]:
+        """Yield scores, some cells at a time; see `Trace.logits_in_chunks`."""
+        hidden = self.hidden(cells)
+        for chunk in split_chunks(len(hidden), self.actions):
+            yield chunk, self.project(hidden[chunk])
+
+    def sum_loss(
+        self, cells: Bool[Tensor, "b t"], loss: SumLoss, *more: Shaped[Tensor, "n *rest"]
+    ) -> Float[Tensor, ""]:
+        """Compute a sum over cells; see `Trace.sum_loss`."""
+        return sum_in_chunks(loss, self.project, self.hidden(cells), *more, width=self.actions)
 
 
 class Writer(ABC):

@@ -139,8 +139,11 @@ def _run_passes(
     source, before = batch.source.select(run), own.roll(-1, 1)[run]
     for _ in range(min(passes - 1, int(counts.max()))):
         trace = policy.force(source, found.merge(policy, reference)[run])
-        scores = promote_scores(trace.logits(before))
-        found = replace(found, inputs=make_inputs(scores, rows, cells - 1))
+        parts = [
+            make_inputs(promote_scores(scores), rows[chunk], cells[chunk] - 1)
+            for chunk, scores in trace.logits_in_chunks(before)
+        ]
+        found = replace(found, inputs=_concatenate(parts))
     return found
 
 

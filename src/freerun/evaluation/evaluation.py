@@ -51,7 +51,7 @@ def teacher_forced_total(policy: Policy, batch: Batch) -> Float[Tensor, ""]:
     """
     trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
     writable = find_writable(policy, batch)
-    return log_loss(trace.logits(writable), batch.target[writable])
+    return trace.sum_loss(writable, log_loss, batch.target[writable])
 
 
 def find_writable(policy: Policy, batch: Batch) -> Bool[Tensor, "b t"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from freerun.batch import Batch
@@ -50,6 +51,6 @@ class MLE(Method):
         """
         targets = batch.target_tokens()
         trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
-        scores = trace.logits(batch.mask)
-        total = log_loss(scores, targets, smoothing=self.label_smoothing)
+        loss = partial(log_loss, smoothing=self.label_smoothing)
+        total = trace.sum_loss(batch.mask, loss, targets)
         return Outcome(total, batch.mask.sum())

@@ -289,7 +289,7 @@ class RAML(Method):
         limit = torch.maximum(policy.limit(batch.source), batch.lengths)
         edited = self.edit(batch, policy.vocabulary, limit, clock)
         trace = policy.force(edited.source, edited.inputs(policy.vocabulary.bos))
-        total = log_loss(trace.logits(edited.mask), edited.target[edited.mask])
+        total = trace.sum_loss(edited.mask, log_loss, edited.target[edited.mask])
         width = min(batch.mask.shape[1], edited.mask.shape[1])
         mask = batch.mask[:, :width]
         same = (edited.target[:, :width] == batch.target[:, :width]) | ~mask

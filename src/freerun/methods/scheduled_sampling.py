@@ -193,6 +193,6 @@ class ScheduledSampling(ScheduledRollIn):
 
         inputs = roll_in(policy, batch, own, choose, passes=self.passes)
         trace = policy.force(batch.source, inputs)
-        total = log_loss(trace.logits(batch.mask), targets)
+        total = trace.sum_loss(batch.mask, log_loss, targets)
         count = batch.mask.sum()
         return Outcome(total, count, {"own_share": own.sum() / count})

@@ -119,8 +119,8 @@ class CausalPolicy(HuggingFacePolicy):
             positions = positions.clamp(max=self.max_positions - 1)
         rows = self._join_inputs(source, inputs, cells, parents)
         hidden, past, _ = self.read(rows, positions, mask, KeyValues.empty(), None)
-        kept = past if self.uses_cache else None
-        return CacheTrace(hidden, before, ancestors, kept, None, self.project, self.max_positions)
+        kept, head = past if self.uses_cache else None, (self.project, self.vocabulary.actions)
+        return CacheTrace(hidden, before, ancestors, kept, None, *head, self.max_positions)
 
     def read(
         self,

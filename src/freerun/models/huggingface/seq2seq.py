@@ -74,10 +74,8 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         hidden, past, encoder = self.read(
             self._join_prefix(inputs), positions, mask, KeyValues.empty(), self._encode(source)
         )
-        kept = past if self.uses_cache else None
-        return CacheTrace(
-            hidden, before, ancestors, kept, encoder, self.project, self.max_positions
-        )
+        kept, head = past if self.uses_cache else None, (self.project, self.vocabulary.actions)
+        return CacheTrace(hidden, before, ancestors, kept, encoder, *head, self.max_positions)
 
     def _join_prefix(
         self, inputs: Int[Tensor, "n t"] | Float[Tensor, "n t e"]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.chunks import Projection
 from freerun.models.huggingface.cache import KeyValues
-from freerun.policy import State, Trace
+from freerun.policy import ProjectedTrace, State
 
 MAX_FORK_BYTES = 2**30
 """The maximum number of bytes of keys and values of rows that run together."""
@@ -98,7 +98,7 @@ def align_visible(visible: Bool[Tensor, "n s"]) -> AlignedSlots:
 
 
 @dataclass(frozen=True)
-class CacheTrace(Trace):
+class CacheTrace(ProjectedTrace):
     """Rows that were read in one pass, each a prompt and then its inputs.
 
     Args:
@@ -109,6 +109,7 @@ class CacheTrace(Trace):
         past: the keys and values; None if they were not stored.
         encoder: the outputs of the encoder, if there is one.
         project: from hidden states to scores.
+        actions: the number of scores.
         max_positions: the maximum number of positions of the model; None if unbounded.
     """
 
@@ -117,16 +118,9 @@ class CacheTrace(Trace):
     ancestors: Bool[Tensor, "b t t"] | None
     past: KeyValues | None
     encoder: EncoderOutputs | None
-    project: Callable[[Float[Tensor, "n h"]], Float[Tensor, "n a"]]
+    project: Projection
+    actions: int
     max_positions: int | None
-
-    def logits(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n a"]:
-        """Return the scores at the cells that are true, row by row.
-
-        Raises:
-            ValueError: if a cell lies beyond the positions of the model.
-        """
-        return self.project(self.hidden(cells))
 
     def hidden(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n h"]:
         """Return the hidden states that `logits` projects.

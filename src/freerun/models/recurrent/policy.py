@@ -156,12 +156,11 @@ class RecurrentPolicy(PreTrainedModel, Policy):
             parents = cells - 1
         if parents is not None:
             outputs, after = read_tree(self._step, state, embedded, parents)
-            return RecurrentTrace(outputs, self.output, lambda: after)
+            return RecurrentTrace(outputs, self.output, self.vocabulary.actions, lambda: after)
         top, reads, hidden = self.decoder(embedded, state.hidden, state.cell)
         outputs = self._attend(top, cells, state)
-        return RecurrentTrace(
-            outputs, self.output, partial(self._collect_states, state, reads, hidden)
-        )
+        states = partial(self._collect_states, state, reads, hidden)
+        return RecurrentTrace(outputs, self.output, self.vocabulary.actions, states)
 
     def writer(self) -> RecurrentWriter:
         """Return a writer with the weights as they are now."""

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.chunks import Projection
 from freerun.models.recurrent.attention import AttentionMemory
 from freerun.models.recurrent.layers import Layered
-from freerun.policy import State, Trace
+from freerun.policy import ProjectedTrace, State
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,21 @@ class RecurrentState(State):
 
 
 @dataclass(frozen=True)
-class RecurrentTrace(Trace):
+class RecurrentTrace(ProjectedTrace):
     """Rows that were read.
 
     Attributes:
         outputs: what is projected to scores: attentional outputs, or top hidden states.
         project: from outputs to scores.
+        actions: the number of scores.
         states: returns the states of all cells, as rows b·t; costly for an LSTM (see
             `RecurrentDecoder.find_cell_states`), and only needed to fork.
     """
 
     outputs: Float[Tensor, "b t h"]
-    project: Callable[[Float[Tensor, "n h"]], Float[Tensor, "n a"]]
+    project: Projection
+    actions: int
     states: Callable[[], RecurrentState]
-
-    def logits(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n a"]:
-        """Return the scores at the cells that are true, row by row."""
-        return self.project(self.hidden(cells))
 
     def hidden(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n h"]:
         """Return the attentional outputs that `logits` projects."""

@@ -1,0 +1,115 @@
+"""Sums of losses in chunks equal those of all scores, and so do their gradients."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from freerun import chunks
+from freerun.chunks import sum_in_chunks
+from freerun.evaluation.evaluation import teacher_forced_total
+from freerun.losses import log_loss
+from freerun.methods import MLE, RAML, Clock, ScheduledSampling
+from freerun.models.huggingface import adapt
+from tests.helpers import close, gradients, tiny_batch, tiny_policy
+from tests.models.media import media_batch, tiny_media
+from tests.models.models import text_batch, tiny_adapted, words_of
+from tests.models.test_huggingface_models import lora
+
+CLOCK = Clock(2, total=9, seed=3)
+METHODS = [
+    MLE(label_smoothing=0.1),
+    ScheduledSampling(schedule="constant", k=0.4),
+    ScheduledSampling(schedule="constant", k=0.4, feedback="sample", passes=2),
+    RAML(),
+]
+
+
+def make(name):
+    if name == "gru":
+        policy = tiny_policy(4)
+        return policy, tiny_batch(policy)
+    if name == "whisper":
+        policy = tiny_media(name)
+        return policy, media_batch(policy)
+    policy = tiny_adapted(name, letters="abc")
+    return policy, text_batch(policy)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Chunks of a single cell."""
+    return lambda: monkeypatch.setattr(chunks, "MAX_SCORES", 1)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("name", ["gru", "gpt2", "gemma2", "t5", "bart", "whisper"])
+def test_losses_and_gradients(small, method, name):
+    """With tied heads, biases, scaled states and capped scores."""
+    policy, batch = make(name)
+
+    def run():
+        outcome = method.loss(policy, batch, CLOCK)
+        return {"loss": outcome.total.detach(), **gradients(policy, outcome.total)}
+
+    expected = run()
+    small()
+    close(run(), expected, 1e-11)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft reads it
+def test_only_adapters_get_a_gradient(small):
+    policy = adapt(lora("gpt2"), words_of("gpt2"), limit=6, shared=True)
+    batch = text_batch(policy)
+    expected = gradients(policy, MLE().loss(policy, batch, CLOCK).total)
+    small()
+    close(gradients(policy, MLE().loss(policy, batch, CLOCK).total), expected, 1e-11)
+
+
+def test_without_gradient(small):
+    policy, batch = make("gpt2")
+    with torch.no_grad():
+        expected = teacher_forced_total(policy, batch)
+        small()
+        close(teacher_forced_total(policy, batch), expected)
+
+
+def test_frozen_states_or_weights(small):
+    head, hidden, targets = nn.Linear(3, 5).double(), torch.randn(4, 3).double(), torch.arange(4)
+    total = log_loss(head(hidden), targets)
+    (expected,) = torch.autograd.grad(total, [head.weight])
+    small()
+    total = sum_in_chunks(log_loss, head, hidden, targets, width=5)
+    (2 * total).backward()
+    close(head.weight.grad, 2 * expected)
+    frozen, states = copy.deepcopy(head).requires_grad_(False), hidden.clone().requires_grad_()
+    (found,) = torch.autograd.grad(
+        sum_in_chunks(log_loss, frozen, states, targets, width=5), [states]
+    )
+    (expected,) = torch.autograd.grad(log_loss(frozen(states), targets), [states])
+    close(found, expected)
+    assert not sum_in_chunks(log_loss, frozen, hidden, targets, width=5).requires_grad
+
+
+def test_half_precision_is_added_up_in_single(small):
+    """Of a thousand equal cells, the gradient is a thousand times that of one."""
+    head = nn.Linear(2, 3, bias=False).bfloat16()
+    hidden, targets = torch.ones(1000, 2).bfloat16(), torch.zeros(1000, dtype=torch.long)
+    (one,) = torch.autograd.grad(log_loss(head(hidden[:1]), targets[:1]), [head.weight])
+    small()
+    total = sum_in_chunks(log_loss, head, hidden, targets, width=3)
+    total.backward()
+    torch.testing.assert_close(head.weight.grad, 1000 * one, rtol=1e-2, atol=0)
+
+
+def test_no_more_scores_at_a_time_than_fit(monkeypatch):
+    monkeypatch.setattr(chunks, "MAX_SCORES", 12)
+    head, counts = nn.Linear(2, 5), []
+
+    def project(hidden):
+        counts.append(len(hidden))
+        return head(hidden)
+
+    sum_in_chunks(log_loss, project, torch.randn(7, 2), torch.zeros(7, dtype=torch.long), width=5)
+    assert counts == [1, 2, 2, 2, 1]  # the first finds the weights
