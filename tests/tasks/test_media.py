@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, WhisperTokenizer
 
 from freerun import load
 from freerun.cli.predict import _open_lines
@@ -176,6 +176,14 @@ def test_language_and_task_of_whisper_are_read_and_not_learned(sounds, tmp_path)
     assert texts == sorted(TEXTS)
     assert codec.limit == 4 + 3 // 2
     assert settings.build(codec).prefix == codec.prefix
+
+
+def test_a_whisper_that_starts_with_another_token_than_its_tokenizer(sounds, tmp_path):
+    path = save_whisper(tmp_path / "whisper")
+    tokenizer = WhisperTokenizer.from_pretrained(path)
+    message = r"is that of <\|endoftext\|>; the tokenizer begins with <\|startoftranscript\|>$"
+    with pytest.raises(DataError, match=message):
+        speech_task(sounds).make_codec(path, tokenizer, tokenizer.eos_token_id)
 
 
 def test_a_language_that_is_not_there(sounds, tmp_path):

@@ -140,6 +140,13 @@ class MediaTask(Task):
             DataError: if it has no processor, or a setting has no effect on it.
         """
         self.set_language(tokenizer, path)
+        whisper: Any = tokenizer if hasattr(tokenizer, "set_prefix_tokens") else None
+        if whisper is not None and whisper.prefix_tokens[0] != start:
+            own, other = tokenizer.convert_ids_to_tokens([start, whisper.prefix_tokens[0]])
+            raise DataError(
+                f"{path}: decoder_start_token_id of config.json is that of {own}; the tokenizer "
+                f"begins with {other}"
+            )
         processor = Processor.load(self.media, path)
         return MediaCodec.for_model(
             tokenizer, processor, start, prefix=self.prefix, unusable=self.unusable
