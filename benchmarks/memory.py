@@ -32,6 +32,11 @@ METHODS = {
     "searnn": "searnn:cells=2,token_choice=uniform,tokens=3",
     "behavior_cloning": "behavior_cloning:noise=0.05",
     "sequence_match": "sequence_match:noise=0.05,warm_up=0.02,anneal=0.02",
+    "ocd": "ocd",
+    "mrt": "mrt:warm_up=0.02,samples=3",
+    "reinforce": "reinforce:warm_up=0.02,baseline=mean,samples=1",
+    "mixer": "mixer:warm_up=0.02,anneal=0.02",
+    "raml": "raml",
     "unlikelihood": "unlikelihood",
     "unlikelihood, sequence": "unlikelihood:level=sequence",
 }

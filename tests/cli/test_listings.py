@@ -1,5 +1,8 @@
 """Listings of tasks, methods and metrics."""
 
+import subprocess
+import sys
+
 import pytest
 
 from freerun.methods import METHOD_GROUPS, METHODS
@@ -78,3 +81,10 @@ def test_a_metric_in_full(run, refuses):
     assert "arXiv 1904.03971" in output
     message = "unknown metric 'exact'; did you mean 'exact_match'?"
     refuses(f"freerun metrics: {message}", "metrics", "exact")
+
+
+def test_a_setting_that_may_be_an_object_is_described_by_its_text():
+    """Also while libraries are replaced by stand-ins."""
+    command = [sys.executable, "-m", "freerun", "methods", "gkd"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "freerun.policy.Policy (text or null)" in words(printed)

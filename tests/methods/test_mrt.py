@@ -97,6 +97,14 @@ def test_the_gradient_of_improbable_outputs_does_not_vanish():
     assert gradient[0, 1].item() == pytest.approx(weight * (1 - weight), rel=1e-4)
 
 
+def test_a_row_that_is_not_a_number_changes_no_other():
+    log_probs = torch.tensor([[-3.0, -1.0], [math.nan, -2.0]], requires_grad=True)
+    risks = minimum_risk(log_probs, torch.eye(2), torch.ones(2, 2).bool(), kappa=1.0)
+    (gradient,) = torch.autograd.grad(risks[0], log_probs)
+    assert risks.isnan().tolist() == [False, True]
+    assert gradient[0].isfinite().all()
+
+
 def test_equal_outputs_count_once_whatever_pads_them():
     """A sample may be the target, or another sample; the same tokens in another example are not."""
     tokens = torch.tensor([[0, 1, 2, 7], [0, 1, 2, 0], [1, 0, 0, 0], [0, 2, 1, 1]])

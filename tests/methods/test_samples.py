@@ -9,7 +9,7 @@ from freerun.costs import edit_distance
 from freerun.decoding import greedy
 from freerun.methods import Clock
 from freerun.methods.samples import draw_samples, write_greedily
-from tests.helpers import agreement, close, log_prob, single, tiny_batch, tiny_policy
+from tests.helpers import agreement, close, log_prob, poisoned, single, tiny_batch, tiny_policy
 from tests.methods.enumeration import all_outputs, costs_of, many, tiny_example, tokens_of
 
 CLOCK = Clock(2, total=9, seed=3)
@@ -94,3 +94,20 @@ def test_samples_come_without_dropout_and_gradient():
     found = draw_samples(policy, batch, 3, CLOCK, stretch=1.5)
     assert policy.training
     assert torch.equal(found.tokens, expected.tokens)
+
+
+def test_a_row_that_is_not_a_number_changes_no_other():
+    policy = tiny_policy(4, source="real", attention="general")
+    batch = tiny_batch(policy)
+    clean, found = (
+        draw_samples(policy, rows, 2, CLOCK, stretch=1.5) for rows in (batch, poisoned(batch))
+    )
+    others = found.rows != 1
+    assert [tokens_of(clean)[i] for i in others.nonzero()[:, 0]] == [
+        tokens_of(found)[i] for i in others.nonzero()[:, 0]
+    ]
+    scores = found.log_probs(found.read(policy, poisoned(batch)))
+    expected = clean.log_probs(clean.read(policy, batch))
+    assert scores[~others].sum().isnan()
+    for row in others.nonzero()[:, 0].tolist():
+        close(scores[row][found.mask[row]], expected[row][clean.mask[row]])

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any, Union
 
 LIBRARIES = (
     "accelerate",
@@ -44,10 +45,11 @@ class _StandInType(ABCMeta):
     def __getitem__(cls, key: object) -> type:
         return cls
 
-    def __or__(cls, other: object) -> type:  # type: ignore[override]
-        return cls
+    def __or__(cls, other: object) -> Any:
+        # With a class, a real union: the settings of a method are described by their types.
+        return Union[cls, other] if isinstance(other, type) else cls  # noqa: UP007
 
-    __ror__ = __or__  # type: ignore[assignment]
+    __ror__ = __or__
 
     def __iter__(cls) -> Iterator[object]:
         return iter(())
