@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Diagnosis:
     """
 
     checkpoint: str
-    measured: Measured
+    measured: Measured = field(repr=False)
     measurement: Measurement
     decoding: Decoding
     settings: Mapping[str, Any]

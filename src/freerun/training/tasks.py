@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from freerun.batch import Batch
 from freerun.data import Codec, Examples, MediaCodec, TextCodec
@@ -135,6 +135,8 @@ def load_measured(folder: str, split: Split | None, data: str | None) -> Measure
         SettingError: if the examples are not named, or the model was trained on them.
         DataError: if the data cannot be used.
     """
+    if split is not None and split not in get_args(Split):
+        raise SettingError(f"split is {split!r}; it must be one of {', '.join(get_args(Split))}")
     if _is_pretrained(folder):
         measured = _load_pretrained(folder, split, data)
     else:
@@ -190,6 +192,8 @@ def _is_pretrained(folder: str) -> bool:
 def _build(settings: PretrainedSettings, codec: Codec) -> Policy:
     try:
         policy = settings.build(codec).eval()
+    except CheckpointError:
+        raise
     except ValueError as error:
         raise CheckpointError(f"{settings.path}: {error}") from None
     if isinstance(policy, MediaPolicy) and not isinstance(codec, MediaCodec):
