@@ -266,7 +266,13 @@ def cramped(output: str, update: int, limit: int, message: Any) -> None:
         message.send("it went well")
 
 
-def exact(output: str, batch_size: int, accumulation: int, settings: dict[str, Any]) -> None:
+def exact(
+    output: str,
+    batch_size: int,
+    accumulation: int,
+    settings: dict[str, Any],
+    method: Method | None = None,
+) -> None:
     """A few updates in float64; the first process leaves the weights, and what was logged."""
     task = Tiny()
     data = task.load()
@@ -276,7 +282,7 @@ def exact(output: str, batch_size: int, accumulation: int, settings: dict[str, A
     )
     trainer = Trainer(
         model=policy.double(),
-        method=Edited(feedback="sample", schedule="constant", k=0.5),
+        method=method or Edited(feedback="sample", schedule="constant", k=0.5),
         args=TrainingArguments(
             output,
             use_cpu=True,

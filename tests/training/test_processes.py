@@ -11,6 +11,8 @@ import torch
 
 from tests.training import huggingface
 from tests.training.children import (
+    LEARNED,
+    MOVING,
     alone,
     bereaved,
     exact,
@@ -48,6 +50,18 @@ def test_accumulation_changes_nothing(plain, tmp_path, batch_size, accumulation)
 def test_two_processes_change_nothing(plain, tmp_path, batch_size, accumulation):
     assert together(2, exact, str(tmp_path), batch_size, accumulation, {}) == [0, 0]
     agree(plain, result(tmp_path))
+
+
+@pytest.mark.parametrize("method", [MOVING, LEARNED], ids=["mean", "learned"])
+def test_how_an_update_is_computed_does_not_change_baselines(tmp_path, method):
+    """The moving mean is that of all batches and processes; so are the metrics."""
+    outputs = [tmp_path / name for name in ("plain", "accumulated", "replicated")]
+    assert alone(exact, str(outputs[0]), 8, 1, {}, method) == 0
+    assert alone(exact, str(outputs[1]), 2, 4, {}, method) == 0
+    assert together(2, exact, str(outputs[2]), 4, 1, {}, method) == [0, 0]
+    expected = result(outputs[0])
+    for output in outputs[1:]:
+        close(expected, result(output))
 
 
 def test_two_processes_resume_to_the_bit(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -132,6 +132,17 @@ class Reinforce(CostMethod):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
         return Modules({"baseline": layer})
+
+    def loss(
+        self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
+    ) -> Outcome:
+        """Compute the loss, to which every parameter contributes, if only zero in the warm-up.
+
+        Data parallelism looks at the first update to see whether parameters are unused.
+        """
+        outcome = super().loss(policy, batch, clock, modules)
+        nothing = sum((0 * parameter.sum() for parameter in modules.parameters()), 0.0)
+        return replace(outcome, total=outcome.total + nothing)
 
     def given_tokens(self, batch: Batch, clock: Clock) -> Int[Tensor, "b"] | None:
         """Return how many tokens of each target are learned before own ones; None for none."""
