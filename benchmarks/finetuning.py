@@ -9,7 +9,8 @@ made. All runs are new processes, ours and theirs in turn, on the same rows, wit
   forward and one backward pass on a batch of the same size. On a busy machine, use the ratio of CPU
   times, `startup_cpu`.
 - `update`: an update of `freerun.training.Trainer` by MLE, divided by one of transformers' Trainer.
-  Each sees the same batch in every update; the first update is not counted.
+  Each sees the same batch in every update; the first update is not counted. `update_cpu` is the
+  ratio of CPU times.
 - `memory`: the same ratio of the peak memory of the whole process.
 """
 
@@ -84,8 +85,10 @@ def encode(tokenizer: Any, both: bool, rows: Path) -> list[dict[str, list[int]]]
     return found
 
 
-def train(ours: bool, setting: Setting) -> tuple[float, float, float]:
-    """Train in this process; return the seconds of an update, the peak in MB, and the first loss.
+def train(ours: bool, setting: Setting) -> tuple[float, float, float, float]:
+    """Train in this process.
+
+    Returns the seconds and CPU seconds of an update, the peak memory in MB, and the first loss.
 
     Rows, LoRA and settings of both trainers are the same.
     """
@@ -93,14 +96,14 @@ def train(ours: bool, setting: Setting) -> tuple[float, float, float]:
     from peft import LoraConfig, get_peft_model
 
     torch.set_num_threads(setting.threads)
-    times = []
+    before, after = [], []
 
     class Clock(transformers.TrainerCallback):
         def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            times.append(-time.perf_counter())
+            before.append((time.perf_counter(), time.process_time()))
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            times[-1] += time.perf_counter()
+            after.append((time.perf_counter(), time.process_time()))
 
     args = transformers.TrainingArguments(
         str(setting.folder / "trained"),
@@ -133,7 +136,9 @@ def train(ours: bool, setting: Setting) -> tuple[float, float, float]:
         trainer = transformers.Trainer(model, data_collator=collator, **members)
     trainer.train()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return statistics.median(times[1:]), peak, trainer.state.log_history[0]["loss"]
+    pairs = list(zip(before, after, strict=True))[1:]
+    times = [statistics.median(end[n] - start[n] for start, end in pairs) for n in (0, 1)]
+    return times[0], times[1], peak, trainer.state.log_history[0]["loss"]
 
 
 @dataclass(frozen=True)
@@ -168,15 +173,15 @@ class Setting:
             measure(script, [self.model, str(self.threads), str(length)], self.threads),
         ]
 
-    def runs(self) -> list[tuple[float, float]]:
-        """Return the seconds of an update and the peak memory, ours and theirs."""
+    def runs(self) -> list[tuple[float, ...]]:
+        """Return the seconds and CPU seconds of an update and the peak, ours and theirs."""
         found, context = [], multiprocessing.get_context("spawn")
         for ours in (True, False):
             with context.Pool(1) as pool:
                 found.append(pool.apply(train, (ours, self)))
-        losses = [loss for _, _, loss in found]
+        losses = [loss for *_, loss in found]
         assert math.isclose(*losses, rel_tol=0.02), f"the losses differ: {losses}"
-        return [figures for *figures, _ in found]
+        return [each[:-1] for each in found]
 
 
 def main() -> None:
@@ -202,7 +207,8 @@ def main() -> None:
         ("startup", starts, 0),
         ("startup_cpu", starts, 1),
         ("update", runs, 0),
-        ("memory", runs, 1),
+        ("update_cpu", runs, 1),
+        ("memory", runs, 2),
     ):
         ratio = statistics.median(own[which] / other[which] for own, other in pairs)
         figures[key] = round(ratio, 3)

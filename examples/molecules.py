@@ -134,6 +134,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--init", help="the folder of a trained model to start from")
     parser.add_argument("--output", default="runs/molecules")
     parser.add_argument("--updates", type=int, default=600)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--held-out", type=int, default=500)
     options = parser.parse_args(given)
 
@@ -149,7 +150,7 @@ def main(given: Sequence[str] | None = None) -> dict[str, float]:
             options.output,
             max_steps=options.updates,
             per_device_train_batch_size=32,
-            learning_rate=5e-4 if options.method == "mle" else 1e-4,
+            learning_rate=options.learning_rate,
             warmup_steps=0.1,
             lr_scheduler_type="linear",
             save_strategy="no",
