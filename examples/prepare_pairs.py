@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from freerun.data.files import read_lines
+from freerun.metrics import METRICS
 
 Pair = tuple[str, str]
 
@@ -51,21 +52,25 @@ def read_scan(path: str) -> Iterator[Pair]:
             yield match[1], match[2]
 
 
-def make_ocr(path: str, noise: float, seed: int = 0) -> Iterator[Pair]:
-    """Yield lines of a novel as a scanner might read them, and the lines.
+def make_ocr(path: str, noise: float, words: int | None, seed: int = 0) -> Iterator[Pair]:
+    """Yield lines of a novel, or parts of so many words, as a scanner might read them, and as is.
+
+    What remains of a line that is cut is left out: short texts are often equal, which are kept in
+    one split.
 
     Each character is changed with probability `noise`: 70 % of the changed ones become one of
     `CONFUSED`, or any letter if they have none there, 15 % are lost, and 15 % get a copy.
     """
     draw = random.Random(seed)  # noqa: S311
     for _, line in read_lines(path):
-        text = " ".join(line.split())
-        if not 20 <= len(text) <= 80 or not text.isascii():
+        found = line.split()
+        if not 20 <= len(" ".join(found)) <= 80 or not line.isascii():
             continue
-        yield (
-            "".join(_misread(char, draw) if draw.random() < noise else char for char in text),
-            text,
-        )
+        size = words or len(found)
+        for start in range(0, len(found) - size + 1, size):
+            text = " ".join(found[start : start + size])
+            read = (_misread(char, draw) if draw.random() < noise else char for char in text)
+            yield "".join(read), text
 
 
 def _misread(char: str, draw: random.Random) -> str:
@@ -85,14 +90,22 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("data")
     parser.add_argument("output")
     parser.add_argument("--noise", type=float, default=0.1)
+    parser.add_argument(
+        "--words", type=int, help="cut lines into parts of so many words, without the rest"
+    )
     options = parser.parse_args(given)
     if options.kind == "ocr":
-        pairs = make_ocr(options.data, options.noise)
+        pairs = make_ocr(options.data, options.noise, options.words)
     else:
         pairs = {"histnorm": read_histnorm, "scan": read_scan}[options.kind](options.data)
-    rows = [f"{source}\t{target}\n" for source, target in pairs if source.strip()]
-    Path(options.output).write_text("".join(rows), encoding="utf-8")
+    rows = [(source, target) for source, target in pairs if source.strip()]
+    text = "".join(f"{source}\t{target}\n" for source, target in rows)
+    Path(options.output).write_text(text, encoding="utf-8")
     print(f"{options.output}: {len(rows)} rows")
+    if options.kind == "ocr":
+        sources, targets = zip(*rows, strict=True)
+        error = METRICS["character_error"](sources, targets)
+        print(f"character error of the sources: {error:.2%}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The scripts in examples/ still do what they say: draw pictures, and train models."""
 
+import re
 import runpy
 import sys
 from importlib import import_module
@@ -149,4 +150,10 @@ def test_data_sets_become_tables(run, tmp_path, capsys):
     ((source, target),) = found["ocr"]
     assert target == "Call me Ishmael. Some years ago"
     assert source != target
-    assert capsys.readouterr().out.endswith("ocr.tsv: 1 rows\n")
+    *_, count, error = capsys.readouterr().out.splitlines()
+    assert count.endswith("ocr.tsv: 1 rows")
+    assert re.fullmatch(r"character error of the sources: \d+\.\d\d%", error)
+    data.write_text("Call me Ishmael. Some years\n")
+    run("prepare_pairs", "ocr", str(data), str(output), "--noise", "0", "--words", "3")
+    parts = ["Call me Ishmael."]
+    assert output.read_text() == "".join(f"{part}\t{part}\n" for part in parts)
