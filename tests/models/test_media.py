@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import GenerationMixin
 
 from freerun.batch import Source
@@ -91,6 +92,23 @@ def test_greedy_decoding_is_what_generate_writes(name, prefix):
         own = written[0, len(prefix) + 1 :].tolist()
         own = own[: own.index(WORDS.eos)] if WORDS.eos in own else own
         assert found.lists(WORDS.eos)[row] == own
+
+
+@pytest.mark.parametrize("prefix", [(), (5, 3)])
+@torch.no_grad()
+def test_the_loss_is_that_of_the_model_with_an_ignored_prefix(name, prefix):
+    policy = tiny_media(name, prefix=prefix)
+    batch = media_batch(policy)
+    found = MLE().loss(policy, batch, Clock(0, 1, 0))
+    assert found.count == batch.mask.sum()
+    total = 0.0
+    for row, length in enumerate(batch.lengths.tolist()):
+        target = batch.target[row, :length]
+        read = torch.tensor([*prefix, WORDS.bos, *target[:-1].tolist()])[None]
+        labels = torch.cat([torch.full((len(prefix),), -100), target])
+        scores = own_scores(policy, batch.source, row, read)
+        total += float(cross_entropy(scores, labels, reduction="sum"))  # -100 is ignored
+    assert float(found.total) == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["vit-trocr", "speech2text"])
