@@ -113,6 +113,14 @@ def test_every_setting_is_tried_above():
     assert set(list_settings(SEARNN)) == tried | choices
 
 
+def test_too_many_tokens_to_try():
+    words = Vocabulary.build(map(str, range(20_000)), eos=True)
+    with pytest.raises(ValueError, match=r"^searnn would finish 20,001 outputs at every cell, one"):
+        searnn(cost="edit_distance").check(words)
+    for settings in ({"token_choice": "top_k", "tokens": 5}, {"roll_out": "reference"}):
+        searnn(cost="edit_distance", **settings).check(words)
+
+
 @pytest.mark.parametrize("share", [math.nan, -0.1])
 def test_options_check_themselves_in_python(share):
     with pytest.raises(ValueError, match=rf"^roll_in_share is {share}; it must be in \[0, 1\]$"):

@@ -66,6 +66,10 @@ class SearchResult:
     outputs: RollOuts
 
 
+MAX_TRIED = 10_000
+"""The maximum number of tokens of which all are tried with roll-outs by the policy."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SEARNN(Method):
     """Tries every token, and trains the scores of the cell on the costs of the outputs.
@@ -159,9 +163,15 @@ class SEARNN(Method):
         Nothing is withdrawn in a search, so there may be no backspace.
 
         Raises:
-            ValueError: if they are not.
+            ValueError: if they are not, or the policy would finish too many outputs.
         """
         refuse_backspace(vocabulary, self.name)
+        every = isinstance(self.candidates.tokens, AllTokens) and self.roll_out.uses_policy
+        if every and vocabulary.actions > MAX_TRIED:
+            raise ValueError(
+                f"searnn would finish {vocabulary.actions:,} outputs at every cell, one for every "
+                "token; let it try fewer, such as searnn:token_choice=top_k,tokens=5,cells=4"
+            )
         self.resolve_cost(vocabulary)
 
     def resolve_cost(self, vocabulary: Vocabulary) -> tuple[Cost, Reference]:
