@@ -27,7 +27,7 @@ from freerun.costs import PythonCost
 from freerun.data import Row, Splits
 from freerun.data.files import read_lines
 from freerun.methods import MLE, SEARNN, Method
-from freerun.methods.searnn import Candidates, MixedRollIn, PolicyTokens
+from freerun.methods.searnn import Candidates, LearnedRollIn, LearnedRollOut, PolicyTokens
 from freerun.metrics import metric
 from freerun.tasks import Task
 from freerun.training import Trainer
@@ -114,13 +114,18 @@ class Molecules(Task):
 
 
 def build_method(name: str, tokenizer: Any) -> Method:
-    """Return MLE, or SEARNN with the distance of molecules as cost."""
+    """Return MLE, or SEARNN with the distance of molecules as cost.
+
+    Prefixes and roll-outs are the policy's own: the reference would complete them by edit distance,
+    which mostly gives no molecule.
+    """
     if name == "mle":
         return MLE()
     return SEARNN(
         cost=PythonCost(distance, on="text", write=tokenizer.decode),
         reference="min_edit_distance",
-        roll_in=MixedRollIn(),
+        roll_in=LearnedRollIn(),
+        roll_out=LearnedRollOut(),
         candidates=Candidates(cells=2, tokens=PolicyTokens(4)),
     )
 
