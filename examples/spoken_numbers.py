@@ -3,7 +3,7 @@ r"""Let espeak-ng say numbers, to recognize their words by speech_to_text.
     apt install espeak-ng
     python examples/spoken_numbers.py data/numbers
     freerun train speech_to_text --data data/numbers --task.seconds 4 --task.mel_bins 40 \
-        --task.target_tokens words --training.updates 1000 --training.warmup 100 \
+        --task.target_tokens words --training.updates 800 --training.warmup 80 \
         --model.hidden_size 64 --model.layers 2 --training.learning_rate 1e-3 --output runs/numbers
 
 The numbers have at most four digits, and one to six words; each is said by one of several voices,
