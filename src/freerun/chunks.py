@@ -85,8 +85,7 @@ class _Sum(torch.autograd.Function):
         *weights: Tensor,
     ) -> Tensor:
         wanted = hidden.requires_grad
-        # Sums over chunks have too few digits in half precision.
-        sums = [torch.zeros_like(w, dtype=_at_least_single(w.dtype)) for w in weights]
+        sums: list[Tensor] = []
         states = torch.empty_like(hidden) if wanted else None
         total = hidden.new_zeros((), dtype=_at_least_single(hidden.dtype))
         for chunk in chunks:
@@ -97,8 +96,12 @@ class _Sum(torch.autograd.Function):
                 found = list(torch.autograd.grad(value, given)) if given else []
             if states is not None:
                 states[chunk] = found.pop(0)
-            for each, gradient in zip(sums, found, strict=True):
-                each += gradient
+            if sums:
+                for each, gradient in zip(sums, found, strict=True):
+                    each += gradient
+            else:  # half precision has too few digits for sums over chunks
+                sums = [gradient.to(_at_least_single(gradient.dtype)) for gradient in found]
+            del found
             total = total + value.detach()
         ctx.save_for_backward(states, *sums)
         ctx.dtypes = [w.dtype for w in weights]
