@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.batch import Batch, Source, shift_right
+from freerun.costs.rows import length_mask
 from freerun.decoding import (
     CellChooser,
     argmax_tokens,
@@ -400,7 +401,7 @@ def roll_in_learned(
     tokens[rows, : written.shape[1]] = written
     lengths = batch.lengths.index_copy(0, rows, counts)
     tokens = tokens[:, : int(lengths.max())]
-    mask = torch.arange(tokens.shape[1], device=own.device) < lengths[:, None]
+    mask = length_mask(tokens.shape[1], lengths)
     # Every token of an own sentence is the greedy choice, so all that follows a cell is.
     return Trajectories(tokens, mask, mask & own[:, None])
 
@@ -439,7 +440,7 @@ def roll_in_mixed(
         return chosen, scores.new_zeros(len(rows))
 
     written = decode_with(policy, batch.source, choose, limit)
-    mask = torch.arange(written.tokens.shape[1], device=own.device) < written.lengths[:, None]
+    mask = length_mask(written.tokens.shape[1], written.lengths)
     theirs = own[:, : mask.shape[1]] | ~mask
     # Whether all cells after this one are the policy's own: a running product from the end.
     after = torch.cat([theirs[:, 1:], torch.ones_like(theirs[:, :1])], 1)

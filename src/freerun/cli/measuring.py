@@ -72,12 +72,13 @@ def check_output(flag: str, path: str | None) -> None:
     Raises:
         SettingError: if its folder does not exist, or it is a folder or part of a model.
     """
-    if path is not None:
-        # A link to a file that does not exist yet is followed.
-        folder = Path(os.path.realpath(path) if Path(path).is_symlink() else path).parent
-        if not folder.is_dir():
-            raise SettingError(f"{flag} is {path!r}; there is no folder {folder}")
-    if path is not None and Path(path).is_dir():
+    if path is None:
+        return
+    # A link to a file that does not exist yet is followed.
+    folder = Path(os.path.realpath(path) if Path(path).is_symlink() else path).parent
+    if not folder.is_dir():
+        raise SettingError(f"{flag} is {path!r}; there is no folder {folder}")
+    if Path(path).is_dir():
         raise SettingError(f"{flag} is {path!r}, which is a folder; name a file in it")
-    if path is not None and is_part_of_model(Path(os.path.realpath(path))):
+    if is_part_of_model(Path(os.path.realpath(path))):
         raise SettingError(f"{flag} is {path!r}, a file of a model; name another file")

@@ -17,7 +17,7 @@ from freerun.costs.chunks import chunk_f1, chunk_tags
 from freerun.costs.edit_distance import edit_distance
 from freerun.costs.hamming import hamming, hamming_total
 from freerun.costs.ngrams import bleu, bleu_1, gleu
-from freerun.costs.rows import check_pairs
+from freerun.costs.rows import check_pairs, split_rows
 
 
 class PythonCost:
@@ -75,8 +75,8 @@ class PythonCost:
                 message names row and value.
         """
         check_pairs(hypotheses, hypothesis_lengths, references, reference_lengths)
-        ours = _rows(hypotheses, hypothesis_lengths)
-        theirs = _rows(references, reference_lengths)
+        ours = split_rows(hypotheses, hypothesis_lengths)
+        theirs = split_rows(references, reference_lengths)
         began = time.perf_counter()
         values = [self._value(i, *pair) for i, pair in enumerate(zip(ours, theirs, strict=True))]
         if values and not self._warned:
@@ -130,12 +130,6 @@ def check_costs(costs: object, rows: int, name: str = "the cost") -> Float[Tenso
 
 def _not_finite(name: str, row: int, value: object) -> str:
     return f"{name} gave {value!r} for row {row}; a cost is a finite number"
-
-
-def _rows(tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"]) -> list[list[int]]:
-    """Convert rows to lists, in one copy from the device."""
-    pairs = zip(tokens.tolist(), lengths.tolist(), strict=True)
-    return [row[:length] for row, length in pairs]
 
 
 CostName = Literal[

@@ -97,6 +97,12 @@ def mask_padding(
     return hypotheses.long().where(counted, -1), references.long().where(due, -2)
 
 
+def split_rows(tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"]) -> list[list[int]]:
+    """Convert rows to lists, in one copy from the device."""
+    pairs = zip(tokens.tolist(), lengths.tolist(), strict=True)
+    return [row[:length] for row, length in pairs]
+
+
 def length_mask(width: int, lengths: Int[Tensor, "n"]) -> Bool[Tensor, "n {width}"]:
     """Return a mask that is true on the first `lengths` of `width` positions."""
     return torch.arange(width, device=lengths.device) < lengths[:, None]

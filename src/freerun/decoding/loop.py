@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.batch import Source
+from freerun.costs.rows import length_mask
 from freerun.decoding.sampling import Sampler, promote_scores
 from freerun.policy import Policy, TokenChooser, Writer
 from freerun.vocabulary import Vocabulary
@@ -56,7 +57,7 @@ class Decoded:
         taken, lengths = self.actions, self.action_lengths
         if taken is None or lengths is None:
             taken, lengths = self.tokens, self.lengths
-        return taken, torch.arange(taken.shape[1], device=taken.device) < lengths[:, None]
+        return taken, length_mask(taken.shape[1], lengths)
 
     def lists(self, eos: int | None) -> list[list[int]]:
         """Return the tokens of every row, without its closing eos."""
@@ -150,7 +151,7 @@ def _find_ends(
     tokens: Int[Tensor, "n t"], limit: Int[Tensor, "n"], eos: int | None
 ) -> tuple[Bool[Tensor, "n t"], Bool[Tensor, "n"]]:
     """Return which tokens are part of a row, eos included, and whether it ended by itself."""
-    inside = torch.arange(tokens.shape[1], device=tokens.device) < limit[:, None]
+    inside = length_mask(tokens.shape[1], limit)
     if eos is None:
         return inside, torch.ones_like(limit, dtype=torch.bool)
     closing = (tokens == eos) & inside

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from freerun.costs import Cost, CostName
-from freerun.costs.rows import check_pairs
+from freerun.costs.rows import check_pairs, split_rows
 from freerun.data import Codec
 from freerun.imports import import_object, is_address
 from freerun.metrics import METRICS, Metric, Statistics, find_metric
@@ -61,8 +61,9 @@ class MetricCost:
             SettingError: if the metric does not return a finite number.
         """
         check_pairs(hypotheses, hypothesis_lengths, references, reference_lengths)
-        sides = (_rows(hypotheses, hypothesis_lengths), _rows(references, reference_lengths))
-        pairs = [*zip(*sides, strict=True)]
+        ours = map(tuple, split_rows(hypotheses, hypothesis_lengths))
+        theirs = map(tuple, split_rows(references, reference_lengths))
+        pairs = [*zip(ours, theirs, strict=True)]
         numbers = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
         values = torch.tensor(self._measure([*numbers]), dtype=torch.float64)
         index = torch.tensor([numbers[pair] for pair in pairs], dtype=torch.int64)
@@ -124,9 +125,3 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _rows(tokens: Int[Tensor, "n t"], lengths: Int[Tensor, "n"]) -> list[tuple[int, ...]]:
-    """Convert rows to tuples, in one copy from the device."""
-    rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
-    return [tuple(row[:length]) for row, length in rows]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from freerun.batch import Batch
 from freerun.costs import Cost
+from freerun.costs.rows import length_mask
 from freerun.data import Codec
 from freerun.decoding import sample_tokens
 from freerun.losses import log_loss
@@ -22,12 +23,13 @@ from freerun.methods.samples import (
     Samples,
     check_cost,
     check_positive,
+    name_samples,
     resolve_cost,
     weigh_by_length,
 )
 from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
-from freerun.randomness import Coordinate, below, random_bits, uniform
+from freerun.randomness import Coordinate, below, uniform
 from freerun.vocabulary import Vocabulary
 
 DEFAULT_EDITS = 0.1
@@ -108,7 +110,7 @@ class EditModel:
             here = inserted > number_here
             new = self.text[below(len(self.text), *names, cells, "inserted", number_here)]
             found[rows[here], (starts + number_here)[here]] = new.expand_as(mask)[here]
-        return found, torch.arange(found.shape[1], device=mask.device) < lengths[:, None]
+        return found, length_mask(found.shape[1], lengths)
 
     def log_prob(
         self,
@@ -260,9 +262,7 @@ class RAML(Method):
         """
         edits = self.build_edits(vocabulary, batch.target.device)
         count = 1 if self.cost is None else self.candidates or DEFAULT_CANDIDATES
-        rows = torch.arange(len(batch.ids), device=batch.ids.device).repeat_interleave(count)
-        numbers = torch.arange(count, device=rows.device).repeat(len(batch.ids))
-        names = random_bits(clock.seed, "raml", clock.step, batch.ids[rows], numbers)
+        rows, names = name_samples(batch, count, clock, "raml")
         target, due = batch.target[rows], batch.mask[rows]
         tokens, mask = edits.draw(target, due, (names,))
         if self.cost is not None:

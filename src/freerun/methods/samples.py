@@ -13,6 +13,7 @@ from torch import Tensor
 
 from freerun.batch import Batch, shift_right
 from freerun.costs import Cost, CostName, check_costs, make_cost
+from freerun.costs.rows import length_mask
 from freerun.data import Codec
 from freerun.decoding import promote_scores, sample_tokens
 from freerun.imports import import_object, is_address
@@ -155,6 +156,18 @@ class Samples:
         return check_costs(found, len(self.rows))
 
 
+def name_samples(
+    batch: Batch, count: int, clock: Clock, stream: str
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """Return the row in the batch of each of `count` samples of every example, and its random name.
+
+    The name is a function of seed, stream, update, example and number of the sample.
+    """
+    rows = torch.arange(len(batch.ids), device=batch.ids.device).repeat_interleave(count)
+    numbers = torch.arange(count, device=rows.device).repeat(len(batch.ids))
+    return rows, random_bits(clock.seed, stream, clock.step, batch.ids[rows], numbers)
+
+
 def draw_samples(
     policy: Policy,
     batch: Batch,
@@ -177,9 +190,7 @@ def draw_samples(
         stretch: the maximum length as a multiple of the target with its eos.
         given: the number of tokens that come from the target, before own ones; by default none.
     """
-    rows = torch.arange(len(batch.ids), device=batch.ids.device).repeat_interleave(count)
-    numbers = torch.arange(count, device=rows.device).repeat(len(batch.ids))
-    names = random_bits(clock.seed, "samples", clock.step, batch.ids[rows], numbers)
+    rows, names = name_samples(batch, count, clock, "samples")
 
     def draw(scores: Float[Tensor, "k a"], which: Int[Tensor, "k"], cell: int) -> Int[Tensor, "k"]:
         return sample_tokens(promote_scores(scores).log_softmax(-1), names[which], cell)
@@ -222,8 +233,7 @@ def _write(
 
     limit = find_limits(policy, batch, stretch)[rows]
     tokens, lengths = write_outputs(policy, batch.source, limit, choose_own, rows=rows)
-    mask = torch.arange(tokens.shape[1], device=rows.device) < lengths[:, None]
-    return Samples(rows, tokens, mask)
+    return Samples(rows, tokens, length_mask(tokens.shape[1], lengths))
 
 
 Self = TypeVar("Self", bound="CostMethod")

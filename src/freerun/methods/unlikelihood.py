@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from freerun.batch import Batch, shift_right
+from freerun.costs.rows import length_mask
 from freerun.decoding import greedy
 from freerun.losses import log_loss, repeated_ngrams, sequence_unlikelihood, token_unlikelihood
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
@@ -109,8 +110,7 @@ class Unlikelihood(Method):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Compute the unlikelihood of repeated tokens of the policy, and their fraction."""
         found = greedy(policy, batch.source)
-        tokens, lengths = found.tokens, found.lengths
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        tokens, mask = found.tokens, length_mask(found.tokens.shape[1], found.lengths)
         again: Bool[Tensor, "b t"] = repeated_ngrams(tokens, mask, size=self.ngram or 4)
         trace = policy.force(batch.source, shift_right(tokens, policy.vocabulary.bos))
         total = sequence_unlikelihood(trace.logits(again), tokens[again])
