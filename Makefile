@@ -1,4 +1,4 @@
-.PHONY: demo gpu test test-avx2 test-slow test-releases test-floor test-newest fuzz lint clean
+.PHONY: demo docs gpu test test-avx2 test-slow test-releases test-floor test-newest fuzz lint clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -21,6 +21,7 @@ help:
 	@echo "make test-newest  run them with the newest versions"
 	@echo "make gpu        run the tests and benchmarks that need a GPU"
 	@echo "make fuzz       try 10,000 damaged and hostile inputs (SEED=0 CASES=10000 ONLY='3 14')"
+	@echo "make docs       build the site of the documentation, build/site/index.html"
 	@echo "make lint       check style and types"
 
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
@@ -75,6 +76,14 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site is build/site/index.html; to search in it: $(BIN)/python -m http.server -d build/site"
 
 clean:
 	rm -rf $(VENV) .venv-floor .venv-newest runs build dist fuzz fuzz.json

@@ -135,6 +135,7 @@ def _not_finite(name: str, row: int, value: object) -> str:
 CostName = Literal[
     "hamming", "hamming_total", "edit_distance", "bleu", "bleu_1", "gleu", "chunk_f1"
 ]
+"""The names of costs (see `make_cost`)."""
 
 
 @runtime_checkable

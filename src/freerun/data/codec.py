@@ -21,6 +21,7 @@ from freerun.files import check_json, read_json, write
 from freerun.vocabulary import Vocabulary
 
 CODEC_FILE = "codec.json"
+"""The name of the file, in the folder of a model, that describes its codec."""
 TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 
 _FORMS: dict[str, Literal["NFC", "NFD", "NFKC", "NFKD"]] = {

@@ -12,6 +12,7 @@ from freerun.data.tables import FileRow, drop_nulls, parse_object
 from freerun.errors import DataError
 
 Row = Mapping[str, Any]
+"""The columns of an example by name, such as `source` and `target` (see `ROW_COLUMNS`)."""
 Message = dict[str, Any]
 Content = str | list[Message] | list[int] | None
 """Text, a conversation or tokens; None if there is none."""

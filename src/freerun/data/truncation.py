@@ -14,6 +14,7 @@ SHOWN = 3
 """The number of rows that a note names."""
 
 Truncation = Literal["error", "start", "end", "drop"]
+"""What is done with rows that are too long (see `LengthLimits`)."""
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,7 @@ class Decoding:
 
 
 GREEDY = Decoding()
+"""Greedy decoding, the default everywhere."""
 
 
 Watch = Callable[[Float[Tensor, "n a"], Int[Tensor, "n"], int, Int[Tensor, "n"]], None]

@@ -23,6 +23,7 @@ ReferenceName = Literal[
     "max_f1",
     "min_edit_distance",
 ]
+"""The names of reference policies (see `make_reference`)."""
 
 DEFAULT_REFERENCES: dict[str, ReferenceName] = {
     "hamming": "copy",
