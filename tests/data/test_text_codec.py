@@ -122,6 +122,28 @@ def test_a_codec_comes_back_as_it_was_saved(tmp_path):
     assert found.tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
 
 
+@pytest.mark.parametrize(
+    ("start", "first"),
+    [(BOS, []), (EOS, [BOS]), (PAD, [BOS])],
+    ids=["marian", "bart", "t5"],
+)
+def test_the_token_that_a_decoder_starts_with_is_not_written_again(start, first):
+    # As transformers' run_speech_recognition_seq2seq.py does; cell 0 reads the start token.
+    tokenizer = word_tokenizer(bos=True, eos=True)
+    codec = TextCodec(tokenizer, bos=start, continues=False)
+    batch = codec.encode([{"source": "a b", "target": "b c"}]).batch([0])
+    assert batch.source.values.tolist() == [[BOS, A, B, EOS]]
+    assert batch.target.tolist() == [[*first, B, C, EOS]]
+    assert batch.inputs(start).tolist() == [[start, *first, B, C]]
+
+
+def test_a_model_from_scratch_does_not_write_the_bos_of_its_tokenizer(tmp_path):
+    word_tokenizer(bos=True, eos=True).save_pretrained(tmp_path)
+    rows = [{"source": "a b", "target": "b c"}]
+    codec = TextCodec.learn(rows, rows, target_tokens=str(tmp_path), source_tokens="words")
+    assert codec.encode(rows).batch([0]).target.tolist() == [[B, C, EOS]]
+
+
 def test_a_codec_stands_beside_the_configuration_of_any_model(tmp_path):
     TextCodec(word_tokenizer()).save_pretrained(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "some-model-of-tomorrow"}')

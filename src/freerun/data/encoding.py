@@ -218,6 +218,8 @@ class RowEncoder:
         source: the tokenizer of sources, if they have their own.
         continues: whether completions continue their prompts in one text; if not, they are separate
             targets.
+        start: the token that cell 0 reads. A tokenizer that also writes it before every text means
+            this token: it is not a part of targets.
         eos: whether completions end in eos; if not, they are as long as their prompts.
         source_eos: whether sources end in eos, if targets do not continue them.
         block: the maximum number of tokens of a block of running text; None for whole texts.
@@ -230,6 +232,7 @@ class RowEncoder:
     tokenizer: PreTrainedTokenizerBase
     source: PreTrainedTokenizerBase | None = None
     continues: bool = True
+    start: int | None = None
     eos: bool = True
     source_eos: bool = False
     block: int | None = None
@@ -327,6 +330,8 @@ class RowEncoder:
     def _encode_separately(self, pairs: Sequence[PromptPair]) -> list[EncodedRow]:
         """Encode sources and targets separately."""
         head, tail = self.targets.frame
+        if head[:1] == [self.start]:  # read, not written
+            head = head[1:]
         texts = self.targets.encode([str(pair.completion) for pair in pairs], _places(pairs))
         return [
             self._make_row(pair, prompt, [*head, *tokens, *tail])

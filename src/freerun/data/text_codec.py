@@ -184,12 +184,19 @@ class TextCodec(WritingCodec):
             self.tokenizer,
             self.source,
             continues=self.continues,
+            start=self._start,
             eos=self.limit is not None,
             source_eos=self.source_eos,
             block=self.block,
             context=self.context,
             unseen=self._unseen,
         )
+
+    @property
+    def _start(self) -> int | None:
+        """The token of the tokenizer that stands for the one that cell 0 reads."""
+        bos = self.target.bos
+        return bos if bos < self.target.actions else self.tokenizer.bos_token_id
 
     @property
     def prompt_note(self) -> str | None:
