@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,13 @@ class Batch:
 def shift_right(tokens: Int[Tensor, "b t"], bos: int) -> Int[Tensor, "b t"]:
     """Return the input of each cell: the token before it, or bos at the first cell."""
     return torch.cat([torch.full_like(tokens[:, :1], bos), tokens[:, :-1]], 1)
+
+
+def join_rows(*parts: Shaped[Tensor, "_ _ *rest"], fill: int = 0) -> Shaped[Tensor, "_ _ *rest"]:
+    """Concatenate rows of several widths, padded at their ends to the largest."""
+    width = max(part.shape[1] for part in parts)
+    wide = [
+        pad(part, [*[0, 0] * (part.dim() - 2), 0, width - part.shape[1]], value=fill)
+        for part in parts
+    ]
+    return torch.cat(wide)

@@ -9,9 +9,8 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool
 from torch import Tensor
-from torch.nn.functional import pad
 
-from freerun.batch import Batch
+from freerun.batch import Batch, join_rows
 from freerun.losses import generalized_jsd
 from freerun.methods.base import (
     NO_MODULES,
@@ -148,12 +147,7 @@ class GKD(Method):
         if len(chosen) == 0:
             return Samples(rows, batch.target, batch.mask)
         drawn = draw_samples(policy, batch.select(chosen), 1, clock, stretch=self.stretch)
-        width = max(drawn.mask.shape[1], batch.mask.shape[1])
-
-        def merge(targets: Tensor, samples: Tensor) -> Tensor:
-            targets, samples = (pad(x, (0, width - x.shape[1])) for x in (targets, samples))
-            return targets.index_copy(0, chosen, samples)
-
-        tokens, mask = merge(batch.target, drawn.tokens), merge(batch.mask, drawn.mask)
-        longest = int(mask.sum(1).max())
-        return Samples(rows, tokens[:, :longest], mask[:, :longest])
+        tokens = join_rows(batch.target, drawn.tokens)
+        mask = join_rows(batch.mask, drawn.mask)
+        places = rows.index_copy(0, chosen, len(rows) + rows[: len(chosen)])
+        return Samples(rows, tokens[places], mask[places]).trim()

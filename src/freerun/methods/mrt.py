@@ -9,9 +9,8 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
-from freerun.batch import Batch
+from freerun.batch import Batch, join_rows
 from freerun.costs import Cost
 from freerun.losses import minimum_risk
 from freerun.methods.base import Clock, Modules, Outcome, check_range
@@ -93,18 +92,11 @@ def find_different(drawn: Samples, batch: Batch) -> tuple[Samples, Bool[Tensor, 
         The outputs, and a mask with a row for each example: of its target and its samples, the
         first of those that are equal is true. The outputs are in the order of the mask.
     """
-    count, width = len(batch.ids), max(drawn.mask.shape[1], batch.mask.shape[1])
-
-    def widen(targets: Tensor, samples: Tensor) -> Tensor:
-        parts = (targets[:, None], samples.view(count, -1, samples.shape[1]))
-        return torch.cat([pad(part, (0, width - part.shape[2])) for part in parts], 1)
-
-    tokens: Int[Tensor, "b c t"] = widen(batch.target, drawn.tokens)
-    mask: Bool[Tensor, "b c t"] = widen(batch.mask, drawn.mask)
+    rows = torch.arange(len(batch.ids), device=batch.ids.device)
+    order = torch.cat([rows, drawn.rows]).argsort(stable=True).view(len(rows), -1)
+    tokens: Int[Tensor, "b c t"] = join_rows(batch.target, drawn.tokens)[order]
+    mask: Bool[Tensor, "b c t"] = join_rows(batch.mask, drawn.mask)[order]
     told = tokens.where(mask, -1)
     same = (told[:, :, None] == told[:, None]).all(-1)
     first = ~same.tril(-1).any(-1)
-    lengths = mask.sum(-1)[first]
-    longest = int(lengths.max())
-    rows = first.nonzero()[:, 0]
-    return Samples(rows, tokens[first][:, :longest], mask[first][:, :longest]), first
+    return Samples(first.nonzero()[:, 0], tokens[first], mask[first]).trim(), first

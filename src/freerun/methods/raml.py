@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from freerun.batch import Batch
+from freerun.batch import Batch, join_rows
 from freerun.costs import Cost
 from freerun.costs.rows import length_mask
 from freerun.data import Codec
@@ -308,12 +308,9 @@ def _replace_targets(
     """Return the batch with other targets, except where these are longer than a limit, or empty."""
     lengths = mask.sum(1)
     fits = (lengths <= limit) & (lengths > 0)
-    width = max(tokens.shape[1], batch.target.shape[1])
-
-    def widen(values: Tensor, fill: int) -> Tensor:
-        return torch.nn.functional.pad(values, (0, width - values.shape[1]), value=fill)
-
-    target = torch.where(fits[:, None], widen(tokens, pad), widen(batch.target, pad))
-    chosen = torch.where(fits[:, None], widen(mask, 0), widen(batch.mask, 0))
+    rows = torch.arange(len(fits), device=fits.device)
+    places = torch.where(fits, rows, rows + len(rows))
+    target = join_rows(tokens, batch.target, fill=pad)[places]
+    chosen = join_rows(mask, batch.mask)[places]
     longest = int(chosen.sum(1).max())
     return Batch(batch.ids, batch.source, target[:, :longest], chosen[:, :longest])

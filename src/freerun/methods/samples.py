@@ -125,6 +125,11 @@ class Samples:
         """Return the outputs at some places."""
         return Samples(self.rows[places], self.tokens[places], self.mask[places])
 
+    def trim(self) -> Samples:
+        """Return the outputs without the columns that are padding in every row."""
+        longest = int(self.mask.sum(1).max())
+        return Samples(self.rows, self.tokens[:, :longest], self.mask[:, :longest])
+
     def read(self, policy: Policy, batch: Batch) -> Trace:
         """Let the policy read the outputs in one pass, with gradient and as training reads."""
         inputs = shift_right(self.tokens, policy.vocabulary.bos)
