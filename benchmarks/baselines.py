@@ -25,6 +25,8 @@ METHODS = {
     "mle": "mle",
     "ss": "scheduled_sampling:schedule=constant,k=0",
     "ss_passes": "scheduled_sampling:schedule=constant,k=0,passes=2",
+    "offline_ss": "offline_scheduled_sampling:schedule=constant,k=0,share=1",
+    "correction": "answer_correction",
     "raml": "raml",
     "raml_by_cost": "raml:cost=edit_distance,temperature=0.1",
     "ocd": "ocd",

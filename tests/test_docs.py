@@ -99,6 +99,7 @@ def test_the_page_of_a_method_names_what_is_logged(name):
     coins = {"schedule": "constant", "k": 0.5}
     needed = {
         "scheduled_sampling": coins,
+        "offline_scheduled_sampling": coins,
         "differentiable_scheduled_sampling": coins,
         "searnn": costs,
         **dict.fromkeys(("mrt", "reinforce", "mixer"), costs),

@@ -28,7 +28,7 @@ from freerun.decoding import (
     promote_scores,
     run_writer,
 )
-from freerun.policy import Policy, evaluation_mode
+from freerun.policy import Policy, State, evaluation_mode
 
 SparseWeights = tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]
 """The weights of k tokens, and the tokens; all others have weight 0."""
@@ -349,6 +349,7 @@ def write_outputs(
     choose: CellChooser | None = None,
     *,
     rows: Int[Tensor, "n"] | None = None,
+    begun: tuple[State, Int[Tensor, "n"]] | None = None,
 ) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n"]]:
     """Let the policy write outputs, without dropout and without gradient.
 
@@ -358,6 +359,8 @@ def write_outputs(
         limit: the maximum number of tokens of each output, eos included; at least 1.
         choose: the choice of tokens; greedy by default.
         rows: the source of each output, if there is not one for each. Sources are read once.
+        begun: the states of sources that have read something, and the token that each output reads
+            first; by default they read bos at the start.
 
     Returns:
         The tokens of every output, eos included, `pad` after them, and their number.
@@ -368,8 +371,10 @@ def write_outputs(
     lengths = torch.zeros_like(limit)
     with evaluation_mode(policy):
         writer = policy.writer()
-        writer.begin(policy.start(source), rows)
-        inputs = torch.full_like(rows, policy.vocabulary.bos)
+        if begun is None:
+            begun = policy.start(source), torch.full_like(rows, policy.vocabulary.bos)
+        state, inputs = begun
+        writer.begin(state, rows)
         steps = run_writer(writer, inputs, limit, policy.vocabulary.eos, choose)
         for cell, (writing, chosen, _) in enumerate(steps):
             tokens[writing, cell] = chosen

@@ -204,8 +204,8 @@ def test_an_example_without_target_is_refused(policy, batch, method):
 def test_methods_are_known_by_name():
     assert list(METHODS) == [
         "mle", "behavior_cloning", "unlikelihood", "scheduled_sampling",
-        "differentiable_scheduled_sampling", "sequence_match", "searnn", "ocd", "mrt",
-        "reinforce", "mixer", "raml", "gkd",
+        "differentiable_scheduled_sampling", "offline_scheduled_sampling", "answer_correction",
+        "sequence_match", "searnn", "ocd", "mrt", "reinforce", "mixer", "raml", "gkd",
     ]  # fmt: skip
     for name, kind in METHODS.items():
         assert issubclass(kind, Method)

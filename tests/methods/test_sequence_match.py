@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from freerun.batch import Batch, Source
 from freerun.methods import MLE, BehaviorCloning, Clock, SequenceMatch
-from freerun.methods.sequence_match.replay_buffer import ReplayBuffer
+from freerun.methods.replay_buffer import ReplayBuffer
 from freerun.models.huggingface import adapt
 from freerun.vocabulary import Vocabulary
 from tests.helpers import close, gradients, padded, raises, single, tiny_batch, tiny_policy
@@ -129,12 +129,13 @@ def check_twin(policy, divergence, alpha, gamma):
     assert (data.actions == WORDS.backspace).sum() > 2
     numbers = method._numbers(batch, clock)
     own = method.buffer.draw(numbers, WORDS.pad)
-    assert ((own.actions == WORDS.backspace) & own.mask).any()
+    actions, mask = own.rows["actions"]
+    assert ((actions == WORDS.backspace) & mask).any()
     expected = -sum(
         twin_j(mine, theirs, **settings)
         for mine, theirs in zip(
             rows_of(policy, batch.source, data.actions, data.mask),
-            rows_of(policy, own.source, own.actions, own.mask),
+            rows_of(policy, own.source, actions, mask),
             strict=True,
         )
     )
@@ -170,7 +171,7 @@ def test_without_divergence_and_discount_it_is_maximum_likelihood(policy):
     batch, clock = single(batch_of(policy), 0), Clock(2, 10)
     method = SequenceMatch(alpha=0.0, gamma=1.0, noise=0.0, **ALWAYS)
     filled(method, policy, batch, steps=(0,))
-    assert method.buffer.samplings[0][0].actions[-1] == WORDS.eos
+    assert method.buffer.samplings[0][0].rows[0][-1] == WORDS.eos
     found, wanted = (m.loss(policy, batch, clock) for m in (method, MLE()))
     close(found.total, wanted.total, 1e-10)
     close(gradients(policy, found.total), gradients(policy, wanted.total), 1e-9)
@@ -270,7 +271,7 @@ def test_the_buffer_is_kept_to_the_bit(policy, tmp_path):
 
 
 def test_an_empty_buffer_is_kept():
-    buffer = ReplayBuffer()
+    buffer = ReplayBuffer(("actions",))
     assert buffer.state_dict() == {"sizes": []}
     buffer.load_state_dict({"sizes": []})
     assert len(buffer) == 0
@@ -297,7 +298,7 @@ def test_without_backspace_targets_are_learnt_as_they_are():
 def test_own_sequences_may_be_cut(policy):
     batch = batch_of(policy)
     method = filled(SequenceMatch(length=2), policy, batch)
-    assert max(len(e.actions) for rows in method.buffer.samplings for e in rows) == 2
+    assert max(len(e.rows[0]) for rows in method.buffer.samplings for e in rows) == 2
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from transformers import TrainingArguments
 from freerun.batch import Batch
 from freerun.methods import (
     MIXER,
+    AnswerCorrection,
     Clock,
     Method,
     Modules,
@@ -70,6 +71,8 @@ MOVING = Reinforce(**OWN, baseline="mean", decay=0.5)
 """A method whose state is a number."""
 LEARNED = MIXER(**OWN)
 """A method with a trained module."""
+BUFFERED = AnswerCorrection(period=2, samplings=2, share=0.7)
+"""A method whose state is a buffer of what was written in earlier updates."""
 
 
 def tiny_fit(

@@ -11,6 +11,7 @@ import torch
 
 from tests.training import huggingface
 from tests.training.children import (
+    BUFFERED,
     LEARNED,
     MOVING,
     alone,
@@ -52,9 +53,9 @@ def test_two_processes_change_nothing(plain, tmp_path, batch_size, accumulation)
     agree(plain, result(tmp_path))
 
 
-@pytest.mark.parametrize("method", [MOVING, LEARNED], ids=["mean", "learned"])
-def test_how_an_update_is_computed_does_not_change_baselines(tmp_path, method):
-    """The moving mean is that of all batches and processes; so are the metrics."""
+@pytest.mark.parametrize("method", [MOVING, LEARNED, BUFFERED], ids=["mean", "learned", "buffer"])
+def test_how_an_update_is_computed_does_not_change_states(tmp_path, method):
+    """Moving means and buffers are those of all batches and processes; so are the metrics."""
     outputs = [tmp_path / name for name in ("plain", "accumulated", "replicated")]
     assert alone(exact, str(outputs[0]), 8, 1, {}, method) == 0
     assert alone(exact, str(outputs[1]), 2, 4, {}, method) == 0

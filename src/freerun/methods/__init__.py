@@ -8,6 +8,7 @@ from freerun.methods.gkd import GKD
 from freerun.methods.mle import MLE
 from freerun.methods.mrt import MRT
 from freerun.methods.ocd import OCD
+from freerun.methods.offline_sampling import AnswerCorrection, OfflineScheduledSampling
 from freerun.methods.raml import RAML
 from freerun.methods.reinforce import MIXER, Reinforce
 from freerun.methods.scheduled_sampling import ScheduledSampling
@@ -20,6 +21,8 @@ METHOD_GROUPS: dict[str, tuple[type[Method], ...]] = {
     "the model's own tokens": (
         ScheduledSampling,
         DifferentiableScheduledSampling,
+        OfflineScheduledSampling,
+        AnswerCorrection,
         SequenceMatch,
     ),
     "costs of outputs": (SEARNN, OCD, MRT, Reinforce, MIXER, RAML),
@@ -67,11 +70,13 @@ __all__ = [
     "OCD",
     "RAML",
     "SEARNN",
+    "AnswerCorrection",
     "BehaviorCloning",
     "Clock",
     "DifferentiableScheduledSampling",
     "Method",
     "Modules",
+    "OfflineScheduledSampling",
     "Outcome",
     "Reinforce",
     "ScheduledSampling",

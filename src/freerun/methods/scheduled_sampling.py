@@ -176,7 +176,18 @@ class ScheduledSampling(ScheduledRollIn):
         Raises:
             ValueError: if an example has no target.
         """
-        targets, own = batch.target_tokens(), self.draw_own(batch, clock)
+        targets = batch.target_tokens()
+        inputs, own = self.roll_in(policy, batch, clock)
+        trace = policy.force(batch.source, inputs)
+        total = trace.sum_loss(batch.mask, log_loss, targets)
+        count = batch.mask.sum()
+        return Outcome(total, count, {"own_share": own.sum() / count})
+
+    def roll_in(
+        self, policy: Policy, batch: Batch, clock: Clock
+    ) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t"]]:
+        """Return the inputs of every cell, and which of them are the policy's own tokens."""
+        own = self.draw_own(batch, clock)
 
         def draw(
             scores: Float[Tensor, "n a"], ids: Int[Tensor, "n"], cells: Int[Tensor, "n"]
@@ -191,8 +202,4 @@ class ScheduledSampling(ScheduledRollIn):
                 return argmax_tokens(scores)
             return apply_in_blocks(draw, scores, batch.ids[rows], cells)
 
-        inputs = roll_in(policy, batch, own, choose, passes=self.passes)
-        trace = policy.force(batch.source, inputs)
-        total = trace.sum_loss(batch.mask, log_loss, targets)
-        count = batch.mask.sum()
-        return Outcome(total, count, {"own_share": own.sum() / count})
+        return roll_in(policy, batch, own, choose, passes=self.passes), own

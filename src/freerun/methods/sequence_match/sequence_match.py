@@ -16,7 +16,7 @@ from freerun.decoding import sample
 from freerun.losses import Divergence, ScoredActions, behavior_cloning_loss, sequence_match_loss
 from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, check_choice
 from freerun.methods.behavior_cloning import BackspaceMethod, score_actions
-from freerun.methods.sequence_match.replay_buffer import ReplayBuffer, ReplayedBatch
+from freerun.methods.replay_buffer import ReplayBuffer, ReplayedBatch
 from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
 from freerun.randomness import below, random_bits
@@ -67,7 +67,7 @@ class SequenceMatch(BackspaceMethod):
     samplings: int = 10
     length: int | None = None
     buffer: ReplayBuffer = field(
-        init=False, default_factory=ReplayBuffer, repr=False, compare=False
+        init=False, default_factory=lambda: ReplayBuffer(("actions",)), repr=False, compare=False
     )
 
     def __post_init__(self) -> None:
@@ -153,7 +153,7 @@ class SequenceMatch(BackspaceMethod):
         metrics = {"behavior_cloning": total.detach() / count, "beta": torch.tensor(beta)}
         if matching:
             own = self.buffer.draw(self._numbers(batch, clock), policy.vocabulary.pad)
-            theirs = score_actions(policy, own.source, own.actions, own.mask)
+            theirs = score_actions(policy, own.source, *own.rows["actions"])
             matched, outside = sequence_match_loss(
                 scored, theirs, divergence=self.divergence, alpha=self.alpha, gamma=self.gamma
             )
@@ -196,7 +196,7 @@ class SequenceMatch(BackspaceMethod):
             limit = limit.clamp(max=self.length)
         seed = int(random_bits(clock.seed, "own sequences", clock.step))
         found = sample(policy, batch.source, ids=batch.ids, seed=seed, limit=limit)
-        self.buffer.add(batch.ids, batch.source, *found.all_actions, clock.step)
+        self.buffer.add(batch.ids, batch.source, clock.step, found.all_actions)
 
     @staticmethod
     def _describe_own(
@@ -208,6 +208,6 @@ class SequenceMatch(BackspaceMethod):
             "own_ended": scored.ended.double().mean(),
         }
         if vocabulary.backspace is not None:
-            back = (own.actions == vocabulary.backspace) & own.mask
-            found["own_backspaces"] = back.sum() / own.mask.sum()
+            actions, mask = own.rows["actions"]
+            found["own_backspaces"] = (actions == vocabulary.backspace)[mask].double().mean()
         return found
