@@ -209,5 +209,6 @@ class SequenceMatch(BackspaceMethod):
         }
         if vocabulary.backspace is not None:
             actions, mask = own.rows["actions"]
-            found["own_backspaces"] = (actions == vocabulary.backspace)[mask].double().mean()
+            back = (actions == vocabulary.backspace) & mask
+            found["own_backspaces"] = back.sum() / mask.sum()
         return found
