@@ -247,6 +247,21 @@ class Policy(nn.Module, ABC):
             ValueError: if there are `parents` and `reads_trees` is false.
         """
 
+    def force_outputs(
+        self, source: Source, rows: Int[Tensor, "n"], inputs: Int[Tensor, "n t"]
+    ) -> Trace:
+        """Read rows of inputs as `force` does, of which row i follows source `rows[i]`.
+
+        The default copies a source for each row; override this method to read each source once.
+        The trace is for scores, hidden states and forks.
+
+        Args:
+            source: the sources.
+            rows: the source of each row.
+            inputs: the input of each cell.
+        """
+        return self.force(source.select(rows), inputs)
+
     @abstractmethod
     def embed(
         self, weights: Int[Tensor, "*rows"] | Float[Tensor, "*rows a"]

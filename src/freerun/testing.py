@@ -258,6 +258,42 @@ class PolicyContract:
         assert not read[0, 2:].any()
         assert not read[1:].any()
 
+    # Several outputs of a source
+
+    def test_outputs_that_share_sources_score_as_if_alone(
+        self, policy: Policy, batch: Batch, inputs: Tensor
+    ) -> None:
+        rows, outputs = torch.tensor([2, 0, 0, 1, 2]), inputs[[0, 1, 2, 0, 1]]
+        everywhere = _everywhere(outputs)
+
+        def differentiate(trace: Trace) -> tuple[Tensor, list[Tensor | None]]:
+            scores = trace.logits(everywhere)
+            total = scores.square().sum()
+            parameters = [each for each in policy.parameters() if each.requires_grad]
+            if not parameters:
+                return scores, []
+            return scores, list(torch.autograd.grad(total, parameters, allow_unused=True))
+
+        alone, expected = differentiate(policy.force(batch.source.select(rows), outputs))
+        shared, found = differentiate(policy.force_outputs(batch.source, rows, outputs))
+        self.assert_close(shared, alone)
+        for one, other in zip(found, expected, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None:
+                scale = 1 + float(other.abs().max())
+                self.assert_close(one / scale, other / scale)
+
+    def test_outputs_that_share_sources_are_forked(
+        self, policy: Policy, batch: Batch, inputs: Tensor
+    ) -> None:
+        rows, outputs = torch.tensor([2, 0, 0, 1]), inputs[[0, 1, 2, 0]]
+        places, cells = torch.tensor([3, 0, 2, 2, 1]), torch.tensor([1, 0, 1, 2, 0])
+        more = torch.stack([torch.arange(5) % policy.vocabulary.actions, cells], 1)
+        shared = policy.force_outputs(batch.source, rows, outputs).fork(places, cells)
+        alone = policy.force(batch.source.select(rows), outputs).fork(places, cells)
+        found, expected = (self.score_steps(policy, state, more) for state in (shared, alone))
+        self.assert_close(found, expected)
+
     def test_selection_picks_repeats_and_reorders(
         self, policy: Policy, batch: Batch, inputs: Tensor
     ) -> None:

@@ -78,6 +78,7 @@ class TestContract(PolicyContract):
         architecture = ARCHITECTURES[kind[0]]
         self.tolerance = architecture.tolerance
         assert policy.reads_trees == policy.can_withdraw == architecture.trees
+        assert policy.continues_rows
         self.reads_bos = not (architecture.causal and kind[2])
 
 

@@ -133,6 +133,8 @@ class Samples:
     def read(self, policy: Policy, batch: Batch) -> Trace:
         """Let the policy read the outputs in one pass, with gradient and as training reads."""
         inputs = shift_right(self.tokens, policy.vocabulary.bos)
+        if len(self.rows) > len(batch.ids):  # sources are shared
+            return policy.force_outputs(batch.source, self.rows, inputs)
         return policy.force(batch.source.select(self.rows), inputs)
 
     def log_probs(self, trace: Trace) -> Float[Tensor, "n t"]:

@@ -20,7 +20,11 @@ from freerun.models.huggingface.cache import KeyValues
 from freerun.models.huggingface.dropout import switch_off_layer_drop
 from freerun.models.huggingface.embeddings import adapter_save_options
 from freerun.models.huggingface.generation import find_misplaced_settings, make_generation_config
-from freerun.models.huggingface.probe import can_read_trees, check_scores
+from freerun.models.huggingface.probe import (
+    can_continue_rows,
+    can_read_trees,
+    check_scores,
+)
 from freerun.models.huggingface.stack import (
     PROBE_LENGTH,
     PositionTable,
@@ -31,7 +35,13 @@ from freerun.models.huggingface.stack import (
     run_head,
     takes_positions,
 )
-from freerun.models.huggingface.state import NO_CACHE, CacheState, CacheTrace, EncoderOutputs
+from freerun.models.huggingface.state import (
+    NO_CACHE,
+    CacheState,
+    CacheTrace,
+    ContinuedTrace,
+    EncoderOutputs,
+)
 from freerun.models.huggingface.writer import CacheEraser, CacheWriter
 from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
@@ -121,6 +131,11 @@ class HuggingFacePolicy(Policy):
     def can_withdraw(self) -> bool:  # type: ignore[override]
         """Whether tokens can be withdrawn: a model that reads trees can."""
         return self.reads_trees
+
+    @cached_property
+    def continues_rows(self) -> bool:
+        """Whether rows can continue a state by several tokens at once; found by trying."""
+        return can_continue_rows(self)
 
     @property
     def inner(self) -> PreTrainedModel:
@@ -377,6 +392,32 @@ class HuggingFacePolicy(Policy):
         parents: Int[Tensor, "b t"] | None = None,
     ) -> CacheTrace:
         """Read whole rows of inputs in one pass."""
+
+    def force_outputs(
+        self, source: Source, rows: Int[Tensor, "n"], inputs: Int[Tensor, "n t"]
+    ) -> CacheTrace:
+        """Read rows of inputs, of which row i follows source `rows[i]`.
+
+        Each prompt is read once, and each source is encoded once, if the model stores keys and
+        values, and can continue them by several tokens at once.
+        """
+        if self.uses_cache and self.continues_rows:
+            return self.continue_rows(self.start(source).select(rows), inputs)
+        return self.force(source.select(rows), inputs)
+
+    def continue_rows(self, state: CacheState, inputs: Int[Tensor, "n t"]) -> ContinuedTrace:
+        """Read whole rows of inputs after a state, in one pass."""
+        if state.first is not None:
+            inputs = torch.cat([state.first[:, None], inputs[:, 1:]], 1)
+        slots = torch.arange(inputs.shape[1], device=inputs.device)
+        positions, mask = state.position[:, None] + slots, state.mask
+        if self.max_positions is not None:
+            positions = positions.clamp(max=self.max_positions - 1)
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(inputs.shape)], 1)
+        hidden, past, encoder = self.read(inputs, positions, mask, state.past, state.encoder)
+        head = self.project, self.vocabulary.actions, self.max_positions
+        return ContinuedTrace(hidden, state.position, None, past, encoder, *head)
 
     @abstractmethod
     def read(

@@ -122,6 +122,29 @@ def can_read_trees(policy: HuggingFacePolicy) -> bool:
             return False
 
 
+@torch.no_grad()
+def can_continue_rows(policy: HuggingFacePolicy) -> bool:
+    """Return whether rows that continue states by several tokens at once score as whole rows do.
+
+    Raises:
+        torch.OutOfMemoryError: if memory is not sufficient.
+    """
+    if policy.device.type == "meta":
+        return False
+    with evaluation_mode(policy):
+        source, inputs = _make_example(policy)
+        rows = torch.tensor([2, 0, 1, 1], device=inputs.device)
+        inputs = inputs[rows.flip(0)]
+        everywhere = torch.ones_like(inputs, dtype=torch.bool)
+        expected = policy.force(source.select(rows), inputs).logits(everywhere)
+        try:
+            trace = policy.continue_rows(policy.start(source).select(rows), inputs)
+            return _are_close(trace.logits(everywhere), expected)
+        except (ValueError, *FAILURES) as error:
+            _raise_out_of_memory(error, type(policy.inner).__name__)
+            return False
+
+
 class _DistantLayer(GrowingLayer):
     """Old keys and values, then slots that are masked, then new ones; the pass stores nothing."""
 

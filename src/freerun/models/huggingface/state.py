@@ -122,6 +122,15 @@ class CacheTrace(ProjectedTrace):
     actions: int
     max_positions: int | None
 
+    @property
+    def longest(self) -> int:
+        """An upper bound of the number of tokens that a row has read."""
+        return self.states.shape[1]
+
+    def find_slots(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """Return the column of `states` of some cells."""
+        return self.before[rows] + cells
+
     def hidden(self, cells: Bool[Tensor, "b t"]) -> Float[Tensor, "n h"]:
         """Return the hidden states that `logits` projects.
 
@@ -129,8 +138,8 @@ class CacheTrace(ProjectedTrace):
             ValueError: if a cell lies beyond the positions of the model.
         """
         rows, cell = cells.nonzero(as_tuple=True)
-        slots = self.before[rows] + cell
-        if self.max_positions is not None and self.states.shape[1] > self.max_positions:
+        slots = self.find_slots(rows, cell)
+        if self.max_positions is not None and self.longest > self.max_positions:
             beyond = (self._count_read(rows, cell) > self.max_positions).nonzero()[:, 0]
             if len(beyond):
                 row = int(rows[beyond[0]])
@@ -192,6 +201,37 @@ class CacheTrace(ProjectedTrace):
         if self.ancestors is None:
             return self.before[rows] + cells + 1
         return self.before[rows] + self.ancestors[rows, cells].sum(1)
+
+
+class ContinuedTrace(CacheTrace):
+    """Rows that were read in one pass after a state, whose tokens are at the right edge.
+
+    `states` has only their own slots, and `before` is the number of tokens read before them.
+    """
+
+    @property
+    def longest(self) -> int:
+        """An upper bound of the number of tokens that a row has read."""
+        return self.states.shape[1] if self.past is None else self.past.used
+
+    def find_slots(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """Return the column of `states` of some cells."""
+        return cells
+
+    def prompt_hidden(self) -> None:
+        """Return None: the pass has not read the prompts."""
+        return
+
+    def fork(self, rows: Int[Tensor, "n"], cells: Int[Tensor, "n"]) -> CacheState:
+        """Return the states after inputs 0 … cell of each row."""
+        assert self.past is not None  # noqa: S101  # only states with a cache are continued
+        read = self._count_read(rows, cells)
+        slots, mask = align_right(read)
+        # Of a row's own slots, the first is behind those of the state before it.
+        start = self.past.used - self.states.shape[1] - self.before[rows]
+        slots = (slots + start[:, None]).clamp(min=0)
+        encoder = None if self.encoder is None else self.encoder.select(rows)
+        return CacheState(self.past.gather(rows, slots), mask, read, None, encoder)
 
 
 def find_ancestors(parents: Int[Tensor, "b t"]) -> Bool[Tensor, "b t t"]:

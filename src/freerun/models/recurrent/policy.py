@@ -150,7 +150,21 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         Raises:
             ValueError: if a parent does not come before its input.
         """
-        state, embedded = self.start(source), self._embed_inputs(inputs)
+        return self._read(self.start(source), inputs, parents)
+
+    def force_outputs(
+        self, source: Source, rows: Int[Tensor, "n"], inputs: Int[Tensor, "n t"]
+    ) -> RecurrentTrace:
+        """Read rows of inputs, of which row i follows source `rows[i]`; each is encoded once."""
+        return self._read(self.start(source).select(rows), inputs, None)
+
+    def _read(
+        self,
+        state: RecurrentState,
+        inputs: Int[Tensor, "b t"] | Float[Tensor, "b t e"],
+        parents: Int[Tensor, "b t"] | None,
+    ) -> RecurrentTrace:
+        embedded = self._embed_inputs(inputs)
         cells = torch.arange(embedded.shape[1], device=embedded.device).expand(embedded.shape[:2])
         if parents is None and state.feed is not None:
             parents = cells - 1
