@@ -1,8 +1,10 @@
-.PHONY: demo docs gpu test test-avx2 test-slow test-releases test-floor test-newest fuzz lint clean
+.PHONY: demo docs gpu test test-avx2 test-slow test-releases test-floor test-newest fuzz lint \
+	format hooks package smoke clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := .venv-tools
 PYTHON ?= python3
 OLDEST ?= python3.10
 NEWEST ?= python3.13
@@ -23,6 +25,10 @@ help:
 	@echo "make fuzz       try 10,000 damaged and hostile inputs (SEED=0 CASES=10000 ONLY='3 14')"
 	@echo "make docs       build the site of the documentation, build/site/index.html"
 	@echo "make lint       check style and types"
+	@echo "make format     mend style"
+	@echo "make hooks      check style and types before every commit (pre-commit)"
+	@echo "make package    build and check wheel and source"
+	@echo "make smoke      try the wheel without extras in a new environment"
 
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -39,7 +45,8 @@ demo: $(VENV)/installed
 		--output runs/demo/comparison
 
 test: $(VENV)/installed
-	$(BIN)/pytest -n auto --dist worksteal
+	@$(BIN)/pytest -n auto --dist worksteal \
+		|| { echo "One test alone: $(BIN)/pytest tests/FILE.py::NAME"; exit 1; }
 
 test-avx2: $(VENV)/installed
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest -n auto -m 'kernels and not slow'
@@ -73,9 +80,36 @@ gpu: $(VENV)/installed
 		$(if $(QUICK),,--json docs/results/speed/gpu.json)
 
 lint: $(VENV)/installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . \
+		|| { echo "make format mends most of this"; exit 1; }
 	$(BIN)/mypy
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+hooks: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check pre-commit
+	$(BIN)/pre-commit install
+
+# Wheel and source, as they are published.
+$(TOOLS)/installed:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check build twine check-wheel-contents
+	touch $@
+
+package: $(TOOLS)/installed
+	rm -rf dist
+	$(TOOLS)/bin/python -m build
+	$(TOOLS)/bin/twine check --strict dist/*
+	$(TOOLS)/bin/check-wheel-contents dist/*.whl
+
+# The wheel alone, without extras, in an environment and a folder of its own.
+smoke:
+	rm -rf .venv-smoke build/smoke && mkdir -p build/smoke
+	$(PYTHON) -m venv .venv-smoke
+	.venv-smoke/bin/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) dist/*.whl
+	cd build/smoke && sh ../../tests/smoke.sh ../../.venv-smoke/bin
 
 $(VENV)/docs: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
@@ -86,4 +120,4 @@ docs: $(VENV)/docs
 	@echo "The site is build/site/index.html; to search in it: $(BIN)/python -m http.server -d build/site"
 
 clean:
-	rm -rf $(VENV) .venv-floor .venv-newest runs build dist fuzz fuzz.json
+	rm -rf $(VENV) .venv-floor .venv-newest .venv-tools .venv-smoke runs build dist fuzz fuzz.json

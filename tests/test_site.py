@@ -10,7 +10,6 @@ from types import ModuleType
 import pytest
 import yaml
 
-import freerun
 from freerun.metrics import Metric
 from tests.pages import PAGES, ROOT, anchors, name_of
 
@@ -118,10 +117,3 @@ def test_anchors_of_the_site_are_those_of_the_repository(page, monkeypatch):
     slug = importlib.import_module("hooks").slug
     headings = re.findall(r"^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", page.read_text()), re.M)
     assert {slug(heading, "-") for heading in headings} == anchors(page)
-
-
-def test_the_version_is_written_once():
-    assert (
-        freerun.__version__
-        == re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)[1]
-    )

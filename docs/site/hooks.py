@@ -12,6 +12,7 @@ from __future__ import annotations
 import html
 import posixpath
 import re
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,10 @@ def slug(heading: str, separator: str) -> str:
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Name anchors as in the repository."""
+    """Take addresses from the package, and name anchors as in the repository."""
+    urls = dict(url.split(", ") for url in metadata("freerun").get_all("Project-URL", []))
+    config.repo_url, config.site_url = urls.get("Repository"), urls.get("Documentation")
+    config.repo_name = "Repository"
     config.mdx_configs.setdefault("toc", {})["slugify"] = slug
 
 
