@@ -427,13 +427,23 @@ def test_data_that_cannot_be_used_are_found_before_training(refuses, tmp_path):
     refuses(DataError, f"{empty}: the file is empty", task=Spelling(data=str(empty)))
 
 
+def test_without_matplotlib_there_is_all_but_plots(finished, tmp_path, monkeypatch, capsys):
+    whole, folder = finished
+    output = tmp_path / "out"
+    shutil.copytree(folder, output)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    settings = {**SMALL, "seeds": 2, "command": "freerun compare …", "quiet": False}
+    plain = compare(TASK, METHODS, output=output, **settings)
+    assert [path.name for path in plain.files] == ["results.json", "report.html"]
+    note = "Plots are left out, because matplotlib is missing: pip install freerun[plots]."
+    assert note in " ".join(capsys.readouterr().err.split())
+    page = (output / "report.html").read_text("utf-8")
+    assert note in page
+    assert "<svg" not in page
+    assert plain.results["methods"] == whole.results["methods"]
+
+
 def test_missing_libraries_are_found_before_training(refuses, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "matplotlib", None)
-        refuses(
-            MissingExtraError,
-            "drawing plots needs matplotlib, which is missing: pip install freerun[plots]",
-        )
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     refuses(
         MissingExtraError,

@@ -10,7 +10,13 @@ from freerun.report.export import Figures, list_rows
 from freerun.report.labels import arrow, label, scale, task_name, unit
 from freerun.report.page import Cell, Group, Page, Picture, Row, Table, render
 from freerun.report.pictures import differences, draw_svg
-from freerun.report.plots import error_by_position, has_controls, learning_curves
+from freerun.report.plots import (
+    NO_PLOTS,
+    can_plot,
+    error_by_position,
+    has_controls,
+    learning_curves,
+)
 from freerun.report.table import MAJORITY_GUESS, legend, title
 from freerun.report.words import describe_comparison, find_best
 
@@ -23,27 +29,24 @@ NO_OUTPUTS = "The outputs of the test examples are not here, so no examples are 
 
 
 def write_page(results: Mapping[str, Any], outputs: Outputs) -> str:
-    """Return the report of a comparison as HTML.
+    """Return the report of a comparison as HTML; without plots if matplotlib is missing.
 
     Args:
         results: the contents of results.json.
         outputs: the rows of outputs.jsonl of every method, with the first seed; empty if there are
             none.
-
-    Raises:
-        MissingExtraError: if matplotlib is missing.
     """
     examples = results.get("examples", {})
     size = f", {examples['test']:,} test examples" if "test" in examples else ""
-    seeds = len(results["seeds"])
+    seeds, plots = len(results["seeds"]), can_plot()
     page = Page(
         title=f"{task_name(results)}: {len(results['methods'])} training methods compared",
         subtitle=f"{title(results)}, {seeds} {'seed' if seeds == 1 else 'seeds'}{size}",
         answer=describe_comparison(results),
         table=_table(results),
-        pictures=list(_pictures(results)),
+        pictures=list(_pictures(results)) if plots else [],
         groups=_groups(results, outputs),
-        missing=[] if outputs else [NO_OUTPUTS],
+        missing=[*([] if outputs else [NO_OUTPUTS]), *([] if plots else [NO_PLOTS])],
         details=dict(_details(results)),
         command=results.get("command"),
     )

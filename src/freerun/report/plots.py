@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from freerun.evaluation import Summary, summary
 from freerun.files import write
-from freerun.imports import import_extra
+from freerun.imports import MissingExtraError, import_extra
 from freerun.report.labels import label, scale, task_name, unit
 from freerun.report.table import fold_name
 
@@ -32,6 +32,9 @@ AFTER_REFERENCE = "after correct prefixes"
 FEWEST = 50
 """Positions with fewer test examples are not drawn; if there are few examples, a tenth of them."""
 
+NO_PLOTS = "Plots are left out, because matplotlib is missing: pip install freerun[plots]."
+"""What is said where there could be plots."""
+
 
 def require_plots() -> None:
     """Check that matplotlib is installed.
@@ -40,6 +43,15 @@ def require_plots() -> None:
         MissingExtraError: if matplotlib is missing.
     """
     import_extra("matplotlib", "plots", "drawing plots")
+
+
+def can_plot() -> bool:
+    """Return whether matplotlib is installed."""
+    try:
+        require_plots()
+    except MissingExtraError:
+        return False
+    return True
 
 
 def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:

@@ -118,7 +118,6 @@ def compare(
             by another process.
         ProcessError: if another process of the comparison has ended, or if a run has failed in one;
             it is raised when the other runs are finished.
-        MissingExtraError: if matplotlib is missing.
         WriteError: if results or plots cannot be written.
     """
     require_tuning(tune)
@@ -132,13 +131,14 @@ def compare(
     with as_setting_errors():
         plan.training.arguments(output, task, quiet=True)
     with choose_engine(engine, jobs, plan.threads, ray_address, len(plan.runs)) as chosen:
-        report.require_plots()
         data = plan.model.load(task)
         ready = check_plan(plan, data, decodings)
         majority = score_majority_guess(task.get_metrics(), data)
         with _claim(plan, output, tune, there) as is_main:
             console = Console(stderr=True, quiet=quiet or not is_main)
             notes = [*data.notes, *settled, *plan.describe_progress(output, there)]
+            if not report.can_plot():
+                notes.append(report.NO_PLOTS)
             show_notes(notes, console.quiet)
             work = Work(plan, output, decodings, plan.record(data).data)
             runs, tuned = do_all(work, data, tune, chosen, {} if tune else ready, console)
@@ -170,9 +170,9 @@ def _claim(plan: Plan, output: Path, trials: int | None, there: Record | None) -
 
 
 def _write(results: dict[str, Any], output: Path) -> list[Path]:
-    """Write results, plots and the report."""
+    """Write results, plots if matplotlib is installed, and the report."""
     return [
         write_results(results, output),
-        *report.draw(results, output),
+        *(report.draw(results, output) if report.can_plot() else []),
         write_report(results, output),
     ]

@@ -187,7 +187,7 @@ def load(directory: str | Path) -> Any:
 def write_report(
     results: Mapping[str, Any], directory: str | Path, path: str | Path | None = None
 ) -> Path:
-    """Write the report of a comparison as a page of HTML.
+    """Write the report of a comparison as a page of HTML; without plots if matplotlib is missing.
 
     Examples are shown if the folder has the outputs of all methods with the first seed.
 
@@ -198,7 +198,6 @@ def write_report(
 
     Raises:
         CheckpointError: if outputs are damaged.
-        MissingExtraError: if matplotlib is missing.
         WriteError: if it cannot be written.
     """
     directory = Path(directory)
