@@ -27,6 +27,7 @@ METHODS = {
     "ss_passes": "scheduled_sampling:schedule=constant,k=0,passes=2",
     "offline_ss": "offline_scheduled_sampling:schedule=constant,k=0,share=1",
     "correction": "answer_correction",
+    "self_distillation": "self_distillation:warm_up=0",
     "raml": "raml",
     "raml_by_cost": "raml:cost=edit_distance,temperature=0.1",
     "ocd": "ocd",

@@ -104,15 +104,16 @@ def test_the_page_of_a_method_names_what_is_logged(name):
         "searnn": costs,
         **dict.fromkeys(("mrt", "reinforce", "mixer"), costs),
         "gkd": {"teacher": tiny_policy(seed=1)},
+        "self_distillation": {"warm_up": 0.0},
         "sequence_match": {"warm_up": 0.0, "anneal": 0.0},
     }
-    if name == "gkd" or needed.get(name) == costs:
+    if name in ("gkd", "self_distillation") or needed.get(name) == costs:
         policy = tiny_policy()
     method, batch = METHODS[name](**needed.get(name, {})), tiny_batch(policy)
     modules = method.build_modules(policy)
     for step in range(2):
         outcome = method.loss(policy, batch, Clock(step, 10), modules)
-        method.after_update(policy, Clock(step, 10))
+        method.after_update(policy, Clock(step, 10), modules)
     ((_, rows),) = tables(ROOT / "docs" / "methods" / f"{name}.md", "metrics")
     assert [row[0] for row in rows] == [f"`{metric}`" for metric in ("loss", *outcome.metrics)]
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         OfflineScheduledSampling,
         Reinforce,
         ScheduledSampling,
+        SelfDistillation,
         SequenceMatch,
         Unlikelihood,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "OfflineScheduledSampling",
     "Reinforce",
     "ScheduledSampling",
+    "SelfDistillation",
     "SequenceMatch",
     "Trainer",
     "TrainingSettings",

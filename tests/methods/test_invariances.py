@@ -206,6 +206,7 @@ def test_methods_are_known_by_name():
         "mle", "behavior_cloning", "unlikelihood", "scheduled_sampling",
         "differentiable_scheduled_sampling", "offline_scheduled_sampling", "answer_correction",
         "sequence_match", "searnn", "ocd", "mrt", "reinforce", "mixer", "raml", "gkd",
+        "self_distillation",
     ]  # fmt: skip
     for name, kind in METHODS.items():
         assert issubclass(kind, Method)

@@ -32,6 +32,7 @@ from freerun.methods import (
     Outcome,
     Reinforce,
     ScheduledSampling,
+    SelfDistillation,
 )
 from freerun.models.settings import RecurrentSettings
 from freerun.study import compare
@@ -71,6 +72,8 @@ MOVING = Reinforce(**OWN, baseline="mean", decay=0.5)
 """A method whose state is a number."""
 LEARNED = MIXER(**OWN)
 """A method with a trained module."""
+AVERAGED = SelfDistillation(warm_up=0.1, decay=0.7)
+"""A method with a module that follows the policy."""
 BUFFERED = AnswerCorrection(period=2, samplings=2, share=0.7)
 """A method whose state is a buffer of what was written in earlier updates."""
 

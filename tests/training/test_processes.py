@@ -11,6 +11,7 @@ import torch
 
 from tests.training import huggingface
 from tests.training.children import (
+    AVERAGED,
     BUFFERED,
     LEARNED,
     MOVING,
@@ -53,7 +54,9 @@ def test_two_processes_change_nothing(plain, tmp_path, batch_size, accumulation)
     agree(plain, result(tmp_path))
 
 
-@pytest.mark.parametrize("method", [MOVING, LEARNED, BUFFERED], ids=["mean", "learned", "buffer"])
+@pytest.mark.parametrize(
+    "method", [MOVING, LEARNED, BUFFERED, AVERAGED], ids=["mean", "learned", "buffer", "average"]
+)
 def test_how_an_update_is_computed_does_not_change_states(tmp_path, method):
     """Moving means and buffers are those of all batches and processes; so are the metrics."""
     outputs = [tmp_path / name for name in ("plain", "accumulated", "replicated")]

@@ -13,6 +13,7 @@ from freerun.methods.raml import RAML
 from freerun.methods.reinforce import MIXER, Reinforce
 from freerun.methods.scheduled_sampling import ScheduledSampling
 from freerun.methods.searnn import SEARNN
+from freerun.methods.self_distillation import SelfDistillation
 from freerun.methods.sequence_match import SequenceMatch
 from freerun.methods.unlikelihood import Unlikelihood
 
@@ -26,7 +27,7 @@ METHOD_GROUPS: dict[str, tuple[type[Method], ...]] = {
         SequenceMatch,
     ),
     "costs of outputs": (SEARNN, OCD, MRT, Reinforce, MIXER, RAML),
-    "a teacher": (GKD,),
+    "a teacher": (GKD, SelfDistillation),
 }
 """The methods, by what they learn from."""
 
@@ -80,6 +81,7 @@ __all__ = [
     "Outcome",
     "Reinforce",
     "ScheduledSampling",
+    "SelfDistillation",
     "SequenceMatch",
     "Unlikelihood",
     "find_method",

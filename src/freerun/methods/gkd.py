@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from freerun.batch import Batch, join_rows
@@ -29,6 +29,82 @@ from freerun.randomness import uniform
 from freerun.vocabulary import Vocabulary
 
 
+@dataclass(frozen=True, kw_only=True)
+class DistillationMethod(Method):
+    """Base of methods that learn the distributions of a teacher.
+
+    Args:
+        share: λ, the probability that an example is learned on the student's own output instead of
+            its target; in [0, 1].
+        beta: β of the generalized Jensen-Shannon divergence, in [0, 1]: 0 is the forward KL
+            divergence from the teacher, 1 the reverse.
+        stretch: the maximum length of an own output, as a multiple of the target with its eos; at
+            least 1.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+
+    share: float = 0.5
+    beta: float = 0.5
+    stretch: float = 1.5
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_range("share", self.share, 0, 1)
+        check_range("beta", self.beta, 0, 1)
+        check_range("stretch", self.stretch, 1)
+
+    @property
+    def tuning(self) -> Mapping[str, Space]:
+        """The share of own outputs, and the divergence."""
+        return {"share": Range(0.0, 1.0), "beta": Range(0.0, 1.0)}
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Check that outputs have no backspaces.
+
+        Raises:
+            ValueError: if they have.
+        """
+        refuse_backspace(vocabulary, self.name)
+
+    def distill(
+        self,
+        policy: Policy,
+        batch: Batch,
+        clock: Clock,
+        teach: Callable[[Samples], Float[Tensor, "n a"]],
+    ) -> Outcome:
+        """Compute the divergence at all tokens, divided by their number.
+
+        Args:
+            policy: the student.
+            batch: the examples.
+            clock: the progress of training.
+            teach: computes the teacher's scores at the tokens of outputs, row by row.
+        """
+        own = uniform(clock.seed, self.name, clock.step, batch.ids) < self.share
+        outputs = self.write(policy, batch, own, clock)
+        with torch.no_grad():
+            wanted = teach(outputs)
+        scores = outputs.read(policy, batch).logits(outputs.mask)
+        total = generalized_jsd(scores, wanted, beta=self.beta).sum()
+        count = outputs.mask.sum()
+        return Outcome(total, count, {"own_share": outputs.mask[own].sum() / count})
+
+    def write(self, policy: Policy, batch: Batch, own: Bool[Tensor, "b"], clock: Clock) -> Samples:
+        """Return the targets, and samples of the student for the examples of `own`."""
+        rows = torch.arange(len(batch.ids), device=batch.ids.device)
+        chosen = rows[own]
+        if len(chosen) == 0:
+            return Samples(rows, batch.target, batch.mask)
+        drawn = draw_samples(policy, batch.select(chosen), 1, clock, stretch=self.stretch)
+        tokens = join_rows(batch.target, drawn.tokens)
+        mask = join_rows(batch.mask, drawn.mask)
+        places = rows.index_copy(0, chosen, len(rows) + rows[: len(chosen)])
+        return Samples(rows, tokens[places], mask[places]).trim()
+
+
 @dataclass
 class Teacher:
     """The teacher of a run. It is loaded again when a run is resumed, and not saved."""
@@ -38,7 +114,7 @@ class Teacher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GKD(Method):
+class GKD(DistillationMethod):
     """The divergence between teacher and student at every token of own outputs and targets.
 
     Agarwal, Vieillard, Zhou, Stanczyk, Ramos, Geist, Bachem 2024, *On-Policy Distillation of
@@ -63,21 +139,7 @@ class GKD(Method):
     summary: ClassVar[str] = "learns the distributions of a better model, on own outputs too"
 
     teacher: str | Policy | None = None
-    share: float = 0.5
-    beta: float = 0.5
-    stretch: float = 1.5
     held: Teacher = field(init=False, default_factory=Teacher, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        check_range("share", self.share, 0, 1)
-        check_range("beta", self.beta, 0, 1)
-        check_range("stretch", self.stretch, 1)
-
-    @property
-    def tuning(self) -> Mapping[str, Space]:
-        """The share of own outputs, and the divergence."""
-        return {"share": Range(0.0, 1.0), "beta": Range(0.0, 1.0)}
 
     def with_loader(self, load: PolicyLoader) -> GKD:
         """Return this method with the function that loads the teacher."""
@@ -91,7 +153,7 @@ class GKD(Method):
         Raises:
             ValueError: if there is none, or they have.
         """
-        refuse_backspace(vocabulary, self.name)
+        super().check(vocabulary)
         if self.teacher is None:
             raise ValueError("gkd needs a teacher, the folder of a trained model: set teacher")
 
@@ -131,23 +193,6 @@ class GKD(Method):
         assert teacher is not None  # noqa: S101  # it was loaded
         if teacher.device != batch.target.device:
             teacher.to(batch.target.device)
-        own = uniform(clock.seed, "gkd", clock.step, batch.ids) < self.share
-        outputs = self.write(policy, batch, own, clock)
-        with torch.no_grad():
-            wanted = outputs.read(teacher, batch).logits(outputs.mask)
-        scores = outputs.read(policy, batch).logits(outputs.mask)
-        total = generalized_jsd(scores, wanted, beta=self.beta).sum()
-        count = outputs.mask.sum()
-        return Outcome(total, count, {"own_share": outputs.mask[own].sum() / count})
-
-    def write(self, policy: Policy, batch: Batch, own: Bool[Tensor, "b"], clock: Clock) -> Samples:
-        """Return the targets, and samples of the student for the examples of `own`."""
-        rows = torch.arange(len(batch.ids), device=batch.ids.device)
-        chosen = rows[own]
-        if len(chosen) == 0:
-            return Samples(rows, batch.target, batch.mask)
-        drawn = draw_samples(policy, batch.select(chosen), 1, clock, stretch=self.stretch)
-        tokens = join_rows(batch.target, drawn.tokens)
-        mask = join_rows(batch.mask, drawn.mask)
-        places = rows.index_copy(0, chosen, len(rows) + rows[: len(chosen)])
-        return Samples(rows, tokens[places], mask[places]).trim()
+        return self.distill(
+            policy, batch, clock, lambda outputs: outputs.read(teacher, batch).logits(outputs.mask)
+        )
