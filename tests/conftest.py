@@ -19,6 +19,9 @@ pytest.register_assert_rewrite("tests.helpers", "tests.twins", "freerun.testing"
 settings.register_profile("freerun", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("freerun")
 
+# Tests, and the processes that they start, neither read nor fill the user's cache.
+os.environ["FREERUN_CACHE"] = "off"
+
 LIBRARIES = ("beartype", "click", "docstring_parser", "rapidfuzz.distance", "rich.progress")
 
 

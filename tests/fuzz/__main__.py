@@ -18,7 +18,9 @@ from random import Random
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_OFFLINE"):
     os.environ[_name] = "1"
-os.environ.update(TOKENIZERS_PARALLELISM="false", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
+os.environ.update(
+    TOKENIZERS_PARALLELISM="false", HF_DATASETS_DISABLE_PROGRESS_BARS="1", FREERUN_CACHE="off"
+)
 
 from tests.fuzz import data, folders, settings  # noqa: E402
 from tests.fuzz.bases import make_bases  # noqa: E402

@@ -113,10 +113,8 @@ def load_data(
         codec = _choose_codec(task, rows, tokenizer, start, {**task.codec_options, **options})
     elif isinstance(codec, TextCodec):
         _check_text(task, rows)
-    parts = {
-        name: _remove_limit(codec).encode(part, f"{task.name} ({name})")
-        for name, part in rows.items()
-    }
+    unlimited = _remove_limit(codec)
+    parts = {name: unlimited.encode(part, f"{task.name} ({name})") for name, part in rows.items()}
     codec = _set_limit(codec, parts["train"], known)
     notes = [*rows.notes]
     for name, part in parts.items():

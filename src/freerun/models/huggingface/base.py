@@ -458,11 +458,17 @@ class HuggingFacePolicy(Policy):
     @property
     def uses_cache(self) -> bool:
         """Whether a pass keeps keys and values: not under gradient checkpointing in training."""
-        inner = self.inner
-        if not inner.training:
+        if not self.inner.training:
             return True
-        # Modules have the flag only if they can be checkpointed.
-        return not any(getattr(m, "gradient_checkpointing", False) for m in inner.modules())
+        return not any(module.gradient_checkpointing for module in self._checkpointed)
+
+    @cached_property
+    def _checkpointed(self) -> tuple[Any, ...]:
+        """The modules with a flag of gradient checkpointing: only those that can be checkpointed.
+
+        They are listed once, as a walk over all modules takes as long as a step of a small model.
+        """
+        return tuple(m for m in self.inner.modules() if hasattr(m, "gradient_checkpointing"))
 
     def check_trees(self, parents: Int[Tensor, "b t"] | None) -> None:
         """Check that trees can be read, if there are any.

@@ -19,6 +19,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from freerun.batch import Source
 from freerun.models.huggingface.cache import GrowingLayer, KeyValues
 from freerun.models.huggingface.dropout import WithoutDropout, training_mode
+from freerun.models.huggingface.probe_cache import PassedProbe
 from freerun.models.huggingface.stack import FAILURES
 from freerun.policy import evaluation_mode
 
@@ -55,6 +56,9 @@ def check_scores(policy: HuggingFacePolicy) -> None:
             f"{name} cannot be used: some of its layers keep a sum over all tokens read, so "
             "earlier states cannot be continued (see docs/models.md)"
         )
+    passed = PassedProbe(policy, "scores")
+    if passed.is_stored():
+        return
     wrong = None
     with evaluation_mode(policy):
         try:
@@ -82,6 +86,7 @@ def check_scores(policy: HuggingFacePolicy) -> None:
             f"{difference:.2g}; override {override} in a subclass of {kind} and register it with "
             "register_policy"
         )
+    passed.store()
 
 
 def _has_recurrent_layers(model: PreTrainedModel) -> bool:
@@ -101,25 +106,32 @@ def can_read_trees(policy: HuggingFacePolicy) -> bool:
     """
     if policy.device.type == "meta":
         return False
-    with evaluation_mode(policy):
-        source, inputs = _make_example(policy)
-        tree = torch.cat([inputs, inputs[:, 1:].flip(1)], 1)
-        parents = torch.tensor([-1, 0, 1, 2, 0, 4, 5], device=inputs.device)
-        everywhere = torch.ones_like(tree, dtype=torch.bool)
-        try:
-            trace = policy.force(source, tree, parents.expand_as(tree))
-            scores = trace.logits(everywhere).unflatten(0, tree.shape)
-        except (ValueError, *FAILURES) as error:
-            _raise_out_of_memory(error, type(policy.inner).__name__)
-            return False
-        for path in ([0, 1, 2, 3], [0, 4, 5, 6]):
-            if not _are_close(scores[:, path], _recompute(policy, source, tree[:, path])):
-                return False
-        try:
-            return _reads_distant_slots(policy)
-        except (ValueError, *FAILURES) as error:
-            _raise_out_of_memory(error, type(policy.inner).__name__)
-            return False
+    passed = PassedProbe(policy, "trees")
+    if passed.is_stored():
+        return True
+    try:
+        with evaluation_mode(policy):
+            found = _reads_small_tree(policy) and _reads_distant_slots(policy)
+    except (ValueError, *FAILURES) as error:
+        _raise_out_of_memory(error, type(policy.inner).__name__)
+        return False
+    if found:
+        passed.store()
+    return found
+
+
+def _reads_small_tree(policy: HuggingFacePolicy) -> bool:
+    """Return whether the scores of a tree of two paths are right."""
+    source, inputs = _make_example(policy)
+    tree = torch.cat([inputs, inputs[:, 1:].flip(1)], 1)
+    parents = torch.tensor([-1, 0, 1, 2, 0, 4, 5], device=inputs.device)
+    everywhere = torch.ones_like(tree, dtype=torch.bool)
+    trace = policy.force(source, tree, parents.expand_as(tree))
+    scores = trace.logits(everywhere).unflatten(0, tree.shape)
+    return all(
+        _are_close(scores[:, path], _recompute(policy, source, tree[:, path]))
+        for path in ([0, 1, 2, 3], [0, 4, 5, 6])
+    )
 
 
 @torch.no_grad()
