@@ -49,7 +49,7 @@ def step(self, *args, **kwargs):
     print(time.time(), flush=True)
     os._exit(0)
 torch.optim.AdamW.step = step
-sys.exit(main(sys.argv[1:]))
+sys.exit(main())
 """
 
 

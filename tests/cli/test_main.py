@@ -1,5 +1,6 @@
 """The program as a whole: its help, its exit statuses, and how errors are reported."""
 
+import gc
 import json
 import os
 import signal
@@ -7,12 +8,13 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
 
 from freerun import __version__
 from freerun.cli import main
 from freerun.cli import main as entry
-from freerun.cli.groups import LISTINGS, SUMMARIES
+from freerun.cli.groups import LISTINGS, SUMMARIES, Program
 from freerun.models.settings import KINDS
 from freerun.tasks import TASKS
 from tests.cli.tiny import MODEL, TASK
@@ -35,6 +37,21 @@ def test_every_command_has_a_help(run, command):
     assert (status, errors) == (0, "")
     assert output.startswith(f"Usage: freerun {command} ")
     assert run(command, "--help") == (status, output, errors)
+
+
+@pytest.mark.parametrize("words", [["methods"], ["train", "digits"]])
+def test_garbage_is_collected_again_once_the_command_is_imported(words):
+    program = Program(owns_process=True)
+    context = click.Context(program)
+    try:
+        assert not gc.isenabled()
+        for word in words:
+            program = program.get_command(context, word)
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def test_the_version(run):

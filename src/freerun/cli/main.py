@@ -44,15 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if _only_describes(words):
             with contextlib.suppress(NeedsLibrariesError), replace_libraries():
-                return run(words)
-        return run(words)
+                return run(words, owns_process=True)
+        return run(words, owns_process=True)
     finally:
         _discard_unwritten()
         _stop_at_signals()
 
 
-def run(words: Sequence[str]) -> int:
+def run(words: Sequence[str], *, owns_process: bool = False) -> int:
     """Run a command, and report errors that the user can correct; return the exit status.
+
+    Args:
+        words: the words after `freerun`.
+        owns_process: whether the process runs nothing else.
 
     Raises:
         NeedsLibrariesError: if stand-ins do not suffice for it.
@@ -61,7 +65,7 @@ def run(words: Sequence[str]) -> int:
     name = f"freerun {command}".rstrip()
     _raise_at_signals()
     try:
-        status = _invoke(list(words))
+        status = _invoke(list(words), owns_process)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as interrupt:
@@ -125,8 +129,9 @@ def explain(error: Exception) -> str | None:
     return explain_error(error, f" ({TRACEBACK}=1 shows the traceback)")
 
 
-def _invoke(words: list[str]) -> int:
-    program = click.version_option(__version__, message="freerun %(version)s")(Program())
+def _invoke(words: list[str], owns_process: bool) -> int:
+    version = click.version_option(__version__, message="freerun %(version)s")
+    program = version(Program(owns_process))
     if not words:
         # Versions of click differ in the status of this help and in the stream it goes to.
         context = click.Context(program, info_name="freerun", **program.context_settings)

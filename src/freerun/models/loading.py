@@ -232,7 +232,7 @@ def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
     """
     for name, value in weights.items():
         # The bounds take one pass; NaN is a bound of what contains it.
-        bounds = value.aminmax() if value.is_floating_point() and value.numel() else ()
+        bounds = value.detach().aminmax() if value.is_floating_point() and value.numel() else ()
         if not all(math.isfinite(bound) for bound in bounds):
             raise CheckpointError(f"{path}: {name} has values that are infinite or not numbers")
 
