@@ -103,11 +103,12 @@ def test_the_page_of_a_method_names_what_is_logged(name):
         "differentiable_scheduled_sampling": coins,
         "searnn": costs,
         **dict.fromkeys(("mrt", "reinforce", "mixer"), costs),
+        "bso": {"warm_up": 0.0},
         "gkd": {"teacher": tiny_policy(seed=1)},
         "self_distillation": {"warm_up": 0.0},
         "sequence_match": {"warm_up": 0.0, "anneal": 0.0},
     }
-    if name in ("gkd", "self_distillation") or needed.get(name) == costs:
+    if name in ("gkd", "self_distillation", "bso") or needed.get(name) == costs:
         policy = tiny_policy()
     method, batch = METHODS[name](**needed.get(name, {})), tiny_batch(policy)
     modules = method.build_modules(policy)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from freerun.evaluation import evaluate
     from freerun.methods import (
+        BSO,
         GKD,
         MIXER,
         MLE,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "BSO",
     "GKD",
     "MIXER",
     "MLE",

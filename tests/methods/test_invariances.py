@@ -5,6 +5,7 @@ import torch
 
 from freerun.batch import Batch
 from freerun.methods import (
+    BSO,
     METHODS,
     MIXER,
     MLE,
@@ -51,6 +52,8 @@ ALL = {
     "risk": MRT(**COSTS, samples=3, kappa=0.7),
     "edited targets": RAML(edits=0.5),
     "edited targets by cost": RAML(cost="edit_distance", temperature=0.3, candidates=3, edits=0.6),
+    "beam": BSO(warm_up=0.0, beam=3, anneal=0.0),
+    "beam of last scores": BSO(warm_up=0.0, beam=4, score="last", cost="gleu", anneal=0.0),
     "samples": Reinforce(**COSTS, samples=2, baseline="none"),
     "samples against the others": Reinforce(**COSTS, samples=3),
     "samples against greedy outputs": Reinforce(**COSTS, samples=1, baseline="greedy"),
@@ -205,7 +208,7 @@ def test_methods_are_known_by_name():
     assert list(METHODS) == [
         "mle", "behavior_cloning", "unlikelihood", "scheduled_sampling",
         "differentiable_scheduled_sampling", "offline_scheduled_sampling", "answer_correction",
-        "sequence_match", "searnn", "ocd", "mrt", "reinforce", "mixer", "raml", "gkd",
+        "bso", "sequence_match", "searnn", "ocd", "mrt", "reinforce", "mixer", "raml", "gkd",
         "self_distillation",
     ]  # fmt: skip
     for name, kind in METHODS.items():

@@ -3,6 +3,7 @@
 from freerun.imports import get_class_name, import_dataclass, is_address, make_unknown_error
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
 from freerun.methods.behavior_cloning import BehaviorCloning
+from freerun.methods.bso import BSO
 from freerun.methods.differentiable_scheduled_sampling import DifferentiableScheduledSampling
 from freerun.methods.gkd import GKD
 from freerun.methods.mle import MLE
@@ -24,6 +25,7 @@ METHOD_GROUPS: dict[str, tuple[type[Method], ...]] = {
         DifferentiableScheduledSampling,
         OfflineScheduledSampling,
         AnswerCorrection,
+        BSO,
         SequenceMatch,
     ),
     "costs of outputs": (SEARNN, OCD, MRT, Reinforce, MIXER, RAML),
@@ -61,6 +63,7 @@ def get_method_name(method: type[Method]) -> str:
 
 
 __all__ = [
+    "BSO",
     "GKD",
     "METHODS",
     "METHOD_GROUPS",
