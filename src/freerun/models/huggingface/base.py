@@ -317,6 +317,13 @@ class HuggingFacePolicy(Policy):
         """Whether the head of the model is only its output layer."""
         return is_plain_head(self.inner, self.decoder)
 
+    def prepare_sources(self, state: CacheState) -> CacheState:
+        """Return a state of which rows can be repeated without a copy of their sources, if it can.
+
+        By default the state itself.
+        """
+        return state
+
     def writer(self) -> CacheWriter:
         """Return a writer that drops rows when this saves time, and stores no scores."""
         return CacheWriter(self)

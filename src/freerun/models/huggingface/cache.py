@@ -109,6 +109,11 @@ class KeyValues:
         return cls(KeyValueStore([], 0), 0)
 
     @property
+    def rows(self) -> int:
+        """The number of rows; 0 if they have read nothing."""
+        return len(self.store.layers[0][0]) if self.store.layers else 0
+
+    @property
     def slot_bytes(self) -> int:
         """The number of bytes that one slot of one row takes."""
         layers = (states for layer in self.store.layers for states in layer)

@@ -157,6 +157,28 @@ def can_continue_rows(policy: HuggingFacePolicy) -> bool:
             return False
 
 
+@torch.no_grad()
+def can_share_sources(policy: HuggingFacePolicy) -> bool:
+    """Return whether rows that share the keys and values of a source score as those with their own.
+
+    Raises:
+        torch.OutOfMemoryError: if memory is not sufficient.
+    """
+    if policy.device.type == "meta":
+        return False
+    with evaluation_mode(policy):
+        source, inputs = _make_example(policy)
+        _, state = policy.step(policy.start(source), inputs[:, 0])
+        expected, _ = policy.step(state, inputs[:, 1])
+        rows = torch.tensor([2, 0, 2, 2, 0], device=inputs.device)  # one source has none
+        try:
+            scores, _ = policy.step(state.select(rows), inputs[rows, 1])
+        except (ValueError, *FAILURES) as error:
+            _raise_out_of_memory(error, type(policy.inner).__name__)
+            return False
+        return _are_close(scores, expected[rows])
+
+
 class _DistantLayer(GrowingLayer):
     """Old keys and values, then slots that are masked, then new ones; the pass stores nothing."""
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -10,6 +14,8 @@ from transformers.cache_utils import EncoderDecoderCache
 from freerun.batch import Source
 from freerun.models.huggingface.base import HuggingFacePolicy, Inputs
 from freerun.models.huggingface.cache import KeyValues
+from freerun.models.huggingface.probe import can_share_sources
+from freerun.models.huggingface.sharing import share_sources
 from freerun.models.huggingface.stack import find_position_table
 from freerun.models.huggingface.state import (
     CacheState,
@@ -25,6 +31,16 @@ class Seq2SeqPolicy(HuggingFacePolicy):
 
     `vocabulary.bos` is the token that its decoder starts with.
     """
+
+    @cached_property
+    def shares_sources(self) -> bool:
+        """Whether rows of one source can share its keys and values; found by trying."""
+        # While this is being tried, states must share them.
+        self.__dict__["shares_sources"] = True
+        try:
+            return can_share_sources(self)
+        finally:
+            del self.__dict__["shares_sources"]
 
     def find_max_source_length(self) -> int | None:
         """Return the size of the encoder's table of positions; None if it has none."""
@@ -45,6 +61,15 @@ class Seq2SeqPolicy(HuggingFacePolicy):
             _, past, found = self.read(tokens, positions, None, past, encoder)
             encoder = encoder if found is None else found
         return CacheState(past, None, before, None, encoder)
+
+    def prepare_sources(self, state: CacheState) -> CacheState:
+        """Return the state with the keys and values of its sources, if rows can share them."""
+        encoder = state.encoder
+        if encoder is None or encoder.cross.used or not self.shares_sources:
+            return state
+        first = torch.full_like(state.position, self.vocabulary.bos)[:, None]
+        _, _, found = self.read(first, state.position[:, None], None, state.past, encoder)
+        return replace(state, encoder=found)
 
     def force(
         self,
@@ -101,21 +126,26 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         cache = None
         if self.uses_cache:
             cache = EncoderDecoderCache(past.make_cache(), encoder.cross.make_cache())
-        found = self.run_decoder(
-            positions,
-            **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs},
-            attention_mask=mask,
-            encoder_hidden_states=encoder.hidden,
-            **({} if encoder.mask is None else {"encoder_attention_mask": encoder.mask}),
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
+        shared = encoder.shared
+        with nullcontext() if shared is None else share_sources(self.decoder, shared):
+            found = self.run_decoder(
+                positions,
+                **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs},
+                attention_mask=mask,
+                encoder_hidden_states=encoder.hidden,
+                **({} if encoder.mask is None else {"encoder_attention_mask": encoder.mask}),
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
         if cache is None:
             return found.last_hidden_state, past, encoder
-        after, cross = past.extend(cache.self_attention_cache), encoder.cross
-        if cross.used == 0:  # the first pass made them; later ones only read them
-            cross = cross.extend(cache.cross_attention_cache)
-        return found.last_hidden_state, after, EncoderOutputs(encoder.hidden, encoder.mask, cross)
+        after = past.extend(cache.self_attention_cache)
+        if encoder.cross.used == 0:  # the first pass made them; later ones only read them
+            cross = encoder.cross.extend(cache.cross_attention_cache)
+            encoder = EncoderOutputs(
+                encoder.hidden, encoder.mask, cross, lambda: self.shares_sources
+            )
+        return found.last_hidden_state, after, encoder
 
     def _encode(self, source: Source) -> EncoderOutputs:
         values = source.values

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from freerun.chunks import Projection
 from freerun.models.huggingface.cache import KeyValues
+from freerun.models.huggingface.sharing import SharedSources
 from freerun.policy import ProjectedTrace, State
 
 MAX_FORK_BYTES = 2**30
@@ -28,20 +31,35 @@ class EncoderOutputs:
 
     `hidden` is the output, and `mask` is true on what the decoder attends to (None: all of it).
     `cross` are the keys and values of the decoder's cross-attention, after its first pass.
+    Without gradients they are not copied for several rows of one source, if the policy
+    `shares_sources`: `rows` is then the row of `cross` that each row reads.
     """
 
     hidden: Float[Tensor, "n s h"]
     mask: Bool[Tensor, "n s"] | None
     cross: KeyValues
+    shares_sources: Callable[[], bool] = bool
+    rows: Int[Tensor, "n"] | None = None
+
+    @cached_property
+    def shared(self) -> SharedSources | None:
+        """The source of each row, if sources are shared."""
+        return None if self.rows is None else SharedSources(self.rows, self.cross.rows)
 
     def select(self, rows: Int[Tensor, "n"]) -> EncoderOutputs:
         """Return the outputs of `rows`."""
-        cross = self.cross.select(rows)
+        sources, shared = rows if self.rows is None else self.rows[rows], None
+        repeats = self.cross.used > 0 and len(rows) > self.cross.rows
+        if repeats and not torch.is_grad_enabled() and self.shares_sources():
+            cross, shared = self.cross, sources
+        else:
+            cross = self.cross.select(sources)
         # Once there are keys and values, the decoder reads only the shape of `hidden`.
         hidden = (
             self.hidden[rows] if self.cross.used == 0 else self.hidden[:1].expand(len(rows), -1, -1)
         )
-        return EncoderOutputs(hidden, None if self.mask is None else self.mask[rows], cross)
+        mask = None if self.mask is None else self.mask[rows]
+        return EncoderOutputs(hidden, mask, cross, self.shares_sources, shared)
 
 
 @dataclass(frozen=True)
@@ -181,7 +199,7 @@ class CacheTrace(ProjectedTrace):
         if self.past is None:
             return 1
         total = self.past.slot_bytes * (self.states.shape[1] + length)
-        if self.encoder is not None:
+        if self.encoder is not None and not self.encoder.shares_sources():
             total += self.encoder.cross.slot_bytes * self.encoder.cross.used
         return max(1, MAX_FORK_BYTES // max(total, 1))
 

@@ -34,7 +34,10 @@ class CacheWriter(Writer):
 
     def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
         """Start over with n rows, of which row i continues row `rows[i]` of `state`."""
-        self.state = cast("CacheState", state).select(rows)
+        before = cast("CacheState", state)
+        if len(rows) > len(before.position):
+            before = self.policy.prepare_sources(before)
+        self.state = before.select(rows)
         self.kept: Int[Tensor, "k"] | None = None  # None: all of them, in order
 
     def write(
