@@ -36,6 +36,42 @@ def contents(path):
         return {"bytes": file.read(), "path": None}
 
 
+FORMATS = ["wav", "aiff", "au", "w64", "rf64", "mp3", "flac", "ogg", "caf"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_truncated_sound_is_refused(suffix, tmp_path):
+    whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    wave = np.tile(WAVE, 150)
+    soundfile.write(whole, wave, RATE, format=suffix.upper())
+    assert abs(len(read_audio(str(whole), RATE, "row 0")) - len(wave)) < 1152
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(DataError, match=rf"^row 0: {cut} (is truncated|cannot be read as a sound)"):
+        read_audio(str(cut), RATE, "row 0")
+
+
+def test_the_message_on_a_truncated_wav(sound, tmp_path):
+    Path(sound).write_bytes(Path(sound).read_bytes()[:-1200])
+    message = rf"^row 0: {sound} is truncated: \d+ of \d+ bytes are there$"
+    with pytest.raises(DataError, match=message):
+        read_audio(sound, RATE, "row 0")
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_wav_from_a_pipe_does_not_know_its_size(size, tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, WAVE, RATE, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    for at in (4, content.index(b"data") + 4):
+        content[at : at + 4] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    if size:  # libsndfile takes 0 at its word
+        assert len(read_audio(str(path), RATE, "row 0")) == len(WAVE)
+    else:
+        with pytest.raises(DataError, match="takes 0 ms"):
+            read_audio(str(path), RATE, "row 0")
+
+
 def test_an_image_by_path_by_contents_or_as_it_is(image):
     for value in (image, contents(image), {"bytes": None, "path": image}, Image.open(image)):
         assert np.array_equal(np.asarray(read_image(value, "row 0")), PIXELS)

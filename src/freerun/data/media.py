@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -27,6 +28,14 @@ SHORTEST = 0.02
 """The length of the shortest sound in seconds: shorter ones have no frame."""
 SILENCE = 1e-4
 """The largest amplitude of silence, -80 dB of full scale."""
+
+HEADER = 8
+"""The number of bytes of the header of a chunk."""
+UNKNOWN_SIZE = 2**31 - 2**16
+"""Sizes from here on say that the size was not known."""
+MP3_FRAME = 1152
+"""The number of samples of a frame of MP3."""
+_SIZES = r"^ *(?:RIFF|RIFX|Riff size|FORM|data|SSND|Data size) *: (\d+) \(should be (\d+)\)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +203,9 @@ def read_audio(value: object, rate: int, where: str) -> Float[np.ndarray, "_"]:
         library = import_extra("soundfile", "audio", "reading sounds")
         source, name = _open(value, where, "sound")
         try:
-            channels, own = library.read(source, dtype="float32", always_2d=True)
+            with library.SoundFile(source) as file:
+                channels, own = file.read(dtype="float32", always_2d=True), file.samplerate
+                _check_complete(len(channels), file.frames, file.extra_info, f"{where}: {name}")
         except (library.SoundFileError, OSError) as error:
             reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
             raise DataError(f"{where}: {name} cannot be read as a sound ({reason})") from None
@@ -213,6 +224,28 @@ def read_audio(value: object, rate: int, where: str) -> Float[np.ndarray, "_"]:
     resample = import_extra("soxr", "audio", "converting the sampling rate of sounds").resample
     converted: Float[np.ndarray, "_"] = resample(wave, own, rate)
     return converted
+
+
+def _check_complete(read: int, frames: int, log: str, name: str) -> None:
+    """Check that a sound is as long as its header says; libsndfile reads what there is.
+
+    Args:
+        read: the number of samples of a channel that were read.
+        frames: the number that there should be, which MP3 rounds to its frames.
+        log: what libsndfile notes on the file.
+        name: the name of the file in messages.
+
+    Raises:
+        DataError: if it is truncated.
+    """
+    for size, there in re.findall(_SIZES, log, re.IGNORECASE | re.MULTILINE):
+        # Programs that write to a pipe put the largest number there, and some count the header.
+        if int(there) + HEADER < int(size) < UNKNOWN_SIZE:
+            raise DataError(f"{name} is truncated: {there} of {size} bytes are there")
+    if "lacks an end-of-stream bit" in log and "Junk after the last page" in log:  # Ogg
+        raise DataError(f"{name} is truncated: its last page is incomplete")
+    if read < frames - MP3_FRAME:
+        raise DataError(f"{name} is truncated: {read} of {frames} samples are there")
 
 
 def _find_name(value: object, otherwise: str) -> str:
