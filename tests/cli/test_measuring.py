@@ -86,7 +86,8 @@ def test_mistakes_say_what_would_be_right(refuses, tmp_path, rows, command):
     )
     refuses(
         f"freerun {command}: --data is missing: freerun did not train {folder}, so name a file to "
-        f"measure it on: of rows ({', '.join(FORMATS)}), or of text",
+        f"measure it on: of rows ({', '.join(FORMATS)}), or of text; or a folder of images or "
+        "sounds",
         *(command, folder),
     )
     refuses(

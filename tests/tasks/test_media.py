@@ -12,13 +12,13 @@ from freerun import load
 from freerun.cli.predict import _open_lines
 from freerun.data import DataError
 from freerun.decoding import greedy
-from freerun.errors import CheckpointError
 from freerun.methods import MLE
 from freerun.models.loading import load_model
 from freerun.models.settings import PretrainedSettings, RecurrentSettings, Seq2SeqSettings
 from freerun.settings import SettingError
 from freerun.tasks import load_data
 from freerun.training import TrainingSettings, fit, load_policy
+from freerun.training.tasks import load_measured
 from tests.media_files import (
     TEXTS,
     image_task,
@@ -246,10 +246,40 @@ def test_the_task_of_donut_is_read_and_not_learned(images, tmp_path):
         settings.load(image_task(images, prefix="<s_invoice>"))
 
 
-def test_a_model_that_was_not_trained_here(tmp_path):
-    path = save_donut(tmp_path / "donut")
-    with pytest.raises(CheckpointError, match=f"^{path}: it reads images or sounds, and freerun"):
+@pytest.mark.parametrize("media", ["image", "audio"])
+def test_a_model_that_was_not_trained_here(media, images, sounds, tmp_path):
+    save, data, make = {
+        "image": (save_donut, images, image_task),
+        "audio": (save_whisper, sounds, speech_task),
+    }[media]
+    path = save(tmp_path / "model")
+    found = load_measured(path, None, str(data))
+    assert found.task.name == make(data).name
+    assert sorted(found.examples.texts) == sorted(TEXTS)
+    # Whatever freerun trains reads the same rows, with the same tokens and prefix.
+    codec = PretrainedSettings(path=path).load(make(data)).codec
+    assert (found.codec.prefix, found.codec.target) == (codec.prefix, codec.target)
+    model = load(path, max_new_tokens=3)
+    files = [str(data / name) for name in NAMES[media]]
+    assert all(len(each.tokens) <= 3 for each in model.predict(files))
+    with pytest.raises(SettingError, match=r"^--data is missing: .* folder of images or sounds$"):
+        load_measured(path, None, None)
+
+
+NAMES = {"image": ["0.png", "1.png"], "audio": ["0.wav", "1.wav"]}
+
+
+def test_the_language_of_a_model_that_was_not_trained_here(images, sounds, tmp_path):
+    path = save_whisper(tmp_path / "whisper")
+    GenerationConfig(is_multilingual=True).save_pretrained(path)
+    with pytest.raises(DataError, match=r"it is multilingual; .* \(--language en to evaluate or"):
         load(path)
+    codec = load(path, language="de").codec
+    names = codec.tokenizer.convert_ids_to_tokens([*codec.prefix, codec.target.bos])
+    assert names == ["<|startoftranscript|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>"]
+    assert load_measured(path, None, str(sounds), "de").codec.prefix == codec.prefix
+    with pytest.raises(SettingError, match=r"^language does not apply: it is that of sounds"):
+        load_measured(save_donut(tmp_path / "donut"), None, str(images), "de")
 
 
 def test_the_pooler_that_files_of_trocr_lack(tmp_path):

@@ -64,6 +64,7 @@ class DiagnoseCommand(SettingsCommand):
             own.checkpoint,
             own.data,
             split=own.split,
+            language=own.language,
             cost=own.cost,
             oracle=own.oracle,
             mauve=own.mauve,

@@ -52,7 +52,7 @@ class EvaluateCommand(SettingsCommand):
         decoding = settings.build(Decoding, "decoding")
         check_output("--json", own.json)
         limit_threads(None)
-        measured = load_measured(own.checkpoint, own.split, own.data)
+        measured = load_measured(own.checkpoint, own.split, own.data, own.language)
         policy, codec, examples = measured.policy, measured.codec, measured.examples
         check_model_decoding(policy, examples, decoding)
         extra = (*measured.task.extra_metrics, *own.metrics)

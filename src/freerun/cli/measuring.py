@@ -22,10 +22,13 @@ class CheckpointOptions:
     Args:
         checkpoint: the folder of a trained model.
         batch_size: the number of examples that are decoded together.
+        language: the language of sounds, such as en, for a multilingual Whisper that freerun did
+            not train.
     """
 
     checkpoint: str
     batch_size: int = 256
+    language: str | None = None
 
     def __post_init__(self) -> None:
         """Check the range."""
@@ -43,7 +46,7 @@ class MeasureOptions(CheckpointOptions):
             to evaluate on, and dev to diagnose on.
         data: a file in the format of the task to measure on as a whole; with --split, where the
             data of the task are now. For a model that freerun did not train, a file of rows in the
-            format of the task pairs, or of text.
+            format of the task pairs, or of text; or a folder of images or sounds with their texts.
         json: a file to write the figures to.
     """
 

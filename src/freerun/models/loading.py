@@ -26,6 +26,7 @@ from transformers.utils import cached_file, logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from freerun.data import Codec
+from freerun.data.media import Media
 from freerun.digests import check_digests
 from freerun.errors import CheckpointError
 from freerun.files import read_json
@@ -156,6 +157,14 @@ def find_base_path(path: str) -> tuple[str, bool]:
     if contents.get("megatron_config") is not None:
         raise CheckpointError(f"{found}: it names a module to import, which is never done")
     return base, True
+
+
+def find_media(path: str) -> Media | None:
+    """Return what the encoder of a model reads, image or audio; None for text and causal models."""
+    config = load_config(path)
+    kinds: tuple[Media | None, ...] = (None, "audio", "image")
+    found = zip(kinds, _ENCODER_DECODERS, strict=True)
+    return next((kind for kind, auto in found if type(config) in auto._model_mapping), None)
 
 
 def load_model(

@@ -130,6 +130,7 @@ def diagnose(
     data: str | Path | None = None,
     *,
     split: Split | None = None,
+    language: str | None = None,
     cost: ErrorCost | None = None,
     oracle: str | Path | None = None,
     mauve: str | None = None,
@@ -150,6 +151,7 @@ def diagnose(
             data of the task are now. For a model that freerun did not train, a file of rows in the
             format of the task pairs, or of text.
         split: the split of the task's data to measure on; by default dev, without `data`.
+        language: the language of sounds, for a multilingual Whisper that freerun did not train.
         cost: the cost that defines which next tokens are errors; by default the edit distance, or
             Hamming for outputs of fixed length.
         oracle: the folder of a better model with the same tokens, to judge by instead of a cost.
@@ -170,7 +172,8 @@ def diagnose(
         raise SettingError(f"batch_size is {batch_size}; it must be at least 1")
     folder = str(checkpoint)
     file, judge = (None if each is None else str(each) for each in (data, oracle))
-    measured = load_measured(folder, split if file is not None else split or "dev", file)
+    part = split if file is not None else split or "dev"
+    measured = load_measured(folder, part, file, language)
     check_model_decoding(measured.policy, measured.examples, decoding)
     how = {"decoding": decoding, "batch_size": batch_size, "seed": decoding.seed, "draws": draws}
     measurement = _measure(measured, cost, judge, mauve, how)

@@ -35,7 +35,12 @@ def encode_file(task: Task, codec: Codec, path: str) -> Examples:
 
 
 def load_file(
-    task: Task, path: str, tokenizer: PreTrainedTokenizerBase, start: int | None
+    task: Task,
+    path: str,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    start: int | None = None,
+    *,
+    codec: Codec | None = None,
 ) -> tuple[Codec, Examples]:
     """Read a file as `encode_file` does, for a pretrained model that has no codec.
 
@@ -46,6 +51,7 @@ def load_file(
         path: the file.
         tokenizer: the tokenizer of the model.
         start: the token that the decoder of an encoder-decoder starts with; None for causal models.
+        codec: the codec of the model, in place of a tokenizer, if it reads images or sounds.
 
     Returns:
         The codec that `load_data` would choose, and the examples.
@@ -56,8 +62,11 @@ def load_file(
     rows = [*task.read_examples(path)]
     if not rows:
         raise DataError(f"{path}: there are no rows")
-    options = dict(task.codec_options)
-    codec = _choose_codec(task, Splits({"train": rows}), tokenizer, start, options)
+    if codec is None:
+        options = dict(task.codec_options)
+        codec = _choose_codec(task, Splits({"train": rows}), tokenizer, start, options)
+    else:
+        codec = _remove_limit(codec)
     examples = codec.encode(rows, path)
     if not len(examples):
         raise DataError(f"{path}: there are no examples; every row is left out")

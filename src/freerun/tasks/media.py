@@ -315,7 +315,7 @@ class SpeechToText(MediaTask):
         if multilingual and self.language is None:
             raise DataError(
                 f"{path}: it is multilingual; tell it the language of the speech, as in "
-                "--task.language en"
+                "--task.language en (--language en to evaluate or predict without training)"
             )
         if multilingual is False and given:
             raise DataError(f"{path}: it is for English alone; leave language and mode out")

@@ -152,20 +152,24 @@ class Model:
         return [(number, line) for line in (*lines, "")]
 
 
-def load(directory: str | Path, *, max_new_tokens: int | None = None) -> Model:
+def load(
+    directory: str | Path, *, max_new_tokens: int | None = None, language: str | None = None
+) -> Model:
     """Load a model to predict with it.
 
     Args:
         directory: the folder of a run or of a checkpoint in it, or of any Hugging Face model.
         max_new_tokens: the maximum number of tokens of an output of a model that freerun did not
             train; by default 256.
+        language: the language of sounds, for a multilingual Whisper that freerun did not train.
 
     Raises:
         CheckpointError: if there is no such model, or it cannot be read.
-        SettingError: if freerun trained the model, which has a maximum length.
+        DataError: if a multilingual model is told no language.
+        SettingError: if freerun trained the model, which has a maximum length and a language.
         MissingExtraError: if it holds adapters, and peft is not installed.
     """
-    policy, codec = load_predictor(str(directory), max_new_tokens)
+    policy, codec = load_predictor(str(directory), max_new_tokens, language)
     return Model(policy, codec, load_reader(str(directory)))
 
 

@@ -18,19 +18,22 @@ from freerun.data.rows import ROW_COLUMNS, write_object
 from freerun.data.tables import FORMATS, read_rows
 from freerun.errors import CheckpointError, DataError
 from freerun.evaluation import Decoding
-from freerun.models.huggingface import MediaPolicy
+from freerun.models.loading import find_media
 from freerun.models.settings import PretrainedSettings
 from freerun.policy import Policy
 from freerun.settings import SettingError, build, list_settings, to_dict
 from freerun.tasks import (
     Continuation,
+    ImageToText,
     Pairs,
+    SpeechToText,
     Task,
     encode_file,
     find_task,
     load_data,
     load_file,
 )
+from freerun.tasks.media import MediaTask
 from freerun.training.checkpoints import ADAPTER_CONFIG, CONFIG, load_policy
 from freerun.training.checks import check_lengths, check_model_decoding
 from freerun.training.record import find_record, has_record
@@ -119,7 +122,9 @@ class Measured:
     name: str
 
 
-def load_measured(folder: str, split: Split | None, data: str | None) -> Measured:
+def load_measured(
+    folder: str, split: Split | None, data: str | None, language: str | None = None
+) -> Measured:
     """Load a model and examples to measure it on.
 
     Args:
@@ -128,7 +133,8 @@ def load_measured(folder: str, split: Split | None, data: str | None) -> Measure
             whole, or test.
         data: a file in the format of the task; with `split`, where the data of the task are now.
             For a model that freerun did not train, a file of rows as `Pairs` reads them, or else of
-            text as `Continuation` reads it.
+            text as `Continuation` reads it; or a folder of images or sounds with their texts.
+        language: the language of the sounds, for a multilingual Whisper that freerun did not train.
 
     Raises:
         CheckpointError: if there is no such model, or it cannot be read.
@@ -138,27 +144,33 @@ def load_measured(folder: str, split: Split | None, data: str | None) -> Measure
     if split is not None and split not in get_args(Split):
         raise SettingError(f"split is {split!r}; it must be one of {', '.join(get_args(Split))}")
     if _is_pretrained(folder):
-        measured = _load_pretrained(folder, split, data)
+        measured = _load_pretrained(folder, split, data, language)
     else:
+        _refuse_language(language)
         policy, codec = load_policy(folder)
         measured = Measured(policy, codec, *load_examples(folder, codec, split, data))
     check_lengths(measured.policy, measured.examples, measured.name)
     return measured
 
 
-def load_predictor(folder: str, max_new_tokens: int | None) -> tuple[Policy, Codec]:
+def load_predictor(
+    folder: str, max_new_tokens: int | None, language: str | None = None
+) -> tuple[Policy, Codec]:
     """Load a model to predict with, and its codec.
 
     Args:
         folder: the folder of a model that freerun trained, or of any Hugging Face model.
         max_new_tokens: the maximum number of tokens of an output of a model that freerun did not
             train; by default 256.
+        language: the language of sounds, for a multilingual Whisper that freerun did not train.
 
     Raises:
         CheckpointError: if there is no such model, or it cannot be read.
-        SettingError: if freerun trained the model, which has a maximum length.
+        DataError: if a multilingual model is told no language.
+        SettingError: if freerun trained the model, which has a maximum length and a language.
     """
     if not _is_pretrained(folder):
+        _refuse_language(language)
         if max_new_tokens is not None:
             raise SettingError(
                 "max_new_tokens does not apply: freerun trained the model, whose outputs have a "
@@ -166,10 +178,32 @@ def load_predictor(folder: str, max_new_tokens: int | None) -> tuple[Policy, Cod
             )
         return load_policy(folder)
     settings = PretrainedSettings(path=folder)
-    tokenizer, start = settings.load_tokenizer()
     limit = _MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
-    codec = TextCodec(tokenizer, limit=limit, bos=start, continues=start is None)
+    task = _find_media_task(settings, "", language)
+    if task is not None:
+        codec: Codec = replace(settings.make_media_codec(task), limit=limit)
+    else:
+        tokenizer, start = settings.load_tokenizer()
+        codec = TextCodec(tokenizer, limit=limit, bos=start, continues=start is None)
     return _build(settings, codec), codec
+
+
+def _find_media_task(
+    settings: PretrainedSettings, data: str, language: str | None
+) -> MediaTask | None:
+    """Return the task of a model that reads images or sounds; None for text."""
+    media = find_media(settings.path)
+    if media == "audio":
+        return SpeechToText(data=data, language=language)
+    _refuse_language(language)
+    return None if media is None else ImageToText(data=data)
+
+
+def _refuse_language(language: str | None) -> None:
+    if language is not None:
+        raise SettingError(
+            "language does not apply: it is that of sounds for a model that freerun did not train"
+        )
 
 
 def _is_pretrained(folder: str) -> bool:
@@ -191,29 +225,29 @@ def _is_pretrained(folder: str) -> bool:
 
 def _build(settings: PretrainedSettings, codec: Codec) -> Policy:
     try:
-        policy = settings.build(codec).eval()
+        return settings.build(codec).eval()
     except CheckpointError:
         raise
     except ValueError as error:
         raise CheckpointError(f"{settings.path}: {error}") from None
-    if isinstance(policy, MediaPolicy) and not isinstance(codec, MediaCodec):
-        raise CheckpointError(
-            f"{settings.path}: it reads images or sounds, and freerun did not train it; train it "
-            "first, by freerun train image_to_text or speech_to_text"
-        )
-    return policy
 
 
-def _load_pretrained(folder: str, split: Split | None, data: str | None) -> Measured:
+def _load_pretrained(
+    folder: str, split: Split | None, data: str | None, language: str | None
+) -> Measured:
     """Load a model that freerun did not train, and a file of rows or of text."""
     if data is None:
         raise SettingError(
             f"--data is missing: freerun did not train {folder}, so name a file to measure it on: "
-            f"of rows ({', '.join(FORMATS)}), or of text"
+            f"of rows ({', '.join(FORMATS)}), or of text; or a folder of images or sounds"
         )
     if split is not None:
         raise SettingError(f"--split does not apply: freerun did not train {folder}")
     settings = PretrainedSettings(path=folder)
+    media = _find_media_task(settings, data, language)
+    if media is not None:
+        codec, examples = load_file(media, data, codec=settings.make_media_codec(media))
+        return Measured(_build(settings, codec), codec, media, examples, data)
     tokenizer, start = settings.load_tokenizer()
     is_rows = Path(data.removesuffix(".gz")).suffix in FORMATS
     task: Task = Pairs(data=data) if is_rows else Continuation(data=data)

@@ -126,15 +126,25 @@ class PretrainedSettings(ModelSettings):
             except DataError:  # a codec of a user; `build` reports damage
                 return load_data(task)
             return load_data(task, codec)
-        tokenizer, start = self.load_tokenizer()
         if not isinstance(task, MediaTask):
+            tokenizer, start = self.load_tokenizer()
             return load_data(task, tokenizer=tokenizer, start=start)
+        return load_data(task, self.make_media_codec(task))
+
+    def make_media_codec(self, task: MediaTask) -> MediaCodec:
+        """Return the codec of images or sounds of a model that freerun did not train.
+
+        Raises:
+            CheckpointError: if there is no such model, or it has no tokenizer.
+            DataError: if the model does not read them, or a setting has no effect on it.
+        """
+        tokenizer, start = self.load_tokenizer()
         if start is None:
             raise DataError(
                 f"{self.path}: it reads text, and the task {task.name} has {task.media}"
             )
         base, _ = find_base_path(self.path)
-        return load_data(task, task.make_codec(base, tokenizer, start))
+        return task.make_codec(base, tokenizer, start)
 
     def load_tokenizer(self) -> tuple[PreTrainedTokenizerBase, int | None]:
         """Load the tokenizer of the model.
