@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from safetensors.torch import load_file
 
 from freerun.data.tables import FORMATS
 from freerun.evaluation import (
@@ -219,8 +220,8 @@ def test_an_oracle_with_other_tokens_is_refused(refuses, tmp_path, rows):
     byte_tokenizer(size=270).save_pretrained(other)
     asked = "diagnose", folder, "--data", rows, "--oracle"
     refuses(
-        f"freerun diagnose: {other}: its tokenizer has other tokens than the model; an oracle must "
-        "have the same",
+        f"freerun diagnose: {other}: its tokenizer has other tokens than the model; it must have "
+        "the same",
         *(*asked, other),
     )
     refuses("freerun diagnose: nowhere: there is no such folder", *asked, "nowhere")
@@ -228,3 +229,31 @@ def test_an_oracle_with_other_tokens_is_refused(refuses, tmp_path, rows):
         "freerun diagnose: cost and oracle exclude each other; an oracle judges without a cost",
         *(*asked, other, "--cost", "hamming"),
     )
+
+
+@pytest.mark.parametrize("kind", SAVE)
+def test_any_folder_may_be_a_teacher(run, tmp_path, rows, kind):
+    """If it has the same tokens, kind of sources, and enough positions; checked before training."""
+    folder, teacher, output = (tmp_path / name for name in ("model", "teacher", "out"))
+    SAVE[kind](folder)
+    SAVE[kind](teacher, seed=1)
+    words = ["train", "pairs", "--data", rows, "--model", folder, "--quiet"]
+    words += [
+        "--training.updates",
+        "1",
+        "--training.evaluate_every",
+        "1",
+        "--training.batch_size",
+        "4",
+    ]
+    method = f"gkd:teacher={teacher}"
+    assert run(*words, "--output", output, "--method", method)[::2] == (0, "")
+    assert not any("teacher" in name for name in load_file(output / "model.safetensors"))
+    other = tmp_path / "other"
+    SAVE[kind](other)
+    byte_tokenizer(size=270).save_pretrained(other)
+    wrong = {other: "its tokenizer has other tokens than the model; it must have the same"}
+    wrong["nowhere"] = "there is no such folder"
+    for place, message in wrong.items():
+        found = run(*words, "--output", tmp_path / "no", "--method", f"gkd:teacher={place}")
+        assert found == (2, "", f"freerun train: {place}: {message}\n")

@@ -1,12 +1,13 @@
 """Generalized knowledge distillation: its divergence, its own outputs, and its teacher."""
 
+import copy
 import math
 
 import pytest
 import torch
 
 from freerun.losses import generalized_jsd
-from freerun.methods import GKD, MLE, Clock, Modules
+from freerun.methods import GKD, MLE, Clock
 from freerun.methods.samples import draw_samples
 from freerun.models.settings import RecurrentSettings
 from freerun.randomness import uniform
@@ -81,7 +82,8 @@ def test_the_loss_is_that_of_a_plain_loop(share):
     close(gradients(policy, outcome.total), gradients(policy, expected))
     assert int(outcome.count) == count
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    assert list(method.build_modules(policy).parameters()) == list(Modules().parameters())
+    assert not list(method.build_modules(policy).parameters())
+    assert copy.deepcopy(method).teacher is teacher  # a run does not copy it
 
 
 def test_a_student_like_its_teacher_has_nothing_to_learn():
@@ -170,9 +172,9 @@ def test_wrong_settings_are_told(settings, message):
 
 def test_a_teacher_with_another_vocabulary_is_refused():
     with raises(ValueError, "the teacher of gkd has another vocabulary than the student"):
-        GKD(teacher=tiny_policy(3)).build_modules(tiny_policy(4))
+        GKD(teacher=tiny_policy(3)).check(tiny_policy(4).vocabulary)
     message = (
         "the teacher 'runs/x' is not loaded: train with freerun.training, or give the policy itself"
     )
     with raises(ValueError, message):
-        GKD(teacher="runs/x").build_modules(tiny_policy(4))
+        GKD(teacher="runs/x").check(tiny_policy(4).vocabulary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -121,8 +121,8 @@ class GKD(DistillationMethod):
     Language Models: Learning from Self-Generated Mistakes*, arXiv 2306.13649, algorithm 1.
 
     Args:
-        teacher: the folder of a trained model with the same vocabulary; required. In Python also a
-            `freerun.policy.Policy`.
+        teacher: the folder of a model with the same tokens: one that freerun trained, or any
+            Hugging Face model; required. In Python also a `freerun.policy.Policy`.
         share: λ, the probability that an example is learned on the student's own output instead of
             its target; in [0, 1].
         beta: β of the generalized Jensen-Shannon divergence, in [0, 1]: 0 is the forward KL
@@ -139,44 +139,48 @@ class GKD(DistillationMethod):
     summary: ClassVar[str] = "learns the distributions of a better model, on own outputs too"
 
     teacher: str | Policy | None = None
-    held: Teacher = field(init=False, default_factory=Teacher, repr=False, compare=False)
+    loaded: Policy | None = field(init=False, default=None, repr=False, compare=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GKD:
+        """Return the method itself: it has no state, and a teacher takes much memory."""
+        return self
 
     def with_loader(self, load: PolicyLoader) -> GKD:
-        """Return this method with the function that loads the teacher."""
+        """Return this method with its teacher, loaded from its folder.
+
+        It is not part of checkpoints, and loaded again when a run is resumed.
+        """
         found = replace(self)
-        object.__setattr__(found, "held", Teacher(load))
+        if isinstance(self.teacher, str):
+            object.__setattr__(found, "loaded", load(self.teacher))
         return found
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """Check that there is a teacher, and outputs have no backspaces.
+        """Check that there is a teacher with this vocabulary, and outputs have no backspaces.
 
         Raises:
             ValueError: if there is none, or they have.
         """
         super().check(vocabulary)
-        if self.teacher is None:
-            raise ValueError("gkd needs a teacher, the folder of a trained model: set teacher")
+        self.find_teacher(vocabulary)
 
-    def build_modules(self, policy: Policy) -> Modules:
-        """Load the teacher, which is not part of checkpoints.
+    def find_teacher(self, vocabulary: Vocabulary) -> Policy:
+        """Return the teacher, in evaluation mode and without gradients.
 
         Raises:
-            ValueError: if there is none, or it has another vocabulary.
+            ValueError: if there is none, it is not loaded, or it has another vocabulary.
         """
-        self.check(policy.vocabulary)
-        teacher = self.teacher
+        teacher = self.loaded or self.teacher
+        if teacher is None:
+            raise ValueError("gkd needs a teacher, the folder of a trained model: set teacher")
         if isinstance(teacher, str):
-            if self.held.load is None:
-                raise ValueError(
-                    f"the teacher {teacher!r} is not loaded: train with freerun.training, or give "
-                    "the policy itself"
-                )
-            teacher = self.held.load(teacher)
-        assert teacher is not None  # noqa: S101  # see check
-        if teacher.vocabulary != policy.vocabulary:
+            raise ValueError(
+                f"the teacher {teacher!r} is not loaded: train with freerun.training, or give the "
+                "policy itself"
+            )
+        if teacher.vocabulary != vocabulary:
             raise ValueError("the teacher of gkd has another vocabulary than the student")
-        self.held.policy = teacher.eval().requires_grad_(False)
-        return Modules()
+        return teacher.eval().requires_grad_(False)
 
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES
@@ -187,10 +191,7 @@ class GKD(DistillationMethod):
             ValueError: if an example has no target, or the teacher is missing.
         """
         batch.target_tokens()
-        if self.held.policy is None:
-            self.build_modules(policy)
-        teacher = self.held.policy
-        assert teacher is not None  # noqa: S101  # it was loaded
+        teacher = self.find_teacher(policy.vocabulary)
         if teacher.device != batch.target.device:
             teacher.to(batch.target.device)
         return self.distill(

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -57,7 +56,6 @@ from freerun.training.checkpoints import (
     ADAPTER_CONFIG,
     CONFIG,
     adapter_names,
-    load_policy,
     load_saved_model,
     read_weights,
 )
@@ -69,6 +67,7 @@ from freerun.training.datasets import (
     make_codec,
     make_examples,
 )
+from freerun.training.loading import load_matching, read_codec
 from freerun.training.record import RECORD_FILE, find_record
 
 Model: TypeAlias = str | Path | nn.Module
@@ -152,7 +151,13 @@ def resolve(
         if source.dev is not None and len(source.dev) == 0:
             raise ValueError("there are no examples to evaluate on")
         codec = choose_codec(method, source)
-        method = method.for_codec(codec).with_loader(partial(_load_matching, codec=codec))
+
+        def load(folder: str) -> Policy:
+            teacher = load_matching(folder, codec)
+            check_lengths(teacher, source.train, f"{folder}: train")
+            return teacher
+
+        method = method.for_codec(codec).with_loader(load)
         method.check(codec.target)
         check_metrics(task.get_metrics(), codec)
         tried = source.train if source.dev is None else source.dev
@@ -273,7 +278,7 @@ def _plan_from_settings(
     if isinstance(model, PretrainedSettings):
         saved = Path(model.path) if model.trained_by_freerun else None
     if saved is not None:
-        known = _read_codec(saved, type(codec))
+        known = read_codec(saved, type(codec))
         wanted = match_backspace(codec, known)
         difference = describe_difference(match_backspace(known, codec), wanted)
         if difference is not None:
@@ -289,14 +294,6 @@ def _plan_from_settings(
     has_backspace = (known or codec).target.backspace is not None
     examples = {"train": data.train, "dev": data.dev, "test": data.test}
     return ModelSource(codec, has_backspace, build, data.train, data.dev, examples)
-
-
-def _read_codec(folder: Path, cls: type[Codec]) -> Codec:
-    check_digests(folder)
-    try:
-        return cls.from_pretrained(str(folder))
-    except DataError as error:
-        raise CheckpointError(str(error)) from None
 
 
 def _check_same_model(model: ModelSettings, found: ModelSettings, init: Path) -> None:
@@ -322,7 +319,7 @@ def _build_from_checkpoint(
     model: ModelSettings, init: Path, codec: Codec, chosen: Codec, seed: int
 ) -> Policy:
     """Build a policy with the weights of a checkpoint; a missing backspace is added afterwards."""
-    known = _read_codec(init, type(codec))
+    known = read_codec(init, type(codec))
     lacking = known.target.backspace is None and chosen.target.backspace is not None
     with torch.random.fork_rng(devices=[]), draw_in_float32():
         torch.manual_seed(seed)
@@ -330,23 +327,6 @@ def _build_from_checkpoint(
         policy = model.build(codec if lacking else chosen)
     policy.load_state_dict(read_weights(policy, init), strict=False)
     return with_backspace(policy, chosen) if lacking else policy
-
-
-def _load_matching(folder: str, *, codec: Codec) -> Policy:
-    """Load a policy, such as a teacher, that reads and writes the tokens of a codec.
-
-    Raises:
-        CheckpointError: if the folder cannot be read, or the policy has another codec.
-    """
-    policy, found = load_policy(folder, type(codec))
-    difference = describe_difference(found, codec)
-    if difference is None and (found.shared, found.prefix) != (codec.shared, codec.prefix):
-        difference = "its sources are written in other tokens"
-    if difference is not None:
-        raise CheckpointError(
-            f"{folder}: it does not match the model that is trained: {difference}"
-        )
-    return policy
 
 
 # ---- Models given by path or object

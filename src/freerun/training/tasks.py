@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from freerun.batch import Batch
 from freerun.data import Codec, Examples, MediaCodec, TextCodec
-from freerun.data.codec import CODEC_FILE, load_codec
+from freerun.data.codec import CODEC_FILE
 from freerun.data.files import Line, stream_lines
 from freerun.data.rows import ROW_COLUMNS, write_object
 from freerun.data.tables import FORMATS, read_rows
@@ -36,6 +36,7 @@ from freerun.tasks import (
 from freerun.tasks.media import MediaTask
 from freerun.training.checkpoints import ADAPTER_CONFIG, CONFIG, load_policy
 from freerun.training.checks import check_lengths, check_model_decoding
+from freerun.training.loading import build_policy, load_matching
 from freerun.training.record import find_record, has_record
 
 _LOGGER = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ def load_predictor(
     else:
         tokenizer, start = settings.load_tokenizer()
         codec = TextCodec(tokenizer, limit=limit, bos=start, continues=start is None)
-    return _build(settings, codec), codec
+    return build_policy(settings, codec), codec
 
 
 def _find_media_task(
@@ -223,15 +224,6 @@ def _is_pretrained(folder: str) -> bool:
     return True
 
 
-def _build(settings: PretrainedSettings, codec: Codec) -> Policy:
-    try:
-        return settings.build(codec).eval()
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"{settings.path}: {error}") from None
-
-
 def _load_pretrained(
     folder: str, split: Split | None, data: str | None, language: str | None
 ) -> Measured:
@@ -247,12 +239,12 @@ def _load_pretrained(
     media = _find_media_task(settings, data, language)
     if media is not None:
         codec, examples = load_file(media, data, codec=settings.make_media_codec(media))
-        return Measured(_build(settings, codec), codec, media, examples, data)
+        return Measured(build_policy(settings, codec), codec, media, examples, data)
     tokenizer, start = settings.load_tokenizer()
     is_rows = Path(data.removesuffix(".gz")).suffix in FORMATS
     task: Task = Pairs(data=data) if is_rows else Continuation(data=data)
     codec, examples = load_file(task, data, tokenizer, start)
-    return Measured(_build(settings, codec), codec, task, examples, data)
+    return Measured(build_policy(settings, codec), codec, task, examples, data)
 
 
 def load_oracle(folder: str, measured: Measured) -> Policy:
@@ -266,18 +258,7 @@ def load_oracle(folder: str, measured: Measured) -> Policy:
         CheckpointError: if there is no such model, it cannot be read, or it has other tokens.
         DataError: if it is too small for the examples.
     """
-    settings, codec = PretrainedSettings(path=folder), measured.codec
-    if not Path(folder).is_dir():
-        raise CheckpointError(f"{folder}: there is no such folder")
-    if isinstance(codec, TextCodec):
-        own = load_codec(folder) if settings.trained_by_freerun else None
-        tokenizer = own.tokenizer if isinstance(own, TextCodec) else settings.load_tokenizer()[0]
-        if tokenizer.get_vocab() != codec.tokenizer.get_vocab():
-            raise CheckpointError(
-                f"{folder}: its tokenizer has other tokens than the model; an oracle must have the "
-                "same"
-            )
-    oracle = _build(settings, codec)
+    oracle = load_matching(folder, measured.codec)
     check_lengths(oracle, measured.examples, measured.name)
     return oracle
 
