@@ -2,9 +2,11 @@
 
 import copy
 
+import peft
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from freerun import chunks
 from freerun.chunks import sum_in_chunks
@@ -12,9 +14,10 @@ from freerun.evaluation.evaluation import teacher_forced_total
 from freerun.losses import log_loss
 from freerun.methods import MLE, RAML, Clock, ScheduledSampling
 from freerun.models.huggingface import adapt
+from freerun.models.huggingface.dropout import WithoutDropout
 from tests.helpers import close, gradients, tiny_batch, tiny_policy
 from tests.models.media import media_batch, tiny_media
-from tests.models.models import text_batch, tiny_adapted, words_of
+from tests.models.models import text_batch, tiny_adapted, tiny_model, words_of
 from tests.models.test_huggingface_models import lora
 
 CLOCK = Clock(2, total=9, seed=3)
@@ -101,6 +104,66 @@ def test_half_precision_is_added_up_in_single(small):
     total = sum_in_chunks(log_loss, head, hidden, targets, width=3)
     total.backward()
     torch.testing.assert_close(head.weight.grad, 1000 * one, rtol=1e-2, atol=0)
+
+
+class Head(nn.Module):
+    """Two products with one weight, which is also used outside of products, and a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.randn(*n).double()) for n in ((3, 3), (3,)))
+
+    def forward(self, hidden):
+        inner = functional.linear(hidden, self.weight, bias=self.bias).tanh()
+        return functional.linear(inner, self.weight, self.bias) + self.weight.sum(0)
+
+
+def test_gradients_of_products_are_added_within_them(small, monkeypatch):
+    head, hidden = Head(), torch.randn(4, 3).double().requires_grad_()
+    targets, given = torch.arange(4) % 3, [hidden, head.weight, head.bias]
+    expected = torch.autograd.grad(log_loss(head(hidden), targets), given)
+    small()
+    products, add_product = [], chunks._Gradients.add_product
+
+    def count(self, weight, left, right):
+        products.append(weight)
+        add_product(self, weight, left, right)
+
+    monkeypatch.setattr(chunks._Gradients, "add_product", count)
+    found = torch.autograd.grad(sum_in_chunks(log_loss, head, hidden, targets, width=3), given)
+    for each, other in zip(found, expected, strict=True):
+        close(each, other, 1e-12)
+    assert len(products) == 2 * 4
+    assert all(weight is head.weight for weight in products)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+def test_adapters_of_a_head(small):
+    config = peft.LoraConfig(target_modules=["lm_head"], r=2, init_lora_weights=False)
+    model = peft.get_peft_model(tiny_model("llama"), config)
+    policy = adapt(model, words_of("llama"), limit=6, shared=True)
+    batch = text_batch(policy)
+    expected = gradients(policy, MLE().loss(policy, batch, CLOCK).total)
+    small()
+    found = gradients(policy, MLE().loss(policy, batch, CLOCK).total)
+    assert len(found) == 2
+    close(found, expected, 1e-11)
+
+
+def test_autocast_and_checkpoints(small):
+    """Products under autocast are in half precision, as their layer is."""
+    policy, batch = make("gpt2")
+    policy.float().train()
+    enable = getattr(policy.inner, "activation_checkpointing_enable", None)
+    (enable or policy.inner.gradient_checkpointing_enable)()
+
+    def run():
+        with torch.autocast("cpu", torch.bfloat16), WithoutDropout():
+            return gradients(policy, MLE().loss(policy, batch, CLOCK).total)
+
+    expected = run()
+    small()
+    close(run(), expected, 5e-2)
 
 
 def test_no_more_scores_at_a_time_than_fit(monkeypatch):

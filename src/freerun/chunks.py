@@ -8,12 +8,14 @@ nothing is computed twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 MAX_SCORES = 2**24
 """The maximum number of scores at a time: 64 MB in single precision."""
@@ -70,6 +72,78 @@ def _find_leaves(scores: Tensor) -> list[Tensor]:
     return list(found.values())
 
 
+class _Gradients(TorchFunctionMode):
+    """The gradients of weights, added up over chunks.
+
+    Inside the block, gradients of linear layers are added within their products: a chunk then needs
+    no memory for another gradient of the size of the weight, and no time to add it.
+
+    Args:
+        weights: the trained parameters.
+
+    Attributes:
+        totals: the sum for every weight, by its identity.
+    """
+
+    def __init__(self, weights: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        # Half precision has too few digits for sums over chunks.
+        single = (w for w in weights if type(w) is nn.Parameter and w.dim() == 2)
+        self._products = {id(w) for w in single if w.dtype == _at_least_single(w.dtype)}
+        self.totals: dict[int, Tensor] = {}
+
+    def add(self, weight: Tensor, gradient: Tensor) -> None:
+        """Add a gradient."""
+        if id(weight) in self.totals:
+            self.totals[id(weight)] += gradient
+        else:
+            self.totals[id(weight)] = gradient.to(_at_least_single(gradient.dtype))
+
+    def add_product(self, weight: Tensor, left: Tensor, right: Tensor) -> None:
+        """Add the product of two matrices to the gradient."""
+        if id(weight) in self.totals:
+            self.totals[id(weight)].addmm_(left, right)
+        else:
+            self.totals[id(weight)] = left @ right
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch; a linear layer of a weight by one that adds its gradient."""
+        if func is F.linear and len(args) > 1 and id(args[1]) in self._products:
+            inputs, weight, *_ = args
+            # Under autocast, the layer has the precision of its context.
+            if inputs.dtype == weight.dtype and not torch.is_autocast_enabled(inputs.device.type):
+                bias = args[2] if len(args) > 2 else (kwargs or {}).get("bias")
+                return _Linear.apply(inputs, weight, bias, self)
+        return func(*args, **(kwargs or {}))
+
+
+class _Linear(torch.autograd.Function):
+    """A linear layer whose gradient is added to a sum."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, sums: _Gradients
+    ) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.sums = sums
+        return F.linear(inputs, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> Any:
+        inputs, weight = ctx.saved_tensors
+        ctx.sums.add_product(weight, outer.flatten(0, -2).t(), inputs.flatten(0, -2))
+        own = outer @ weight if ctx.needs_input_grad[0] else None
+        bias = outer.flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
+        return own, None, bias, None
+
+
 class _Sum(torch.autograd.Function):
     """The sum, and the gradient that was computed with it."""
 
@@ -83,26 +157,24 @@ class _Sum(torch.autograd.Function):
         hidden: Tensor,
         *weights: Tensor,
     ) -> Tensor:
-        wanted = hidden.requires_grad
-        sums: list[Tensor] = []
-        states = torch.empty_like(hidden) if wanted else None
+        sums = _Gradients(weights)
+        states = torch.empty_like(hidden) if hidden.requires_grad else None
         total = hidden.new_zeros((), dtype=_at_least_single(hidden.dtype))
         for chunk in chunks:
-            with torch.enable_grad():
-                own = hidden[chunk].detach().requires_grad_(wanted)
+            own = hidden[chunk].detach().requires_grad_(hidden.requires_grad)
+            with torch.enable_grad(), sums:
                 value = loss(project(own), *(each[chunk] for each in more))
-                given = [own, *weights] if wanted else list(weights)
-                found = list(torch.autograd.grad(value, given)) if given else []
+            given = [*weights] if states is None else [*weights, own]
+            # Products have added their gradients to the sums already.
+            found = torch.autograd.grad(value, given, allow_unused=True) if given else ()
             if states is not None:
-                states[chunk] = found.pop(0)
-            if sums:
-                for each, gradient in zip(sums, found, strict=True):
-                    each += gradient
-            else:  # half precision has too few digits for sums over chunks
-                sums = [gradient.to(_at_least_single(gradient.dtype)) for gradient in found]
+                states[chunk] = found[-1]
+            for weight, gradient in zip(weights, found, strict=False):
+                if gradient is not None:
+                    sums.add(weight, gradient)
             del found
             total = total + value.detach()
-        ctx.save_for_backward(states, *sums)
+        ctx.save_for_backward(states, *(sums.totals[id(weight)] for weight in weights))
         ctx.dtypes = [w.dtype for w in weights]
         return total
 
