@@ -37,6 +37,7 @@ METHODS = {
     "reinforce_4": f"reinforce:{COSTS}",
     "mixer": f"mixer:{COSTS}",
     "mrt_10": f"mrt:{COSTS}",
+    "actor_critic": f"actor_critic:{COSTS}",
     "bso_6": "bso:warm_up=0,anneal=0",
     "searnn_5_tokens": "searnn:cost=edit_distance,token_choice=uniform,tokens=5",
 }

@@ -102,7 +102,7 @@ def test_the_page_of_a_method_names_what_is_logged(name):
         "offline_scheduled_sampling": coins,
         "differentiable_scheduled_sampling": coins,
         "searnn": costs,
-        **dict.fromkeys(("mrt", "reinforce", "mixer"), costs),
+        **dict.fromkeys(("mrt", "reinforce", "mixer", "actor_critic"), costs),
         "bso": {"warm_up": 0.0},
         "gkd": {"teacher": tiny_policy(seed=1)},
         "self_distillation": {"warm_up": 0.0},

@@ -208,7 +208,8 @@ def test_methods_are_known_by_name():
     assert list(METHODS) == [
         "mle", "behavior_cloning", "unlikelihood", "scheduled_sampling",
         "differentiable_scheduled_sampling", "offline_scheduled_sampling", "answer_correction",
-        "bso", "sequence_match", "searnn", "ocd", "mrt", "reinforce", "mixer", "raml", "gkd",
+        "bso", "sequence_match", "searnn", "ocd", "mrt", "reinforce", "mixer",
+        "actor_critic", "raml", "gkd",
         "self_distillation",
     ]  # fmt: skip
     for name, kind in METHODS.items():

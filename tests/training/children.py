@@ -25,6 +25,7 @@ from transformers import TrainingArguments
 from freerun.batch import Batch
 from freerun.methods import (
     MIXER,
+    ActorCritic,
     AnswerCorrection,
     Clock,
     Method,
@@ -74,6 +75,8 @@ LEARNED = MIXER(**OWN)
 """A method with a trained module."""
 AVERAGED = SelfDistillation(warm_up=0.1, decay=0.7)
 """A method with a module that follows the policy."""
+CRITIC = ActorCritic(cost="edit_distance", warm_up=0.2, target_rate=0.3, critic_size=6)
+"""A method with a critic, and delayed networks."""
 BUFFERED = AnswerCorrection(period=2, samplings=2, share=0.7)
 """A method whose state is a buffer of what was written in earlier updates."""
 

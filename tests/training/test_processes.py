@@ -13,6 +13,7 @@ from tests.training import huggingface
 from tests.training.children import (
     AVERAGED,
     BUFFERED,
+    CRITIC,
     LEARNED,
     MOVING,
     alone,
@@ -55,7 +56,9 @@ def test_two_processes_change_nothing(plain, tmp_path, batch_size, accumulation)
 
 
 @pytest.mark.parametrize(
-    "method", [MOVING, LEARNED, BUFFERED, AVERAGED], ids=["mean", "learned", "buffer", "average"]
+    "method",
+    [MOVING, LEARNED, CRITIC, BUFFERED, AVERAGED],
+    ids=["mean", "learned", "critic", "buffer", "average"],
 )
 def test_how_an_update_is_computed_does_not_change_states(tmp_path, method):
     """Moving means and buffers are those of all batches and processes; so are the metrics."""

@@ -13,6 +13,7 @@ from tests.training.children import (
     AVERAGED,
     BUFFERED,
     CONTEXT,
+    CRITIC,
     LEARNED,
     MOVING,
     SEARCH,
@@ -61,8 +62,8 @@ def test_killed_at_random_moments_and_resumed_is_the_same_to_the_bit(uninterrupt
 
 @pytest.mark.parametrize(
     "method",
-    [SEARCH, MOVING, LEARNED, BUFFERED, AVERAGED],
-    ids=["searnn", "mean", "learned", "buffer", "average"],
+    [SEARCH, MOVING, LEARNED, CRITIC, BUFFERED, AVERAGED],
+    ids=["searnn", "mean", "learned", "critic", "buffer", "average"],
 )
 def test_methods_with_samples_and_state_are_resumed_to_the_bit(tmp_path, method):
     """With dropout, mixed roll-in and roll-out, samples, and chosen cells and tokens; baselines."""

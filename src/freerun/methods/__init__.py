@@ -1,6 +1,7 @@
 """Training methods, one file each."""
 
 from freerun.imports import get_class_name, import_dataclass, is_address, make_unknown_error
+from freerun.methods.actor_critic import ActorCritic
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome
 from freerun.methods.behavior_cloning import BehaviorCloning
 from freerun.methods.bso import BSO
@@ -28,7 +29,7 @@ METHOD_GROUPS: dict[str, tuple[type[Method], ...]] = {
         BSO,
         SequenceMatch,
     ),
-    "costs of outputs": (SEARNN, OCD, MRT, Reinforce, MIXER, RAML),
+    "costs of outputs": (SEARNN, OCD, MRT, Reinforce, MIXER, ActorCritic, RAML),
     "a teacher": (GKD, SelfDistillation),
 }
 """The methods, by what they learn from."""
@@ -74,6 +75,7 @@ __all__ = [
     "OCD",
     "RAML",
     "SEARNN",
+    "ActorCritic",
     "AnswerCorrection",
     "BehaviorCloning",
     "Clock",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
+import torch
 from torch import Tensor, nn
 
 from freerun.batch import Batch
@@ -232,6 +234,22 @@ class Method(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the result of `state_dict`."""
+
+
+@torch.no_grad()
+def move_parameters(moved: nn.Module, target: nn.Module, weight: float) -> None:
+    """Move the parameters of a module to those of another of the same form.
+
+    Args:
+        moved: the module that is changed, such as a target network.
+        target: the module that it is moved to.
+        weight: the share of the distance, in [0, 1]; with 1, they are equal afterwards.
+    """
+    theirs = itertools.chain(moved.parameters(), moved.buffers())
+    ours = itertools.chain(target.parameters(), target.buffers())
+    for each, value in zip(theirs, ours, strict=True):
+        if each.is_floating_point():
+            each.lerp_(value, weight)
 
 
 def check_choice(name: str, value: str, literal: Any) -> None:

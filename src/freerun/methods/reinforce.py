@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -25,6 +25,7 @@ from freerun.methods.base import (
 )
 from freerun.methods.samples import (
     CostMethod,
+    add_parameters,
     draw_samples,
     weigh_by_length,
     write_greedily,
@@ -140,9 +141,7 @@ class Reinforce(CostMethod):
 
         Data parallelism looks at the first update to see whether parameters are unused.
         """
-        outcome = super().loss(policy, batch, clock, modules)
-        nothing = sum((0 * parameter.sum() for parameter in modules.parameters()), 0.0)
-        return replace(outcome, total=outcome.total + nothing)
+        return add_parameters(super().loss(policy, batch, clock, modules), modules)
 
     def given_tokens(self, batch: Batch, clock: Clock) -> Int[Tensor, "b"] | None:
         """Return how many tokens of each target are learned before own ones; None for none."""

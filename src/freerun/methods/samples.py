@@ -316,6 +316,12 @@ class CostMethod(Method):
         """Compute the loss of own samples, after the warm-up."""
 
 
+def add_parameters(outcome: Outcome, modules: Modules) -> Outcome:
+    """Return an outcome to which every trained parameter of modules contributes, if only zero."""
+    nothing = sum((0 * parameter.sum() for parameter in modules.trained.parameters()), 0.0)
+    return replace(outcome, total=outcome.total + nothing)
+
+
 def weigh_by_length(values: Float[Tensor, "b"], batch: Batch) -> Float[Tensor, ""]:
     """Return the mean of a metric of examples, weighted by the lengths of their targets.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,14 @@ from freerun.batch import Batch
 from freerun.data import Codec
 from freerun.data.codec import WritingCodec
 from freerun.losses import log_loss
-from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, check_range
+from freerun.methods.base import (
+    NO_MODULES,
+    Clock,
+    Modules,
+    Outcome,
+    check_range,
+    move_parameters,
+)
 from freerun.methods.contexts import Context, get_separator
 from freerun.methods.gkd import DistillationMethod
 from freerun.methods.samples import Samples, count_text
@@ -177,16 +183,10 @@ class SelfDistillation(DistillationMethod):
             present = present & hinted
         return Context(before, batch.target, lengths, after or (eos,), present)
 
-    @torch.no_grad()
     def after_update(self, policy: Policy, clock: Clock, modules: Modules = NO_MODULES) -> None:
         """Move the teacher; at the end of the warm-up, it becomes the model."""
         start, done = math.ceil(self.warm_up * clock.total), clock.step + 1
         if self.decay == 0 or done < start:
             return
         weight = 1.0 if done == start else 1 - self.decay
-        teacher = modules["teacher"]
-        theirs = itertools.chain(teacher.parameters(), teacher.buffers())
-        ours = itertools.chain(policy.parameters(), policy.buffers())
-        for moved, value in zip(theirs, ours, strict=True):
-            if moved.is_floating_point():
-                moved.lerp_(value, weight)
+        move_parameters(modules["teacher"], policy, weight)
