@@ -60,7 +60,7 @@ def test_a_service_answers_as_the_model_does(train, script, monkeypatch):
     wrong = client.post("/predict", json={"texts": ["a", ""]})
     assert (wrong.status_code, wrong.json()["detail"]) == (
         422,
-        "the texts, example 2: it is empty, or has an empty line",
+        "the texts, line 2: there is nothing to correct",
     )
     assert client.post("/predict", json={"texts": "a"}).status_code == 422
 

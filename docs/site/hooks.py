@@ -10,6 +10,7 @@ and anchors are named as in the repository, so that one link works in both.
 from __future__ import annotations
 
 import html
+import json
 import posixpath
 import re
 from importlib.metadata import metadata
@@ -30,7 +31,7 @@ PAGES = {
     "SECURITY.md": "security.md",
 }
 """Files of the repository that have another name in the site; other pages of docs/ keep theirs."""
-LANGUAGES = {".py": "python", ".sh": "sh", ".yaml": "yaml", ".ipynb": "json", ".md": "markdown"}
+LANGUAGES = {".py": "python", ".sh": "sh", ".yaml": "yaml", ".md": "markdown"}
 
 _CODE = re.compile(r"^```.*?^```$|``.+?``|`[^`\n]+`", re.M | re.S)
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
@@ -84,7 +85,8 @@ def resolve(link: str, uri: str) -> str:
     if not link or ":" in link:
         return ""
     names = {uri: name for name, uri in PAGES.items()}
-    folder = posixpath.dirname(names.get(uri, f"docs/{uri}"))
+    own = uri[7:-3] if uri.startswith("source/") else f"docs/{uri}"
+    folder = posixpath.dirname(names.get(uri, own))
     name = posixpath.normpath(posixpath.join(folder, link))
     return posixpath.join(name, "README.md") if (ROOT / name).is_dir() else name
 
@@ -98,15 +100,26 @@ def uri_of(name: str) -> str:
 
 def show(name: str) -> str:
     """Return a page with a file of the repository."""
+    if name.endswith(".ipynb"):
+        return show_notebook(name)
     language = LANGUAGES.get(Path(name).suffix, "text")
     code = (ROOT / name).read_text("utf-8").rstrip("\n")
     return f"---\nsearch: {{exclude: true}}\n---\n\n# {name}\n\n~~~~~{language}\n{code}\n~~~~~\n"
 
 
+def show_notebook(name: str) -> str:
+    """Return a page with the cells of a notebook."""
+    parts = []
+    for cell in json.loads((ROOT / name).read_text("utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    return "\n\n".join(parts)
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead links to pages of the site, and keep equations until the page is rendered."""
     uri, formulas = page.file.src_uri, []
-    if uri.startswith("source/"):
+    if uri.startswith("source/") and not uri.endswith(".ipynb.md"):
         return markdown
 
     def lead(match: re.Match[str]) -> str:
