@@ -12,7 +12,18 @@ from freerun import chunks
 from freerun.chunks import sum_in_chunks
 from freerun.evaluation.evaluation import teacher_forced_total
 from freerun.losses import log_loss
-from freerun.methods import MLE, RAML, Clock, ScheduledSampling
+from freerun.methods import (
+    GKD,
+    MLE,
+    MRT,
+    RAML,
+    BehaviorCloning,
+    Clock,
+    Reinforce,
+    ScheduledSampling,
+    SequenceMatch,
+    Unlikelihood,
+)
 from freerun.models.huggingface import adapt
 from freerun.models.huggingface.dropout import WithoutDropout
 from tests.helpers import close, gradients, tiny_batch, tiny_policy
@@ -57,6 +68,54 @@ def test_losses_and_gradients(small, method, name):
         return {"loss": outcome.total.detach(), **gradients(policy, outcome.total)}
 
     expected = run()
+    small()
+    close(run(), expected, 1e-11)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        BehaviorCloning(noise=0.4),
+        SequenceMatch(noise=0.2, period=1, warm_up=0.0),
+        Unlikelihood(level="sequence", ngram=1),
+        Reinforce(samples=2, cost="edit_distance"),
+        MRT(samples=2, cost="edit_distance"),
+    ],
+    ids=lambda method: method.name,
+)
+@pytest.mark.parametrize("name", ["gru", "gpt2"])
+def test_losses_of_numbers_of_each_cell(monkeypatch, method, name):
+    """Of which the gradient is known last, so scores are computed twice."""
+    policy, batch = make(name)
+    policy.add_backspace(policy.vocabulary.with_backspace())
+    if method.name not in ("behavior_cloning", "sequence_match"):
+        policy, batch = make(name)
+
+    def run():
+        torch.manual_seed(0)
+        modules = method.build_modules(policy)
+        outcome = copy.deepcopy(method).loss(policy, batch, CLOCK, modules)
+        return {"loss": outcome.total.detach(), **gradients(policy, outcome.total)}
+
+    expected = run()
+    monkeypatch.setattr(chunks, "MAX_SCORES", 2 * policy.vocabulary.actions)
+    close(run(), expected, 1e-11)
+
+
+@pytest.mark.parametrize("name", ["gru", "gpt2"])
+def test_distillation(small, name):
+    """The scores of the teacher, too, are computed a few at a time."""
+    (policy, batch), (teacher, _) = make(name), make(name)
+    for weight in teacher.parameters():
+        weight.data = weight.flip(0)
+    method = GKD(teacher=teacher, share=0.5)
+
+    def run():
+        outcome = method.loss(policy, batch, CLOCK)
+        return {"loss": outcome.total.detach(), **gradients(policy, outcome.total)}
+
+    expected = run()
+    assert expected["loss"] > 0
     small()
     close(run(), expected, 1e-11)
 

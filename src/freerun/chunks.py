@@ -16,6 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
 MAX_SCORES = 2**24
 """The maximum number of scores at a time: 64 MB in single precision."""
@@ -23,6 +24,9 @@ MAX_SCORES = 2**24
 Projection = Callable[[Float[Tensor, "k h"]], Float[Tensor, "k a"]]
 SumLoss = Callable[..., Float[Tensor, ""]]
 """A function from the scores of some cells, and more about these cells, to the sum of a loss."""
+
+MapScores = Callable[..., Float[Tensor, "k *out"]]
+"""A function from the scores of some cells, and more about these cells, to some numbers of each."""
 
 
 def split_chunks(count: int, width: int) -> Iterator[slice]:
@@ -55,6 +59,39 @@ def sum_in_chunks(
         return torch.stack(parts).sum()
     weights = _find_leaves(project(hidden[:1].detach()))
     return _Sum.apply(loss, project, chunks, more, hidden, *weights)
+
+
+def map_in_chunks(
+    function: MapScores,
+    project: Projection,
+    hidden: Float[Tensor, "n h"],
+    *more: Shaped[Tensor, "n *rest"],
+    width: int,
+) -> Float[Tensor, "n *out"]:
+    """Compute function(project(hidden), *more), a few numbers for each cell, in chunks of cells.
+
+    For losses that are no sum over cells. The gradient of each chunk is computed when that of its
+    numbers is known, and its scores a second time.
+
+    Args:
+        function: from the scores of any cells, and `more` of the same cells, to some numbers of
+            each; it treats each row alone.
+        project: from hidden states to scores; it treats each row alone.
+        hidden: the hidden state of each cell.
+        more: what else the function needs of each cell; gets no gradient.
+        width: the number of scores of a cell.
+    """
+    chunks = list(split_chunks(len(hidden), width))
+    if len(chunks) <= 1:
+        return function(project(hidden), *more)
+
+    def compute(states: Tensor, *rest: Tensor) -> Tensor:
+        return function(project(states), *rest)
+
+    parts = ((hidden[chunk], *(each[chunk] for each in more)) for chunk in chunks)
+    if not torch.is_grad_enabled():
+        return torch.cat([compute(*part) for part in parts])
+    return torch.cat([checkpoint(compute, *part, use_reentrant=False) for part in parts])
 
 
 def _find_leaves(scores: Tensor) -> list[Tensor]:

@@ -16,7 +16,14 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from freerun.batch import Source
-from freerun.chunks import Projection, SumLoss, split_chunks, sum_in_chunks
+from freerun.chunks import (
+    MapScores,
+    Projection,
+    SumLoss,
+    map_in_chunks,
+    split_chunks,
+    sum_in_chunks,
+)
 from freerun.vocabulary import Vocabulary
 
 TokenChooser = Callable[[Float[Tensor, "k a"], Int[Tensor, "k"]], Int[Tensor, "k"]]
@@ -79,6 +86,21 @@ class Trace(ABC):
         """
         return loss(self.logits(cells), *more)
 
+    def map_scores(
+        self, cells: Bool[Tensor, "b t"], function: MapScores, *more: Shaped[Tensor, "n *rest"]
+    ) -> Float[Tensor, "n *out"]:
+        """Compute `function(logits(cells), *more)`, a few numbers for each cell that is true.
+
+        Traces that project hidden states hold the scores of a few cells at a time.
+
+        Args:
+            cells: true at the cells.
+            function: a function of the scores of any of these cells, and of `more` of the same
+                cells, which treats each cell alone.
+            more: what else the function needs of each cell; gets no gradient.
+        """
+        return function(self.logits(cells), *more)
+
     def prompt_hidden(self) -> tuple[Float[Tensor, "b p h"], Bool[Tensor, "b p"]] | None:
         """Return the hidden states of what was read before cell 0, and a mask that is true on them.
 
@@ -122,6 +144,12 @@ class ProjectedTrace(Trace):
     ) -> Float[Tensor, ""]:
         """Compute a sum over cells; see `Trace.sum_loss`."""
         return sum_in_chunks(loss, self.project, self.hidden(cells), *more, width=self.actions)
+
+    def map_scores(
+        self, cells: Bool[Tensor, "b t"], function: MapScores, *more: Shaped[Tensor, "n *rest"]
+    ) -> Float[Tensor, "n *out"]:
+        """Compute a few numbers for each cell; see `Trace.map_scores`."""
+        return map_in_chunks(function, self.project, self.hidden(cells), *more, width=self.actions)
 
 
 class Writer(ABC):

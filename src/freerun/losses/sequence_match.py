@@ -8,6 +8,7 @@ r(s, a) = ℓ(a|s) - γ·V(s'), where s' is the state after.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -87,14 +88,50 @@ class ScoredActions:
         _check_one_more("tops", tops, mask)
         check_values("tops", tops, 0, rows.shape[1] - 1, what=", the last of rows")
         check_count("scores", scores, rows, "true value of rows")
-        scores, known = _promote(scores), rows.gather(1, tops)
+
+        def score(function: Callable[..., Tensor], *more: Tensor) -> Tensor:
+            return function(scores, *more)
+
+        return cls.collect(score, rows, tops, actions, mask, ended)
+
+    @classmethod
+    def collect(
+        cls,
+        score: Callable[..., Float[Tensor, "n k"]],
+        rows: Bool[Tensor, "b r"],
+        tops: Int[Tensor, "b u"],
+        actions: Int[Tensor, "b t"],
+        mask: Bool[Tensor, "b t"],
+        ended: Bool[Tensor, "b"],
+    ) -> ScoredActions:
+        """Collect the same from scores that are not all in memory at once.
+
+        Args:
+            score: computes `function(scores, *more)` from the scores of the rows that are true in
+                `rows`, row by row, where the function treats each row alone.
+            rows: as in `from_scores`, like all others.
+            tops: the row that scores each action, and the row of the state after the last.
+            actions: tokens, eos and backspaces.
+            mask: true on actions, false on the padding that follows them.
+            ended: whether the last action is eos.
+        """
+        known = rows.gather(1, tops)
         numbers = (rows.flatten().cumsum(0) - 1).view_as(rows).gather(1, tops)
-        taken = scores[numbers[:, :-1][mask], actions[mask]]
-        chosen = scores.new_zeros(mask.shape).masked_scatter(mask, taken)
-        values = scores.logsumexp(-1)[numbers]
+        scored = mask & known[:, :-1]
+        # A row scores several actions if tokens are withdrawn: they are the columns of a table.
+        row, action = numbers[:, :-1][scored], actions[scored]
+        order = row.argsort(stable=True)
+        counts = torch.bincount(row, minlength=int(rows.sum()))
+        first = (counts.cumsum(0) - counts)[row[order]]
+        column = torch.empty_like(row)
+        column[order] = torch.arange(len(row), device=row.device) - first
+        table = row.new_zeros(len(counts), int(counts.max()) if len(row) else 0)
+        table[row, column] = action
+        found = score(_pick_scores, table)
+        chosen = found.new_zeros(mask.shape).masked_scatter(scored, found[row, 1 + column])
         return cls(
             chosen.masked_fill(mask & ~known[:, :-1], torch.nan),
-            values.masked_fill(~known, torch.nan),
+            found[:, 0][numbers].masked_fill(~known, torch.nan),
             mask,
             ended,
         )
@@ -103,6 +140,12 @@ class ScoredActions:
     def lengths(self) -> Int[Tensor, "b"]:
         """The number of actions in every sequence."""
         return self.mask.sum(1)
+
+
+def _pick_scores(scores: Float[Tensor, "n a"], actions: Int[Tensor, "n m"]) -> Float[Tensor, "n k"]:
+    """Return the value of each row and the scores of some actions, in at least single precision."""
+    scores = _promote(scores)
+    return torch.cat([scores.logsumexp(-1, keepdim=True), scores.gather(1, actions)], 1)
 
 
 def _check_one_more(name: str, found: Tensor, mask: Bool[Tensor, "b t"]) -> None:

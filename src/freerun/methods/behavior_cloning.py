@@ -19,6 +19,7 @@ from freerun.backspaces import (
     insert_noise,
 )
 from freerun.batch import Batch, Source
+from freerun.chunks import MapScores
 from freerun.losses import ScoredActions, behavior_cloning_loss
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
 from freerun.methods.tuning import Range, Space
@@ -56,7 +57,11 @@ def score_actions(
     rows = tree.mask
     if not last:
         rows = torch.zeros_like(tree.tokens).scatter_add(1, tree.tops[:, :-1], mask.long()) > 0
-    return ScoredActions.from_scores(trace.logits(rows), rows, tree.tops, actions, mask, ended)
+
+    def score(function: MapScores, *more: Tensor) -> Tensor:
+        return trace.map_scores(rows, function, *more)
+
+    return ScoredActions.collect(score, rows, tree.tops, actions, mask, ended)
 
 
 NoiseTokens = Literal["random", "plausible"]

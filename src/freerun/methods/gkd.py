@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from freerun.batch import Batch, join_rows
@@ -24,7 +24,7 @@ from freerun.methods.base import (
 )
 from freerun.methods.samples import Samples, draw_samples
 from freerun.methods.tuning import Range, Space
-from freerun.policy import Policy
+from freerun.policy import Policy, Trace, evaluation_mode
 from freerun.randomness import uniform
 from freerun.vocabulary import Vocabulary
 
@@ -73,7 +73,8 @@ class DistillationMethod(Method):
         policy: Policy,
         batch: Batch,
         clock: Clock,
-        teach: Callable[[Samples], Float[Tensor, "n a"]],
+        teacher: Policy,
+        read: Callable[[Samples], tuple[Trace, Bool[Tensor, "b u"]]],
     ) -> Outcome:
         """Compute the divergence at all tokens, divided by their number.
 
@@ -81,14 +82,25 @@ class DistillationMethod(Method):
             policy: the student.
             batch: the examples.
             clock: the progress of training.
-            teach: computes the teacher's scores at the tokens of outputs, row by row.
+            teacher: the teacher, which is in evaluation mode while it reads and scores.
+            read: lets the teacher read outputs; returns its trace, and the cells of their tokens.
         """
         own = uniform(clock.seed, self.name, clock.step, batch.ids) < self.share
         outputs = self.write(policy, batch, own, clock)
-        with torch.no_grad():
-            wanted = teach(outputs)
-        scores = outputs.read(policy, batch).logits(outputs.mask)
-        total = generalized_jsd(scores, wanted, beta=self.beta).sum()
+        with torch.no_grad(), evaluation_mode(teacher):
+            taught, cells = read(outputs)
+        rows, columns = cells.nonzero(as_tuple=True)
+
+        def compare(scores: Tensor, numbers: Tensor) -> Tensor:
+            some = torch.zeros_like(cells)
+            some[rows[numbers], columns[numbers]] = True
+            with torch.no_grad(), evaluation_mode(teacher):
+                wanted = taught.logits(some)
+            return generalized_jsd(scores, wanted, beta=self.beta).sum()
+
+        trace = outputs.read(policy, batch)
+        numbers = torch.arange(len(rows), device=rows.device)
+        total = trace.sum_loss(outputs.mask, compare, numbers)
         count = outputs.mask.sum()
         return Outcome(total, count, {"own_share": outputs.mask[own].sum() / count})
 
@@ -194,6 +206,8 @@ class GKD(DistillationMethod):
         teacher = self.find_teacher(policy.vocabulary)
         if teacher.device != batch.target.device:
             teacher.to(batch.target.device)
-        return self.distill(
-            policy, batch, clock, lambda outputs: outputs.read(teacher, batch).logits(outputs.mask)
-        )
+
+        def read(outputs: Samples) -> tuple[Trace, Bool[Tensor, "b u"]]:
+            return outputs.read(teacher, batch), outputs.mask
+
+        return self.distill(policy, batch, clock, teacher, read)

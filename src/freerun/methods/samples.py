@@ -146,8 +146,11 @@ class Samples:
         Args:
             trace: what `read` returned.
         """
-        scores = promote_scores(trace.logits(self.mask))
-        found = scores.log_softmax(-1).gather(1, self.tokens[self.mask][:, None])[:, 0]
+
+        def gather(scores: Tensor, tokens: Tensor) -> Tensor:
+            return promote_scores(scores).log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+
+        found = trace.map_scores(self.mask, gather, self.tokens[self.mask])
         return found.new_zeros(self.mask.shape).masked_scatter(self.mask, found)
 
     def compute_costs(self, batch: Batch, vocabulary: Vocabulary, cost: Cost) -> Float[Tensor, "n"]:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from freerun.batch import Batch
@@ -29,7 +29,7 @@ from freerun.methods.contexts import Context, get_separator
 from freerun.methods.gkd import DistillationMethod
 from freerun.methods.samples import Samples, count_text
 from freerun.methods.tuning import Choice, Range, Space
-from freerun.policy import Policy, evaluation_mode
+from freerun.policy import Policy, Trace
 from freerun.randomness import uniform
 from freerun.vocabulary import Vocabulary
 
@@ -151,13 +151,11 @@ class SelfDistillation(DistillationMethod):
             return Outcome(trace.sum_loss(cells, log_loss, targets), batch.mask.sum())
         teacher: Any = policy if self.decay == 0 else modules["teacher"]
 
-        def teach(outputs: Samples) -> Float[Tensor, "n a"]:
+        def read(outputs: Samples) -> tuple[Trace, Bool[Tensor, "b u"]]:
             context = self.build_hint(batch, policy.vocabulary)
-            with evaluation_mode(teacher):
-                trace, cells = context.read(teacher, batch.source, outputs.tokens, outputs.mask)
-                return trace.logits(cells)
+            return context.read(teacher, batch.source, outputs.tokens, outputs.mask)
 
-        return self.distill(policy, batch, clock, teach)
+        return self.distill(policy, batch, clock, teacher, read)
 
     def build_hint(
         self, batch: Batch, vocabulary: Vocabulary, hinted: Bool[Tensor, "b"] | None = None

@@ -82,7 +82,9 @@ class Unlikelihood(Method):
         batch.target_tokens()
         count = batch.mask.sum()
         if self.level == "token":
-            likely, scores = self._score_targets(policy, batch)
+            trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
+            scores = trace.logits(batch.mask)
+            likely = log_loss(scores, batch.target_tokens())
             unlikely = token_unlikelihood(scores, batch.target, batch.mask)
             metrics = {"unlikelihood": unlikely.detach() / count}
             return Outcome(likely + self.weight * unlikely, count, metrics)
@@ -90,20 +92,13 @@ class Unlikelihood(Method):
         own = uniform(clock.seed, "unlikelihood", clock.step, batch.ids) < share
         total, found = torch.zeros((), device=count.device), torch.zeros((), device=count.device)
         if not bool(own.all()):
-            total = total + self._score_targets(policy, batch.select((~own).nonzero()[:, 0]))[0]
+            targets = batch.select((~own).nonzero()[:, 0])
+            trace = policy.force(targets.source, targets.inputs(policy.vocabulary.bos))
+            total = total + trace.sum_loss(targets.mask, log_loss, targets.target_tokens())
         if bool(own.any()):
             unlikely, found = self._score_own(policy, batch.select(own.nonzero()[:, 0]))
             total = total + self.weight * unlikely
         return Outcome(total, count, {"repeated": found})
-
-    @staticmethod
-    def _score_targets(
-        policy: Policy, batch: Batch
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "n a"]]:
-        """Compute the log loss of the targets, and the scores at their cells."""
-        trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
-        scores = trace.logits(batch.mask)
-        return log_loss(scores, batch.target[batch.mask]), scores
 
     def _score_own(
         self, policy: Policy, batch: Batch
@@ -113,5 +108,5 @@ class Unlikelihood(Method):
         tokens, mask = found.tokens, length_mask(found.tokens.shape[1], found.lengths)
         again: Bool[Tensor, "b t"] = repeated_ngrams(tokens, mask, size=self.ngram or 4)
         trace = policy.force(batch.source, shift_right(tokens, policy.vocabulary.bos))
-        total = sequence_unlikelihood(trace.logits(again), tokens[again])
+        total = trace.sum_loss(again, sequence_unlikelihood, tokens[again])
         return total, again.sum() / mask.sum()
