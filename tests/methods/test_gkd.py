@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -41,6 +42,24 @@ def test_the_divergence_is_that_of_plain_python(beta):
         if expected is None:
             expected = beta * kl(p, m) + (1 - beta) * kl(q, m)
         assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_the_divergence_and_its_gradient_are_those_of_trl(beta):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its GKD trainer is experimental
+        trl = pytest.importorskip("trl.experimental.gkd", reason="needs trl")
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 3, 5, 7, dtype=torch.float64, generator=generator) * 3
+    mask = torch.arange(5) < torch.tensor([[5], [1], [3]])
+    student.requires_grad_()
+    labels = torch.where(mask, 1, -100)
+    theirs = trl.GKDTrainer.generalized_jsd_loss(
+        student, teacher, labels=labels, beta=beta, reduction="batchmean"
+    )
+    ours = generalized_jsd(student[mask], teacher[mask], beta=beta).sum() / mask.sum()
+    close(ours, theirs)
+    close(*(torch.autograd.grad(loss, student)[0] for loss in (ours, theirs)))
 
 
 def test_gradients_of_small_and_large_beta_are_those_of_kl():
