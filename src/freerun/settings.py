@@ -102,7 +102,8 @@ def to_dict(thing: object) -> dict[str, Any]:
     """Return the settings of an instance by name; those of other options are left out.
 
     A callable, such as a user's function, is represented by its `repr` without the memory address,
-    which differs between processes. Objects other than dataclasses have no settings.
+    which differs between processes; so is one in a list. Objects other than dataclasses have no
+    settings.
     """
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         return {}
@@ -114,8 +115,15 @@ def to_dict(thing: object) -> dict[str, Any]:
         elif _is_group(kind):
             found |= to_dict(value)
         else:
-            found[name] = _ADDRESS.sub("", repr(value)) if callable(value) else value
+            found[name] = _describe(value)
     return found
+
+
+def _describe(value: Any) -> Any:
+    """Return a value, with text for functions."""
+    if isinstance(value, tuple):
+        return tuple(map(_describe, value))
+    return _ADDRESS.sub("", repr(value)) if callable(value) else value
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:

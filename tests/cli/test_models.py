@@ -293,3 +293,15 @@ def test_pretrained_models_have_a_small_default_learning_rate(run):
     assert entry.startswith(
         "X the peak learning rate; by default 1e-3, for a pretrained model 5e-5"
     )
+
+
+@pytest.mark.parametrize(("kind", "passes"), [("causal", 2), ("recurrent", None)])
+def test_the_passes_that_a_kind_of_model_makes_are_printed(run, tmp_path, text, kind, passes):
+    flags = ["--model", kind, *(SCRATCH if kind == "causal" else [])]
+    words = ["train", "spelling", "--data", text, *flags, *TASK, *SHORT]
+    status, output, errors = run(*words, "--method", METHODS[2], "--output", tmp_path / "out")
+    assert status == 0
+    said = "passes 2, as for models that read rows at once" in " ".join((output + errors).split())
+    assert said == (passes is not None)
+    found = record(tmp_path / "out")["methods"][METHODS[2]]["settings"]
+    assert found["passes"] == passes

@@ -1,13 +1,15 @@
 """Metrics by name: their settings, users' own, and what is said where there is none."""
 
 import dataclasses
+import json
 import sys
 
 import pytest
 
 from freerun.data import MissingExtraError
 from freerun.metrics import METRICS, Metric, bleu, find_metric, find_metrics, metric
-from freerun.settings import SettingError
+from freerun.settings import SettingError, to_dict
+from freerun.tasks import Pairs
 from tests.helpers import raises
 
 SOURCE = """\
@@ -29,6 +31,14 @@ def nothing(outputs, references):
 
 number = 3
 """
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """A file of rows."""
+    path = tmp_path / "rows.tsv"
+    path.write_text("".join(f"{i}\t{i}\n" for i in range(20)))
+    return str(path)
 
 
 @pytest.fixture
@@ -73,6 +83,23 @@ def test_a_function_of_ones_own_is_a_metric_of_texts(own):
     assert (found.name, found.form, found.greater_is_better) == ("shouted", "text", True)
     assert found(["AB", "a", "C"], ["", "", ""]) == 2 / 3
     assert find_metric(f"{own}:shouted:least=2")(["AB", "a", "C"], ["", "", ""]) == 1 / 3
+
+
+def test_functions_and_metrics_themselves_are_given_in_python(rows, monkeypatch):
+    monkeypatch.setattr("freerun.metrics.base.METRICS", dict(METRICS))
+
+    def halves(outputs, references):
+        return 0.5
+
+    @metric(greater_is_better=False)
+    def thirds(outputs, references):
+        return 1 / 3
+
+    task = Pairs(data=rows, extra_metrics=(halves, thirds), headline=halves, dev_size=1)
+    assert [*task.get_metrics()] == ["halves", "exact_match", "character_error", "thirds"]
+    json.dumps(to_dict(task))  # a record has their names
+    with raises(SettingError, "metric 'len': it is not a function of outputs and references"):
+        find_metric(len)
 
 
 def test_a_decorated_function_says_what_it_is(own):

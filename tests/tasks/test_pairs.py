@@ -222,11 +222,15 @@ def test_words_and_sounds_in_any_columns(write, name, contents, settings):
     splits = Pairs(write(contents, name), **settings, dev_size=1, test_size=1).rows()
     found = [(row["source"], row["target"]) for part in splits.values() for row in part]
     assert sorted(found) == sorted(WORDS)
-    named = (
-        "the first line has no names of columns, so the first column is the source and the second "
-        "the target: 'ab' → 'A B'"
+    which = (
+        "it is a row" if settings else "the first column is the source and the second the target"
     )
-    assert (named in splits.notes) == (not settings)
+    named = (
+        f"the first line has no names of columns that are known, so {which}: 'ab' → 'A B'; if "
+        "these are names, choose the columns by them"
+    )
+    numbered = isinstance(settings.get("target_column", 0), int) and "header" not in settings
+    assert (named in splits.notes) == numbered
 
 
 SOUNDS = [(f"{a}{b}{c}", f"{a.upper()} {b} {c}") for a in "abc" for b in "xyz" for c in "mno"]

@@ -84,13 +84,21 @@ class ColumnChoice:
         return any(not set(columns).isdisjoint(cells) for columns in ROW_COLUMNS.values())
 
     def describe(self, table: Table) -> list[str]:
-        """Return a note on columns that are known by their order alone."""
-        if self.target is not None or tuple(table.columns) != _WITHOUT_NAMES:
+        """Return a note on a first line that is a row, as it has no known names of columns."""
+        names = tuple(table.columns)
+        numbered = names == tuple(str(i) for i in range(len(names)))
+        if self.header is not None or not numbered:
             return []
-        source, target = table.rows[0].values()
+        if self.target is None and names != _WITHOUT_NAMES:
+            return []
+        which = "it is a row"
+        if self.target is None:
+            which = "the first column is the source and the second the target"
+        first = self.select(Table(table.name, table.rows[:1], table.columns)).rows[0]
         return [
-            "the first line has no names of columns, so the first column is the source and the "
-            f"second the target: {source!r:.40} → {target!r:.40}"
+            f"the first line has no names of columns that are known, so {which}: "
+            f"{first['source']!r:.40} → {first['target']!r:.40}; if these are names, choose the "
+            "columns by them"
         ]
 
     def select(self, table: Table) -> Table:

@@ -1,6 +1,14 @@
 """Metrics of outputs, by name."""
 
-from freerun.metrics.base import METRICS, Form, Metric, find_metric, find_metrics, metric
+from freerun.metrics.base import (
+    METRICS,
+    Form,
+    Metric,
+    MetricSpec,
+    find_metric,
+    find_metrics,
+    metric,
+)
 from freerun.metrics.corpora import diversity, entropy, ms_jaccard, repetition
 from freerun.metrics.corrections import edit_f
 from freerun.metrics.mauve import mauve
@@ -32,6 +40,7 @@ __all__ = [
     "METRICS",
     "Form",
     "Metric",
+    "MetricSpec",
     "Statistics",
     "accuracy",
     "bleu",

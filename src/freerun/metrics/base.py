@@ -204,6 +204,10 @@ METRICS: dict[str, Metric] = {}
 """The metrics, by name."""
 
 
+MetricSpec = str | Metric | Callable[..., Any]
+"""A metric: its name and settings as text, the address of a function, or the object itself."""
+
+
 def metric(
     *,
     form: Form = "text",
@@ -264,12 +268,13 @@ def _is_same(one: MetricFunction, other: MetricFunction) -> bool:
 _EXAMPLE = "bleu:tokenize=zh"
 
 
-def find_metrics(specs: Iterable[str | Metric]) -> dict[str, Metric]:
+def find_metrics(specs: Iterable[MetricSpec]) -> dict[str, Metric]:
     """Return the specified metrics, by name; of two with the same name, the last.
 
     Args:
         specs: names of `METRICS`, with settings after a colon, as in `bleu:tokenize=zh`; addresses
-            of functions, such as `package.module:function` (see `find_metric`); or metrics.
+            of functions, such as `package.module:function` (see `find_metric`); or metrics and
+            functions themselves.
 
     Raises:
         SettingError: if there is no such metric or setting.
@@ -281,10 +286,10 @@ def find_metrics(specs: Iterable[str | Metric]) -> dict[str, Metric]:
     return {each.name: each for each in found}
 
 
-def find_metric(spec: str | Metric) -> Metric:
+def find_metric(spec: MetricSpec) -> Metric:
     """Return the metric for a text such as `bleu:tokenize=zh`.
 
-    A function given by its address, if it was not decorated by `metric`, is a metric of texts with
+    A function, or the address of one, that was not decorated by `metric` is a metric of texts with
     higher values better.
 
     Raises:
@@ -292,6 +297,8 @@ def find_metric(spec: str | Metric) -> Metric:
     """
     if isinstance(spec, Metric):
         return spec
+    if not isinstance(spec, str):
+        return _wrap_function(spec, f"metric {getattr(spec, '__name__', spec)!r}")
     name, settings = parse_spec(spec, METRICS, _EXAMPLE)
     where = f"metric {spec!r}"
     if name in METRICS:
@@ -299,16 +306,24 @@ def find_metric(spec: str | Metric) -> Metric:
     if not is_address(name):
         raise make_unknown_error("unknown metric", name, METRICS, "my_metric")
     thing = import_object(name, "metric")
-    if not isinstance(thing, Metric):
-        if not inspect.isfunction(thing):
-            raise SettingError(f"{where}: it is not a function of outputs and references")
-        try:
-            inspect.signature(thing).bind_partial((), ())
-        except TypeError:
-            message = f"{where}: its arguments must be outputs and references, and settings by name"
-            raise SettingError(message) from None
-        try:
-            thing = metric(percent=False)(thing)
-        except ValueError as error:
-            raise SettingError(f"{where}: {error}") from None
-    return thing.with_settings(settings, where)
+    found = thing if isinstance(thing, Metric) else _wrap_function(thing, where)
+    return found.with_settings(settings, where)
+
+
+def _wrap_function(thing: Any, where: str) -> Metric:
+    """Return a metric of texts with higher values better.
+
+    Raises:
+        SettingError: if the thing is no function of outputs and references.
+    """
+    if not inspect.isfunction(thing):
+        raise SettingError(f"{where}: it is not a function of outputs and references")
+    try:
+        inspect.signature(thing).bind_partial((), ())
+    except TypeError:
+        message = f"{where}: its arguments must be outputs and references, and settings by name"
+        raise SettingError(message) from None
+    try:
+        return metric(percent=False)(thing)
+    except ValueError as error:
+        raise SettingError(f"{where}: {error}") from None

@@ -16,7 +16,7 @@ from freerun.data.store import Augmentation, StoredExamples
 from freerun.data.tables import read_rows
 from freerun.data.text_codec import TextCodec
 from freerun.data.tokens import Tokens
-from freerun.metrics import Metric, find_metrics
+from freerun.metrics import Metric, MetricSpec, find_metrics
 from freerun.settings import SETTING_NAME
 from freerun.vocabulary import Vocabulary
 
@@ -30,7 +30,8 @@ class Task(ABC):
 
     Args:
         extra_metrics: additional metrics to report, such as chrf, bleu:tokenize=zh,
-            mauve:model=DIR, or your own as file.py:function or package.module:function.
+            mauve:model=DIR, or your own as file.py:function or package.module:function; in Python
+            also the function.
         headline: the metric that checkpoints are chosen by and that is reported first, instead of
             the first metric of the task.
 
@@ -55,10 +56,10 @@ class Task(ABC):
     fixed_length: ClassVar[bool] = False
     default_model: ClassVar[str] = "recurrent"
 
-    extra_metrics: tuple[str, ...] = field(
+    extra_metrics: tuple[MetricSpec, ...] = field(
         default=(), kw_only=True, metadata={SETTING_NAME: "metrics"}
     )
-    headline: str | None = field(default=None, kw_only=True)
+    headline: MetricSpec | None = field(default=None, kw_only=True)
 
     def __init_subclass__(cls, **settings: Any) -> None:
         """Set the default name, that of the class, and summary, the first line of its docstring."""
@@ -124,7 +125,7 @@ class Task(ABC):
         """
         return self.order_metrics([*self.metrics, *self.extra_metrics])
 
-    def order_metrics(self, specs: Sequence[str]) -> dict[str, Metric]:
+    def order_metrics(self, specs: Sequence[MetricSpec]) -> dict[str, Metric]:
         """Return the specified metrics by name, with the one that was set as headline first.
 
         Raises:

@@ -32,15 +32,19 @@ _TRAINING = {
 """The settings of training that a card shows, and their labels."""
 _USE = {
     "freerun": """```python
-from freerun.training.checkpoints import load_policy
+import freerun
 
-policy, codec = load_policy("PATH")
+model = freerun.load("PATH")
+for output in model.predict(["…"]):
+    print(output.text, output.log_prob)
 ```
 """,
     "transformers": """```python
-from freerun.training.checkpoints import load_policy
+import freerun
 
-policy, codec = load_policy("PATH")
+model = freerun.load("PATH")
+for output in model.predict(["…"]):
+    print(output.text, output.log_prob)
 ```
 
 Plain transformers loads it too: `AutoModelForCausalLM`, or `AutoModelForSeq2SeqLM` where it has an
@@ -48,9 +52,11 @@ encoder, and `AutoTokenizer` where its texts were read by one. `generation_confi
 greedy decoding, with eos and maximum length as above, so `generate` and `pipeline` write the same.
 """,
     "peft": """```python
-from freerun.training.checkpoints import load_policy
+import freerun
 
-policy, codec = load_policy("PATH")
+model = freerun.load("PATH")
+for output in model.predict(["…"]):
+    print(output.text, output.log_prob)
 ```
 
 These are adapters; the model that they belong to is named in `adapter_config.json`. Plain peft

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.loading import quiet_transformers
 from freerun.models.settings import ModelSettings, RecurrentSettings
 from freerun.policy import Policy
+from freerun.settings import to_dict
 from freerun.tasks.base import Task
 from freerun.training.checkpoints import load_policy
 from freerun.training.checks import try_method
@@ -105,7 +106,9 @@ def fit(
     if model is None:
         model = RecurrentSettings() if init is None else read_model_settings(init)
     training, chosen = training.complete(len(data.train), model)
-    method = method.for_task(task).for_model(at_once=model.reads_rows_at_once)
+    asked = method.for_task(task)
+    method = asked.for_model(at_once=model.reads_rows_at_once)
+    chosen += _describe_choices(to_dict(asked), to_dict(method))
     with quiet_transformers(), ExitStack() as stack:
         limit_threads(training.threads)
         with as_setting_errors():
@@ -135,6 +138,15 @@ def fit(
             _check_writable(output)
         name = name or f"{method.name}, seed {training.seed}"
         return _train(run, record, training, arguments, name, on_progress)
+
+
+def _describe_choices(asked: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Return notes on the settings of a method that depend on the kind of model."""
+    return [
+        f"{name} {value}, as for models that read rows at once"
+        for name, value in found.items()
+        if asked.get(name) != value
+    ]
 
 
 def _load(results: Results, output: Path, codec: type[Codec], arguments: TrainingArguments) -> Fit:
