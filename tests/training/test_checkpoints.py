@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from freerun.errors import CheckpointError
+from freerun.methods import SelfDistillation
 from freerun.models.settings import RecurrentSettings
 from freerun.training import load_policy
 from freerun.training.checkpoints import load_weights
@@ -24,8 +25,11 @@ from freerun.training.folders import (
     rotate,
     sweep,
 )
+from freerun.training.objective import Objective
+from freerun.training.overrides import _module_state
 from tests.codecs import letters_of_images
 from tests.helpers import raises
+from tests.models.models import tiny_adapted
 from tests.training.tiny_task import TinyCodec
 
 CODEC = TinyCodec()
@@ -142,6 +146,19 @@ def test_a_weight_is_missing(saved):
     del weights["output.bias"]
     safetensors.torch.save_file(weights, path)
     refused(folder, f"{path}: weights of another model: output.bias is missing")
+
+
+def test_modules_with_tied_weights_are_saved(tmp_path):
+    """Such as the copy of a model whose output layer is its embedding."""
+    policy = tiny_adapted("gpt2", letters="abc")
+    method = SelfDistillation(decay=0.5)
+    state = Objective(policy, method).state_dict()
+    own = {name: value for name, value in state.items() if name.startswith("method_modules.")}
+    assert len({value.data_ptr() for value in own.values()}) < len(own)
+    safetensors.torch.save_file(_module_state(state), tmp_path / "modules")
+    found = safetensors.torch.load_file(tmp_path / "modules")
+    assert found.keys() == own.keys()
+    assert all(torch.equal(found[name], value) for name, value in own.items())
 
 
 def test_tied_weights_are_stored_once(tmp_path):

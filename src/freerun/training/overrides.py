@@ -379,5 +379,16 @@ def _policy_state(state: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
 
 
 def _module_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the part of an objective's state that belongs to the method."""
-    return {k: v.contiguous() for k, v in state.items() if not k.startswith(_POLICY_PREFIX)}
+    """Return the part of an objective's state that belongs to the method.
+
+    Safetensors refuse tensors that share memory, such as tied embeddings of a copied model. They
+    are copied, and tied again when they are loaded into the modules.
+    """
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in state.items():
+        if not name.startswith(_POLICY_PREFIX):
+            value = value.contiguous()
+            found[name] = value.clone() if value.data_ptr() in seen else value
+            seen.add(value.data_ptr())
+    return found
