@@ -80,6 +80,12 @@ def test_every_method_has_a_page():
     assert {f"docs/methods/{name}.md" for name in METHODS} <= set(map(name_of, PAGES))
 
 
+def test_the_page_of_papers_runs_every_method():
+    text = (ROOT / "docs" / "papers.md").read_text("utf-8")
+    run = set(re.findall(r"--method (\w+)", text)) | {"mle"}
+    assert run == set(METHODS), "add a command for the method to docs/papers.md"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_settings_on_a_page_are_those_of_the_class(page):
     for name, rows in tables(page, "settings"):
