@@ -6,7 +6,8 @@ by `from_pretrained`, and runs one forward and one backward pass on a batch of 6
 of `freerun train`) of 32 tokens. Ours is `freerun train` on rows in a file, also in a new process,
 up to the optimizer's first step on such a batch: reading and encoding the rows, loading tokenizer
 and model, all checks, and both passes. On a busy machine, use the ratio of CPU times,
-`startup_cpu`.
+`startup_cpu`. `help_seconds`, `import_seconds` and `digits_seconds` are the times of
+`freerun --help`, of `import freerun`, and from `freerun train digits` to its first update.
 """
 
 from __future__ import annotations
@@ -50,6 +51,18 @@ def step(self, *args, **kwargs):
     os._exit(0)
 torch.optim.AdamW.step = step
 sys.exit(main())
+"""
+HELP = """
+import contextlib, io, sys, time
+sys.argv[1:] = ["--help"]
+from freerun.cli import main
+with contextlib.redirect_stdout(io.StringIO()):
+    main()
+print(time.time())
+"""
+IMPORT = """
+import freerun, time
+print(time.time())
 """
 
 
@@ -102,7 +115,7 @@ def measure(script: str, words: list[str], threads: int) -> tuple[float, float]:
 def main() -> None:
     """Measure, and print and write the figures."""
     options = parse(parser(__doc__.splitlines()[0], rounds=5))
-    plain, ours = [], []
+    plain, ours, waits = [], [], []
     with tempfile.TemporaryDirectory() as name:
         model = prepare_model(Path(name), layers=2 if options.quick else 12)
         rows = prepare_rows(Path(name), PROMPT, COMPLETION)
@@ -115,15 +128,22 @@ def main() -> None:
                 measure(script, [str(model), str(options.threads)], options.threads),
                 measure(OURS, words, options.threads),
             ]
+            digits = ["train", "digits", "--quiet", "--output", f"{name}/digits-{number}"]
+            digits += ["--training.threads", str(options.threads)]
+            wait = [measure(script, [], options.threads)[0] for script in (HELP, IMPORT)]
+            wait.append(measure(OURS, digits, options.threads)[0])
             if number > 0:  # the first round reads all files into memory
                 plain.append(times[0])
                 ours.append(times[1])
+                waits.append(wait)
     figures = {}
     for name, which in (("startup", 0), ("startup_cpu", 1)):
         pairs = zip(ours, plain, strict=True)
         ratio = statistics.median(own[which] / other[which] for own, other in pairs)
         figures[name] = round(ratio, 3)
         figures[f"{name}_plain_seconds"] = round(statistics.median(t[which] for t in plain), 2)
+    for key, values in zip(("help", "import", "digits"), zip(*waits, strict=True), strict=True):
+        figures[f"{key}_seconds"] = round(statistics.median(values), 3)
     write(figures, options.json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
 from statistics import NormalDist, fmean, stdev, variance
@@ -165,14 +166,18 @@ def find_needed_seeds(
         The number; None if it is over 1,000.
     """
     normal = NormalDist().inv_cdf(_TAIL)
-    for seeds in range(at_least, MAX_SEEDS + 1):
+
+    def suffices(seeds: int) -> bool:
         width = math.hypot(
             find_t(_TAIL, seeds - 1) * math.sqrt(over_seeds / seeds),
             normal * math.sqrt(shared + own / seeds),
         )
-        if abs(mean) > width + _POWER * math.sqrt(over_seeds / seeds + shared):
-            return seeds
-    return None
+        return abs(mean) > width + _POWER * math.sqrt(over_seeds / seeds + shared)
+
+    # More seeds make every term smaller.
+    tried = range(at_least, MAX_SEEDS + 1)
+    index = bisect_left(tried, True, key=suffices)
+    return tried[index] if index < len(tried) else None
 
 
 @cache
