@@ -49,7 +49,8 @@ from freerun.cli import main
 def step(self, *args, **kwargs):
     print(time.time(), flush=True)
     os._exit(0)
-torch.optim.AdamW.step = step
+for kind in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
+    kind.step = step
 sys.exit(main())
 """
 HELP = """
