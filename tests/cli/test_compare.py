@@ -6,6 +6,7 @@ import pytest
 
 from freerun.report import describe_comparison
 from freerun.study import work
+from tests.cli.pretrained import save_causal
 from tests.cli.tiny import MODEL, TINY, TRAINING
 
 LINEAR = "scheduled_sampling:schedule=linear"
@@ -53,6 +54,28 @@ def test_variants_are_named_in_yaml(run, tmp_path):
     assert results["methods"]["ss_linear"]["settings"]["schedule"] == "linear"
     assert results["seeds"] == [4]
     assert " ss_linear " in printed
+
+
+def test_later_methods_have_what_the_first_has(run, refuses, tmp_path):
+    """Costs of texts, templates and teachers; what is wrong about them is found before training."""
+    rows, model, teacher = (tmp_path / name for name in ("rows.jsonl", "model", "teacher"))
+    lines = [{"source": f"{a} {b}", "target": f"{b} {a}"} for a in "abcde" for b in "fghij"]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    save_causal(model)
+    save_causal(teacher, seed=1)
+    words = ["compare", "pairs", "--data", rows, "--model", model, "--seeds", "1", *TRAINING]
+    words += ["--task.dev_size", "2", "--task.test_size", "2", "--quiet", "--methods", "mle"]
+    found = [
+        "mrt:cost=wer,samples=2,warm_up=0",
+        "self_distillation:template=a {reference} b,warm_up=0",
+        f"gkd:teacher={teacher}",
+    ]
+    output = tmp_path / "out"
+    assert run(*words, *found, "--output", output)[::2] == (0, "")
+    assert list(json.loads((output / "results.json").read_text())["methods"]) == ["mle", *found]
+    message = "freerun compare: method 'gkd:teacher=nowhere': nowhere: there is no such folder"
+    refuses(message, *words, "gkd:teacher=nowhere", "--output", tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 def test_an_interrupted_comparison_is_resumed(run, tmp_path, monkeypatch):

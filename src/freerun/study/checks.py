@@ -17,7 +17,7 @@ from freerun.tasks.base import Task
 from freerun.training import TrainingSettings
 from freerun.training.checks import check_lengths
 from freerun.training.fit import check_training
-from freerun.training.resolve import Run, as_setting_errors, resolve
+from freerun.training.resolve import Run, as_setting_errors, prepare_method, resolve
 
 
 def make_plan(
@@ -93,7 +93,8 @@ def check_plan(plan: Plan, data: Data, decodings: Sequence[Decoding]) -> dict[Pa
     for name, method in plan.methods.items():
         run = kinds.get(method.needs_backspace)
         try:
-            method.check(method.add_backspace(data.codec if run is None else run.codec).target)
+            codec = method.add_backspace(data.codec if run is None else run.codec)
+            prepared = prepare_method(method, codec, data.train)
         except ValueError as error:
             raise SettingError(f"method {name!r}: {error}") from None
         if run is None:
@@ -103,5 +104,5 @@ def check_plan(plan: Plan, data: Data, decodings: Sequence[Decoding]) -> dict[Pa
                 for decoding in decodings:
                     check_decoding(run.policy, data.test, decoding)
         check_lengths(run.policy, data.train, "train", method.extra_positions)
-        check_training(replace(run, method=method), plan.training)
+        check_training(replace(run, method=prepared), plan.training)
     return made

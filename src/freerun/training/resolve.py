@@ -152,13 +152,7 @@ def resolve(
             raise ValueError("there are no examples to evaluate on")
         codec = choose_codec(method, source)
 
-        def load(folder: str) -> Policy:
-            teacher = load_matching(folder, codec)
-            check_lengths(teacher, source.train, f"{folder}: train")
-            return teacher
-
-        method = method.for_codec(codec).with_loader(load)
-        method.check(codec.target)
+        method = prepare_method(method, codec, source.train)
         check_metrics(task.get_metrics(), codec)
         tried = source.train if source.dev is None else source.dev
         try_metrics(task.get_metrics(), codec, tried)
@@ -175,6 +169,29 @@ def resolve(
         if codec.target.backspace is not None:
             check_decoding(run.policy, run.train, GREEDY)  # all decoding with backspaces needs this
         return run
+
+
+def prepare_method(method: Method, codec: Codec, train: Examples) -> Method:
+    """Return a method with what it needs of texts and of other models, and check it.
+
+    Args:
+        method: a method with the settings that come from the task.
+        codec: the codec of the model.
+        train: the examples to train on, which a teacher must have positions for.
+
+    Raises:
+        ValueError: if the method does not fit the codec.
+        CheckpointError: if a model cannot be read, or has other tokens.
+    """
+
+    def load(folder: str) -> Policy:
+        teacher = load_matching(folder, codec)
+        check_lengths(teacher, train, f"{folder}: train")
+        return teacher
+
+    method = method.for_codec(codec).with_loader(load)
+    method.check(codec.target)
+    return method
 
 
 @dataclass(frozen=True)
