@@ -275,6 +275,16 @@ def check_range(
         raise ValueError(f"{name} is {value}; it must be {right}")
 
 
+def check_warm_up(value: float) -> None:
+    """Check that a fraction of updates, at the start of training, leaves some after it.
+
+    Raises:
+        ValueError: if it is not in [0, 1).
+    """
+    if not 0 <= value < 1:
+        raise ValueError(f"warm_up is {value}; it must lie in [0, 1)")
+
+
 def refuse_backspace(vocabulary: Vocabulary, name: str) -> None:
     """Check that the vocabulary has no backspace: a roll-in or roll-out would read it as a token.
 

@@ -23,6 +23,7 @@ from freerun.methods.base import (
     Outcome,
     check_choice,
     check_range,
+    check_warm_up,
     refuse_backspace,
 )
 from freerun.methods.metric_costs import bind_cost
@@ -80,8 +81,7 @@ class BSO(Method):
         check_positive("margin", self.margin)
         check_choice("score", self.score, ScoreName)
         check_cost(self.cost)
-        if not 0 <= self.warm_up < 1:
-            raise ValueError(f"warm_up is {self.warm_up}; it must lie in [0, 1)")
+        check_warm_up(self.warm_up)
 
     @property
     def tuning(self) -> Mapping[str, Space]:

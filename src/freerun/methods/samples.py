@@ -24,6 +24,7 @@ from freerun.methods.base import (
     Modules,
     Outcome,
     check_range,
+    check_warm_up,
     refuse_backspace,
 )
 from freerun.methods.metric_costs import bind_cost, is_metric, is_metric_name
@@ -274,8 +275,7 @@ class CostMethod(Method):
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_cost(self.cost)
-        if not 0 <= self.warm_up < 1:
-            raise ValueError(f"warm_up is {self.warm_up}; it must lie in [0, 1)")
+        check_warm_up(self.warm_up)
         check_range("stretch", self.stretch, 1)
 
     def for_task(self: Self, task: Task) -> Self:

@@ -23,6 +23,7 @@ from freerun.methods.base import (
     Modules,
     Outcome,
     check_range,
+    check_warm_up,
     move_parameters,
 )
 from freerun.methods.contexts import Context, get_separator
@@ -86,8 +87,7 @@ class SelfDistillation(DistillationMethod):
         super().__post_init__()
         check_range("hint", self.hint, 0, 1)
         check_range("decay", self.decay, 0, 1)
-        if not 0 <= self.warm_up < 1:
-            raise ValueError(f"warm_up is {self.warm_up}; it must lie in [0, 1)")
+        check_warm_up(self.warm_up)
         if self.template is not None and self.template.count(REFERENCE) != 1:
             raise ValueError(f"template is {self.template!r}; it must have one {REFERENCE}")
 

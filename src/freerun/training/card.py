@@ -30,35 +30,22 @@ _TRAINING = {
     "seed": "seed",
 }
 """The settings of training that a card shows, and their labels."""
+_LOAD = """```python
+import freerun
+
+model = freerun.load("PATH")
+for output in model.predict(["…"]):
+    print(output.text, output.log_prob)
+```
+"""
 _USE = {
-    "freerun": """```python
-import freerun
-
-model = freerun.load("PATH")
-for output in model.predict(["…"]):
-    print(output.text, output.log_prob)
-```
-""",
-    "transformers": """```python
-import freerun
-
-model = freerun.load("PATH")
-for output in model.predict(["…"]):
-    print(output.text, output.log_prob)
-```
-
+    "freerun": "",
+    "transformers": """
 Plain transformers loads it too: `AutoModelForCausalLM`, or `AutoModelForSeq2SeqLM` where it has an
 encoder, and `AutoTokenizer` where its texts were read by one. `generation_config.json` describes
 greedy decoding, with eos and maximum length as above, so `generate` and `pipeline` write the same.
 """,
-    "peft": """```python
-import freerun
-
-model = freerun.load("PATH")
-for output in model.predict(["…"]):
-    print(output.text, output.log_prob)
-```
-
+    "peft": """
 These are adapters; the model that they belong to is named in `adapter_config.json`. Plain peft
 loads them too: `AutoPeftModelForCausalLM`, or `AutoPeftModelForSeq2SeqLM`. The generation config of
 that model may say otherwise. To decode as above, replace it before `generate` or `pipeline`:
@@ -111,7 +98,7 @@ class Card:
             f"The method: {method.paper}.\n" if method.paper else "",
             self._results(),
             "## Settings\n\n" + _table("setting", "value", self._settings()),
-            "## Use\n\n" + _USE[self._library],
+            "## Use\n\n" + _LOAD + _USE[self._library],
             self._prompts(),
             self._decoding(),
         ]

@@ -24,6 +24,7 @@ from freerun.methods.base import (
     Outcome,
     check_choice,
     check_range,
+    check_warm_up,
     refuse_backspace,
 )
 from freerun.methods.metric_costs import bind_cost
@@ -125,8 +126,7 @@ class SEARNN(Method):
             raise ValueError(
                 "stretch has no effect here; it needs a roll_in or roll_out by the policy"
             )
-        if not 0 <= self.warm_up < 1:
-            raise ValueError(f"warm_up is {self.warm_up}; it must lie in [0, 1)")
+        check_warm_up(self.warm_up)
 
     @property
     def tuning(self) -> Mapping[str, Space]:
