@@ -52,6 +52,12 @@ class SimulatedTensor(torch.Tensor):
     def device(self) -> torch.device:
         return DEVICE
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        copied: Tensor = SimulatedTensor(self.on_cpu.detach().clone())
+        if isinstance(self, torch.nn.Parameter):
+            copied = torch.nn.Parameter(copied, self.requires_grad)
+        return memo.setdefault(id(self), copied)
+
     def tolist(self) -> Any:
         return self.on_cpu.tolist()
 

@@ -7,6 +7,7 @@ the simulated GPU take each method and each kind a few times.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -32,11 +33,24 @@ from freerun.evaluation import (
     measure_exposure_bias,
     teacher_forced_loss,
 )
-from freerun.methods import BehaviorCloning, Clock, ScheduledSampling, SequenceMatch
+from freerun.methods import (
+    GKD,
+    ActorCritic,
+    AnswerCorrection,
+    BehaviorCloning,
+    Clock,
+    OfflineScheduledSampling,
+    Reinforce,
+    ScheduledSampling,
+    SelfDistillation,
+    SequenceMatch,
+)
 from freerun.models.huggingface import adapt
+from freerun.training.objective import draw_modules
 from freerun.vocabulary import Vocabulary
 from tests.helpers import close, gradients, tiny_batch, tiny_policy
 from tests.methods.test_invariances import ALL as METHODS
+from tests.methods.test_invariances import COSTS
 from tests.models.erasing import erasing_policy
 from tests.models.media import WORDS, media_batch, tiny_media, tiny_media_model
 from tests.models.models import text_batch, tiny_adapted, tiny_model, words_of
@@ -126,6 +140,38 @@ def loss_of(method):
 def test_losses_and_gradients(device, case):
     method, model = case
     check(loss_of(METHODS[method]), *make(model), device)
+
+
+STATEFUL = {
+    "learned baseline": Reinforce(**COSTS, samples=2, baseline="learned"),
+    "critic": ActorCritic(**COSTS, critic_size=5),
+    "moving teacher": SelfDistillation(warm_up=0.0, decay=0.5),
+    "teacher": GKD(share=0.5),
+    "buffer": OfflineScheduledSampling(period=1, schedule="constant", k=0.4),
+    "corrected answers": AnswerCorrection(period=1, share=0.6),
+}
+
+
+@params(
+    [(method, model) for method in STATEFUL for model in MODELS if model != "no eos"],
+    [(method, model) for method, model in zip(STATEFUL, TEXT + ("gru", "whisper"), strict=True)],
+)
+def test_losses_of_methods_that_keep_modules_and_outputs(device, case):
+    name, model = case
+
+    def run(policy, batch):
+        method = copy.deepcopy(STATEFUL[name])
+        if name == "teacher":  # stays on the CPU until it is needed
+            teacher = copy.deepcopy(policy).cpu()
+            next(teacher.parameters()).data.mul_(1.5)
+            method = dataclasses.replace(method, teacher=teacher)
+        modules = draw_modules(method, policy, seed=1).to(policy.device, torch.float64)
+        for step in range(2):  # what the first update draws and keeps, the second uses
+            outcome = method.loss(policy, batch, Clock(step, total=9, seed=3), modules)
+            method.after_update(policy, Clock(step, total=9, seed=3), modules)
+        return {"loss": outcome.total.detach(), **gradients(policy, outcome.total)}
+
+    check(run, *make(model), device)
 
 
 @pytest.mark.parametrize("method", [BehaviorCloning(), SequenceMatch(warm_up=0.0, anneal=0.0)])

@@ -10,12 +10,14 @@ from freerun.methods import (
     MIXER,
     MLE,
     MRT,
+    OCD,
     RAML,
     Clock,
     DifferentiableScheduledSampling,
     Method,
     Reinforce,
     ScheduledSampling,
+    SelfDistillation,
     Unlikelihood,
 )
 from freerun.vocabulary import Vocabulary
@@ -49,6 +51,8 @@ ALL = {
         roll_in="mixed", roll_out="learned", cost="edit_distance", reference="copy",
         cell_loss="js", alpha=5.0, token_choice="neighbors", tokens=3, neighbors=2, stretch=2.0,
     ),
+    "optimal tokens": OCD(),
+    "hints": SelfDistillation(warm_up=0.0, decay=0.0, share=0.5),
     "risk": MRT(**COSTS, samples=3, kappa=0.7),
     "edited targets": RAML(edits=0.5),
     "edited targets by cost": RAML(cost="edit_distance", temperature=0.3, candidates=3, edits=0.6),
@@ -70,6 +74,10 @@ POLICIES = [
 
 @pytest.fixture(params=ALL.values(), ids=ALL)
 def method(request):
+    policies = {"policy"} & set(request.fixturenames)
+    if any(request.getfixturevalue(name).vocabulary.eos is None for name in policies):
+        if isinstance(request.param, OCD | SelfDistillation):
+            pytest.skip("needs outputs that end in eos")
     return request.param
 
 
@@ -130,13 +138,14 @@ def test_pad_may_equal_eos(method):
     symbols = ("a", "b", "c", ".")
     outcomes = []
     edits = isinstance(method, RAML)  # which never edits a letter that is pad
+    own = isinstance(method, SelfDistillation)  # whose outputs have other lengths
     for pad in (3, 4) if edits else (3, 4, 0):
         words = Vocabulary(symbols, bos=4, pad=pad, eos=3)
         policy = tiny_policy(words=words, attention="general", seed=2)
         batch = tiny_batch(policy, targets=(2, 4, 1, 3))
         assert bool((batch.target[~batch.mask] == pad).all())
         outcomes.append(method.loss(policy, batch, CLOCK))
-        assert edits or int(outcomes[-1].count) == 10
+        assert edits or own or int(outcomes[-1].count) == 10
     for outcome in outcomes[1:]:
         close(outcome.total, outcomes[0].total)
 
