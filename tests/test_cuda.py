@@ -154,7 +154,7 @@ STATEFUL = {
 
 @params(
     [(method, model) for method in STATEFUL for model in MODELS if model != "no eos"],
-    [(method, model) for method, model in zip(STATEFUL, TEXT + ("gru", "whisper"), strict=True)],
+    [(method, model) for method, model in zip(STATEFUL, (*TEXT, "gru", "whisper"), strict=True)],
 )
 def test_losses_of_methods_that_keep_modules_and_outputs(device, case):
     name, model = case
