@@ -1,5 +1,5 @@
 .PHONY: demo docs gpu test test-avx2 test-slow test-releases test-floor test-newest fuzz lint \
-	format hooks package smoke clean
+	format hooks package results smoke clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -23,6 +23,7 @@ help:
 	@echo "make test-newest  run them with the newest versions"
 	@echo "make gpu        run the tests and benchmarks that need a GPU"
 	@echo "make fuzz       try 10,000 damaged and hostile inputs (SEED=0 CASES=10000 ONLY='3 14')"
+	@echo "make results    draw the map of measured comparisons anew"
 	@echo "make docs       build the site of the documentation, build/site/index.html"
 	@echo "make lint       check style and types"
 	@echo "make format     mend style"
@@ -78,6 +79,10 @@ DEVICE ?= cuda
 gpu: $(VENV)/installed
 	$(BIN)/python benchmarks/gpu.py --device $(DEVICE) $(QUICK) \
 		$(if $(QUICK),,--json docs/results/speed/gpu.json)
+
+# What is in docs/results: the map in README.md and map.png, and the list of tables.
+results: $(VENV)/installed
+	$(BIN)/python docs/results/make_map.py
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . \
