@@ -1,6 +1,7 @@
 """Sums of losses in chunks equal those of all scores, and so do their gradients."""
 
 import copy
+from typing import get_args
 
 import peft
 import pytest
@@ -16,16 +17,23 @@ from freerun.methods import (
     GKD,
     MLE,
     MRT,
+    OCD,
     RAML,
+    SEARNN,
     BehaviorCloning,
     Clock,
+    DifferentiableScheduledSampling,
     Reinforce,
     ScheduledSampling,
     SequenceMatch,
     Unlikelihood,
+    differentiable_scheduled_sampling,
 )
+from freerun.methods.searnn import AllTokens, Candidates, LogLoss, NeighboringTokens
+from freerun.methods.searnn.candidates import TokenChoice
 from freerun.models.huggingface import adapt
 from freerun.models.huggingface.dropout import WithoutDropout
+from freerun.relaxations import soft_argmax
 from tests.helpers import close, gradients, tiny_batch, tiny_policy
 from tests.models.media import media_batch, tiny_media
 from tests.models.models import text_batch, tiny_adapted, tiny_model, words_of
@@ -37,6 +45,8 @@ METHODS = [
     ScheduledSampling(schedule="constant", k=0.4),
     ScheduledSampling(schedule="constant", k=0.4, feedback="sample", passes=2),
     RAML(),
+    OCD(),
+    Unlikelihood(weight=0.7),
 ]
 
 
@@ -65,7 +75,8 @@ def test_losses_and_gradients(small, method, name):
 
     def run():
         outcome = method.loss(policy, batch, CLOCK)
-        return {"loss": outcome.total.detach(), **gradients(policy, outcome.total)}
+        found = {"loss": outcome.total.detach(), **gradients(policy, outcome.total)}
+        return found | {name: torch.as_tensor(v) for name, v in outcome.metrics.items()}
 
     expected = run()
     small()
@@ -100,6 +111,51 @@ def test_losses_of_numbers_of_each_cell(monkeypatch, method, name):
     expected = run()
     monkeypatch.setattr(chunks, "MAX_SCORES", 2 * policy.vocabulary.actions)
     close(run(), expected, 1e-11)
+
+
+@pytest.mark.parametrize("choice", get_args(TokenChoice), ids=lambda choice: choice.name)
+def test_search(small, choice):
+    """Tokens are chosen, and their losses computed, a few cells at a time."""
+    policy, batch = make("gpt2")
+    few = {AllTokens: {}, NeighboringTokens: {"tokens": 3, "neighbors": 1}}
+    tokens = choice(**few.get(choice, {"tokens": 2}))
+    candidates = Candidates(cells=3, tokens=tokens)
+    method = SEARNN(cost="edit_distance", candidates=candidates, cell_loss=LogLoss())
+
+    def run():
+        outcome = method.loss(policy, batch, CLOCK)
+        return {"loss": outcome.total.detach(), **gradients(policy, outcome.total)} | {
+            name: torch.as_tensor(value) for name, value in outcome.metrics.items()
+        }
+
+    expected = run()
+    small()
+    close(run(), expected, 1e-11)
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+@pytest.mark.parametrize("through", [True, False])
+@pytest.mark.parametrize("name", ["gru", "gpt2"])
+def test_relaxed_tokens(monkeypatch, name, through, top_k):
+    """Neither scores nor weights over tokens are in memory all at once."""
+    policy, batch = make(name)
+    noisy = {"relaxation": "soft_sample", "top_k": top_k, "passes": 3, "through": through}
+    method = DifferentiableScheduledSampling(schedule="constant", k=0.2, **noisy)
+    most = []
+
+    def run():
+        outcome = method.loss(policy, batch, CLOCK)
+        return {"loss": outcome.total.detach(), **gradients(policy, outcome.total)}
+
+    expected = run()
+    monkeypatch.setattr(chunks, "MAX_SCORES", 2 * policy.vocabulary.actions)
+    monkeypatch.setattr(
+        differentiable_scheduled_sampling,
+        "soft_argmax",
+        lambda scores, alpha: (most.append(len(scores)), soft_argmax(scores, alpha))[1],
+    )
+    close(run(), expected, 1e-11)
+    assert max(most) == 2
 
 
 @pytest.mark.parametrize("name", ["gru", "gpt2"])

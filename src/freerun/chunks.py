@@ -25,7 +25,7 @@ Projection = Callable[[Float[Tensor, "k h"]], Float[Tensor, "k a"]]
 SumLoss = Callable[..., Float[Tensor, ""]]
 """A function from the scores of some cells, and more about these cells, to the sum of a loss."""
 
-MapScores = Callable[..., Float[Tensor, "k *out"]]
+MapScores = Callable[..., Shaped[Tensor, "k *out"]]
 """A function from the scores of some cells, and more about these cells, to some numbers of each."""
 
 
@@ -39,7 +39,7 @@ def sum_in_chunks(
     loss: SumLoss,
     project: Projection,
     hidden: Float[Tensor, "n h"],
-    *more: Shaped[Tensor, "n *rest"],
+    *more: Shaped[Tensor, "n ..."],
     width: int,
 ) -> Float[Tensor, ""]:
     """Compute loss(project(hidden), *more), a sum over cells, a few cells at a time.
@@ -65,9 +65,9 @@ def map_in_chunks(
     function: MapScores,
     project: Projection,
     hidden: Float[Tensor, "n h"],
-    *more: Shaped[Tensor, "n *rest"],
+    *more: Shaped[Tensor, "n ..."],
     width: int,
-) -> Float[Tensor, "n *out"]:
+) -> Shaped[Tensor, "n *out"]:
     """Compute function(project(hidden), *more), a few numbers for each cell, in chunks of cells.
 
     For losses that are no sum over cells. The gradient of each chunk is computed when that of its

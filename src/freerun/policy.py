@@ -73,7 +73,7 @@ class Trace(ABC):
         yield slice(len(scores)), scores
 
     def sum_loss(
-        self, cells: Bool[Tensor, "b t"], loss: SumLoss, *more: Shaped[Tensor, "n *rest"]
+        self, cells: Bool[Tensor, "b t"], loss: SumLoss, *more: Shaped[Tensor, "n ..."]
     ) -> Float[Tensor, ""]:
         """Compute `loss(logits(cells), *more)`, a sum over the cells that are true.
 
@@ -87,8 +87,8 @@ class Trace(ABC):
         return loss(self.logits(cells), *more)
 
     def map_scores(
-        self, cells: Bool[Tensor, "b t"], function: MapScores, *more: Shaped[Tensor, "n *rest"]
-    ) -> Float[Tensor, "n *out"]:
+        self, cells: Bool[Tensor, "b t"], function: MapScores, *more: Shaped[Tensor, "n ..."]
+    ) -> Shaped[Tensor, "n *out"]:
         """Compute `function(logits(cells), *more)`, a few numbers for each cell that is true.
 
         Traces that project hidden states hold the scores of a few cells at a time.
@@ -140,14 +140,14 @@ class ProjectedTrace(Trace):
             yield chunk, self.project(hidden[chunk])
 
     def sum_loss(
-        self, cells: Bool[Tensor, "b t"], loss: SumLoss, *more: Shaped[Tensor, "n *rest"]
+        self, cells: Bool[Tensor, "b t"], loss: SumLoss, *more: Shaped[Tensor, "n ..."]
     ) -> Float[Tensor, ""]:
         """Compute a sum over cells; see `Trace.sum_loss`."""
         return sum_in_chunks(loss, self.project, self.hidden(cells), *more, width=self.actions)
 
     def map_scores(
-        self, cells: Bool[Tensor, "b t"], function: MapScores, *more: Shaped[Tensor, "n *rest"]
-    ) -> Float[Tensor, "n *out"]:
+        self, cells: Bool[Tensor, "b t"], function: MapScores, *more: Shaped[Tensor, "n ..."]
+    ) -> Shaped[Tensor, "n *out"]:
         """Compute a few numbers for each cell; see `Trace.map_scores`."""
         return map_in_chunks(function, self.project, self.hidden(cells), *more, width=self.actions)
 

@@ -12,14 +12,16 @@ than the target; SEARNN rolls out from them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from freerun.batch import Batch, Source, shift_right
+from freerun.chunks import SumLoss
 from freerun.costs.rows import length_mask
 from freerun.decoding import (
     CellChooser,
@@ -28,7 +30,7 @@ from freerun.decoding import (
     promote_scores,
     run_writer,
 )
-from freerun.policy import Policy, State, evaluation_mode
+from freerun.policy import Policy, State, Trace, evaluation_mode
 
 SparseWeights = tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]
 """The weights of k tokens, and the tokens; all others have weight 0."""
@@ -52,14 +54,15 @@ def _drop_ineffective(batch: Batch, own: Bool[Tensor, "b t"]) -> Bool[Tensor, "b
 
 @dataclass(frozen=True)
 class OwnInputs:
-    """What own cells read; None if there are no own cells, or not known yet.
+    """What own cells read: tokens, or mixtures of embeddings.
 
-    A mixture has the gradient of its weights, if they have one, and of the embeddings.
+    None if there are no own cells, or not known yet. A mixture has the gradient of its weights, if
+    they have one, and of the embeddings.
     """
 
     rows: Int[Tensor, "n"]
     cells: Int[Tensor, "n"]
-    inputs: CellInputs | None
+    inputs: Int[Tensor, "n"] | Float[Tensor, "n e"] | None
 
     def merge(
         self, policy: Policy, reference: Int[Tensor, "b t"]
@@ -71,13 +74,16 @@ class OwnInputs:
 
 
 def _replace_inputs(
-    policy: Policy, tokens: Int[Tensor, "*rows"], places: tuple[Tensor, ...], inputs: CellInputs
+    policy: Policy,
+    tokens: Int[Tensor, "*rows"],
+    places: tuple[Tensor, ...],
+    inputs: Int[Tensor, "n"] | Float[Tensor, "n e"],
 ) -> Int[Tensor, "*rows"] | Float[Tensor, "*rows e"]:
     """Return `tokens` with `inputs` at some places; all are embedded if these are mixtures."""
-    if isinstance(inputs, Tensor) and not inputs.is_floating_point():
+    if not inputs.is_floating_point():
         return tokens.index_put(places, inputs)
     embedded = policy.embed(tokens)
-    return embedded.index_put(places, _mix_embeddings(policy, inputs).to(embedded.dtype))
+    return embedded.index_put(places, inputs.to(embedded.dtype))
 
 
 def _concatenate(parts: list[Tensor | tuple[Tensor, Tensor]]) -> CellInputs:
@@ -88,11 +94,14 @@ def _concatenate(parts: list[Tensor | tuple[Tensor, Tensor]]) -> CellInputs:
     return torch.cat(weights), torch.cat(tokens)
 
 
-def _mix_embeddings(policy: Policy, weights: CellInputs) -> Float[Tensor, "n e"]:
-    """Return mixtures of embeddings; with sparse weights, only those of k tokens are looked up."""
-    if isinstance(weights, Tensor):
-        return policy.embed(weights)
-    sparse, tokens = weights
+def _mix_embeddings(policy: Policy, inputs: CellInputs) -> Int[Tensor, "n"] | Float[Tensor, "n e"]:
+    """Return tokens as they are, and mixtures of embeddings for weights.
+
+    With sparse weights, only the embeddings of k tokens are looked up.
+    """
+    if isinstance(inputs, Tensor):
+        return policy.embed(inputs) if inputs.is_floating_point() else inputs
+    sparse, tokens = inputs
     return (sparse[..., None] * policy.embed(tokens)).sum(-2)
 
 
@@ -116,6 +125,7 @@ def _run_passes(
     own: Bool[Tensor, "b t"],
     make_inputs: InputFunction,
     passes: int,
+    through: bool,
 ) -> OwnInputs:
     """Return what own cells read in the last pass; all passes before it are run here.
 
@@ -129,6 +139,8 @@ def _run_passes(
         own: cells that read what the policy wrote, without cell 0.
         make_inputs: makes their inputs from the scores at the cell before.
         passes: the number of passes, including the last one, at least 2.
+        through: whether the gradient flows through these passes. If not, they are run without
+            dropout, and mixtures only have the gradient of their embeddings.
     """
     rows, cells = own.nonzero().unbind(1)
     found = OwnInputs(rows, cells, None)
@@ -138,16 +150,20 @@ def _run_passes(
     run = counts.nonzero()[:, 0]
     # No own cell is cell 0, so rolling left marks the cells that own cells follow.
     source, before = batch.source.select(run), own.roll(-1, 1)[run]
+
+    def mix(scores: Tensor, rows: Tensor, cells: Tensor) -> Tensor:
+        scores = promote_scores(scores if through else scores.detach())
+        return _mix_embeddings(policy, make_inputs(scores, rows, cells))
+
     for _ in range(min(passes - 1, int(counts.max()))):
-        trace = policy.force(source, found.merge(policy, reference)[run])
-        parts = [
-            make_inputs(promote_scores(scores), rows[chunk], cells[chunk] - 1)
-            for chunk, scores in trace.logits_in_chunks(before)
-        ]
-        found = replace(found, inputs=_concatenate(parts))
+        with nullcontext() if through else evaluation_mode(policy):
+            with nullcontext() if through else torch.no_grad():
+                trace = policy.force(source, found.merge(policy, reference)[run])
+            found = replace(found, inputs=trace.map_scores(before, mix, rows, cells - 1))
     return found
 
 
+@torch.no_grad()
 def roll_in(
     policy: Policy,
     batch: Batch,
@@ -186,6 +202,29 @@ def score_relaxed(
 ) -> Float[Tensor, "n a"]:
     """Return the scores at all target cells, where cells of `own` read relaxed own tokens.
 
+    Args and gradients are those of `sum_relaxed`.
+
+    Returns:
+        Scores in the order of `batch.target[batch.mask]`.
+    """
+    read = _read_relaxed(policy, batch, own, relax, passes, through)
+    return read if isinstance(read, Tensor) else promote_scores(read.logits(batch.mask))
+
+
+def sum_relaxed(
+    policy: Policy,
+    batch: Batch,
+    own: Bool[Tensor, "b t"],
+    relax: InputFunction,
+    loss: SumLoss,
+    *more: Shaped[Tensor, "n ..."],
+    passes: int | None = None,
+    through: bool = True,
+) -> Float[Tensor, ""]:
+    """Compute a sum over all target cells, where cells of `own` read relaxed own tokens.
+
+    With passes, the scores and weights of a few cells at a time are in memory.
+
     These cells read mixtures of embeddings by the weights that `relax` returns, and the gradient
     flows through them to the scores before (Goyal et al. 2017, arXiv 1704.06970, section 3).
 
@@ -194,14 +233,27 @@ def score_relaxed(
         batch: the sentences.
         own: the cells that read a relaxed token.
         relax: makes weights over all actions, or sparse weights, of scores.
+        loss: a function of the scores of any target cells, and of `more` of the same cells.
+        more: what else the loss needs of each target cell, in the order of
+            `batch.target[batch.mask]`; gets no gradient.
         passes: the number of passes over whole rows, all with gradient; None to go cell by cell, in
             a single pass.
         through: whether the gradient flows through the weights. If not, they are computed without
             dropout and gradient, as own tokens are; the embeddings have their gradient either way.
-
-    Returns:
-        Scores in the order of `batch.target[batch.mask]`.
     """
+    read = _read_relaxed(policy, batch, own, relax, passes, through)
+    return loss(read, *more) if isinstance(read, Tensor) else read.sum_loss(batch.mask, loss, *more)
+
+
+def _read_relaxed(
+    policy: Policy,
+    batch: Batch,
+    own: Bool[Tensor, "b t"],
+    relax: InputFunction,
+    passes: int | None,
+    through: bool,
+) -> Trace | Float[Tensor, "n a"]:
+    """Return a trace of rows with relaxed tokens; scores if they were computed cell by cell."""
     reference = batch.inputs(policy.vocabulary.bos)
     if not through:
         found = _write_own(policy, batch, reference, own, relax, passes)
@@ -209,12 +261,10 @@ def score_relaxed(
         return _score_by_steps(policy, batch, reference, _drop_ineffective(batch, own), relax)
     else:
         cells = _drop_ineffective(batch, own)
-        found = _run_passes(policy, batch, reference, cells, relax, passes)
-    trace = policy.force(batch.source, found.merge(policy, reference))
-    return promote_scores(trace.logits(batch.mask))
+        found = _run_passes(policy, batch, reference, cells, relax, passes, True)
+    return policy.force(batch.source, found.merge(policy, reference))
 
 
-@torch.no_grad()
 def _write_own(
     policy: Policy,
     batch: Batch,
@@ -223,12 +273,11 @@ def _write_own(
     make_inputs: InputFunction,
     passes: int | None,
 ) -> OwnInputs:
-    """Return what own cells read, without gradient: from passes or steps without dropout."""
+    """Return what own cells read, from passes or steps without gradient and dropout."""
     own = _drop_ineffective(batch, own)
-    with evaluation_mode(policy):
-        if passes is not None:
-            return _run_passes(policy, batch, reference, own, make_inputs, passes)
-        return _run_steps(policy, batch, reference, own, make_inputs)
+    if passes is not None:
+        return _run_passes(policy, batch, reference, own, make_inputs, passes, False)
+    return _run_steps(policy, batch, reference, own, make_inputs)
 
 
 def _run_steps(
@@ -238,15 +287,19 @@ def _run_steps(
     own: Bool[Tensor, "b t"],
     make_inputs: InputFunction,
 ) -> OwnInputs:
-    """Return what own cells read. Each row runs up to the cell before its last own cell."""
+    """Return what own cells read. Each row runs up to the cell before its last own cell.
+
+    Mixtures only have the gradient of their embeddings.
+    """
     # By cell, then by row: the order in which steps return the inputs of own cells.
     cells, rows = own.T.nonzero().unbind(1)
     if len(rows) == 0:
         return OwnInputs(rows, cells, None)
     counts = (own * torch.arange(own.shape[1], device=own.device)).amax(1)
-    steps = _step_rows(policy, batch, reference, counts, own, make_inputs)
-    parts = [inputs for *_, inputs in steps if inputs is not None]
-    return OwnInputs(rows, cells, _concatenate(parts))
+    with torch.no_grad(), evaluation_mode(policy):
+        steps = _step_rows(policy, batch, reference, counts, own, make_inputs)
+        parts = [inputs for *_, inputs in steps if inputs is not None]
+    return OwnInputs(rows, cells, _mix_embeddings(policy, _concatenate(parts)))
 
 
 def _score_by_steps(
@@ -303,7 +356,8 @@ def _step_rows(
         if after < len(columns) and len(readers[after]):
             at = readers[after]
             inputs = make_inputs(scores[place[at]], at, torch.full_like(at, cell))
-            columns[after] = _replace_inputs(policy, columns[after], (at,), inputs)
+            mixed = _mix_embeddings(policy, inputs)
+            columns[after] = _replace_inputs(policy, columns[after], (at,), mixed)
         yield cell, rows, scores, inputs
 
 

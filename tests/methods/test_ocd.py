@@ -8,8 +8,9 @@ import torch
 
 from freerun.costs import levenshtein
 from freerun.methods import OCD, Clock
-from freerun.methods.ocd import find_optimal_tokens
+from freerun.methods.ocd import find_best_prefixes
 from freerun.methods.samples import draw_samples, write_greedily
+from freerun.references import mark_next_tokens
 from tests.helpers import (
     close,
     gradients,
@@ -55,7 +56,7 @@ def test_optimal_tokens_are_those_of_enumeration(reference):
     one = single(tiny_batch(policy, lengths=(2, 2), targets=(len(reference) + 1,) * 2), 0)
     one = type(one)(one.ids, one.source, torch.tensor([[*reference, eos]]), one.mask)
     outputs = all_outputs(policy, one)
-    found = find_optimal_tokens(outputs, one, policy.vocabulary)
+    found = mark_next_tokens(*find_best_prefixes(outputs, one, policy.vocabulary), 3, eos)
     cells = iter(found.tolist())
     for tokens in tokens_of(outputs):
         for cell in range(len(tokens)):

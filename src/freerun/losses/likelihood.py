@@ -66,15 +66,28 @@ def token_unlikelihood(
     )
     check_count("scores", scores, mask, "true value of mask")
     _check_tokens("targets", targets.where(mask, 0), scores)
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    cells = mark_earlier_tokens(targets, mask)
+    return masked_unlikelihood(scores, targets[mask.nonzero()[:, 0]], cells)
+
+
+def mark_earlier_tokens(
+    targets: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]
+) -> Bool[Tensor, "n t"]:
+    """Return where the tokens of C_t are in the row of each target, row by row; each token once."""
     cells = torch.arange(targets.shape[1], device=targets.device)
     earlier = (cells[:, None] > cells) & mask[:, None, :]
     same = targets[:, :, None] == targets[:, None, :]
     first = ~(same & earlier).any(2)
-    candidates = (earlier & ~same & first[:, None, :])[mask]
-    row, cell = candidates.nonzero(as_tuple=True)
-    others = targets[mask.nonzero()[row, 0], cell]
-    return -_log_without(scores, row, others).sum()
+    return (earlier & ~same & first[:, None, :])[mask]
+
+
+def masked_unlikelihood(
+    scores: Float[Tensor, "n a"], tokens: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"]
+) -> Float[Tensor, ""]:
+    """Compute -Σ log(1 - p_i(x)) over the tokens x of each cell i that are true in `mask`."""
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    row, column = mask.nonzero(as_tuple=True)
+    return -_log_without(scores, row, tokens[row, column]).sum()
 
 
 def sequence_unlikelihood(

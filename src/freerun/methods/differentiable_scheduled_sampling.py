@@ -20,7 +20,7 @@ from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
 from freerun.randomness import gumbel
 from freerun.relaxations import soft_argmax, straight_through
-from freerun.roll_in import SparseWeights, check_passes, score_relaxed
+from freerun.roll_in import SparseWeights, check_passes, sum_relaxed
 from freerun.schedules import Geometric
 
 Relaxation = Literal["soft_argmax", "soft_sample"]
@@ -128,8 +128,8 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
             return self._weights(best, alpha), tokens
 
         passes, through = self.passes or None, self.through
-        scores = score_relaxed(policy, batch, own, relax, passes=passes, through=through)
-        total = log_loss(scores, targets)
+        loss = log_loss, targets
+        total = sum_relaxed(policy, batch, own, relax, *loss, passes=passes, through=through)
         own_share = own.sum() / count
         return Outcome(total, count, {"own_share": own_share, "alpha": torch.tensor(alpha)})
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from freerun.batch import Batch
@@ -87,16 +88,31 @@ class OCD(Method):
             own = draw_samples(policy, batch, 1, clock, stretch=self.stretch)
         else:
             own = write_greedily(policy, batch, stretch=self.stretch)
-        optimal = find_optimal_tokens(own, batch, policy.vocabulary)
-        log_probs = promote_scores(own.read(policy, batch).logits(own.mask)).log_softmax(-1)
-        total = -(log_probs.masked_fill(~optimal, 0).sum(1) / optimal.sum(1)).sum()
-        chosen = optimal.gather(1, own.tokens[own.mask][:, None])
-        metrics = {"optimal": chosen.to(total.dtype).mean()}
+        vocabulary, parts = policy.vocabulary, []
+        eos = _find_eos(vocabulary)
+
+        def compute(
+            scores: Tensor, tokens: Tensor, targets: Tensor, lengths: Tensor, best: Tensor
+        ) -> Tensor:
+            optimal = mark_next_tokens(targets, lengths, best, vocabulary.actions, eos)
+            parts.append(optimal.gather(1, tokens[:, None]))
+            log_probs = promote_scores(scores).log_softmax(-1)
+            return -(log_probs.masked_fill(~optimal, 0).sum(1) / optimal.sum(1)).sum()
+
+        given = own.tokens[own.mask], *find_best_prefixes(own, batch, vocabulary)
+        total = own.read(policy, batch).sum_loss(own.mask, compute, *given)
+        metrics = {"optimal": torch.cat(parts).to(total.dtype).mean()}
         return Outcome(total, batch.mask.sum(), metrics)
 
 
-def find_optimal_tokens(own: Samples, batch: Batch, vocabulary: Vocabulary) -> Bool[Tensor, "m a"]:
-    """Return the optimal next tokens at every cell of own outputs, row by row.
+def find_best_prefixes(
+    own: Samples, batch: Batch, vocabulary: Vocabulary
+) -> tuple[Int[Tensor, "m r"], Int[Tensor, "m"], Bool[Tensor, "m r+1"]]:
+    """Find the prefixes of targets that can be continued at every cell of own outputs, row by row.
+
+    Returns:
+        The target of each cell, its length without eos, and which of its prefixes, by their length;
+        the first three arguments of `mark_next_tokens`.
 
     Raises:
         ValueError: if outputs do not end in eos.
@@ -106,9 +122,8 @@ def find_optimal_tokens(own: Samples, batch: Batch, vocabulary: Vocabulary) -> B
     lengths = count_text(targets, batch.lengths[own.rows], eos)
     table = nearest_prefix_table(own.tokens, own.mask.sum(1), targets, lengths, unknown=unknown)
     rows = own.mask.nonzero()[:, 0]
-    best = table[:, :-1][own.mask]
     marked = mask_unknown(targets, unknown).long()[rows]
-    return mark_next_tokens(marked, lengths[rows], best, vocabulary.actions, eos)
+    return marked, lengths[rows], table[:, :-1][own.mask]
 
 
 def _find_eos(vocabulary: Vocabulary) -> int:

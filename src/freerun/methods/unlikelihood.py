@@ -14,7 +14,8 @@ from torch import Tensor
 from freerun.batch import Batch, shift_right
 from freerun.costs.rows import length_mask
 from freerun.decoding import greedy
-from freerun.losses import log_loss, repeated_ngrams, sequence_unlikelihood, token_unlikelihood
+from freerun.losses import log_loss, repeated_ngrams, sequence_unlikelihood
+from freerun.losses.likelihood import mark_earlier_tokens, masked_unlikelihood
 from freerun.methods.base import NO_MODULES, Clock, Method, Modules, Outcome, check_choice
 from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
@@ -82,12 +83,8 @@ class Unlikelihood(Method):
         batch.target_tokens()
         count = batch.mask.sum()
         if self.level == "token":
-            trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
-            scores = trace.logits(batch.mask)
-            likely = log_loss(scores, batch.target_tokens())
-            unlikely = token_unlikelihood(scores, batch.target, batch.mask)
-            metrics = {"unlikelihood": unlikely.detach() / count}
-            return Outcome(likely + self.weight * unlikely, count, metrics)
+            total, unlikely = self._score_targets(policy, batch)
+            return Outcome(total, count, {"unlikelihood": unlikely / count})
         share = 0.5 if self.share is None else self.share
         own = uniform(clock.seed, "unlikelihood", clock.step, batch.ids) < share
         total, found = torch.zeros((), device=count.device), torch.zeros((), device=count.device)
@@ -99,6 +96,23 @@ class Unlikelihood(Method):
             unlikely, found = self._score_own(policy, batch.select(own.nonzero()[:, 0]))
             total = total + self.weight * unlikely
         return Outcome(total, count, {"repeated": found})
+
+    def _score_targets(
+        self, policy: Policy, batch: Batch
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Compute the loss of the targets, and the part that is unlikelihood, without gradient."""
+        parts: list[Float[Tensor, ""]] = []
+
+        def loss(scores: Tensor, right: Tensor, others: Tensor, cells: Tensor) -> Tensor:
+            unlikely = masked_unlikelihood(scores, others, cells)
+            parts.append(unlikely.detach())
+            return log_loss(scores, right) + self.weight * unlikely
+
+        trace = policy.force(batch.source, batch.inputs(policy.vocabulary.bos))
+        others = batch.target[batch.mask.nonzero()[:, 0]]
+        earlier = mark_earlier_tokens(batch.target, batch.mask)
+        total = trace.sum_loss(batch.mask, loss, batch.target_tokens(), others, earlier)
+        return total, torch.stack(parts).sum()
 
     def _score_own(
         self, policy: Policy, batch: Batch

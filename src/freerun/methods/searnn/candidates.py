@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from freerun.chunks import split_chunks
 from freerun.methods.base import Clock, check_range
 from freerun.methods.searnn.search import Search
 from freerun.policy import Trace
@@ -60,15 +63,29 @@ class Cells:
         return self.search.next_token(self.roll_in.tokens[rows], self.positions, rows)
 
     @property
-    def scores(self) -> Float[Tensor, "m a"]:
-        """The scores of the policy at each cell."""
-        return self.trace.logits(self.mask)
+    def ids(self) -> Int[Tensor, "m"]:
+        """The number of the example of each cell."""
+        return self.search.batch.ids[self.rows]
 
     @property
-    def coordinates(self) -> tuple[Coordinate, ...]:
-        """The names of the random numbers of each cell."""
-        seed, step, ids = self.clock.seed, self.clock.step, self.search.batch.ids
-        return seed, "tokens", step, ids[self.rows], self.positions
+    def names(self) -> tuple[Coordinate, ...]:
+        """The names of the random numbers of all cells; those of each are `ids` and `positions`."""
+        return self.clock.seed, "tokens", self.clock.step
+
+    def choose(
+        self, function: Callable[..., MaskedTokens], *more: Int[Tensor, "m ..."]
+    ) -> MaskedTokens:
+        """Choose the tokens of each cell from its scores, a few cells at a time.
+
+        Args:
+            function: from the scores of any cells, and `more` of the same cells, to their tokens.
+            more: what else the choice depends on at each cell.
+        """
+        parts = [
+            function(scores, *(each[chunk] for each in more))
+            for chunk, scores in self.trace.logits_in_chunks(self.mask)
+        ]
+        return _join(parts)
 
 
 @dataclass(frozen=True)
@@ -115,7 +132,11 @@ class UniformTokens(SomeTokens):
 
     def choose(self, cells: Cells) -> MaskedTokens:
         """Return the tokens to try at each cell."""
-        return _uniform_tokens(cells.actions, cells.reference, self.tokens, *cells.coordinates)
+        draw = partial(_uniform_tokens, actions=cells.actions, count=self.tokens, names=cells.names)
+        where = cells.reference, cells.ids, cells.positions
+        chunks = split_chunks(len(cells.reference), cells.actions)
+        parts = [draw(*(each[chunk] for each in where)) for chunk in chunks]
+        return _join(parts)
 
 
 @dataclass(frozen=True)
@@ -126,7 +147,8 @@ class PolicyTokens(SomeTokens):
 
     def choose(self, cells: Cells) -> MaskedTokens:
         """Return the tokens to try at each cell."""
-        return _draw_tokens(cells.scores, cells.reference, self.tokens, 1.0, *cells.coordinates)
+        draw = partial(_draw_tokens, count=self.tokens, power=1.0, names=cells.names)
+        return cells.choose(draw, cells.reference, cells.ids, cells.positions)
 
 
 @dataclass(frozen=True)
@@ -149,8 +171,8 @@ class BiasedTokens(SomeTokens):
 
     def choose(self, cells: Cells) -> MaskedTokens:
         """Return the tokens to try at each cell."""
-        names = cells.coordinates
-        return _draw_tokens(cells.scores, cells.reference, self.tokens, self.bias, *names)
+        draw = partial(_draw_tokens, count=self.tokens, power=self.bias, names=cells.names)
+        return cells.choose(draw, cells.reference, cells.ids, cells.positions)
 
 
 @dataclass(frozen=True)
@@ -164,7 +186,7 @@ class TopTokens(SomeTokens):
 
     def choose(self, cells: Cells) -> MaskedTokens:
         """Return the tokens to try at each cell."""
-        return _best_tokens(cells.scores, cells.reference, self.tokens)
+        return cells.choose(partial(_best_tokens, count=self.tokens), cells.reference)
 
 
 @dataclass(frozen=True)
@@ -192,15 +214,9 @@ class NeighboringTokens(SomeTokens):
     def choose(self, cells: Cells) -> MaskedTokens:
         """Return the tokens to try at each cell."""
         batch, rows = cells.search.batch, cells.rows
-        return _neighboring_tokens(
-            cells.scores,
-            cells.reference,
-            batch.target[rows],
-            batch.lengths[rows],
-            cells.positions,
-            self.tokens,
-            self.neighbors,
-        )
+        choose = partial(_neighboring_tokens, count=self.tokens, neighbors=self.neighbors)
+        more = batch.target[rows], batch.lengths[rows], cells.positions
+        return cells.choose(choose, cells.reference, *more)
 
 
 @dataclass(frozen=True)
@@ -224,7 +240,8 @@ class TargetedTokens(SomeTokens):
 
     def choose(self, cells: Cells) -> MaskedTokens:
         """Return the tokens to try at each cell."""
-        return _targeted_tokens(cells.scores, cells.reference, self.tokens, self.gap)
+        choose = partial(_targeted_tokens, count=self.tokens, gap=self.gap)
+        return cells.choose(choose, cells.reference)
 
 
 TokenChoice = (
@@ -277,26 +294,38 @@ class Candidates:
 
 
 def _uniform_tokens(
-    actions: int, reference: Int[Tensor, "m"], count: int, *coordinates: Coordinate
+    reference: Int[Tensor, "m"],
+    ids: Int[Tensor, "m"],
+    positions: Int[Tensor, "m"],
+    *,
+    actions: int,
+    count: int,
+    names: tuple[Coordinate, ...],
 ) -> MaskedTokens:
     """Draw `count` different tokens for each cell uniformly, the reference among them.
 
     Args:
-        actions: how many tokens there are.
         reference: the reference token, which is always tried.
+        ids: the numbers of the examples, which name the draw with `positions` and `names`.
+        positions: the position of each cell.
+        actions: how many tokens there are.
         count: how many tokens, the reference included.
-        coordinates: name the draw; those that are tensors have a value for each cell.
+        names: the names of the draw.
     """
     numbers = torch.arange(actions, device=reference.device)
-    return _best_tokens(uniform(*_by_cell(coordinates), numbers), reference, count)
+    drawn = uniform(*names, ids[:, None], positions[:, None], numbers)
+    return _best_tokens(drawn, reference, count)
 
 
 def _draw_tokens(
     scores: Float[Tensor, "m a"],
     reference: Int[Tensor, "m"],
+    ids: Int[Tensor, "m"],
+    positions: Int[Tensor, "m"],
+    *,
     count: int,
     power: float,
-    *coordinates: Coordinate,
+    names: tuple[Coordinate, ...],
 ) -> MaskedTokens:
     """Draw `count` tokens for each cell without replacement, the reference among them.
 
@@ -306,12 +335,14 @@ def _draw_tokens(
     Args:
         scores: the policy's scores.
         reference: the reference token, which is always tried.
+        ids: the numbers of the examples, which name the draw with `positions` and `names`.
+        positions: the position of each cell.
         count: how many tokens, the reference included.
         power: the exponent; 1 draws from the policy.
-        coordinates: name the draw; those that are tensors have a value for each cell.
+        names: the names of the draw.
     """
     numbers = torch.arange(scores.shape[1], device=scores.device)
-    noise = gumbel(*_by_cell(coordinates), numbers)
+    noise = gumbel(*names, ids[:, None], positions[:, None], numbers)
     return _best_tokens(scores.float() * power + noise, reference, count)
 
 
@@ -375,9 +406,10 @@ def _neighboring_tokens(
     return tokens, counts & ~_repeats(tokens, counts)
 
 
-def _by_cell(coordinates: tuple[Coordinate, ...]) -> list[Coordinate]:
-    """Make coordinates broadcast against the tokens of every cell."""
-    return [c[:, None] if isinstance(c, Tensor) else c for c in coordinates]
+def _join(parts: list[tuple[Tensor, Tensor]]) -> MaskedTokens:
+    """Return the tokens of all cells, given those of some at a time."""
+    tokens, mask = zip(*parts, strict=True)
+    return torch.cat(tokens), torch.cat(mask)
 
 
 def _repeats(tokens: Int[Tensor, "m k"], counts: Bool[Tensor, "m k"]) -> Bool[Tensor, "m k"]:

@@ -210,13 +210,29 @@ class SEARNN(Method):
         batch.target_tokens()
         found = self.search(policy, batch, clock)
         trace = policy.force(batch.source, found.roll_in.inputs(policy.vocabulary.bos))
-        scores = promote_scores(trace.logits(found.cells))
-        losses = self._compute_losses(scores, found, batch, clock)
         # The searched cells of a sentence are weighted to stand for all of its cells.
         weights = found.roll_in.lengths / found.cells.sum(1).double()
-        weights = weights[found.cells.nonzero()[:, 0]]
-        total = (losses * weights.to(losses.dtype)).sum()
-        return Outcome(total, batch.mask.sum(), _compute_metrics(scores, found))
+        every = isinstance(self.candidates.tokens, AllTokens)
+        parts: list[Float[Tensor, "k t"]] = []
+
+        def compute(
+            scores: Tensor, cells: Tensor, tokens: Tensor, costs: Tensor, mask: Tensor
+        ) -> Tensor:
+            scores = promote_scores(scores)
+            tried = scores if every else scores.gather(1, tokens)
+            parts.append(tried.detach())
+            row, cell = cells.unbind(1)
+
+            def draw_ties() -> Float[Tensor, "k t"]:
+                where = (batch.ids[row, None], cell[:, None], tokens)
+                return uniform(clock.seed, "ties", clock.step, *where)
+
+            losses = self.cell_loss.compute(tried, costs, mask, draw_ties)
+            return (losses * weights[row].to(losses.dtype)).sum()
+
+        given = found.cells.nonzero(), found.tokens, found.costs, found.mask
+        total = trace.sum_loss(found.cells, compute, *given)
+        return Outcome(total, batch.mask.sum(), _compute_metrics(torch.cat(parts), found))
 
     @torch.no_grad()
     def search(self, policy: Policy, batch: Batch, clock: Clock) -> SearchResult:
@@ -246,24 +262,10 @@ class SEARNN(Method):
         limit = find_limits(policy, batch, self.stretch)
         return Search(policy, batch, cost, reference, limit)
 
-    def _compute_losses(
-        self, scores: Float[Tensor, "m a"], found: SearchResult, batch: Batch, clock: Clock
-    ) -> Float[Tensor, "m"]:
-        """Compute the loss of each cell."""
 
-        def draw_ties() -> Float[Tensor, "m k"]:
-            rows, cells = found.cells.nonzero().unbind(1)
-            where = (batch.ids[rows, None], cells[:, None], found.tokens)
-            return uniform(clock.seed, "ties", clock.step, *where)
-
-        if not isinstance(self.candidates.tokens, AllTokens):
-            scores = scores.gather(1, found.tokens)
-        return self.cell_loss.compute(scores, found.costs, found.mask, draw_ties)
-
-
-def _compute_metrics(scores: Float[Tensor, "m a"], found: SearchResult) -> dict[str, Tensor]:
+def _compute_metrics(tried: Float[Tensor, "m k"], found: SearchResult) -> dict[str, Tensor]:
     """Compute metrics: the costs of the policy's choices, and the number of decoder steps."""
-    tried = scores.detach().gather(1, found.tokens).masked_fill(~found.mask, -math.inf)
+    tried = tried.masked_fill(~found.mask, -math.inf)
     chosen = found.costs.gather(1, tried.argmax(1, keepdim=True))[:, 0]
     return {
         "regret": (chosen - found.costs.amin(1)).mean(),
