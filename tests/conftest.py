@@ -47,6 +47,17 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def registered_metrics():
+    """A test's own metrics, which are registered when they are first used, are gone after it."""
+    from freerun.metrics import METRICS
+
+    before = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(before)
+
+
 @pytest.fixture
 def unchecked(monkeypatch):
     """Types go unchecked, as they do for users, so that the code's own checks come to bear."""

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from freerun.metrics import METRICS
 from tests.cli.tiny import TINY
 
 OWN = '''\
@@ -15,9 +14,8 @@ def vowels(outputs, references, *, letters: str = "aeiou"):
 
 
 @pytest.fixture(autouse=True)
-def own(here, monkeypatch):
-    """A file with a metric in the current folder; the registry is as before after it."""
-    monkeypatch.setattr("freerun.metrics.base.METRICS", dict(METRICS))
+def own(here):
+    """A file with a metric in the current folder."""
     (here / "mine.py").write_text(OWN)
 
 

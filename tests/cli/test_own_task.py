@@ -6,7 +6,6 @@ import re
 import pytest
 
 from freerun.cli import main
-from freerun.metrics import METRICS
 from tests.cli.tiny import TINY
 
 SOURCE = """\
@@ -32,8 +31,6 @@ def own(here, monkeypatch):
     """A file with a task in the current folder."""
     monkeypatch.setenv("COLUMNS", "100")
     (here / "mine.py").write_text(SOURCE)
-    yield
-    METRICS.pop("metric", None)
 
 
 @pytest.mark.parametrize("words", [["mine.py:Dates"], ["--task", "mine.py:Dates"]])

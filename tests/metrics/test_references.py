@@ -5,7 +5,7 @@ import pytest
 import sacrebleu
 
 from freerun.data import DataError, TextCodec
-from freerun.metrics import METRICS, Statistics, find_metrics, measure, metric
+from freerun.metrics import Statistics, find_metrics, measure, metric
 from freerun.metrics.scoring import count_errors, find_position_errors, list_signatures
 from freerun.metrics.statistics import choose_best, divide_sums
 from freerun.settings import SettingError
@@ -94,16 +94,13 @@ def test_a_metric_of_one_number_takes_several_or_none(coded):
     def all_of_them(outputs, references):
         return float(sum(map(len, references)))
 
-    try:
-        message = (
-            "metric 'one_number': some examples have several references, which it can be computed "
-            "for if it returns Statistics, or is decorated by metric(several=True)"
-        )
-        with raises(SettingError, message):
-            score(coded, "one_number")
-        assert score(coded, "all_of_them") == [6]
-    finally:
-        del METRICS["one_number"], METRICS["all_of_them"]
+    message = (
+        "metric 'one_number': some examples have several references, which it can be computed for "
+        "if it returns Statistics, or is decorated by metric(several=True)"
+    )
+    with raises(SettingError, message):
+        score(coded, "one_number")
+    assert score(coded, "all_of_them") == [6]
 
 
 @pytest.mark.parametrize(

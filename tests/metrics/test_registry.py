@@ -42,9 +42,8 @@ def rows(tmp_path):
 
 
 @pytest.fixture
-def own(here, monkeypatch):
-    """A file of one's own metrics in the current folder; the registry is as before after it."""
-    monkeypatch.setattr("freerun.metrics.base.METRICS", dict(METRICS))
+def own(here):
+    """A file of one's own metrics in the current folder."""
     (here / "own.py").write_text(SOURCE)
     return "own.py"
 
@@ -85,9 +84,7 @@ def test_a_function_of_ones_own_is_a_metric_of_texts(own):
     assert find_metric(f"{own}:shouted:least=2")(["AB", "a", "C"], ["", "", ""]) == 1 / 3
 
 
-def test_functions_and_metrics_themselves_are_given_in_python(rows, monkeypatch):
-    monkeypatch.setattr("freerun.metrics.base.METRICS", dict(METRICS))
-
+def test_functions_and_metrics_themselves_are_given_in_python(rows):
     def halves(outputs, references):
         return 0.5
 
