@@ -30,8 +30,10 @@ ALL_OWN = {"schedule": "constant", "k": 0.0}
 METHODS: dict[str, Method] = {
     "mle": MLE(),
     "ss": ScheduledSampling(**ALL_OWN),
-    "soft_argmax": DifferentiableScheduledSampling(**ALL_OWN),
-    "soft_sample": DifferentiableScheduledSampling(relaxation="soft_sample", **ALL_OWN),
+    "soft_argmax": DifferentiableScheduledSampling(straight_through=False, **ALL_OWN),
+    "soft_sample": DifferentiableScheduledSampling(
+        relaxation="soft_sample", straight_through=False, **ALL_OWN
+    ),
 }
 
 

@@ -18,10 +18,11 @@ from freerun.models import RecurrentConfig, RecurrentPolicy
 from freerun.vocabulary import Vocabulary
 
 ALWAYS_OWN = {"schedule": "constant", "k": 0.0}
+MIXED = {**ALWAYS_OWN, "straight_through": False}
 CURVES: list[tuple[str, str, Method]] = [
     ("greedy", "#999999", ScheduledSampling(**ALWAYS_OWN)),
-    ("soft argmax, α = 1", "#0072b2", DifferentiableScheduledSampling(alpha=1, **ALWAYS_OWN)),
-    ("soft argmax, α = 20", "#d55e00", DifferentiableScheduledSampling(alpha=20, **ALWAYS_OWN)),
+    ("soft argmax, α = 1", "#0072b2", DifferentiableScheduledSampling(alpha=1, **MIXED)),
+    ("soft argmax, α = 20", "#d55e00", DifferentiableScheduledSampling(alpha=20, **MIXED)),
 ]
 
 

@@ -10,7 +10,6 @@ over parameters; `noise to signal` divides the latter by the mean square of the 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -19,17 +18,20 @@ from freerun.batch import Batch
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
 from freerun.models import RecurrentPolicy
 from freerun.randomness import permutation
-from freerun.tasks import TASKS, load_data
+from freerun.tasks import load_data
 from freerun.training import load_policy
+from freerun.training.tasks import load_task
 
 HALF = {"schedule": "constant", "k": 0.5}
+MIXED = {**HALF, "straight_through": False}
 METHODS: dict[str, Method] = {
     "MLE": MLE(),
     "scheduled sampling, greedy": ScheduledSampling(**HALF),
     "scheduled sampling, sampled": ScheduledSampling(feedback="sample", **HALF),
-    "soft argmax, α = 1": DifferentiableScheduledSampling(alpha=1, **HALF),
-    "soft argmax, α = 10": DifferentiableScheduledSampling(alpha=10, **HALF),
-    "soft sample, α = 1": DifferentiableScheduledSampling(relaxation="soft_sample", **HALF),
+    "soft argmax, α = 1": DifferentiableScheduledSampling(alpha=1, **MIXED),
+    "soft argmax, α = 10": DifferentiableScheduledSampling(alpha=10, **MIXED),
+    "straight-through, α = 1": DifferentiableScheduledSampling(**HALF),
+    "soft sample, α = 1": DifferentiableScheduledSampling(relaxation="soft_sample", **MIXED),
 }
 
 
@@ -55,10 +57,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200, help="the number of gradients per figure")
     parser.add_argument("--batch-size", type=int, default=64)
     options = parser.parse_args()
-    policy, _ = load_policy(options.checkpoint)
+    policy, codec = load_policy(options.checkpoint)
     policy.eval()  # without dropout, whose noise is not the question
-    task = json.loads((options.checkpoint / "freerun.json").read_text())["task"]
-    examples = load_data(TASKS[task["name"]](**task["settings"])).train
+    examples = load_data(load_task(str(options.checkpoint)), codec).train
     order = permutation(len(examples), 1, "batches").tolist()
     size = options.batch_size
     print(f"{'':30}{'draws':>12}{'batches':>12}{'noise to signal':>18}")

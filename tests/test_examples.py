@@ -9,7 +9,10 @@ import pytest
 import torch
 import yaml
 
-from freerun.training import load_policy
+from freerun.methods import DifferentiableScheduledSampling
+from freerun.models.settings import RecurrentSettings
+from freerun.tasks import Digits
+from freerun.training import TrainingSettings, fit, load_policy
 from tests.pages import ROOT
 from tests.training.children import together
 from tests.training.huggingface import example
@@ -157,3 +160,19 @@ def test_data_sets_become_tables(run, tmp_path, capsys):
     run("prepare_pairs", "ocr", str(data), str(output), "--noise", "0", "--words", "3")
     parts = ["Call me Ishmael."]
     assert output.read_text() == "".join(f"{part}\t{part}\n" for part in parts)
+
+
+def test_hard_mixtures_are_read_as_tokens_are(run, tmp_path):
+    task = Digits(train_size=50, dev_size=20, test_size=20)
+    method = DifferentiableScheduledSampling()
+    model = RecurrentSettings(hidden_size=8, embedding_size=8)
+    training = TrainingSettings(updates=2, batch_size=8, evaluate_every=2)
+    output = str(tmp_path / "run")
+    fit(task, task.load(), method, model=model, training=training, output=output)
+    picture = tmp_path / "picture.png"
+    found = run("relaxed_tokens", output, str(picture))[output]
+    assert picture.read_bytes().startswith(PNG)
+    assert found["mixtures"] == found["tokens"]
+    assert found["spread"] == 0
+    assert found["distance"] == pytest.approx(0, abs=1e-3)  # cdist subtracts squares
+    assert 0 < found["reference"] <= 1

@@ -97,7 +97,9 @@ def name_column(variant: Mapping[str, Any]) -> str:
     if method == "mle":
         return "mle, label smoothing"
     if method == "differentiable_scheduled_sampling":
-        return f"dss, {settings['relaxation'].replace('_', ' ')}"
+        hard, relaxation = settings["straight_through"], settings["relaxation"].replace("_", " ")
+        hard = settings["through"] if hard is None else hard
+        return f"dss, {'straight-through' if hard else relaxation}"
     return f"{method}, {settings['baseline']}" if method == "reinforce" else str(method)
 
 
@@ -159,6 +161,7 @@ def collect(folder: Path) -> tuple[list[Setting], list[Table]]:
 
     def add(setting: Setting, gains: Mapping[str, Mapping[int, float]]) -> None:
         known = settings.setdefault((setting.title, setting.equal), setting)
+        known.excess = setting.excess if known.excess is None else known.excess
         for name, values in gains.items():
             known.gains[name] = {**values, **known.gains.get(name, {})}
 

@@ -36,6 +36,8 @@ def batch(policy):
 
 
 def at(share, **settings):
+    """Mixtures, unless it says something else."""
+    settings = {"straight_through": False, **settings}
     return DifferentiableScheduledSampling(schedule="constant", k=share, **settings)
 
 
@@ -335,6 +337,19 @@ def test_straight_through_needs_a_gradient(relaxation, feedback):
     )
     with pytest.raises(ValueError, match=message):
         DifferentiableScheduledSampling(relaxation=relaxation, straight_through=True, through=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, True),
+        ({"through": False}, False),
+        ({"straight_through": True}, True),
+        ({"straight_through": False}, False),
+    ],
+)
+def test_tokens_are_read_wherever_there_is_a_gradient(settings, expected):
+    assert DifferentiableScheduledSampling(**settings).reads_tokens == expected
 
 
 @pytest.mark.parametrize(

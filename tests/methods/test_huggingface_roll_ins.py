@@ -88,7 +88,12 @@ def test_finite_differences(name, settings):
     policy = tiny_adapted(name, letters="abc")
     batch = text_batch(policy, lengths=(3, 2), targets=(2, 4))
     method = DifferentiableScheduledSampling(
-        schedule="constant", k=0.3, alpha=1.5, relaxation="soft_sample", **settings
+        schedule="constant",
+        k=0.3,
+        alpha=1.5,
+        relaxation="soft_sample",
+        straight_through=False,
+        **settings,
     )
     loss = Loss(policy, method, batch, CLOCK)
     names, parameters = zip(*loss.named_parameters(), strict=True)

@@ -31,13 +31,15 @@ ALL = {
     "smoothed": MLE(label_smoothing=0.1),
     "greedy": ScheduledSampling(**HALF),
     "sample": ScheduledSampling(**HALF, feedback="sample"),
-    "soft argmax": DifferentiableScheduledSampling(**HALF),
-    "soft sample": DifferentiableScheduledSampling(**HALF, relaxation="soft_sample"),
+    "soft argmax": DifferentiableScheduledSampling(**HALF, straight_through=False),
+    "soft sample": DifferentiableScheduledSampling(
+        **HALF, relaxation="soft_sample", straight_through=False
+    ),
     "straight-through": DifferentiableScheduledSampling(**HALF, straight_through=True, top_k=2),
     "constant mixtures": DifferentiableScheduledSampling(**HALF, through=False),
     "sample in passes": ScheduledSampling(**HALF, feedback="sample", passes=3),
     "soft sample in passes": DifferentiableScheduledSampling(
-        **HALF, relaxation="soft_sample", top_k=2, passes=2
+        **HALF, relaxation="soft_sample", straight_through=False, top_k=2, passes=2
     ),
     "constant mixtures in passes": DifferentiableScheduledSampling(
         **HALF, relaxation="soft_sample", passes=3, through=False

@@ -43,7 +43,7 @@ SCHEDULED_SAMPLING = {
     "exponential": ({"schedule": "exponential", "k": 0.6}, MAIN),
 }
 
-RELAXED = HALF | {"alpha": 2.0}
+RELAXED = HALF | {"alpha": 2.0, "straight_through": False}
 DIFFERENTIABLE = {
     "soft argmax": (RELAXED | {"alpha_end": 8.0}, [*WITH_EOS, *TAGGER]),
     "Gumbel": (RELAXED | {"relaxation": "soft_sample"}, [*WITH_EOS, *TAGGER]),
@@ -179,7 +179,9 @@ TRANSFORMER = {"hidden_size": 12, "layers": 1, "heads": 2}
 METHODS = {
     "mle": {},
     "scheduled_sampling": {"feedback": "sample"},
-    "differentiable_scheduled_sampling": {"relaxation": "soft_sample", "passes": 0},
+    "differentiable_scheduled_sampling": {
+        "relaxation": "soft_sample", "straight_through": False, "passes": 0,
+    },
     "searnn": {"alpha": 5.0, "cells": 3, "token_choice": "top_k", "tokens": 4},
     "behavior_cloning": {"noise": 0.2},
     "sequence_match": EARLY | {"noise": 0.2},

@@ -51,7 +51,10 @@ def collect(runs: Path) -> dict[str, dict[str, list[float]]]:
         if metric is not None:
             for name in test:
                 if name != "mle":
-                    add(name, test["mle"][metric]["mean"] - test[name][metric]["mean"])
+                    add(
+                        name.partition(":")[0],
+                        test["mle"][metric]["mean"] - test[name][metric]["mean"],
+                    )
         for name in ("exact_match", "bleu", "chunk_f1"):
             if name in test["mle"]:
                 add(

@@ -12,7 +12,8 @@ seed=$1
 measure() {
     local output="runs/diagnosis/$1-$seed"
     shift
-    freerun compare "$@" --methods mle scheduled_sampling differentiable_scheduled_sampling \
+    freerun compare "$@" --methods mle scheduled_sampling \
+        differentiable_scheduled_sampling:straight_through=false \
         --seeds "[$seed]" --training.threads 1 --output "$output"
     for method in mle scheduled_sampling; do
         freerun diagnose "$output/$method/seed-$seed" --json "$output/$method.json"

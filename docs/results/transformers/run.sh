@@ -23,10 +23,10 @@ train base mle --training.learning_rate 1e-3 --training.warmup 100 --training.up
     --training.evaluate_every 500
 go_on mle mle --training.updates 750
 go_on ss $ss --training.updates 750
-go_on dss differentiable_$ss --training.updates 750
+go_on dss differentiable_$ss,straight_through=false --training.updates 750
 go_on searnn searnn:token_choice=top_k,tokens=5,cells=4,alpha=30 \
     --training.updates 750
 # As long as SEARNN takes, by the time of an update of each.
 go_on mle-long mle --training.updates 1930
 go_on ss-long $ss --training.updates 1610
-go_on dss-long differentiable_$ss --training.updates 1016
+go_on dss-long differentiable_$ss,straight_through=false --training.updates 1016

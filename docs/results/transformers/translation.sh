@@ -30,9 +30,9 @@ ss=scheduled_sampling:passes=2,schedule=linear,floor=0.5
 train base mle --training.learning_rate 1e-3 --training.updates 2500 --training.evaluate_every 1250
 go_on mle mle 500
 go_on ss $ss 500
-go_on dss differentiable_$ss 500
+go_on dss differentiable_$ss,straight_through=false 500
 go_on searnn searnn:roll_in=reference,alpha=200,token_choice=neighbors,tokens=12,neighbors=6,cells=4 500
 # As long as SEARNN takes, by the time of an update of each.
 go_on mle-long mle 1900
 go_on ss-long $ss 1730
-go_on dss-long differentiable_$ss 1190
+go_on dss-long differentiable_$ss,straight_through=false 1190

@@ -39,7 +39,8 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
         alpha: the peakedness α > 0 at the start of training.
         alpha_end: α at the end, reached by a constant factor per update; by default the same as
             `alpha`.
-        straight_through: feed the one-hot token of the largest weight, with the gradient of w.
+        straight_through: feed the token of the largest weight, as in decoding, with the gradient
+            of w; by default wherever there is a gradient (`through`).
         top_k: spread w over the k largest weights only; None over all.
         passes: the number of passes over whole rows in an update, at least 2: the first reads the
             reference, each later one the mixtures from the scores of the one before (arXiv
@@ -59,7 +60,7 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
     relaxation: Relaxation = "soft_argmax"
     alpha: float = 1.0
     alpha_end: float | None = None
-    straight_through: bool = False
+    straight_through: bool | None = None
     top_k: int | None = None
     passes: int | None = None
     through: bool = True
@@ -81,6 +82,11 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
                 "straight_through=True needs through=True, as it changes the gradient of the "
                 f"weights; without one it is scheduled_sampling with feedback={feedback}"
             )
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether tokens are read, as in decoding, and not mixtures."""
+        return self.through if self.straight_through is None else self.straight_through
 
     @property
     def tuning(self) -> Mapping[str, Space]:
@@ -135,4 +141,4 @@ class DifferentiableScheduledSampling(ScheduledRollIn):
 
     def _weights(self, scores: Float[Tensor, "n k"], alpha: float) -> Float[Tensor, "n k"]:
         weights = soft_argmax(scores, alpha)
-        return straight_through(weights) if self.straight_through else weights
+        return straight_through(weights) if self.reads_tokens else weights
