@@ -12,7 +12,7 @@ from tests.models.models import ARCHITECTURES, plain_scores, text_batch, tiny_ad
 from tests.twins import twin_roll_in, twin_score_relaxed
 
 CLOCK = Clock(3, total=9, seed=1)
-SOFT = {"alpha": 0.7, "alpha_end": 0.7}
+SOFT = {"straight_through": False, "alpha": 0.7, "alpha_end": 0.7}
 KINDS = {
     "greedy": (ScheduledSampling, {}),
     "sample": (ScheduledSampling, {"feedback": "sample"}),
