@@ -13,6 +13,7 @@ from transformers import (
 from freerun.batch import Source
 from freerun.models import CausalPolicy, Seq2SeqPolicy
 from freerun.models.huggingface import adapt, find_policy_class, register_policy, registry
+from freerun.models.huggingface.stack import run_head
 from tests.helpers import close, gradients
 from tests.models.models import (
     ARCHITECTURES,
@@ -198,7 +199,7 @@ def test_a_head_of_its_own_is_that_of_its_forward_pass(kind):
     """Also when a weight that had no effect at first has one after an update, and in gradients."""
     model = kind(LlamaConfig(vocab_size=16, **DECODER)).double().eval()
     policy = adapted(model)
-    assert not policy.has_plain_head
+    assert policy.head_scale is None
     if kind is Tempered:
         with torch.no_grad():
             model.log_temperature.fill_(0.5)
@@ -216,7 +217,16 @@ def test_a_head_of_its_own_is_that_of_its_forward_pass(kind):
 
 
 def test_a_plain_head_is_called_alone():
-    assert adapted(tiny_model("llama")).has_plain_head
+    assert adapted(tiny_model("llama")).head_scale == 1
+
+
+def test_a_head_of_scaled_states_is_called_alone():
+    """As that of T5, whose scores are those of the states divided by the root of their size."""
+    policy = tiny_adapted("t5")
+    assert policy.head_scale == policy.config.d_model**-0.5
+    hidden = torch.randn(3, policy.config.d_model, dtype=policy.dtype)
+    expected = run_head(policy.inner, policy.decoder, hidden)[:, : policy.vocabulary.actions]
+    assert torch.equal(policy.project(hidden), expected)
 
 
 def test_scores_that_depend_on_more_than_hidden_states_are_refused():

@@ -29,8 +29,8 @@ from freerun.models.huggingface.stack import (
     PROBE_LENGTH,
     PositionTable,
     find_decoder,
+    find_head_scale,
     find_position_table,
-    is_plain_head,
     replace_forward,
     run_head,
     takes_positions,
@@ -299,23 +299,24 @@ class HuggingFacePolicy(Policy):
         Of `hidden`, only the states that are needed are projected.
         """
         model = self.inner
-        if self.has_plain_head:
-            scores = model.get_output_embeddings()(hidden)
-        else:
+        if self.head_scale is None:
             scores = run_head(model, self.decoder, hidden)
+        else:
+            hidden = hidden if self.head_scale == 1 else hidden * self.head_scale
+            scores = model.get_output_embeddings()(hidden)
         return scores[..., : self.vocabulary.actions]
 
     @property
     def hidden_size(self) -> int:
         """The number of values of a hidden state, which the head reads."""
-        if self.has_plain_head:
+        if self.head_scale is not None:
             return int(self.inner.get_output_embeddings().in_features)
         return int(self.decoder.config.hidden_size)
 
     @cached_property
-    def has_plain_head(self) -> bool:
-        """Whether the head of the model is only its output layer."""
-        return is_plain_head(self.inner, self.decoder)
+    def head_scale(self) -> float | None:
+        """The factor of hidden states, if the head is only its output layer of them; else None."""
+        return find_head_scale(self.inner, self.decoder)
 
     def prepare_sources(self, state: CacheState) -> CacheState:
         """Return a state of which rows can be repeated without a copy of their sources, if it can.

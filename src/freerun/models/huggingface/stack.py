@@ -96,14 +96,15 @@ def run_head(
     return scores.view(*hidden.shape[:-1], scores.shape[-1])
 
 
-def is_plain_head(model: PreTrainedModel, decoder: PreTrainedModel) -> bool:
-    """Return whether scores are only the output layer of last hidden states.
+def find_head_scale(model: PreTrainedModel, decoder: PreTrainedModel) -> float | None:
+    """Return s if scores are only the output layer of s times the last hidden states; else None.
 
-    Then the layer can be called alone, which is faster than `run_head`.
+    Then the layer can be called alone, which is faster than `run_head`. T5 divides hidden states by
+    the root of their size; s is 1 otherwise.
     """
     output = model.get_output_embeddings()
     if output is None or model.device.type == "meta":
-        return output is not None
+        return None if output is None else 1.0
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(4, decoder.config.hidden_size, generator=generator)
     # Of several sizes: a cap shows in large scores.
@@ -112,21 +113,22 @@ def is_plain_head(model: PreTrainedModel, decoder: PreTrainedModel) -> bool:
     others = [w for w in model.parameters() if w.requires_grad and id(w) not in own]
     # In training mode, as a head may have dropout.
     with torch.enable_grad(), training_mode(model), WithoutDropout() as mode:
+        scales = (1.0, hidden.shape[1] ** -0.5)
         try:
-            plain = output(hidden)
+            plain = {scale: output(hidden * scale) for scale in scales}
         except FAILURES:  # something comes before it, such as a projection
-            return False
+            return None
         try:
             scores = run_head(model, decoder, hidden)
         except (ValueError, *FAILURES):
-            return True  # the only way left; it is compared with a whole pass like any other
-        if mode.seen or not torch.equal(scores.float(), plain.float()):
-            return False
+            return 1.0  # the only way left; it is compared with a whole pass like any other
+        found = (scale for scale in scales if torch.equal(scores.float(), plain[scale].float()))
+        scale = next(found, None)
+        if mode.seen or scale is None or not others or not scores.requires_grad:
+            return None if mode.seen else scale
         # A weight may have no effect only at first, such as a factor that starts at 1.
-        if not others or not scores.requires_grad:
-            return True
         used = torch.autograd.grad(scores.sum(), others, allow_unused=True)
-    return all(gradient is None for gradient in used)
+    return scale if all(gradient is None for gradient in used) else None
 
 
 @dataclass(frozen=True)
