@@ -44,7 +44,7 @@ class GrowingLayer(DynamicLayer):
         """Add the keys and values of new slots, and return all of them."""
         if self.buffers is None:
             self.lazy_initialization(key_states, value_states)
-            # Models transpose what they project; attention that reads it often is faster after a copy.
+            # Models transpose what they project; what is read often is faster in order.
             self.buffers = (key_states, value_states)
             if not torch.is_grad_enabled():
                 self.buffers = (key_states.contiguous(), value_states.contiguous())
