@@ -290,5 +290,5 @@ def import_extra(module: str, name: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError:
         library = module.partition(".")[0]
-        message = f"{purpose} needs {library}, which is missing: pip install freerun[{name}]"
+        message = f"{purpose} needs {library}, which is missing: pip install 'freerun[{name}]'"
         raise MissingExtraError(message) from None

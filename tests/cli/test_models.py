@@ -264,7 +264,7 @@ def test_a_missing_peft_is_reported(refuses, pretrained, text, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "peft", None)
     words = ["--data", text, "--output", tmp_path / "out", "--quiet"]
     refuses(
-        "freerun train: lora needs peft, which is missing: pip install freerun[lora]",
+        "freerun train: lora needs peft, which is missing: pip install 'freerun[lora]'",
         *("train", "spelling", *words, "--model", pretrained["causal"], "--model.lora", "2"),
     )
 

@@ -132,6 +132,9 @@ def test_an_interrupted_run_is_resumed(run, trained, tmp_path, monkeypatch):
          "'k'; known are label_smoothing"),
         (["digits", "--output", "x", "--updates", "3"], "unknown option --updates; did you mean "
          "'--training.updates'?"),
+        (["digits", "--output", "x", "--epochs", "3"], "--epochs does not exist: set "
+         "--training.updates; an epoch has as many as there are rows, divided by "
+         "--training.batch_size"),
         (["digits", "--output", "x", "--frob"], f"unknown option --frob; {SEE}"),
         (["digits", "--output", "x", "y"], f"unexpected argument 'y'; {SEE}"),
         (["digits", "--output", "x", "--model.cell", "rnn"], "--model.cell is 'rnn'; it must be "

@@ -99,5 +99,5 @@ def test_a_missing_extra_says_how_to_install_it():
     with pytest.raises(MissingExtraError) as caught:
         import_extra("no_such_library.part", "tagging", "the F1 of entities")
     message = "the F1 of entities needs no_such_library, which is missing: "
-    assert str(caught.value) == message + "pip install freerun[tagging]"
+    assert str(caught.value) == message + "pip install 'freerun[tagging]'"
     assert isinstance(caught.value, ImportError)

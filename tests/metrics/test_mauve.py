@@ -167,5 +167,5 @@ def test_a_missing_library_is_named_before_anything_is_read(missing):
     missing("mauve")
     with pytest.raises(MissingExtraError) as caught:
         Continuation("nowhere.txt", extra_metrics=("mauve:model=anywhere",)).get_metrics()
-    message = "the metric mauve needs mauve, which is missing: pip install freerun[text]"
+    message = "the metric mauve needs mauve, which is missing: pip install 'freerun[text]'"
     assert str(caught.value) == message

@@ -146,7 +146,7 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
     with pytest.raises(MissingExtraError) as caught:
         find_metrics(["exact_match", "bleu"])
-    message = "the metric bleu needs sacrebleu, which is missing: pip install freerun[translation]"
+    message = "the metric bleu needs sacrebleu, which is missing: pip install 'freerun[translation]'"
     assert str(caught.value) == message
 
 

@@ -196,7 +196,7 @@ def test_pyplot_is_not_imported_nor_matplotlib_before_it_is_needed():
 
 def test_a_missing_matplotlib_is_named(results, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    message = "drawing plots needs matplotlib, which is missing: pip install freerun[plots]"
+    message = "drawing plots needs matplotlib, which is missing: pip install 'freerun[plots]'"
     with raises(MissingExtraError, message):
         draw(results, tmp_path)
     assert list(tmp_path.iterdir()) == []

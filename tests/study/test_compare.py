@@ -435,7 +435,7 @@ def test_without_matplotlib_there_is_all_but_plots(finished, tmp_path, monkeypat
     settings = {**SMALL, "seeds": 2, "command": "freerun compare …", "quiet": False}
     plain = compare(TASK, METHODS, output=output, **settings)
     assert [path.name for path in plain.files] == ["results.json", "report.html"]
-    note = "Plots are left out, because matplotlib is missing: pip install freerun[plots]."
+    note = "Plots are left out, because matplotlib is missing: pip install 'freerun[plots]'."
     assert note in " ".join(capsys.readouterr().err.split())
     page = (output / "report.html").read_text("utf-8")
     assert note in page

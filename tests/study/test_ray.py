@@ -80,7 +80,7 @@ def test_as_many_runs_as_the_machines_have_cpus_or_gpus_for(machines, threads, c
 
 def test_ray_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    message = "engine=ray needs ray, which is missing: pip install freerun[ray]"
+    message = "engine=ray needs ray, which is missing: pip install 'freerun[ray]'"
     with raises(MissingExtraError, message):
         RayEngine(1, 1, None)
 

@@ -41,7 +41,7 @@ def test_a_frame_has_a_row_for_every_figure():
 def test_pandas_is_needed_only_for_frames(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     assert read_results(MEASURED)["base"] == "mle"
-    message = "freerun.study.load needs pandas, which is missing: pip install freerun[pandas]"
+    message = "freerun.study.load needs pandas, which is missing: pip install 'freerun[pandas]'"
     with raises(MissingExtraError, message):
         load(MEASURED)
 

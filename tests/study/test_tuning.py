@@ -146,7 +146,7 @@ def test_what_is_missing_or_wrong_is_found_before_training(tmp_path, monkeypatch
     with raises(SettingError, "tune is 0; it must be at least 1"):
         compare(TASK, VARIANTS, output=tmp_path / "out", **{**SETTINGS, "tune": 0})
     monkeypatch.setitem(sys.modules, "optuna", None)
-    message = "tuning needs optuna, which is missing: pip install freerun[tune]"
+    message = "tuning needs optuna, which is missing: pip install 'freerun[tune]'"
     with raises(MissingExtraError, message):
         compare(TASK, VARIANTS, output=tmp_path / "out", **SETTINGS)
     assert not (tmp_path / "out").exists()

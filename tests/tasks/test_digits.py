@@ -215,5 +215,5 @@ def test_settings_out_of_range_are_refused(settings, message):
 
 def test_scikit_learn_is_asked_for(refuses, missing):
     missing("sklearn")
-    message = "the task digits needs sklearn, which is missing: pip install freerun[digits]"
+    message = "the task digits needs sklearn, which is missing: pip install 'freerun[digits]'"
     refuses(message, Digits().rows)

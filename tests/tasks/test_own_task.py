@@ -67,6 +67,10 @@ def test_a_subclass_of_a_script_is_not_taken_for_its_base():
         ("mine.py:Date", "task 'mine.py:Date': there is no Date in mine.py; did you mean 'Dates'?"),
         ("mine.py:number", "task 'mine.py:number': it is not a subclass of freerun.tasks.Task"),
         ("mine.py", "unknown task 'mine.py'; name its object, as in mine.py:MyTask"),
+        (
+            "my/words.tsv.gz",
+            "unknown task 'my/words.tsv.gz'; to train on this file: pairs --data my/words.tsv.gz",
+        ),
         ("mine.py:Half", "task 'mine.py:Half': it has no metrics, rows"),
         (
             "mine.py:Loose",

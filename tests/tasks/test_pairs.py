@@ -187,7 +187,8 @@ def test_what_cannot_be_read_is_named(write, refuses, tmp_path):
     path = write(lines([{"question": "a"}] * 20), "other.jsonl")
     message = (
         "the columns are question; known are input_ids and labels; prompt and completion; "
-        "messages; source and target; text (choose others by source_columns and target_column)"
+        "messages; source and target; text (rename them, or choose others: --task.source_columns "
+        "NAME --task.target_column NAME)"
     )
     refuses(f"{path}: {message}", Pairs(path).rows)
     path = write('{"prompt": "a"\n', "broken.jsonl")
@@ -329,8 +330,8 @@ def test_a_name_that_is_misspelt_is_no_row(write, refuses):
     path = write(words([("prompt", "complection"), *WORDS]), "train.tsv")
     message = (
         f"{path}: the columns are prompt, complection; known are input_ids and labels; prompt and "
-        "completion; messages; source and target; text (choose others by source_columns and "
-        "target_column)"
+        "completion; messages; source and target; text (rename them, or choose others: "
+        "--task.source_columns prompt --task.target_column complection)"
     )
     refuses(message, Pairs(path).rows)
 
@@ -440,7 +441,7 @@ def test_a_row_that_is_wrong_is_named(write, refuses):
 def test_datasets_must_be_installed(write, missing, refuses):
     path = write("", "rows.parquet")
     missing("pyarrow")
-    message = f"reading {path} needs pyarrow, which is missing: pip install freerun[datasets]"
+    message = f"reading {path} needs pyarrow, which is missing: pip install 'freerun[datasets]'"
     refuses(message, Pairs(path).rows)
 
 

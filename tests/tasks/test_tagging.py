@@ -248,7 +248,7 @@ def test_majority_finds_no_entity(entities):
 
 def test_seqeval_is_asked_for(refuses, missing, entities):
     missing("seqeval")
-    message = "the metric chunk_f1 needs seqeval, which is missing: pip install freerun[tagging]"
+    message = "the metric chunk_f1 needs seqeval, which is missing: pip install 'freerun[tagging]'"
     refuses(message, entities.get_metrics)
 
 

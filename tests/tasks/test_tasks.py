@@ -112,4 +112,4 @@ def test_datasets_are_asked_for(tmp_path, missing):
     with pytest.raises(MissingExtraError) as caught:
         hub.load_splits("no/where")
     message = "reading no/where as a dataset needs datasets, which is missing: "
-    assert str(caught.value) == message + "pip install freerun[datasets]"
+    assert str(caught.value) == message + "pip install 'freerun[datasets]'"

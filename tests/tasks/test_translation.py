@@ -311,7 +311,7 @@ def test_the_majority_guess_is_the_better_on_dev_by_bleu(files):
 def test_sacrebleu_is_asked_for(refuses, missing, task):
     made = task()
     missing("sacrebleu")
-    message = "the metric bleu needs sacrebleu, which is missing: pip install freerun[translation]"
+    message = "the metric bleu needs sacrebleu, which is missing: pip install 'freerun[translation]'"
     refuses(message, made.get_metrics)
 
 

@@ -150,7 +150,7 @@ def test_half_precision_needs_a_gpu(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "trackio"])
 def test_trackers_may_be_missing(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
-    message = f"report_to={name} needs {name}, which is missing: pip install freerun[{name}]"
+    message = f"report_to={name} needs {name}, which is missing: pip install 'freerun[{name}]'"
     with raises(MissingExtraError, message):
         TrainingSettings(report_to=(name,)).arguments(tmp_path, Tiny())
 

@@ -162,7 +162,7 @@ class ExperimentCommand(SettingsCommand):
                  defaults=defaults)  # fmt: skip
         self.add(TrainingSettings, "Training", prefix="training.", skip=["seed", "budget"],
                  defaults=training)  # fmt: skip
-        self.hints = {**_hints_of_other_models(self.model, self.kind)}
+        self.hints = {**_hints_of_other_models(self.model, self.kind), **_EPOCHS}
         if "data" not in list_settings(task):
             self.hints["data"] = f"does not apply: the task {task.name} comes with its data"
 
@@ -313,6 +313,14 @@ def choose_model(
 def is_main_process() -> bool:
     """Return whether this process prints: the only one, unless a launcher started several."""
     return bool(PartialState().is_main_process)
+
+
+_EPOCHS = dict.fromkeys(
+    ("epochs", "num_train_epochs", "max_epochs", "training.epochs", "training.num_train_epochs"),
+    "does not exist: set --training.updates; an epoch has as many as there are rows, divided by "
+    "--training.batch_size",
+)
+"""Messages about what users of other tools look for."""
 
 
 def _hints_of_other_models(model: str, kind: type[ModelSettings]) -> dict[str, str]:

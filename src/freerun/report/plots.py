@@ -32,7 +32,7 @@ AFTER_REFERENCE = "after correct prefixes"
 FEWEST = 50
 """Positions with fewer test examples are not drawn; if there are few examples, a tenth of them."""
 
-NO_PLOTS = "Plots are left out, because matplotlib is missing: pip install freerun[plots]."
+NO_PLOTS = "Plots are left out, because matplotlib is missing: pip install 'freerun[plots]'."
 """What is said where there could be plots."""
 
 

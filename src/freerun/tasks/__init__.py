@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from freerun.data import (
     Codec,
@@ -19,6 +20,7 @@ from freerun.data import (
     TextExamples,
     load_codec,
 )
+from freerun.data.tables import FORMATS
 from freerun.imports import get_class_name, import_dataclass, is_address, make_unknown_error
 from freerun.settings import SettingError
 from freerun.tasks.arithmetic import Arithmetic
@@ -59,6 +61,8 @@ def find_task(name: str) -> type[Task]:
     """
     if name in TASKS:
         return TASKS[name]
+    if Path(name.removesuffix(".gz")).suffix in (*FORMATS, ".txt"):
+        raise SettingError(f"unknown task {name!r}; to train on this file: pairs --data {name}")
     if not is_address(name):
         raise make_unknown_error("unknown task", name, TASKS, "MyTask")
     found = import_dataclass(name, "task", Task, ("metrics",))  # type: ignore[type-abstract]

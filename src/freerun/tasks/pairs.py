@@ -188,7 +188,7 @@ class Pairs(Task):
                 raise DataError(f"{table.name}: there are no rows")
         notes = self.columns.describe(tables["train"])
         parts = {name: self._select(table) for name, table in tables.items()}
-        kind = find_kind(parts["train"][0], tables["train"].name, hint=_CHOOSE)
+        kind = find_kind(parts["train"][0], tables["train"].name)
         given = [name for name in ("dev", "test") if name in parts]
         del tables
         own = {
@@ -261,12 +261,12 @@ class Pairs(Task):
             DataError: names the file, the line and what is expected.
         """
         rows = self._select(self.columns.read(path))
-        return self._merge(rows, find_kind(rows[0], path, hint=_CHOOSE)) if rows else rows
+        return self._merge(rows, find_kind(rows[0], path)) if rows else rows
 
     def _select(self, table: Table) -> list[Row]:
         """Return rows with the chosen columns, and several references in a column of their own."""
         rows = self.columns.select(table).rows
-        kind = find_kind(rows[0], table.name, hint=_CHOOSE) if rows else "text"
+        kind = find_kind(rows[0], table.name, hint=_advise(rows[0])) if rows else "text"
         return collect_references(rows, kind)
 
     def _merge(self, rows: list[Row], kind: str) -> list[Row]:
@@ -301,7 +301,11 @@ class Pairs(Task):
         return tables
 
 
-_CHOOSE = "choose others by source_columns and target_column"
+def _advise(row: Row) -> str:
+    """Return how to choose columns that have other names, for the message about unknown ones."""
+    *sources, target = map(str, row) if len(row) > 1 else ["NAME", "NAME"]
+    sources_flag = f"--task.source_columns {' '.join(sources)}"
+    return f"rename them, or choose others: {sources_flag} --task.target_column {target}"
 
 
 def _key(column: str, row: Row) -> str:
