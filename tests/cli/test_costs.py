@@ -113,7 +113,7 @@ def test_only_pictures_need_matplotlib(run, refuses, trained, tmp_path, monkeypa
     assert run("costs", trained)[0] == 0
     refuses(
         "freerun costs: drawing plots needs matplotlib, which is missing: pip install "
-        "freerun[plots]",
+        "'freerun[plots]'",
         *("costs", trained, "--png", tmp_path / "costs.png"),
     )
 

@@ -146,7 +146,8 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
     with pytest.raises(MissingExtraError) as caught:
         find_metrics(["exact_match", "bleu"])
-    message = "the metric bleu needs sacrebleu, which is missing: pip install 'freerun[translation]'"
+    install = "pip install 'freerun[translation]'"
+    message = f"the metric bleu needs sacrebleu, which is missing: {install}"
     assert str(caught.value) == message
 
 

@@ -1,6 +1,7 @@
 """Comparisons that are really run, of models that are very small."""
 
 import hashlib
+import html
 import json
 import shutil
 import sys
@@ -438,7 +439,7 @@ def test_without_matplotlib_there_is_all_but_plots(finished, tmp_path, monkeypat
     note = "Plots are left out, because matplotlib is missing: pip install 'freerun[plots]'."
     assert note in " ".join(capsys.readouterr().err.split())
     page = (output / "report.html").read_text("utf-8")
-    assert note in page
+    assert note in html.unescape(page)
     assert "<svg" not in page
     assert plain.results["methods"] == whole.results["methods"]
 
@@ -448,7 +449,7 @@ def test_missing_libraries_are_found_before_training(refuses, monkeypatch):
     refuses(
         MissingExtraError,
         "report_to=tensorboard needs tensorboard, which is missing: pip install "
-        "freerun[tensorboard]",
+        "'freerun[tensorboard]'",
         training=replace(TRAINING, report_to=("tensorboard",)),
     )
 

@@ -311,7 +311,8 @@ def test_the_majority_guess_is_the_better_on_dev_by_bleu(files):
 def test_sacrebleu_is_asked_for(refuses, missing, task):
     made = task()
     missing("sacrebleu")
-    message = "the metric bleu needs sacrebleu, which is missing: pip install 'freerun[translation]'"
+    install = "pip install 'freerun[translation]'"
+    message = f"the metric bleu needs sacrebleu, which is missing: {install}"
     refuses(message, made.get_metrics)
 
 
