@@ -242,7 +242,7 @@ def write_map(settings: list[Setting]) -> str:
             f"| [{setting.name}]({setting.page}), {seeds} seeds | {excess} | {setting.metric} | "
         )
         lines.append(start + " | ".join("; ".join(each) for each in cells.values()) + " |")
-    return "\n".join(lines).replace("-", "−").replace("|−−−", "|---")
+    return re.sub(r"-(?=\d)", "−", "\n".join(lines))
 
 
 def write_tables(tables: list[Table]) -> str:
