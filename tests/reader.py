@@ -105,11 +105,12 @@ class Reader:
             patch.setattr("freerun.models.settings.PretrainedSettings.load", stop)
             patch.setattr("freerun.study.ray_workers.RayEngine.__init__", stop)
             for loads in (
-                "costs.load_policy",
-                "predict.load_predictor",
-                "evaluate.load_measured",
+                "cli.costs.load_policy",
+                "cli.predict.load_predictor",
+                "cli.evaluate.load_measured",
+                "study.diagnosis.load_measured",
             ):
-                patch.setattr(f"freerun.cli.{loads}", stop)
+                patch.setattr(f"freerun.{loads}", stop)
             try:
                 return self.main(words)
             except StoppedError:
