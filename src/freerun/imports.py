@@ -107,7 +107,8 @@ def import_dataclass(address: str, what: str, base: type[T], required: Collectio
     # An annotation of a ClassVar alone leaves no attribute behind.
     lacking = {*required} - {*dir(found)} | {*getattr(found, "__abstractmethods__", ())}
     if lacking:
-        raise SettingError(f"{where}: it has no {', '.join(sorted(lacking))}")
+        names = ", ".join(sorted(lacking))
+        raise SettingError(f"{where}: its class must define {names}")
     try:
         list_settings(found)
     except (NameError, TypeError) as error:

@@ -61,7 +61,7 @@ def test_variants_of_a_method_by_address():
         ("mine.py:number",
          "method 'mine.py:number': it is not a subclass of freerun.methods.Method"),
         ("mine.py", "unknown method 'mine.py'; name its object, as in mine.py:MyMethod"),
-        ("mine.py:Half", "method 'mine.py:Half': it has no loss, paper, summary"),
+        ("mine.py:Half", "method 'mine.py:Half': its class must define loss, paper, summary"),
         ("mine.py:Loose",
          "method 'mine.py:Loose': it is not a dataclass, whose fields are its settings"),
         ("mine.py:Double:facto=3",
@@ -76,6 +76,6 @@ def test_wrong_addresses_are_refused(spec, message):
 
 
 def test_messages_name_the_variant():
-    message = "^odd: method 'mine.py:Half': it has no loss, paper, summary$"
+    message = "^odd: method 'mine.py:Half': its class must define loss, paper, summary$"
     with pytest.raises(SettingError, match=message):
         parse_methods({"odd": {"mine.py:Half": None}})

@@ -71,7 +71,7 @@ def test_a_subclass_of_a_script_is_not_taken_for_its_base():
             "my/words.tsv.gz",
             "unknown task 'my/words.tsv.gz'; to train on this file: pairs --data my/words.tsv.gz",
         ),
-        ("mine.py:Half", "task 'mine.py:Half': it has no metrics, rows"),
+        ("mine.py:Half", "task 'mine.py:Half': its class must define metrics, rows"),
         (
             "mine.py:Loose",
             "task 'mine.py:Loose': it is not a dataclass, whose fields are its settings",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pytest
@@ -98,6 +98,20 @@ def test_a_loss_that_is_no_outcome_is_an_error():
     message = r"^Bare\.loss returned a Tensor; it must return an Outcome$"
     with pytest.raises(SettingError, match=message):
         Objective(policy(), Bare())(**DATA.train.batch(range(2)).tensors())
+
+
+def test_a_loss_without_a_gradient_is_an_error():
+    class Constant(MLE):
+        def loss(self, *arguments):
+            outcome = super().loss(*arguments)
+            return replace(outcome, total=outcome.total.detach())
+
+    tensors = DATA.train.batch(range(2)).tensors()
+    message = r"^Constant\.loss has no gradient: it depends on no trained weight$"
+    with pytest.raises(SettingError, match=message):
+        Objective(policy(), Constant())(**tensors)
+    with torch.no_grad():
+        assert Objective(policy(), Constant())(**tensors)["loss"] > 0
 
 
 def test_trained_modules_have_a_gradient_and_frozen_ones_have_none():

@@ -79,6 +79,7 @@ class Objective(nn.Module):
 
         Raises:
             ValueError: if an example has no target tokens to learn from.
+            SettingError: if the loss is no `Outcome`, or has no gradient where one is needed.
         """
         batch = Batch(ids, Source(source, source_mask), target, target_mask)
         if decoding is not None:
@@ -96,9 +97,12 @@ class Objective(nn.Module):
                 "from it; leave it out of the data"
             )
         outcome = self.method.loss(self.model, batch, self.clock, self.method_modules)
+        name = type(self.method).__name__
         if not isinstance(outcome, Outcome):
-            name, kind = type(self.method).__name__, type(outcome).__name__
+            kind = type(outcome).__name__
             raise SettingError(f"{name}.loss returned a {kind}; it must return an Outcome")
+        if torch.is_grad_enabled() and not outcome.total.requires_grad:
+            raise SettingError(f"{name}.loss has no gradient: it depends on no trained weight")
         self._counts.append(outcome.count.detach())
         self._add(outcome)
         count = outcome.count if num_items_in_batch is None else num_items_in_batch
