@@ -243,7 +243,8 @@ def test_symbols_between_spaces_are_the_tokens_of_targets(write):
     assert (task.source_tokens, task.target_tokens) == ("characters", "symbols")
     assert notes == [
         f"targets are symbols between spaces, such as {task.rows()['train'][0]['target']!r}: "
-        "target_tokens=symbols, source_tokens=characters"
+        "target_tokens=symbols, source_tokens=characters; of pronunciations, sequence_error is the "
+        "word error rate and token_error the phoneme error rate"
     ]
     assert [*task.get_metrics()] == ["sequence_error", "token_error"]
     assert task.complete() == (task, [])

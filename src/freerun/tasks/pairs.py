@@ -228,7 +228,8 @@ class Pairs(Task):
         first = next(text for text in sides[1] if " " in text)
         return task, [
             f"targets are symbols between spaces, such as {first!r:.40}: target_tokens=symbols, "
-            f"source_tokens={source}"
+            f"source_tokens={source}; of pronunciations, sequence_error is the word error rate and "
+            "token_error the phoneme error rate"
         ]
 
     def learn_codec(self, rows: Splits[Row], **options: Any) -> Codec:
