@@ -204,7 +204,7 @@ def main() -> None:
     names = list(dict.fromkeys(["mle", *given.methods]))
     growing, search, rounds = GROWING, SEARCH, given.rounds
     if given.quick:
-        growing, search, rounds = {"length": [4, 8], "words": [50, 100]}, {"cells": [2, 4]}, 1
+        growing, search, rounds = {"length": [4, 8]}, {"cells": [2, 4]}, 1
     figures: Figures = {"threads": given.threads, "torch": torch.__version__}
     for model in given.models:
         figures |= grow(model, names, growing, rounds)

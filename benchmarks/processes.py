@@ -57,12 +57,12 @@ def main() -> None:
     options = parser(__doc__.splitlines()[0], rounds=3)
     options.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     given = parse(options)
-    updates, hidden = (4, 16) if given.quick else (40, 256)
+    updates, hidden, rounds = (4, 16, 1) if given.quick else (40, 256, given.rounds)
     methods = given.methods[:1] if given.quick else given.methods
     figures: dict[str, float | str] = {}
     for method in methods:
         times: dict[str, list[float]] = {"one": [], "ddp": [], "fsdp2": []}
-        for _ in range(given.rounds):
+        for _ in range(rounds):
             losses = []
             for kind in times:
                 found = train(method, kind, updates, hidden)

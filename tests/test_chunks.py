@@ -14,6 +14,7 @@ from freerun.chunks import sum_in_chunks
 from freerun.evaluation.evaluation import teacher_forced_total
 from freerun.losses import log_loss
 from freerun.methods import (
+    BSO,
     GKD,
     MLE,
     MRT,
@@ -91,6 +92,8 @@ def test_losses_and_gradients(small, method, name):
         Unlikelihood(level="sequence", ngram=1),
         Reinforce(samples=2, cost="edit_distance"),
         MRT(samples=2, cost="edit_distance"),
+        BSO(beam=3, warm_up=0.0, anneal=0.0),
+        BSO(beam=2, warm_up=0.0, anneal=0.0, score="last"),
     ],
     ids=lambda method: method.name,
 )

@@ -297,21 +297,47 @@ def compare_scores(
     """Return s(ŷ) - s(y*) of each violation, with gradient; and 0, with a gradient of 0."""
     cells, inside = found.steps
     reading = read_violations(policy, batch, found)
-    scores = promote_scores(reading.trace.logits(reading.needed))
-    scores = scores if local else scores.log_softmax(-1)
     numbers = reading.needed.flatten().cumsum(0).view(reading.needed.shape) - 1
     counted = inside & (cells == (found.ends - 1)[:, None]) if local else inside
+    # All that is looked up: steps of rivals, steps of targets, and the first of each example.
+    rivals = numbers[reading.rows[:, None], reading.columns], found.tokens.gather(1, cells)
+    targets = numbers[found.rows[:, None], cells], batch.target[found.rows].gather(1, cells)
+    first = numbers[: len(batch.ids), 0], batch.target[:, 0]
+    given = (
+        torch.cat([one[counted], other[counted], last])
+        for one, other, last in zip(rivals, targets, first, strict=True)
+    )
+    values = look_up_scores(reading, *given, local=local)
+    count, zeros = int(counted.sum()), values.new_zeros(counted.shape)
+    *both, nothing = values.split([count, count, len(batch.ids)])
+    ours, theirs = (zeros.masked_scatter(counted, each).sum(1) for each in both)
+    return ours - theirs, 0 * nothing.sum()
 
-    def look_up(rows: Tensor, columns: Tensor, tokens: Tensor) -> Float[Tensor, "v"]:
-        # Padding may have a token without a score.
-        written = tokens.gather(1, cells).masked_fill(~counted, 0)
-        chosen = scores[numbers[rows[:, None], columns].clamp(min=0), written]
-        return chosen.masked_fill(~counted, 0).sum(1)
 
-    rivals = look_up(reading.rows, reading.columns, found.tokens)
-    targets = look_up(found.rows, cells, batch.target[found.rows])
-    first = numbers[: len(batch.ids), 0]
-    return rivals - targets, 0 * scores[first, batch.target[:, 0]].sum()
+def look_up_scores(
+    reading: Reading, cells: Int[Tensor, "m"], tokens: Int[Tensor, "m"], *, local: bool
+) -> Float[Tensor, "m"]:
+    """Return the scores of tokens at needed cells, or their log-probabilities if not `local`.
+
+    Args:
+        reading: what was read.
+        cells: the number of each cell among those that are needed.
+        tokens: the token that is looked up there.
+        local: whether scores are not normalized.
+    """
+    # A table of the tokens of each cell: their places are those in its part of the sorted cells.
+    order, counts = cells.argsort(stable=True), torch.bincount(cells)
+    starts = counts.cumsum(0) - counts
+    place = torch.empty_like(cells)
+    place[order] = torch.arange(len(cells), device=cells.device) - starts[cells[order]]
+    table = tokens.new_zeros(int(reading.needed.sum()), int(counts.max()))
+    table[cells, place] = tokens
+
+    def gather(scores: Tensor, wanted: Tensor) -> Tensor:
+        scores = promote_scores(scores)
+        return (scores if local else scores.log_softmax(-1)).gather(1, wanted)
+
+    return reading.trace.map_scores(reading.needed, gather, table)[cells, place]
 
 
 @dataclass(frozen=True)
