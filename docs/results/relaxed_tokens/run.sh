@@ -21,7 +21,5 @@ go_on --config $here/few.yaml --seeds 3 --output runs/relaxed
 
 short="--config $here/few.yaml --training.updates 600 --training.evaluate_every 200"
 freerun compare digits $short --seeds 3 --training.threads 1 --output runs/relaxed-digits
-freerun compare ocr --data data/ocr/letter.data.gz $short --seeds 1 --training.threads 1 \
-    --output runs/relaxed-ocr
 spelling compare --task.noise 0.1 --task.train_size 20000 --task.dev_size 1000 \
     --task.test_size 2000 $short --seeds 1 --output runs/relaxed-spelling-0.1
