@@ -15,13 +15,13 @@ relative error of this against the measured peak of an update on the CPU. Of oth
 kept for a row is that of MLE times the ratio that benchmarks/growth.py measured.
 
 `full/METHOD/SIZE, GB` is the number of rows that fit into a GPU of so many GB, a tenth of which is
-left to the system; `lora/…` with LoRA.
+left to the system; `lora/…` with LoRA. For a causal model of your own: `--model DIR --length 512`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from timing import parse, parser, write
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -208,31 +210,54 @@ def measure_update(model: nn.Module, rows: int, length: int, *, half: bool) -> f
     return measure_peak(update) * 1e6
 
 
+def count_fitting(
+    name: str, make: Callable[[], PreTrainedModel], length: int, ratios: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the needs of a model, and the rows that fit, by method and GPU."""
+    figures: dict[str, float] = {}
+    for kind in ("full", "lora"):
+        needs = find_needs(make, length, lora=kind == "lora")
+        figures |= {f"{kind}/{key}/{name}": value for key, value in vars(needs).items()}
+        for method, ratio in ratios.items():
+            models = 2 if method in TEACHERS else 1
+            own = replace(needs, row=ratio * needs.row, model=models * needs.model)
+            for size in GPUS:
+                figures[f"{kind}/{method}/{name}, {size} GB"] = own.count_rows(0.9e9 * size)
+    return figures
+
+
+def check(name: str) -> dict[str, float]:
+    """Return the measured peak of an update of a small model, and the error of the formulas."""
+    make, rows, lora = CHECKED[name]
+    figures: dict[str, float] = {}
+    for half in (False, True):
+        torch.manual_seed(0)
+        expected = find_needs(make, LENGTH, half=half, lora=lora).update(rows)
+        model = add_lora(make()) if lora else make()
+        found = measure_update(model, rows, LENGTH, half=half)
+        key = f"{name}_{'bf16' if half else 'fp32'}"
+        figures[f"measured_{key}"] = round(found)
+        figures[f"error_{key}"] = round(expected / found - 1, 3)
+    return figures
+
+
 def main() -> None:
     """Compute and check, and print and write the figures."""
     options = parser(__doc__.splitlines()[0], rounds=1)
     options.set_defaults(threads=1)
+    options.add_argument("--model", metavar="DIR", help="only this causal model, of transformers")
+    options.add_argument("--length", type=int, default=LENGTH, help=f"tokens (default {LENGTH})")
     given = parse(options)
-    figures: dict[str, float | str] = {"length": LENGTH}
-    ratios = read_ratios(GROWTH)
-    for name, make in list(SIZES.items())[: 1 if given.quick else None]:
-        for kind in ("full", "lora"):
-            needs = find_needs(make, LENGTH, lora=kind == "lora")
-            figures |= {f"{kind}/{key}/{name}": value for key, value in vars(needs).items()}
-            for method, ratio in ratios.items():
-                models = 2 if method in TEACHERS else 1
-                own = replace(needs, row=ratio * needs.row, model=models * needs.model)
-                for size in GPUS:
-                    figures[f"{kind}/{method}/{name}, {size} GB"] = own.count_rows(0.9e9 * size)
-    for name, (make, rows, lora) in list(CHECKED.items())[: 1 if given.quick else None]:
-        for half in (False, True):
-            torch.manual_seed(0)
-            expected = find_needs(make, LENGTH, half=half, lora=lora).update(rows)
-            model = add_lora(make()) if lora else make()
-            found = measure_update(model, rows, LENGTH, half=half)
-            key = f"{name}_{'bf16' if half else 'fp32'}"
-            figures[f"measured_{key}"] = round(found)
-            figures[f"error_{key}"] = round(expected / found - 1, 3)
+    sizes, checked = SIZES, list(CHECKED)
+    if given.model:
+        config = AutoConfig.from_pretrained(given.model)
+        sizes, checked = {Path(given.model).name: lambda: AutoModelForCausalLM.from_config(config)}, []
+    some = 1 if given.quick else None
+    figures: dict[str, float | str] = {"length": given.length}
+    for name, make in list(sizes.items())[:some]:
+        figures |= count_fitting(name, make, given.length, read_ratios(GROWTH))
+    for name in checked[:some]:
+        figures |= check(name)
     write(figures, given.json)
 
 
