@@ -251,7 +251,8 @@ def main() -> None:
     sizes, checked = SIZES, list(CHECKED)
     if given.model:
         config = AutoConfig.from_pretrained(given.model)
-        sizes, checked = {Path(given.model).name: lambda: AutoModelForCausalLM.from_config(config)}, []
+        sizes = {Path(given.model).name: lambda: AutoModelForCausalLM.from_config(config)}
+        checked = []
     some = 1 if given.quick else None
     figures: dict[str, float | str] = {"length": given.length}
     for name, make in list(sizes.items())[:some]:
