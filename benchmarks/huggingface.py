@@ -8,6 +8,7 @@ per update. If trl is installed, an update of its GKD trainer is timed too.
 
 from __future__ import annotations
 
+import copy
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from searnn_parts import PARTS, timed
 from timing import ratio, seconds, side_by_side
 from torch import Tensor
 
-from freerun.batch import Batch
+from freerun.batch import Batch, Source
 from freerun.decoding import greedy, sample
 from freerun.methods import MLE, SEARNN, DifferentiableScheduledSampling, Method, ScheduledSampling
 from freerun.methods.searnn import Candidates, TopTokens
@@ -115,6 +116,41 @@ def decoding(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.dev
     return figures
 
 
+def capturing(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
+    """Time decoding by captured steps, relative to `generate` with and without a static cache.
+
+    With a static cache, `generate` compiles its steps on a GPU. The first round is a warm-up.
+    """
+    captured, figures = copy.deepcopy(policy), {}
+    captured.capture_steps()
+    for fixed in (False, True):
+        batch, suffix = toy.batch(device, fixed=fixed), "_fixed" if fixed else ""
+        source, plain = batch.source, decoders(policy, batch)
+        ours = decoders(captured, batch)
+
+        def generate(_: int, source: Source = source) -> Tensor:
+            return policy.model.generate(
+                source.values,
+                attention_mask=source.mask.long(),
+                max_new_tokens=policy.max_new_tokens,
+                do_sample=False,
+                cache_implementation="static",
+            )
+
+        runs = {f"captured_{name}": ours[name] for name in ("greedy", "sample")}
+        runs |= {name: plain[f"{name}_generate"] for name in ("greedy", "sample")}
+        runs["static"] = Decoder(generate, plain["greedy_generate"].count)
+        lengths = {runs[name].count(runs[name].run(0)) for name in ("captured_greedy", "static")}
+        assert len(lengths) == 1, "they write different tokens"
+        found = rates(runs, rounds, device)
+        for name in ("greedy", "sample"):
+            figures[f"captured_{name}_vs_generate{suffix}"] = ratio(found, f"captured_{name}", name)
+        figures[f"captured_greedy_vs_static_generate{suffix}"] = ratio(
+            found, "captured_greedy", "static"
+        )
+    return figures
+
+
 def training(policy: HuggingFacePolicy, toy: Toy, rounds: int, device: torch.device) -> Figures:
     """Time an update of each method, and of TRL's GKD trainer for causal models."""
     batch, model = toy.batch(device), (policy, idle(policy))
@@ -150,8 +186,12 @@ def measure(kind: str, rounds: int, device: torch.device, quick: bool) -> Figure
     """Return all figures of one model."""
     toy = Toy(most=12, rows=8) if quick else Toy()
     policy = toy.policy(kind, device, updates=20 if quick else 150)
+    captured: Figures = {}
+    if kind != "t5" and (quick or device.type == "cuda"):  # on a CPU only to try that it runs
+        captured = capturing(policy, toy, rounds, device)
     return (
         decoding(policy, toy, rounds, device)
+        | captured
         | training(policy.train(), toy, rounds, device)
         | searching(kind, rounds, device, 8 if quick else 32)
     )

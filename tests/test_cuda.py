@@ -220,6 +220,23 @@ def test_decoding(device, case):
     check(DECODERS[decoder], *make(model), device)
 
 
+@pytest.mark.cuda
+@real
+@pytest.mark.parametrize("model", ["gpt2", "llama"])
+def test_captured_steps(model):
+    """In graphs, before and after an update; those without are in tests/models."""
+    policy, batch = make(model)
+    other, moved = move(policy, batch, torch.device("cuda"))
+    other.capture_steps()
+    for _ in range(2):
+        for decoder in ("greedy", "sample"):
+            found, expected = DECODERS[decoder](other, moved), DECODERS[decoder](policy, batch)
+            assert torch.equal(found.tokens.cpu(), expected.tokens)
+        with torch.no_grad():
+            for one, same in zip(policy.parameters(), other.parameters(), strict=True):
+                same.copy_(one.mul_(1.5))
+
+
 @params(["gru", "input-feeding", "gpt2", "llama", "bart"])
 def test_backspaces(device, case):
     policy = erasing_policy(case)

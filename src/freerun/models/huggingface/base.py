@@ -42,6 +42,7 @@ from freerun.models.huggingface.state import (
     ContinuedTrace,
     EncoderOutputs,
 )
+from freerun.models.huggingface.steps import SlotMask, StaticSteps
 from freerun.models.huggingface.writer import CacheEraser, CacheWriter
 from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
@@ -114,6 +115,7 @@ class HuggingFacePolicy(Policy):
             )
         self.max_positions = self.find_max_positions()
         self.max_source_length = self.find_max_source_length()
+        self.static_steps: StaticSteps | None = None
         check_scores(self)
         self.training = self.inner.training
 
@@ -272,7 +274,7 @@ class HuggingFacePolicy(Policy):
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         position, beyond = self.clip_positions(state.position[:, None], state.past.used)
-        hidden, past, encoder = self.read(
+        hidden, past, encoder = self.read_slot(
             inputs[:, None], position, mask, state.past, state.encoder
         )
         hidden = hidden[:, -1] if beyond is None else hidden[:, -1].masked_fill(beyond, torch.nan)
@@ -328,6 +330,29 @@ class HuggingFacePolicy(Policy):
     def writer(self) -> CacheWriter:
         """Return a writer that drops rows when this saves time, and stores no scores."""
         return CacheWriter(self)
+
+    def capture_steps(self, **options: Any) -> None:
+        """Decode by static steps from now on: on a GPU, each is captured as a CUDA graph.
+
+        This holds for greedy decoding, samples, roll-outs and backspaces, and while weights are
+        trained in place. It is faster if a step takes longer to launch than to run, as those of
+        small models do. There is one graph for each number of rows (rounded up by a quarter at
+        most) and of slots (a power of 2), each with its own keys and values.
+
+        Args:
+            options: those of `torch.compile`, such as `backend`; if there are any, steps are
+                compiled too.
+
+        Raises:
+            ValueError: if the model is no causal model that reads trees (see `reads_trees`): only
+                these attend to exactly the slots of a mask.
+        """
+        if self.config.is_encoder_decoder or not self.reads_trees:
+            raise ValueError(
+                f"steps of {type(self.inner).__name__} cannot be captured: only those of causal "
+                "models with absolute or rotary positions and without a window can"
+            )
+        self.static_steps = StaticSteps(options)
 
     def eraser(self, source: Source) -> CacheEraser:
         """Return rows that write and withdraw tokens, before cell 0.
@@ -449,6 +474,20 @@ class HuggingFacePolicy(Policy):
         Returns:
             The last hidden states, and `past` and `encoder` after the pass.
         """
+
+    def read_slot(
+        self,
+        inputs: Int[Tensor, "n 1"] | Float[Tensor, "n 1 e"],
+        positions: Int[Tensor, "n 1"],
+        mask: SlotMask,
+        past: KeyValues,
+        encoder: EncoderOutputs | None,
+    ) -> tuple[Float[Tensor, "n 1 h"], KeyValues, EncoderOutputs | None]:
+        """Run the decoder over one new slot, as `read` does; by a static step if there is one."""
+        tokens = not inputs.is_floating_point() and past.used > 0 and not torch.is_grad_enabled()
+        if self.static_steps is None or not tokens or self.inner.training:
+            return self.read(inputs, positions, mask, past, encoder)
+        return *self.static_steps.read(self, inputs, positions, mask, past), None
 
     def run_decoder(self, positions: Int[Tensor, "n q"], **kwargs: Any) -> Any:
         """Run the layers that read targets, with every token at its given position."""

@@ -124,7 +124,7 @@ class CacheEraser(Eraser):
     def _advance(self, read: Int[Tensor, "n 1"], slot: int) -> Float[Tensor, "n h"]:
         """Fill one slot of every row; return the last hidden states."""
         position, beyond = self.policy.clip_positions((self.start + self.level)[:, None], slot)
-        hidden, self.past, self.encoder = self.policy.read(
+        hidden, self.past, self.encoder = self.policy.read_slot(
             read, position, self.mask[:, None, None, : slot + 1], self.past, self.encoder
         )
         return hidden[:, -1] if beyond is None else hidden[:, -1].masked_fill(beyond, torch.nan)
