@@ -266,7 +266,7 @@ def test_what_cannot_be_used_is_named(tmp_path, members, message):
 
 def test_peft_may_be_missing(tmp_path, saved, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    message = r"^peft_config needs peft, which is missing: pip install freerun\[lora\]$"
+    message = r"^peft_config needs peft, which is missing: pip install 'freerun\[lora\]'$"
     with pytest.raises(ImportError, match=message):
         trainer(tmp_path, str(saved), peft_config=LoraConfig(**LORA))
 
