@@ -41,3 +41,4 @@ pairs ridges --task.target_tokens characters+unk --task.dev_size 1000 --task.tes
 measure tagging tagging --data data/ner-de/mobie.zip --training.updates 600 \
     --training.evaluate_every 200
 spelling spelling-0.5-long --task.noise 0.5 --task.length 20
+spelling spelling-0.5-40 --task.noise 0.5 --task.length 40
