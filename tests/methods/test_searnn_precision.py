@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from freerun.methods import Clock
+from freerun.methods.searnn import rolls
 from tests.helpers import Wrapped, searnn, tiny_batch, tiny_policy
 
 pytestmark = pytest.mark.kernels
@@ -71,3 +72,17 @@ def test_precision_without_a_roll_out_is_refused():
     )
     with pytest.raises(ValueError, match=message):
         searnn(roll_out="reference", roll_out_precision="bfloat16")
+
+
+def test_bfloat16_is_slower_on_other_processors(monkeypatch, caplog):
+    """This is said once."""
+    monkeypatch.setattr(rolls, "has_bfloat16", lambda device: False)
+    rolls._warn_of_bfloat16.cache_clear()
+    policy = tiny_policy(4)
+    for step in range(2):
+        searnn(roll_out_precision="bfloat16").loss(policy, tiny_batch(policy), Clock(step, 2, 0))
+    assert [record.getMessage() for record in caplog.records] == [
+        "roll_out_precision=bfloat16 is slower than the default here: this processor does not "
+        "multiply in bfloat16"
+    ]
+    rolls._warn_of_bfloat16.cache_clear()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from freerun.models.recurrent import projection
 from freerun.models.recurrent.kernels import Buffers
 from freerun.models.recurrent.projection import BLOCK_ROWS, GROUP_SIZE, ROUNDING, Shortlist
 
@@ -109,3 +110,24 @@ def test_only_candidates_are_decided(monkeypatch):
     monkeypatch.setattr(Shortlist, "_argmax_plainly", None)
     assert torch.equal(found.argmax(outputs), plain(weight, bias, outputs))
     assert 50 <= sum(compared) <= 150
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_chunks_of_tokens_without_a_shortlist(count, monkeypatch):
+    """On processors without bfloat16; ties go to the first, and NaN is the largest."""
+    monkeypatch.setattr(projection, "CHUNK_TOKENS", 4)
+    monkeypatch.setattr(projection, "CHUNK_ROWS", 3)
+    # Of integers, which sum exactly in any order, so that many tokens tie.
+    weight, bias, outputs = ((2 * part).round() for part in random(count, 11, size=3))
+    weight[2], outputs[0] = 20, 1
+    weight[9], bias[9] = weight[2], bias[2]  # in another chunk
+    layer = torch.nn.Linear(*weight.T.shape)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+        rows = projection.Projection(layer, torch.float32, Buffers(outputs))
+        assert rows.shortlist is None
+        assert torch.equal(rows.argmax(outputs), plain(weight, bias, outputs))
+        assert rows.argmax(outputs)[0] == 2
+        outputs[-1, 1] = torch.nan
+        assert rows.argmax(outputs)[-1] == 0

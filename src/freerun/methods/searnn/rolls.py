@@ -6,8 +6,10 @@ without effect cannot be given.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cache
 from typing import ClassVar, Literal
 
 import torch
@@ -18,11 +20,14 @@ from freerun.batch import Batch
 from freerun.methods.base import Clock, check_choice, check_range
 from freerun.methods.samples import UNLIMITED
 from freerun.methods.searnn.search import Search
+from freerun.models.recurrent.projection import has_bfloat16
 from freerun.policy import Trace
 from freerun.randomness import uniform
 from freerun.roll_in import Trajectories, roll_in_learned, roll_in_mixed, roll_in_reference
 from freerun.roll_out import RollOuts, Trials
 from freerun.settings import SETTING_NAME
+
+_LOGGER = logging.getLogger(__name__)
 
 RollOutPrecision = Literal["training", "bfloat16"]
 
@@ -126,6 +131,16 @@ class ReferenceRollOut:
         return search.roll_out(trace, roll_in, trials, torch.zeros_like(search.batch.ids))
 
 
+@cache
+def _warn_of_bfloat16(device: torch.device) -> None:
+    """Warn once if roll-outs in bfloat16 are slower than those in single precision."""
+    if not has_bfloat16(device):
+        _LOGGER.warning(
+            "roll_out_precision=bfloat16 is slower than the default here: this processor does not "
+            "multiply in bfloat16"
+        )
+
+
 @dataclass(frozen=True)
 class PolicyRollOut(ABC):
     """The base of roll-outs in which the policy writes.
@@ -157,6 +172,8 @@ class PolicyRollOut(ABC):
         self, search: Search, trace: Trace, roll_in: Trajectories, trials: Trials, clock: Clock
     ) -> RollOuts:
         """Return the sentence that each trial leads to."""
+        if self.precision == "bfloat16":
+            _warn_of_bfloat16(search.batch.ids.device)
         return search.roll_out(
             trace,
             roll_in,

@@ -170,6 +170,9 @@ MIN_SHORTLIST_TOKENS = 2048
 """The minimum size of a vocabulary for a shortlist, which pays from about half of it on."""
 _MAX_SCORES = {"cpu": 2**22, "cuda": 2**28}
 """The maximum number of scores that are held at a time."""
+CHUNK_TOKENS, CHUNK_ROWS = 1024, 512
+"""On a CPU, the numbers of tokens and rows whose scores are looked at while they are in its caches,
+if the scores of all tokens are computed."""
 
 
 class Projection:
@@ -194,8 +197,23 @@ class Projection:
         """Return the token with the largest score of each row, the first in case of ties."""
         if self.shortlist is not None:
             return self.shortlist.argmax(outputs)
+        if outputs.device.type == "cpu" and self.product.exact and len(self.bias) > CHUNK_TOKENS:
+            return torch.cat([self._argmax_chunks(block) for block in outputs.split(CHUNK_ROWS)])
         found = [scores.max(1).indices for _, scores in self.project_blocks(outputs)]
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _argmax_chunks(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
+        """Return the token with the largest score of each row, from some tokens at a time."""
+        largest, tokens = [], []
+        for start in range(0, len(self.bias), CHUNK_TOKENS):
+            chunk = slice(start, start + CHUNK_TOKENS)
+            bias, weight = self.bias[chunk], self.product.weight[:, chunk]
+            scores = self.buffers.get("scores", len(outputs), len(bias))
+            found = torch.addmm(bias, outputs, weight, out=scores).max(1)
+            largest.append(found.values)
+            tokens.append(found.indices + start)
+        chunks = torch.stack(largest).max(0).indices  # the first in case of ties
+        return torch.stack(tokens).gather(0, chunks[None])[0]
 
     def project_blocks(
         self, outputs: Float[Tensor, "n h"]
