@@ -80,7 +80,9 @@ def test_bfloat16_is_slower_on_other_processors(monkeypatch, caplog):
     rolls._warn_of_bfloat16.cache_clear()
     policy = tiny_policy(4)
     for step in range(2):
-        searnn(roll_out_precision="bfloat16").loss(policy, tiny_batch(policy), Clock(step, 2, 0))
+        searnn(cost="edit_distance", roll_out_precision="bfloat16").loss(
+            policy, tiny_batch(policy), Clock(step, 2, 0)
+        )
     assert [record.getMessage() for record in caplog.records] == [
         "roll_out_precision=bfloat16 is slower than the default here: this processor does not "
         "multiply in bfloat16"
