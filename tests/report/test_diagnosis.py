@@ -80,6 +80,15 @@ def test_a_model_that_does_not(excess, words):
     assert describe_exposure_bias(replace(SUFFERS, excess=excess))[1] == words
 
 
+def test_a_model_that_has_hardly_learned():
+    found = replace(SUFFERS, after_own=Interval(0.9, 0.8, 1.0))
+    assert describe_exposure_bias(found, "freerun compare digits")[:2] == [
+        "Your model errs on 85.20 % of tokens after a right prefix and 90.00 % after its own.",
+        "It has hardly learned the task, so its own mistakes do not matter yet: train it longer, "
+        "and check the data and its learning rate.",
+    ]
+
+
 def test_a_model_without_errors():
     zero = Interval(0.0, 0.0, 0.0)
     found = replace(SUFFERS, after_own=zero, excess=zero, share=NONE, amplification=NONE)

@@ -9,6 +9,9 @@ from freerun.evaluation import AccumulatedErrors, ContinuationComparison, Exposu
 UNCERTAIN = 0.03
 """With a smaller excess, scheduled sampling did harm in some seeds (docs/results/diagnosis.md)."""
 
+UNTRAINED = 0.8
+"""A model that errs on more tokens than this after right prefixes has hardly learned its task."""
+
 
 def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> list[str]:
     """Say what the errors of a model come from, and what can be gained; one line per statement.
@@ -26,6 +29,11 @@ def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> l
     lines = [f"{rates}."]
     if not own.value:
         lines.append("It makes no errors on these examples, so there is nothing to explain.")
+    elif own.value - excess.value > UNTRAINED:
+        lines.append(
+            "It has hardly learned the task, so its own mistakes do not matter yet: train it longer, "
+            "and check the data and its learning rate."
+        )
     elif excess.low > 0:
         lines = [
             f"{rates}: {_whole_percent(found.share.value)} of its errors come from earlier ones "
