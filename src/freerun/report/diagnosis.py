@@ -31,8 +31,8 @@ def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> l
         lines.append("It makes no errors on these examples, so there is nothing to explain.")
     elif own.value - excess.value > UNTRAINED:
         lines.append(
-            "It has hardly learned the task, so its own mistakes do not matter yet: train it longer, "
-            "and check the data and its learning rate."
+            "It has hardly learned the task, so its own mistakes do not matter yet: train it "
+            "longer, and check the data and its learning rate."
         )
     elif excess.low > 0:
         lines = [
