@@ -100,7 +100,10 @@ def name_column(variant: Mapping[str, Any]) -> str:
         hard, relaxation = settings["straight_through"], settings["relaxation"].replace("_", " ")
         hard = settings["through"] if hard is None else hard
         return f"dss, {'straight-through' if hard else relaxation}"
-    return f"{method}, {settings['baseline']}" if method == "reinforce" else str(method)
+    if method == "reinforce":
+        count = settings["samples"]
+        return f"reinforce, {count} sample{'s' * (count > 1)}"
+    return str(method)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
