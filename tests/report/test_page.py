@@ -233,8 +233,8 @@ def test_the_answer_may_be_that_nothing_helps(results):
         entry["character_error"] = {**estimate_difference(values, None), "seeds_needed": 40}
         results["methods"][name]["test"]["character_error"]["mean"] = 0.5
     assert describe_comparison(results)[:3] == [
-        "Nothing helps clearly: no method has a character error that is better than the 11.00 % of "
-        "mle beyond what chance explains.",
+        "Nothing helps clearly: the character error of no method is better than the 11.00 % of mle "
+        "beyond what chance explains.",
         "differentiable_scheduled_sampling is worse than mle by 3.00 points (95 % interval 3.00 to "
         "3.00).",
         "scheduled_sampling:schedule=linear,k=0.9 is worse than mle by 0.50 points (95 % interval "

@@ -108,7 +108,7 @@ class _Words:
                 "will say how many are enough."
             )
         return (
-            f"Nothing helps clearly: no method has a {metric} that is better than the "
+            f"Nothing helps clearly: the {metric} of no method is better than the "
             f"{self.get_value(base)} of {base} beyond what chance explains."
         )
 
