@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from freerun.methods import METHODS
 from freerun.report import describe_comparison
 from freerun.study import work
 from tests.cli.pretrained import save_causal
@@ -54,6 +55,33 @@ def test_variants_are_named_in_yaml(run, tmp_path):
     assert results["methods"]["ss_linear"]["settings"]["schedule"] == "linear"
     assert results["seeds"] == [4]
     assert " ss_linear " in printed
+
+
+def test_a_flag_selects_variants_of_the_file(run, refuses, tmp_path):
+    config = tmp_path / "compare.yaml"
+    config.write_text(
+        "methods:\n  mle: {label_smoothing: 0.25}\n  ss: {scheduled_sampling: {k: 9}}\n"
+        "  dss: differentiable_scheduled_sampling\n"
+    )
+    words = "compare", "digits", "--config", config, "--output", tmp_path / "out", "--quiet"
+    refuses(
+        "freerun compare: --methods: unknown method 'sss'; known are "
+        f"{', '.join(METHODS)}; variants in the file are mle, ss, dss",
+        *(*words, "--methods", "mle", "sss"),
+    )
+    given = "--methods", "mle", "ss", "scheduled_sampling", "--seeds", "1"
+    assert run(*words, *given, *TINY)[0] == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["methods"]
+    assert [*found] == ["mle", "ss", "scheduled_sampling"]
+    assert found["mle"]["settings"]["label_smoothing"] == 0.25
+    assert found["ss"]["settings"]["k"] == 9
+    assert found["scheduled_sampling"]["settings"]["k"] != 9
+    config.write_text("methods: {ss: {scheduled_samplin: {}}}\n")
+    refuses(
+        f"freerun compare: {config}, line 1: methods: ss: unknown method 'scheduled_samplin'; did "
+        "you mean 'scheduled_sampling'?",
+        *(*words, "--methods", "mle"),
+    )
 
 
 def test_later_methods_have_what_the_first_has(run, refuses, tmp_path):

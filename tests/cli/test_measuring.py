@@ -64,6 +64,42 @@ def test_rows_are_read_as_training_would_read_them(run, tmp_path, rows, kind):
     assert saved["tokens"] == found.tokens
 
 
+@pytest.mark.parametrize("names", [False, True])
+def test_columns_are_chosen_as_in_training(run, refuses, tmp_path, names):
+    """Also those of a file whose name ends like text; the first line may be a row or names."""
+    folder, table, figures = (tmp_path / name for name in ("model", "table.txt", "found.json"))
+    save_causal(folder)
+    lines = ["id\twrong\tright"] if names else []
+    lines += [f"{n}\t{row['source']}\t{row['target']}" for n, row in enumerate(ROWS)]
+    table.write_text("\n".join(lines) + "\n")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    source, target = ("wrong", "right") if names else ("1", "2")
+    chosen = ["--task.source_columns", source, "--task.target_column", target]
+    for command in ("evaluate", "diagnose"):
+        saved = []
+        for words in (["--data", rows], ["--data", table, *chosen]):
+            status, _, errors = run(command, folder, *words, "--json", figures)
+            assert (status, errors) == (0, "")
+            saved.append(json.loads(figures.read_text()) | {"examples_of": ""})
+        assert saved[0] == saved[1]
+    refuses(
+        f"freerun evaluate: {table}: no column left; it has id, wrong, right"
+        if names
+        else f"freerun evaluate: {table}: no column 5; there are 3, counted from 0",
+        *("evaluate", folder, "--data", table, "--task.source_columns", "left" if names else "5"),
+        *chosen[2:],
+    )
+
+
+def test_columns_are_those_of_the_task_if_freerun_trained_the_model(refuses, trained, rows):
+    refuses(
+        "freerun diagnose: header does not apply: freerun trained the model, and its task says how "
+        "to read rows",
+        *("diagnose", trained, "--data", rows, "--task.header", "true"),
+    )
+
+
 def test_text_is_read_as_the_task_of_text_does(run, tmp_path):
     folder, path = tmp_path / "model", tmp_path / "text.txt"
     save_causal(folder)

@@ -41,6 +41,18 @@ def test_learning_curves_are_means_over_seeds(results):
     assert (low, high) == (pytest.approx(20 - 200**0.5), pytest.approx(60 + 200**0.5))
 
 
+@pytest.mark.parametrize("plot", [learning_curves, error_by_position])
+def test_every_method_has_a_look_of_its_own(results, plot):
+    entry = results["methods"]["mle"]
+    results["methods"] = {f"method {i}": entry for i in range(21)}
+    looks = {
+        (line.get_color(), line.get_linestyle(), line.get_marker())
+        for line in plot(results).axes[0].get_lines()
+        if line.get_label() in results["methods"]
+    }
+    assert len(looks) == len({(color, marker) for color, _, marker in looks}) == 21
+
+
 def drawn(axes, i, seeds):
     return [line.get_xydata().tolist() for line in axes.get_lines()[seeds * i : seeds * (i + 1)]]
 

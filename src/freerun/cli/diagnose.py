@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from freerun.cli.measuring import MeasureOptions, check_output
-from freerun.cli.options import SettingsCommand, UserSettings
+from freerun.cli.measuring import MeasureCommand, MeasureOptions, check_output, list_reading
+from freerun.cli.options import UserSettings
 from freerun.evaluation import Decoding
 from freerun.evaluation.prefix_errors import ErrorCost
 from freerun.report import require_plots
@@ -40,16 +40,16 @@ class DiagnoseOptions(MeasureOptions):
     png: str | None = None
 
 
-class DiagnoseCommand(SettingsCommand):
+class DiagnoseCommand(MeasureCommand):
     """Measure how many errors of a trained model come from its own earlier ones."""
 
+    own = DiagnoseOptions
     words: Sequence[str] = ()
 
     def declare(self, words: Sequence[str]) -> None:
         """Add the settings."""
         self.words = words
-        self.add(DiagnoseOptions, positional=["checkpoint"])
-        self.add(Decoding, "Decoding")
+        super().declare(words)
 
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
@@ -65,6 +65,7 @@ class DiagnoseCommand(SettingsCommand):
             own.data,
             split=own.split,
             language=own.language,
+            pairs=list_reading(settings),
             cost=own.cost,
             oracle=own.oracle,
             mauve=own.mauve,

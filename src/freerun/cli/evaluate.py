@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from math import exp, isnan
 from typing import Any
 
-from freerun.cli.measuring import MeasureOptions, check_output
-from freerun.cli.options import SettingsCommand, UserSettings
+from freerun.cli.measuring import MeasureCommand, MeasureOptions, check_output, list_reading
+from freerun.cli.options import UserSettings
 from freerun.evaluation import (
     Decoding,
     evaluate,
@@ -38,13 +38,10 @@ class EvaluateOptions(MeasureOptions):
     by_length: bool = False
 
 
-class EvaluateCommand(SettingsCommand):
+class EvaluateCommand(MeasureCommand):
     """Measure how good the outputs of a trained model are when it runs freely."""
 
-    def declare(self, words: Sequence[str]) -> None:
-        """Add the settings."""
-        self.add(EvaluateOptions, positional=["checkpoint"])
-        self.add(Decoding, "Decoding")
+    own = EvaluateOptions
 
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
@@ -52,7 +49,8 @@ class EvaluateCommand(SettingsCommand):
         decoding = settings.build(Decoding, "decoding")
         check_output("--json", own.json)
         limit_threads(None)
-        measured = load_measured(own.checkpoint, own.split, own.data, own.language)
+        reading = list_reading(settings)
+        measured = load_measured(own.checkpoint, own.split, own.data, own.language, reading)
         policy, codec, examples = measured.policy, measured.codec, measured.examples
         check_model_decoding(policy, examples, decoding)
         extra = (*measured.task.extra_metrics, *own.metrics)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from freerun.cli.options import SettingsCommand, UserSettings
 from freerun.digests import is_part_of_model
 from freerun.evaluation import Decoding
 from freerun.files import format_json, write
 from freerun.settings import SettingError, to_dict
+from freerun.tasks import Pairs
 from freerun.training.tasks import Measured, Split
+
+READING = (
+    "source_columns",
+    "target_column",
+    "reference_columns",
+    "repeated",
+    "column_separator",
+    "header",
+    "separator",
+)
+"""The settings of `Pairs` that say how to read rows for a model that freerun did not train."""
+_PREFIX = "task."
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,29 @@ class MeasureOptions(CheckpointOptions):
             **figures,
         }
         write(self.json, format_json(contents))
+
+
+class MeasureCommand(SettingsCommand):
+    """A command that measures a trained model on examples.
+
+    Attributes:
+        own: the dataclass of the options of the command itself.
+    """
+
+    own: ClassVar[type[MeasureOptions]]
+
+    def declare(self, words: Sequence[str]) -> None:
+        """Add the settings."""
+        self.add(self.own, positional=["checkpoint"])
+        self.add(Decoding, "Decoding")
+        section = "Rows of --data, for a model that freerun did not train"
+        self.add(Pairs, section, prefix=_PREFIX, only=READING)
+
+
+def list_reading(settings: UserSettings) -> dict[str, Any]:
+    """Return the settings of `Pairs` that the user gave."""
+    found = {name: settings.values.get(_PREFIX + name) for name in READING}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def check_output(flag: str, path: str | None) -> None:

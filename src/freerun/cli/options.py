@@ -55,7 +55,9 @@ _METAVARS = {
     "output": "DIR",
     "png": "FILE",
     "report": "FILE",
+    "reference_columns": "COLUMN",
     "source_column": "COLUMN",
+    "source_columns": "COLUMN",
     "target_column": "COLUMN",
     **{f"{split}{side}": "FILE" for split in ("train", "dev", "test")
        for side in ("", "_source", "_target")},
@@ -158,11 +160,13 @@ class UserSettings:
     Attributes:
         values: the values that differ from the defaults of the dataclasses.
         places: the places where the user set them, for messages: a flag, or a line of a YAML file.
+        overridden: the values of the YAML file that flags override, and their places.
     """
 
     def __init__(self, known: Mapping[str, CommandSetting]) -> None:
         self._known = known
         self.places: dict[str, str] = {}
+        self.overridden: dict[str, tuple[Any, str]] = {}
         self.values: dict[str, Any] = {
             name: own.default
             for name, own in known.items()
@@ -179,6 +183,8 @@ class UserSettings:
         several = value if isinstance(value, list) else [value]
         if own.setting.name in _METAVARS and "" in several:
             raise SettingError(f"{place} is empty; it must be a {_METAVARS[own.setting.name]}")
+        if name in self.places:
+            self.overridden[name] = self.values[name], self.places[name]
         self.values[name] = value if own.is_free else convert(value, own.setting.kind, place)
         self.places[name] = place
 

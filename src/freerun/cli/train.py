@@ -16,6 +16,7 @@ from freerun import report
 from freerun.cli.options import SettingsCommand, UserSettings, peek
 from freerun.console import Console
 from freerun.evaluation import Decoding
+from freerun.methods import Method
 from freerun.models.settings import (
     KINDS,
     ModelSettings,
@@ -51,6 +52,8 @@ Variants of a method are named in YAML, where methods is a list or a mapping:
     mle: {{}}
     ss_linear: {{scheduled_sampling: {{schedule: linear}}}}
     ss_half: scheduled_sampling:schedule=constant,k=0.5
+
+--methods mle ss_half then compares these two.
 """
 WIDTH = 80
 """The width of text on a terminal."""
@@ -245,10 +248,7 @@ class CompareCommand(ExperimentCommand):
     def run(self, settings: UserSettings) -> None:
         """Run the command."""
         own = settings.build(CompareOptions, "options")
-        try:
-            methods = parse_methods(own.methods)
-        except SettingError as error:
-            raise SettingError(f"{settings.places['methods']}: {error}") from None
+        methods = _parse_methods(own.methods, settings)
         comparison = compare(
             self.build_task(settings),
             methods,
@@ -275,6 +275,24 @@ class CompareCommand(ExperimentCommand):
             print(report.legend(comparison.results), "", sep="\n")
             print(*(textwrap.fill(line, WIDTH) for line in comparison.answer), "", sep="\n")
             print(*comparison.files, sep="\n")
+
+
+def _parse_methods(given: Any, settings: UserSettings) -> dict[str, Method]:
+    """Parse methods; a flag may select variants that the YAML file names.
+
+    Raises:
+        SettingError: names the flag or the line of the file.
+    """
+    configured, where = settings.overridden.get("methods", (None, ""))
+    variants: dict[str, Method] = {}
+    try:
+        if isinstance(configured, (list, dict)):
+            variants = parse_methods(configured)
+        where = settings.places.get("methods", "methods")
+        return parse_methods(given, variants)
+    except SettingError as error:
+        named = f"; variants in the file are {', '.join(variants)}" if variants else ""
+        raise SettingError(f"{where}: {error}{named}") from None
 
 
 def choose_model(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # in gray. Their yellow is left out, as it is too faint for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLES = ("-", "-.", ":")
+"""The lines of the first, second and third round of colors; dashed ones have another meaning."""
 NAME_LENGTH = 44
 """The number of characters of a name that fit in the width of a plot on a page."""
 DPI = 150
@@ -155,7 +157,8 @@ def error_by_position(results: Mapping[str, Any]) -> Figure:
         control = entry.get("error_after_reference")
         if control is not None:
             means = [100 * mean for mean in control["mean"][:kept]]
-            upper.plot(positions, means, "--", color=COLORS[i % len(COLORS)], label="_control")
+            (line,) = upper.plot(positions, means, label="_control", markersize=4, **_style(i))
+            line.set(linestyle="--", markerfacecolor="none")
     if has_controls(results):
         upper.plot([], [], "--", color="#555555", label=AFTER_REFERENCE)
     lower.bar(positions, counts[:kept], color="#BBBBBB", width=0.7)
@@ -201,18 +204,23 @@ def _line(
 
     A line without a name is left out of the legend.
     """
-    color, means = COLORS[i % len(COLORS)], [point["mean"] * factor for point in y]
+    style, means = _style(i), [point["mean"] * factor for point in y]
     spread = [(point["std"] or 0.0) * factor for point in y]
     low = [mean - std for mean, std in zip(means, spread, strict=True)]
     high = [mean + std for mean, std in zip(means, spread, strict=True)]
-    style = "-" if i < len(COLORS) else "-."
-    marker, size = MARKERS[i % len(MARKERS)], 2.5 * width
-    (line,) = axes.plot(x, means, style, color=color, marker=marker, markersize=size)
+    (line,) = axes.plot(x, means, markersize=2.5 * width, **style)
     line.set(linewidth=width, label=_fold(name) or "_unnamed")
     if any(spread) and len(y) == 1:
-        axes.errorbar(x, means, yerr=spread, fmt="none", ecolor=color, capsize=3)
+        axes.errorbar(x, means, yerr=spread, fmt="none", ecolor=style["color"], capsize=3)
     elif any(spread):
-        axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _style(i: int) -> dict[str, Any]:
+    """Return color, line and marker of method i; every color has another marker in each round."""
+    turn, color = divmod(i, len(COLORS))
+    marker = MARKERS[(color + turn) % len(MARKERS)]
+    return {"color": COLORS[color], "linestyle": STYLES[turn % len(STYLES)], "marker": marker}
 
 
 def _finish(axes: Axes, x: str, y: str, *, whole: bool = True) -> None:

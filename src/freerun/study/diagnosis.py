@@ -131,6 +131,7 @@ def diagnose(
     *,
     split: Split | None = None,
     language: str | None = None,
+    pairs: Mapping[str, Any] | None = None,
     cost: ErrorCost | None = None,
     oracle: str | Path | None = None,
     mauve: str | None = None,
@@ -152,6 +153,8 @@ def diagnose(
             format of the task pairs, or of text.
         split: the split of the task's data to measure on; by default dev, without `data`.
         language: the language of sounds, for a multilingual Whisper that freerun did not train.
+        pairs: settings of `freerun.tasks.Pairs` such as `source_columns` and `target_column`, which
+            say how to read rows for a model of text that freerun did not train.
         cost: the cost that defines which next tokens are errors; by default the edit distance, or
             Hamming for outputs of fixed length.
         oracle: the folder of a better model with the same tokens, to judge by instead of a cost.
@@ -173,13 +176,14 @@ def diagnose(
     folder = str(checkpoint)
     file, judge = (None if each is None else str(each) for each in (data, oracle))
     part = split if file is not None else split or "dev"
-    measured = load_measured(folder, part, file, language)
+    measured = load_measured(folder, part, file, language, pairs)
     check_model_decoding(measured.policy, measured.examples, decoding)
     how = {"decoding": decoding, "batch_size": batch_size, "seed": decoding.seed, "draws": draws}
     measurement = _measure(measured, cost, judge, mauve, how)
     settings = {
         "data": file,
         "split": split,
+        **(pairs or {}),
         "cost": cost,
         "oracle": judge,
         "mauve": mauve,

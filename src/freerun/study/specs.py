@@ -29,7 +29,7 @@ def parse_method(spec: str) -> Method:
     return build(find_method(name), settings, f"method {spec!r}")
 
 
-def parse_methods(given: Given) -> dict[str, Method]:
+def parse_methods(given: Given, variants: Mapping[str, Method] | None = None) -> dict[str, Method]:
     """Parse the methods of a comparison, each with a unique name.
 
     In a list, a method is given by its text, which is also the name of the variant. In a mapping,
@@ -43,13 +43,17 @@ def parse_methods(given: Given) -> dict[str, Method]:
 
     The items of a list may also be such mappings, and a value may be a method object.
 
+    Args:
+        given: the methods.
+        variants: variants that a list can select by their names, before those of methods.
+
     Raises:
         SettingError: if a method or a setting is unknown, a value is wrong, or two variants have
             the same name, or names that map to the same folder.
     """
     methods: dict[str, Method] = {}
     folders: dict[str, str] = {}
-    for name, method in _entries(given):
+    for name, method in _entries(given, variants or {}):
         if name in methods:
             raise SettingError(f"{name!r} is named twice; each variant needs its own name")
         if not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
@@ -72,14 +76,15 @@ def make_folder_name(name: str) -> str:
     return re.sub(r"^\.|[^\w.=,+-]", "-", name)
 
 
-def _entries(given: Given) -> Iterable[tuple[str, Method]]:
+def _entries(given: Given, variants: Mapping[str, Method]) -> Iterable[tuple[str, Method]]:
     """Yield names and methods."""
     if isinstance(given, str):
         given = [given]
     items: list[Any] = [given] if isinstance(given, Mapping) else list(given)
     for item in items:
         if isinstance(item, str):
-            yield item.strip(), parse_method(item)
+            name = item.strip()
+            yield name, variants[name] if name in variants else parse_method(item)
         elif isinstance(item, Mapping):
             for name, value in item.items():
                 yield str(name), _variant(str(name), value)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from freerun.batch import Batch
 from freerun.data import Codec, Examples, MediaCodec, TextCodec
@@ -124,7 +124,11 @@ class Measured:
 
 
 def load_measured(
-    folder: str, split: Split | None, data: str | None, language: str | None = None
+    folder: str,
+    split: Split | None,
+    data: str | None,
+    language: str | None = None,
+    pairs: Mapping[str, Any] | None = None,
 ) -> Measured:
     """Load a model and examples to measure it on.
 
@@ -136,18 +140,22 @@ def load_measured(
             For a model that freerun did not train, a file of rows as `Pairs` reads them, or else of
             text as `Continuation` reads it; or a folder of images or sounds with their texts.
         language: the language of the sounds, for a multilingual Whisper that freerun did not train.
+        pairs: the settings of `Pairs` that say how to read rows, for a model of text that freerun
+            did not train; with any, the file has rows.
 
     Raises:
         CheckpointError: if there is no such model, or it cannot be read.
-        SettingError: if the examples are not named, or the model was trained on them.
+        SettingError: if the examples are not named, the model was trained on them, or a setting
+            does not apply.
         DataError: if the data cannot be used.
     """
     if split is not None and split not in get_args(Split):
         raise SettingError(f"split is {split!r}; it must be one of {', '.join(get_args(Split))}")
     if _is_pretrained(folder):
-        measured = _load_pretrained(folder, split, data, language)
+        measured = _load_pretrained(folder, split, data, language, pairs or {})
     else:
         _refuse_language(language)
+        _refuse_pairs(pairs, "freerun trained the model, and its task says how to read rows")
         policy, codec = load_policy(folder)
         measured = Measured(policy, codec, *load_examples(folder, codec, split, data))
     check_lengths(measured.policy, measured.examples, measured.name)
@@ -207,6 +215,11 @@ def _refuse_language(language: str | None) -> None:
         )
 
 
+def _refuse_pairs(pairs: Mapping[str, Any] | None, reason: str) -> None:
+    for name in pairs or ():
+        raise SettingError(f"{name} does not apply: {reason}")
+
+
 def _is_pretrained(folder: str) -> bool:
     """Return whether a folder has a Hugging Face model that freerun did not train.
 
@@ -225,7 +238,11 @@ def _is_pretrained(folder: str) -> bool:
 
 
 def _load_pretrained(
-    folder: str, split: Split | None, data: str | None, language: str | None
+    folder: str,
+    split: Split | None,
+    data: str | None,
+    language: str | None,
+    pairs: Mapping[str, Any],
 ) -> Measured:
     """Load a model that freerun did not train, and a file of rows or of text."""
     if data is None:
@@ -238,11 +255,14 @@ def _load_pretrained(
     settings = PretrainedSettings(path=folder)
     media = _find_media_task(settings, data, language)
     if media is not None:
+        _refuse_pairs(pairs, "the model reads images or sounds")
         codec, examples = load_file(media, data, codec=settings.make_media_codec(media))
         return Measured(build_policy(settings, codec), codec, media, examples, data)
     tokenizer, start = settings.load_tokenizer()
-    is_rows = Path(data.removesuffix(".gz")).suffix in FORMATS
-    task: Task = Pairs(data=data) if is_rows else Continuation(data=data)
+    is_rows = bool(pairs) or Path(data.removesuffix(".gz")).suffix in FORMATS
+    task: Task = Continuation(data=data)
+    if is_rows:
+        task = build(Pairs, {**pairs, "data": data}, "task pairs")
     codec, examples = load_file(task, data, tokenizer, start)
     return Measured(build_policy(settings, codec), codec, task, examples, data)
 
