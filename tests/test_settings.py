@@ -58,7 +58,7 @@ def test_settings_are_described_by_the_docstring():
     assert [setting.name for setting in found.values()] == ["name", "eggs", "flavour", "layers"]
     assert found["eggs"].summary == "how many eggs it takes, at least 1."
     assert [setting.default for setting in found.values()] == [MISSING, 2, "sweet", [1.0]]
-    assert [setting.required for setting in found.values()] == [True, False, False, False]
+    assert [setting.is_required for setting in found.values()] == [True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_settings_of_groups_and_options_have_flat_names():
         1.5,
         False,
     ]
-    assert [setting.required for setting in found.values()] == [True, False, False, False, False]
+    assert [setting.is_required for setting in found.values()] == [True, False, False, False, False]
     assert found["slice_size"].condition == "portion=slices or crumbs"
     assert found["slice_size"].summary == "how large each is."
     assert found["gold"].condition == ""

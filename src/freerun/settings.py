@@ -68,7 +68,7 @@ class Setting:
     options: tuple[str, ...] = ()
 
     @property
-    def required(self) -> bool:
+    def is_required(self) -> bool:
         """Whether it is required, regardless of other settings."""
         return self.default is MISSING and self.choice is None
 
@@ -306,7 +306,7 @@ def _check_presence(
     name = setting.name
     summary = setting.summary.rstrip(".")
     if setting.choice is None:
-        if setting.required and name not in given:
+        if setting.is_required and name not in given:
             raise SettingError(f"{where}: {name} is missing: {summary}")
         return
     chosen = given.get(setting.choice, known[setting.choice].default)

@@ -9,7 +9,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from freerun.models.huggingface import adapt, probe
-from freerun.models.huggingface.probe_cache import FOLDER, find_cache
+from freerun.models.huggingface.probe_cache import CACHE_VARIABLE, find_cache
 from tests.models.models import tiny_model, words_of
 
 DEPRECATED = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -17,7 +17,7 @@ DEPRECATED = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -220,10 +220,10 @@ def test_a_folder_that_cannot_be_written_does_no_harm(obstacle, folder, probed):
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({FOLDER: "some/where", "XDG_CACHE_HOME": "xdg"}, "some/where"),
-        ({FOLDER: "", "XDG_CACHE_HOME": "xdg"}, "xdg/freerun"),
-        ({FOLDER: "", "XDG_CACHE_HOME": "", "HOME": "/home/me"}, "/home/me/.cache/freerun"),
-        ({FOLDER: "off"}, "None"),
+        ({CACHE_VARIABLE: "some/where", "XDG_CACHE_HOME": "xdg"}, "some/where"),
+        ({CACHE_VARIABLE: "", "XDG_CACHE_HOME": "xdg"}, "xdg/freerun"),
+        ({CACHE_VARIABLE: "", "XDG_CACHE_HOME": "", "HOME": "/home/me"}, "/home/me/.cache/freerun"),
+        ({CACHE_VARIABLE: "off"}, "None"),
     ],
 )
 def test_where_probes_are_remembered(variables, expected, monkeypatch):
@@ -233,7 +233,7 @@ def test_where_probes_are_remembered(variables, expected, monkeypatch):
 
 
 def test_nothing_is_remembered_if_this_is_off(monkeypatch, folder, probed):
-    monkeypatch.setenv(FOLDER, "off")
+    monkeypatch.setenv(CACHE_VARIABLE, "off")
     for _ in range(2):
         load(tiny_model("llama"))
     assert len(probed) == 2

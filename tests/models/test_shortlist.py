@@ -125,7 +125,7 @@ def test_chunks_of_tokens_without_a_shortlist(count, monkeypatch):
     with torch.no_grad():
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
-        rows = projection.Projection(layer, torch.float32, Buffers(outputs))
+        rows = projection.OutputKernel(layer, torch.float32, Buffers(outputs))
         assert rows.shortlist is None
         assert torch.equal(rows.argmax(outputs), plain(weight, bias, outputs))
         assert rows.argmax(outputs)[0] == 2

@@ -1,13 +1,13 @@
 """Cost vectors of figures chosen by hand."""
 
-from freerun.report.cost_vectors import CellCosts, CostVectors, Trial
+from freerun.report.cost_vectors import CellCosts, CostVectors, TriedToken
 
 
 def trial(symbol, cost, probability, output, *, at=0, chosen=False, written=False):
     """A trial whose token is the character `at` of its output; of eos, nothing is seen."""
     tried = "" if symbol == "eos" else output[at]
     parts = (output[:at], tried, output[at + len(tried) :])
-    return Trial(symbol, cost, probability, *parts, chosen=chosen, written=written)
+    return TriedToken(symbol, cost, probability, *parts, chosen=chosen, written=written)
 
 
 def no():
@@ -36,12 +36,12 @@ def no():
 def ranked():
     """Of a large vocabulary, two tokens and one; one word is long."""
     first = CellCosts(1, "incomprehensibilities", "a$b$c", (
-        Trial("a$b$c", 0.25, 0.25, "", "a$b$c", " it", chosen=False, written=False),
-        Trial("incomprehensibilities", 12.0, 0.5, "", "incomprehensibilities", " all the way",
+        TriedToken("a$b$c", 0.25, 0.25, "", "a$b$c", " it", chosen=False, written=False),
+        TriedToken("incomprehensibilities", 12.0, 0.5, "", "incomprehensibilities", " all the way",
               chosen=True, written=True),
     ))  # fmt: skip
     second = CellCosts(3, "￭!", "￭?", (
-        Trial("￭?", 3.0, 0.25, "a", "?", "", chosen=False, written=False),
+        TriedToken("￭?", 3.0, 0.25, "a", "?", "", chosen=False, written=False),
     ))  # fmt: skip
     return CostVectors(
         "words", "1 − BLEU", "roll-in learned", "quoi $x$", "a$b$c it?", "incomprehensibilities!",

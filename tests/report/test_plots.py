@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from freerun.errors import WriteError
 from freerun.imports import MissingExtraError
 from freerun.report import draw
-from freerun.report.pictures import WIDTH, differences
+from freerun.report.pictures import PICTURE_WIDTH, differences
 from freerun.report.plots import AFTER_REFERENCE, COLORS, error_by_position, learning_curves
 from tests.full import FULL, full
 from tests.helpers import raises
@@ -171,7 +171,7 @@ def test_long_names_are_not_cut(results, plot):
         "methods"
     ].pop("differentiable_scheduled_sampling")
     figure = plot(results)
-    figure.set_size_inches(WIDTH, figure.get_figheight())
+    figure.set_size_inches(PICTURE_WIDTH, figure.get_figheight())
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     names = [text for legend in figure.legends for text in legend.get_texts()]

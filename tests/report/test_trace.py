@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from freerun.report.trace import Piece, format_colored, plain, trace
+from freerun.report.trace import Segment, format_colored, plain, trace
 from freerun.vocabulary import Vocabulary
 
 LETTERS = "0123456789[]<\\ "
@@ -46,13 +46,13 @@ def test_the_plain_notation(written, expected):
 
 def test_pieces_by_hand():
     assert traced("123←456←←5.") == [
-        Piece("standing", "12"),
-        Piece("withdrawn", "3", opens=True),
-        Piece("withdrawing", "<", closes=True),
-        Piece("replacing", "4"),
-        Piece("withdrawn", "56", opens=True),
-        Piece("withdrawing", "<<", closes=True),
-        Piece("standing", "5"),
+        Segment("standing", "12"),
+        Segment("withdrawn", "3", opens=True),
+        Segment("withdrawing", "<", closes=True),
+        Segment("replacing", "4"),
+        Segment("withdrawn", "56", opens=True),
+        Segment("withdrawing", "<<", closes=True),
+        Segment("standing", "5"),
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 import freerun
 from freerun.data import MissingExtraError
 from freerun.errors import CheckpointError
-from freerun.study import load, read_results
+from freerun.study import read_data_frame, read_results
 from freerun.study.results import write_results
 from tests.helpers import raises
 
@@ -19,7 +19,7 @@ MEASURED = Path(freerun.__file__).parents[2] / "docs" / "results" / "spelling-0.
 
 def test_a_frame_has_a_row_for_every_figure():
     pytest.importorskip("pandas")
-    frame = load(MEASURED)
+    frame = read_data_frame(MEASURED)
     results = json.loads((MEASURED / "results.json").read_text())
     assert list(frame.columns) == ["method", "seed", "split", "metric", "value", "difference"]
     methods, seeds = results["methods"], results["seeds"]
@@ -41,9 +41,9 @@ def test_a_frame_has_a_row_for_every_figure():
 def test_pandas_is_needed_only_for_frames(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     assert read_results(MEASURED)["base"] == "mle"
-    message = "freerun.study.load needs pandas, which is missing: pip install 'freerun[pandas]'"
-    with raises(MissingExtraError, message):
-        load(MEASURED)
+    needs = "freerun.study.read_data_frame needs pandas, which is missing"
+    with raises(MissingExtraError, f"{needs}: pip install 'freerun[pandas]'"):
+        read_data_frame(MEASURED)
 
 
 def test_what_cannot_be_computed_is_null_in_the_file_and_nan_when_read(tmp_path):

@@ -107,9 +107,9 @@ class CommandSetting:
         return kind is Any or several or Any in typing.get_args(kind)
 
     @property
-    def required(self) -> bool:
+    def is_required(self) -> bool:
         """Whether it is required, regardless of other settings."""
-        return self.default is MISSING and self.setting.required
+        return self.default is MISSING and self.setting.is_required
 
     @property
     def usage(self) -> str:
@@ -127,7 +127,7 @@ class CommandSetting:
     @property
     def help(self) -> str:
         """The summary and the default."""
-        if self.required:
+        if self.is_required:
             return f"{self.summary} (required)"
         condition = self.setting.condition
         summary = f"{self.summary}; only with {condition}" if condition else self.summary
@@ -201,7 +201,7 @@ class UserSettings:
         """
         fields = [own for own in self._known.values() if own.cls is cls]
         for own in fields:
-            if own.required and own.name not in self.values:
+            if own.is_required and own.name not in self.values:
                 raise SettingError(f"{own.shown} is missing: {own.summary}")
         given = {o.setting.name: self.values[o.name] for o in fields if o.name in self.values}
         return build(cls, {**fixed, **given}, where)
@@ -310,8 +310,8 @@ class SettingsCommand(click.Command, ABC):
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Return the parts of the usage line: positional arguments and required options."""
-        shown = [own for own in self.known.values() if own.positional or own.required]
-        return [*(o.usage if o.required else f"[{o.usage}]" for o in shown), "[OPTIONS]"]
+        shown = [own for own in self.known.values() if own.positional or own.is_required]
+        return [*(o.usage if o.is_required else f"[{o.usage}]" for o in shown), "[OPTIONS]"]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the settings by section."""

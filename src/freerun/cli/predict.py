@@ -19,7 +19,7 @@ from freerun.evaluation import Decoding, on_device
 from freerun.report.live import NOTATION, Traces
 from freerun.training.prediction import Prediction, check_n_best, predict_batch
 from freerun.training.processes import limit_threads
-from freerun.training.tasks import load_predictor, load_reader, stream_batches
+from freerun.training.tasks import find_source_task, load_predictor, stream_batches
 
 NOTES = f"""\
 With --scores or --n_best, an output is a line with three columns between tabs: the number of its
@@ -135,7 +135,7 @@ class PredictCommand(SettingsCommand):
         traces = Traces(policy, codec, decoding) if own.show_backspaces else None
         size = own.batch_size if traces is None else traces.batch_size(own.batch_size)
         lines, name = _open_lines(own.file, codec)
-        printer, task = Printer(own, codec), load_reader(own.checkpoint)
+        printer, task = Printer(own, codec), find_source_task(own.checkpoint)
         for batch, texts in stream_batches(policy, codec, task, lines, name, decoding, size):
             if traces is not None:
                 traces.show(on_device(batch, policy))

@@ -55,7 +55,7 @@ Variants of a method are named in YAML, where methods is a list or a mapping:
 
 --methods mle ss_half then compares these two.
 """
-WIDTH = 80
+TERMINAL_WIDTH = 80
 """The width of text on a terminal."""
 TASK_OPTIONS = ("data", "metrics", "headline")
 """The settings of tasks that are given without the prefix `task.`."""
@@ -273,7 +273,8 @@ class CompareCommand(ExperimentCommand):
             console.width = max(console.width, console.measure(table, options=unbounded).maximum)
             console.print(table)
             print(report.legend(comparison.results), "", sep="\n")
-            print(*(textwrap.fill(line, WIDTH) for line in comparison.answer), "", sep="\n")
+            answer = (textwrap.fill(line, TERMINAL_WIDTH) for line in comparison.answer)
+            print(*answer, "", sep="\n")
             print(*comparison.files, sep="\n")
 
 

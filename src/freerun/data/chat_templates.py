@@ -31,7 +31,7 @@ _ERRORS = (
 """Exceptions of a template that does not support a conversation."""
 CHARACTERS = 10_000_000
 """The maximum number of characters of a conversation."""
-BYTES = 1 << 28
+MEMORY = 1 << 28
 """The maximum number of bytes of memory that a template may take, where that can be limited."""
 
 
@@ -58,7 +58,7 @@ def apply_template(
             "tokenizer.chat_template, or give text"
         )
     try:
-        with _limit_time(SECONDS), _limit_memory(BYTES):
+        with _limit_time(SECONDS), _limit_memory(MEMORY):
             text = cast(str, tokenizer.apply_chat_template(list(turns), tokenize=False, **settings))
     except _TooLongError:
         raise DataError(f"{where}: the chat template takes over {SECONDS:.0f} seconds") from None

@@ -54,14 +54,14 @@ class ColumnChoice:
             if not self.source:
                 one, other = other, one
             raise ValueError(f"{one} is given without {other}")
-        for column in self._named:
+        for column in self._columns:
             if isinstance(column, int) and column < 0:
                 raise ValueError(f"column {column} is chosen; columns are counted from 0")
         if self.target in self.source:
             raise ValueError(f"column {self.target} is both a source and the target")
 
     @property
-    def _named(self) -> tuple[Column, ...]:
+    def _columns(self) -> tuple[Column, ...]:
         target = () if self.target is None else (self.target,)
         return (*self.source, *target, *self.references)
 
@@ -77,7 +77,7 @@ class ColumnChoice:
         """Return whether the cells of the first line are names of columns."""
         if self.header is not None:
             return self.header
-        names = [column for column in self._named if isinstance(column, str)]
+        names = [column for column in self._columns if isinstance(column, str)]
         if names:
             return True
         # One of two names is enough: the other may be misspelt, which is an error and no row.

@@ -79,7 +79,7 @@ class SideTokenizer:
             DataError: if a text has symbols that closed tokens lack and `unseen` is None, or spells
                 a special token that the tokenizer cannot read as text. The message names the place.
         """
-        if self._closed:
+        if self._is_closed:
             return [self._look_up(*pair) for pair in zip(texts, places, strict=True)]
         found = self._encode_open(texts, split=not template)
         if not template:
@@ -127,7 +127,7 @@ class SideTokenizer:
         """
         some = (self.tokenizer.decode([token]) for token in range(min(len(self.tokenizer), 50)))
         for text in ("a", "1", *some):
-            if self._closed and self.find_unseen(text) is not None:
+            if self._is_closed and self.find_unseen(text) is not None:
                 continue
             (inner,) = self.encode([text], [""], template=True)
             side = {"text_target" if self.target else "text": text}
@@ -173,7 +173,7 @@ class SideTokenizer:
             return [ids.get(symbol, self.unseen) for symbol in self._split(text)]
 
     @cached_property
-    def _closed(self) -> bool:
+    def _is_closed(self) -> bool:
         return is_closed(self.tokenizer)
 
     @cached_property

@@ -42,11 +42,13 @@ def is_dataset(data: str) -> bool:
     return isdir(data) or (not exists(data) and _ID.fullmatch(data) is not None)
 
 
-Read = Callable[[str], Table]
+TableReader = Callable[[str], Table]
 """A function that reads a file of rows."""
 
 
-def read_splits(data: str, subset: str | None = None, read: Read = read_table) -> dict[str, Table]:
+def read_splits(
+    data: str, subset: str | None = None, read: TableReader = read_table
+) -> dict[str, Table]:
     """Read the splits of a dataset, or of a file, all of which is train.
 
     Args:
@@ -65,7 +67,9 @@ def read_splits(data: str, subset: str | None = None, read: Read = read_table) -
     return {"train": read(data)}
 
 
-def load_splits(data: str, subset: str | None = None, read: Read = read_table) -> dict[str, Table]:
+def load_splits(
+    data: str, subset: str | None = None, read: TableReader = read_table
+) -> dict[str, Table]:
     """Load the splits of a dataset, named train, dev and test; some may be missing.
 
     The files of a folder are read each time: descriptions in it (README.md, an index) are ignored,
@@ -94,7 +98,7 @@ def load_splits(data: str, subset: str | None = None, read: Read = read_table) -
     return found
 
 
-def _read_folder(folder: Path, subset: str | None, read: Read) -> dict[str, Table]:
+def _read_folder(folder: Path, subset: str | None, read: TableReader) -> dict[str, Table]:
     """Read the files of rows in a folder."""
     if subset is not None:
         if not (subset.replace("-", "").replace("_", "").isalnum() and (folder / subset).is_dir()):

@@ -24,7 +24,7 @@ SUFFIXES: dict[Media, tuple[str, ...]] = {
 }
 """The extensions of files that `freerun predict` takes as one source."""
 
-SHORTEST = 0.02
+MIN_SECONDS = 0.02
 """The length of the shortest sound in seconds: shorter ones have no frame."""
 SILENCE = 1e-4
 """The largest amplitude of silence, -80 dB of full scale."""
@@ -210,10 +210,10 @@ def read_audio(value: object, rate: int, where: str) -> Float[np.ndarray, "_"]:
             reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
             raise DataError(f"{where}: {name} cannot be read as a sound ({reason})") from None
         wave = channels.mean(1)
-    if len(wave) < SHORTEST * own:
+    if len(wave) < MIN_SECONDS * own:
         raise DataError(
             f"{where}: {name} takes {1000 * len(wave) / own:.0f} ms; a sound has at least "
-            f"{1000 * SHORTEST:.0f} ms"
+            f"{1000 * MIN_SECONDS:.0f} ms"
         )
     if not np.isfinite(wave).all():
         raise DataError(f"{where}: {name} has samples that are not finite")

@@ -12,6 +12,9 @@ from freerun.randomness import Coordinate, permutation
 
 T = TypeVar("T")
 
+MAX_HELD_OUT_ROWS = 1_000
+"""The default maximum number of rows of a dev or test set that is split off."""
+
 
 def split_by_key(
     keys: Sequence[Hashable], counts: Sequence[int], *coordinates: Coordinate

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from freerun.batch import Batch, Source
 
-Values = Int[Tensor, "..."] | Float[Tensor, "..."]
+SourceValues = Int[Tensor, "..."] | Float[Tensor, "..."]
 S = TypeVar("S", bound="StoredExamples")
 
 
@@ -57,7 +57,7 @@ class Ragged:
         end = int((starts + lengths).max()) if len(starts) else 0
         return Ragged(torch.cat([self.values[:end], self.values[-1:]]), starts, lengths)
 
-    def gather(self, rows: Int[Tensor, "b"]) -> tuple[Values, Bool[Tensor, "b t"]]:
+    def gather(self, rows: Int[Tensor, "b"]) -> tuple[SourceValues, Bool[Tensor, "b t"]]:
         """Return the rows with these numbers, padded, and a mask that is false on padding."""
         lengths = self.lengths[rows]
         positions = torch.arange(int(lengths.max()))
@@ -108,8 +108,8 @@ class Augmentation(Protocol):
     """
 
     def __call__(
-        self, values: Values, mask: Bool[Tensor, "b s"], ids: Int[Tensor, "b"], epoch: int
-    ) -> Values:
+        self, values: SourceValues, mask: Bool[Tensor, "b s"], ids: Int[Tensor, "b"], epoch: int
+    ) -> SourceValues:
         """Return the sources of examples `ids` in `epoch`."""
         ...
 

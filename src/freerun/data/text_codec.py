@@ -189,7 +189,7 @@ class TextCodec(WritingCodec):
             source_eos=self.source_eos,
             block=self.block,
             context=self.context,
-            unseen=self._unseen,
+            unseen=self._unseen_ids,
         )
 
     @property
@@ -373,7 +373,7 @@ class TextCodec(WritingCodec):
         return special_ids(self.source or self.tokenizer)
 
     @property
-    def _unseen(self) -> tuple[int | None, int | None]:
+    def _unseen_ids(self) -> tuple[int | None, int | None]:
         """The ids of symbols of sources and of targets that closed tokens lack.
 
         This is the id of padding, which is marked by masks: a model has an embedding for it, but
@@ -386,7 +386,7 @@ class TextCodec(WritingCodec):
     def _find_unseen_targets(self, rows: Sequence[EncodedRow]) -> list[str]:
         """Return messages on the rows whose targets have symbols that cannot be written."""
         actions, side = self.target.actions, self.encoder.targets
-        if self._unseen[1] is None:
+        if self._unseen_ids[1] is None:
             return []
         return [
             side.describe_unseen(row.text, row.where)
@@ -396,7 +396,7 @@ class TextCodec(WritingCodec):
 
     def _note_unseen_sources(self, rows: Sequence[EncodedRow]) -> list[str]:
         """Return a note on sources with symbols that are not in training."""
-        unseen = self._unseen[0]
+        unseen = self._unseen_ids[0]
         count = 0 if unseen is None else sum(unseen in row.prompt for row in rows)
         return [f"{count} of {len(rows)} sources have symbols that are unknown"] if count else []
 

@@ -34,7 +34,7 @@ from freerun.randomness import below, uniform
 from freerun.roll_in import write_outputs
 from freerun.vocabulary import Vocabulary
 
-Rows = tuple[Int[Tensor, "b _"], Bool[Tensor, "b _"]]
+Sequences = tuple[Int[Tensor, "b _"], Bool[Tensor, "b _"]]
 """Sequences, and their masks."""
 
 
@@ -102,7 +102,7 @@ class OfflineMethod(Method):
         return Outcome(total, count, metrics)
 
     @abstractmethod
-    def write(self, policy: Policy, batch: Batch, clock: Clock) -> Rows:
+    def write(self, policy: Policy, batch: Batch, clock: Clock) -> Sequences:
         """Let the policy write, without gradient, what the buffer holds for each example."""
 
     @abstractmethod
@@ -138,7 +138,7 @@ class OfflineMethod(Method):
 
     def _replace(
         self, policy: Policy, batch: Batch, replayed: Bool[Tensor, "b"], clock: Clock
-    ) -> tuple[Batch, Rows, Int[Tensor, "b"]]:
+    ) -> tuple[Batch, Sequences, Int[Tensor, "b"]]:
         """Replace examples by those of the buffer; also return what was written, and when."""
         rows = torch.arange(len(batch.ids), device=batch.ids.device)
         steps = torch.full_like(rows, clock.step)
@@ -195,7 +195,7 @@ class OfflineScheduledSampling(OfflineMethod, ScheduledSampling):
         """The share of the buffer, and the schedule."""
         return {**super().tuning, **super(OfflineMethod, self).tuning}
 
-    def write(self, policy: Policy, batch: Batch, clock: Clock) -> Rows:
+    def write(self, policy: Policy, batch: Batch, clock: Clock) -> Sequences:
         """Return what every cell reads."""
         return self.roll_in(policy, batch, clock)[0], batch.mask
 
@@ -263,7 +263,7 @@ class AnswerCorrection(OfflineMethod):
         refuse_backspace(vocabulary, self.name)
         get_separator(vocabulary, self.name)
 
-    def write(self, policy: Policy, batch: Batch, clock: Clock) -> Rows:
+    def write(self, policy: Policy, batch: Batch, clock: Clock) -> Sequences:
         """Return an answer to each example, with its eos if it has one."""
         if self.feedback == "greedy":
             found = write_greedily(policy, batch, stretch=self.stretch)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sacrebleu.metrics import BLEU, CHRF
     from sacrebleu.metrics.base import Metric as Scorer
 
-ORDER = 4
+BLEU_ORDER = 4
 """The maximum length of n-grams of BLEU."""
 
 _SCRIPTS = {
@@ -116,7 +116,7 @@ def _make_bleu(references: References, lowercase: bool, tokenize: str) -> BLEU:
     except (RuntimeError, ImportError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise SettingError(f"metric 'bleu': tokenize={name} cannot be used ({reason})") from None
-    long = any(len(scorer.tokenizer(text.strip()).split()) >= ORDER for text in texts)
+    long = any(len(scorer.tokenizer(text.strip()).split()) >= BLEU_ORDER for text in texts)
     return scorer if long or not texts else make(True)
 
 

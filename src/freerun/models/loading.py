@@ -159,7 +159,7 @@ def find_base_path(path: str) -> tuple[str, bool]:
     return base, True
 
 
-def find_media(path: str) -> Media | None:
+def find_media_kind(path: str) -> Media | None:
     """Return what the encoder of a model reads, image or audio; None for text and causal models."""
     config = load_config(path)
     kinds: tuple[Media | None, ...] = (None, "audio", "image")

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from freerun.report.examples import Outputs, choose_examples
-from freerun.report.export import Figures, list_rows
+from freerun.report.export import Figures, list_figures
 from freerun.report.labels import arrow, label, scale, task_name, unit
-from freerun.report.page import Cell, Group, Page, Picture, Row, Table, render
+from freerun.report.page import Group, Page, Picture, ReportCell, ReportRow, ReportTable, render
 from freerun.report.pictures import differences, draw_svg
 from freerun.report.plots import (
     NO_PLOTS,
@@ -18,7 +18,7 @@ from freerun.report.plots import (
     learning_curves,
 )
 from freerun.report.table import MAJORITY_GUESS, legend, title
-from freerun.report.words import describe_comparison, find_best
+from freerun.report.words import describe_comparison, find_best_method
 
 DISTANCE = (
     "Solid lines are free-running, dashed lines after correct prefixes: the distance between the "
@@ -53,33 +53,36 @@ def write_page(results: Mapping[str, Any], outputs: Outputs) -> str:
     return render(page)
 
 
-def _table(results: Mapping[str, Any]) -> Table:
+def _table(results: Mapping[str, Any]) -> ReportTable:
     metrics, base = list(results["majority"]), results["base"]
     headings = [f"{label(metric)} {unit(metric)} {arrow(metric)}" for metric in metrics]
     relative = "time of an update" if base is None else f"time, relative to {base}"
     rows = [
-        Row(row.name, [*(_cell(row, metric) for metric in metrics), _time(row)])
-        for row in list_rows(results)
+        ReportRow(row.name, [*(_cell(row, metric) for metric in metrics), _time(row)])
+        for row in list_figures(results)
     ]
     guess = [
-        Cell([f"{value * scale(metric):.2f}"]) for metric, value in results["majority"].items()
+        ReportCell([f"{value * scale(metric):.2f}"])
+        for metric, value in results["majority"].items()
     ]
-    rows.append(Row(MAJORITY_GUESS, [*guess, Cell([""])]))
-    return Table(["method", *headings, relative], rows, legend(results).split("\n"))
+    rows.append(ReportRow(MAJORITY_GUESS, [*guess, ReportCell([""])]))
+    return ReportTable(["method", *headings, relative], rows, legend(results).split("\n"))
 
 
-def _cell(row: Figures, metric: str) -> Cell:
+def _cell(row: Figures, metric: str) -> ReportCell:
     lines = [row.show_value(metric)]
     if metric in row.differences:
         lines += [f"Δ {row.show_difference(metric)}", *row.show_interval(metric)]
-    return Cell(lines, {1: "better", -1: "worse", 0: ""}[row.judge(metric)])
+    return ReportCell(lines, {1: "better", -1: "worse", 0: ""}[row.judge(metric)])
 
 
-def _time(row: Figures) -> Cell:
+def _time(row: Figures) -> ReportCell:
     if row.seconds is None:
-        return Cell([""])
+        return ReportCell([""])
     milliseconds = f"{row.seconds * 1000:.1f} ms"
-    return Cell([milliseconds] if row.relative is None else [f"{row.relative:.2f} ×", milliseconds])
+    return ReportCell(
+        [milliseconds] if row.relative is None else [f"{row.relative:.2f} ×", milliseconds]
+    )
 
 
 def _pictures(results: Mapping[str, Any]) -> Iterator[Picture]:
@@ -106,7 +109,7 @@ def _groups(results: Mapping[str, Any], outputs: Outputs) -> list[Group]:
     if not outputs:
         return []
     names = [name for name in results["methods"] if name in outputs]
-    base, best = results["base"], find_best(results)
+    base, best = results["base"], find_best_method(results)
     if base is None and len(names) > 1:
         base = next(name for name in names if name != best)
     shown = {name: outputs[name] for name in names}

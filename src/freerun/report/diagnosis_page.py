@@ -15,7 +15,7 @@ from freerun.report.diagnosis import (
     list_divergences,
     list_rates,
 )
-from freerun.report.page import Cell, Group, Page, Picture, Row, Table, render
+from freerun.report.page import Group, Page, Picture, ReportCell, ReportRow, ReportTable, render
 from freerun.report.pictures import draw_svg
 from freerun.report.plots import COLORS, FEWEST
 
@@ -134,13 +134,13 @@ def write_diagnosis_page(
     Raises:
         MissingExtraError: if matplotlib is missing.
     """
-    rows = [Row(name, [Cell([value])]) for name, value in shown.rates]
+    rows = [ReportRow(name, [ReportCell([value])]) for name, value in shown.rates]
     picture = Picture(shown.heading, draw_svg(shown.plot, "p", shown.caption), shown.caption)
     page = Page(
         title=title,
         subtitle=subtitle,
         answer=shown.answer,
-        table=Table(["rate", "value and interval"], rows, shown.notes),
+        table=ReportTable(["rate", "value and interval"], rows, shown.notes),
         pictures=[picture],
         groups=groups,
         details=details,

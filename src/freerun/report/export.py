@@ -72,7 +72,7 @@ class Figures:
         return {"↑": sign, "↓": -sign}.get(arrow(metric), 0)
 
 
-def list_rows(results: Mapping[str, Any]) -> Iterator[Figures]:
+def list_figures(results: Mapping[str, Any]) -> Iterator[Figures]:
     """Yield the rows of the table; that of beam search follows that of its method."""
     metrics, base, beam = list(results["majority"]), results["base"], results.get("beam")
     for name, entry in results["methods"].items():
@@ -125,7 +125,7 @@ def _list_cells(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
             heads.append("Δ (95 % interval)")
     heads.append("time" if base is None else f"time, relative to {base}")
     rows = []
-    for row in list_rows(results):
+    for row in list_figures(results):
         cells = [row.name]
         for metric in metrics:
             cells.append(row.show_value(metric))
@@ -181,7 +181,7 @@ def _to_csv(results: Mapping[str, Any]) -> str:
         heads += [metric, *(f"{metric}_{part}" for part in ("std", *ends))]
         heads += [f"{metric}_{part}" for part in ("difference", *(f"difference_{e}" for e in ends))]
     table.writerow([*heads, "seconds_per_update", "time_relative_to_mle"])
-    for row in list_rows(results):
+    for row in list_figures(results):
         cells: list[Any] = [row.name]
         for metric in metrics:
             value: Mapping[str, Any] = row.values.get(metric) or {}

@@ -17,7 +17,7 @@ TEMPLATE = "page.html"
 
 
 @dataclass(frozen=True)
-class Cell:
+class ReportCell:
     """A cell of a table: lines of text, of which all but the first are smaller.
 
     Attributes:
@@ -30,19 +30,19 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """A row of a table: its name, and its cells."""
 
     name: str
-    cells: Sequence[Cell]
+    cells: Sequence[ReportCell]
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table, with a heading for every column and notes below."""
 
     headings: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[ReportRow]
     notes: Sequence[str] = ()
 
 
@@ -114,7 +114,7 @@ class Page:
     title: str
     subtitle: str
     answer: Sequence[str]
-    table: Table
+    table: ReportTable
     pictures: Sequence[Picture] = ()
     groups: Sequence[Group] = ()
     missing: Sequence[str] = ()
@@ -122,7 +122,7 @@ class Page:
     command: str | None = None
 
     @property
-    def marked(self) -> bool:
+    def has_marks(self) -> bool:
         """Whether differences of outputs are marked."""
         examples = [example for group in self.groups for example in group.examples]
         outputs = [output for example in examples for output in example.outputs.values()]

@@ -15,7 +15,7 @@ from freerun.report.table import fold_name
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 4.8
+PICTURE_WIDTH = 4.8
 """The width of a plot in inches, at which its text can be read on a phone."""
 _TEXT = "#010203"
 """A placeholder for the color of text, which the page determines."""
@@ -48,7 +48,7 @@ def draw_svg(plot: Callable[[], Figure], name: str, description: str) -> str:
     written = StringIO()
     with plain_text(), matplotlib.rc_context(settings):
         figure = plot()
-        figure.set_size_inches(WIDTH, figure.get_figheight())
+        figure.set_size_inches(PICTURE_WIDTH, figure.get_figheight())
         figure.axes[0].set_title("")  # the page has its own
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
     svg = written.getvalue()
@@ -71,7 +71,7 @@ def differences(results: Mapping[str, Any]) -> Figure:
 
     metric, base = results["task"]["metric"], results["base"]
     rows = [(i, name) for i, name in enumerate(results["methods"]) if name != base]
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.5 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(PICTURE_WIDTH, 1.2 + 0.5 * len(rows)), layout="constrained")
     axes, factor = figure.subplots(), scale(metric)
     for place, (i, name) in enumerate(rows):
         found = results["methods"][name]["difference_to_mle"][metric]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # in gray. Their yellow is left out, as it is too faint for a line on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-STYLES = ("-", "-.", ":")
+LINE_STYLES = ("-", "-.", ":")
 """The lines of the first, second and third round of colors; dashed ones have another meaning."""
 NAME_LENGTH = 44
 """The number of characters of a name that fit in the width of a plot on a page."""
@@ -219,8 +219,8 @@ def _line(
 def _style(i: int) -> dict[str, Any]:
     """Return color, line and marker of method i; every color has another marker in each round."""
     turn, color = divmod(i, len(COLORS))
-    marker = MARKERS[(color + turn) % len(MARKERS)]
-    return {"color": COLORS[color], "linestyle": STYLES[turn % len(STYLES)], "marker": marker}
+    style, marker = LINE_STYLES[turn % len(LINE_STYLES)], MARKERS[(color + turn) % len(MARKERS)]
+    return {"color": COLORS[color], "linestyle": style, "marker": marker}
 
 
 def _finish(axes: Axes, x: str, y: str, *, whole: bool = True) -> None:

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from freerun.vocabulary import Vocabulary
 
-PieceKind = Literal["standing", "replacing", "withdrawn", "withdrawing", "idle"]
-STYLES: dict[PieceKind, str] = {
+SegmentKind = Literal["standing", "replacing", "withdrawn", "withdrawing", "idle"]
+STYLES: dict[SegmentKind, str] = {
     "standing": "",
     "replacing": "green",
     "withdrawn": "red strike",
@@ -24,7 +24,7 @@ _MARKS = re.compile(r"[\\\[\]<]")
 
 
 @dataclass(frozen=True)
-class Piece:
+class Segment:
     """Consecutive actions of one kind.
 
     Attributes:
@@ -36,7 +36,7 @@ class Piece:
         closes: whether a withdrawn passage ends with this piece.
     """
 
-    kind: PieceKind
+    kind: SegmentKind
     text: str
     opens: bool = False
     closes: bool = False
@@ -44,7 +44,7 @@ class Piece:
 
 def trace(
     actions: Sequence[int], vocabulary: Vocabulary, text: Callable[[Sequence[int]], str]
-) -> list[Piece]:
+) -> list[Segment]:
     """Split the actions of a row into pieces of one kind, up to eos.
 
     Args:
@@ -62,11 +62,11 @@ def trace(
             said = _added_text(same[0].before, tokens, text)
         if kind == "withdrawn" and not said:  # white space at an end, which may have no text
             said = "".join(vocabulary.symbols[token] for token in tokens)
-        pieces.append(Piece(kind, said, same[0].opens, same[-1].closes))
+        pieces.append(Segment(kind, said, same[0].opens, same[-1].closes))
     return pieces
 
 
-def plain(pieces: Sequence[Piece]) -> str:
+def plain(pieces: Sequence[Segment]) -> str:
     r"""Format a trace without colors, as in `12[3<]4`: 3 was withdrawn, and 4 replaced it.
 
     Brackets contain what did not remain, in the order in which it was written; in them every `<`
@@ -82,7 +82,7 @@ def plain(pieces: Sequence[Piece]) -> str:
     return "".join(shown)
 
 
-def format_colored(pieces: Sequence[Piece]) -> Text:
+def format_colored(pieces: Sequence[Segment]) -> Text:
     """Format a trace in colors: withdrawn text is struck out and red, what replaced it is green.
 
     A backspace is shown only if it had nothing to withdraw.
@@ -93,11 +93,11 @@ def format_colored(pieces: Sequence[Piece]) -> Text:
 
 @dataclass
 class _Step:
-    """An action: `before` are the tokens before it; the other fields are as in `Piece`."""
+    """An action: `before` are the tokens before it; the other fields are as in `Segment`."""
 
     token: int
     before: list[int]
-    kind: PieceKind
+    kind: SegmentKind
     opens: bool = False
     closes: bool = False
 

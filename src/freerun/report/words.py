@@ -10,7 +10,7 @@ from freerun.evaluation import MAX_SEEDS, is_clear
 from freerun.report.labels import arrow, label, scale, unit
 
 
-def find_best(results: Mapping[str, Any]) -> str:
+def find_best_method(results: Mapping[str, Any]) -> str:
     """Return the method with the best mean of the headline metric, except the baseline.
 
     If there is only the baseline, return it.
@@ -41,7 +41,7 @@ class _Words:
         self.base: str | None = results["base"]
         self.metric: str = results["task"]["metric"]
         self.greater: bool = results["task"]["greater_is_better"]
-        self.best = find_best(results)
+        self.best = find_best_method(results)
         self.others = [name for name in self.methods if self.base not in (None, name)]
 
     def get_value(self, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from freerun.study.comparison import Comparison, compare
 from freerun.study.diagnosis import Diagnosis, diagnose
-from freerun.study.reading import load, read_results, write_report
+from freerun.study.reading import read_data_frame, read_results, write_report
 from freerun.study.specs import parse_method, parse_methods
 
 __all__ = [
@@ -10,9 +10,9 @@ __all__ = [
     "Diagnosis",
     "compare",
     "diagnose",
-    "load",
     "parse_method",
     "parse_methods",
+    "read_data_frame",
     "read_results",
     "write_report",
 ]

@@ -158,7 +158,7 @@ class Plan:
 
 def _is_finished(folder: Path) -> bool:
     path = folder / RECORD_FILE
-    return path.exists() and Record.read(path).finished
+    return path.exists() and Record.read(path).is_finished
 
 
 def _pick(record: Record, methods: Iterable[str]) -> Record:

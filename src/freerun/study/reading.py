@@ -144,8 +144,8 @@ def _add_intervals(results: dict[str, Any]) -> dict[str, Any]:
     return {**results, "methods": methods, "intervals": SEEDS_ONLY}
 
 
-def load(directory: str | Path) -> Any:
-    """Load the figures of a comparison into a pandas DataFrame, one figure per row.
+def read_data_frame(directory: str | Path) -> Any:
+    """Read the figures of a comparison into a pandas DataFrame, one figure per row.
 
     Args:
         directory: the folder of the comparison, or the file results.json itself.
@@ -160,7 +160,7 @@ def load(directory: str | Path) -> Any:
         CheckpointError: if there are no results, or they are damaged.
         MissingExtraError: if pandas is missing.
     """
-    frames = import_extra("pandas", "pandas", "freerun.study.load")
+    frames = import_extra("pandas", "pandas", "freerun.study.read_data_frame")
     results = read_results(directory)
     rows = []
     for name, entry in results["methods"].items():

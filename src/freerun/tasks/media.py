@@ -17,18 +17,18 @@ from freerun.data.folders import check_inside, read_splits
 from freerun.data.media import SUFFIXES, Media, Processor
 from freerun.data.media_codec import find_media
 from freerun.data.rows import Row
-from freerun.data.splits import add_missing_splits, describe_sizes, subsample
+from freerun.data.splits import (
+    MAX_HELD_OUT_ROWS,
+    add_missing_splits,
+    describe_sizes,
+    subsample,
+)
 from freerun.data.tables import FORMATS, FileRow, Table, read_table
 from freerun.data.tokens import Tokens
 from freerun.tasks.base import Task
 
-MAX_HELD_OUT_ROWS = 1_000
-"""The default maximum number of rows of a dev or test set that is split off."""
-
 TEXT_COLUMNS = ("target", "text", "transcription", "sentence", "transcript", "label")
 """The columns that may have the text, the first that there is."""
-
-SIZES = ("train_size", "dev_size", "test_size")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class MediaTask(Task):
         Raises:
             ValueError: if a setting is out of range. The message names it.
         """
-        self.check_sizes(*SIZES)
+        self.check_sizes("train_size", "dev_size", "test_size")
         Tokens.parse(self.target_tokens)
 
     def rows(self) -> Splits[Row]:

@@ -18,7 +18,13 @@ from freerun.data.references import (
     separate_references,
 )
 from freerun.data.rows import ROW_COLUMNS, Row, find_kind
-from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
+from freerun.data.splits import (
+    MAX_HELD_OUT_ROWS,
+    add_missing_splits,
+    describe_sizes,
+    note_shared,
+    subsample,
+)
 from freerun.data.symbols import are_symbols
 from freerun.data.tables import Table
 from freerun.data.tokens import Tokens
@@ -26,14 +32,11 @@ from freerun.data.truncation import Truncation
 from freerun.metrics import Metric
 from freerun.tasks.base import Task
 
-MAX_HELD_OUT_ROWS = 1_000
-"""The default maximum number of rows of a dev or test set that is split off."""
 NAMES = {"prompt": "prompts", "source": "sources", "text": "texts"}
 AUTO, DEFAULT_TOKENS = "auto", "bpe:1000"
 """The tokens of targets that are chosen by the rows, and those if they are no symbols."""
 SYMBOL_METRICS = ("sequence_error", "token_error")
 """The metrics of targets that are symbols between spaces, where characters mean little."""
-SIZES = ("max_prompt", "max_completion", "block", "train_size", "dev_size", "test_size")
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ class Pairs(Task):
         Raises:
             ValueError: if a setting is out of range or has no effect. The message names it.
         """
-        self.check_sizes(*SIZES)
+        self.check_sizes(
+            "max_prompt", "max_completion", "block", "train_size", "dev_size", "test_size"
+        )
         self.columns  # noqa: B018
         self._check_files()
         for tokens in (self.source_tokens, self.target_tokens):

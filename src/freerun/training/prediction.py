@@ -19,7 +19,7 @@ from freerun.policy import Policy
 from freerun.settings import SettingError, build
 from freerun.tasks import Task
 from freerun.training.checks import check_model_decoding
-from freerun.training.tasks import load_predictor, load_reader, reads_lines, stream_batches
+from freerun.training.tasks import find_source_task, load_predictor, reads_lines, stream_batches
 
 Text = Any
 """A source: text, or a row with the columns that the model was trained on.
@@ -170,7 +170,7 @@ def load(
         MissingExtraError: if it holds adapters, and peft is not installed.
     """
     policy, codec = load_predictor(str(directory), max_new_tokens, language)
-    return Model(policy, codec, load_reader(str(directory)))
+    return Model(policy, codec, find_source_task(str(directory)))
 
 
 def check_n_best(n_best: int, decoding: Decoding) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from freerun.errors import ProcessError
 
-GROUPS = Path("/sys/fs/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
 STOP_WORKER = signal.SIGUSR1
 """The signal by which a comparison stops its workers; no terminal or system sends it."""
 
@@ -62,7 +62,7 @@ def count_cpus() -> int:
     return min(count, count_container_cpus() or count)
 
 
-def count_container_cpus(groups: Path = GROUPS) -> int | None:
+def count_container_cpus(groups: Path = CGROUPS) -> int | None:
     """Return the number of CPUs that this container may use, rounded up; None without a limit."""
     try:
         if (groups / "cpu.max").exists():

@@ -172,7 +172,7 @@ class Record:
         return {**names, **_flatten(groups)}
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the run is finished."""
         return self.results is not None
 

@@ -18,7 +18,7 @@ from freerun.data.rows import ROW_COLUMNS, write_object
 from freerun.data.tables import FORMATS, read_rows
 from freerun.errors import CheckpointError, DataError
 from freerun.evaluation import Decoding
-from freerun.models.loading import find_media
+from freerun.models.loading import find_media_kind
 from freerun.models.settings import PretrainedSettings
 from freerun.policy import Policy
 from freerun.settings import SettingError, build, list_settings, to_dict
@@ -201,7 +201,7 @@ def _find_media_task(
     settings: PretrainedSettings, data: str, language: str | None
 ) -> MediaTask | None:
     """Return the task of a model that reads images or sounds; None for text."""
-    media = find_media(settings.path)
+    media = find_media_kind(settings.path)
     if media == "audio":
         return SpeechToText(data=data, language=language)
     _refuse_language(language)
@@ -283,7 +283,7 @@ def load_oracle(folder: str, measured: Measured) -> Policy:
     return oracle
 
 
-def load_reader(folder: str) -> Task | None:
+def find_source_task(folder: str) -> Task | None:
     """Return the task that reads the sources of a model; None if its codec does.
 
     If the task is a user's and is not found, a warning says so.

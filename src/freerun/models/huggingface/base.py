@@ -507,10 +507,10 @@ class HuggingFacePolicy(Policy):
         """Whether a pass keeps keys and values: not under gradient checkpointing in training."""
         if not self.inner.training:
             return True
-        return not any(module.gradient_checkpointing for module in self._checkpointed)
+        return not any(module.gradient_checkpointing for module in self._checkpointing_modules)
 
     @cached_property
-    def _checkpointed(self) -> tuple[Any, ...]:
+    def _checkpointing_modules(self) -> tuple[Any, ...]:
         """The modules with a flag of gradient checkpointing: only those that can be checkpointed.
 
         They are listed once, as a walk over all modules takes as long as a step of a small model.

@@ -35,7 +35,7 @@ CELLS = 4
 LONGEST_WINDOW = 2**15
 """The largest window of attention that can be detected."""
 
-Reading = tuple[str, str, Float[Tensor, "n a"], Float[Tensor, "n a"]]
+ScorePair = tuple[str, str, Float[Tensor, "n a"], Float[Tensor, "n a"]]
 """What was read, the members to override if it is wrong, the scores, and the expected scores."""
 
 
@@ -304,7 +304,7 @@ def _are_close(scores: Float[Tensor, "*shape"], expected: Float[Tensor, "*shape"
     return float((scores - expected).abs().max()) <= (5e-2 if half else 1e-3) * scale
 
 
-def _read_in_every_way(policy: HuggingFacePolicy) -> Iterator[Reading]:
+def _read_in_every_way(policy: HuggingFacePolicy) -> Iterator[ScorePair]:
     source, inputs = _make_example(policy)
     expected = _recompute(policy, source, inputs)
     everywhere = torch.ones_like(inputs, dtype=torch.bool)

@@ -37,10 +37,10 @@ from freerun.files import write
 if TYPE_CHECKING:
     from freerun.models.huggingface.base import HuggingFacePolicy
 
-FOLDER = "FREERUN_CACHE"
+CACHE_VARIABLE = "FREERUN_CACHE"
 """The environment variable that names the folder of what freerun remembers between runs."""
 OFF = "off"
-"""The value of FOLDER with which nothing is remembered."""
+"""The value of CACHE_VARIABLE with which nothing is remembered."""
 
 _ATTENTIONS = {"eager", "sdpa", "flex_attention", None}
 """Implementations of attention whose code belongs to torch or transformers."""
@@ -55,7 +55,7 @@ def find_cache() -> Path | None:
 
     This is `FREERUN_CACHE`, or the folder `freerun` in `XDG_CACHE_HOME` or `~/.cache`.
     """
-    named = os.environ.get(FOLDER)
+    named = os.environ.get(CACHE_VARIABLE)
     if named:
         return None if named == OFF else Path(named)
     try:

@@ -16,7 +16,7 @@ GROUP_SIZE = 128
 """The number of tokens of a group; the largest score of each group is looked at first."""
 BLOCK_ROWS = {"cpu": 256, "cuda": 8192}
 """Rows at a time: on a CPU as many as its caches hold, on a GPU as many as keep it busy."""
-MAX_CANDIDATES = 8
+MAX_CANDIDATES_PER_ROW = 8
 """The mean number of candidates per row above which the plain product is faster."""
 ROUNDING = 2.0**-8 * (1 + 2.0**-7)
 """The maximum distance of a number from its rounding to bfloat16, relative to the latter."""
@@ -83,7 +83,7 @@ class Shortlist:
         return torch.cat([self._argmax_block(block) for block in blocks])
 
     def _argmax_block(self, outputs: Float[Tensor, "n h"]) -> Int[Tensor, "n"]:
-        low, most = outputs.bfloat16(), MAX_CANDIDATES * len(outputs)
+        low, most = outputs.bfloat16(), MAX_CANDIDATES_PER_ROW * len(outputs)
         scores = self.buffers.get(
             "rounded scores", len(low), len(self.rounded), dtype=torch.bfloat16
         )
@@ -175,7 +175,7 @@ CHUNK_TOKENS, CHUNK_ROWS = 1024, 512
 if the scores of all tokens are computed."""
 
 
-class Projection:
+class OutputKernel:
     """The output layer of rows that only write.
 
     Args:

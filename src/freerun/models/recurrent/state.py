@@ -72,11 +72,11 @@ class RecurrentTrace(ProjectedTrace):
         return self.states().select(places[rows, cells])
 
 
-Step = Callable[[RecurrentState, Float[Tensor, "n e"]], tuple[Tensor, RecurrentState]]
+StepFunction = Callable[[RecurrentState, Float[Tensor, "n e"]], tuple[Tensor, RecurrentState]]
 
 
 def read_tree(
-    step: Step,
+    step: StepFunction,
     state: RecurrentState,
     embedded: Float[Tensor, "b t e"],
     parents: Int[Tensor, "b t"],

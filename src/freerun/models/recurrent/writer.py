@@ -15,7 +15,7 @@ from freerun.models.recurrent.kernels import (
     Product,
     make_attention_kernel,
 )
-from freerun.models.recurrent.projection import Projection
+from freerun.models.recurrent.projection import OutputKernel
 from freerun.models.recurrent.state import RecurrentState
 from freerun.policy import Eraser, State, TokenChooser, Writer
 
@@ -29,7 +29,7 @@ class RecurrentWriter(Writer):
     Nothing is copied per row but hidden states, which change in place. What depends on a token or a
     sentence alone is computed once for each: embeddings times the weights of the first layer, keys
     and values of a sentence. Rows that begin from the same state share its product with the hidden
-    weights. See `CellKernel`, `AttentionKernel` and `Projection`.
+    weights. See `CellKernel`, `AttentionKernel` and `OutputKernel`.
     """
 
     def __init__(self, policy: RecurrentPolicy) -> None:
@@ -44,7 +44,7 @@ class RecurrentWriter(Writer):
                 kind(decoder.weights(i), precision, self.buffers)
                 for i in range(len(decoder.layers))
             ]
-            self.projection = Projection(policy.output, precision, self.buffers)
+            self.projection = OutputKernel(policy.output, precision, self.buffers)
             self.attention = None
             if policy.attention is not None:
                 self.attention = make_attention_kernel(policy.attention, precision, self.buffers)

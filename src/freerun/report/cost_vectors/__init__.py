@@ -2,14 +2,14 @@
 
 from freerun.report.cost_vectors.picture import picture, save_picture
 from freerun.report.cost_vectors.terminal import HeatMap, Outcomes, heading, outputs_of_cell
-from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial, cost_vectors
+from freerun.report.cost_vectors.values import CellCosts, CostVectors, TriedToken, cost_vectors
 
 __all__ = [
     "CellCosts",
     "CostVectors",
     "HeatMap",
     "Outcomes",
-    "Trial",
+    "TriedToken",
     "cost_vectors",
     "heading",
     "outputs_of_cell",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freerun.report.cost_vectors.text import NOTHING, crop, hexadecimal, is_dark, shade, short
-from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
+from freerun.report.cost_vectors.values import CellCosts, CostVectors, TriedToken
 from freerun.report.plots import DPI, save_png
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class _Picture:
         self.block = ROW * (len(HEADS) + len(self.rows)) + GAP
         self.height = self.top + len(self.parts) * self.block + 2 * ROW + EDGE
 
-    def body(self, trial: Trial) -> str:
+    def body(self, trial: TriedToken) -> str:
         """Return the text of a square that does not contain the output."""
         if self.vectors.grid:
             return short(trial.cost)
@@ -152,7 +152,7 @@ class _Picture:
                 if trial is not None:
                     self.draw_square(cell, trial, self.left + j * self.square, y)
 
-    def draw_square(self, cell: CellCosts, trial: Trial, x: float, y: float) -> None:
+    def draw_square(self, cell: CellCosts, trial: TriedToken, x: float, y: float) -> None:
         """Draw a trial: its color, its text, and its marks."""
         color = shade(trial.cost, *self.vectors.limits)
         ink, middle = "white" if is_dark(color) else "black", y + ROW / 2

@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from freerun.report.cost_vectors.text import NOTHING, crop, hexadecimal, is_dark, shade, short
-from freerun.report.cost_vectors.values import CellCosts, CostVectors, Trial
+from freerun.report.cost_vectors.values import CellCosts, CostVectors, TriedToken
 
 CHEAPEST, CHOSEN, WRITTEN = "*", "›", "="
-LONGEST = 12
+SYMBOL_WIDTH = 12
 """The maximum width of a token in a square."""
 ENDLESS = 1_000_000
 
@@ -64,16 +64,20 @@ class HeatMap:
             yield Text()
         yield from self._legend(rows)
 
-    def _body(self, trials: list[Trial]) -> Callable[[Trial], str]:
+    def _body(self, trials: list[TriedToken]) -> Callable[[TriedToken], str]:
         """Return a function that formats a trial: its cost, and its token if rows are ranks."""
         costs = max(len(short(trial.cost)) for trial in trials)
         if self.vectors.grid:
             return lambda trial: short(trial.cost).rjust(costs)
-        wide = min(max(cell_len(trial.symbol) for trial in trials), LONGEST)
+        wide = min(max(cell_len(trial.symbol) for trial in trials), SYMBOL_WIDTH)
         return lambda trial: f"{_left(trial.symbol, wide)} {short(trial.cost):>{costs}}"
 
     def _square(
-        self, cell: CellCosts, trial: Trial | None, body: Callable[[Trial], str], wide: int
+        self,
+        cell: CellCosts,
+        trial: TriedToken | None,
+        body: Callable[[TriedToken], str],
+        wide: int,
     ) -> Text:
         if trial is None:
             return Text(" " * wide)
@@ -85,7 +89,7 @@ class HeatMap:
         style = Style(color=text, bgcolor=hexadecimal(color), bold=cheapest or trial.chosen)
         return Text(left + _right(body(trial), wide - 2) + right, style)
 
-    def _legend(self, rows: list[tuple[str, list[Trial | None]]]) -> Iterator[Text]:
+    def _legend(self, rows: list[tuple[str, list[TriedToken | None]]]) -> Iterator[Text]:
         marks = f"{CHEAPEST} cheapest of its cell   {CHOSEN} the policy's choice"
         shown = [trial for _, row in rows for trial in row if trial is not None]
         if any(trial.written and not trial.chosen for trial in shown):
@@ -166,21 +170,21 @@ def outputs_of_cell(vectors: CostVectors, number: int) -> Group:
     return Group(Text(title), table)
 
 
-def _entry(trial: Trial, width: int | None) -> Text:
+def _entry(trial: TriedToken, width: int | None) -> Text:
     """Format a trial as in ".27 m → 4 may 2128", within a number of columns."""
-    entry = Text(f"{short(trial.cost)} {crop(trial.symbol, LONGEST)} → ")
+    entry = Text(f"{short(trial.cost)} {crop(trial.symbol, SYMBOL_WIDTH)} → ")
     output = _output(trial)
     return entry + (output if width is None else _excerpt(output, trial, width - entry.cell_len))
 
 
-def _output(trial: Trial) -> Text:
+def _output(trial: TriedToken) -> Text:
     """Format an output; the token that was tried is underlined."""
     if not trial.output:
         return Text(NOTHING, "dim")
     return Text.assemble((trial.before, "dim"), (trial.tried, "underline"), trial.after)
 
 
-def _excerpt(output: Text, trial: Trial, width: int) -> Text:
+def _excerpt(output: Text, trial: TriedToken, width: int) -> Text:
     """Cut an output to a number of columns around the token that was tried."""
     if output.cell_len <= width:
         return output

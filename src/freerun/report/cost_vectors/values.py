@@ -23,7 +23,7 @@ MOST_RANKS = 45
 
 
 @dataclass(frozen=True)
-class Trial:
+class TriedToken:
     """A token that was tried at a cell, and the output that it led to.
 
     Attributes:
@@ -66,7 +66,7 @@ class CellCosts:
     number: int
     written: str
     target: str | None
-    trials: tuple[Trial, ...]
+    trials: tuple[TriedToken, ...]
 
     @cached_property
     def least(self) -> float:
@@ -74,22 +74,22 @@ class CellCosts:
         return min(trial.cost for trial in self.trials)
 
     @property
-    def cheapest(self) -> Trial:
+    def cheapest(self) -> TriedToken:
         """The trial with the lowest cost; of several, the most probable one."""
         return max(self._of(self.least), key=lambda trial: trial.probability)
 
     @property
-    def dearest(self) -> Trial:
+    def dearest(self) -> TriedToken:
         """The trial with the highest cost; of several, the most probable one."""
         largest = max(trial.cost for trial in self.trials)
         return max(self._of(largest), key=lambda trial: trial.probability)
 
     @property
-    def chosen(self) -> Trial | None:
+    def chosen(self) -> TriedToken | None:
         """The token that the policy would choose; None if it was not tried."""
         return next((trial for trial in self.trials if trial.chosen), None)
 
-    def _of(self, cost: float) -> list[Trial]:
+    def _of(self, cost: float) -> list[TriedToken]:
         return [trial for trial in self.trials if trial.cost == cost]
 
 
@@ -143,7 +143,7 @@ class CostVectors:
         more = f"; {self.hidden:,} dearer ones are not shown" if self.hidden else ""
         return f"rows: the tokens of a cell, the cheapest first{more}"
 
-    def rows(self) -> list[tuple[str, list[Trial | None]]]:
+    def rows(self) -> list[tuple[str, list[TriedToken | None]]]:
         """Return the rows that are shown: their names, and a trial for each cell.
 
         In a grid a row is a token; otherwise it is a rank, and the first row contains the cheapest
@@ -201,7 +201,7 @@ def cost_vectors(
     for (place, outputs), probabilities in tried:
         choice = max(range(words.actions), key=probabilities.__getitem__)
         trials = [
-            Trial(
+            TriedToken(
                 symbols[token],
                 cost,
                 probabilities[token],
