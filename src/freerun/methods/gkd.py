@@ -117,14 +117,6 @@ class DistillationMethod(Method):
         return Samples(rows, tokens[places], mask[places]).trim()
 
 
-@dataclass
-class Teacher:
-    """The teacher of a run. It is loaded again when a run is resumed, and not saved."""
-
-    load: PolicyLoader | None = None
-    policy: Policy | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class GKD(DistillationMethod):
     """The divergence between teacher and student at every token of own outputs and targets.
