@@ -76,7 +76,7 @@ def read_json(path: str | Path, error: type[ValueError] = CheckpointError) -> di
     return found
 
 
-def _is_deep(value: Any) -> bool:
+def _is_deep(value: object) -> bool:
     """Return whether a value is nested too deeply; this function itself does not recurse."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):
@@ -88,7 +88,7 @@ def _is_deep(value: Any) -> bool:
 
 
 def check_json(
-    value: Any, kind: Any, where: str, error: type[ValueError] = CheckpointError
+    value: object, kind: object, where: str, error: type[ValueError] = CheckpointError
 ) -> None:
     """Check the type of a value that was read from a JSON file.
 
@@ -132,7 +132,9 @@ def check_json(
     raise error(f"{where} is {shorten(value)}; it must be {wanted}")
 
 
-def _check_fields(value: Mapping[str, Any], kind: Any, where: str, error: type[ValueError]) -> None:
+def _check_fields(
+    value: Mapping[str, Any], kind: object, where: str, error: type[ValueError]
+) -> None:
     """Check the values of an object, and its names if they are known."""
     if get_origin(kind) is dict:
         kinds = dict.fromkeys(value, get_args(kind)[1])
@@ -149,12 +151,12 @@ def _check_fields(value: Mapping[str, Any], kind: Any, where: str, error: type[V
         check_json(value[name], inner, f"{where}.{name}", error)
 
 
-def _is_scalar(value: Any, kind: Any) -> bool:
+def _is_scalar(value: object, kind: object) -> bool:
     # A bool is an int to Python, and a whole number is a number.
     return kind in _TYPES and (type(value) is kind or (kind is float and type(value) is int))
 
 
-def format_json(value: Any) -> str:
+def format_json(value: object) -> str:
     """Return a value as the contents of a JSON file.
 
     JSON has no NaN and no infinity: numbers that are not finite become null. What is neither a
@@ -163,7 +165,7 @@ def format_json(value: Any) -> str:
     return json.dumps(_remove_nan(value), indent=1, ensure_ascii=False, default=str) + "\n"
 
 
-def _remove_nan(value: Any) -> Any:
+def _remove_nan(value: object) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -171,14 +173,14 @@ def _remove_nan(value: Any) -> Any:
     return [_remove_nan(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def restore_nan(value: Any) -> Any:
+def restore_nan(value: object) -> Any:
     """Return numbers that were read from a JSON file, with NaN for null, also within lists."""
     if isinstance(value, Mapping):
         return {name: math.nan if inner is None else inner for name, inner in value.items()}
     return [restore_nan(inner) for inner in value] if isinstance(value, list) else value
 
 
-def shorten(value: Any) -> str:
+def shorten(value: object) -> str:
     """Format a JSON value for a message, in at most 60 characters."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else f"{text[:57]}..."

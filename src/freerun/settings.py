@@ -119,7 +119,7 @@ def to_dict(thing: object) -> dict[str, Any]:
     return found
 
 
-def _describe(value: Any) -> Any:
+def _describe(value: object) -> Any:
     """Return a value, with text for functions."""
     if isinstance(value, tuple):
         return tuple(map(_describe, value))
@@ -155,7 +155,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         raise SettingError(f"{where}: {error}") from None
 
 
-def convert(value: Any, kind: Any, name: str) -> Any:
+def convert(value: object, kind: object, name: str) -> Any:
     """Return `value` as a `kind`: text is read as YAML, everything else is only checked.
 
     Args:
@@ -239,7 +239,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) 
     return f"; known are {', '.join(known)}" if otherwise is None else f"; {otherwise}"
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """Format a value as in YAML and on the command line."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
@@ -261,12 +261,12 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _is_group(kind: Any) -> TypeGuard[type[Any]]:
+def _is_group(kind: object) -> TypeGuard[type[Any]]:
     """Return whether a type is a dataclass."""
     return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
-def _options(kind: Any) -> dict[str, Any]:
+def _options(kind: object) -> dict[str, Any]:
     """Return the options of a choice by name; none for other types."""
     if typing.get_origin(kind) not in (Union, types.UnionType):
         return {}
@@ -336,7 +336,7 @@ def _make(cls: type[T], values: Mapping[str, Any]) -> T:
     return cls(**given)
 
 
-def _readable(kind: Any) -> tuple[Any, ...]:
+def _readable(kind: object) -> tuple[Any, ...]:
     """Return the arguments of a type, without classes whose values cannot be written as text."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) not in (Union, types.UnionType):

@@ -6,7 +6,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from docstring_parser import parse
 from rich import box
@@ -193,7 +193,7 @@ def _assignments(cls: type, skip: Collection[str] = ()) -> str:
     return ", ".join(_assignment(setting.name, setting.default) for setting in settings)
 
 
-def _assignment(name: str, default: Any) -> str:
+def _assignment(name: str, default: object) -> str:
     return f"{name} (required)" if default is MISSING else f"{name}={format_value(default)}"
 
 

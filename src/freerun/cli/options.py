@@ -173,7 +173,7 @@ class UserSettings:
             if own.default is not own.setting.default
         }
 
-    def set(self, name: str, value: Any, place: str) -> None:
+    def set(self, name: str, value: object, place: str) -> None:
         """Set a value after reading it as the type of its field.
 
         Raises:

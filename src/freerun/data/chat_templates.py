@@ -112,7 +112,7 @@ def _limit_time(seconds: float) -> Iterator[None]:
         return
     end = monotonic() + seconds
 
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
         # Compiled templates have no file. Only their lines are traced, because they contain the
         # loops.
         if monotonic() > end:

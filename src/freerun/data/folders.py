@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from os.path import exists, isdir, normpath
 from pathlib import Path, PurePath
 from types import ModuleType
-from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -360,7 +359,7 @@ def _find_hub_files(
     return found
 
 
-def _check_format(data: str, config: Any) -> bool:
+def _check_format(data: str, config: object) -> bool:
     """Return whether tabs separate cells, after checking that files need no other setting.
 
     Raises:

@@ -100,7 +100,7 @@ def describe_references(name: str, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _is_list_of_texts(value: Any) -> bool:
+def _is_list_of_texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 

@@ -206,7 +206,7 @@ def _read_content(row: Row, column: str, where: str, blank: bool) -> str | list[
     return _read_text(row, column, where, blank)
 
 
-def _read_messages(value: Any, column: str, where: str) -> list[Message]:
+def _read_messages(value: object, column: str, where: str) -> list[Message]:
     """Return messages without fields that are None, which Arrow adds if others have them."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise DataError(f"{where}: the {column} is {value!r:.40}; it must be a list of messages")

@@ -258,7 +258,7 @@ def _decode(text: str, at: int, where: str) -> tuple[Any, int]:
         raise DataError(f"{where}: broken JSON ({reason})") from None
 
 
-def _check_object(value: Any, text: str, where: str) -> dict[str, Any]:
+def _check_object(value: object, text: str, where: str) -> dict[str, Any]:
     """Check that a value that was parsed from `text` is an object whose text can be written."""
     if not isinstance(value, dict):
         raise DataError(f"{where}: {json.dumps(value):.40} is not a JSON object; a row is one")
@@ -353,7 +353,7 @@ def drop_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _drop_nulls(value: Any) -> Any:
+def _drop_nulls(value: object) -> Any:
     if isinstance(value, dict):
         return {name: _drop_nulls(part) for name, part in value.items() if part is not None}
     if isinstance(value, list) and value and isinstance(value[0], (dict, list)):

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -135,7 +135,7 @@ class ActorCritic(CostMethod):
     def judge(self, batch: Batch, clock: Clock, modules: Modules, cost: Cost) -> Judgment:
         """Let the delayed policy sample, and the critic estimate the costs of all next tokens."""
         actor, critic, delayed = (
-            as_policy(modules[name]) for name in ("delayed_policy", "critic", "delayed_critic")
+            modules.get_policy(name) for name in ("delayed_policy", "critic", "delayed_critic")
         )
         own = draw_samples(actor, batch, self.samples, clock, stretch=self.stretch)
         costs = compute_prefix_costs(own, batch, critic.vocabulary, cost)
@@ -210,12 +210,6 @@ def build_critic(policy: Policy, size: int) -> Policy:
     torch.nn.init.zeros_(critic.output.bias)
     dtype = next((parameter.dtype for parameter in policy.parameters()), torch.float32)
     return critic.to(torch.promote_types(dtype, torch.float32))
-
-
-def as_policy(module: Any) -> Policy:
-    """Return a module as the policy that it is."""
-    found: Policy = module
-    return found
 
 
 def read_critic(critic: Policy, own: Samples, batch: Batch) -> Float[Tensor, "m a"]:

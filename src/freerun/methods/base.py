@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ class Outcome:
 class Modules(nn.Module):
     """The modules that a method has beside the policy, such as a critic, a baseline or a teacher.
 
-    `modules["critic"]` is the module of that name.
+    `modules["baseline"]` is the module of that name; `modules.get_policy("teacher")` is a policy.
 
     Args:
         trained: modules that are trained together with the policy, by name.
@@ -106,6 +106,10 @@ class Modules(nn.Module):
     def __getitem__(self, name: str) -> nn.Module:
         """Return a module by its name."""
         return self.trained[name] if name in self.trained else self.frozen[name]
+
+    def get_policy(self, name: str) -> Policy:
+        """Return a module that is a policy, such as a teacher, by its name."""
+        return cast(Policy, self[name])
 
     def train(self, mode: bool = True) -> Modules:
         """Set training or evaluation mode; frozen modules stay in evaluation mode."""
@@ -252,7 +256,7 @@ def move_parameters(moved: nn.Module, target: nn.Module, weight: float) -> None:
             each.lerp_(value, weight)
 
 
-def check_choice(name: str, value: str, literal: Any) -> None:
+def check_choice(name: str, value: str, literal: object) -> None:
     """Check that a setting is one of the values of its `Literal` type.
 
     Raises:

@@ -150,7 +150,9 @@ class OfflineMethod(Method):
         found = self.buffer.draw(numbers, pad)
         places = rows.index_copy(0, chosen, len(rows) + rows[: len(chosen)])
 
-        def merge(kept: Any, drawn: Any, fill: int = pad) -> Any:
+        def merge(
+            kept: tuple[Tensor, Tensor], drawn: tuple[Tensor, Tensor], fill: int = pad
+        ) -> tuple[Tensor, Tensor]:
             mask = join_rows(kept[1], drawn[1])[places]
             width = max(1, int(mask.sum(1).max()))
             return join_rows(kept[0], drawn[0], fill=fill)[places][:, :width], mask[:, :width]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,7 +31,7 @@ from freerun.methods.metric_costs import bind_cost, is_metric, is_metric_name
 from freerun.methods.mle import MLE
 from freerun.policy import Policy, Trace
 from freerun.randomness import random_bits
-from freerun.roll_in import write_outputs
+from freerun.roll_in import CellChooser, write_outputs
 from freerun.tasks.base import Task
 from freerun.vocabulary import Vocabulary
 
@@ -40,7 +40,7 @@ UNLIMITED = 1 << 30
 """A number of tokens that no sequence has."""
 
 
-def check_cost(cost: Any) -> None:
+def check_cost(cost: object) -> None:
     """Check the name of a cost, if it is one.
 
     Raises:
@@ -227,7 +227,7 @@ def _write(
     policy: Policy,
     batch: Batch,
     rows: Int[Tensor, "n"],
-    choose: Any,
+    choose: CellChooser,
     stretch: float,
     given: Int[Tensor, "b"] | None,
 ) -> Samples:
@@ -236,7 +236,7 @@ def _write(
     def choose_own(
         scores: Float[Tensor, "k a"], which: Int[Tensor, "k"], cell: int
     ) -> Int[Tensor, "k"]:
-        chosen: Int[Tensor, "k"] = choose(scores, which, cell)
+        chosen = choose(scores, which, cell)
         if given is None or cell >= batch.target.shape[1]:
             return chosen
         examples = rows[which]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool
@@ -149,7 +149,7 @@ class SelfDistillation(DistillationMethod):
             context = self.build_hint(batch, policy.vocabulary, hinted)
             trace, cells = context.read(policy, batch.source, batch.target, batch.mask)
             return Outcome(trace.sum_loss(cells, log_loss, targets), batch.mask.sum())
-        teacher: Any = policy if self.decay == 0 else modules["teacher"]
+        teacher = policy if self.decay == 0 else modules.get_policy("teacher")
 
         def read(outputs: Samples) -> tuple[Trace, Bool[Tensor, "b u"]]:
             context = self.build_hint(batch, policy.vocabulary)

@@ -35,7 +35,7 @@ class Choice:
 Space = Range | Choice
 
 
-def pick_default_settings(settings: Any, space: Mapping[str, Space]) -> dict[str, Space]:
+def pick_default_settings(settings: object, space: Mapping[str, Space]) -> dict[str, Space]:
     """Return the part of a space whose settings have their defaults: others were chosen by hand.
 
     Args:
@@ -46,7 +46,7 @@ def pick_default_settings(settings: Any, space: Mapping[str, Space]) -> dict[str
     return {path: each for path, each in space.items() if _is_default(settings, path)}
 
 
-def get_setting(settings: Any, path: str) -> Any:
+def get_setting(settings: object, path: str) -> Any:
     """Return a field by its path."""
     for name in path.split("."):
         settings = getattr(settings, name)

@@ -310,7 +310,7 @@ def find_metric(spec: MetricSpec) -> Metric:
     return found.with_settings(settings, where)
 
 
-def _wrap_function(thing: Any, where: str) -> Metric:
+def _wrap_function(thing: object, where: str) -> Metric:
     """Return a metric of texts with higher values better.
 
     Raises:

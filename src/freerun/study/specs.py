@@ -92,7 +92,7 @@ def _entries(given: Given, variants: Mapping[str, Method]) -> Iterable[tuple[str
             raise SettingError(f"{item!r} is no method; name one as in {METHOD_EXAMPLE!r}")
 
 
-def _variant(name: str, value: Any) -> Method:
+def _variant(name: str, value: object) -> Method:
     """Parse the value of `name` in a mapping of methods."""
     if isinstance(value, str):
         return parse_method(value)
@@ -107,7 +107,7 @@ def _variant(name: str, value: Any) -> Method:
     return build(find_method(name), settings, f"method {name!r}")
 
 
-def _settings(name: str, value: Any) -> dict[str, Any]:
+def _settings(name: str, value: object) -> dict[str, Any]:
     """Return a mapping of settings; None stands for an empty one."""
     if value is not None and not isinstance(value, Mapping):
         raise SettingError(f"{name} is {format_value(value)}; it must be a mapping of settings")

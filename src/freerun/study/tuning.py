@@ -129,7 +129,7 @@ class TuneJob(Job):
         data: Data,
         *,
         quiet: bool = True,
-        on_progress: Callable[[Status], Any] | None = None,
+        on_progress: Callable[[Status], object] | None = None,
         run: Run | None = None,
     ) -> Tuned:
         """Run all trials, and return the best.

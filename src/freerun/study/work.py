@@ -89,7 +89,7 @@ class Job(ABC):
         data: Data,
         *,
         quiet: bool = True,
-        on_progress: Callable[[Status], Any] | None = None,
+        on_progress: Callable[[Status], object] | None = None,
         run: Run | None = None,
     ) -> Any:
         """Do the job; what is finished of it is only loaded.
@@ -117,7 +117,7 @@ class TrainJob(Job):
         data: Data,
         *,
         quiet: bool = True,
-        on_progress: Callable[[Status], Any] | None = None,
+        on_progress: Callable[[Status], object] | None = None,
         run: Run | None = None,
     ) -> SeedResult:
         """Train and evaluate; a finished run is only loaded."""

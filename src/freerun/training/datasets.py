@@ -72,7 +72,7 @@ def make_examples(data: Any, codec: Codec, name: str) -> Examples:
     return examples
 
 
-def are_rows(data: Any, name: str) -> bool:
+def are_rows(data: object, name: str) -> bool:
     """Return whether data are rows of columns, as opposed to examples.
 
     Raises:

@@ -55,7 +55,7 @@ class ExposureBiasCallback(TrainerCallback):
     def __init__(
         self,
         trainer: transformers.Trainer,
-        examples: Any = None,
+        examples: object = None,
         *,
         count: int = 200,
         cost: ErrorCost | None = None,
@@ -107,7 +107,7 @@ class ExposureBiasCallback(TrainerCallback):
         return found.excess.value
 
 
-def _find_policy(trainer: transformers.Trainer, data: Any) -> tuple[Policy, Codec]:
+def _find_policy(trainer: transformers.Trainer, data: object) -> tuple[Policy, Codec]:
     """Return the policy of a trainer and its codec, or make them of a model and a tokenizer."""
     model: Any = trainer.model
     processing: Any = trainer.processing_class

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from freerun.batch import Batch, Source
 from freerun.evaluation import Decoding, decode_with_errors, teacher_forced_total
 from freerun.methods import Clock, Method, Modules, Outcome
-from freerun.policy import evaluation_mode
+from freerun.policy import Policy, evaluation_mode
 from freerun.settings import SettingError
 
 _WHOLE = ("base_model_prefix", "get_input_embeddings", "get_output_embeddings")
@@ -28,7 +28,7 @@ class Objective(nn.Module):
     policy.
 
     Args:
-        model: the policy, a module.
+        model: the policy.
         method: the method. The objective makes a copy, so that runs do not share its state.
         seed: the seed of the run, which also determines the initial weights of the method's
             modules.
@@ -38,9 +38,9 @@ class Objective(nn.Module):
     """
 
     accepts_loss_kwargs = True
-    model: Any  # a module that is a Policy, for which Python has no type
+    model: Policy
 
-    def __init__(self, model: nn.Module, method: Method, seed: int = 0) -> None:
+    def __init__(self, model: Policy, method: Method, seed: int = 0) -> None:
         super().__init__()
         self.model = model
         # A method may have state, such as a buffer, so each run has its own copy.
@@ -152,7 +152,7 @@ class Objective(nn.Module):
             self._sums[name] = (total + value.detach() * outcome.count, count + outcome.count)
 
 
-def draw_modules(method: Method, policy: Any, seed: int) -> Modules:
+def draw_modules(method: Method, policy: Policy, seed: int) -> Modules:
     """Build the modules of a method from a seed, without changing the state of torch's generator.
 
     So runs with the same seed have the same dropout masks, regardless of the modules of their

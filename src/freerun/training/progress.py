@@ -92,7 +92,7 @@ class ProgressReporter(TrainerCallback):
     every = 0.2
     """The seconds between two reports."""
 
-    def __init__(self, meter: Meter, report: Callable[[Status], Any]) -> None:
+    def __init__(self, meter: Meter, report: Callable[[Status], object]) -> None:
         self.meter = meter
         self.report = report
         self._total = 0.0

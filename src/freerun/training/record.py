@@ -271,7 +271,7 @@ def compare_records(there: Record, here: Record) -> Iterator[str]:
             yield f"the examples of {name} are not those of here"
 
 
-def _compare(there: Any, here: Any, name: str) -> Iterator[str]:
+def _compare(there: object, here: object, name: str) -> Iterator[str]:
     if isinstance(there, dict) and isinstance(here, dict):
         for key in {**here, **there}:
             inner = f"{name}.{key}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -103,7 +103,7 @@ def resolve(
     *,
     task: Task | None = None,
     init: Path | None = None,
-    peft_config: Any = None,
+    peft_config: object = None,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> Run:
@@ -350,7 +350,7 @@ def _build_from_checkpoint(
 
 
 def _plan_from_model(
-    model: Model, data: Datasets, peft_config: Any, dtype: torch.dtype, seed: int
+    model: Model, data: Datasets, peft_config: object, dtype: torch.dtype, seed: int
 ) -> ModelSource:
     """Plan to build a policy from a model, and read the data by its tokenizer or codec."""
     model, processing = _load(model, data.processing)
@@ -447,7 +447,7 @@ def _add_backspace_rows(model: nn.Module, codec: Codec) -> nn.Module:
     return found
 
 
-def _add_adapters(model: nn.Module, peft_config: Any, seed: int, new: int | None) -> nn.Module:
+def _add_adapters(model: nn.Module, peft_config: object, seed: int, new: int | None) -> nn.Module:
     """Add new adapters to a model; all other weights except the rows of a new token are frozen."""
     peft = import_extra("peft", "lora", "peft_config")
     if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):

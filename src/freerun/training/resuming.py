@@ -117,7 +117,7 @@ def _describe_model(policy: Policy) -> dict[str, Any]:
     return found
 
 
-def _leave_out(value: Any, names: Collection[str]) -> Any:
+def _leave_out(value: object, names: Collection[str]) -> Any:
     """Return a value as JSON has it, without fields of these names at any depth."""
     if isinstance(value, Mapping):
         kept = {str(key): part for key, part in value.items() if key not in names}

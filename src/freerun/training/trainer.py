@@ -100,7 +100,7 @@ class RunTrainer(TrainerOverrides):
         decoding: Decoding = GREEDY,
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
-        on_progress: Callable[[Status], Any] | None = None,
+        on_progress: Callable[[Status], object] | None = None,
     ) -> None:
         check_arguments(args)
         check_best(args, run.task)
@@ -224,8 +224,8 @@ class RunTrainer(TrainerOverrides):
 
     def evaluate(
         self,
-        eval_dataset: Any = None,
-        ignore_keys: Any = None,
+        eval_dataset: object = None,
+        ignore_keys: object = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Compute the task's metrics of free-running outputs, and the teacher-forced loss.
@@ -335,10 +335,10 @@ class Trainer(RunTrainer):
         method: Method | str,
         args: TrainingArguments,
         processing_class: Processing | None = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
+        train_dataset: object = None,
+        eval_dataset: object = None,
         *,
-        peft_config: Any = None,
+        peft_config: object = None,
         dtype: torch.dtype = torch.float32,
         task: Task | None = None,
         decoding: Decoding = GREEDY,
@@ -405,7 +405,7 @@ def _adapt_arguments(args: TrainingArguments) -> None:
     args.dataloader_pin_memory &= args.device.type == "cuda"
 
 
-def _identity(batch: Any) -> Any:
+def _identity(batch: object) -> Any:
     return batch
 
 

@@ -25,6 +25,7 @@ from torch.optim import (
     RAdam,
     RMSprop,
 )
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import TrainerState
 from transformers.trainer_callback import ExportableState
 
@@ -41,7 +42,7 @@ OPTIMIZER_FILE, SCHEDULER_FILE = "optimizer.pt", "scheduler.pt"
 
 
 def save_optimizer(
-    folder: Path, module: nn.Module, optimizer: Optimizer, scheduler: Any, writes: bool
+    folder: Path, module: nn.Module, optimizer: Optimizer, scheduler: LRScheduler, writes: bool
 ) -> None:
     """Write the states of an optimizer and of its learning rate scheduler.
 
@@ -61,7 +62,9 @@ def save_optimizer(
         torch.save(scheduler.state_dict(), folder / SCHEDULER_FILE)
 
 
-def load_optimizer(folder: Path, module: nn.Module, optimizer: Optimizer, scheduler: Any) -> None:
+def load_optimizer(
+    folder: Path, module: nn.Module, optimizer: Optimizer, scheduler: LRScheduler
+) -> None:
     """Load the files of `save_optimizer`.
 
     Raises:
@@ -82,7 +85,7 @@ def load_optimizer(folder: Path, module: nn.Module, optimizer: Optimizer, schedu
         scheduler.load_state_dict(state)
 
 
-def check_optimizer_state(state: Any, module: nn.Module, optimizer: Optimizer) -> None:
+def check_optimizer_state(state: object, module: nn.Module, optimizer: Optimizer) -> None:
     """Check that a state fits an optimizer and its parameters.
 
     The optimizers of torch do not check this: a tensor of another shape corrupts memory.
@@ -130,7 +133,7 @@ def check_optimizer_state(state: Any, module: nn.Module, optimizer: Optimizer) -
                 raise ValueError(f"{key} of parameter {name} is not finite")
 
 
-def _check_similar(found: Any, own: Mapping[str, Any]) -> None:
+def _check_similar(found: object, own: Mapping[str, Any]) -> None:
     """Check that a state has the same fields and types as another one.
 
     Raises:

@@ -103,6 +103,6 @@ def find_misplaced_settings(config: PreTrainedConfig) -> list[str]:
     return sorted(name for name in names if vars(config).get(name) is not None)
 
 
-def _one(value: Any) -> Any:
+def _one(value: object) -> Any:
     """Return the only element of a list of one, such as a list of one eos token."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value

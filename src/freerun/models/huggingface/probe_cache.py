@@ -140,7 +140,7 @@ def _is_changed(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
-def _has_router(settings: Any) -> bool:
+def _has_router(settings: object) -> bool:
     """Return whether a configuration, or a part of it, has settings of a router."""
     if not isinstance(settings, dict):
         return False
@@ -148,14 +148,14 @@ def _has_router(settings: Any) -> bool:
     return named or any(_has_router(inner) for inner in settings.values())
 
 
-def _drop_local(value: Any) -> Any:
+def _drop_local(value: object) -> Any:
     """Return settings without those that say where a model comes from."""
     if isinstance(value, dict):
         return {str(k): _drop_local(inner) for k, inner in value.items() if k not in _LOCAL}
     return value
 
 
-def _order(value: Any) -> Any:
+def _order(value: object) -> Any:
     """Return a value that JSON lacks as one that it has; sets have no order of their own."""
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
