@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from freerun.report.examples import Outputs, choose_examples
 from freerun.report.export import Figures, list_figures
-from freerun.report.labels import arrow, label, scale, task_name, unit
+from freerun.report.labels import ResultsFile, arrow, label, scale, task_name, unit
 from freerun.report.page import Group, Page, Picture, ReportCell, ReportRow, ReportTable, render
 from freerun.report.pictures import differences, draw_svg
 from freerun.report.plots import (
@@ -28,7 +28,7 @@ NO_CONTROL = "Positions differ in difficulty: freerun diagnose tells this from e
 NO_OUTPUTS = "The outputs of the test examples are not here, so no examples are shown."
 
 
-def write_page(results: Mapping[str, Any], outputs: Outputs) -> str:
+def write_page(results: ResultsFile, outputs: Outputs) -> str:
     """Return the report of a comparison as HTML; without plots if matplotlib is missing.
 
     Args:
@@ -53,7 +53,7 @@ def write_page(results: Mapping[str, Any], outputs: Outputs) -> str:
     return render(page)
 
 
-def _table(results: Mapping[str, Any]) -> ReportTable:
+def _table(results: ResultsFile) -> ReportTable:
     metrics, base = list(results["majority"]), results["base"]
     headings = [f"{label(metric)} {unit(metric)} {arrow(metric)}" for metric in metrics]
     relative = "time of an update" if base is None else f"time, relative to {base}"
@@ -85,7 +85,7 @@ def _time(row: Figures) -> ReportCell:
     )
 
 
-def _pictures(results: Mapping[str, Any]) -> Iterator[Picture]:
+def _pictures(results: ResultsFile) -> Iterator[Picture]:
     metric, base = label(results["task"]["metric"]), results["base"]
     count = len(results["seeds"])
     if base is not None and len(results["methods"]) > 1:
@@ -105,7 +105,7 @@ def _pictures(results: Mapping[str, Any]) -> Iterator[Picture]:
         yield Picture("Errors by position", svg, f"{caption} {note}")
 
 
-def _groups(results: Mapping[str, Any], outputs: Outputs) -> list[Group]:
+def _groups(results: ResultsFile, outputs: Outputs) -> list[Group]:
     if not outputs:
         return []
     names = [name for name in results["methods"] if name in outputs]
@@ -116,7 +116,7 @@ def _groups(results: Mapping[str, Any], outputs: Outputs) -> list[Group]:
     return choose_examples(shown, results["task"]["metric"], base, best)
 
 
-def _details(results: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _details(results: ResultsFile) -> Iterator[tuple[str, dict[str, Any]]]:
     task = results["task"]
     yield "Task", {"name": task["name"], **task.get("settings", {})}
     for name, entry in results["methods"].items():

@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any, Literal
 
 from freerun.evaluation import Difference, Estimate, is_clear
-from freerun.report.labels import arrow, label, scale, shown, unit
+from freerun.report.labels import ResultsFile, arrow, label, scale, shown, unit
 from freerun.report.table import MAJORITY_GUESS, legend, title
 
 TableFormat = Literal["markdown", "latex", "csv"]
@@ -72,7 +72,7 @@ class Figures:
         return {"↑": sign, "↓": -sign}.get(arrow(metric), 0)
 
 
-def list_figures(results: Mapping[str, Any]) -> Iterator[Figures]:
+def list_figures(results: ResultsFile) -> Iterator[Figures]:
     """Yield the rows of the table; that of beam search follows that of its method."""
     metrics, base, beam = list(results["majority"]), results["base"], results.get("beam")
     for name, entry in results["methods"].items():
@@ -93,7 +93,7 @@ def list_figures(results: Mapping[str, Any]) -> Iterator[Figures]:
             )
 
 
-def export_table(results: Mapping[str, Any], form: TableFormat) -> str:
+def export_table(results: ResultsFile, form: TableFormat) -> str:
     """Return the table of a comparison as text.
 
     Markdown and LaTeX have the rounded figures of the printed table, and CSV all digits and the
@@ -115,7 +115,7 @@ def export_table(results: Mapping[str, Any], form: TableFormat) -> str:
     return table + "\n" + "\n".join(f"{_escape_markdown(note)}  " for note in notes) + "\n"
 
 
-def _list_cells(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def _list_cells(results: ResultsFile) -> tuple[list[str], list[list[str]]]:
     """Return the headings and the rows of the table as text."""
     metrics, base = list(results["majority"]), results["base"]
     heads = ["method"]
@@ -171,7 +171,7 @@ def _escape_latex(text: str) -> str:
     return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)
 
 
-def _to_csv(results: Mapping[str, Any]) -> str:
+def _to_csv(results: ResultsFile) -> str:
     metrics = list(results["majority"])
     ends = ("low", "high")
     written = StringIO()

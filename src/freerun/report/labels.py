@@ -8,8 +8,11 @@ from typing import Any
 from freerun.evaluation import Backspaces, Summary
 from freerun.metrics import METRICS
 
+ResultsFile = Mapping[str, Any]
+"""The contents of the results.json of a comparison; docs/results.md describes its fields."""
 
-def task_name(results: Mapping[str, Any]) -> str:
+
+def task_name(results: ResultsFile) -> str:
     """Return the name of a task; if it is named by its address, that of the class."""
     return str(results["task"]["name"]).rpartition(":")[2]
 

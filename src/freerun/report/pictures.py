@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from freerun.report.labels import arrow, label, scale, unit
+from freerun.report.labels import ResultsFile, arrow, label, scale, unit
 from freerun.report.plots import COLORS, NAME_LENGTH, plain_text, require_plots
 from freerun.report.table import fold_name
 
@@ -62,7 +62,7 @@ def draw_svg(plot: Callable[[], Figure], name: str, description: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(description)}"', 1)
 
 
-def differences(results: Mapping[str, Any]) -> Figure:
+def differences(results: ResultsFile) -> Figure:
     """Plot the difference of every method to the baseline in the headline metric.
 
     Bars are 95 % intervals.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from freerun.evaluation import Summary, summary
 from freerun.files import write
 from freerun.imports import MissingExtraError, import_extra
-from freerun.report.labels import label, scale, task_name, unit
+from freerun.report.labels import ResultsFile, label, scale, task_name, unit
 from freerun.report.table import fold_name
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def can_plot() -> bool:
     return True
 
 
-def draw(results: Mapping[str, Any], directory: Path) -> list[Path]:
+def draw(results: ResultsFile, directory: Path) -> list[Path]:
     """Draw the plots of a comparison into `directory`.
 
     Args:
@@ -103,7 +103,7 @@ def plain_text() -> Iterator[None]:
         yield
 
 
-def learning_curves(results: Mapping[str, Any]) -> Figure:
+def learning_curves(results: ResultsFile) -> Figure:
     """Plot the headline metric of free-running outputs on dev by update; with a budget by seconds.
 
     Lines are means over seeds, with bands of one standard deviation to either side. If the seeds
@@ -135,7 +135,7 @@ def learning_curves(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def error_by_position(results: Mapping[str, Any]) -> Figure:
+def error_by_position(results: ResultsFile) -> Figure:
     """Plot the fraction of test outputs that are wrong at each position of the sequence.
 
     Dashed lines are the errors after correct prefixes, where they were measured. A second plot
@@ -173,13 +173,13 @@ def error_by_position(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def has_controls(results: Mapping[str, Any]) -> bool:
+def has_controls(results: ResultsFile) -> bool:
     """Return whether errors after correct prefixes were measured for any method."""
     entries = results["methods"].values()
     return any(entry.get("error_after_reference") is not None for entry in entries)
 
 
-def _figure(heights: list[float], results: Mapping[str, Any]) -> tuple[Figure, list[Axes]]:
+def _figure(heights: list[float], results: ResultsFile) -> tuple[Figure, list[Axes]]:
     """Make a figure without pyplot, which would change global state."""
     from matplotlib.figure import Figure
 
@@ -236,7 +236,7 @@ def _finish(axes: Axes, x: str, y: str, *, whole: bool = True) -> None:
     axes.xaxis.set_major_formatter("{x:,.10g}")
 
 
-def _title(axes: Axes, title: str, results: Mapping[str, Any], means: bool = True) -> None:
+def _title(axes: Axes, title: str, results: ResultsFile, means: bool = True) -> None:
     """Write the title, with the number of seeds."""
     count = len(results["seeds"])
     several = f"mean of {count} seeds, ± one standard deviation"

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from freerun.evaluation import MAX_SEEDS, Decoding, is_clear
-from freerun.report.labels import arrow, label, scale, shown, task_name, unit
+from freerun.report.labels import ResultsFile, arrow, label, scale, shown, task_name, unit
 
 NAME_WIDTH = 19
 MAJORITY_GUESS = "majority guess"
@@ -21,7 +21,7 @@ BACKSPACES = ("backspace_rate", "rewritten", "right_after", "withdrawn")
 """The metrics of models that have a backspace."""
 
 
-def table(results: Mapping[str, Any]) -> Table:
+def table(results: ResultsFile) -> Table:
     """Build the table of a comparison from the contents of its results.json.
 
     For every method it has the metrics of free-running outputs on test, the differences to MLE with
@@ -53,7 +53,7 @@ def table(results: Mapping[str, Any]) -> Table:
     return found
 
 
-def legend(results: Mapping[str, Any]) -> str:
+def legend(results: ResultsFile) -> str:
     """Return lines that explain the figures of the table."""
     base, count = results["base"], len(results["seeds"])
     spread = f"mean ± standard deviation over {count} seeds" if count > 1 else "one seed"
@@ -81,7 +81,7 @@ def legend(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _describe_tuning(results: Mapping[str, Any]) -> list[str]:
+def _describe_tuning(results: ResultsFile) -> list[str]:
     """Describe with which settings tuned methods were trained, in lines."""
     lines = []
     for name, entry in results["methods"].items():
@@ -114,7 +114,7 @@ def fold_name(name: str, width: int = NAME_WIDTH) -> str:
     return "\n".join(lines)
 
 
-def title(results: Mapping[str, Any]) -> str:
+def title(results: ResultsFile) -> str:
     """Return the task, and how long each method was trained."""
     training = results["training"]
     spent = f"{training['updates']:,} updates"
@@ -138,7 +138,7 @@ def _cell(entry: Mapping[str, Any], metric: str, *, compared: bool) -> Text:
     return cell
 
 
-def _explain_intervals(results: Mapping[str, Any]) -> list[str]:
+def _explain_intervals(results: ResultsFile) -> list[str]:
     """Return a note on what the intervals are over, if there are any."""
     over = "seeds and test examples" if len(results["seeds"]) > 1 else "test examples"
     if results.get("intervals") == SEEDS_ONLY:
@@ -148,7 +148,7 @@ def _explain_intervals(results: Mapping[str, Any]) -> list[str]:
     return [f"95 % intervals of Δ are over {over}; * excludes zero."]
 
 
-def _list_needed_seeds(results: Mapping[str, Any]) -> list[str]:
+def _list_needed_seeds(results: ResultsFile) -> list[str]:
     """Say how many seeds would be needed where the headline metric does not differ clearly."""
     metric, base = results["task"]["metric"], results["base"]
     if len(results["seeds"]) < 2:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from freerun.evaluation import MAX_SEEDS, is_clear
-from freerun.report.labels import arrow, label, scale, unit
+from freerun.report.labels import ResultsFile, arrow, label, scale, unit
 
 
-def find_best_method(results: Mapping[str, Any]) -> str:
+def find_best_method(results: ResultsFile) -> str:
     """Return the method with the best mean of the headline metric, except the baseline.
 
     If there is only the baseline, return it.
@@ -22,7 +22,7 @@ def find_best_method(results: Mapping[str, Any]) -> str:
     return max(names, key=lambda name: means[name] if greater else -means[name])
 
 
-def describe_comparison(results: Mapping[str, Any]) -> list[str]:
+def describe_comparison(results: ResultsFile) -> list[str]:
     """Say which method is best, by how much, and what it costs; one sentence per line.
 
     Args:
@@ -36,7 +36,7 @@ def describe_comparison(results: Mapping[str, Any]) -> list[str]:
 class _Words:
     """Sentences about the headline metric of a comparison."""
 
-    def __init__(self, results: Mapping[str, Any]) -> None:
+    def __init__(self, results: ResultsFile) -> None:
         self.results, self.methods = results, results["methods"]
         self.base: str | None = results["base"]
         self.metric: str = results["task"]["metric"]

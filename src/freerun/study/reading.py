@@ -11,6 +11,7 @@ from freerun.evaluation import estimate, estimate_difference, summary
 from freerun.files import check_json, read_json, restore_nan, write
 from freerun.imports import import_extra
 from freerun.report.comparison import write_page
+from freerun.report.labels import ResultsFile
 from freerun.report.table import SEEDS_ONLY
 from freerun.study.outputs import OUTPUTS, read_outputs
 from freerun.study.results import RESULTS_FILE
@@ -118,7 +119,7 @@ def _check_figure(figure: Mapping[str, Any], where: str, seeds: int) -> None:
         raise CheckpointError(f"{where}values: there are {count}, but {seeds} seeds")
 
 
-def _has_intervals(results: Mapping[str, Any]) -> bool:
+def _has_intervals(results: ResultsFile) -> bool:
     return all(
         "low" in figure
         for entry in results["methods"].values()
@@ -185,7 +186,7 @@ def read_data_frame(directory: str | Path) -> Any:
 
 
 def write_report(
-    results: Mapping[str, Any], directory: str | Path, path: str | Path | None = None
+    results: ResultsFile, directory: str | Path, path: str | Path | None = None
 ) -> Path:
     """Write the report of a comparison as a page of HTML; without plots if matplotlib is missing.
 

@@ -26,6 +26,7 @@ from freerun.evaluation import (
 )
 from freerun.files import format_json, write
 from freerun.metrics import Statistics, get_headline, list_signatures
+from freerun.report.labels import ResultsFile
 from freerun.settings import to_dict
 from freerun.study.plan import Plan
 from freerun.training.record import Results
@@ -164,7 +165,7 @@ def collect_results(
     }
 
 
-def write_results(results: Mapping[str, Any], output: Path) -> Path:
+def write_results(results: ResultsFile, output: Path) -> Path:
     """Write results.json into `output` atomically.
 
     Raises:
