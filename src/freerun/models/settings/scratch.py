@@ -283,23 +283,25 @@ class Seq2SeqSettings(ScratchSettings):
             num_mel_bins=extractor.feature_size,
             max_source_positions=extractor.nb_max_frames // 2,
             max_target_positions=self.count_positions(limit),
-            d_model=self.hidden_size,
-            encoder_layers=self.layers,
-            decoder_layers=self.layers,
-            encoder_attention_heads=self.heads,
-            decoder_attention_heads=self.heads,
-            encoder_ffn_dim=self.inner,
-            decoder_ffn_dim=self.inner,
-            dropout=self.dropout,
-            attention_dropout=self.dropout,
-            activation_dropout=0.0,
-            init_std=INIT_STD,
-            decoder_start_token_id=target.bos,
             suppress_tokens=None,
             begin_suppress_tokens=None,
-            **_special(target),
+            **self._layers(target),
         )
         return WhisperForConditionalGeneration(config)
+
+    def _layers(self, target: Vocabulary) -> dict[str, Any]:
+        """Return the settings that the configurations of BART and of Whisper share."""
+        return {
+            "d_model": self.hidden_size,
+            **dict.fromkeys(("encoder_layers", "decoder_layers"), self.layers),
+            **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), self.heads),
+            **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), self.inner),
+            **dict.fromkeys(("dropout", "attention_dropout"), self.dropout),
+            "activation_dropout": 0.0,
+            "init_std": INIT_STD,
+            "decoder_start_token_id": target.bos,
+            **_special(target),
+        }
 
     def _find_patch_size(self, height: int, width: int) -> int:
         """Return the size of patches.
@@ -321,21 +323,9 @@ class Seq2SeqSettings(ScratchSettings):
         config = BartConfig(
             vocab_size=rows,
             max_position_embeddings=self.count_positions(limit),
-            d_model=self.hidden_size,
-            encoder_layers=self.layers,
-            decoder_layers=self.layers,
-            encoder_attention_heads=self.heads,
-            decoder_attention_heads=self.heads,
-            encoder_ffn_dim=self.inner,
-            decoder_ffn_dim=self.inner,
             activation_function="gelu",
-            dropout=self.dropout,
-            attention_dropout=self.dropout,
-            activation_dropout=0.0,
-            init_std=INIT_STD,
-            decoder_start_token_id=target.bos,
             forced_eos_token_id=None,
-            **_special(target),
+            **self._layers(target),
         )
         return BartForConditionalGeneration(config)
 
