@@ -70,7 +70,7 @@ def map_in_chunks(
 ) -> Shaped[Tensor, "n *out"]:
     """Compute function(project(hidden), *more), a few numbers for each cell, in chunks of cells.
 
-    For losses that are no sum over cells. The gradient of each chunk is computed when that of its
+    For losses that are not sums over cells. The gradient of each chunk is computed when that of its
     numbers is known, and its scores a second time.
 
     Args:

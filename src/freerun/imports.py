@@ -163,7 +163,7 @@ def _file(place: str, where: str) -> ModuleType:
     known = next((name for name, (file, _) in _FILES.items() if file == str(path)), None)
     if known is not None:
         return sys.modules[known]
-    # The name must be no other module's: dataclasses look theirs up in `sys.modules`.
+    # No other module may have the name: dataclasses look theirs up in `sys.modules`.
     name = path.stem
     while name in sys.modules or importlib.util.find_spec(name) is not None:
         name += "_"

@@ -144,7 +144,9 @@ def test_broken_files_are_named(tmp_path, image):
     with pytest.raises(DataError, match=r"^row 3: .*/none\.png: there is no such file$"):
         read_image(str(tmp_path / "none.png"), "row 3")
     path = damaged(tmp_path, "b.png", b"no image")
-    with pytest.raises(DataError, match=r"^row 3: .*/b\.png cannot be read .*\(it is no image\)$"):
+    with pytest.raises(
+        DataError, match=r"^row 3: .*/b\.png cannot be read .*\(it is not an image\)$"
+    ):
         read_image(path, "row 3")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(image)
     with open(image, "rb") as file:
@@ -230,7 +232,7 @@ def test_sounds_of_different_lengths_are_padded():
 def test_rows_that_cannot_be_used_are_left_out_if_asked(tmp_path, image):
     rows = rows_of(image, "ab", "b", "a")
     rows[1]["image"] = damaged(tmp_path, "b.png", b"no image")
-    message = "the data, row 1: .* cannot be read as an image (it is no image)"
+    message = "the data, row 1: .* cannot be read as an image (it is not an image)"
     pattern = re.escape(message).replace(r"\.\*", ".*")
     with pytest.raises(DataError, match=f"^{pattern}; unusable=drop leaves such rows out$"):
         codec_for(rows).encode(rows)

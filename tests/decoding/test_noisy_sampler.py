@@ -164,7 +164,7 @@ def test_special_tokens_are_no_errors():
 
 def test_what_cannot_be_planted_is_refused():
     words, ids = vocabulary(2).with_backspace(), torch.arange(2)
-    message = r"^the vocabulary has 1 tokens beside special ones; an error needs 2$"
+    message = r"^the vocabulary has 1 tokens besides special ones; an error needs 2$"
     with pytest.raises(ValueError, match=message):
         NoisySampler(follow, words, rate=0.1, ids=ids, seed=0)
     with pytest.raises(ValueError, match=r"^rate is 1.5; it must lie in \[0, 1\]$"):

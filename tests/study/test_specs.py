@@ -95,10 +95,10 @@ def test_a_list_may_mix_texts_and_mappings():
         ({"foo": {"mle": {"smoothing": 3}}}, "method 'foo': unknown setting 'smoothing'; did you "
          "mean 'label_smoothing'?"),
         ({"mle": 3}, "mle is 3; it must be a mapping of settings"),
-        ({"": "mle"}, "'' is no name of a variant; it must have 1 to 200 printable characters"),
+        ({"": "mle"}, "'' is not a valid name; it must have 1 to 200 printable characters"),
         ({"a\0": "mle"},
-         "'a\\x00' is no name of a variant; it must have 1 to 200 printable characters"),
-        ([3], "3 is no method; name one as in 'scheduled_sampling:schedule=linear,k=0.9'"),
+         "'a\\x00' is not a valid name; it must have 1 to 200 printable characters"),
+        ([3], "3 is not a method; name one as in 'scheduled_sampling:schedule=linear,k=0.9'"),
         ({"a/b": "mle", "a-b": "mle"}, "'a/b' and 'a-b' would share the folder 'a-b'; choose "
          "another name"),
     ],

@@ -206,7 +206,7 @@ def insert_noise(
     check_padding("mask", mask)
     check_number("rate", rate, 0, 1)
     check_number("most", most, 1)
-    right = target.masked_fill(~mask, 0)  # padding may be no action
+    right = target.masked_fill(~mask, 0)  # padding may not be an action
     cells = torch.arange(target.shape[1], device=target.device)
     named = (*names, "noise", ids[:, None], cells)
     planting = mask & (uniform(*named, dtype=torch.float64) < rate) & alternatives.exist(right)

@@ -166,7 +166,7 @@ def read_image(value: object, where: str) -> Any:
             return _convert_to_rgb(ops.exif_transpose(found), f"{where}: {name}")
     # What pillow raises for damaged files, of which some look too large.
     except (OSError, ValueError, SyntaxError, EOFError, image.DecompressionBombError) as error:
-        reason = "it is no image" if "cannot identify" in str(error) else str(error)
+        reason = "it is not an image" if "cannot identify" in str(error) else str(error)
         raise DataError(f"{where}: {name} cannot be read as an image ({reason})") from None
 
 

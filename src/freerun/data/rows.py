@@ -223,7 +223,7 @@ def _read_messages(value: object, column: str, where: str) -> list[Message]:
 
 
 def _template_settings(row: Row, where: str) -> dict[str, Any]:
-    """Return the arguments of a chat template beside messages, from their columns."""
+    """Return the arguments of a chat template besides messages, from their columns."""
     settings = row.get("chat_template_kwargs") or {}
     if not isinstance(settings, Mapping):
         raise DataError(f"{where}: chat_template_kwargs is {settings!r:.40}; it must be a mapping")

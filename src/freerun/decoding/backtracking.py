@@ -203,7 +203,7 @@ class NoisySampler:
         count = vocabulary.actions - len(special)
         if count < 2:
             raise ValueError(
-                f"the vocabulary has {count} tokens beside special ones; an error needs 2"
+                f"the vocabulary has {count} tokens besides special ones; an error needs 2"
             )
         self.choose, self.rate, self.ids, self.seed = choose, rate, ids, seed
         self.wrong = AnyToken.build(vocabulary.actions, special)

@@ -218,7 +218,7 @@ def sequence_match_loss(
     ours = _Discounted.build(data, gamma)
     total = (ours.rewards * psi(alpha * ours.rewards, divergence) * ours.weights).sum(1)
     total = total - ours.start / 2 + ours.end / 2
-    # The absorbing state adds its own value term, -½·γ^N·V(s_N), beside its reward.
+    # The absorbing state adds its own value term, -½·γ^N·V(s_N), besides its reward.
     stay = ours.end * psi(alpha * ours.stay, divergence) - ours.end / 2
     total = total + torch.where(data.ended, stay, 0)
     other = ours if model is None else _Discounted.build(model, gamma)

@@ -155,7 +155,7 @@ class ActorCritic(CostMethod):
             name: weigh_by_length(each.view(-1, self.samples).mean(1), batch)
             for name, each in (("cost", final), ("td_error", per_row))
         }
-        # Its value is no part of the loss that is logged.
+        # Its value is not part of the loss that is logged.
         return Judgment(own, final, values, error - error.detach(), metrics)
 
     def after_update(self, policy: Policy, clock: Clock, modules: Modules = NO_MODULES) -> None:

@@ -66,7 +66,7 @@ class Outcome:
 
 
 class Modules(nn.Module):
-    """The modules that a method has beside the policy, such as a critic, a baseline or a teacher.
+    """The modules that a method has besides the policy, such as a critic, a baseline or a teacher.
 
     `modules["baseline"]` is the module of that name; `modules.get_policy("teacher")` is a policy.
 
@@ -212,7 +212,7 @@ class Method(ABC):
         return codec.with_backspace() if self.needs_backspace else codec
 
     def build_modules(self, policy: Policy) -> Modules:
-        """Build the modules that the method has beside the policy.
+        """Build the modules that the method has besides the policy.
 
         It is called once, before training, with torch's generator seeded by the seed of the run.
         The modules are saved in every checkpoint, and loaded when a run is resumed.
@@ -229,7 +229,7 @@ class Method(ABC):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the method, beside its modules, that checkpoints must contain.
+        """Return the state of the method, besides its modules, that checkpoints must contain.
 
         Values are tensors or can be written as JSON. A method with state never returns an empty
         dictionary.

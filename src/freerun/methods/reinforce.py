@@ -170,7 +170,7 @@ class Reinforce(CostMethod):
         if self.baseline == "learned":
             errors = (baselines - costs[:, None]).square().masked_fill(~own, 0).sum(1)
             error = (errors / own.sum(1).clamp(min=1)).sum()
-            # Its value is no part of the loss that is logged.
+            # Its value is not part of the loss that is logged.
             total = total + (error - error.detach()).to(total.dtype)
         means = baselines.detach().masked_fill(~own, 0).sum(1) / own.sum(1).clamp(min=1)
         metrics = {

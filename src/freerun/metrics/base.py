@@ -314,7 +314,7 @@ def _wrap_function(thing: object, where: str) -> Metric:
     """Return a metric of texts with higher values better.
 
     Raises:
-        SettingError: if the thing is no function of outputs and references.
+        SettingError: if the thing is not a function of outputs and references.
     """
     if not inspect.isfunction(thing):
         raise SettingError(f"{where}: it is not a function of outputs and references")

@@ -75,7 +75,7 @@ class Example:
 
     Attributes:
         number: its number in the test set, from 1.
-        source: the source; None if it is no text.
+        source: the source; None if it is not text.
         reference: the reference.
         outputs: by method, the number of errors of the output, or None if they are not counted, and
             the parts of the output.

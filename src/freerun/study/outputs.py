@@ -135,7 +135,7 @@ def read_outputs(path: Path) -> list[dict[str, Any]]:
     """Read outputs.jsonl.
 
     Returns:
-        For every example its `source` (None if it is no text), `reference` and `output` as text,
+        For every example its `source` (None if it is not text), `reference` and `output` as text,
         the number of `errors` in tokens, the `tokens` of the output, and, if the model has a
         backspace, all its `actions`.
 

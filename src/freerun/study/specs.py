@@ -58,7 +58,7 @@ def parse_methods(given: Given, variants: Mapping[str, Method] | None = None) ->
             raise SettingError(f"{name!r} is named twice; each variant needs its own name")
         if not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
             raise SettingError(
-                f"{name!r:.60} is no name of a variant; it must have 1 to {MAX_NAME} printable "
+                f"{name!r:.60} is not a valid name; it must have 1 to {MAX_NAME} printable "
                 "characters"
             )
         folder = make_folder_name(name)
@@ -89,7 +89,7 @@ def _entries(given: Given, variants: Mapping[str, Method]) -> Iterable[tuple[str
             for name, value in item.items():
                 yield str(name), _variant(str(name), value)
         else:
-            raise SettingError(f"{item!r} is no method; name one as in {METHOD_EXAMPLE!r}")
+            raise SettingError(f"{item!r} is not a method; name one as in {METHOD_EXAMPLE!r}")
 
 
 def _variant(name: str, value: object) -> Method:

@@ -299,7 +299,7 @@ class SpeechToText(MediaTask):
         """Tell a tokenizer which language, task and timestamps precede a text.
 
         Raises:
-            DataError: if it has none, or not this language, or a multilingual one is told none.
+            DataError: if it has none, or not this language, or a multilingual one is given none.
         """
         given = {"language": self.language, "task": self.mode}
         given = {name: value for name, value in given.items() if value is not None}

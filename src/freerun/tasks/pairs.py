@@ -34,7 +34,7 @@ from freerun.tasks.base import Task
 
 NAMES = {"prompt": "prompts", "source": "sources", "text": "texts"}
 AUTO, DEFAULT_TOKENS = "auto", "bpe:1000"
-"""The tokens of targets that are chosen by the rows, and those if they are no symbols."""
+"""The tokens of targets that are chosen by the rows, and those if they are not symbols."""
 SYMBOL_METRICS = ("sequence_error", "token_error")
 """The metrics of targets that are symbols between spaces, where characters mean little."""
 

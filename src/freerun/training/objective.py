@@ -79,7 +79,7 @@ class Objective(nn.Module):
 
         Raises:
             ValueError: if an example has no target tokens to learn from.
-            SettingError: if the loss is no `Outcome`, or has no gradient where one is needed.
+            SettingError: if the loss is not an `Outcome`, or has no gradient where one is needed.
         """
         batch = Batch(ids, Source(source, source_mask), target, target_mask)
         if decoding is not None:

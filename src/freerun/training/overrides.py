@@ -43,7 +43,7 @@ from freerun.training.training_state import (
 )
 
 MODULES_FILE = "objective.safetensors"
-"""The modules that a method has beside the policy."""
+"""The modules that a method has besides the policy."""
 _POLICY_PREFIX = "model."
 """The prefix of the names of the policy's weights in the state of an `Objective`."""
 

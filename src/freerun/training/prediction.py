@@ -165,7 +165,7 @@ def load(
 
     Raises:
         CheckpointError: if there is no such model, or it cannot be read.
-        DataError: if a multilingual model is told no language.
+        DataError: if a multilingual model is given no language.
         SettingError: if freerun trained the model, which has a maximum length and a language.
         MissingExtraError: if it holds adapters, and peft is not installed.
     """

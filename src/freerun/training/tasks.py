@@ -175,7 +175,7 @@ def load_predictor(
 
     Raises:
         CheckpointError: if there is no such model, or it cannot be read.
-        DataError: if a multilingual model is told no language.
+        DataError: if a multilingual model is given no language.
         SettingError: if freerun trained the model, which has a maximum length and a language.
     """
     if not _is_pretrained(folder):

@@ -1,4 +1,4 @@
-"""The files of a checkpoint beside the model: optimizer, random state, and state of the method."""
+"""The files of a checkpoint besides the model: optimizer, random state, and state of the method."""
 
 from __future__ import annotations
 

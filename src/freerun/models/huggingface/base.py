@@ -344,7 +344,7 @@ class HuggingFacePolicy(Policy):
                 compiled too.
 
         Raises:
-            ValueError: if the model is no causal model that reads trees (see `reads_trees`): only
+            ValueError: if the model is not a causal one that reads trees (see `reads_trees`): only
                 these attend to exactly the slots of a mask.
         """
         if self.config.is_encoder_decoder or not self.reads_trees:
