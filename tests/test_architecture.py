@@ -19,7 +19,7 @@ FLOORS = [
     {"policy", "data"},
     {"metrics"},
     {"tasks"},
-    {"decoding", "models", "roll_in", "roll_out", "testing"},
+    {"decoding", "models", "roll_in", "roll_out", "testing", "trajectories"},
     {"evaluation", "methods"},
     {"report", "training"},
     {"study"},

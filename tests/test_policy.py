@@ -5,7 +5,7 @@ import torch
 
 from freerun.decoding import argmax_tokens, beam_search, contrastive_search, greedy, sample
 from freerun.policy import Policy, evaluation_mode
-from freerun.roll_in import roll_in_learned, roll_in_mixed
+from freerun.trajectories import roll_in_learned, roll_in_mixed
 from tests.helpers import chain, roll_in_own, tiny_batch, tiny_policy
 
 

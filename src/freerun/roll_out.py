@@ -11,7 +11,7 @@ from torch import Tensor
 
 from freerun.decoding import run_writer
 from freerun.policy import Policy, State, Trace, Writer, evaluation_mode
-from freerun.roll_in import Trajectories
+from freerun.trajectories import Trajectories
 
 Completer = Callable[
     [Int[Tensor, "n p"], Int[Tensor, "n"], Int[Tensor, "n"]],

@@ -7,8 +7,8 @@ import torch
 
 from freerun.decoding import greedy
 from freerun.policy import Trace
-from freerun.roll_in import Trajectories
 from freerun.roll_out import RollOuts, Trials, complete_roll_outs, roll_out
+from freerun.trajectories import Trajectories
 from tests.helpers import Chain, poisoned, tiny_batch, tiny_policy, written
 
 A, B, C, END, BOS = range(5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from freerun.decoding import greedy
-from freerun.roll_in import roll_in_learned, roll_in_mixed, roll_in_reference
+from freerun.trajectories import roll_in_learned, roll_in_mixed, roll_in_reference
 from tests.helpers import chain, poisoned, single, tiny_batch, tiny_policy, written
 
 POLICIES = [

@@ -14,7 +14,7 @@ from freerun.methods import (
 )
 from freerun.methods.offline_sampling import correct_answers
 from freerun.randomness import below, uniform
-from freerun.roll_in import write_outputs
+from freerun.trajectories import write_outputs
 from tests.helpers import close, gradients, padded, raises, single, tiny_batch, tiny_policy
 from tests.methods.checks import gradcheck_loss
 from tests.models.models import text_batch, tiny_adapted

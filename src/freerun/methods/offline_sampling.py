@@ -31,7 +31,7 @@ from freerun.methods.scheduled_sampling import Feedback, ScheduledSampling
 from freerun.methods.tuning import Choice, Range, Space
 from freerun.policy import Policy, evaluation_mode
 from freerun.randomness import below, uniform
-from freerun.roll_in import write_outputs
+from freerun.trajectories import write_outputs
 from freerun.vocabulary import Vocabulary
 
 Sequences = tuple[Int[Tensor, "b _"], Bool[Tensor, "b _"]]

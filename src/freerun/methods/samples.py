@@ -15,7 +15,7 @@ from freerun.batch import Batch, shift_right
 from freerun.costs import Cost, CostName, check_costs, make_cost
 from freerun.costs.rows import length_mask
 from freerun.data import Codec
-from freerun.decoding import promote_scores, sample_tokens
+from freerun.decoding import CellChooser, promote_scores, sample_tokens
 from freerun.imports import import_object, is_address
 from freerun.methods.base import (
     NO_MODULES,
@@ -31,8 +31,8 @@ from freerun.methods.metric_costs import bind_cost, is_metric, is_metric_name
 from freerun.methods.mle import MLE
 from freerun.policy import Policy, Trace
 from freerun.randomness import random_bits
-from freerun.roll_in import CellChooser, write_outputs
 from freerun.tasks.base import Task
+from freerun.trajectories import write_outputs
 from freerun.vocabulary import Vocabulary
 
 EQUAL_LENGTH_COSTS = ("hamming", "hamming_total")

@@ -16,8 +16,8 @@ from freerun.methods.base import Clock, check_range
 from freerun.methods.searnn.search import Search
 from freerun.policy import Trace
 from freerun.randomness import Coordinate, gumbel, uniform
-from freerun.roll_in import Trajectories
 from freerun.settings import SETTING_NAME
+from freerun.trajectories import Trajectories
 
 MaskedTokens = tuple[Int[Tensor, "m k"], Bool[Tensor, "m k"]]
 """The tokens of each cell, and which of them count; no token counts twice."""

@@ -23,9 +23,9 @@ from freerun.methods.searnn.search import Search
 from freerun.models.recurrent.projection import has_bfloat16
 from freerun.policy import Trace
 from freerun.randomness import uniform
-from freerun.roll_in import Trajectories, roll_in_learned, roll_in_mixed, roll_in_reference
 from freerun.roll_out import RollOuts, Trials
 from freerun.settings import SETTING_NAME
+from freerun.trajectories import Trajectories, roll_in_learned, roll_in_mixed, roll_in_reference
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from freerun.costs import Cost, check_costs
 from freerun.methods.samples import count_text
 from freerun.policy import Policy, Trace, evaluation_mode
 from freerun.references import Reference
-from freerun.roll_in import Trajectories
 from freerun.roll_out import RollOuts, Trials, complete_roll_outs, roll_out
+from freerun.trajectories import Trajectories
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
 from freerun.randomness import uniform
 from freerun.references import DEFAULT_REFERENCES, Reference, ReferenceName, make_reference
-from freerun.roll_in import Trajectories
 from freerun.roll_out import RollOuts, Trials
 from freerun.tasks.base import Task
+from freerun.trajectories import Trajectories
 from freerun.vocabulary import Vocabulary
 
 FIXED_LENGTH_REFERENCES = ("copy", "max_f1")
