@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 
 from freerun.data.codec import WritingCodec
-from freerun.data.encoding import SideTokenizer
 from freerun.data.examples import TextExamples
 from freerun.data.files import Line, group_lines
 from freerun.data.rows import Row, name_rows
+from freerun.data.side_tokenizer import SideTokenizer
 from freerun.data.store import Ragged, StoredExamples
 from freerun.data.text_codec import UNBOUNDED
 from freerun.data.tokens import Tokens

@@ -20,10 +20,10 @@ from freerun.data.codec import (
     read_fields,
     write_fields,
 )
-from freerun.data.encoding import SideTokenizer
 from freerun.data.examples import TextExamples
 from freerun.data.media import Media, Processor
 from freerun.data.rows import Row, name_rows
+from freerun.data.side_tokenizer import SideTokenizer
 from freerun.data.store import Ragged, StoredExamples
 from freerun.data.tables import parse_object
 from freerun.data.text_codec import UNBOUNDED

@@ -19,7 +19,7 @@ from freerun.data.codec import (
     read_fields,
     write_fields,
 )
-from freerun.data.encoding import EncodedRow, RowEncoder, find_special_text
+from freerun.data.encoding import EncodedRow, RowEncoder
 from freerun.data.examples import TextExamples
 from freerun.data.references import REFERENCES, choose_reference
 from freerun.data.rows import (
@@ -34,6 +34,7 @@ from freerun.data.rows import (
     parse_lines,
     split_labels,
 )
+from freerun.data.side_tokenizer import find_special_text
 from freerun.data.store import Ragged, StoredExamples
 from freerun.data.tokens import Tokens, decode_tokens, is_closed, load_tokenizer, special_ids
 from freerun.data.truncation import LengthLimits, Truncation
