@@ -353,7 +353,7 @@ def test_a_finished_comparison_takes_more_methods_and_seeds(finished, tmp_path, 
     grown = compare(TASK, more, output=copy, **settings).results
     shown = " ".join(capsys.readouterr().err.split())
     assert (
-        "4 of 9 runs are there; training 5: smooth (seed 0, 1, 2), mle (seed 2), half (seed 2)"
+        "4 of 9 runs are finished; training 5: smooth (seed 0, 1, 2), mle (seed 2), half (seed 2)"
     ) in shown
     assert {path: path.stat().st_mtime_ns for path in times} == times
     expected = compare(TASK, more, output=whole, **{**settings, "quiet": True}).results
@@ -364,7 +364,7 @@ def test_a_finished_comparison_takes_more_methods_and_seeds(finished, tmp_path, 
     # With fewer, the others are left out, and stay.
     fewer = compare(TASK, {"half": more["half"]}, output=copy, **{**settings, "seeds": [1]})
     shown = " ".join(capsys.readouterr().err.split())
-    assert "1 of 1 runs are there" in shown
+    assert "1 of 1 runs are finished" in shown
     assert "left out, but kept: mle, smooth, seed 0, seed 2" in shown
     values = figures(fewer.results, "half")["values"]
     assert values == figures(comparison.results, "half")["values"][1:]

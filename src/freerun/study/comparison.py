@@ -84,7 +84,7 @@ def compare(
 
     Runs with the same seed start from the same weights and read the data in the same order. An
     interrupted comparison resumes if it is started again, and other methods and seeds may be added
-    to one: runs that are there are not repeated. results.json (see docs/results.md), two plots,
+    to one: finished runs are not repeated. results.json (see docs/results.md), two plots,
     report.html, and each model, in a folder NAME/seed-SEED, are written to `output`. Under a
     launcher, all processes call this function, and the first one writes.
 
@@ -126,7 +126,7 @@ def compare(
     plan = replace(plan, task=task)
     decodings = list_decodings(decoding, beam)
     output = Path(output)
-    there = plan.check(output)
+    saved = plan.check(output)
     check_tuning(output, tune)
     with as_setting_errors():
         plan.training.arguments(output, task, quiet=True)
@@ -134,9 +134,9 @@ def compare(
         data = plan.model.load(task)
         ready = check_plan(plan, data, decodings)
         majority = score_majority_guess(task.get_metrics(), data)
-        with _claim(plan, output, tune, there) as is_main:
+        with _claim(plan, output, tune, saved) as is_main:
             console = Console(stderr=True, quiet=quiet or not is_main)
-            notes = [*data.notes, *settled, *plan.describe_progress(output, there)]
+            notes = [*data.notes, *settled, *plan.describe_progress(output, saved)]
             if not report.can_plot():
                 notes.append(report.NO_PLOTS)
             show_notes(notes, console.quiet)
@@ -149,14 +149,14 @@ def compare(
 
 
 @contextmanager
-def _claim(plan: Plan, output: Path, trials: int | None, there: Record | None) -> Iterator[bool]:
+def _claim(plan: Plan, output: Path, trials: int | None, saved: Record | None) -> Iterator[bool]:
     """Lock the folder of a comparison, and write its plan; yield whether this process writes.
 
     Args:
         plan: the plan.
         output: the folder.
         trials: the number of trials of tuning.
-        there: the plan that is there.
+        saved: the plan in it, if there is one.
     """
     process = PartialState()
     with name_dead_processes(), using_threads(plan.threads), ExitStack() as stack:
@@ -164,7 +164,7 @@ def _claim(plan: Plan, output: Path, trials: int | None, there: Record | None) -
         if process.is_main_process:
             stack.enter_context(lock(output))
             sweep(output)
-            plan.claim(output, there)
+            plan.claim(output, saved)
             claim_tuning(output, trials)
         yield process.is_main_process
 

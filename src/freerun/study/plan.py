@@ -91,7 +91,7 @@ class Plan:
         """Check that `output` contains this comparison or nothing; methods and seeds may differ.
 
         Returns:
-            The plan that is there, if there is one.
+            The saved plan, if there is one.
 
         Raises:
             CheckpointError: if it contains another comparison, or something else.
@@ -100,11 +100,11 @@ class Plan:
         check_not_file(output)
         check_unlocked(output)
         if path.exists():
-            there, here = Record.read(path), self.record()
-            both = [name for name in here.methods if name in there.methods]
-            _pick(here, both).check(_pick(there, both), output, "comparison")
-            check_folders(here.methods, there, output)
-            return there
+            saved, own = Record.read(path), self.record()
+            both = [name for name in own.methods if name in saved.methods]
+            _pick(own, both).check(_pick(saved, both), output, "comparison")
+            check_folders(own.methods, saved, output)
+            return saved
         if output.exists() and any(output.iterdir()):
             first = min(inner.name for inner in output.iterdir())
             raise CheckpointError(
@@ -112,45 +112,45 @@ class Plan:
             )
         return None
 
-    def claim(self, output: Path, there: Record | None) -> None:
+    def claim(self, output: Path, saved: Record | None) -> None:
         """Write the plan into `output`.
 
         Args:
             output: the folder of the comparison.
-            there: the plan in it, whose methods and seeds are kept.
+            saved: the plan in it, whose methods and seeds are kept.
 
         Raises:
             CheckpointError: if it cannot be written.
         """
         record = self.record()
-        if there is not None:
-            methods = {**there.methods, **record.methods}
-            seeds = list(dict.fromkeys([*there.seeds, *record.seeds]))
+        if saved is not None:
+            methods = {**saved.methods, **record.methods}
+            seeds = list(dict.fromkeys([*saved.seeds, *record.seeds]))
             record = replace(record, methods=methods, seeds=seeds)
         try:
             record.write(output / PLAN_FILE)
         except WriteError as error:
             raise CheckpointError(str(error)) from None
 
-    def describe_progress(self, output: Path, there: Record | None) -> list[str]:
-        """Describe in lines what is there of this comparison, and what is left to train.
+    def describe_progress(self, output: Path, saved: Record | None) -> list[str]:
+        """Describe in lines which runs are finished, and which are left to train.
 
         Args:
             output: the folder of the comparison.
-            there: the plan in it.
+            saved: the plan in it.
         """
-        if there is None:
+        if saved is None:
             return []
         left = [(name, seed) for name, seed, path in self.runs if not _is_finished(output / path)]
         count = len(self.runs)
-        lines = [f"{count - len(left)} of {count} runs are there"]
+        lines = [f"{count - len(left)} of {count} runs are finished"]
         if left:
             names = dict.fromkeys(name for name, _ in left)
             seeds = {name: [str(seed) for other, seed in left if other == name] for name in names}
             listed = (f"{name} (seed {', '.join(of)})" for name, of in seeds.items())
             lines[0] += f"; training {len(left)}: {', '.join(listed)}"
-        methods = [name for name in there.methods if name not in self.methods]
-        unused = [f"seed {seed}" for seed in there.seeds if seed not in self.seeds]
+        methods = [name for name in saved.methods if name not in self.methods]
+        unused = [f"seed {seed}" for seed in saved.seeds if seed not in self.seeds]
         if methods or unused:
             lines.append(f"left out, but kept: {', '.join([*methods, *unused])}")
         return lines
@@ -166,18 +166,18 @@ def _pick(record: Record, methods: Iterable[str]) -> Record:
     return replace(record, methods={name: record.methods[name] for name in methods}, seeds=[])
 
 
-def check_folders(names: Iterable[str], there: Record, output: Path) -> None:
+def check_folders(names: Iterable[str], saved: Record, output: Path) -> None:
     """Check that no variant would share the folder of one with another name.
 
     Args:
         names: the names of the variants.
-        there: the plan in the folder of the comparison.
+        saved: the plan in the folder of the comparison.
         output: that folder.
 
     Raises:
         CheckpointError: if two do.
     """
-    folders = {make_folder_name(name): name for name in there.methods}
+    folders = {make_folder_name(name): name for name in saved.methods}
     for name in names:
         other = folders.get(make_folder_name(name), name)
         if other != name:

@@ -70,7 +70,7 @@ def do_all(
         data: the data of the task.
         trials: the number of trials of each method.
         engine: the engine; None to do one job after another in this process.
-        ready: the results of `resolve` that are there, by the folders of runs.
+        ready: results of `resolve` from before, by the folders of runs.
         console: the console to show progress on.
 
     Returns:
@@ -85,6 +85,7 @@ def do_all(
     tuned: dict[str, Tuned] = {}
     found: dict[int, SeedResult] = {}
     failures: dict[str, Failure] = {}
+    # Both generators take jobs out of `waiting`, to which runs of tuned methods are added below.
     ended = (
         _do_in_turn(work, data, waiting, ready, console)
         if engine is None

@@ -177,6 +177,7 @@ class RunTrainer(TrainerOverrides):
     @property
     def record(self) -> Record:
         """The record of the run."""
+        # Built when it is needed, as it takes a digest of all examples.
         if self._record is None:
             self._record = self._find_record()
         return self._record
