@@ -171,7 +171,6 @@ def load_model(
     path: str,
     *,
     codec: Codec | None = None,
-    trainable: bool = True,
     dtype: torch.dtype = torch.float32,
     dropout: float | None = None,
 ) -> PreTrainedModel | nn.Module:
@@ -183,7 +182,6 @@ def load_model(
         path: a directory, or an id on the Hugging Face hub.
         codec: what it reads and writes, if that is known. Adapters may have been trained with a
             backspace that the model beneath lacks; it is given one, then.
-        trainable: whether existing adapters are trained further.
         dtype: the dtype of the weights.
         dropout: the probability of dropout, everywhere; by default that of its configuration.
 
@@ -229,7 +227,7 @@ def load_model(
             cached_file(path, "adapter_model.safetensors")  # else peft would read a pickled file
             if codec is not None:
                 _complete(model, codec, peft.PeftConfig.from_pretrained(path))
-            model = peft.PeftModel.from_pretrained(model, path, is_trainable=trainable)
+            model = peft.PeftModel.from_pretrained(model, path, is_trainable=True)
     return model.eval()
 
 

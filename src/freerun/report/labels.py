@@ -65,10 +65,10 @@ def _plain(metric: str) -> str:
     return metric.removeprefix("beam_")
 
 
-def shown(figure: Summary, factor: float, sign: str = "") -> str:
+def shown(figure: Summary, factor: float) -> str:
     """Format a mean with two decimals, ± the standard deviation if there are several values."""
     spread = "" if figure["std"] is None else f" ± {figure['std'] * factor:.2f}"
-    return f"{figure['mean'] * factor:{sign}.2f}{spread}"
+    return f"{figure['mean'] * factor:.2f}{spread}"
 
 
 def metric_lines(metrics: Mapping[str, float]) -> str:
