@@ -12,7 +12,7 @@ from freerun.evaluation import Decoding, measure_exposure_bias
 from freerun.methods import ScheduledSampling
 from freerun.training import ExposureBiasCallback
 from freerun.training.datasets import make_codec, make_examples
-from freerun.training.resolve import make_policy
+from freerun.training.model_source import make_policy
 from tests.training.test_trainer import DATA, trainer
 from tests.training.tiny_models import text_model, tiny_tokenizer
 

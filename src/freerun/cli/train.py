@@ -31,7 +31,7 @@ from freerun.study.running import EngineName
 from freerun.tasks.base import Task
 from freerun.training import TrainingSettings, fit
 from freerun.training.folders import check_not_file, check_unlocked
-from freerun.training.resolve import read_model_settings
+from freerun.training.model_source import read_model_settings
 
 EXPERIMENT_NOTES = """\
 The defaults are those of the task and the kind of model. A YAML file (--config) overrides them, and

@@ -19,8 +19,8 @@ from freerun.evaluation.prefix_errors import ErrorCost
 from freerun.policy import Policy
 from freerun.training.checks import check_lengths
 from freerun.training.datasets import are_rows, make_codec, make_examples
+from freerun.training.model_source import make_policy
 from freerun.training.objective import Objective
-from freerun.training.resolve import make_policy
 
 LOGGED = "eval_exposure_bias"
 

@@ -33,10 +33,11 @@ from freerun.training.folders import (
     report_save_errors,
 )
 from freerun.training.horizon import estimate_horizon
+from freerun.training.model_source import read_model_settings
 from freerun.training.processes import limit_threads, name_dead_processes
 from freerun.training.progress import Status, show_notes
 from freerun.training.record import RECORD_FILE, Record, Results, build_curve
-from freerun.training.resolve import Run, as_setting_errors, read_model_settings, resolve
+from freerun.training.resolve import Run, as_setting_errors, resolve
 from freerun.training.settings import TrainingSettings
 from freerun.training.sharding import is_sharded
 from freerun.training.trackers import tracking

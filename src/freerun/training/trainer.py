@@ -53,12 +53,13 @@ from freerun.training.folders import (
     report_save_errors,
     sweep,
 )
+from freerun.training.model_source import Model
 from freerun.training.objective import Objective
 from freerun.training.overrides import TrainerOverrides
 from freerun.training.processes import freeze_garbage, name_dead_processes
 from freerun.training.progress import ProgressBar, ProgressReporter, Status
 from freerun.training.record import Record
-from freerun.training.resolve import Model, Run, resolve
+from freerun.training.resolve import Run, resolve
 from freerun.training.resuming import build_record, check_resumable
 from freerun.training.sharding import gather_state, is_sharded
 from freerun.training.stream import Stream
