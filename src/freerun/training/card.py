@@ -141,7 +141,9 @@ class Card:
     @property
     def _base(self) -> str:
         """The name or path of the model that training started from; empty if there is none."""
-        return str(getattr(getattr(self.policy, "inner", None), "name_or_path", "") or "")
+        if not isinstance(self.policy, HuggingFacePolicy):
+            return ""
+        return str(self.policy.inner.name_or_path or "")
 
     def _origins(self) -> dict[str, str]:
         """Return the base model, the adapters and the data."""

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from freerun.data import Codec, Data, Examples, MediaCodec, TextCodec
+from freerun.data import Codec, Data, Examples, MediaCodec, TextCodec, TextExamples
 from freerun.data.codec import CODEC_FILE
 from freerun.digests import check_digests
 from freerun.errors import CheckpointError
@@ -203,8 +203,9 @@ def plan_from_model(
         if part is not None or name == "train_dataset"
     }
     for name, part in examples.items():
-        if part is not data.parts[name]:  # notes of given examples were shown before
-            for note in getattr(part, "notes", ()):
+        # Notes of given examples were shown before.
+        if isinstance(part, TextExamples) and part is not data.parts[name]:
+            for note in part.notes:
                 _LOGGER.warning("%s: %s", name, note)
     has_backspace = _has_backspace(model, codec)
 

@@ -247,7 +247,8 @@ class Seq2SeqSettings(ScratchSettings):
         Raises:
             ValueError: if a setting is incompatible with the task.
         """
-        if self.patch_size is not None and getattr(codec, "media", None) != "image":
+        has_images = isinstance(codec, MediaCodec) and codec.media == "image"
+        if self.patch_size is not None and not has_images:
             raise ValueError(
                 "patch_size has no effect on sources that are not images; leave it out"
             )
