@@ -12,9 +12,6 @@ from freerun.randomness import Coordinate, permutation
 
 T = TypeVar("T")
 
-MAX_HELD_OUT_ROWS = 1_000
-"""The default maximum number of rows of a dev or test set that is split off."""
-
 
 def split_by_key(
     keys: Sequence[Hashable], counts: Sequence[int], *coordinates: Coordinate
@@ -52,10 +49,11 @@ def split_by_key(
 def add_missing_splits(
     parts: dict[str, list[T]],
     key: Callable[[T], Hashable],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, int | None],
     *coordinates: Coordinate,
     where: str,
     what: tuple[str, str],
+    default: int = 1_000,
 ) -> None:
     """Take missing test and dev splits out of train, with equal examples in the same split.
 
@@ -64,10 +62,11 @@ def add_missing_splits(
     Args:
         parts: the examples of train, and of dev and test if they are given.
         key: the key of an example; equal examples have equal keys.
-        sizes: the maximum number of examples of dev and test.
+        sizes: the maximum number of examples of dev and test; None for `default`.
         coordinates: the coordinates of the random order: a seed and a stream.
         where: where the examples come from, for messages.
         what: the names of examples and of their keys, as in ("rows", "prompts").
+        default: the maximum number of examples of a part without a size.
 
     Raises:
         DataError: if a part would be empty.
@@ -75,7 +74,7 @@ def add_missing_splits(
     train = parts["train"]
     missing = [name for name in ("test", "dev") if name not in parts]
     most = max(len(train) // 10, 1)
-    counts = [min(sizes[name], most) for name in missing]
+    counts = [min(sizes[name] or default, most) for name in missing]
     keys = [key(item) for item in train]
     dealt = split_by_key(keys, counts, *coordinates)
     for name, numbers in zip([*missing, "train"], dealt, strict=True):

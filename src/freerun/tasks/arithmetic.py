@@ -95,11 +95,10 @@ class Arithmetic(Task):
         parts, notes = self._generate() if self.data is None else self._read(self.data)
         if self.test is not None:
             parts["test"] = read_questions(self.test)
-        own = {"dev": self.dev_size, "test": self.test_size}
+        sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         where, what = self.data or "arithmetic", ("questions", "words")
         stream = (self.seed, "arithmetic split")
-        add_missing_splits(parts, _key, own, *stream, where=where, what=what)
-        sizes = {"train": self.train_size, **own}
+        add_missing_splits(parts, _key, sizes, *stream, where=where, what=what)
         notes += subsample(parts, sizes, self.seed, "arithmetic", "questions")
         notes += note_shared(parts, _key, "questions")
         notes.append(describe_sizes(parts, "questions"))

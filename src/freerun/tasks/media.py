@@ -17,12 +17,7 @@ from freerun.data.folders import check_inside, read_splits
 from freerun.data.media import SUFFIXES, Media, Processor
 from freerun.data.media_codec import find_media
 from freerun.data.rows import Row
-from freerun.data.splits import (
-    MAX_HELD_OUT_ROWS,
-    add_missing_splits,
-    describe_sizes,
-    subsample,
-)
+from freerun.data.splits import add_missing_splits, describe_sizes, subsample
 from freerun.data.tables import FORMATS, FileRow, Table, read_table
 from freerun.data.tokens import Tokens
 from freerun.tasks.base import Task
@@ -71,14 +66,10 @@ class MediaTask(Task):
         self._check_metadata()
         tables = read_splits(self.data, self.subset)
         parts = {name: self._name_columns(table, self.data) for name, table in tables.items()}
-        own = {
-            "dev": self.dev_size or MAX_HELD_OUT_ROWS,
-            "test": self.test_size or MAX_HELD_OUT_ROWS,
-        }
+        sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         what = ("rows", f"{self.media} files")
         stream = (self.seed, f"{self.name} split")
-        add_missing_splits(parts, self._key, own, *stream, where=self.data, what=what)
-        sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
+        add_missing_splits(parts, self._key, sizes, *stream, where=self.data, what=what)
         notes = subsample(parts, sizes, self.seed, self.name, "rows")
         return Splits(parts, [*notes, describe_sizes(parts, "rows")])
 

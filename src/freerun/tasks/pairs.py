@@ -18,13 +18,7 @@ from freerun.data.references import (
     separate_references,
 )
 from freerun.data.rows import ROW_COLUMNS, Row, find_kind
-from freerun.data.splits import (
-    MAX_HELD_OUT_ROWS,
-    add_missing_splits,
-    describe_sizes,
-    note_shared,
-    subsample,
-)
+from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
 from freerun.data.symbols import are_symbols
 from freerun.data.tables import Table
 from freerun.data.tokens import Tokens
@@ -196,14 +190,10 @@ class Pairs(Task):
         kind = find_kind(parts["train"][0], tables["train"].name)
         given = [name for name in ("dev", "test") if name in parts]
         del tables
-        own = {
-            "dev": self.dev_size or MAX_HELD_OUT_ROWS,
-            "test": self.test_size or MAX_HELD_OUT_ROWS,
-        }
+        sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         where, what = self.data, ("rows", NAMES.get(kind, kind))
         stream = (self.seed, "pairs split")
-        add_missing_splits(parts, partial(_key, kind), own, *stream, where=where, what=what)
-        sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
+        add_missing_splits(parts, partial(_key, kind), sizes, *stream, where=where, what=what)
         if given:
             shared = {name: parts[name] for name in ("train", *given)}
             notes += note_shared(shared, partial(_key, kind), NAMES.get(kind, kind))

@@ -198,8 +198,7 @@ class Spelling(Task):
     def _complete(self, parts: dict[str, list[str]], notes: list[str]) -> None:
         """Take missing splits out of train, and reduce all to their sizes."""
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
-        own = {"dev": self.dev_size, "test": self.test_size}
         where, what = self.data or "Python's documentation", ("windows", "texts")
         stream = (self.seed, "spelling split")
-        add_missing_splits(parts, str, own, *stream, where=where, what=what)
+        add_missing_splits(parts, str, sizes, *stream, where=where, what=what)
         notes += subsample(parts, sizes, self.seed, "spelling", "windows")

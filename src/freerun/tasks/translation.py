@@ -150,12 +150,10 @@ class Translation(Task):
         """
         parts = read_parts(self.data, self.files, self.columns, self.subset)
         where = str(self.data or self.train_source)
-        own = {
-            "dev": self.dev_size or MAX_HELD_OUT_PAIRS,
-            "test": self.test_size or MAX_HELD_OUT_PAIRS,
-        }
+        sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         stream, what = (self.seed, "translation split"), ("pairs", "targets")
-        add_missing_splits(parts, self._key, own, *stream, where=where, what=what)
+        most = MAX_HELD_OUT_PAIRS
+        add_missing_splits(parts, self._key, sizes, *stream, where=where, what=what, default=most)
         notes = []
         every = parts["train"]
         parts["train"] = [pair for pair in every if max(map(self._count, pair)) <= self.length]
@@ -167,7 +165,6 @@ class Translation(Task):
             notes.append(
                 f"{left} pairs of train were left out: they have over {self.length} words on a side"
             )
-        sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         notes += subsample(parts, sizes, self.seed, "translation", "pairs")
         notes += note_shared_pairs(parts)
         notes.append(describe_sizes(parts, "pairs"))
