@@ -19,7 +19,8 @@ from freerun.evaluation import Decoding, on_device
 from freerun.report.live import NOTATION, Traces
 from freerun.training.prediction import Prediction, check_n_best, predict_batch
 from freerun.training.processes import limit_threads
-from freerun.training.tasks import find_source_task, load_predictor, stream_batches
+from freerun.training.sources import stream_batches
+from freerun.training.tasks import find_source_task, load_predictor
 
 NOTES = f"""\
 With --scores or --n_best, an output is a line with three columns between tabs: the number of its

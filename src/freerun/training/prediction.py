@@ -19,7 +19,8 @@ from freerun.policy import Policy
 from freerun.settings import SettingError, build
 from freerun.tasks import Task
 from freerun.training.checks import check_model_decoding
-from freerun.training.tasks import find_source_task, load_predictor, reads_lines, stream_batches
+from freerun.training.sources import reads_lines, stream_batches
+from freerun.training.tasks import find_source_task, load_predictor
 
 Text = Any
 """A source: text, or a row with the columns that the model was trained on.

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from freerun.batch import Batch
-from freerun.data import Codec, Examples, MediaCodec, TextCodec
+from freerun.data import Codec, Examples, TextCodec
 from freerun.data.codec import CODEC_FILE
-from freerun.data.files import Line, stream_lines
-from freerun.data.rows import ROW_COLUMNS, write_object
-from freerun.data.tables import FORMATS, read_rows
-from freerun.errors import CheckpointError, DataError
-from freerun.evaluation import Decoding
+from freerun.data.tables import FORMATS
+from freerun.errors import CheckpointError
 from freerun.models.loading import find_media_kind
 from freerun.models.settings import PretrainedSettings
 from freerun.policy import Policy
@@ -35,7 +29,7 @@ from freerun.tasks import (
 )
 from freerun.tasks.media import MediaTask
 from freerun.training.checkpoints import ADAPTER_CONFIG, CONFIG, load_policy
-from freerun.training.checks import check_lengths, check_model_decoding
+from freerun.training.checks import check_lengths
 from freerun.training.loading import build_policy, load_matching
 from freerun.training.record import find_record, has_record
 
@@ -197,6 +191,36 @@ def load_predictor(
     return build_policy(settings, codec), codec
 
 
+def load_oracle(folder: str, measured: Measured) -> Policy:
+    """Load a model that judges another one, in the tokens of that one.
+
+    Args:
+        folder: the folder of a model that freerun trained, or of any Hugging Face model.
+        measured: the model that it judges, and the examples.
+
+    Raises:
+        CheckpointError: if there is no such model, it cannot be read, or it has other tokens.
+        DataError: if it is too small for the examples.
+    """
+    oracle = load_matching(folder, measured.codec)
+    check_lengths(oracle, measured.examples, measured.name)
+    return oracle
+
+
+def find_source_task(folder: str) -> Task | None:
+    """Return the task that reads the sources of a model; None if its codec does.
+
+    If the task is a user's and is not found, a warning says so.
+    """
+    if not has_record(folder):
+        return None
+    try:
+        return load_task(folder)
+    except CheckpointError as error:
+        _LOGGER.warning("%s; so every line is read as plain text", error)
+        return None
+
+
 def _find_media_task(
     settings: PretrainedSettings, data: str, language: str | None
 ) -> MediaTask | None:
@@ -265,149 +289,6 @@ def _load_pretrained(
         task = build(Pairs, {**pairs, "data": data}, "task pairs")
     codec, examples = load_file(task, data, tokenizer, start)
     return Measured(build_policy(settings, codec), codec, task, examples, data)
-
-
-def load_oracle(folder: str, measured: Measured) -> Policy:
-    """Load a model that judges another one, in the tokens of that one.
-
-    Args:
-        folder: the folder of a model that freerun trained, or of any Hugging Face model.
-        measured: the model that it judges, and the examples.
-
-    Raises:
-        CheckpointError: if there is no such model, it cannot be read, or it has other tokens.
-        DataError: if it is too small for the examples.
-    """
-    oracle = load_matching(folder, measured.codec)
-    check_lengths(oracle, measured.examples, measured.name)
-    return oracle
-
-
-def find_source_task(folder: str) -> Task | None:
-    """Return the task that reads the sources of a model; None if its codec does.
-
-    If the task is a user's and is not found, a warning says so.
-    """
-    if not has_record(folder):
-        return None
-    try:
-        return load_task(folder)
-    except CheckpointError as error:
-        _LOGGER.warning("%s; so every line is read as plain text", error)
-        return None
-
-
-def reads_lines(codec: Codec) -> bool:
-    """Return whether every line is a source; otherwise, blank lines are between sources."""
-    return isinstance(codec, TextCodec | MediaCodec)
-
-
-def stream_batches(
-    policy: Policy,
-    codec: Codec,
-    task: Task | None,
-    lines: Iterable[Line],
-    name: str,
-    decoding: Decoding,
-    size: int,
-) -> Iterator[tuple[Batch, list[Sequence[str]]]]:
-    """Yield batches of sources as their lines are read, and the lines of each source.
-
-    The ids of a batch, which determine what is drawn, are the numbers of its sources from the
-    beginning. Where a line may be a JSON object, a file may also be a table, whose rows are such
-    objects.
-
-    Args:
-        policy: the model.
-        codec: the codec of the model.
-        task: the task that reads the sources; by default the codec does.
-        lines: the lines.
-        name: the name of their file, for messages.
-        decoding: how the model will be decoded.
-        size: the number of sources of a batch, and the minimum number of lines to read at once.
-
-    Raises:
-        DataError: names the file, the line and what is expected.
-        SettingError: if the model cannot be decoded in this way.
-    """
-    general = task is None or type(task).read_sources is Task.read_sources
-    if isinstance(task, Pairs) and _is_table(name, named=False):
-        lines = task.columns.read_sources(name)
-    elif reads_lines(codec) and general and _is_table(name):
-        lines = ((row.number, write_object(row)) for row in read_rows(name))
-    first = 0
-    for block in _cut_blocks(lines, size, by_line=reads_lines(codec)):
-        text = [line for _, line in block]
-        with _number_from([number for number, _ in block], first):
-            if task is None:
-                sources = codec.read(text, name)
-            else:
-                sources = task.read_sources(codec, text, name)
-            check_lengths(policy, sources, name)
-        if not first:
-            check_model_decoding(policy, sources, decoding)
-        for start in range(0, len(sources), size):
-            numbers = range(start, min(start + size, len(sources)))
-            batch = sources.batch(numbers)
-            batch = replace(batch, ids=batch.ids + first)
-            yield batch, [sources.lines[number] for number in numbers]
-        first += len(sources)
-
-
-def _is_table(path: str, *, named: bool = True) -> bool:
-    """Return whether a file has rows that are not JSON lines.
-
-    Args:
-        path: the file.
-        named: whether those of .tsv must have columns with known names.
-    """
-    suffix = Path(path.removesuffix(".gz")).suffix.lower()
-    if suffix == ".tsv" and named:
-        _, first = next(stream_lines(path))
-        return not {columns[0] for columns in ROW_COLUMNS.values()}.isdisjoint(first.split("\t"))
-    return suffix in FORMATS and suffix not in (".jsonl", ".ndjson")
-
-
-def _cut_blocks(lines: Iterable[Line], size: int, *, by_line: bool) -> Iterator[list[Line]]:
-    """Cut a file into blocks of at least `size` lines, so that it need not fit into memory.
-
-    Args:
-        lines: the lines.
-        size: the number of lines.
-        by_line: whether every line is a source; otherwise, blank lines are between sources.
-    """
-    block: list[Line] = []
-    for number, line in lines:
-        if by_line or block or line.strip():
-            block.append((number, line))
-        if len(block) >= size and (by_line or not line.strip()):
-            yield block
-            block = []
-    if block:
-        yield block
-
-
-@contextmanager
-def _number_from(lines: Sequence[int], example: int) -> Iterator[None]:
-    """Count lines and examples in messages from the beginning of the file, not of a block.
-
-    Args:
-        lines: the numbers of the lines of the block; rows of a table may take several lines each.
-        example: the number of examples before the block.
-    """
-    try:
-        yield
-    except DataError as error:
-
-        def shift(found: re.Match[str]) -> str:
-            number = int(found[2].replace(",", ""))
-            is_line = found[1] == "line"
-            if is_line:
-                return f", line {lines[min(number, len(lines)) - 1]}"
-            return f", example {number + example:,}"
-
-        message = re.sub(r", (line|example) (\d[\d,]*)", shift, str(error), count=1)
-        raise DataError(message) from None
 
 
 def _is_same_file(one: str, other: str) -> bool:
