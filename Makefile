@@ -36,7 +36,7 @@ help:
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --no-compile --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
-	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib > /dev/null
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib > /dev/null || true
 	touch $@
 
 # Resumes if it was interrupted; `make clean` removes its results.
