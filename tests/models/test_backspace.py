@@ -24,6 +24,7 @@ from freerun.batch import Source
 from freerun.data import TextCodec
 from freerun.models.backspace import add_backspace, with_backspace
 from freerun.models.huggingface import adapt
+from freerun.models.huggingface.generation import find_replaced_settings
 from freerun.models.settings import CausalSettings, RecurrentSettings, Seq2SeqSettings
 from tests.codecs import two_alphabets
 from tests.helpers import chain, raises
@@ -228,6 +229,17 @@ def test_special_tokens_are_found_where_they_are_now(kind):
         encoder = policy.model.get_encoder().get_input_embeddings()
         tables = [policy.model.get_input_embeddings(), decoder, encoder]
         assert [table.padding_idx for table in tables] == [words.pad] * 3
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_suppressed_tokens_move_up_too(kind):
+    policy = KINDS[kind].build(CODEC)
+    policy.model.generation_config = policy.generation_settings
+    before = policy.model.generation_config.suppress_tokens
+    assert before[0] == policy.vocabulary.actions
+    with_backspace(policy)
+    assert policy.model.generation_config.suppress_tokens == [token + 1 for token in before]
+    assert find_replaced_settings(policy.model, policy.generation_settings) == {}
 
 
 def test_the_first_token_still_learns():

@@ -57,7 +57,10 @@ def test_all_of_a_space_is_allowed(name):
         ("scheduled_sampling:schedule=linear", ["floor", "feedback"]),
         ("scheduled_sampling:schedule=linear,k=0.5", ["feedback"]),
         ("scheduled_sampling:schedule=constant,k=0.5", ["feedback"]),
-        ("sequence_match:backspace=false", ["alpha", "warm_up"]),
+        (
+            "sequence_match:backspace=false,alpha=0.1",
+            ["gamma", "warm_up", "floor", "period", "samplings"],
+        ),
         ("searnn:roll_out=learned,cell_loss=ll", ["warm_up"]),
         ("searnn:cell_loss=kl,alpha=10", ["warm_up", "roll_out.share"]),
     ],

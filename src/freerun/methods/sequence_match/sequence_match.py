@@ -17,7 +17,7 @@ from freerun.losses import Divergence, ScoredActions, behavior_cloning_loss, seq
 from freerun.methods.base import NO_MODULES, Clock, Modules, Outcome, check_choice
 from freerun.methods.behavior_cloning import BackspaceMethod, score_actions
 from freerun.methods.replay_buffer import ReplayBuffer, ReplayedBatch
-from freerun.methods.tuning import Range, Space
+from freerun.methods.tuning import Choice, Range, Space
 from freerun.policy import Policy
 from freerun.randomness import below, random_bits
 from freerun.vocabulary import Vocabulary
@@ -94,9 +94,16 @@ class SequenceMatch(BackspaceMethod):
 
     @property
     def tuning(self) -> Mapping[str, Space]:
-        """The weight of the divergence, the warm-up, and the noise."""
-        noise = super().tuning if self.backspace else {}
-        return {**noise, "alpha": Range(1e-3, 1.0, log=True), "warm_up": Range(0.1, 0.7)}
+        """The noise, the divergence, the weight of behavior cloning, and the age of samples."""
+        return {
+            **(super().tuning if self.backspace else {}),
+            "alpha": Range(1e-3, 1.0, log=True),
+            "gamma": Range(0.95, 1.0),
+            "warm_up": Range(0.1, 0.7),
+            "floor": Range(0.0, 0.8),
+            "period": Choice((1, 3, 10, 30)),
+            "samplings": Choice((1, 3, 10, 30)),
+        }
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Check that the method can train on outputs of this vocabulary.

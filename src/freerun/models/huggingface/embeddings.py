@@ -121,6 +121,9 @@ def _move_special(model: PreTrainedModel, token: int) -> None:
         for name, value in list(vars(config).items()):
             if name.endswith("_token_id") and isinstance(value, int) and value >= token:
                 setattr(config, name, value + 1)
+        suppressed = getattr(config, "suppress_tokens", None)  # only of generation configs
+        if suppressed:
+            config.suppress_tokens = [each + (each >= token) for each in suppressed]
 
 
 def _check_one_table(model: PreTrainedModel) -> None:
