@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from freerun.data import DataError, Splits
 from freerun.data.noise import find_confusable_digits
 from freerun.data.questions import MAX_DIGITS, Question, generate, read_questions
 from freerun.data.rows import Row
 from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
-from freerun.tasks.base import Task
+from freerun.tasks.base import Recipe, Task
 from freerun.vocabulary import Vocabulary
 
 GENERATED = 20_000
@@ -48,7 +48,7 @@ class Arithmetic(Task):
     summary: ClassVar[str] = "questions of arithmetic to answers; generated, or any text files"
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "character_error")
     cost: ClassVar[str] = "edit_distance"
-    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    recipe: ClassVar[Recipe] = {
         "model": {
             "cell": "gru",
             "hidden_size": 128,

@@ -20,6 +20,9 @@ from freerun.metrics import Metric, MetricSpec, find_metrics
 from freerun.settings import SETTING_NAME
 from freerun.vocabulary import Vocabulary
 
+Recipe = Mapping[str, Mapping[str, Any]]
+"""The default settings of `model` and `training`, by their names."""
+
 
 @dataclass(frozen=True)
 class Task(ABC):
@@ -52,7 +55,7 @@ class Task(ABC):
     summary: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     cost: ClassVar[str] = "edit_distance"
-    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {"model": {}, "training": {}}
+    recipe: ClassVar[Recipe] = {"model": {}, "training": {}}
     fixed_length: ClassVar[bool] = False
     default_model: ClassVar[str] = "recurrent"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from freerun.data.prose import hold_out_end, read_paragraphs, read_text, split_p
 from freerun.data.rows import Row
 from freerun.data.splits import describe_sizes, subsample
 from freerun.data.tokens import Tokens
-from freerun.tasks.base import Task
+from freerun.tasks.base import Recipe, Task
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Continuation(Task):
     summary: ClassVar[str] = "text to what comes after it (any text file)"
     metrics: ClassVar[tuple[str, ...]] = ("ms_jaccard", "entropy", "diversity", "repetition")
     cost: ClassVar[str] = "gleu"
-    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    recipe: ClassVar[Recipe] = {
         "model": {"cell": "gru", "hidden_size": 256, "embedding_size": 64},
         "training": {
             "updates": 1_500,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +20,7 @@ from freerun.data.store import Augmentation, StoredExamples
 from freerun.data.tokens import Tokens
 from freerun.imports import import_extra
 from freerun.randomness import permutation, uniform
-from freerun.tasks.base import Task
+from freerun.tasks.base import Recipe, Task
 
 DIGIT_PIXELS = 64
 """The width and height of an image in scikit-learn's data."""
@@ -66,7 +66,7 @@ class Digits(Task):
     )
     metrics: ClassVar[tuple[str, ...]] = ("character_error", "exact_match")
     cost: ClassVar[str] = "edit_distance"
-    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    recipe: ClassVar[Recipe] = {
         "model": {
             "cell": "gru",
             "hidden_size": 96,

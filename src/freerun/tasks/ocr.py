@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from freerun.data import Codec, DataError, Sources, Splits
 from freerun.data.files import read_lines
@@ -14,7 +14,7 @@ from freerun.data.letters import LETTERS, PIXELS, Word, extract_words, is_letter
 from freerun.data.rows import Row
 from freerun.data.splits import count_shared, describe_sizes, hold_out
 from freerun.data.tokens import Tokens
-from freerun.tasks.base import Task
+from freerun.tasks.base import Recipe, Task
 
 Parts = tuple[dict[str, list[Word]], list[str]]
 """The words of every split, and notes on their origin."""
@@ -37,7 +37,7 @@ class Ocr(Task):
     summary: ClassVar[str] = "images of handwritten letters to a word (letter.data)"
     metrics: ClassVar[tuple[str, ...]] = ("hamming_error", "exact_match")
     cost: ClassVar[str] = "hamming"
-    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    recipe: ClassVar[Recipe] = {
         "model": {
             "cell": "gru",
             "hidden_size": 128,

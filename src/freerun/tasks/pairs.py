@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -24,7 +24,7 @@ from freerun.data.tables import Table
 from freerun.data.tokens import Tokens
 from freerun.data.truncation import Truncation
 from freerun.metrics import Metric
-from freerun.tasks.base import Task
+from freerun.tasks.base import Recipe, Task
 
 NAMES = {"prompt": "prompts", "source": "sources", "text": "texts"}
 AUTO, DEFAULT_TOKENS = "auto", "bpe:1000"
@@ -83,7 +83,7 @@ class Pairs(Task):
     summary: ClassVar[str] = "prompts to completions (files and datasets of rows)"
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "character_error")
     cost: ClassVar[str] = "edit_distance"
-    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    recipe: ClassVar[Recipe] = {
         "model": {"bidirectional": True, "attention": "additive"},
         "training": {},
     }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from freerun.data import (
     Augmentation,
@@ -29,7 +29,7 @@ from freerun.data.prose import (
 )
 from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
 from freerun.data.store import StoredExamples
-from freerun.tasks.base import Task
+from freerun.tasks.base import Recipe, Task
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Spelling(Task):
     summary: ClassVar[str] = "misspelt text to text; Python's documentation, or any text file"
     metrics: ClassVar[tuple[str, ...]] = ("character_error", "exact_match")
     cost: ClassVar[str] = "edit_distance"
-    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    recipe: ClassVar[Recipe] = {
         "model": {
             "cell": "gru",
             "hidden_size": 100,

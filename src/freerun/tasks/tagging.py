@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from freerun.data import Codec, DataError, Sources, Splits
 from freerun.data.conll import (
@@ -21,7 +21,7 @@ from freerun.data.folders import is_dataset, load_splits
 from freerun.data.rows import Row
 from freerun.data.splits import describe_sizes, hold_out
 from freerun.data.store import Augmentation, StoredExamples
-from freerun.tasks.base import Task
+from freerun.tasks.base import Recipe, Task
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Tagging(Task):
     summary: ClassVar[str] = "words to named entities or chunks (CoNLL column files)"
     metrics: ClassVar[tuple[str, ...]] = ("chunk_f1", "hamming_error", "exact_match")
     cost: ClassVar[str] = "chunk_f1"
-    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    recipe: ClassVar[Recipe] = {
         "model": {
             "cell": "lstm",
             "hidden_size": 128,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from freerun.data import Codec, DataError, Sources, Splits
 from freerun.data.parallel import (
@@ -19,7 +19,7 @@ from freerun.data.rows import Row
 from freerun.data.splits import add_missing_splits, describe_sizes, subsample
 from freerun.data.tokens import Tokens
 from freerun.metrics import Metric
-from freerun.tasks.base import Task
+from freerun.tasks.base import Recipe, Task
 
 MAX_HELD_OUT_PAIRS = 2_000
 """The default maximum number of pairs of a dev or test set that is split off."""
@@ -64,7 +64,7 @@ class Translation(Task):
     summary: ClassVar[str] = "sentences to their translations (parallel text)"
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "exact_match")
     cost: ClassVar[str] = "bleu"
-    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    recipe: ClassVar[Recipe] = {
         "model": {
             "cell": "gru",
             "hidden_size": 256,

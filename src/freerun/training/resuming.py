@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedConfig, TrainingArguments
 
 from freerun.digests import check_digests
@@ -26,6 +25,7 @@ from freerun.training.record import (
     digest_examples,
 )
 from freerun.training.resolve import Run
+from freerun.training.settings import OptimizerChoice
 from freerun.training.training_state import read_state
 
 _LOGGER = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def build_record(
     run: Run,
     args: TrainingArguments,
     horizon: int,
-    optimizer: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None,
+    optimizer: OptimizerChoice | None,
 ) -> Record:
     """Build the record of a run whose settings are those of transformers.
 

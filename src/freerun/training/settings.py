@@ -20,6 +20,8 @@ from freerun.tasks.base import Task
 from freerun.training.trackers import TRACKERS, require_trackers
 
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
+OptimizerChoice = tuple[type[Optimizer], dict[str, Any]]
+"""The class of an optimizer, and its settings."""
 LearningRateSchedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 
@@ -192,7 +194,7 @@ class TrainingSettings:
             )
 
     @property
-    def optimizer_cls_and_kwargs(self) -> tuple[type[Optimizer], dict[str, Any]]:
+    def optimizer_cls_and_kwargs(self) -> OptimizerChoice:
         """The optimizer, in the form that `Trainer` accepts."""
         settings: dict[str, Any] = {"lr": self.complete()[0].learning_rate}
         if self.optimizer in _WITH_MOMENTUM:

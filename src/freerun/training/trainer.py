@@ -61,6 +61,7 @@ from freerun.training.progress import ProgressBar, ProgressReporter, Status
 from freerun.training.record import Record
 from freerun.training.resolve import Run, resolve
 from freerun.training.resuming import build_record, check_resumable
+from freerun.training.settings import OptimizerChoice
 from freerun.training.sharding import gather_state, is_sharded
 from freerun.training.stream import Stream
 
@@ -99,7 +100,7 @@ class RunTrainer(TrainerOverrides):
         horizon: int | None = None,
         budget: float | None = None,
         decoding: Decoding = GREEDY,
-        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        optimizer_cls_and_kwargs: OptimizerChoice | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         on_progress: Callable[[Status], object] | None = None,
     ) -> None:
