@@ -60,20 +60,20 @@ class EvaluateCommand(MeasureCommand):
         found = evaluate(policy, task, codec, examples, decoding=decoding, batch_size=size)
         loss = teacher_forced_loss(policy, examples, batch_size=size)
         signed = list_signatures(task.get_metrics(), codec, examples)
-        print(f"{task.name}, {name}, {len(examples):,} examples, free-running, {decoding.how}:")
-        print(metric_lines(found.metrics))
-        print(*(f"note: {note}\n" for note in note_unseen(examples, name)), sep="", end="")
         grouped = measure_by_length(found.statistics, [*map(len, found.references)])
-        if own.by_length:
-            print(*_describe_lengths(grouped), sep="\n")
-        if found.backspaces is not None:
-            print(*backspace_lines(found.backspaces), sep="\n")
-        if signed:
-            print(*signed.values(), sep="\n")
         known = not isnan(loss)
         forced = f"log loss {loss:.4f} per token, perplexity {exp(loss):.2f}"
         forced = forced if known else "training has none of the target tokens"
-        print(f"teacher-forced, which is not how it runs: {forced}")
+        print(
+            f"{task.name}, {name}, {len(examples):,} examples, free-running, {decoding.how}:",
+            metric_lines(found.metrics),
+            *(f"note: {note}" for note in note_unseen(examples, name)),
+            *(_describe_lengths(grouped) if own.by_length else ()),
+            *(() if found.backspaces is None else backspace_lines(found.backspaces)),
+            *signed.values(),
+            f"teacher-forced, which is not how it runs: {forced}",
+            sep="\n",
+        )
         figures = {
             "metrics": found.metrics,
             "backspaces": to_dict(found.backspaces) or None,
