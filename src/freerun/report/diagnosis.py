@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import isnan
 
 from freerun.evaluation import AccumulatedErrors, ContinuationComparison, ExposureBias, Interval
 
@@ -59,7 +60,7 @@ def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> l
             "to help."
         )
     further = found.amplification
-    if further.value == further.value:
+    if not isnan(further.value):
         more, number = "further errors", "{:.2f}".format
         if further.high < 0:
             more, further = "fewer errors", Interval(-further.value, -further.high, -further.low)
@@ -99,7 +100,7 @@ def describe_accumulated_errors(found: AccumulatedErrors, command: str | None = 
         f"{_nats(found.after_reference.value)} per token after the references and "
         f"{_nats(found.after_own.value)} after its own text"
     )
-    if excess.value != excess.value:
+    if isnan(excess.value):
         return [f"{rates}.", "Where the references lead, it equals the oracle."]
     by = f"{abs(excess.value):.0f} %"
     interval = f"(95 % interval {_span(excess, _one_decimal)})"
@@ -183,7 +184,7 @@ def _write_rows(
     rates: Iterable[tuple[str, Interval, Callable[[float], str]]],
 ) -> list[tuple[str, str]]:
     return [
-        (name, "–" if each.value != each.value else f"{write(each.value)}  ({_span(each, write)})")
+        (name, "–" if isnan(each.value) else f"{write(each.value)}  ({_span(each, write)})")
         for name, each, write in rates
     ]
 
