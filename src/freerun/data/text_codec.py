@@ -102,7 +102,7 @@ class TextCodec(WritingCodec):
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         if self.column not in ROW_COLUMNS or self.column == "input_ids":
             raise ValueError(f"column is {self.column!r}; no line of text is that")
-        self.limits  # noqa: B018
+        self.limits  # noqa: B018  (wrong limits are refused here)
         if self.limit is not None and self.limits.completion > self.limit:
             raise ValueError(
                 f"max_completion is {self.max_completion}, over the limit of {self.limit} tokens"

@@ -122,7 +122,7 @@ class Pairs(Task):
         self.check_sizes(
             "max_prompt", "max_completion", "block", "train_size", "dev_size", "test_size"
         )
-        self.columns  # noqa: B018
+        self.columns  # noqa: B018  (a wrong choice is refused here)
         self._check_files()
         for tokens in (self.source_tokens, self.target_tokens):
             if tokens not in (None, AUTO):
@@ -276,7 +276,7 @@ class Pairs(Task):
             DataError: names the file, the line and what is expected.
         """
         convert, places = self.columns.convert_line, (f"{name}, line {i}" for i in count(1))
-        return codec.read([convert(*pair) for pair in zip(lines, places)], name)  # noqa: B905
+        return codec.read([convert(*pair) for pair in zip(lines, places)], name)  # noqa: B905 (endless)
 
     def _read_tables(self) -> dict[str, Table]:
         """Read the given splits with all their columns."""
