@@ -31,36 +31,39 @@ help:
 	@echo "make package    build and check wheel and source"
 	@echo "make smoke      try the wheel without extras in a new environment"
 
-# pip compiles on one core, which is over half of its time; compileall uses all cores. Files for
-# other versions of Python fail to compile, which does no harm.
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --no-compile --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib > /dev/null || true
 	touch $@
+
+# On all cores, where pip would use one, and not for `lint`, which runs little of what is installed.
+# Files for other versions of Python fail to compile, which does no harm.
+$(VENV)/compiled: $(VENV)/installed
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib > /dev/null || true
+	@touch $@
 
 # Resumes if it was interrupted; `make clean` removes its results.
 DEMO := --task.noise 0.5 --task.dev_size 500 --task.test_size 1000 --training.updates 400 \
 	--training.evaluate_every 100
-demo: $(VENV)/installed
+demo: $(VENV)/compiled
 	$(BIN)/freerun train spelling $(DEMO) --output runs/demo/first
 	$(BIN)/freerun diagnose runs/demo/first
 	$(BIN)/freerun compare spelling $(DEMO) --methods mle scheduled_sampling --seeds 3 \
 		--output runs/demo/comparison
 
-test: $(VENV)/installed
+test: $(VENV)/compiled
 	@$(BIN)/pytest -n auto --dist worksteal \
 		|| { echo "One test alone: $(BIN)/pytest tests/FILE.py::NAME"; exit 1; }
 
-test-avx2: $(VENV)/installed
+test-avx2: $(VENV)/compiled
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest -n auto -m 'kernels and not slow'
 
-test-slow: $(VENV)/installed
+test-slow: $(VENV)/compiled
 	$(BIN)/pytest -m slow
 
 # What calls torch, transformers, accelerate, tokenizers and peft. Old versions warn, and the oldest
 # jaxtyping cannot check types in tests.
-test-releases: $(VENV)/installed
+test-releases: $(VENV)/compiled
 	$(BIN)/pytest -n auto -o filterwarnings=default \
 		-o addopts="--import-mode=importlib --strict-markers -m 'not slow'" \
 		$(RELEASES)
@@ -73,13 +76,13 @@ test-newest:
 
 SEED ?= 0
 CASES ?= 10000
-fuzz: $(VENV)/installed
+fuzz: $(VENV)/compiled
 	$(BIN)/python -m tests.fuzz --seed $(SEED) --cases $(CASES) --json fuzz.json \
 		$(if $(ONLY),--only $(ONLY) --keep fuzz)
 
 # DEVICE=cpu QUICK=--quick tries the script where there is no GPU.
 DEVICE ?= cuda
-gpu: $(VENV)/installed
+gpu: $(VENV)/compiled
 	$(BIN)/python benchmarks/gpu.py --device $(DEVICE) $(QUICK) \
 		$(if $(QUICK),,--json docs/results/speed/gpu.json)
 
