@@ -267,6 +267,7 @@ class HuggingFacePolicy(Policy):
     ) -> tuple[Float[Tensor, "n h"], CacheState]:
         """Read one input per row; return the last hidden states and the new state."""
         self.check_cache()
+        # Cell 0 of a causal model reads the last token of its prompt in place of bos.
         if state.first is not None:
             embedded = inputs.is_floating_point()
             inputs = self.embed(state.first).to(inputs.dtype) if embedded else state.first
