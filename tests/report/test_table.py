@@ -9,7 +9,7 @@ from rich.console import Console
 
 from freerun.evaluation import estimate, estimate_difference
 from freerun.report import legend, summary, table
-from freerun.report.labels import arrow, label, scale, shown, unit
+from freerun.report.labels import arrow, format_mean, label, scale, unit
 from freerun.report.table import fold_name
 
 ESTIMATES = {"test": estimate, "difference_to_mle": estimate_difference}
@@ -192,7 +192,7 @@ def test_metrics_in_words():
     assert (unit("chrf"), scale("chrf")) == ("", 1.0)
     assert (unit("beam_bleu"), scale("beam_bleu")) == ("", 1.0)
     assert (label("beam_bleu"), label("beam_f1"), scale("beam_f1")) == ("beam BLEU", "beam F1", 100)
-    assert shown(summary([0.5, 0.7]), 100.0) == "60.00 ± 14.14"
+    assert format_mean(summary([0.5, 0.7]), 100.0) == "60.00 ± 14.14"
 
 
 def test_the_use_of_backspaces_is_told_of_the_methods_that_have_them(results):

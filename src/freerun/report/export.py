@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any, Literal
 
 from freerun.evaluation import Difference, Estimate, is_clear
-from freerun.report.labels import ResultsFile, arrow, label, scale, shown, unit
+from freerun.report.labels import ResultsFile, arrow, format_mean, label, scale, unit
 from freerun.report.table import MAJORITY_GUESS, legend, title
 
 TableFormat = Literal["markdown", "latex", "csv"]
@@ -50,7 +50,7 @@ class Figures:
 
     def show_value(self, metric: str) -> str:
         """Return mean ± deviation."""
-        return shown(self.values[metric], scale(metric)) if metric in self.values else "–"
+        return format_mean(self.values[metric], scale(metric)) if metric in self.values else "–"
 
     def show_difference(self, metric: str) -> str:
         """Return the difference with its sign, and a star if its interval excludes zero."""

@@ -65,7 +65,7 @@ def _plain(metric: str) -> str:
     return metric.removeprefix("beam_")
 
 
-def shown(figure: Summary, factor: float) -> str:
+def format_mean(figure: Summary, factor: float) -> str:
     """Format a mean with two decimals, ± the standard deviation if there are several values."""
     spread = "" if figure["std"] is None else f" ± {figure['std'] * factor:.2f}"
     return f"{figure['mean'] * factor:.2f}{spread}"

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from freerun.evaluation import MAX_SEEDS, Decoding, is_clear
-from freerun.report.labels import ResultsFile, arrow, label, scale, shown, task_name, unit
+from freerun.report.labels import ResultsFile, arrow, format_mean, label, scale, task_name, unit
 
 NAME_WIDTH = 19
 MAJORITY_GUESS = "majority guess"
@@ -98,7 +98,7 @@ def _describe_tuning(results: ResultsFile) -> list[str]:
 def _describe_backspaces(figures: Mapping[str, Any]) -> list[str]:
     """Describe how a method used backspaces, one text per figure; none if it has no backspace."""
     return [
-        f"{label(metric)} {shown(figures[metric], scale(metric))} {unit(metric)}".rstrip()
+        f"{label(metric)} {format_mean(figures[metric], scale(metric))} {unit(metric)}".rstrip()
         for metric in BACKSPACES
         if metric in figures
     ]
@@ -128,7 +128,7 @@ def title(results: ResultsFile) -> str:
 def _cell(entry: Mapping[str, Any], metric: str, *, compared: bool) -> Text:
     """Format a metric, and below it the difference to MLE."""
     factor = scale(metric)
-    cell = Text(shown(entry["test"][metric], factor))
+    cell = Text(format_mean(entry["test"][metric], factor))
     if compared:
         difference = entry["difference_to_mle"][metric]
         cell.append(f"\nΔ{difference['mean'] * factor:+.2f}{'*' if is_clear(difference) else ''}")
