@@ -8,14 +8,14 @@ for each example, and read it once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from recurrent import Size, batches, spelling
 from timing import parse, parser, ratio, side_by_side, write
+from updates import make_updates
 
-from freerun.methods import MLE, Clock, Method
+from freerun.methods import MLE, Clock
 from freerun.models.settings import CausalSettings, RecurrentSettings
 from freerun.policy import Policy
 from freerun.study import parse_method
@@ -57,26 +57,6 @@ def train(policy: Policy, size: Size, updates: int, device: torch.device) -> Non
         optimizer.step()
 
 
-def updates(
-    policy: Policy, method: Method, size: Size, steps: int, device: torch.device
-) -> Callable[[], None]:
-    """Return a function that makes some updates which change nothing."""
-    modules = method.build_modules(policy).to(device)
-    optimizer = torch.optim.Adam([*policy.parameters(), *modules.parameters()], 0.0)
-    ready = batches(size, steps, device)
-
-    def run() -> None:
-        for step, batch in enumerate(ready):
-            optimizer.zero_grad()
-            clock = Clock(step, steps)
-            outcome = method.loss(policy, batch, clock, modules)
-            (outcome.total / outcome.count).backward()
-            optimizer.step()
-            method.after_update(policy, clock, modules)
-
-    return run
-
-
 def main() -> None:
     """Measure, and print and write the figures."""
     accepted = parser(__doc__.splitlines()[0], rounds=5)
@@ -93,8 +73,10 @@ def main() -> None:
             size = replace(size, batch_size=16) if options.quick else size
             policy = model.build(size.codec).to(device)
             train(policy, size, before, device)
+            ready = batches(size, steps, device)
+            clocks = [Clock(step, steps) for step in range(steps)]
             runs = {
-                key: updates(policy, parse_method(spec), size, steps, device)
+                key: make_updates(policy, parse_method(spec), ready, clocks)
                 for key, spec in METHODS.items()
             }
             times = side_by_side(runs, rounds=options.rounds, device=device)

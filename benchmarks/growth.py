@@ -24,6 +24,7 @@ from roll_outs import Shape
 from timing import parse, parser, side_by_side, write
 from torch.profiler import ProfilerActivity, profile
 from transformers import GPT2Config, GPT2LMHeadModel
+from updates import make_updates
 
 from freerun.batch import Batch
 from freerun.methods import GKD, Clock, Method
@@ -126,19 +127,7 @@ def prepare(name: str, point: Point, policy: Policy, batch: Batch) -> Callable[[
     method = point.method(name, policy)
     if method.needs_backspace:
         policy = with_backspace(copy.deepcopy(policy))
-    modules = method.build_modules(policy)
-    optimizer = torch.optim.Adam([*policy.parameters(), *modules.parameters()], 0.0)
-    clock = Clock(1, 10)
-
-    def update() -> None:
-        optimizer.zero_grad()
-        outcome = method.loss(policy, batch, clock, modules)
-        (outcome.total / outcome.count).backward()
-        optimizer.step()
-        method.after_update(policy, clock, modules)
-        optimizer.zero_grad()
-
-    return update
+    return make_updates(policy, method, [batch], [Clock(1, 10)])
 
 
 def measure_peak(run: Callable[[], object]) -> float:

@@ -21,6 +21,7 @@ from freerun.methods import (
     OCD,
     RAML,
     SEARNN,
+    ActorCritic,
     BehaviorCloning,
     Clock,
     DifferentiableScheduledSampling,
@@ -92,6 +93,7 @@ def test_losses_and_gradients(small, method, name):
         Unlikelihood(level="sequence", ngram=1),
         Reinforce(samples=2, cost="edit_distance"),
         MRT(samples=2, cost="edit_distance"),
+        ActorCritic(cost="edit_distance", samples=2, warm_up=0.0),
         BSO(beam=3, warm_up=0.0, anneal=0.0),
         BSO(beam=2, warm_up=0.0, anneal=0.0, score="last"),
     ],
@@ -108,8 +110,11 @@ def test_losses_of_numbers_of_each_cell(monkeypatch, method, name):
     def run():
         torch.manual_seed(0)
         modules = method.build_modules(policy)
+        for module in modules.trained.values():  # a critic is 0 at first
+            nn.init.normal_(module.output.weight)
         outcome = copy.deepcopy(method).loss(policy, batch, CLOCK, modules)
-        return {"loss": outcome.total.detach(), **gradients(policy, outcome.total)}
+        both = nn.ModuleList([policy, modules.trained])
+        return {"loss": outcome.total.detach(), **gradients(both, outcome.total)}
 
     expected = run()
     monkeypatch.setattr(chunks, "MAX_SCORES", 2 * policy.vocabulary.actions)
@@ -159,6 +164,31 @@ def test_relaxed_tokens(monkeypatch, name, through, top_k):
     )
     close(run(), expected, 1e-11)
     assert max(most) == 2
+
+
+@pytest.mark.parametrize("settings", [{}, {"relaxation": "soft_sample", "top_k": 2}])
+@pytest.mark.parametrize("name", ["gru", "gpt2", "t5"])
+def test_relaxed_tokens_cell_by_cell(small, name, settings):
+    """Steps store neither scores nor weights over tokens; the backward pass computes them again."""
+    policy, batch = make(name)
+    method = DifferentiableScheduledSampling(schedule="constant", k=0.2, passes=0, **settings)
+    saved = []
+
+    def note(tensor):
+        saved.append(tensor.numel())
+        return tensor
+
+    def run():
+        saved.clear()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            outcome = method.loss(policy, batch, CLOCK)
+        return {"loss": outcome.total.detach(), **gradients(policy, outcome.total)}, sum(saved)
+
+    expected, before = run()
+    small()
+    found, after = run()
+    close(found, expected, 1e-11)
+    assert after < before / 2
 
 
 @pytest.mark.parametrize("name", ["gru", "gpt2"])

@@ -35,6 +35,11 @@ def split_chunks(count: int, width: int) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
+def needs_chunks(count: int, width: int) -> bool:
+    """Return whether `count` cells have too many scores, `width` each, to be in memory at once."""
+    return count > max(1, MAX_SCORES // width)
+
+
 def sum_in_chunks(
     loss: SumLoss,
     project: Projection,

@@ -101,6 +101,18 @@ class Trace(ABC):
         """
         return function(self.logits(cells), *more)
 
+    def some_logits(
+        self, cells: Bool[Tensor, "b t"], numbers: Int[Tensor, "k"]
+    ) -> Float[Tensor, "k a"]:
+        """Return some rows of `logits(cells)`, and compute no others.
+
+        Args:
+            cells: true at the cells.
+            numbers: the numbers of the rows, which increase.
+        """
+        chosen = cells.new_zeros(cells.numel()).index_fill(0, numbers, True)
+        return self.logits(torch.zeros_like(cells).masked_scatter(cells, chosen))
+
     def prompt_hidden(self) -> tuple[Float[Tensor, "b p h"], Bool[Tensor, "b p"]] | None:
         """Return the hidden states of what was read before cell 0, and a mask that is true on them.
 

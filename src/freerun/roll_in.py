@@ -13,16 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from freerun.batch import Batch
-from freerun.chunks import SumLoss
+from freerun.chunks import SumLoss, needs_chunks
 from freerun.decoding import promote_scores
-from freerun.policy import Policy, Trace, evaluation_mode
+from freerun.policy import Policy, State, Trace, evaluation_mode
 
 SparseWeights = tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]
 """The weights of k tokens, and the tokens; all others have weight 0."""
@@ -215,7 +216,7 @@ def sum_relaxed(
 ) -> Float[Tensor, ""]:
     """Compute a sum over all target cells, where cells of `own` read relaxed own tokens.
 
-    With passes, the scores and weights of a few cells at a time are in memory.
+    If there are many scores, those of a few cells at a time are in memory, with their weights.
 
     These cells read mixtures of embeddings by the weights that `relax` returns, and the gradient
     flows through them to the scores before (Goyal et al. 2017, arXiv 1704.06970, section 3).
@@ -233,6 +234,9 @@ def sum_relaxed(
         through: whether the gradient flows through the weights. If not, they are computed without
             dropout and gradient, as own tokens are; the embeddings have their gradient either way.
     """
+    count, actions = int(batch.mask.sum()), policy.vocabulary.actions
+    if through and passes is None and needs_chunks(count, actions):
+        return _sum_by_steps(policy, batch, _drop_ineffective(batch, own), relax, loss, more)
     read = _read_relaxed(policy, batch, own, relax, passes, through)
     return loss(read, *more) if isinstance(read, Tensor) else read.sum_loss(batch.mask, loss, *more)
 
@@ -310,8 +314,31 @@ def _score_by_steps(
     return torch.cat(scores)[torch.cat(places).argsort()]
 
 
-RollInStep = tuple[int, Int[Tensor, "n"], Float[Tensor, "n a"], CellInputs | None]
-"""A cell, the rows that were stepped through it, their scores, and what own cells after it read."""
+def _sum_by_steps(
+    policy: Policy,
+    batch: Batch,
+    own: Bool[Tensor, "b t"],
+    relax: InputFunction,
+    loss: SumLoss,
+    more: tuple[Shaped[Tensor, "n ..."], ...],
+) -> Float[Tensor, ""]:
+    """Compute a sum over all target cells, from one pass that goes cell by cell.
+
+    Only states are stored; the backward pass computes the scores of each cell again.
+    """
+    reference = batch.inputs(policy.vocabulary.bos)
+    numbers = batch.mask.flatten().cumsum(0).view(batch.mask.shape) - 1
+
+    def reduce(scores: Tensor, rows: Tensor, cell: int) -> Tensor:
+        return loss(scores, *(each[numbers[rows, cell]] for each in more))
+
+    steps = _step_rows(policy, batch, reference, batch.lengths, own, relax, reduce)
+    return torch.stack([part for _, _, part, _ in steps]).sum()
+
+
+RollInStep = tuple[int, Int[Tensor, "n"], Float[Tensor, "..."], CellInputs | None]
+"""A cell, the rows that were stepped through it, their scores or what was kept of them, and what
+own cells after it read."""
 
 
 def _step_rows(
@@ -321,11 +348,22 @@ def _step_rows(
     counts: Int[Tensor, "b"],
     own: Bool[Tensor, "b t"],
     make_inputs: InputFunction,
+    reduce: Callable[[Tensor, Tensor, int], Tensor] | None = None,
 ) -> Iterator[RollInStep]:
     """Step every row of the batch through its first `counts` cells, all rows together.
 
     Rows are sorted by `counts`, so that those which are done are dropped from the end. What own
     cells read comes in the order of the batch.
+
+    Args:
+        policy: the model.
+        batch: the sentences.
+        reference: what each cell reads, unless it is an own cell.
+        counts: the number of cells of each row.
+        own: the own cells.
+        make_inputs: makes what they read.
+        reduce: computes what is kept of scores, given these, their rows and their cell; a backward
+            pass then computes the scores again. By default the scores are kept.
     """
     # A column is replaced when the cell before it was stepped through. Columns are separate
     # tensors, as those with mixtures are embeddings and the others tokens.
@@ -337,17 +375,26 @@ def _step_rows(
     remaining = [count for count in counts[rows].tolist() if count > 0]
     rows = rows[: len(remaining)]
     state = policy.start(batch.source.select(rows))
+
+    def step(state: State, cell: int, rows: Tensor, at: Tensor) -> tuple[Any, ...]:
+        scores, state = policy.step(state, columns[cell][rows])
+        scores, inputs, mixed = promote_scores(scores), None, None
+        if len(at):
+            inputs = make_inputs(scores[place[at]], at, torch.full_like(at, cell))
+            mixed = _mix_embeddings(policy, inputs)
+        return scores if reduce is None else reduce(scores, rows, cell), state, inputs, mixed
+
     for cell in range(remaining[0]):
         active = sum(count > cell for count in remaining)
         if active < len(rows):
             first = torch.arange(active, device=rows.device)
             rows, state, remaining = rows[first], state.select(first), remaining[:active]
-        scores, state = policy.step(state, columns[cell][rows])
-        scores, inputs = promote_scores(scores), None
         after = cell + 1
-        if after < len(columns) and len(readers[after]):
-            at = readers[after]
-            inputs = make_inputs(scores[place[at]], at, torch.full_like(at, cell))
-            mixed = _mix_embeddings(policy, inputs)
-            columns[after] = _replace_inputs(policy, columns[after], (at,), mixed)
-        yield cell, rows, scores, inputs
+        given = state, cell, rows, readers[after] if after < len(columns) else rows[:0]
+        if reduce is None:
+            kept, state, inputs, mixed = step(*given)
+        else:
+            kept, state, inputs, mixed = checkpoint(step, *given, use_reentrant=False)
+        if mixed is not None:
+            columns[after] = _replace_inputs(policy, columns[after], (given[-1],), mixed)
+        yield cell, rows, kept, inputs

@@ -165,7 +165,7 @@ def test_a_critic_learns_the_cost_to_come():
     outputs = all_outputs(policy, one, 2)
     rows = [(t[:cell]) for t in tokens_of(outputs) for cell in range(2)]
     expected = torch.stack([values[prefix] for prefix in rows])
-    found = read_critic(modules["critic"], outputs, one).detach()
+    found = read_critic(modules["critic"], outputs, one).logits(outputs.mask).detach()
     assert float((found - expected).abs().mean()) < 0.1
     assert float(expected.std()) > 0.2
 
@@ -222,7 +222,8 @@ def test_the_error_of_the_critic_has_its_variance_as_penalty():
         for penalty in (0.0, 2.0)
     }
     judgment = actor().judge(batch, CLOCK, modules, edit_distance)
-    centered = judgment.values - judgment.values.mean(1, keepdim=True)
+    values = judgment.trace.logits(judgment.samples.mask)
+    centered = values - values.mean(1, keepdim=True)
     close(found[2.0] - found[0.0], (2 * 2 * centered).sum(0).detach())
 
 
@@ -304,6 +305,7 @@ def test_gradients_are_those_of_finite_differences():
     found = gradients(policy, method.loss(policy, batch, CLOCK, modules).total)
     ones = {name: torch.ones_like(gradient) for name, gradient in found.items()}
     judgment = method.judge(batch, CLOCK, modules, edit_distance)
+    values = judgment.trace.logits(judgment.samples.mask).detach()
 
     def value(moved):
         own = judgment.samples
@@ -314,7 +316,7 @@ def test_gradients_are_those_of_finite_differences():
             for cell in range(len(tokens)):
                 inputs = torch.tensor([[policy.vocabulary.bos, *tokens[:cell]]])
                 probabilities = scores_after(moved, source, inputs).softmax(-1)
-                total = total + (probabilities * judgment.values[start + cell].detach()).sum() / 2
+                total = total + (probabilities * values[start + cell]).sum() / 2
         return total
 
     slope = finite_difference(policy, value, ones)
@@ -348,11 +350,12 @@ def test_the_critic_starts_at_zero_and_reads_references():
     batch = tiny_batch(policy)
     critic = build_critic(policy, 6)
     drawn = draw_samples(policy, batch, 2, CLOCK, stretch=1.5)
-    assert not read_critic(critic, drawn, batch).any()
+    assert not read_critic(critic, drawn, batch).logits(drawn.mask).any()
     nn.init.normal_(critic.output.weight)
     other = batch.select(torch.arange(4))
     other.target[:, 0] = (other.target[:, 0] + 1) % 3
-    assert not torch.equal(read_critic(critic, drawn, batch), read_critic(critic, drawn, other))
+    read = [read_critic(critic, drawn, given).logits(drawn.mask) for given in (batch, other)]
+    assert not torch.equal(*read)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from freerun.methods import GKD, MLE, Clock
 from freerun.methods.samples import draw_samples
 from freerun.models.settings import RecurrentSettings
 from freerun.randomness import uniform
-from freerun.training import TrainingSettings, fit
+from freerun.study.checks import check_plan, make_plan
+from freerun.training import TrainingSettings, fit, resolve
 from freerun.training.checkpoints import load_policy
 from tests.helpers import close, gradients, padded, raises, single, tiny_batch, tiny_policy
 from tests.methods.checks import gradcheck_loss
@@ -154,8 +155,8 @@ def test_on_hugging_face_models(name, shared):
     assert all(p.grad.isfinite().all() for p in policy.parameters() if p.grad is not None)
 
 
-def test_a_run_loads_its_teacher_from_a_folder(tmp_path):
-    """And is stopped before training if the two do not match."""
+def test_a_run_loads_its_teacher_from_a_folder(tmp_path, monkeypatch):
+    """And is stopped before training if the two do not match; a comparison loads it once."""
     task = Tiny()
     data = task.load()
 
@@ -169,6 +170,14 @@ def test_a_run_loads_its_teacher_from_a_folder(tmp_path):
     run("student", GKD(teacher=str(tmp_path / "teacher")))
     weights = load_policy(tmp_path / "student", type(data.codec))[0].state_dict()
     assert not any("teacher" in name for name in weights)
+    folders, load = [], resolve.load_matching
+    monkeypatch.setattr(
+        resolve, "load_matching", lambda *given: (folders.append(given[0]), load(*given))[1]
+    )
+    method = GKD(teacher=str(tmp_path / "teacher"))
+    model, training = RecurrentSettings(hidden_size=8), TrainingSettings(**SETTINGS)
+    check_plan(make_plan(task, {"gkd": method}, 1, model, training), data, [])
+    assert folders == [method.teacher]
     message = "gkd needs a teacher, the folder of a trained model: set teacher"
     with pytest.raises(ValueError, match=message):
         run("none", GKD())

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from freerun.arguments import check_shapes
+from freerun.costs.rows import length_mask
 
 
 def mark_tokens(
@@ -78,7 +79,7 @@ def apply_backspaces(
     # Scatter has no mask: tokens that do not remain go to a spare column, which is cut off.
     place = torch.where(stays, height[:, 1:] - 1, most)
     tokens = actions.new_full((len(actions), most + 1), pad).scatter(1, place, actions)[:, :most]
-    return tokens, torch.arange(most, device=actions.device) < counts[:, None]
+    return tokens, length_mask(most, counts)
 
 
 def mark_withdrawn(
@@ -161,6 +162,6 @@ def build_tree(
     return Tree(
         tokens=tokens.scatter(1, place, actions)[:, : most + 1],
         parents=parents.scatter(1, place, tops[:, :-1])[:, : most + 1],
-        mask=torch.arange(most + 1, device=actions.device) <= counts[:, None],
+        mask=length_mask(most + 1, counts + 1),
         tops=tops,
     )

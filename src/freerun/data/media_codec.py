@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from freerun.costs.rows import length_mask
 from freerun.data.codec import (
     WritingCodec,
     build_codec,
@@ -59,7 +60,8 @@ class MediaSources(Ragged):
     def gather(self, rows: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b t *f"], Bool[Tensor, "b t"]]:
         """Return the rows with these numbers, padded with zeros, and a mask that is false there."""
         found = [torch.from_numpy(self.read(self.numbers[row])) for row in rows.tolist()]
-        mask = torch.arange(int(self.lengths[rows].max())) < self.lengths[rows][:, None]
+        lengths = self.lengths[rows]
+        mask = length_mask(int(lengths.max()), lengths)
         return torch.nn.utils.rnn.pad_sequence(found, batch_first=True), mask
 
 

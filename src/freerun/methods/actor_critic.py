@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from freerun.batch import Batch, Source, shift_right
@@ -35,7 +35,7 @@ from freerun.methods.samples import (
     weigh_by_length,
 )
 from freerun.methods.tuning import Range, Space
-from freerun.policy import Policy
+from freerun.policy import Policy, Trace
 from freerun.vocabulary import Vocabulary
 
 
@@ -123,9 +123,14 @@ class ActorCritic(CostMethod):
     ) -> Outcome:
         """Compute the mean cost of the samples of each example, with the gradient by the critic."""
         found = self.judge(batch, clock, modules, cost)
-        own = found.samples
-        log_probs = promote_scores(own.read(policy, batch).logits(own.mask)).log_softmax(-1)
-        expected = (log_probs.exp() * found.values.detach().to(log_probs.dtype)).sum()
+        own, numbers = found.samples, torch.arange(found.cells, device=batch.target.device)
+
+        def expect(scores: Tensor, numbers: Tensor) -> Tensor:
+            with torch.no_grad():
+                values = found.trace.some_logits(own.mask, numbers)
+            return expect_values(scores, values).sum()
+
+        expected = own.read(policy, batch).sum_loss(own.mask, expect, numbers)
         total = found.costs.sum().to(expected.dtype) + expected - expected.detach()
         total = total / self.samples + found.error.to(total.dtype)
         if self.log_loss > 0:
@@ -139,14 +144,17 @@ class ActorCritic(CostMethod):
         )
         own = draw_samples(actor, batch, self.samples, clock, stretch=self.stretch)
         costs = compute_prefix_costs(own, batch, critic.vocabulary, cost)
-        values = read_critic(critic, own, batch)
+        trace, tokens = read_critic(critic, own, batch), own.tokens[own.mask]
         with torch.no_grad():
-            log_probs = promote_scores(own.read(actor, batch).logits(own.mask)).log_softmax(-1)
-            expected = (log_probs.exp() * read_critic(delayed, own, batch)).sum(1)
-            targets = find_targets(own, costs, expected.to(costs.dtype)).to(values.dtype)
-        chosen = values.gather(1, own.tokens[own.mask][:, None])[:, 0]
-        errors = (chosen - targets).square()
-        spread = (values - values.mean(1, keepdim=True)).square().sum(1)
+            later = read_critic(delayed, own, batch)
+
+            def expect(scores: Tensor, numbers: Tensor) -> Tensor:
+                return expect_values(scores, later.some_logits(own.mask, numbers))
+
+            numbers = torch.arange(len(tokens), device=tokens.device)
+            expected = own.read(actor, batch).map_scores(own.mask, expect, numbers)
+            targets = find_targets(own, costs, expected.to(costs.dtype))
+        errors, spread = trace.map_scores(own.mask, measure_values, tokens, targets).unbind(1)
         error = (errors + self.penalty * spread).sum() / self.samples
         per_row = torch.zeros_like(costs[:, 0]).to(errors.dtype)
         per_row = per_row.index_add(0, own.mask.nonzero()[:, 0], errors.detach()) / own.mask.sum(1)
@@ -156,7 +164,7 @@ class ActorCritic(CostMethod):
             for name, each in (("cost", final), ("td_error", per_row))
         }
         # Its value is not part of the loss that is logged.
-        return Judgment(own, final, values, error - error.detach(), metrics)
+        return Judgment(own, len(tokens), final, trace, error - error.detach(), metrics)
 
     def after_update(self, policy: Policy, clock: Clock, modules: Modules = NO_MODULES) -> None:
         """Move the delayed networks, which are the current ones when the critic begins to learn."""
@@ -178,15 +186,17 @@ class Judgment:
 
     Attributes:
         samples: the samples.
+        cells: the number of their tokens.
         costs: the cost of each.
-        values: Q of every action at every cell of the samples, row by row.
+        trace: of the critic, whose scores at the cells of the samples are Q of every action.
         error: the loss of the critic, of value 0.
         metrics: the cost and the error, to log.
     """
 
     samples: Samples
+    cells: int
     costs: Float[Tensor, "n"]
-    values: Float[Tensor, "m a"]
+    trace: Trace
     error: Float[Tensor, ""]
     metrics: dict[str, Tensor]
 
@@ -212,11 +222,26 @@ def build_critic(policy: Policy, size: int) -> Policy:
     return critic.to(torch.promote_types(dtype, torch.float32))
 
 
-def read_critic(critic: Policy, own: Samples, batch: Batch) -> Float[Tensor, "m a"]:
-    """Return Q of every action at every cell of samples, row by row; references are read once."""
+def read_critic(critic: Policy, own: Samples, batch: Batch) -> Trace:
+    """Return a trace whose scores are Q of every action; references are read once."""
     inputs = shift_right(own.tokens, critic.vocabulary.bos)
-    references = Source(batch.target, batch.mask)
-    return promote_scores(critic.force_outputs(references, own.rows, inputs).logits(own.mask))
+    return critic.force_outputs(Source(batch.target, batch.mask), own.rows, inputs)
+
+
+def expect_values(scores: Float[Tensor, "k a"], values: Float[Tensor, "k a"]) -> Float[Tensor, "k"]:
+    """Return Σ_a p(a)·Q(a) at some cells, given the scores of the actor and Q."""
+    probabilities = promote_scores(scores).log_softmax(-1).exp()
+    return (probabilities * promote_scores(values).to(probabilities.dtype)).sum(1)
+
+
+def measure_values(
+    scores: Float[Tensor, "k a"], tokens: Int[Tensor, "k"], targets: Float[Tensor, "k"]
+) -> Float[Tensor, "k 2"]:
+    """Return the squared error of Q of the token of each cell, and the variance of Q."""
+    values = promote_scores(scores)
+    chosen = values.gather(1, tokens[:, None])[:, 0]
+    spread = (values - values.mean(1, keepdim=True)).square().sum(1)
+    return torch.stack([(chosen - targets.to(values.dtype)).square(), spread], 1)
 
 
 def compute_prefix_costs(

@@ -89,19 +89,15 @@ class DistillationMethod(Method):
         outputs = self.write(policy, batch, own, clock)
         with torch.no_grad(), evaluation_mode(teacher):
             taught, cells = read(outputs)
-        rows, columns = cells.nonzero(as_tuple=True)
 
         def compare(scores: Tensor, numbers: Tensor) -> Tensor:
-            some = torch.zeros_like(cells)
-            some[rows[numbers], columns[numbers]] = True
             with torch.no_grad(), evaluation_mode(teacher):
-                wanted = taught.logits(some)
+                wanted = taught.some_logits(cells, numbers)
             return generalized_jsd(scores, wanted, beta=self.beta).sum()
 
-        trace = outputs.read(policy, batch)
-        numbers = torch.arange(len(rows), device=rows.device)
-        total = trace.sum_loss(outputs.mask, compare, numbers)
         count = outputs.mask.sum()
+        numbers = torch.arange(int(count), device=count.device)
+        total = outputs.read(policy, batch).sum_loss(outputs.mask, compare, numbers)
         return Outcome(total, count, {"own_share": outputs.mask[own].sum() / count})
 
     def write(self, policy: Policy, batch: Batch, own: Bool[Tensor, "b"], clock: Clock) -> Samples:
@@ -154,9 +150,10 @@ class GKD(DistillationMethod):
 
         It is not part of checkpoints, and loaded again when a run is resumed.
         """
+        if not isinstance(self.teacher, str) or self.loaded is not None:
+            return self
         found = replace(self)
-        if isinstance(self.teacher, str):
-            object.__setattr__(found, "loaded", load(self.teacher))
+        object.__setattr__(found, "loaded", load(self.teacher))
         return found
 
     def check(self, vocabulary: Vocabulary) -> None:

@@ -98,7 +98,8 @@ def check_plan(plan: Plan, data: Data, decodings: Sequence[Decoding]) -> dict[Pa
         except ValueError as error:
             raise SettingError(f"method {name!r}: {error}") from None
         if run is None:
-            run = resolve(plan.model, data, method, task=plan.task, seed=plan.seeds[0])
+            # Of the prepared method, as a teacher that is loaded is not loaded again.
+            run = resolve(plan.model, data, prepared, task=plan.task, seed=plan.seeds[0])
             kinds[method.needs_backspace] = made[folders[name]] = run
             with as_setting_errors():
                 for decoding in decodings:

@@ -117,15 +117,8 @@ def fit(
         stack.enter_context(name_dead_processes())
         if arguments.should_save and output.is_dir():
             stack.enter_context(lock(output))
-        record = Record.build(
-            task,
-            {method.name: method},
-            model,
-            training,
-            seeds=[training.seed],
-            init=init,
-            data=data,
-        )
+        made, seeds = {method.name: method}, [training.seed]
+        record = Record.build(task, made, model, training, seeds=seeds, init=init, data=data)
         record = _resume(record, output)
         if record.results is not None:
             return _load(record.results, output, type(data.codec), arguments)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from freerun.batch import Source
+from freerun.costs.rows import length_mask
 from freerun.models.huggingface.base import Inputs
 from freerun.models.huggingface.cache import KeyValues
 from freerun.models.huggingface.seq2seq import Seq2SeqPolicy
@@ -92,7 +93,7 @@ class MediaPolicy(Seq2SeqPolicy):
         device = self.device
         values = torch.arange(shape[1:].numel(), device=device).float()
         speeds = torch.arange(1, len(lengths) + 1, device=device)[:, None]
-        mask = torch.arange(max(sizes), device=device) < torch.tensor(sizes, device=device)[:, None]
+        mask = length_mask(max(sizes), torch.tensor(sizes, device=device))
         waves = (0.37 * speeds * values).sin().view(shape)
         padding = ~mask.view(*mask.shape, *(1 for _ in rest))
         return Source(waves.masked_fill(padding, 0.0), mask)
@@ -140,7 +141,7 @@ class MediaPolicy(Seq2SeqPolicy):
         longest = max(hidden.shape[1] for hidden in found)
         padded = [F.pad(hidden, (0, 0, 0, longest - hidden.shape[1])) for hidden in found]
         sizes = torch.tensor([len(row) for hidden in found for row in hidden], device=order.device)
-        mask = torch.arange(longest, device=order.device) < sizes[order][:, None]
+        mask = length_mask(longest, sizes[order])
         return EncoderOutputs(torch.cat(padded)[order], mask, KeyValues.empty())
 
     def _run_encoder(self, source: Source) -> EncoderOutputs:
