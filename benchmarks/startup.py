@@ -8,6 +8,10 @@ up to the optimizer's first step on such a batch: reading and encoding the rows,
 and model, all checks, and both passes. On a busy machine, use the ratio of CPU times,
 `startup_cpu`. `help_seconds`, `import_seconds` and `digits_seconds` are the times of
 `freerun --help`, of `import freerun`, and from `freerun train digits` to its first update.
+
+`comparison_share` is the share of updates and evaluation in the CPU time of `freerun compare
+digits` with two methods, two seeds and 200 updates; `comparison_share_imported` is that of the time
+after everything is imported.
 """
 
 from __future__ import annotations
@@ -65,6 +69,31 @@ IMPORT = """
 import freerun, time
 print(time.time())
 """
+COMPARISON = """
+import sys, time
+import accelerate
+from freerun.cli import main
+from freerun.study import comparison, work
+from freerun.training.trainer import RunTrainer
+imported, spent = time.process_time(), 0.0
+def count(owner, name):
+    plain = getattr(owner, name)
+    def counted(*args, **kwargs):
+        global spent
+        start = time.process_time()
+        found = plain(*args, **kwargs)
+        spent += time.process_time() - start
+        return found
+    setattr(owner, name, counted)
+for name in ("get_batch_samples", "training_step", "evaluate"):
+    count(RunTrainer, name)
+count(accelerate.Accelerator, "clip_grad_norm_")
+count(accelerate.optimizer.AcceleratedOptimizer, "step")
+count(work, "evaluate_run")
+main()
+total = time.process_time()
+print(spent / total, spent / (total - imported))
+"""
 
 
 def prepare_model(folder: Path, layers: int) -> Path:
@@ -100,23 +129,32 @@ def prepare_rows(folder: Path, prompt: int, completion: int) -> Path:
 def measure(script: str, words: list[str], threads: int) -> tuple[float, float]:
     """Run a script; return the seconds until the time that it prints last, and its CPU time."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
-    variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "FREERUN_CACHE": CACHE.name}
+    *_, end = run(script, words, threads)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return float(end) - start, used
+
+
+def run(script: str, words: list[str], threads: int) -> list[str]:
+    """Run a script in a new process; return the words that it prints."""
+    # Compiled modules are kept, as in the environments of users.
+    variables = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", script, *words],
         stdout=subprocess.PIPE,
         check=True,
         text=True,
-        env=variables,
+        env={**variables, "OMP_NUM_THREADS": str(threads), "FREERUN_CACHE": CACHE.name},
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return float(done.stdout.split()[-1]) - start, used
+    return done.stdout.split()
 
 
 def main() -> None:
     """Measure, and print and write the figures."""
     options = parse(parser(__doc__.splitlines()[0], rounds=5))
-    plain, ours, waits = [], [], []
+    plain, ours, waits, shares = [], [], [], []
     with tempfile.TemporaryDirectory() as name:
         model = prepare_model(Path(name), layers=2 if options.quick else 12)
         rows = prepare_rows(Path(name), PROMPT, COMPLETION)
@@ -133,10 +171,15 @@ def main() -> None:
             digits += ["--training.threads", str(options.threads)]
             wait = [measure(script, [], options.threads)[0] for script in (HELP, IMPORT)]
             wait.append(measure(OURS, digits, options.threads)[0])
+            compare = ["compare", "digits", "--methods", "mle", "scheduled_sampling", "--quiet"]
+            compare += ["--seeds", "2", "--output", f"{name}/compare-{number}"]
+            compare += ["--training.updates", "20" if options.quick else "200"]
+            share = run(COMPARISON, compare, 1)[-2:]
             if number > 0:  # the first round reads all files into memory
                 plain.append(times[0])
                 ours.append(times[1])
                 waits.append(wait)
+                shares.append([float(each) for each in share])
     figures = {}
     for name, which in (("startup", 0), ("startup_cpu", 1)):
         pairs = zip(ours, plain, strict=True)
@@ -145,6 +188,8 @@ def main() -> None:
         figures[f"{name}_plain_seconds"] = round(statistics.median(t[which] for t in plain), 2)
     for key, values in zip(("help", "import", "digits"), zip(*waits, strict=True), strict=True):
         figures[f"{key}_seconds"] = round(statistics.median(values), 3)
+    for key, values in zip(("", "_imported"), zip(*shares, strict=True), strict=True):
+        figures[f"comparison_share{key}"] = round(statistics.median(values), 3)
     write(figures, options.json)
 
 

@@ -1,6 +1,7 @@
 """Sums of losses in chunks equal those of all scores, and so do their gradients."""
 
 import copy
+import itertools
 from typing import get_args
 
 import peft
@@ -67,6 +68,16 @@ def make(name):
 def small(monkeypatch):
     """Chunks of a single cell."""
     return lambda: monkeypatch.setattr(chunks, "MAX_SCORES", 1)
+
+
+def test_chunks_are_of_about_one_size(monkeypatch):
+    monkeypatch.setattr(chunks, "MAX_SCORES", 100)
+    for count, sizes in [(0, []), (10, [10]), (11, [6, 5]), (21, [7, 7, 7]), (23, [8, 8, 7])]:
+        found = [range(count)[chunk] for chunk in chunks.split_chunks(count, width=10)]
+        assert [len(each) for each in found] == sizes
+        assert [*itertools.chain(*found)] == [*range(count)]
+        assert chunks.needs_chunks(count, 10) == (len(found) > 1)
+    assert len([*chunks.split_chunks(3, width=101)]) == 3
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)

@@ -8,6 +8,7 @@ nothing is computed twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,8 +19,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-MAX_SCORES = 2**24
-"""The maximum number of scores at a time: 64 MB in single precision."""
+MAX_SCORES = 9 * 2**21
+"""The maximum number of scores at a time: 75 MB in single precision."""
 
 Projection = Callable[[Float[Tensor, "k h"]], Float[Tensor, "k a"]]
 SumLoss = Callable[..., Float[Tensor, ""]]
@@ -30,8 +31,13 @@ MapScores = Callable[..., Shaped[Tensor, "k *out"]]
 
 
 def split_chunks(count: int, width: int) -> Iterator[slice]:
-    """Yield slices of `count` cells whose scores, `width` each, are at most `MAX_SCORES`."""
-    size = max(1, MAX_SCORES // width)
+    """Yield slices of `count` cells whose scores, `width` each, are at most `MAX_SCORES`.
+
+    They are of about the same size, as each takes time to add its gradient to that of the weights,
+    and a small one is used badly by products.
+    """
+    parts = max(1, math.ceil(count / max(1, MAX_SCORES // width)))
+    size = max(1, math.ceil(count / parts))
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
@@ -224,8 +230,15 @@ class _Sum(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, outer: Tensor) -> Any:
         states, *sums = ctx.saved_tensors
-        weights = [(each * outer).to(dtype) for each, dtype in zip(sums, ctx.dtypes, strict=True)]
+        weights = [_scale(each, outer, dtype) for each, dtype in zip(sums, ctx.dtypes, strict=True)]
         return (None, None, None, None, None if states is None else states * outer, *weights)
+
+
+def _scale(total: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the product in another precision; it is not in memory in that of the sum."""
+    if total.dtype == dtype:
+        return total * factor
+    return torch.mul(total, factor, out=torch.empty_like(total, dtype=dtype))
 
 
 def _at_least_single(dtype: torch.dtype) -> torch.dtype:

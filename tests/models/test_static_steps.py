@@ -35,7 +35,7 @@ def graphs(request, monkeypatch):
         monkeypatch.setattr(steps, "capture", capture)
 
 
-def capture(function):
+def capture(function, device):
     with torch.no_grad():
         output = function()
 
@@ -172,6 +172,48 @@ def test_models_whose_steps_cannot_be_captured(name):
     )
     with raises(ValueError, message):
         policy.capture_steps()
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ["dynamic", "longrope", "linear"])
+def test_steps_that_wait_for_the_device_are_refused(kind, attention):
+    """They compare positions with a number; a graph would fail, and only on a GPU."""
+    angles = {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
+    if kind == "longrope":
+        factors = {"short_factor": [1.0, 1.0], "long_factor": [2.0, 3.0]}
+        angles |= {"original_max_position_embeddings": 32, **factors}
+    policy = tiny_adapted("llama", rope_parameters=angles, attention=attention)
+    if kind != "dynamic":
+        policy.capture_steps()
+        return
+    message = (
+        "steps of LlamaForCausalLM cannot be captured: they read values of the device "
+        "(_local_scalar_dense), as those with dynamic rotary angles do"
+    )
+    with raises(ValueError, message):
+        policy.capture_steps()
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (lambda slot: slot.item(), "_local_scalar_dense"),
+        (lambda slot: slot[slot > 0], "index"),
+        (lambda slot: slot + torch.tensor(1), "lift_fresh"),
+        (lambda slot: (slot > 0).nonzero(), "nonzero"),
+    ],
+)
+def test_what_waits_for_the_device_is_found(monkeypatch, read, name):
+    policy = tiny_adapted("gpt2")
+    plain = steps.read_slot
+
+    def reading(policy, tokens, positions, slot, *rest):
+        read(slot)
+        return plain(policy, tokens, positions, slot, *rest)
+
+    assert steps.find_host_reads(policy) == set()
+    monkeypatch.setattr(steps, "read_slot", reading)
+    assert steps.find_host_reads(policy) == {name}
 
 
 COMPILED = """

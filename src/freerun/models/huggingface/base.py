@@ -42,7 +42,7 @@ from freerun.models.huggingface.state import (
     ContinuedTrace,
     EncoderOutputs,
 )
-from freerun.models.huggingface.steps import SlotMask, StaticSteps
+from freerun.models.huggingface.steps import SlotMask, StaticSteps, find_host_reads
 from freerun.models.huggingface.writer import CacheEraser, CacheWriter
 from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
@@ -345,13 +345,19 @@ class HuggingFacePolicy(Policy):
                 compiled too.
 
         Raises:
-            ValueError: if the model is not a causal one that reads trees (see `reads_trees`): only
-                these attend to exactly the slots of a mask.
+            ValueError: if the model is not a causal one that reads trees (see `reads_trees`), as
+                only these attend to exactly the slots of a mask; or its steps wait for the device.
         """
         if self.config.is_encoder_decoder or not self.reads_trees:
             raise ValueError(
                 f"steps of {type(self.inner).__name__} cannot be captured: only those of causal "
                 "models with absolute or rotary positions and without a window can"
+            )
+        waits = find_host_reads(self)
+        if waits:
+            raise ValueError(
+                f"steps of {type(self.inner).__name__} cannot be captured: they read values of the "
+                f"device ({', '.join(sorted(waits))}), as those with dynamic rotary angles do"
             )
         self.static_steps = StaticSteps(options)
 

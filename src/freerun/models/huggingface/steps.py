@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from freerun.models.huggingface.cache import KeyValues, KeyValueStore, first_slots
+from freerun.policy import evaluation_mode
 
 if TYPE_CHECKING:
     from freerun.models.huggingface.base import HuggingFacePolicy
@@ -158,35 +160,78 @@ class Step:
         if self.tokens.device.type not in CAPTURES:
             return read()[:count]
         if self.replay is None:
-            self.replay = capture(read)
+            self.replay = capture(read, self.tokens.device)
         return self.replay()[:count].clone()  # which the next replay overwrites
 
 
-def capture(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+def capture(function: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
     """Capture the kernels of a function as a CUDA graph; return a function that launches them.
 
     It always returns the same tensor.
     """
-    stream, cached = torch.cuda.Stream(), torch.is_autocast_cache_enabled()
-    stream.wait_stream(torch.cuda.current_stream())
+    stream, cached = torch.cuda.Stream(device), torch.is_autocast_cache_enabled()
+    stream.wait_stream(torch.cuda.current_stream(device))
     # With the cache of autocast, a graph would go on to read copies of weights made before it.
     torch.set_autocast_cache_enabled(False)
     try:
         with torch.cuda.stream(stream):
             for _ in range(2):  # loads kernels and allocates workspaces
                 function()
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        # On the device of the tensors, which need not be the current one.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             output = function()
     finally:
         torch.set_autocast_cache_enabled(cached)
 
     def replay() -> Tensor:
-        graph.replay()
+        with torch.cuda.device(device):
+            graph.replay()
         return output
 
     return replay
+
+
+class _HostReads(TorchDispatchMode):
+    """Notes operations inside the block that wait for the device, which a graph cannot.
+
+    Attributes:
+        names: their names in torch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Note an operation, and run it."""
+        name = func.overloadpacket.__name__
+        # Indices that are masks are converted to numbers of elements, as by nonzero.
+        masks = name in _INDEXING and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if name in _HOST_READS or masks:
+            self.names.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+_INDEXING = ("index", "index_put", "index_put_")
+_HOST_READS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "lift_fresh")
+"""Those whose result is a number or has a size that depends on values; and `torch.tensor`."""
+
+
+@torch.no_grad()
+def find_host_reads(policy: HuggingFacePolicy) -> set[str]:
+    """Find the operations of a step that wait for the device, by trying; a graph may have none."""
+    with evaluation_mode(policy):
+        past = policy.start(policy.make_example_source((3, 2))).past
+        step = Step(read_slot, policy, past, (past.rows, past.used + 1))
+        step.load(past)
+        step.slot.fill_(past.used)
+        with _HostReads() as found:
+            read_slot(policy, step.tokens, step.positions, step.slot, step.mask, step.layers)
+    return found.names
 
 
 class StaticStore(KeyValueStore):
