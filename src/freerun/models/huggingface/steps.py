@@ -230,7 +230,7 @@ def find_host_reads(policy: HuggingFacePolicy) -> set[str]:
         step.load(past)
         step.slot.fill_(past.used)
         with _HostReads() as found:
-            read_slot(policy, step.tokens, step.positions, step.slot, step.mask, step.layers)
+            step.read(policy, step.tokens, step.positions, step.slot, step.mask, step.layers)
     return found.names
 
 
