@@ -254,8 +254,10 @@ def test_frozen_states_or_weights(small):
     assert not sum_in_chunks(log_loss, frozen, hidden, targets, width=5).requires_grad
 
 
-def test_half_precision_is_added_up_in_single(small):
+@pytest.mark.parametrize("copied", [1, 4, 100])
+def test_half_precision_is_added_up_in_single(small, monkeypatch, copied):
     """Of a thousand equal cells, the gradient is a thousand times that of one."""
+    monkeypatch.setattr(chunks, "MAX_COPIED", copied)
     head = nn.Linear(2, 3, bias=False).bfloat16()
     hidden, targets = torch.ones(1000, 2).bfloat16(), torch.zeros(1000, dtype=torch.long)
     (one,) = torch.autograd.grad(log_loss(head(hidden[:1]), targets[:1]), [head.weight])

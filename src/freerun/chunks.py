@@ -22,6 +22,9 @@ from torch.utils.checkpoint import checkpoint
 MAX_SCORES = 9 * 2**21
 """The maximum number of scores at a time: 75 MB in single precision."""
 
+MAX_COPIED = 2**22
+"""The maximum number of values of a weight that are copied to another precision at a time."""
+
 Projection = Callable[[Float[Tensor, "k h"]], Float[Tensor, "k a"]]
 SumLoss = Callable[..., Float[Tensor, ""]]
 """A function from the scores of some cells, and more about these cells, to the sum of a loss."""
@@ -135,21 +138,28 @@ class _Gradients(TorchFunctionMode):
 
     def __init__(self, weights: tuple[Tensor, ...]) -> None:
         super().__init__()
-        # Half precision has too few digits for sums over chunks.
-        single = (w for w in weights if type(w) is nn.Parameter and w.dim() == 2)
-        self._products = {id(w) for w in single if w.dtype == _at_least_single(w.dtype)}
+        matrices = (w for w in weights if type(w) is nn.Parameter and w.dim() == 2)
+        self._products = {id(w) for w in matrices}
+        # In at least single precision: half has too few digits for sums over chunks.
         self.totals: dict[int, Tensor] = {}
 
     def add(self, weight: Tensor, gradient: Tensor) -> None:
         """Add a gradient."""
         if id(weight) in self.totals:
-            self.totals[id(weight)] += gradient
+            for total, part in _split_rows(self.totals[id(weight)], gradient):
+                total += part
         else:
             self.totals[id(weight)] = gradient.to(_at_least_single(gradient.dtype))
 
     def add_product(self, weight: Tensor, left: Tensor, right: Tensor) -> None:
         """Add the product of two matrices to the gradient."""
-        if id(weight) in self.totals:
+        wanted = _at_least_single(left.dtype)
+        if left.dtype != wanted:
+            if id(weight) not in self.totals:
+                self.totals[id(weight)] = torch.zeros_like(weight, dtype=wanted)
+            for total, part in _split_rows(self.totals[id(weight)], left):
+                total += part @ right
+        elif id(weight) in self.totals:
             self.totals[id(weight)].addmm_(left, right)
         else:
             self.totals[id(weight)] = left @ right
@@ -238,7 +248,18 @@ def _scale(total: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the product in another precision; it is not in memory in that of the sum."""
     if total.dtype == dtype:
         return total * factor
-    return torch.mul(total, factor, out=torch.empty_like(total, dtype=dtype))
+    scaled = torch.empty_like(total, dtype=dtype)
+    for to, part in _split_rows(scaled, total):
+        to.copy_(part * factor)
+    return scaled
+
+
+def _split_rows(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield some rows of tensors at a time, to be copied to another precision."""
+    whole = [torch.atleast_1d(tensor) for tensor in tensors]
+    width = max(tensor[:1].numel() for tensor in whole)
+    rows = max(1, MAX_COPIED // max(1, width))
+    return zip(*(tensor.split(rows) for tensor in whole), strict=True)
 
 
 def _at_least_single(dtype: torch.dtype) -> torch.dtype:
