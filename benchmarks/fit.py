@@ -49,9 +49,9 @@ from freerun.models.huggingface import adapt
 LENGTH = 512
 CHUNK = 3 * 4 * MAX_SCORES
 """Scores, their logarithms and a gradient, in single precision."""
-HEAD = {False: 4, True: 12}
-"""Bytes for each weight of the output layer: its gradient; in half precision also the weight and
-the gradient of a chunk in half precision, and that gradient in single precision."""
+HEAD = {False: 4, True: 8}
+"""Bytes for each weight of the output layer: its gradient; under autocast also two copies of the
+weight in half precision, that of autocast and that of all chunks."""
 GPUS = (16, 24, 40, 80)
 GROWTH = Path(__file__).resolve().parents[1] / "docs" / "results" / "speed" / "growth.json"
 TEACHERS = ("gkd",)

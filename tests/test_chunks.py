@@ -270,19 +270,25 @@ def test_half_precision_is_added_up_in_single(small, monkeypatch, copied):
 class Head(nn.Module):
     """Two products with one weight, which is also used outside of products, and a bias."""
 
-    def __init__(self):
+    def __init__(self, dtype):
         super().__init__()
-        self.weight, self.bias = (nn.Parameter(torch.randn(*n).double()) for n in ((3, 3), (3,)))
+        shapes = (3, 3), (3,)
+        self.weight, self.bias = (nn.Parameter(torch.randn(*n, dtype=dtype)) for n in shapes)
 
     def forward(self, hidden):
         inner = functional.linear(hidden, self.weight, bias=self.bias).tanh()
         return functional.linear(inner, self.weight, self.bias) + self.weight.sum(0)
 
 
-def test_gradients_of_products_are_added_within_them(small, monkeypatch):
-    head, hidden = Head(), torch.randn(4, 3).double().requires_grad_()
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_gradients_of_products_are_added_within_them(small, monkeypatch, dtype, autocast):
+    """Under autocast, single precision is converted to half, and double is not."""
+    head, hidden = Head(dtype), torch.randn(4, 3, dtype=dtype).requires_grad_()
     targets, given = torch.arange(4) % 3, [hidden, head.weight, head.bias]
-    expected = torch.autograd.grad(log_loss(head(hidden), targets), given)
+    half = torch.autocast("cpu", torch.bfloat16, enabled=autocast)
+    with half:
+        expected = torch.autograd.grad(log_loss(head(hidden), targets), given)
     small()
     products, add_product = [], chunks._Gradients.add_product
 
@@ -291,9 +297,11 @@ def test_gradients_of_products_are_added_within_them(small, monkeypatch):
         add_product(self, weight, left, right)
 
     monkeypatch.setattr(chunks._Gradients, "add_product", count)
-    found = torch.autograd.grad(sum_in_chunks(log_loss, head, hidden, targets, width=3), given)
+    with half:
+        found = torch.autograd.grad(sum_in_chunks(log_loss, head, hidden, targets, width=3), given)
+    tolerance = 1e-12 if dtype == torch.float64 else 5e-2 if autocast else 1e-5
     for each, other in zip(found, expected, strict=True):
-        close(each, other, 1e-12)
+        close(each, other, tolerance)
     assert len(products) == 2 * 4
     assert all(weight is head.weight for weight in products)
 

@@ -142,6 +142,15 @@ class _Gradients(TorchFunctionMode):
         self._products = {id(w) for w in matrices}
         # In at least single precision: half has too few digits for sums over chunks.
         self.totals: dict[int, Tensor] = {}
+        self._converted: dict[int, Tensor] = {}
+
+    def convert(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return a weight in the precision of products; all chunks share it."""
+        if weight.dtype == dtype:
+            return weight
+        if id(weight) not in self._converted:
+            self._converted[id(weight)] = weight.to(dtype)
+        return self._converted[id(weight)]
 
     def add(self, weight: Tensor, gradient: Tensor) -> None:
         """Add a gradient."""
@@ -174,9 +183,12 @@ class _Gradients(TorchFunctionMode):
         """Call a function of torch; a linear layer of a weight by one that adds its gradient."""
         if func is F.linear and len(args) > 1 and id(args[1]) in self._products:
             inputs, weight, *_ = args
-            # Under autocast, the layer has the precision of its context.
-            if inputs.dtype == weight.dtype and not torch.is_autocast_enabled(inputs.device.type):
-                bias = args[2] if len(args) > 2 else (kwargs or {}).get("bias")
+            bias = args[2] if len(args) > 2 else (kwargs or {}).get("bias")
+            kind, dtypes = inputs.device.type, {inputs.dtype, weight.dtype}
+            # Autocast converts all but double precision.
+            if torch.is_autocast_enabled(kind) and torch.float64 not in dtypes:
+                return _Linear.apply(inputs.to(torch.get_autocast_dtype(kind)), weight, bias, self)
+            if len(dtypes) == 1:
                 return _Linear.apply(inputs, weight, bias, self)
         return func(*args, **(kwargs or {}))
 
@@ -188,16 +200,17 @@ class _Linear(torch.autograd.Function):
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, sums: _Gradients
     ) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        ctx.sums = sums
-        return F.linear(inputs, weight, bias)
+        used = sums.convert(weight, inputs.dtype)
+        ctx.save_for_backward(inputs, used)
+        ctx.weight, ctx.sums = weight, sums
+        return F.linear(inputs, used, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, outer: Tensor) -> Any:
-        inputs, weight = ctx.saved_tensors
-        ctx.sums.add_product(weight, outer.flatten(0, -2).t(), inputs.flatten(0, -2))
-        own = outer @ weight if ctx.needs_input_grad[0] else None
+        inputs, used = ctx.saved_tensors
+        ctx.sums.add_product(ctx.weight, outer.flatten(0, -2).t(), inputs.flatten(0, -2))
+        own = outer @ used if ctx.needs_input_grad[0] else None
         bias = outer.flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
         return own, None, bias, None
 
