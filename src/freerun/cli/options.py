@@ -135,7 +135,7 @@ class CommandSetting:
             return summary
         tuple_ = isinstance(self.default, tuple)
         shown = " ".join(map(format_value, self.default)) if tuple_ else format_value(self.default)
-        return f"{summary} (default: {shown})"
+        return f"{summary} (default: {shown if shown.strip() else repr(shown)})"
 
     def parameter(self) -> click.Parameter:
         """Return it as a parameter of click.
