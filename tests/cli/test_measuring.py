@@ -83,6 +83,9 @@ def test_columns_are_chosen_as_in_training(run, refuses, tmp_path, names):
             assert (status, errors) == (0, "")
             saved.append(json.loads(figures.read_text()) | {"examples_of": ""})
         assert saved[0] == saved[1]
+    pairs = {"source_columns": ["wrong"] if names else [1], "target_column": target}
+    task = load_measured(str(folder), None, str(table), pairs=pairs).task
+    assert task.target_column == ("right" if names else 2)
     refuses(
         f"freerun evaluate: {table}: no column left; it has id, wrong, right"
         if names
