@@ -131,16 +131,19 @@ class RunTrainer(TrainerOverrides):
         self.horizon = horizon or args.max_steps
         self._record = record
         self._find_record = partial(build_record, run, args, self.horizon, optimizer_cls_and_kwargs)
-        self.remove_callback(PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
-        self._bars: list[ProgressReporter] = []
-        if on_progress is not None:
-            self._bars.append(ProgressReporter(self.meter, on_progress))
-        if not args.disable_tqdm:
+        self._bars = [] if on_progress is None else [ProgressReporter(self.meter, on_progress)]
+        self._replace_callbacks(callbacks)
+        self.control: TrainerControl
+
+    def _replace_callbacks(self, callbacks: Sequence[TrainerCallback]) -> None:
+        """Add own callbacks and those of a user, in place of the progress bar of transformers."""
+        quiet = self.args.disable_tqdm
+        self.remove_callback(PrinterCallback if quiet else DEFAULT_PROGRESS_CALLBACK)
+        if not quiet:
             self._bars.append(ProgressBar(self.meter))
         own = self.meter, ClockCallback(self.horizon), LogWithEvaluation(), *self._bars
         for callback in (*own, *callbacks, self.stop):
             self.add_callback(callback)
-        self.control: TrainerControl
 
     def train(
         self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
