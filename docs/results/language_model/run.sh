@@ -10,5 +10,5 @@ here=docs/results/language_model rows=data/dates out=runs/language_model
 python $here/rows.py $rows
 freerun compare pairs --data $rows/train.jsonl --task.dev $rows/dev.jsonl \
     --task.test $rows/test.jsonl --model "$1" --model.lora 16 --config $here/methods.yaml \
-    --seeds 1 --metrics repetition --training.batch_size 4 --training.updates 24 \
-    --training.learning_rate 1e-3 --training.evaluate_every 24 --training.threads 1 --output $out
+    --seeds 1 --metrics repetition --training.batch_size 4 --training.updates 16 \
+    --training.learning_rate 1e-3 --training.evaluate_every 16 --training.threads 1 --output $out

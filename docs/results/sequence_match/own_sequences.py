@@ -108,6 +108,9 @@ def main() -> None:
                     "alpha": alpha,
                     "rest": norm([a + b for a, b in zip(of_data, start, strict=True)]),
                     "sampled": norm(sampled),
+                    "outside_domain": float(
+                        sequence_match_loss(without_gradient(data()), None, **given)[1]
+                    ),
                 }
             )
             print(*(f"{v:.4g}" if isinstance(v, float) else v for v in rows[-1].values()))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every run of sorting behind docs/results/sequence_match.md, on one thread a run, in this order:
-#   docs/results/sequence_match/sorting.sh start|search|runs|weights|own
+#   docs/results/sequence_match/sorting.sh start|search|runs|own
 # All runs continue from one model, so `start` comes first. Interrupted runs are resumed.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -31,23 +31,24 @@ search)
     python $here/measure.py $out/search --trials --json $out/trials.json
     ;;
 runs)
-    go_on --methods mle:label_smoothing=0.109 --seeds 5 --task.test_size 500 \
+    go_on --config $here/likelihood.yaml --seeds 5 --task.test_size 500 \
         --training.learning_rate 1.6e-3 --output $out/mle
     go_on --config $here/divergences.yaml --seeds 5 --task.test_size 500 \
-        --training.learning_rate 2e-3 --output $out/divergences
-    python $here/measure.py $out/mle $out/divergences --json $here/sorting.json
-    ;;
-weights)
-    go_on --config $here/weights.yaml --seeds 3 --task.test_size 500 \
-        --training.learning_rate 2e-3 --output $out/weights
-    python $here/measure.py $out/mle $out/divergences $out/weights --json $here/weights.json
+        --methods behavior_cloning sequence_match_chi2_mixture sequence_match_js \
+        --training.learning_rate 2e-3 --output $out/five
+    for variants in divergences weights; do
+        go_on --config $here/$variants.yaml --seeds 1 --task.test_size 500 \
+            --training.learning_rate 2e-3 --output $out/$variants
+    done
+    python $here/measure.py $out/mle $out/five $out/divergences $out/weights \
+        --json $here/sorting.json
     ;;
 own)
     python $here/own_sequences.py $out/search/tuning/behavior_cloning/trial-3 \
         --json $here/own_sequences.json
     ;;
 *)
-    echo "usage: $0 start|search|runs|weights|own" >&2
+    echo "usage: $0 start|search|runs|own" >&2
     exit 2
     ;;
 esac
