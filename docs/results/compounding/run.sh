@@ -32,11 +32,16 @@ scan)
         python examples/prepare_pairs.py scan "data/scan/length_split/tasks_${split}_length.txt.gz" \
             "$out/scan-$split.tsv"
     done
-    compare scan pairs --data $out/scan-train.tsv --task.test $out/scan-test.tsv \
+    freerun train pairs --data $out/scan-train.tsv --task.test $out/scan-test.tsv \
         --task.source_tokens symbols --task.target_tokens symbols --task.dev_size 500 \
         --task.test_size 1000 --headline token_error --model.hidden_size 64 \
-        --model.embedding_size 32 --methods "${both[@]}" --training.updates 300 \
-        --training.learning_rate 5e-3 --training.lr_schedule linear --training.evaluate_every 100
+        --model.embedding_size 32 --training.updates 500 --training.learning_rate 5e-3 \
+        --training.lr_schedule linear --training.evaluate_every 100 --training.threads 1 \
+        --output $out/scan
+    for split in dev test; do
+        freerun diagnose $out/scan --split $split
+        freerun evaluate $out/scan --split $split
+    done
     ;;
 collect)
     python $here/sums.py 5 10 20 40
