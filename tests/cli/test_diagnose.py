@@ -90,6 +90,24 @@ def test_the_suggested_comparison_names_the_data(speller, text):
     assert words[words.index("--data") + 1] == str(text)
 
 
+def test_for_bleu_the_suggested_comparison_continues_from_the_model(run, tmp_path):
+    table = tmp_path / "pairs.tsv"
+    words = ("one", "two", "three", "four", "five")
+    table.write_text("".join(f"{a} {b}\t{b} {a}\n" for a in words for b in words if a != b))
+    folder = tmp_path / "model"
+    made = ["--data", table, "--output", folder, "--model.hidden_size", "8"]
+    made += ["--model.embedding_size", "8", "--training.updates", "11"]
+    assert run("train", "translation", *made, "--training.learning_rate", "0.01")[0] == 0
+    words = shlex.split(suggest_comparison(str(folder)))
+    options = dict(zip(words[3::2], words[4::2], strict=False))
+    assert options["--model"] == str(folder)
+    assert (options["--training.updates"], options["--training.learning_rate"]) == ("2", "0.002")
+    start = words.index("--methods")
+    assert [word.split(":")[0] for word in words[start + 1 : -2]] == ["mle", "ocd", "searnn"]
+    status, _, errors = run(*words[1:], "--seeds", "1", "--quiet")
+    assert status == 0, errors
+
+
 def test_errors_by_position_are_drawn(run, trained, tmp_path):
     assert run("diagnose", trained, "--png", tmp_path / "errors.png", "--draws", "9")[0] == 0
     assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")

@@ -44,11 +44,12 @@ def test_a_model_that_suffers():
         "interval 0.37 to 0.47).",
     ]
     assert describe_exposure_bias(SUFFERS, "freerun compare digits")[1] == (
-        "Scheduled sampling is the cheapest try: freerun compare digits"
+        "What to try first: freerun compare digits"
     )
     little = replace(SUFFERS, excess=Interval(0.02, 0.01, 0.03))
     assert describe_exposure_bias(little, "freerun compare digits")[2] == (
-        "With an excess under 3 points, it may also do harm: compare several seeds (--seeds 3)."
+        "With an excess under 3 points, a method may also do harm: compare several seeds "
+        "(--seeds 3)."
     )
     fewer = replace(SUFFERS, amplification=Interval(-0.36, -0.43, -0.3))
     assert describe_exposure_bias(fewer)[1] == (
@@ -120,7 +121,7 @@ def test_errors_that_accumulate():
     )
     assert describe_accumulated_errors(ACCUMULATES, "freerun compare text") == [
         f"{rates}, which is 50 % more (95 % interval 40.0 % to 60.0 %): its errors accumulate.",
-        "Scheduled sampling is the cheapest try: freerun compare text",
+        "What to try first: freerun compare text",
     ]
     assert describe_accumulated_errors(
         replace(ACCUMULATES, excess_percent=Interval(1.0, -2.0, 4.0)), "freerun compare text"

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Every run behind docs/results/baselines.md. The data lie in the folder data, on one thread a run:
-#   docs/results/baselines/run.sh start|spelling|spelling-time|arithmetic-start|arithmetic
-# All runs continue from one model, so `start` comes first. Interrupted runs are resumed.
+#   docs/results/baselines/run.sh start|spelling|spelling-time
+#   docs/results/baselines/run.sh arithmetic-start|arithmetic
+#   docs/results/baselines/run.sh translation-start|translation|translation-time
+# All runs continue from one model, so a start comes first. Interrupted runs are resumed.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 export OMP_NUM_THREADS=1
@@ -20,12 +22,27 @@ arithmetic() {
     freerun "$command" arithmetic --data $sums --task.train_size 5000 --training.clip 1 \
         --training.lr_schedule linear --training.threads 1 "$@"
 }
+translation() {
+    local command=$1
+    shift
+    freerun "$command" translation --data data/translation/deu-eng.zip \
+        --task.source_column 1 --task.target_column 0 --task.length 12 --task.lower true \
+        --task.train_size 30000 --task.dev_size 1000 --task.test_size 2000 \
+        --task.source_tokens words:4000 --task.target_tokens words:3000 \
+        --training.batch_size 64 --training.lr_schedule linear --training.threads 1 "$@"
+}
 # equal_time NAME UPDATES LEARNING_RATE METHOD: the tuned method, with as many updates as take the
 # time of 2,000 of mle, by the CPU time of both on the same batches.
 equal_time() {
     spelling compare --model $out/start --methods "$4" --seeds 3 --training.batch_size 64 \
         --training.updates "$2" --training.learning_rate "$3" \
         --training.evaluate_every $((($2 + 3) / 4)) --output "$out/spelling-time/$1"
+}
+# The same on translation, in the time of 500 updates of mle.
+equal_time_translation() {
+    translation compare --model $out/translation-start --methods "$4" --seeds 3 --beam 5 \
+        --training.updates "$2" --training.learning_rate "$3" \
+        --training.evaluate_every $((($2 + 3) / 4)) --output "$out/translation-time/$1"
 }
 
 case "$1" in
@@ -74,8 +91,50 @@ arithmetic)
         --seeds 3 --training.batch_size 16 --training.updates 300 \
         --training.learning_rate 3e-4 --training.evaluate_every 150 --output $out/arithmetic
     ;;
+translation-start)
+    recipe='--model.attention additive --model.dropout 0.1 --training.evaluate_every 1000'
+    translation train $recipe --model.hidden_size 128 --training.learning_rate 3e-3 \
+        --training.updates 4000 --output $out/translation-start
+    translation train $recipe --model.hidden_size 256 --training.learning_rate 2e-3 \
+        --training.updates 5000 --output $out/translation-teacher
+    ;;
+translation)
+    translation compare --model $out/translation-start --config $here/translation.yaml --tune 4 \
+        --seeds 3 --beam 5 --training.updates 200 --training.learning_rate 5e-4 \
+        --training.evaluate_every 100 --output $out/translation
+    ;;
+translation-time)
+    tokens=cost=bleu,token_choice=neighbors,tokens=12,neighbors=6,cells=6
+    equal_time_translation mle 500 8.026e-4 mle:label_smoothing=0.109
+    equal_time_translation searnn_reference 237 6.148e-4 \
+        searnn:$tokens,roll_in=reference,alpha=200,roll_out_share=0.6459,warm_up=0.2118
+    equal_time_translation reinforce_leave_one_out 97 5e-4 reinforce:cost=bleu,warm_up=0,samples=4
+    equal_time_translation ocd 300 5e-4 ocd:feedback=greedy
+    equal_time_translation mrt 82 5e-4 mrt:cost=bleu,warm_up=0,samples=5,kappa=0.005
+    equal_time_translation bso 227 6.148e-4 bso:warm_up=0,beam=2,score=last
+    equal_time_translation mixer 267 5e-4 mixer:cost=bleu,warm_up=0,baseline=learned
+    equal_time_translation self_distillation 236 6.26e-4 \
+        self_distillation:beta=0.7152,decay=1,warm_up=0.4501
+    equal_time_translation scheduled_sampling 388 5e-4 scheduled_sampling
+    equal_time_translation differentiable_scheduled_sampling 313 6.26e-4 \
+        differentiable_scheduled_sampling:relaxation=soft_sample,schedule=linear,\
+floor=0.3813,alpha=5.417
+    equal_time_translation dss_mixtures 334 3.751e-4 \
+        differentiable_scheduled_sampling:relaxation=soft_sample,straight_through=false,\
+schedule=exponential,floor=0.7126,alpha=3.518
+    equal_time_translation offline_scheduled_sampling 478 5.488e-5 \
+        offline_scheduled_sampling:feedback=sample,floor=0.7192,share=0.8494
+    equal_time_translation actor_critic 160 5e-4 actor_critic:cost=bleu,log_loss=0
+    equal_time_translation gkd 187 6.148e-4 \
+        gkd:teacher=$out/translation-teacher,share=0.4237,beta=0.6459
+    equal_time_translation reinforce_greedy 207 6.26e-4 \
+        reinforce:cost=bleu,warm_up=0,baseline=greedy,samples=1
+    equal_time_translation raml 397 8.026e-4 raml:edits=0.08428
+    equal_time_translation searnn 204 6.26e-4 \
+        searnn:$tokens,alpha=64.31,roll_out_share=0.5449,warm_up=0.3576
+    ;;
 *)
-    echo "usage: $0 start|spelling|spelling-time|arithmetic-start|arithmetic" >&2
+    echo "usage: $0 NAME; the names are at the top of this file" >&2
     exit 2
     ;;
 esac

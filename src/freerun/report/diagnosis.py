@@ -42,11 +42,11 @@ def describe_exposure_bias(found: ExposureBias, command: str | None = None) -> l
             f"{_points(excess.value)} can be gained by a method against exposure bias."
         ]
         if command is not None:
-            lines.append(f"Scheduled sampling is the cheapest try: {command}")
+            lines.append(f"What to try first: {command}")
             if excess.value < UNCERTAIN:
                 lines.append(
-                    f"With an excess under {100 * UNCERTAIN:.0f} points, it may also do harm: "
-                    "compare several seeds (--seeds 3)."
+                    f"With an excess under {100 * UNCERTAIN:.0f} points, a method may also do "
+                    "harm: compare several seeds (--seeds 3)."
                 )
     elif excess.high < 0:
         lines.append(
@@ -107,7 +107,7 @@ def describe_accumulated_errors(found: AccumulatedErrors, command: str | None = 
     if excess.low > 0:
         lines = [f"{rates}, which is {by} more {interval}: its errors accumulate."]
         if command is not None:
-            lines.append(f"Scheduled sampling is the cheapest try: {command}")
+            lines.append(f"What to try first: {command}")
         return lines
     if excess.high < 0:
         return [

@@ -241,14 +241,25 @@ def make_mauve(measured: Measured, model: str) -> MauveFunction:
     return compute
 
 
+N_GRAM_COSTS = ("bleu", "gleu")
+"""Where scheduled sampling gained nothing on recurrent models, and these methods did
+(docs/results/baselines.md)."""
+
+FOR_N_GRAMS = [
+    "ocd",
+    "searnn:roll_in=reference,alpha=200,token_choice=neighbors,tokens=12,neighbors=6,cells=6,"
+    "warm_up=0.2",
+]
+
 _WITHOUT_PREFIX = ("data", "metrics", "headline", "budget")
 """Settings of task and training that are options of `freerun compare` itself."""
 
 
 def suggest_comparison(checkpoint: str) -> str | None:
-    """Return the command that compares MLE with scheduled sampling for the model in a folder.
+    """Return the command that compares MLE with what to try first for the model in a folder.
 
-    It has the settings of the run that differ from the recipe of the task.
+    It has the settings of the run that differ from the recipe of the task. Recurrent models that
+    are judged by n-grams are not trained anew: the methods continue from the model.
 
     Args:
         checkpoint: the folder.
@@ -263,26 +274,37 @@ def suggest_comparison(checkpoint: str) -> str | None:
         return None
     task = find_task(record.task["name"])
     kind = record.model["kind"]
-    flags: list[str] = []
-
-    def add(prefix: str, found: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-        for name, value in found.items():
-            if name in usual and format_value(value) != format_value(usual[name]):
-                flag = name if name in _WITHOUT_PREFIX else f"{prefix}.{name}"
-                flags.extend((f"--{flag}", format_value(value)))
-
     defaults = {name: each.default for name, each in list_settings(task).items()}
-    add("task", record.task["settings"], defaults)
+    flags = list_changes("task", record.task["settings"], defaults)
     pretrained = kind == "pretrained"
-    if kind != "recurrent":
-        flags += ["--model", record.model["path"] if pretrained else kind]
     recipe = task.recipe.get("model", {}) if kind == "recurrent" else {}
     path_of = {"path": record.model["path"]} if pretrained else {}
     model = build_from_record({"kind": kind, **recipe, **path_of})
-    add("model", record.model, model.record())
     training = TrainingSettings(**{**task.recipe.get("training", {}), **model.training})
     training, _ = training.complete(record.examples.get("train"), model)
-    add("training", record.training, {k: v for k, v in to_dict(training).items() if k != "seed"})
+    usual = {name: value for name, value in to_dict(training).items() if name != "seed"}
+    own, methods = dict(record.training), ["scheduled_sampling"]
+    if kind == "recurrent" and task.cost in N_GRAM_COSTS:
+        # It continues from the model, since the methods need one that is trained.
+        flags += ["--model", str(path.parent)]
+        own["updates"] = -(-own["updates"] // 10)
+        own["learning_rate"] = own["learning_rate"] / 5
+        methods = FOR_N_GRAMS
+    else:
+        if kind != "recurrent":
+            flags += ["--model", record.model["path"] if pretrained else kind]
+        flags += list_changes("model", record.model, model.record())
+    flags += list_changes("training", own, usual)
     output = path.parent.with_name(f"{path.parent.name}-compared")
-    methods = ["--methods", "mle", "scheduled_sampling", "--output", str(output)]
-    return shlex.join(["freerun", "compare", record.task["name"], *flags, *methods])
+    flags += ["--methods", "mle", *methods, "--output", str(output)]
+    return shlex.join(["freerun", "compare", record.task["name"], *flags])
+
+
+def list_changes(prefix: str, found: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
+    """Return the options for the settings that differ from the usual ones."""
+    flags: list[str] = []
+    for name, value in found.items():
+        if name in usual and format_value(value) != format_value(usual[name]):
+            flag = name if name in _WITHOUT_PREFIX else f"{prefix}.{name}"
+            flags += [f"--{flag}", format_value(value)]
+    return flags
