@@ -33,14 +33,11 @@ search)
 runs)
     go_on --config $here/likelihood.yaml --seeds 5 --task.test_size 500 \
         --training.learning_rate 1.6e-3 --output $out/mle
-    go_on --config $here/divergences.yaml --seeds 5 --task.test_size 500 \
-        --methods behavior_cloning sequence_match_chi2_mixture sequence_match_js \
-        --training.learning_rate 2e-3 --output $out/five
     for variants in divergences weights; do
-        go_on --config $here/$variants.yaml --seeds 1 --task.test_size 500 \
+        go_on --config $here/$variants.yaml --seeds 5 --task.test_size 500 \
             --training.learning_rate 2e-3 --output $out/$variants
     done
-    python $here/measure.py $out/mle $out/five $out/divergences $out/weights \
+    python $here/measure.py $out/mle $out/divergences $out/weights \
         --json $here/sorting.json
     ;;
 own)
