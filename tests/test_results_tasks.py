@@ -41,7 +41,7 @@ def test_words_of_the_published_setting_end_and_all_other_folds_are_trained_on(s
     assert load_data(task).codec.target.actions == 27
 
 
-def test_the_end_of_a_word_is_no_letter(setting):
+def test_the_end_of_a_word_does_not_count_as_a_letter(setting):
     outputs, references = [[1, 2, 3, 26], [5, 26, 0]], [[1, 2, 4, 26], [5, 6, 26]]
     assert setting["letter_error"](outputs, references) == pytest.approx(2 / 5)
     assert setting["early_ends"](outputs, references) == pytest.approx(1 / 5)

@@ -90,22 +90,29 @@ def test_the_suggested_comparison_names_the_data(speller, text):
     assert words[words.index("--data") + 1] == str(text)
 
 
-def test_for_bleu_the_suggested_comparison_continues_from_the_model(run, tmp_path):
+@pytest.mark.parametrize("budget", [None, "0.5"])
+def test_for_bleu_the_suggested_comparison_continues_from_the_model(run, tmp_path, budget):
     table = tmp_path / "pairs.tsv"
     words = ("one", "two", "three", "four", "five")
     table.write_text("".join(f"{a} {b}\t{b} {a}\n" for a in words for b in words if a != b))
     folder = tmp_path / "model"
     made = ["--data", table, "--output", folder, "--model.hidden_size", "8"]
-    made += ["--model.embedding_size", "8", "--training.updates", "11"]
-    assert run("train", "translation", *made, "--training.learning_rate", "0.01")[0] == 0
+    made += ["--model.embedding_size", "8", "--training.evaluate_every", "11"]
+    made += ["--budget", budget] if budget else ["--training.updates", "11"]
+    status, _, errors = run("train", "translation", *made, "--training.learning_rate", "0.01")
+    assert status == 0, errors
     words = shlex.split(suggest_comparison(str(folder)))
-    options = dict(zip(words[3::2], words[4::2], strict=False))
-    assert options["--model"] == str(folder)
-    assert (options["--training.updates"], options["--training.learning_rate"]) == ("2", "0.002")
     start = words.index("--methods")
     assert [word.split(":")[0] for word in words[start + 1 : -2]] == ["mle", "ocd", "searnn"]
     status, _, errors = run(*words[1:], "--seeds", "1", "--quiet")
     assert status == 0, errors
+    folders = folder, Path(words[-1], "mle", "seed-0")
+    there, here = (json.loads((each / "freerun.json").read_text())["training"] for each in folders)
+    if budget:  # has no effect
+        del here["updates"]
+    changed = {"learning_rate": 0.002, "evaluate_every": 2}
+    changed |= {"budget": 0.05} if budget else {"updates": 2}
+    assert {name: value for name, value in here.items() if value != there[name]} == changed
 
 
 def test_errors_by_position_are_drawn(run, trained, tmp_path):

@@ -17,6 +17,7 @@ from freerun.evaluation import (
 from freerun.metrics import mauve
 from freerun.models.settings import PretrainedSettings
 from freerun.report.diagnosis import describe_accumulated_errors, describe_continuations
+from freerun.settings import SettingError
 from freerun.study.diagnosis import make_mauve
 from freerun.tasks import Pairs
 from freerun.training.tasks import load_measured, load_oracle, load_predictor
@@ -86,6 +87,8 @@ def test_columns_are_chosen_as_in_training(run, refuses, tmp_path, names):
     pairs = {"source_columns": ["wrong"] if names else [1], "target_column": target}
     task = load_measured(str(folder), None, str(table), pairs=pairs).task
     assert task.target_column == ("right" if names else 2)
+    with pytest.raises(SettingError, match="^dev_size does not apply: it must be one of source_"):
+        load_measured(str(folder), None, str(table), pairs={"dev_size": 1})
     refuses(
         f"freerun evaluate: {table}: no column left; it has id, wrong, right"
         if names

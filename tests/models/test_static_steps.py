@@ -201,6 +201,10 @@ def test_steps_that_wait_for_the_device_are_refused(kind, attention):
         (lambda slot: slot[slot > 0], "index"),
         (lambda slot: slot + torch.tensor(1), "lift_fresh"),
         (lambda slot: (slot > 0).nonzero(), "nonzero"),
+        (lambda slot: slot.repeat_interleave(slot), "repeat_interleave"),
+        (lambda slot: slot.unique(), "_unique2"),
+        (lambda slot: slot.unique_consecutive(), "unique_consecutive"),
+        (lambda slot: slot.bincount(), "bincount"),
     ],
 )
 def test_what_waits_for_the_device_is_found(monkeypatch, read, name):

@@ -144,7 +144,7 @@ def test_without_mle_there_is_no_difference(results):
 @pytest.mark.parametrize(
     ("training", "title"),
     [
-        ({"budget": 90.0}, "digits, 90 s of training each"),
+        ({"budget": 90.0, "updates": None}, "digits, 90 s of training each"),
         ({"patience": 3}, "digits, at most 1,200 updates each"),
     ],
 )

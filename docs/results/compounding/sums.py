@@ -25,7 +25,7 @@ BASE = 4
 
 @dataclass(frozen=True)
 class Sums(Task):
-    """The sums, modulo 10, of the first digits of a row, which are read with noise.
+    """The sums, modulo 4, of the first digits of a row, which are read with noise.
 
     At every position the model reads a digit that is added, which is replaced by a uniform one with
     probability `noise`, and the sum, which is replaced with probability `blur`. With a right prefix

@@ -28,7 +28,7 @@ start)
 search)
     go_on --config $here/search.yaml --tune 8 --seeds 1 --training.learning_rate 1e-3 \
         --output $out/search
-    python $here/measure.py $out/search --trials --json $out/trials.json
+    python $here/measure.py $out/search --trials --json $here/trials.json
     ;;
 runs)
     go_on --config $here/likelihood.yaml --seeds 5 --task.test_size 500 \

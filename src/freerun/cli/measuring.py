@@ -14,18 +14,8 @@ from freerun.evaluation import Decoding
 from freerun.files import format_json, write
 from freerun.settings import SettingError, to_dict
 from freerun.tasks import Pairs
-from freerun.training.tasks import Measured, Split
+from freerun.training.tasks import READING, Measured, Split
 
-READING = (
-    "source_columns",
-    "target_column",
-    "reference_columns",
-    "repeated",
-    "column_separator",
-    "header",
-    "separator",
-)
-"""The settings of `Pairs` that say how to read rows for a model that freerun did not train."""
 _PREFIX = "task."
 
 

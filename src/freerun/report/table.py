@@ -117,11 +117,12 @@ def fold_name(name: str, width: int = NAME_WIDTH) -> str:
 def title(results: ResultsFile) -> str:
     """Return the task, and how long each method was trained."""
     training = results["training"]
-    spent = f"{training['updates']:,} updates"
     if training["budget"] is not None:
         spent = f"{training['budget']:g} s of training"
-    elif training["patience"] is not None:
-        spent = f"at most {spent}"
+    else:
+        spent = f"{training['updates']:,} updates"
+        if training["patience"] is not None:
+            spent = f"at most {spent}"
     return f"{task_name(results)}, {spent} each"
 
 

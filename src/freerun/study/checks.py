@@ -98,7 +98,9 @@ def check_plan(plan: Plan, data: Data, decodings: Sequence[Decoding]) -> dict[Pa
         except ValueError as error:
             raise SettingError(f"method {name!r}: {error}") from None
         if run is None:
-            # Of the prepared method, as a teacher that is loaded is not loaded again.
+            # Of the prepared method, as a teacher that is loaded is not loaded again. Its cost is
+            # bound to the codec of the data, which that of the run equals but for a backspace, and
+            # methods with costs have none.
             run = resolve(plan.model, data, prepared, task=plan.task, seed=plan.seeds[0])
             kinds[method.needs_backspace] = made[folders[name]] = run
             with as_setting_errors():

@@ -183,7 +183,7 @@ def diagnose(
     settings = {
         "data": file,
         "split": split,
-        **(pairs or {}),
+        **{f"task.{name}": value for name, value in (pairs or {}).items()},
         "cost": cost,
         "oracle": judge,
         "mauve": mauve,
@@ -241,15 +241,13 @@ def make_mauve(measured: Measured, model: str) -> MauveFunction:
     return compute
 
 
-N_GRAM_COSTS = ("bleu", "gleu")
-"""Where scheduled sampling gained nothing on recurrent models, and these methods did
-(docs/results/baselines.md)."""
-
-FOR_N_GRAMS = [
+FOR_BLEU = [
     "ocd",
     "searnn:roll_in=reference,alpha=200,token_choice=neighbors,tokens=12,neighbors=6,cells=6,"
     "warm_up=0.2",
 ]
+"""What gained on translation by recurrent models, where scheduled sampling did not
+(docs/results/baselines.md)."""
 
 _WITHOUT_PREFIX = ("data", "metrics", "headline", "budget")
 """Settings of task and training that are options of `freerun compare` itself."""
@@ -259,7 +257,8 @@ def suggest_comparison(checkpoint: str) -> str | None:
     """Return the command that compares MLE with what to try first for the model in a folder.
 
     It has the settings of the run that differ from the recipe of the task. Recurrent models that
-    are judged by n-grams are not trained anew: the methods continue from the model.
+    are judged by BLEU are not trained anew: the methods continue from the model, with a tenth of
+    the updates or seconds, and a fifth of the learning rate.
 
     Args:
         checkpoint: the folder.
@@ -276,28 +275,41 @@ def suggest_comparison(checkpoint: str) -> str | None:
     kind = record.model["kind"]
     defaults = {name: each.default for name, each in list_settings(task).items()}
     flags = list_changes("task", record.task["settings"], defaults)
-    pretrained = kind == "pretrained"
-    recipe = task.recipe.get("model", {}) if kind == "recurrent" else {}
-    path_of = {"path": record.model["path"]} if pretrained else {}
-    model = build_from_record({"kind": kind, **recipe, **path_of})
+    own, methods = dict(record.training), ["scheduled_sampling"]
+    if kind == "recurrent" and task.cost == "bleu":
+        folder = str(path.parent)
+        flags += ["--model", folder]
+        model = build_from_record({"kind": "pretrained", "path": folder})
+        own, methods = _shorten(own), FOR_BLEU
+    else:
+        recipe = task.recipe.get("model", {}) if kind == "recurrent" else {}
+        path_of = {"path": record.model["path"]} if kind == "pretrained" else {}
+        model = build_from_record({"kind": kind, **recipe, **path_of})
+        if kind != "recurrent":
+            flags += ["--model", path_of.get("path", kind)]
+        flags += list_changes("model", record.model, model.record())
     training = TrainingSettings(**{**task.recipe.get("training", {}), **model.training})
     training, _ = training.complete(record.examples.get("train"), model)
     usual = {name: value for name, value in to_dict(training).items() if name != "seed"}
-    own, methods = dict(record.training), ["scheduled_sampling"]
-    if kind == "recurrent" and task.cost in N_GRAM_COSTS:
-        # It continues from the model, since the methods need one that is trained.
-        flags += ["--model", str(path.parent)]
-        own["updates"] = -(-own["updates"] // 10)
-        own["learning_rate"] = own["learning_rate"] / 5
-        methods = FOR_N_GRAMS
-    else:
-        if kind != "recurrent":
-            flags += ["--model", record.model["path"] if pretrained else kind]
-        flags += list_changes("model", record.model, model.record())
     flags += list_changes("training", own, usual)
     output = path.parent.with_name(f"{path.parent.name}-compared")
     flags += ["--methods", "mle", *methods, "--output", str(output)]
     return shlex.join(["freerun", "compare", record.task["name"], *flags])
+
+
+def _shorten(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings to continue a run with, instead of training anew."""
+    found = dict(training)
+    found["learning_rate"] = float(f"{found['learning_rate'] / 5:.3g}")
+    if found["warmup"] >= 1:  # otherwise it is a fraction of the run
+        found["warmup"] //= 10
+    found["evaluate_every"] = -(-found["evaluate_every"] // 10)
+    if found["budget"] is None:
+        found["updates"] = -(-found["updates"] // 10)
+    else:
+        del found["updates"]
+        found["budget"] /= 10
+    return found
 
 
 def list_changes(prefix: str, found: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:

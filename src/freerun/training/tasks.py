@@ -117,6 +117,18 @@ class Measured:
     name: str
 
 
+READING = (
+    "source_columns",
+    "target_column",
+    "reference_columns",
+    "repeated",
+    "column_separator",
+    "header",
+    "separator",
+)
+"""The settings of `Pairs` that say how to read rows for a model that freerun did not train."""
+
+
 def load_measured(
     folder: str,
     split: Split | None,
@@ -145,6 +157,9 @@ def load_measured(
     """
     if split is not None and split not in get_args(Split):
         raise SettingError(f"split is {split!r}; it must be one of {', '.join(get_args(Split))}")
+    for name in pairs or ():
+        if name not in READING:
+            raise SettingError(f"{name} does not apply: it must be one of {', '.join(READING)}")
     if _is_pretrained(folder):
         measured = _load_pretrained(folder, split, data, language, pairs or {})
     else:

@@ -168,6 +168,9 @@ def capture(function: Callable[[], Tensor], device: torch.device) -> Callable[[]
     """Capture the kernels of a function as a CUDA graph; return a function that launches them.
 
     It always returns the same tensor.
+
+    Raises:
+        RuntimeError: if the kernels cannot be captured.
     """
     stream, cached = torch.cuda.Stream(device), torch.is_autocast_cache_enabled()
     stream.wait_stream(torch.cuda.current_stream(device))
@@ -179,9 +182,16 @@ def capture(function: Callable[[], Tensor], device: torch.device) -> Callable[[]
                 function()
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # On the device of the tensors, which need not be the current one.
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        # On the device of the tensors, which need not be the current one, and on another stream:
+        # workspaces of the warm-up belong to its stream, and those of the graph to the graph.
+        other = torch.cuda.Stream(device)
+        with torch.cuda.graph(graph, stream=other, capture_error_mode="thread_local"):
             output = function()
+    except RuntimeError as error:  # such as a copy from another device, which no trial found
+        raise RuntimeError(
+            "a step of this model cannot be captured as a CUDA graph; decode without "
+            "capture_steps()"
+        ) from error
     finally:
         torch.set_autocast_cache_enabled(cached)
 
@@ -217,8 +227,12 @@ class _HostReads(TorchDispatchMode):
 
 
 _INDEXING = ("index", "index_put", "index_put_")
-_HOST_READS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "lift_fresh")
-"""Those whose result is a number or has a size that depends on values; and `torch.tensor`."""
+_HOST_READS = (
+    "_local_scalar_dense", "nonzero", "masked_select", "equal", "repeat_interleave", "_unique",
+    "_unique2", "unique_dim", "unique_consecutive", "bincount", "lift_fresh",
+)  # fmt: skip
+"""Those whose result is a number or has a size that depends on values; and `torch.tensor`, which
+copies from the host, also where it would do no harm."""
 
 
 @torch.no_grad()
