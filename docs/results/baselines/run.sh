@@ -100,7 +100,7 @@ translation-start)
     ;;
 translation)
     translation compare --model $out/translation-start --config $here/translation.yaml --tune 4 \
-        --seeds 3 --beam 5 --training.updates 200 --training.learning_rate 5e-4 \
+        --seeds 5 --beam 5 --training.updates 200 --training.learning_rate 5e-4 \
         --training.evaluate_every 100 --output $out/translation
     ;;
 translation-time)
