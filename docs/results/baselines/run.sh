@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every run behind docs/results/baselines.md. The data lie in the folder data, on one thread a run:
 #   docs/results/baselines/run.sh start|spelling|spelling-time
-#   docs/results/baselines/run.sh arithmetic-start|arithmetic
+#   docs/results/baselines/run.sh arithmetic-start|arithmetic|arithmetic-time
 #   docs/results/baselines/run.sh translation-start|translation|translation-time
 # All runs continue from one model, so a start comes first. Interrupted runs are resumed.
 set -euo pipefail
@@ -37,6 +37,12 @@ equal_time() {
     spelling compare --model $out/start --methods "$4" --seeds 3 --training.batch_size 64 \
         --training.updates "$2" --training.learning_rate "$3" \
         --training.evaluate_every $((($2 + 3) / 4)) --output "$out/spelling-time/$1"
+}
+# The same on arithmetic, in the time of 300 updates of mle, by the times of those runs.
+equal_time_arithmetic() {
+    arithmetic compare --model $out/arithmetic-start --methods "$4" --seeds 3 \
+        --training.batch_size 16 --training.updates "$2" --training.learning_rate "$3" \
+        --training.evaluate_every $((($2 + 1) / 2)) --output "$out/arithmetic-time/$1"
 }
 # The same on translation, in the time of 500 updates of mle.
 equal_time_translation() {
@@ -90,6 +96,26 @@ arithmetic)
     arithmetic compare --model $out/arithmetic-start --config $here/arithmetic.yaml --tune 2 \
         --seeds 3 --training.batch_size 16 --training.updates 300 \
         --training.learning_rate 3e-4 --training.evaluate_every 150 --output $out/arithmetic
+    ;;
+arithmetic-time)
+    cost=cost=edit_distance,warm_up=0
+    equal_time_arithmetic mle 300 3.756e-4 mle:label_smoothing=0.143
+    equal_time_arithmetic scheduled_sampling 207 3.756e-4 \
+        scheduled_sampling:schedule=linear,floor=0.3813
+    equal_time_arithmetic ocd 184 3e-4 ocd:feedback=greedy
+    equal_time_arithmetic searnn 145 3.756e-4 searnn:cost=edit_distance,token_choice=top_k,\
+tokens=5,cells=4,alpha=64.31,roll_out_share=0.5449,warm_up=0.3576
+    equal_time_arithmetic reinforce_leave_one_out 107 3e-4 reinforce:$cost,samples=4
+    equal_time_arithmetic mrt 98 3.756e-4 mrt:$cost,samples=5,kappa=0.1398
+    equal_time_arithmetic bso 147 3.756e-4 bso:warm_up=0,beam=2
+    equal_time_arithmetic actor_critic 124 3.756e-4 \
+        actor_critic:cost=edit_distance,target_rate=0.0591,log_loss=0.6028,warm_up=0.5359
+    equal_time_arithmetic offline_scheduled_sampling 278 3e-4 offline_scheduled_sampling
+    equal_time_arithmetic differentiable_scheduled_sampling 171 3.756e-4 \
+        differentiable_scheduled_sampling:relaxation=soft_sample,straight_through=false,\
+schedule=linear,floor=0.3813,alpha=5.417
+    equal_time_arithmetic raml 285 3e-4 raml
+    equal_time_arithmetic self_distillation 179 3e-4 self_distillation
     ;;
 translation-start)
     recipe='--model.attention additive --model.dropout 0.1 --training.evaluate_every 1000'
