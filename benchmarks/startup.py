@@ -7,7 +7,8 @@ of `freerun train`) of 32 tokens. Ours is `freerun train` on rows in a file, als
 up to the optimizer's first step on such a batch: reading and encoding the rows, loading tokenizer
 and model, all checks, and both passes. On a busy machine, use the ratio of CPU times,
 `startup_cpu`. `help_seconds`, `import_seconds` and `digits_seconds` are the times of
-`freerun --help`, of `import freerun`, and from `freerun train digits` to its first update.
+`freerun --help`, of `import freerun`, and from `freerun train digits` to its first update;
+`trainer_import_seconds` is that of a process that imports transformers' `Trainer` and nothing else.
 
 `comparison_share` is the share of updates and evaluation in the CPU time of `freerun compare
 digits` with two methods, two seeds and 200 updates; `comparison_share_imported` is that of the time
@@ -67,6 +68,11 @@ print(time.time())
 """
 IMPORT = """
 import freerun, time
+print(time.time())
+"""
+TRAINER = """
+import time
+from transformers import Trainer
 print(time.time())
 """
 COMPARISON = """
@@ -169,7 +175,8 @@ def main() -> None:
             ]
             digits = ["train", "digits", "--quiet", "--output", f"{name}/digits-{number}"]
             digits += ["--training.threads", str(options.threads)]
-            wait = [measure(script, [], options.threads)[0] for script in (HELP, IMPORT)]
+            plainly = (HELP, IMPORT, TRAINER)
+            wait = [measure(script, [], options.threads)[0] for script in plainly]
             wait.append(measure(OURS, digits, options.threads)[0])
             compare = ["compare", "digits", "--methods", "mle", "scheduled_sampling", "--quiet"]
             compare += ["--seeds", "2", "--output", f"{name}/compare-{number}"]
@@ -186,7 +193,8 @@ def main() -> None:
         ratio = statistics.median(own[which] / other[which] for own, other in pairs)
         figures[name] = round(ratio, 3)
         figures[f"{name}_plain_seconds"] = round(statistics.median(t[which] for t in plain), 2)
-    for key, values in zip(("help", "import", "digits"), zip(*waits, strict=True), strict=True):
+    keys = ("help", "import", "trainer_import", "digits")
+    for key, values in zip(keys, zip(*waits, strict=True), strict=True):
         figures[f"{key}_seconds"] = round(statistics.median(values), 3)
     for key, values in zip(("", "_imported"), zip(*shares, strict=True), strict=True):
         figures[f"comparison_share{key}"] = round(statistics.median(values), 3)

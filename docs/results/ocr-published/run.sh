@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Every run behind "The published setting, to the letter" in docs/results/searnn.md, on one thread.
 # The data lie in the folder data. Interrupted runs are resumed.
-#   docs/results/ocr-published/run.sh mle|kl|sum-mle|sum-kl|sum-ll|collect
+#   docs/results/ocr-published/run.sh mle|kl|ll|kl-30|kl-1000|sum-mle|sum-kl|sum-ll|collect
+#   docs/results/ocr-published/run.sh fold K
 # sum-*: the loss is a sum over the cells of a batch, as the authors' code computes it. Here losses
 # are means, over 549 cells (64 words of 7.58 letters and an end), so the learning rate is 0.5·549
 # and gradients are clipped at 5/549.
@@ -24,6 +25,13 @@ sum=(--training.updates 5000 --training.learning_rate 274.7 --training.clip 0.00
 case "$1" in
 mle) compare mle mle "${mean[@]}" ;;
 kl) compare kl searnn:cell_loss=kl,alpha=100 "${mean[@]}" ;;
+ll) compare ll searnn:cell_loss=ll "${mean[@]}" ;;
+kl-30) compare kl-30 searnn:cell_loss=kl,alpha=30 "${mean[@]}" ;;
+kl-1000) compare kl-1000 searnn:cell_loss=kl,alpha=1000 "${mean[@]}" ;;
+fold) # tested on fold K, with the best loss
+    compare "mle-fold-$2" mle "${mean[@]}" --task.fold "$2"
+    compare "kl-fold-$2" searnn:cell_loss=kl,alpha=100 "${mean[@]}" --task.fold "$2"
+    ;;
 sum-mle) compare sum-mle mle "${sum[@]}" ;;
 sum-kl) compare sum-kl searnn:cell_loss=kl,alpha=100 "${sum[@]}" ;;
 sum-ll) compare sum-ll searnn:cell_loss=ll "${sum[@]}" ;;
