@@ -2,11 +2,13 @@
 
 import math
 import re
+from typing import get_args
 
 import pytest
 import torch
 
 from freerun.batch import Batch
+from freerun.costs import CostName
 from freerun.methods import SEARNN, Clock
 from freerun.methods.searnn import (
     AllTokens,
@@ -17,7 +19,9 @@ from freerun.methods.searnn import (
     LogLoss,
     MixedRollIn,
     MixedRollOut,
+    ReferenceRollIn,
     ReferenceRollOut,
+    RollInByCost,
     TopTokens,
 )
 from freerun.settings import SettingError, build, list_settings, to_dict
@@ -61,8 +65,8 @@ REFUSED = [
     ({"reference": "copied"},
      "reference is 'copied'; it must be one of copy, best_suffix_bleu_1, best_suffix_bleu, "
      "best_suffix_gleu, max_f1, min_edit_distance or null"),
-    ({"roll_in": "own"}, "roll_in is 'own'; it must be one of reference, learned, mixed, "
-     "mixed_cells"),
+    ({"roll_in": "own"}, "roll_in is 'own'; it must be one of by_cost, reference, learned, "
+     "mixed, mixed_cells"),
     ({"roll_out_precision": "fp8"}, "roll_out_precision is 'fp8'; it must be one of training, "
      "bfloat16"),
     # Missing
@@ -72,7 +76,7 @@ REFUSED = [
     # Without effect
     ({"tokens": 3}, f"tokens has no effect on token_choice=all; it needs {CHOSEN}"),
     ({"roll_in_share": 0.5},
-     "roll_in_share has no effect on roll_in=learned; it needs roll_in=mixed or mixed_cells"),
+     "roll_in_share has no effect on roll_in=by_cost; it needs roll_in=mixed or mixed_cells"),
     ({**LEARNED, "roll_out_share": 0.5},
      "roll_out_share has no effect on roll_out=learned; it needs roll_out=mixed"),
     ({"focus": 1}, "focus has no effect on roll_out=mixed; it needs roll_out=focused"),
@@ -159,7 +163,7 @@ def test_settings_by_name_are_the_options_in_python():
     )
     assert build(SEARNN, to_dict(method), "record") == method
     assert to_dict(SEARNN(roll_out=ReferenceRollOut(), cell_loss=LogLoss())) == {
-        "roll_in": "learned",
+        "roll_in": "by_cost",
         "roll_out": "reference",
         "cost": None,
         "reference": None,
@@ -172,9 +176,9 @@ def test_settings_by_name_are_the_options_in_python():
 
 
 def test_the_defaults_are_those_of_the_paper():
-    """Learned roll-in, mixed roll-out, all cells and tokens, KL; the cost is the task's."""
+    """Roll-in by the cost, mixed roll-out, all cells and tokens, KL; the cost is the task's."""
     method = SEARNN()
-    assert method.roll_in == LearnedRollIn()
+    assert method.roll_in == RollInByCost()
     assert method.roll_out == MixedRollOut(share=0.5)
     assert method.candidates == Candidates(cells=None, tokens=AllTokens())
     assert method.cell_loss == KLLoss(alpha=100.0)
@@ -187,6 +191,31 @@ def test_the_defaults_are_those_of_the_paper():
         if setting.choice is None
     }
     assert method == searnn(**stated)
+
+
+@pytest.mark.parametrize("cost", [*get_args(CostName), "wer", None])
+def test_by_default_prefixes_are_targets_if_the_cost_compares_n_grams(cost):
+    """As in the paper: on translation the reference's, elsewhere the policy's own."""
+    compares = cost in ("bleu", "bleu_1", "gleu")
+    method = SEARNN(cost=cost)
+    assert method.chosen_roll_in == (ReferenceRollIn() if compares else LearnedRollIn())
+    chosen = SEARNN(cost=cost, roll_in=MixedRollIn(share=0.2))
+    assert chosen.chosen_roll_in == MixedRollIn(share=0.2)
+
+
+def test_the_default_prefixes_are_those_of_the_choice_by_name():
+    policy = tiny_policy(4, attention="general")
+    batch = tiny_batch(policy, targets=(5, 1, 3, 2))
+    for cost, name in (("bleu", "reference"), ("edit_distance", "learned")):
+        one = searnn(cost=cost).search(policy, batch, CLOCK)
+        other = searnn(cost=cost, roll_in=name).search(policy, batch, CLOCK)
+        assert torch.equal(one.roll_in.tokens, other.roll_in.tokens)
+        assert torch.equal(one.costs, other.costs)
+
+
+def test_without_an_own_prefix_or_roll_out_stretch_has_no_effect():
+    with pytest.raises(ValueError, match="stretch has no effect"):
+        SEARNN(cost="bleu", roll_out=ReferenceRollOut(), stretch=2.0)
 
 
 # A cost of one's own
@@ -229,7 +258,7 @@ def test_an_endless_stretch_leaves_the_limit_to_the_policy():
     with torch.no_grad():
         policy.output.bias[3] = -1e9
     batch = tiny_batch(policy, targets=(4, 3, 2, 4))
-    method = searnn(cost="gleu", stretch=1e12)
+    method = searnn(cost="gleu", roll_in="learned", stretch=1e12)
     assert method.search(policy, batch, CLOCK).roll_in.lengths.tolist() == [20] * 4
 
 

@@ -87,12 +87,13 @@ SEARNN = {
         for loss in ("ll", "inverse_kl", "js", "llcas", "structured_hinge", "consistent", "l2")
     },
     **{
-        f"cost {cost}": (SOFT | {"cost": cost}, RECURRENT_AND_GPT2)
+        f"cost {cost}": (SOFT | {"cost": cost, "roll_in": "learned"}, RECURRENT_AND_GPT2)
         for cost in ("bleu", "bleu_1", "gleu")
     },
     **{
         f"{reference} for BLEU": (
-            SOFT | {"cost": "bleu", "reference": reference, "roll_out": "reference"}, ["gru"],
+            SOFT | {"cost": "bleu", "reference": reference}
+            | {"roll_in": "learned", "roll_out": "reference"}, ["gru"],
         )
         for reference in ("copy", "best_suffix_bleu", "best_suffix_gleu", "min_edit_distance")
     },

@@ -29,6 +29,7 @@ from freerun.methods.searnn.rolls import (
     MixedRollOut,
     ReferenceRollIn,
     ReferenceRollOut,
+    RollInByCost,
 )
 from freerun.methods.searnn.searnn import SEARNN, SearchResult
 
@@ -54,6 +55,7 @@ __all__ = [
     "PolicyTokens",
     "ReferenceRollIn",
     "ReferenceRollOut",
+    "RollInByCost",
     "SearchResult",
     "StructuredHingeLoss",
     "TargetedTokens",

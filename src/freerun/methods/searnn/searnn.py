@@ -32,7 +32,13 @@ from freerun.methods.mle import MLE
 from freerun.methods.samples import check_cost, find_limits, resolve_cost
 from freerun.methods.searnn.candidates import AllTokens, Candidates, Cells
 from freerun.methods.searnn.cell_losses import CellLoss, KLLoss, ScaledLoss
-from freerun.methods.searnn.rolls import LearnedRollIn, MixedRollOut, RollIn, RollOut
+from freerun.methods.searnn.rolls import (
+    ChosenRollIn,
+    MixedRollOut,
+    RollIn,
+    RollInByCost,
+    RollOut,
+)
 from freerun.methods.searnn.search import Search
 from freerun.methods.tuning import Range, Space
 from freerun.policy import Policy
@@ -81,7 +87,8 @@ class SEARNN(Method):
     Args:
         roll_in: where prefixes come from: the `reference` (teacher forcing), the policy itself
             (`learned`, greedily), either by a coin for each sentence (`mixed`), or either by a coin
-            for each cell (`mixed_cells`).
+            for each cell (`mixed_cells`). By default (`by_cost`), the reference if the cost is
+            BLEU or GLEU, and the policy otherwise.
         roll_out: what completes a sentence after a token was tried: the `reference` policy, the
             policy itself (`learned`, greedily), either by a coin for each sentence (`mixed`), or
             the policy for a few tokens and then the reference policy (`focused`).
@@ -105,7 +112,7 @@ class SEARNN(Method):
     paper: ClassVar[str] = "Leblond et al. 2018, arXiv 1706.04499"
     summary: ClassVar[str] = "tries every token, completes the sentence, and learns from its cost"
 
-    roll_in: RollIn = field(default_factory=LearnedRollIn)
+    roll_in: RollIn = field(default_factory=RollInByCost)
     roll_out: RollOut = field(default_factory=MixedRollOut)
     cost: str | Cost | None = None
     reference: ReferenceName | None = None
@@ -139,14 +146,20 @@ class SEARNN(Method):
         return space
 
     @property
+    def chosen_roll_in(self) -> ChosenRollIn:
+        """The roll-in that is used, which for `by_cost` depends on the cost."""
+        roll_in = self.roll_in
+        return roll_in.choose(self.cost) if isinstance(roll_in, RollInByCost) else roll_in
+
+    @property
     def uses_policy(self) -> bool:
         """Whether the policy writes anything."""
-        return self.roll_in.uses_policy or self.roll_out.uses_policy
+        return self.chosen_roll_in.uses_policy or self.roll_out.uses_policy
 
     @property
     def uses_reference(self) -> bool:
         """Whether the reference policy is used."""
-        askers = (self.roll_in, self.roll_out, self.candidates.tokens)
+        askers = (self.chosen_roll_in, self.roll_out, self.candidates.tokens)
         return any(asker.uses_reference for asker in askers)
 
     def for_task(self, task: Task) -> SEARNN:
@@ -243,7 +256,7 @@ class SEARNN(Method):
                 a cost is not finite.
         """
         search = self._start_search(policy, batch)
-        roll_in = self.roll_in.write(search, clock)
+        roll_in = self.chosen_roll_in.write(search, clock)
         trace = search.read(roll_in)
         chosen = self.candidates.choose_cells(roll_in.mask, batch.ids, clock)
         cells = Cells(chosen, search, roll_in, trace, clock)

@@ -265,7 +265,7 @@ def _cost_name(method: SEARNN) -> str:
 
 def _search_name(method: SEARNN) -> str:
     """Describe the roll-in, the roll-out and the tokens tried, in words."""
-    said = [f"roll-in {method.roll_in.name}", f"roll-out {method.roll_out.name}"]
+    said = [f"roll-in {method.chosen_roll_in.name}", f"roll-out {method.roll_out.name}"]
     cells, tokens = method.candidates.cells, method.candidates.tokens
     if cells is not None:
         said.append(f"{cells} cells")
