@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every run behind docs/results/compounding.md, on one thread. Interrupted runs are resumed.
-#   docs/results/compounding/run.sh sums-10-short|sums-10|sums-20|copy|reverse|scan|collect
+#   docs/results/compounding/run.sh sums-10-short|sums-10|sums-20|sums-40|copy|reverse|scan|collect
 # The data of SCAN lie in the folder data.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -21,6 +21,7 @@ case "$1" in
 sums-10-short) sums "$1" 10 300 "${both[@]}" differentiable_scheduled_sampling ;;
 sums-10) sums "$1" 10 600 "${both[@]}" ;;
 sums-20) sums "$1" 20 300 "${both[@]}" ;;
+sums-40) sums "$1" 40 300 "${both[@]}" ;;
 copy | reverse)
     reverse=$([[ $1 == reverse ]] && echo true || echo false)
     compare "$1" $here/copies.py:Copies --task.reverse "$reverse" --task.test_length 15 \

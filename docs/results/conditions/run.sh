@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 # Every run behind docs/results/conditions.md, on one thread. Interrupted runs are resumed.
-#   docs/results/conditions/run.sh rows|units|decoding|collect
+#   docs/results/conditions/run.sh rows|dropout|units|decoding|collect
 # The data lie in the folder data.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 export OMP_NUM_THREADS=1
 here=docs/results/conditions out=runs/conditions
 
-measure() { # NAME TRAIN_SIZE HIDDEN_SIZE
+measure() { # NAME TRAIN_SIZE HIDDEN_SIZE OPTIONS
     local run="$out/$1" seed
     freerun compare spelling --data data/text/2600-0_war_and_peace.txt.gz --task.noise 0.5 \
         --task.train_size "$2" --task.dev_size 1000 --task.test_size 2000 \
         --model.hidden_size "$3" --methods mle scheduled_sampling --seeds 3 \
         --training.batch_size 64 --training.lr_schedule linear --training.updates 1200 \
-        --training.evaluate_every 200 --training.threads 1 --output "$run"
+        --training.evaluate_every 200 --training.threads 1 --output "$run" "${@:4}"
     for seed in 0 1 2; do
         freerun diagnose "$run/mle/seed-$seed" --json "$run/diagnosis-$seed.json"
     done
@@ -32,6 +32,9 @@ case "$1" in
 rows)
     for rows in 1250 5000 20000 80000; do measure "rows-$rows" $rows 100; done
     ;;
+dropout)
+    measure rows-1250-dropout 1250 100 --model.dropout 0.3
+    ;;
 units)
     for units in 25 200; do measure "units-$units" 20000 $units; done
     ;;
@@ -43,7 +46,7 @@ decoding)
     ;;
 collect) python $here/collect.py $out $here ;;
 *)
-    echo "usage: $0 rows|units|decoding|collect" >&2
+    echo "usage: $0 rows|dropout|units|decoding|collect" >&2
     exit 2
     ;;
 esac

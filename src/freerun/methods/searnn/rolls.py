@@ -123,8 +123,8 @@ class RollInByCost:
     """`reference` if the cost compares n-grams, as BLEU does; `learned` for every other cost.
 
     This is what the paper does: on translation, it reports that learned roll-ins fail. After a
-    prefix that has left the target, hardly any token changes the n-grams that match, so the costs
-    of a cell say little.
+    prefix that has left the target, the output with the best n-grams begins the target again, and
+    so does a model that learns from such costs: its outputs repeat words and get longer.
     """
 
     name: ClassVar[str] = "by_cost"
