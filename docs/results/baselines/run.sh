@@ -4,7 +4,6 @@
 #   docs/results/baselines/run.sh arithmetic-start|arithmetic|arithmetic-time
 #   docs/results/baselines/run.sh translation-start|translation|translation-time
 #   docs/results/baselines/run.sh roll-in-translation|roll-in-spelling
-#   docs/results/baselines/run.sh bart-start|bart
 # All runs continue from one model, so a start comes first. Interrupted runs are resumed.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -132,25 +131,14 @@ translation)
         --training.evaluate_every 100 --output $out/translation
     ;;
 roll-in-translation)
-    translation compare --model $out/translation-start --config $here/roll_in.yaml --seeds 3 \
+    translation compare --model $out/translation-start --config $here/roll_in.yaml --seeds 2 \
         --training.updates 200 --training.learning_rate 6e-4 --training.evaluate_every 100 \
         --output $out/roll-in
     ;;
 roll-in-spelling)
-    spelling compare --model $out/start --config $here/roll_in_spelling.yaml --seeds 3 \
+    spelling compare --model $out/start --config $here/roll_in_spelling.yaml --seeds 2 \
         --training.batch_size 64 --training.updates 500 --training.learning_rate 1e-3 \
         --training.evaluate_every 250 --output $out/roll-in-spelling
-    ;;
-bart-start)
-    translation train --model seq2seq --model.hidden_size 128 --model.layers 2 \
-        --model.dropout 0.1 --training.clip 1 --training.warmup 100 --training.learning_rate 1e-3 \
-        --training.updates 3000 --training.evaluate_every 1000 --output $out/bart-start
-    freerun diagnose $out/bart-start
-    ;;
-bart)
-    translation compare --model $out/bart-start --config $here/bart.yaml --tune 2 --seeds 3 \
-        --beam 5 --training.clip 1 --training.updates 200 --training.learning_rate 5e-4 \
-        --training.evaluate_every 100 --output $out/bart
     ;;
 translation-time)
     tokens=cost=bleu,token_choice=neighbors,tokens=12,neighbors=6,cells=6

@@ -12,8 +12,10 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
+
+from scipy.stats import t
 
 METHODS = ("mle", "scheduled_sampling")
 FIGURES = ("after_reference", "after_own", "excess")
@@ -38,7 +40,14 @@ def collect_setting(run: Path) -> dict[str, list[float]]:
         for metric in METRICS:
             found[f"{method}, {metric}"] = methods[method]["test"][metric]["values"]
         found[f"{method}, best update"] = methods[method]["best_updates"]
+    found["gain"] = subtract(found, "")
     return found
+
+
+def subtract(found: dict[str, list[float]], before: str) -> list[float]:
+    """Return by how much scheduled sampling lowers the character error, by seed."""
+    pairs = zip(*(found[f"{before}{method}, character_error"] for method in METHODS), strict=True)
+    return [one - other for one, other in pairs]
 
 
 def collect_decoding(run: Path) -> dict[str, list[float]]:
@@ -52,7 +61,17 @@ def collect_decoding(run: Path) -> dict[str, list[float]]:
                     read(run / f"{method}-{seed}-{name}.json")["metrics"][metric]["value"]
                     for seed in SEEDS
                 ]
+    for name in dict.fromkeys(key.partition(",")[0] for key in found):
+        found[f"{name}, gain"] = subtract(found, f"{name}, ")
     return found
+
+
+def describe(values: list[float]) -> str:
+    """Return mean, Student's 95 % interval, and all values, in percent."""
+    wide = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    mean = fmean(values)
+    each = ", ".join(f"{100 * value:.2f}" for value in values)
+    return f"{100 * mean:8.2f} [{100 * (mean - wide):.2f}, {100 * (mean + wide):.2f}]  {each}"
 
 
 def main(runs: Path, output: Path) -> None:
@@ -68,8 +87,8 @@ def main(runs: Path, output: Path) -> None:
     for name, values in figures.items():
         print(name)
         for figure, each in values.items():
-            scale = 1 if figure.endswith("update") else 100
-            print(f"  {figure:45}{scale * fmean(each):8.2f}", [round(scale * x, 2) for x in each])
+            updates = figure.endswith("update")
+            print(f"  {figure:45}", each if updates else describe(each))
     (output / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
 
 
