@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -347,6 +348,23 @@ class Policy(nn.Module, ABC):
         The default calls `step`; override this method to decode faster.
         """
         return StepWriter(self)
+
+    def capture_steps(self, **options: Any) -> None:
+        """Decode by static steps from now on: on a GPU, each is captured as a CUDA graph.
+
+        This holds for greedy decoding, samples, roll-outs, beams and backspaces, and while weights
+        are trained in place. It is faster if a step takes longer to launch than to run, as those of
+        small models do. There is a graph for each shape of the buffers of a step.
+
+        Args:
+            options: those of `torch.compile`, such as `backend`; if there are any, steps are
+                compiled too.
+
+        Raises:
+            ValueError: if steps cannot be captured, as by default.
+        """
+        name = type(self).__name__
+        raise ValueError(f"steps of a {name} cannot be captured: override capture_steps")
 
     def eraser(self, source: Source) -> Eraser:
         """Return rows that write and withdraw tokens, before bos; used in evaluation mode.

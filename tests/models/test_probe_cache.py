@@ -150,7 +150,7 @@ def test_a_model_that_fails_is_refused_every_time(folder, monkeypatch):
     for _ in range(2):
         with pytest.raises(ValueError, match=r"LlamaForCausalLM cannot be used: its scores of a"):
             load(model)
-    monkeypatch.setattr(probe, "_are_close", lambda *_: False)
+    monkeypatch.setattr(probe, "are_close", lambda *_: False)
     for _ in range(2):
         with pytest.raises(ValueError, match=r"cannot be used: its scores of a row alone differ"):
             load(tiny_model("gpt2"), "gpt2")

@@ -42,7 +42,7 @@ from freerun.models.huggingface.state import (
     ContinuedTrace,
     EncoderOutputs,
 )
-from freerun.models.huggingface.steps import SlotMask, StaticSteps, find_host_reads
+from freerun.models.huggingface.steps import CacheSteps, SlotMask, make_static_steps
 from freerun.models.huggingface.writer import CacheEraser, CacheWriter
 from freerun.policy import Policy
 from freerun.vocabulary import Vocabulary
@@ -115,7 +115,7 @@ class HuggingFacePolicy(Policy):
             )
         self.max_positions = self.find_max_positions()
         self.max_source_length = self.find_max_source_length()
-        self.static_steps: StaticSteps | None = None
+        self.static_steps: CacheSteps | None = None
         check_scores(self)
         self.training = self.inner.training
 
@@ -333,33 +333,18 @@ class HuggingFacePolicy(Policy):
         return CacheWriter(self)
 
     def capture_steps(self, **options: Any) -> None:
-        """Decode by static steps from now on: on a GPU, each is captured as a CUDA graph.
+        """Decode by static steps from now on; see `Policy.capture_steps`.
 
-        This holds for greedy decoding, samples, roll-outs and backspaces, and while weights are
-        trained in place. It is faster if a step takes longer to launch than to run, as those of
-        small models do. There is one graph for each number of rows (rounded up by a quarter at
-        most) and of slots (a power of 2), each with its own keys and values.
-
-        Args:
-            options: those of `torch.compile`, such as `backend`; if there are any, steps are
-                compiled too.
+        There is one graph for each number of rows (rounded up by a quarter at most), of slots (a
+        power of 2) and of positions of sources (rounded as rows are), each with its own keys and
+        values.
 
         Raises:
-            ValueError: if the model is not a causal one that reads trees (see `reads_trees`), as
-                only these attend to exactly the slots of a mask; or its steps wait for the device.
+            ValueError: if keys and values in buffers of constant shape change what the model
+                writes, or its steps wait for the device.
         """
-        if self.config.is_encoder_decoder or not self.reads_trees:
-            raise ValueError(
-                f"steps of {type(self.inner).__name__} cannot be captured: only those of causal "
-                "models with absolute or rotary positions and without a window can"
-            )
-        waits = find_host_reads(self)
-        if waits:
-            raise ValueError(
-                f"steps of {type(self.inner).__name__} cannot be captured: they read values of the "
-                f"device ({', '.join(sorted(waits))}), as those with dynamic rotary angles do"
-            )
-        self.static_steps = StaticSteps(options)
+        self.static_steps = None  # static steps are compared with others
+        self.static_steps = make_static_steps(self, options)
 
     def eraser(self, source: Source) -> CacheEraser:
         """Return rows that write and withdraw tokens, before cell 0.
@@ -491,10 +476,12 @@ class HuggingFacePolicy(Policy):
         encoder: EncoderOutputs | None,
     ) -> tuple[Float[Tensor, "n 1 h"], KeyValues, EncoderOutputs | None]:
         """Run the decoder over one new slot, as `read` does; by a static step if there is one."""
-        tokens = not inputs.is_floating_point() and past.used > 0 and not torch.is_grad_enabled()
-        if self.static_steps is None or not tokens or self.inner.training:
+        # The first pass makes the buffers of later ones, and the keys and values of sources.
+        begun = past.used > 0 and (encoder is None or encoder.cross.used > 0)
+        plain = inputs.is_floating_point() or torch.is_grad_enabled() or self.inner.training
+        if self.static_steps is None or plain or not begun:
             return self.read(inputs, positions, mask, past, encoder)
-        return *self.static_steps.read(self, inputs, positions, mask, past), None
+        return self.static_steps.read(self, inputs, positions, mask, past, encoder)
 
     def run_decoder(self, positions: Int[Tensor, "n q"], **kwargs: Any) -> Any:
         """Run the layers that read targets, with every token at its given position."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 
@@ -25,6 +26,7 @@ from freerun.policy import evaluation_mode
 
 if TYPE_CHECKING:
     from freerun.models.huggingface.base import HuggingFacePolicy
+    from freerun.models.huggingface.state import CacheState
 
 SOURCES = (2, 5, 1)
 """The lengths of the sources."""
@@ -63,7 +65,7 @@ def check_scores(policy: HuggingFacePolicy) -> None:
     with evaluation_mode(policy):
         try:
             for what, override, scores, expected in _read_in_every_way(policy):
-                if not _are_close(scores, expected):
+                if not are_close(scores, expected):
                     wrong = what, override, float((scores - expected).abs().max())
                     break
         except (ValueError, *FAILURES) as error:
@@ -129,7 +131,7 @@ def _reads_small_tree(policy: HuggingFacePolicy) -> bool:
     trace = policy.force(source, tree, parents.expand_as(tree))
     scores = trace.logits(everywhere).unflatten(0, tree.shape)
     return all(
-        _are_close(scores[:, path], _recompute(policy, source, tree[:, path]))
+        are_close(scores[:, path], _recompute(policy, source, tree[:, path]))
         for path in ([0, 1, 2, 3], [0, 4, 5, 6])
     )
 
@@ -151,7 +153,7 @@ def can_continue_rows(policy: HuggingFacePolicy) -> bool:
         expected = policy.force(source.select(rows), inputs).logits(everywhere)
         try:
             trace = policy.continue_rows(policy.start(source).select(rows), inputs)
-            return _are_close(trace.logits(everywhere), expected)
+            return are_close(trace.logits(everywhere), expected)
         except (ValueError, *FAILURES) as error:
             _raise_out_of_memory(error, type(policy.inner).__name__)
             return False
@@ -176,7 +178,7 @@ def can_share_sources(policy: HuggingFacePolicy) -> bool:
         except (ValueError, *FAILURES) as error:
             _raise_out_of_memory(error, type(policy.inner).__name__)
             return False
-        return _are_close(scores, expected[rows])
+        return are_close(scores, expected[rows])
 
 
 class _DistantLayer(GrowingLayer):
@@ -201,16 +203,35 @@ class _DistantLayer(GrowingLayer):
         return torch.cat([old, hole, new], 2)
 
 
+class _StaticDistantLayer(_DistantLayer):
+    """The same in a buffer: the number of the new slot is a tensor, and free slots come last."""
+
+    is_compileable = True
+
+    def get_seq_length(self) -> Any:
+        """Return the number of slots before the new ones."""
+        return torch.tensor(super().get_seq_length(), device=self.keys.device)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return the number of slots, and that of the first."""
+        return self.used + 2 * self.between + query_length, 0
+
+    def _join(self, old: Tensor, new: Tensor) -> Tensor:
+        free = new.expand(-1, -1, self.between, -1)
+        return torch.cat([super()._join(old, new), free], 2)
+
+
 @dataclass(frozen=True)
 class _DistantKeyValues(KeyValues):
     """Keys and values, followed by a number of masked slots."""
 
     between: int = 0
+    layer: type[_DistantLayer] = _DistantLayer
 
     def make_cache(self) -> Cache:
         """Return a cache for one pass."""
-        layers = [_DistantLayer(buffers, self.used, self.between) for buffers in self._own_layers()]
-        return Cache(layers=layers)
+        every = self._own_layers()
+        return Cache(layers=[self.layer(buffers, self.used, self.between) for buffers in every])
 
     def extend(self, cache: Cache) -> KeyValues:
         """Return the keys and values before the pass, which stores nothing."""
@@ -226,20 +247,75 @@ def _reads_distant_slots(policy: HuggingFacePolicy) -> bool:
     the largest. Only a few tokens are read, and no layer stores its slots, so this takes about as
     long as a step.
     """
+    state, token = _read_example(policy)
+    expected, _ = policy.step(state, token)
+    hidden = _read_last(policy, state, token, *_hide_between(policy, state.past))
+    return are_close(policy.project(hidden), expected)
+
+
+@torch.no_grad()
+def masks_by_numbers(policy: HuggingFacePolicy) -> bool | None:
+    """Return whether the masks of static steps can be numbers to add to attention scores.
+
+    A model with a sliding window makes such numbers from a mask that is true on the slots to attend
+    to; where it is given numbers, it has no window. So tokens lie further apart than any window is
+    long, and as many free slots come after them, as in a buffer.
+
+    Returns:
+        False if masks must be true or false; None if the scores are wrong in both cases.
+
+    Raises:
+        torch.OutOfMemoryError: if memory is not sufficient.
+    """
+    state, token = _read_example(policy)
+    far, mask = _hide_between(policy, state.past)
+    expected = _read_last(policy, state, token, far, mask)
+    static = replace(far, layer=_StaticDistantLayer)
+    mask = F.pad(mask, (0, far.between))
+    numbers = torch.zeros(mask.shape, dtype=policy.dtype, device=mask.device)
+    numbers = numbers.masked_fill(~mask, torch.finfo(numbers.dtype).min)[:, None, None]
+
+    def is_right(given: Tensor) -> bool:
+        try:
+            return are_close(_read_last(policy, state, token, static, given), expected)
+        except (ValueError, *FAILURES) as error:
+            _raise_out_of_memory(error, type(policy.inner).__name__)
+            return False
+
+    return True if is_right(numbers) else False if is_right(mask) else None
+
+
+def _read_example(policy: HuggingFacePolicy) -> tuple[CacheState, Int[Tensor, "1"]]:
+    """Return the state of a row after some tokens, and the next token."""
     source, inputs = _make_example(policy)
     longest = torch.tensor([SOURCES.index(max(SOURCES))], device=inputs.device)
     state = policy.start(source.select(longest))
     for cell in range(CELLS - 1):
         _, state = policy.step(state, inputs[longest, cell])
-    expected, _ = policy.step(state, inputs[longest, -1])
-    used, distance = state.past.used, _find_distance(policy)
-    far = _DistantKeyValues(state.past.store, used, distance)
-    mask = torch.ones(1, used + distance + 1, dtype=torch.bool, device=inputs.device)
+    return state, inputs[longest, -1]
+
+
+def _hide_between(
+    policy: HuggingFacePolicy, past: KeyValues
+) -> tuple[_DistantKeyValues, Bool[Tensor, "1 l"]]:
+    """Return keys and values with many slots behind them, and the mask that hides these."""
+    used, distance = past.used, _find_distance(policy)
+    mask = torch.ones(1, used + distance + 1, dtype=torch.bool, device=policy.device)
     mask[:, used : used + distance] = False
-    hidden, _, _ = policy.read(
-        inputs[longest, -1:], state.position[:, None], mask, far, state.encoder
-    )
-    return _are_close(policy.project(hidden[:, -1]), expected)
+    return _DistantKeyValues(past.store, used, distance), mask
+
+
+def _read_last(
+    policy: HuggingFacePolicy,
+    state: CacheState,
+    token: Int[Tensor, "1"],
+    far: _DistantKeyValues,
+    mask: Bool[Tensor, "1 l"] | Float[Tensor, "1 1 1 l"],
+) -> Float[Tensor, "1 h"]:
+    """Return the last hidden state after one more token."""
+    position = state.position[:, None]
+    hidden, _, _ = policy.read(token[:, None], position, mask, far, state.encoder)
+    return hidden[:, -1]
 
 
 def _find_distance(policy: HuggingFacePolicy) -> int:
@@ -297,7 +373,7 @@ def _raise_out_of_memory(error: Exception, name: str) -> None:
         ) from error
 
 
-def _are_close(scores: Float[Tensor, "*shape"], expected: Float[Tensor, "*shape"]) -> bool:
+def are_close(scores: Float[Tensor, "*shape"], expected: Float[Tensor, "*shape"]) -> bool:
     """Return whether scores are equal, up to the precision of their dtype."""
     half = scores.dtype in (torch.float16, torch.bfloat16)
     scale = 1 + float(expected.abs().max())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,6 +42,12 @@ class Seq2SeqPolicy(HuggingFacePolicy):
             return can_share_sources(self)
         finally:
             del self.__dict__["shares_sources"]
+
+    def capture_steps(self, **options: Any) -> None:
+        """Decode by static steps from now on; see `HuggingFacePolicy.capture_steps`."""
+        super().capture_steps(**options)
+        # The buffers of a step hold the keys and values of the source of each row.
+        self.shares_sources = False
 
     def find_max_source_length(self) -> int | None:
         """Return the size of the encoder's table of positions; None if it has none."""
@@ -126,7 +133,8 @@ class Seq2SeqPolicy(HuggingFacePolicy):
         cache = None
         if self.uses_cache:
             cache = EncoderDecoderCache(past.make_cache(), encoder.cross.make_cache())
-        shared = encoder.shared
+        # A cached property cannot be compiled (see `capture_steps`).
+        shared = None if encoder.rows is None else encoder.shared
         with nullcontext() if shared is None else share_sources(self.decoder, shared):
             found = self.run_decoder(
                 positions,

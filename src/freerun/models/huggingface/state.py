@@ -29,14 +29,15 @@ NO_CACHE = (
 class EncoderOutputs:
     """The output of an encoder, a row for each row of a state.
 
-    `hidden` is the output, and `mask` is true on what the decoder attends to (None: all of it).
+    `hidden` is the output, and `mask` is true on what the decoder attends to (None: all of it), or
+    the numbers to add to its attention scores.
     `cross` are the keys and values of the decoder's cross-attention, after its first pass.
     Without gradients they are not copied for several rows of one source, if the policy
     `shares_sources`: `rows` is then the row of `cross` that each row reads.
     """
 
     hidden: Float[Tensor, "n s h"]
-    mask: Bool[Tensor, "n s"] | None
+    mask: Bool[Tensor, "n s"] | Float[Tensor, "n 1 1 s"] | None
     cross: KeyValues
     shares_sources: Callable[[], bool] = bool
     rows: Int[Tensor, "n"] | None = None

@@ -1,24 +1,31 @@
-"""Steps of decoding in buffers of constant shape, which can be captured as CUDA graphs.
-
-A step of a small model is a few hundred short kernels, and launching them takes longer than running
-them. A graph launches all of them at once. It always reads and writes the same addresses, so keys
-and values are written into buffers that belong to it, and weights may be trained in place.
-"""
+"""Static steps of Hugging Face models: keys and values in the buffers of a step."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from freerun.models.huggingface.cache import KeyValues, KeyValueStore, first_slots
+from freerun.models.huggingface.probe import are_close, masks_by_numbers
+from freerun.models.huggingface.stack import FAILURES
+from freerun.models.huggingface.state import EncoderOutputs
+from freerun.models.steps import (
+    Outputs,
+    StaticSteps,
+    Step,
+    find_host_reads,
+    make_key,
+    round_positions,
+    round_rows,
+)
 from freerun.policy import evaluation_mode
 
 if TYPE_CHECKING:
@@ -27,16 +34,8 @@ if TYPE_CHECKING:
 MIN_SLOTS = 64
 """The minimum number of slots of a buffer."""
 
-MAX_IDLE_BYTES = 2**31
-"""The maximum size of buffers that are kept for later rows."""
-
-CAPTURES = ("cuda",)
-"""The types of devices on which steps are captured."""
-
 SlotMask = Bool[Tensor, "n l"] | Float[Tensor, "n 1 1 l"] | None
 """What a new slot attends to, as in `HuggingFacePolicy.read`."""
-
-Read = Callable[..., Float[Tensor, "n 1 h"]]
 
 
 class StaticLayer(CacheLayerMixin):
@@ -74,204 +73,205 @@ class StaticLayer(CacheLayerMixin):
         return self.keys.shape[2]
 
 
+@dataclass(frozen=True)
+class StaticKeyValues(KeyValues):
+    """The buffers of a step as keys and values, of which a pass changes one slot.
+
+    Attributes:
+        slot: the number of the slot that the next pass writes.
+    """
+
+    slot: Int[Tensor, "1"]
+
+    def make_cache(self) -> Cache:
+        """Return a cache for one pass, which writes into the buffers."""
+        return Cache(layers=[StaticLayer(k, v, self.slot) for k, v in self.store.layers])
+
+    def extend(self, cache: Cache) -> KeyValues:
+        """Return the buffers, which the pass has changed."""
+        return self
+
+
 def read_slot(
     policy: HuggingFacePolicy,
     tokens: Int[Tensor, "n 1"],
     positions: Int[Tensor, "n 1"],
-    slot: Int[Tensor, "1"],
-    mask: Float[Tensor, "n 1 1 c"],
-    layers: list[tuple[Tensor, Tensor]],
-) -> Float[Tensor, "n 1 h"]:
+    mask: SlotMask,
+    past: KeyValues,
+    encoder: EncoderOutputs | None,
+) -> Outputs:
     """Read one token per row into a slot of the buffers; return the last hidden states."""
-    cache = Cache(layers=[StaticLayer(keys, values, slot) for keys, values in layers])
-    found = policy.run_decoder(
-        positions,
-        inputs_embeds=policy.embed(tokens),
-        attention_mask=mask,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return found.last_hidden_state
+    hidden, _, _ = policy.read(tokens, positions, mask, past, encoder)
+    return (hidden,)
 
 
-class Step:
-    """The buffers of one step, and what replays it on a GPU.
+class CacheStep(Step):
+    """A step of rows whose keys and values lie in its buffers, and so do those of their sources.
 
     Args:
-        read: `read_slot`, perhaps compiled.
-        policy: the policy.
-        past: keys and values in the dtype of the buffers.
-        shape: the numbers of rows and slots of the buffers.
+        past: keys and values like those of the rows.
+        encoder: outputs of the encoder like those of the rows, if there is one.
+        shape: the numbers of rows, slots and positions of sources of the buffers; the last is 0 if
+            there is no encoder.
+        key: see `Step`.
+        dtype: the dtype of numbers to add to attention scores.
+        by_numbers: whether the masks of slots are such numbers; see `CacheSteps`.
     """
 
     def __init__(
-        self, read: Read, policy: HuggingFacePolicy, past: KeyValues, shape: tuple[int, int]
+        self,
+        past: KeyValues,
+        encoder: EncoderOutputs | None,
+        shape: tuple[int, int, int],
+        key: Hashable,
+        dtype: torch.dtype,
+        *,
+        by_numbers: bool,
     ) -> None:
-        self.read, self.shape, self.key = read, shape, make_key(policy, past)
-        rows, slots = shape
-        first = past.store.layers[0][0]
+        super().__init__(shape, key)
+        (rows, slots, positions), first = shape, past.store.layers[0][0]
         self.tokens = torch.zeros(rows, 1, dtype=torch.long, device=first.device)
         self.positions, self.slot = torch.zeros_like(self.tokens), self.tokens.new_zeros(1)
-        self.mask = torch.zeros(rows, 1, 1, slots, dtype=policy.dtype, device=first.device)
-        self.layers = [
-            tuple(
-                states.new_zeros(rows, states.shape[1], slots, states.shape[3]) for states in layer
-            )
-            for layer in past.store.layers
-        ]
-        self.replay: Callable[[], Tensor] | None = None
+        self.mask = first.new_zeros(rows, 1, 1, slots, dtype=dtype)
+        if not by_numbers:
+            self.mask = first.new_zeros(rows, slots, dtype=torch.bool)
+        self.past = StaticKeyValues(_make_store(past, rows, slots), slots, self.slot)
+        self.encoder: EncoderOutputs | None = None
+        if encoder is not None:
+            # Only the shape of hidden states is read, as there are keys and values.
+            hidden = encoder.hidden.new_zeros(1, positions, encoder.hidden.shape[2])
+            cross = KeyValues(_make_store(encoder.cross, rows, positions), positions)
+            mask = None
+            if encoder.mask is not None:
+                # Models look whether a mask of two dimensions hides anything, which waits for the
+                # device; one of four dimensions is taken as it is.
+                mask = first.new_zeros(rows, 1, 1, positions, dtype=dtype)
+            self.encoder = EncoderOutputs(hidden.expand(rows, -1, -1), mask, cross)
 
-    @property
-    def bytes(self) -> int:
-        """The size of the buffers."""
-        return sum(states.nbytes for layer in self.layers for states in layer)
+    def list_states(self) -> list[Tensor]:
+        """Return all keys and values."""
+        stores = [self.past.store] + ([self.encoder.cross.store] if self.encoder else [])
+        return [states for store in stores for layer in store.layers for states in layer]
 
-    def load(self, past: KeyValues) -> None:
+    def load(self, past: KeyValues, encoder: EncoderOutputs | None) -> None:
         """Copy keys and values into the buffers."""
-        for buffers, layer in zip(self.layers, past.store.layers, strict=True):
-            for buffer, states in zip(buffers, layer, strict=True):
-                # Earlier rows may have left NaN in free slots, which would pass through a mask.
-                buffer.zero_()
-                buffer[: past.rows, :, : past.used] = first_slots(states, past.used)
+        _load_slots(self.past.store, past)
+        if self.encoder is not None and encoder is not None:
+            _load_slots(self.encoder.cross.store, encoder.cross, encoder.rows)
+            if self.encoder.mask is not None:
+                _load_mask(self.encoder.mask, encoder.mask, past.rows, encoder.cross.used)
 
-    def run(
+    def load_inputs(
         self,
-        policy: HuggingFacePolicy,
         tokens: Int[Tensor, "k 1"],
         positions: Int[Tensor, "k 1"],
         mask: SlotMask,
         slot: int,
-    ) -> Float[Tensor, "k 1 h"]:
-        """Read one token per row into a slot; return the last hidden states."""
+    ) -> None:
+        """Copy what changes with every step into the buffers."""
         count = len(tokens)
         self.tokens[:count], self.positions[:count] = tokens, positions
         self.slot.fill_(slot)
-        self.mask.fill_(torch.finfo(self.mask.dtype).min)
-        visible = self.mask[:count, :, :, : slot + 1]
-        if mask is None:
-            visible.zero_()
-        elif mask.dtype == torch.bool:
-            visible.masked_fill_(mask[:, None, None], 0.0)
-        else:
-            visible.copy_(mask)
-        # A graph goes on with exactly these tensors.
-        inputs = self.tokens, self.positions, self.slot, self.mask, self.layers
-        read = partial(self.read, policy, *inputs)
-        if self.tokens.device.type not in CAPTURES:
-            return read()[:count]
-        if self.replay is None:
-            self.replay = capture(read, self.tokens.device)
-        return self.replay()[:count].clone()  # which the next replay overwrites
+        _load_mask(self.mask, mask, count, slot + 1)
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """The arguments of `read_slot` after the policy; a graph goes on with exactly these."""
+        return self.tokens, self.positions, self.mask, self.past, self.encoder
 
 
-def capture(function: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
-    """Capture the kernels of a function as a CUDA graph; return a function that launches them.
-
-    It always returns the same tensor.
-
-    Raises:
-        RuntimeError: if the kernels cannot be captured.
-    """
-    stream, cached = torch.cuda.Stream(device), torch.is_autocast_cache_enabled()
-    stream.wait_stream(torch.cuda.current_stream(device))
-    # With the cache of autocast, a graph would go on to read copies of weights made before it.
-    torch.set_autocast_cache_enabled(False)
-    try:
-        with torch.cuda.stream(stream):
-            for _ in range(2):  # loads kernels and allocates workspaces
-                function()
-        torch.cuda.current_stream(device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # On the device of the tensors, which need not be the current one, and on another stream:
-        # workspaces of the warm-up belong to its stream, and those of the graph to the graph.
-        other = torch.cuda.Stream(device)
-        with torch.cuda.graph(graph, stream=other, capture_error_mode="thread_local"):
-            output = function()
-    except RuntimeError as error:  # such as a copy from another device, which no trial found
-        raise RuntimeError(
-            "a step of this model cannot be captured as a CUDA graph; decode without "
-            "capture_steps()"
-        ) from error
-    finally:
-        torch.set_autocast_cache_enabled(cached)
-
-    def replay() -> Tensor:
-        with torch.cuda.device(device):
-            graph.replay()
-        return output
-
-    return replay
+def _make_store(like: KeyValues, rows: int, slots: int) -> KeyValueStore:
+    """Return empty buffers of keys and values."""
+    layers = [
+        (
+            keys.new_zeros(rows, keys.shape[1], slots, keys.shape[3]),
+            values.new_zeros(rows, values.shape[1], slots, values.shape[3]),
+        )
+        for keys, values in like.store.layers
+    ]
+    return KeyValueStore(layers, slots)
 
 
-class _HostReads(TorchDispatchMode):
-    """Notes operations inside the block that wait for the device, which a graph cannot.
-
-    Attributes:
-        names: their names in torch.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Note an operation, and run it."""
-        name = func.overloadpacket.__name__
-        # Indices that are masks are converted to numbers of elements, as by nonzero.
-        masks = name in _INDEXING and any(i is not None and i.dtype == torch.bool for i in args[1])
-        if name in _HOST_READS or masks:
-            self.names.add(name)
-        return func(*args, **(kwargs or {}))
+def _load_slots(
+    buffers: KeyValueStore, past: KeyValues, rows: Int[Tensor, "n"] | None = None
+) -> None:
+    """Copy keys and values, or some rows of them, into buffers; the rest of these are zeros."""
+    for layer, given in zip(buffers.layers, past.store.layers, strict=True):
+        for buffer, states in zip(layer, given, strict=True):
+            used = first_slots(states, past.used)
+            used = used if rows is None else used[rows]
+            # Earlier rows may have left NaN in free slots, which would pass through a mask.
+            buffer.zero_()
+            buffer[: len(used), :, : past.used] = used
 
 
-_INDEXING = ("index", "index_put", "index_put_")
-_HOST_READS = (
-    "_local_scalar_dense", "nonzero", "masked_select", "equal", "repeat_interleave", "_unique",
-    "_unique2", "unique_dim", "unique_consecutive", "bincount", "lift_fresh",
-)  # fmt: skip
-"""Those whose result is a number or has a size that depends on values; and `torch.tensor`, which
-copies from the host, also where it would do no harm."""
-
-
-@torch.no_grad()
-def find_host_reads(policy: HuggingFacePolicy) -> set[str]:
-    """Find the operations of a step that wait for the device, by trying; a graph may have none."""
-    with evaluation_mode(policy):
-        past = policy.start(policy.make_example_source((3, 2))).past
-        step = Step(read_slot, policy, past, (past.rows, past.used + 1))
-        step.load(past)
-        step.slot.fill_(past.used)
-        with _HostReads() as found:
-            step.read(policy, step.tokens, step.positions, step.slot, step.mask, step.layers)
-    return found.names
+def _load_mask(
+    buffer: Bool[Tensor, "n l"] | Float[Tensor, "n 1 1 l"],
+    mask: Bool[Tensor, "k u"] | Float[Tensor, "k 1 1 u"] | None,
+    count: int,
+    used: int,
+) -> None:
+    """Let `count` rows attend to what a mask says of the first slots, and to no other slot."""
+    by_numbers = buffer.dtype != torch.bool
+    buffer.fill_(torch.finfo(buffer.dtype).min if by_numbers else False)
+    visible = buffer[:count, ..., :used]
+    if mask is None:
+        visible.fill_(0.0 if by_numbers else True)
+    elif not by_numbers:
+        visible.copy_(mask)
+    elif mask.dtype == torch.bool:
+        visible.masked_fill_(mask[:, None, None], 0.0)
+    else:
+        visible.copy_(mask)
 
 
 class StaticStore(KeyValueStore):
     """The first rows of the buffers of a step, which belong to no other store meanwhile."""
 
-    def __init__(self, step: Step, past: KeyValues) -> None:
-        step.load(past)
-        super().__init__([(k[: past.rows], v[: past.rows]) for k, v in step.layers], past.used)
+    def __init__(self, step: CacheStep, past: KeyValues, encoder: EncoderOutputs | None) -> None:
+        step.load(past, encoder)
+        super().__init__(_first_rows(step.past, past.rows), past.used)
         self.step = step
 
+    def place_sources(self, encoder: EncoderOutputs) -> EncoderOutputs:
+        """Return the outputs of the encoder, with the keys and values that were loaded."""
+        assert self.step.encoder is not None  # noqa: S101  # made like this one
+        layers = _first_rows(self.step.encoder.cross, len(self.layers[0][0]))
+        cross = KeyValues(SourceStore(layers, encoder.cross.used, self), encoder.cross.used)
+        return replace(encoder, cross=cross, rows=None)
 
-class StaticSteps:
-    """All steps of a policy, by the shapes of their buffers.
+
+class SourceStore(KeyValueStore):
+    """The keys and values of sources in the buffers of a store, which they keep from other rows."""
+
+    def __init__(
+        self, layers: list[tuple[Tensor, Tensor]], filled: int, owner: StaticStore
+    ) -> None:
+        super().__init__(layers, filled)
+        self.owner = owner
+
+
+def _first_rows(buffers: KeyValues, count: int) -> list[tuple[Tensor, Tensor]]:
+    return [(keys[:count], values[:count]) for keys, values in buffers.store.layers]
+
+
+class CacheSteps(StaticSteps[CacheStep]):
+    """All steps of a Hugging Face policy; see `StaticSteps`.
 
     Args:
-        options: options of `torch.compile`; if there are none, nothing is compiled.
+        options: options of `torch.compile`.
+        by_numbers: whether masks are numbers to add to attention scores, as erasers need. If not,
+            they are true on the slots to attend to, and models make the numbers of them, as those
+            with a sliding window do.
     """
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self.options, self.idle = options, list[Step]()
-        compiled = torch.compile(read_slot, fullgraph=True, **options) if options else read_slot
-        self.read_slot: Read = compiled
+    def __init__(self, options: dict[str, Any], by_numbers: bool) -> None:
+        super().__init__(read_slot, options)
+        self.by_numbers = by_numbers
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how to copy them: a copy of a policy has other weights, so without graphs."""
-        return StaticSteps, (self.options,)
+        """Return how to copy them; see `StaticSteps`."""
+        return CacheSteps, (self.options, self.by_numbers)
 
     def read(
         self,
@@ -280,54 +280,121 @@ class StaticSteps:
         positions: Int[Tensor, "n 1"],
         mask: SlotMask,
         past: KeyValues,
-    ) -> tuple[Float[Tensor, "n 1 h"], KeyValues]:
+        encoder: EncoderOutputs | None,
+    ) -> tuple[Float[Tensor, "n 1 h"], KeyValues, EncoderOutputs | None]:
         """Read one token per row into a new slot, as `HuggingFacePolicy.read` does."""
-        store, used = past.store, past.used
+        store, used, key = past.store, past.used, self._make_key(policy, past, encoder)
         # If another state has continued these rows, its slots must not be overwritten.
         if (
             not isinstance(store, StaticStore)
             or store.filled != used
             or store.step.shape[1] == used
-            or store.step.key != make_key(policy, past)
+            or store.step.key != key
         ):
-            store = self._make_store(policy, past)
-        hidden = store.step.run(policy, tokens, positions, mask, used)
+            store = self._load_step(policy, past, encoder, key)
+            encoder = None if encoder is None else store.place_sources(encoder)
+        step = store.step
+        step.load_inputs(tokens, positions, mask, used)
+        compute = partial(self.compute, policy, *step.inputs)
+        (hidden,) = step.launch(compute, tokens.device, len(tokens))
         store.filled = used + 1
-        return hidden, KeyValues(store, used + 1)
+        return hidden, KeyValues(store, used + 1), encoder
 
-    def _make_store(self, policy: HuggingFacePolicy, past: KeyValues) -> StaticStore:
+    def make_step(
+        self,
+        policy: HuggingFacePolicy,
+        past: KeyValues,
+        encoder: EncoderOutputs | None,
+        shape: tuple[int, int, int],
+    ) -> CacheStep:
+        """Return a new step with buffers for rows like these."""
+        key = self._make_key(policy, past, encoder)
+        return CacheStep(past, encoder, shape, key, policy.dtype, by_numbers=self.by_numbers)
+
+    def _load_step(
+        self,
+        policy: HuggingFacePolicy,
+        past: KeyValues,
+        encoder: EncoderOutputs | None,
+        key: Hashable,
+    ) -> StaticStore:
         """Copy keys and values into buffers that no state uses."""
-        shape, key = (round_rows(past.rows), round_slots(past.used + 1)), make_key(policy, past)
-        step = next((s for s in self.idle if s.shape == shape and s.key == key), None)
-        if step is None:
-            step = Step(self.read_slot, policy, past, shape)
-        else:
-            self.idle.remove(step)
-        store = StaticStore(step, past)
-        weakref.finalize(store, self._release, step).atexit = False
+        shape = round_rows(past.rows), round_slots(past.used + 1), _count_positions(encoder)
+        step = self.take(shape, key) or self.make_step(policy, past, encoder, shape)
+        store = StaticStore(step, past, encoder)
+        weakref.finalize(store, self.release, step).atexit = False
         return store
 
-    def _release(self, step: Step) -> None:
-        """Keep the buffers of a step for later, and forget the oldest if there are too many."""
-        self.idle.append(step)
-        while sum(step.bytes for step in self.idle) > MAX_IDLE_BYTES:
-            self.idle.pop(0)
+    @staticmethod
+    def _make_key(
+        policy: HuggingFacePolicy, past: KeyValues, encoder: EncoderOutputs | None
+    ) -> Hashable:
+        states = [past.store.layers[0][0]]
+        if encoder is not None:
+            states += [encoder.cross.store.layers[0][0], encoder.hidden]
+        masked = encoder is not None and encoder.mask is not None
+        return masked, *make_key(policy.decoder.get_input_embeddings().weight, *states)
 
 
-def make_key(policy: HuggingFacePolicy, past: KeyValues) -> tuple[Hashable, ...]:
-    """Return what a graph depends on besides its shape."""
-    keys = past.store.layers[0][0]
-    autocast = torch.is_autocast_enabled(keys.device.type)
-    precision = torch.get_autocast_dtype(keys.device.type) if autocast else None
-    return policy.decoder.get_input_embeddings().weight.data_ptr(), keys.dtype, precision
-
-
-def round_rows(count: int) -> int:
-    """Return a number of rows that is at most a quarter larger, of which there are few."""
-    unit = 1 << max(0, (count - 1).bit_length() - 3)
-    return -(-count // unit) * unit
+def _count_positions(encoder: EncoderOutputs | None) -> int:
+    """Return the number of positions of sources in buffers, of which only a mask can hide some."""
+    if encoder is None:
+        return 0
+    return encoder.cross.used if encoder.mask is None else round_positions(encoder.cross.used)
 
 
 def round_slots(count: int) -> int:
     """Return a number of slots: a power of 2."""
     return max(MIN_SLOTS, 1 << (count - 1).bit_length())
+
+
+@torch.no_grad()
+def make_static_steps(policy: HuggingFacePolicy, options: dict[str, Any]) -> CacheSteps:
+    """Return the static steps of a policy, after a trial that compares one with a plain step.
+
+    Raises:
+        ValueError: if static steps compute something else, or wait for the device.
+    """
+    name = type(policy.inner).__name__
+    try:
+        with evaluation_mode(policy):
+            by_numbers = masks_by_numbers(policy)
+            steps = CacheSteps(options, by_numbers is True)
+            waits, same = _try_step(policy, steps)
+    except (ValueError, *FAILURES) as error:
+        raise ValueError(
+            f"steps of {name} cannot be captured: it does not run with keys and values in buffers "
+            f"of constant shape ({error!r})"
+        ) from error
+    if waits:
+        raise ValueError(
+            f"steps of {name} cannot be captured: they read values of the device "
+            f"({', '.join(sorted(waits))}), as those with dynamic rotary angles do"
+        )
+    if by_numbers is None or not same:
+        raise ValueError(
+            f"steps of {name} cannot be captured: it writes something else with keys and values in "
+            "buffers of constant shape"
+        )
+    return steps
+
+
+def _try_step(policy: HuggingFacePolicy, steps: CacheSteps) -> tuple[set[str], bool]:
+    """Return which operations of a static step wait for the device, and whether it is right."""
+    state = policy.start(policy.make_example_source((3, 2)))
+    tokens = torch.full_like(state.position, policy.vocabulary.bos)
+    _, state = policy.advance(state, tokens)  # which makes the keys and values of sources
+    past, encoder, tokens = state.past, state.encoder, tokens[:, None]
+    mask = state.mask
+    if mask is not None:
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+    positions = state.position[:, None]
+    # With rows, slots and positions that are free.
+    shape = past.rows + 1, past.used + 3, _count_positions(encoder)
+    step = steps.make_step(policy, past, encoder, shape)
+    step.load(past, encoder)
+    step.load_inputs(tokens, positions, mask, past.used)
+    found: list[Tensor] = []
+    waits = find_host_reads(lambda: found.extend(read_slot(policy, *step.inputs)))
+    expected, _, _ = policy.read(tokens, positions, mask, past, encoder)
+    return waits, are_close(found[0][: past.rows], expected)

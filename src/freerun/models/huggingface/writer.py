@@ -9,64 +9,28 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from freerun.models.huggingface.state import CacheState
-from freerun.policy import Eraser, State, TokenChooser, Writer
+from freerun.models.writer import AdvancingWriter
+from freerun.policy import Eraser, State
 
 if TYPE_CHECKING:
     from freerun.models.huggingface.base import HuggingFacePolicy
 
 
-_MAX_SCORES = 2**24
-"""The maximum number of scores in memory at a time."""
-
 MASK_GROWTH = 64
 """The minimum number of slots by which the mask of an eraser grows."""
 
 
-class CacheWriter(Writer):
-    """A writer that writes the same tokens as steps.
+class CacheWriter(AdvancingWriter):
+    """A writer of rows that share the keys and values of their sources, if they can."""
 
-    Dropped rows stay in the batch until they make up a quarter of it, because selecting rows copies
-    their keys and values. Scores are computed for a few rows at a time.
-    """
-
-    def __init__(self, policy: HuggingFacePolicy) -> None:
-        self.policy = policy
+    policy: HuggingFacePolicy
 
     def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
         """Start over with n rows, of which row i continues row `rows[i]` of `state`."""
         before = cast("CacheState", state)
         if len(rows) > len(before.position):
             before = self.policy.prepare_sources(before)
-        self.state = before.select(rows)
-        self.kept: Int[Tensor, "k"] | None = None  # None: all of them, in order
-
-    def write(
-        self, inputs: Int[Tensor, "n"], choose: TokenChooser | None = None
-    ) -> Int[Tensor, "n"]:
-        """Read one token per row and return the next."""
-        if self.kept is not None:
-            every = inputs.new_zeros(len(self.state.position))
-            inputs = every.index_copy(0, self.kept, inputs)
-        hidden, self.state = self.policy.advance(self.state, inputs)
-        if self.kept is not None:
-            hidden = hidden[self.kept]
-        numbers = torch.arange(len(hidden), device=hidden.device)
-        block = max(1, _MAX_SCORES // self.policy.vocabulary.actions)
-        blocks = zip(hidden.split(block), numbers.split(block), strict=True)
-        return torch.cat([self._choose_tokens(*parts, choose) for parts in blocks])
-
-    def keep(self, rows: Int[Tensor, "k"]) -> None:
-        """Keep only `rows`, in this order."""
-        self.kept = rows if self.kept is None else self.kept[rows]
-        # At least a quarter of the batch is wasted, so copying the others saves time.
-        if 4 * len(rows) <= 3 * len(self.state.position):
-            self.state, self.kept = self.state.select(self.kept), None
-
-    def _choose_tokens(
-        self, hidden: Float[Tensor, "k h"], rows: Int[Tensor, "k"], choose: TokenChooser | None
-    ) -> Int[Tensor, "k"]:
-        scores = self.policy.project(hidden)
-        return scores.argmax(-1) if choose is None else choose(scores, rows)
+        super().begin(before, rows)
 
 
 class CacheEraser(Eraser):
