@@ -1,10 +1,11 @@
 """Static steps write what other steps write, also when they are captured.
 
 CUDA graphs are replaced by functions that compute again from the same addresses, into the same
-output, so that whatever a graph would not see, or would overwrite, is seen here.
+outputs (see `tests.models.static`).
 """
 
 import copy
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,93 +13,110 @@ import sys
 import pytest
 import torch
 
-from freerun.decoding import backtrack, choose_greedily, greedy, sample
-from freerun.models.huggingface import steps
-from freerun.models.huggingface.steps import round_rows, round_slots
-from tests.helpers import close, raises, written
-from tests.models.erasing import erasing_policy
-from tests.models.models import text_batch, text_source, tiny_adapted
+from freerun.decoding import backtrack, beam_search, choose_greedily, greedy, sample
+from freerun.methods import SEARNN
+from freerun.methods.base import Clock
+from freerun.models import steps
+from freerun.models.huggingface import CausalPolicy
+from freerun.models.huggingface import steps as cache_steps
+from freerun.models.recurrent import steps as recurrent_steps
+from freerun.models.steps import find_host_reads, round_positions, round_rows
+from tests.helpers import close, raises, tiny_batch, tiny_source, written
+from tests.models import static
+from tests.models.erasing import SHARED, erasing_policy
+from tests.models.kinds import KINDS, policy_of
+from tests.models.kinds import name as name_of
+from tests.models.models import text_source, tiny_adapted
+from tests.models.static import both, make, source_of
 from tests.pages import ROOT
 
-KINDS = [("gpt2", True), ("llama", False), ("opt", True), ("gpt_neox", False)]
 LENGTHS = (3, 1, 4, 2, 5, 6, 2, 3, 1)
 LIMITS = torch.tensor([9, 2, 5, 1, 9, 3, 4, 7, 9])
 """Rows are dropped at several cells."""
+FEW = ["gpt2", "llama", "mistral", "t5", "bart", "whisper", "lstm", "fed", "aligned"]
+"""Those that differ in what a step does; the others are tried with the slow tests."""
 
 
-@pytest.fixture(params=["captured", "as-they-are"])
-def graphs(request, monkeypatch):
+@pytest.fixture
+def graphs(monkeypatch):
     """Captures on the CPU, and buffers that have to grow."""
-    monkeypatch.setattr(steps, "MIN_SLOTS", 2)
-    if request.param == "captured":
-        monkeypatch.setattr(steps, "CAPTURES", ("cpu",))
-        monkeypatch.setattr(steps, "capture", capture)
+    static.patch(monkeypatch, captures=True)
 
 
-def capture(function, device):
-    with torch.no_grad():
-        output = function()
-
-    def replay():
-        return output.copy_(function())
-
-    return replay
-
-
-def both(policy):
-    """The policy, and a copy with static steps."""
-    other = copy.deepcopy(policy)
-    other.capture_steps()
-    return policy, other
-
-
-@pytest.mark.parametrize(("name", "shared"), KINDS)
-def test_decoding(graphs, name, shared):
-    plain, static = both(tiny_adapted(name, shared=shared, letters="abcd", limit=9))
-    source = text_source(plain, LENGTHS, seed=1)
+@pytest.mark.parametrize(
+    ("name", "captures"),
+    [(name, True) for name in FEW]
+    + [pytest.param(name, True, marks=pytest.mark.slow) for name in static.ALL if name not in FEW]
+    + [(name, False) for name in ("gpt2", "bart", "lstm")],
+)
+def test_decoding(monkeypatch, name, captures):
+    static.patch(monkeypatch, captures=captures)
+    plain, other = both(make(name))
+    source = source_of(name, plain, LENGTHS)
     ids, found = torch.arange(len(LENGTHS)), []
-    for policy in (plain, static, static):  # again with buffers and graphs of the first time
-        found.append(greedy(policy, source, limit=LIMITS))
-        found.append(sample(policy, source, ids=ids, seed=3, limit=LIMITS, keep_scores=True))
-    for one, other in zip(found[:2] * 2, found[2:], strict=True):
-        assert torch.equal(one.tokens, other.tokens)
-        close(other.log_probs, one.log_probs, 1e-5)
+    limit = None if plain.vocabulary.eos is None else LIMITS
+    for policy in (plain, other, other):  # again with buffers and graphs of the first time
+        found.append(greedy(policy, source, limit=limit))
+        found.append(sample(policy, source, ids=ids, seed=3, limit=limit, keep_scores=True))
+    for one, again in zip(found[:2] * 2, found[2:], strict=True):
+        assert torch.equal(one.tokens, again.tokens)
+        close(again.log_probs, one.log_probs, 1e-5)
     close(found[3].scores, found[1].scores, 1e-5)
-    assert static.static_steps.idle
+    assert other.static_steps.idle
     assert plain.static_steps is None
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", ["gpt2", "mistral", "t5", "whisper", "lstm", "fed"])
 def test_states_that_are_continued_twice(graphs, name):
-    plain, static = both(tiny_adapted(name, limit=9))
-    source, found = text_source(plain, (3, 1, 4), seed=1), []
-    for policy in (plain, static):
+    plain, other = both(make(name))
+    source, found = source_of(name, plain, (3, 1, 4)), []
+    for policy in (plain, other):
         hidden, state = [], policy.start(source)
-        _, state = policy.advance(state, torch.tensor([3, 4, 5]))
-        for tokens in ([4, 5, 6], [6, 3, 4]):
+        _, state = policy.advance(state, torch.tensor([3, 4, 0]))
+        for tokens in ([4, 2, 1], [2, 3, 4]):
             one, after = policy.advance(state, torch.tensor(tokens))
-            other, last = policy.advance(after, torch.tensor(tokens))
+            two, last = policy.advance(after, torch.tensor(tokens))
             again, _ = policy.advance(after, torch.tensor([3, 3, 3]))
-            some, _ = policy.advance(
-                last.select(torch.tensor([2, 0, 0, 1, 2])), torch.full((5,), 4)
-            )
-            hidden += [one, other, again, some]
+            rows = torch.tensor([2, 0, 0, 1, 2])
+            some, more = policy.advance(last.select(rows), torch.full((5,), 4))
+            # Longer rows have another shape of buffers.
+            third, _ = policy.advance(more.select(rows[:2]), torch.tensor([3, 4]))
+            hidden += [one, two, again, some, third]
         found.append(torch.cat(hidden))
     close(found[1], found[0], 1e-5)
 
 
 @torch.no_grad()
-def test_writers_of_forks(graphs):
-    """Roll-outs, from cells of rows that were read in one pass."""
-    plain, static = both(tiny_adapted("llama", limit=9))
-    batch, rows = text_batch(plain, lengths=(3, 1, 4), targets=(4, 5, 3)), torch.arange(6) % 3
-    inputs = torch.cat(
-        [torch.full_like(batch.target[:, :1], plain.vocabulary.bos), batch.target], 1
-    )
-    inputs = inputs[:, :-1]
-    found = []
-    for policy in (plain, static):
+@pytest.mark.parametrize("name", ["mistral", "t5", "fed"])
+def test_states_outlive_the_steps_of_other_rows(graphs, name):
+    """Also a state that went on by a plain step, as it read mixtures of tokens."""
+    plain, other = both(make(name))
+    source, found = source_of(name, plain, (3, 1, 4)), []
+    for policy in (plain, other):
+        state = policy.start(source)
+        for tokens in ([3, 4, 0], [4, 2, 1], [1, 1, 2]):
+            _, state = policy.advance(state, torch.tensor(tokens))
+        hidden = []
+        for tokens in ([2, 3, 4], [4, 3, 2], [1, 2, 1]):
+            mixed = policy.embed(torch.tensor(tokens))
+            once, state = policy.advance(state, mixed)
+            # The same shapes: they may take the buffers of states that are gone, and no others.
+            greedy(policy, source_of(name, plain, (4, 4, 4)))
+            twice, _ = policy.advance(state, torch.tensor(tokens))
+            hidden += [once, twice]
+        found.append(torch.cat(hidden))
+    close(found[1], found[0], 1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["llama", "mistral", "bart", "lstm", "fed"])
+def test_writers_of_forks(graphs, name):
+    """From cells of rows that were read in one pass."""
+    plain, other = both(make(name))
+    batch, rows = static.batch_of(name, plain), torch.arange(6) % 3
+    inputs, found = batch.inputs(plain.vocabulary.bos), []
+    for policy in (plain, other):
         trace, writer = policy.force(batch.source, inputs), policy.writer()
         writer.begin(
             trace.fork(rows, torch.tensor([0, 1, 2, 2, 0, 1])), rows.new_tensor([*range(6), 0, 3])
@@ -107,71 +125,226 @@ def test_writers_of_forks(graphs):
         for step in range(5):
             tokens = writer.write(tokens)
             written_tokens.append(tokens)
-            if step == 2:
-                writer.keep(torch.tensor([7, 2, 3]))
-                tokens = tokens[[7, 2, 3]]
+            if step in (1, 3):  # the first of them are too few to be dropped at once
+                stay = torch.tensor([7, 2, 3, 5, 0, 1, 4] if step == 1 else [1, 2, 5])
+                writer.keep(stay)
+                tokens = tokens[stay]
         found.append(torch.cat(written_tokens))
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", ["gpt2", "t5", "whisper", "gru", "fed"])
+def test_roll_outs(graphs, monkeypatch, name):
+    """The loss of SEARNN; some of the chunks of recurrent policies have too many rows."""
+    monkeypatch.setattr(recurrent_steps, "MAX_ROWS", 6)
+    plain, other = both(make(name))
+    batch, method = static.batch_of(name, plain), SEARNN(cost="edit_distance")
+    found = [method.loss(policy, batch, Clock(0, 10, 0)).total for policy in (plain, other)]
+    close(found[1], found[0], 1e-5)
+    assert other.static_steps.idle
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bart", "lstm", "input-feeding"])
 def test_backspaces(graphs, name):
-    plain, static = both(erasing_policy(name))
-    source = text_source(plain, LENGTHS)
-    found = [backtrack(policy, source, choose_greedily) for policy in (plain, static)]
+    plain, other = both(erasing_policy(name))
+    source = (text_source if name in SHARED else tiny_source)(plain, LENGTHS)
+    found = [backtrack(policy, source, choose_greedily) for policy in (plain, other)]
     assert torch.equal(found[0].actions, found[1].actions)
     assert torch.isin(found[0].actions, plain.vocabulary.backspace).any()
 
 
-def test_weights_that_are_trained_and_slots_that_hold_nan(graphs):
-    plain, static = both(tiny_adapted("gpt2", limit=9))
-    source = text_source(plain, LENGTHS, seed=1)
-    before = greedy(static, source)
-    for step in static.static_steps.idle:
-        for keys, values in step.layers:
-            keys.fill_(torch.nan)
-            values.fill_(torch.nan)
-    idle = len(static.static_steps.idle)
+@pytest.mark.parametrize("name", ["gpt2", "t5", "fed"])
+def test_beams(graphs, name):
+    plain, other = both(make(name))
+    source = source_of(name, plain, LENGTHS[:4])
+    one, two = (beam_search(policy, source, size=3) for policy in (plain, other))
+    assert torch.equal(one.tokens, two.tokens)
+    close(two.log_probs, one.log_probs, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "mistral", "t5", "whisper", "lstm", "fed"])
+def test_weights_that_are_trained_and_buffers_that_hold_nan(graphs, name):
+    plain, other = both(make(name))
+    source = source_of(name, plain, (9, 1, 4, 2, 5))  # with a free position
+    before = greedy(other, source)
+    steps_before = len(other.static_steps.idle)
+    for step in other.static_steps.idle:
+        for states in step.list_states():
+            if states.is_floating_point():
+                states.fill_(torch.nan)
     with torch.no_grad():
-        for policy in (plain, static):
+        for policy in (plain, other):
             torch.manual_seed(5)
             for weight in policy.parameters():
                 weight.add_(torch.randn_like(weight))
-    one, other = greedy(plain, source), greedy(static, source)
-    assert torch.equal(one.tokens, other.tokens)
+    del step, states
+    one, two = greedy(plain, source), greedy(other, source)
+    assert torch.equal(one.tokens, two.tokens)
     assert written(before) != written(one)
-    assert len(static.static_steps.idle) >= idle
+    assert len(other.static_steps.idle) >= steps_before
 
 
-def test_other_passes_do_not_use_them():
-    plain, static = both(tiny_adapted("gpt2", limit=9))
-    source = text_source(plain, (3, 2))
-    for policy in (plain, static):
-        policy.train()
-    state, other = plain.start(source), static.start(source)
-    one, _ = plain.step(state, torch.tensor([3, 4]))
-    two, after = static.step(other, torch.tensor([3, 4]))
-    assert torch.equal(one, two)
-    assert two.requires_grad
-    assert not isinstance(after.past.store, steps.StaticStore)
+@pytest.mark.parametrize("name", ["llama", "t5", "fed"])
+def test_autocast(graphs, name):
+    """Steps in another precision have buffers and graphs of their own."""
+    plain, other = both(make(name).float())
+    source = source_of(name, plain, (3, 1, 4))
+    outside = greedy(plain, source)
+    for inside in (True, False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            one, two = greedy(plain, source), greedy(other, source)
+        assert torch.equal(one.tokens, two.tokens)
+        close(two.log_probs, one.log_probs, 1e-2 if inside else 1e-4)
+        assert (one.log_probs - outside.log_probs).abs().max() > 1e-4 or not inside
 
 
-def test_buffers_are_not_kept_without_end(monkeypatch):
+@pytest.mark.parametrize("name", ["gpt2", "bart", "fed"])
+def test_what_a_graph_depends_on(graphs, monkeypatch, name):
+    """Steps are captured again for weights at other addresses, and in another precision."""
+    captured = []
+
+    def count(function, device):
+        captured.append(function)
+        return static.capture(function, device)
+
+    monkeypatch.setattr(steps, "capture", count)
+    _, policy = both(make(name))
+    source, counts = source_of(name, policy, (3, 1, 4)), []
+
+    def decode(inside=False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            greedy(policy, source)
+        counts.append(len(captured))
+
+    decode()
+    decode()
+    decode(inside=True)
+    decode(inside=True)
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.mul_(1.0)  # an update in place, after which rows end where they did
+    decode()
+    for weight in policy.parameters():
+        weight.data = weight.data.clone()
+    decode()
+    first, again, lower, lower_again, trained, moved = counts
+    assert 0 < first == again < lower == lower_again == trained < moved
+
+
+@pytest.mark.parametrize("name", ["mistral", "bart", "gru"])
+def test_copies_of_a_policy_have_steps_of_their_own(graphs, name):
+    plain, other = both(make(name))
+    source = source_of(name, plain, LENGTHS)
+    expected = greedy(other, source)
+    for copied in (copy.deepcopy(other), pickle.loads(pickle.dumps(other))):
+        assert not copied.static_steps.idle
+        with torch.no_grad():
+            for weight in other.parameters():
+                weight.mul_(-1)
+        assert written(greedy(copied, source)) == written(expected)
+        assert written(greedy(other, source)) != written(expected)
+        with torch.no_grad():
+            for weight in other.parameters():
+                weight.mul_(-1)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5", "gru"])
+def test_other_passes_do_not_use_them(monkeypatch, name):
+    plain, other = both(make(name))
+    source = source_of(name, plain, (3, 2))
+    tokens = torch.tensor([3, 4])
+    monkeypatch.setattr(other.static_steps, "take", None)  # which every static step calls
+    for training, gradient in ((True, True), (False, True), (True, False)):
+        found = []
+        for policy in (plain, other):
+            policy.train(training)
+            with torch.set_grad_enabled(gradient):
+                _, state = policy.step(policy.start(source), tokens)
+                found.append(policy.step(state, tokens)[0])
+        assert torch.equal(*found)
+        assert found[1].requires_grad == gradient
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gru"])
+def test_buffers_are_not_kept_without_end(monkeypatch, name):
     monkeypatch.setattr(steps, "MAX_IDLE_BYTES", 1)
-    _, static = both(tiny_adapted("gpt2", limit=9))
-    greedy(static, text_source(static, LENGTHS))
-    assert not static.static_steps.idle
+    _, other = both(make(name))
+    greedy(other, source_of(name, other, LENGTHS), limit=LIMITS)
+    assert len(other.static_steps.idle) == 1
 
 
-@pytest.mark.parametrize("name", ["t5", "bart", "mistral"])
-def test_models_whose_steps_cannot_be_captured(name):
-    policy = tiny_adapted(name)
+def test_recurrent_steps_are_not_compiled():
     message = (
-        f"steps of {type(policy.inner).__name__} cannot be captured: only those of causal models "
-        "with absolute or rotary positions and without a window can"
+        "steps of a recurrent policy cannot be compiled, as torch.compile supports no GRU and LSTM "
+        "layers; call capture_steps() without options"
     )
+    policy = make("gru")
     with raises(ValueError, message):
+        policy.capture_steps(backend="eager")
+    assert policy.static_steps is None
+
+
+# Sources of encoder-decoders
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["t5", "whisper"])
+def test_sources_that_rows_share_get_buffers_for_each_row(graphs, name):
+    """Rows that began before steps were captured; later ones do not share sources."""
+    plain, other = make(name), make(name)
+    source, rows, found = source_of(name, plain, (3, 1, 4)), torch.tensor([2, 0, 2, 2, 1]), []
+    for policy in (plain, other):
+        _, state = policy.advance(policy.start(source), torch.tensor([3, 4, 0]))
+        shared = state.select(rows)
+        assert shared.encoder.rows is not None
+        if policy is other:
+            policy.capture_steps()
+            assert state.select(rows).encoder.rows is None
+        hidden, state = policy.advance(shared, torch.tensor([3, 4, 0, 1, 2]))
+        again, _ = policy.advance(state, torch.tensor([4, 4, 1, 1, 2]))
+        found.append(torch.cat([hidden, again]))
+    close(found[1], found[0], 1e-5)
+
+
+# Refusals
+
+
+class Changing(CausalPolicy):
+    """A policy that computes something else in buffers of constant shape."""
+
+    def read(self, inputs, positions, mask, past, encoder):
+        hidden, after, encoder = super().read(inputs, positions, mask, past, encoder)
+        if isinstance(past, cache_steps.StaticKeyValues):
+            hidden = hidden + 1
+        return hidden, after, encoder
+
+
+class Failing(CausalPolicy):
+    """A policy that cannot run in buffers of constant shape."""
+
+    def read(self, inputs, positions, mask, past, encoder):
+        if isinstance(past, cache_steps.StaticKeyValues):
+            raise NotImplementedError("no")
+        return super().read(inputs, positions, mask, past, encoder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Changing, "it writes something else with keys and values in buffers of constant shape"),
+        (
+            Failing,
+            "it does not run with keys and values in buffers of constant shape "
+            "(NotImplementedError('no'))",
+        ),
+    ],
+)
+def test_models_whose_steps_cannot_be_captured(kind, reason):
+    model = make("gpt2")
+    policy = kind(model.model, model.vocabulary, limit=4)
+    with raises(ValueError, f"steps of GPT2LMHeadModel cannot be captured: {reason}"):
         policy.capture_steps()
+    assert policy.static_steps is None
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -194,6 +367,25 @@ def test_steps_that_wait_for_the_device_are_refused(kind, attention):
         policy.capture_steps()
 
 
+@pytest.mark.parametrize("name", ["mistral", "gemma3", "t5", "bart", "whisper"])
+def test_attention_that_is_fused(graphs, name):
+    """Its masks are true or false, and whether they hide anything would be asked of the device."""
+    plain, other = both(make(name, attention="sdpa"))
+    source = source_of(name, plain, LENGTHS)
+    one, two = greedy(plain, source, limit=LIMITS), greedy(other, source, limit=LIMITS)
+    assert torch.equal(one.tokens, two.tokens)
+    close(two.log_probs, one.log_probs, 1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("turn", range(0, len(KINDS), 3), ids=lambda turn: name_of(KINDS[turn]))
+def test_steps_of_recurrent_policies_do_not_wait(turn):
+    policy = policy_of(turn)
+    state = policy.start(tiny_batch(policy).source)
+    tokens = torch.zeros(4, dtype=torch.long)
+    assert find_host_reads(lambda: policy.advance_plainly(state, tokens)) == set()
+
+
 @pytest.mark.parametrize(
     ("read", "name"),
     [
@@ -207,42 +399,38 @@ def test_steps_that_wait_for_the_device_are_refused(kind, attention):
         (lambda slot: slot.bincount(), "bincount"),
     ],
 )
-def test_what_waits_for_the_device_is_found(monkeypatch, read, name):
-    policy = tiny_adapted("gpt2")
-    plain = steps.read_slot
-
-    def reading(policy, tokens, positions, slot, *rest):
-        read(slot)
-        return plain(policy, tokens, positions, slot, *rest)
-
-    assert steps.find_host_reads(policy) == set()
-    monkeypatch.setattr(steps, "read_slot", reading)
-    assert steps.find_host_reads(policy) == {name}
+def test_what_waits_for_the_device_is_found(read, name):
+    slot = torch.tensor([2])
+    assert find_host_reads(lambda: slot.clamp(max=1)[slot - 2]) == set()
+    assert find_host_reads(lambda: read(slot)) == {name}
 
 
 COMPILED = """
 import copy, sys, torch
 from freerun.decoding import greedy
-from tests.models.models import text_source, tiny_adapted
-plain = tiny_adapted("llama", limit=5)
+from tests.models.static import make, source_of
+name, backend = sys.argv[1:]
+plain = make(name)
 static = copy.deepcopy(plain)
-static.capture_steps(backend=sys.argv[1])
-source = text_source(plain, (3, 1, 4), seed=1)
+static.capture_steps(backend=backend)
+source = source_of(name, plain, (3, 1, 4))
 assert torch.equal(greedy(plain, source).tokens, greedy(static, source).tokens)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama", "t5"])
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
-def test_steps_are_compiled(backend):
+def test_steps_are_compiled(backend, name):
     """In a process without checks of shapes, which cannot be compiled."""
     if backend == "inductor" and not shutil.which("g++"):
         pytest.skip("needs a compiler")
-    subprocess.run([sys.executable, "-c", COMPILED, backend], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", COMPILED, name, backend], cwd=ROOT, check=True)
 
 
 def test_rounding():
     assert [round_rows(n) for n in (1, 5, 8, 9, 16, 17, 33, 49, 100)] == [
         1, 5, 8, 10, 16, 20, 40, 56, 112
     ]  # fmt: skip
-    assert [round_slots(n) for n in (1, 64, 65, 129)] == [64, 64, 128, 256]
+    assert [cache_steps.round_slots(n) for n in (1, 64, 65, 129)] == [64, 64, 128, 256]
+    assert [round_positions(n) for n in (1, 16, 17, 1500)] == [16, 16, 20, 1536]

@@ -17,8 +17,9 @@ from freerun.models.recurrent.attention import Attention
 from freerun.models.recurrent.config import RecurrentConfig
 from freerun.models.recurrent.layers import Layered, RecurrentDecoder, RecurrentEncoder
 from freerun.models.recurrent.state import RecurrentState, RecurrentTrace, read_tree
-from freerun.models.recurrent.writer import RecurrentWriter, StackEraser
-from freerun.policy import Policy
+from freerun.models.recurrent.steps import MAX_ROWS, RecurrentSteps
+from freerun.models.recurrent.writer import RecurrentWriter, StackEraser, StaticWriter
+from freerun.policy import Policy, Writer
 from freerun.vocabulary import Vocabulary
 
 
@@ -49,6 +50,7 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         self.attention = None if config.attention == "none" else Attention(config)
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.hidden_size, self.vocabulary.actions)
+        self.static_steps: RecurrentSteps | None = None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -128,6 +130,15 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         self, state: RecurrentState, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
     ) -> tuple[Float[Tensor, "n h"], RecurrentState]:
         """Read one input per row; return the attentional outputs and the new state."""
+        plain = inputs.is_floating_point() or torch.is_grad_enabled() or self.training
+        if self.static_steps is None or plain or len(inputs) > MAX_ROWS:
+            return self.advance_plainly(state, inputs)
+        return self.static_steps.advance(self, state, inputs)
+
+    def advance_plainly(
+        self, state: RecurrentState, inputs: Int[Tensor, "n"] | Float[Tensor, "n e"]
+    ) -> tuple[Float[Tensor, "n h"], RecurrentState]:
+        """Read one input per row as `advance` does, without a static step."""
         return self._step(state, self._embed_inputs(inputs))
 
     def project(self, hidden: Float[Tensor, "*rows h"]) -> Float[Tensor, "*rows a"]:
@@ -176,9 +187,25 @@ class RecurrentPolicy(PreTrainedModel, Policy):
         states = partial(self._collect_states, state, reads, hidden)
         return RecurrentTrace(outputs, self.output, self.vocabulary.actions, states)
 
-    def writer(self) -> RecurrentWriter:
+    def writer(self) -> Writer:
         """Return a writer with the weights as they are now."""
-        return RecurrentWriter(self)
+        return RecurrentWriter(self) if self.static_steps is None else StaticWriter(self)
+
+    def capture_steps(self, **options: Any) -> None:
+        """Decode by static steps from now on; see `Policy.capture_steps`.
+
+        There is one graph for each number of rows and of positions of sources, both rounded up by a
+        quarter at most. More than 1,024 rows, as roll-outs may have, are decoded as before.
+
+        Raises:
+            ValueError: if there are options.
+        """
+        if options:
+            raise ValueError(
+                "steps of a recurrent policy cannot be compiled, as torch.compile supports no GRU "
+                "and LSTM layers; call capture_steps() without options"
+            )
+        self.static_steps = RecurrentSteps(options)
 
     def eraser(self, source: Source) -> StackEraser:
         """Return rows that write and withdraw tokens, before bos."""

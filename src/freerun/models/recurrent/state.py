@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,6 +41,24 @@ class RecurrentState(State):
             None if self.feed is None else self.feed[rows],
             self.position[rows],
             None if self.memory is None else self.memory.select(rows),
+        )
+
+    @property
+    def parts(self) -> list[Float[Tensor, "n h"]]:
+        """What changes from token to token: hidden and cell states, and the last output."""
+        return [*self.hidden, *self.cell, *([] if self.feed is None else [self.feed])]
+
+    def replace_parts(
+        self, parts: Sequence[Float[Tensor, "n h"]], position: Int[Tensor, "n"]
+    ) -> RecurrentState:
+        """Return the state with other parts, at these positions."""
+        layers, cells = len(self.hidden), len(self.cell)
+        return replace(
+            self,
+            hidden=tuple(parts[:layers]),
+            cell=tuple(parts[layers : layers + cells]),
+            feed=None if self.feed is None else parts[-1],
+            position=position,
         )
 
 

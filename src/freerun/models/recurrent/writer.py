@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -17,6 +17,8 @@ from freerun.models.recurrent.kernels import (
 )
 from freerun.models.recurrent.projection import OutputKernel
 from freerun.models.recurrent.state import RecurrentState
+from freerun.models.recurrent.steps import MAX_ROWS
+from freerun.models.writer import AdvancingWriter
 from freerun.policy import Eraser, State, TokenChooser, Writer
 
 if TYPE_CHECKING:
@@ -143,6 +145,32 @@ class RecurrentWriter(Writer):
         return outputs
 
 
+class StaticWriter(Writer):
+    """Writes by static steps, or as `RecurrentWriter` does if there are too many rows for them."""
+
+    def __init__(self, policy: RecurrentPolicy) -> None:
+        self.policy = policy
+
+    def begin(self, state: State, rows: Int[Tensor, "n"]) -> None:
+        """Start over with n rows, of which row i continues row `rows[i]` of `state`."""
+        self.inner: Writer = self._kernels if len(rows) > MAX_ROWS else AdvancingWriter(self.policy)
+        self.inner.begin(state, rows)
+
+    def write(
+        self, inputs: Int[Tensor, "n"], choose: TokenChooser | None = None
+    ) -> Int[Tensor, "n"]:
+        """Read one token per row and return the next."""
+        return self.inner.write(inputs, choose)
+
+    def keep(self, rows: Int[Tensor, "k"]) -> None:
+        """Keep only `rows`, in this order."""
+        self.inner.keep(rows)
+
+    @cached_property
+    def _kernels(self) -> RecurrentWriter:
+        return RecurrentWriter(self.policy)
+
+
 STACK_GROWTH = 32
 """The minimum number of levels by which the stack grows."""
 
@@ -159,7 +187,7 @@ class StackEraser(Eraser):
         self.policy, self.state = policy, state
         self.level = torch.full_like(state.position, -1)
         self.tokens = state.position.new_zeros(len(self.level), 0)
-        self.before = [part.new_zeros(len(part), 0, part.shape[1]) for part in _list_parts(state)]
+        self.before = [part.new_zeros(len(part), 0, part.shape[1]) for part in state.parts]
         self.calls = 0
 
     def read(self, tokens: Int[Tensor, "n"], withdraw: Bool[Tensor, "n"]) -> Float[Tensor, "n a"]:
@@ -175,40 +203,20 @@ class StackEraser(Eraser):
         read = self.tokens.gather(1, here).where(back, tokens[:, None])
         self.tokens.scatter_(1, here, read)
         parts = []
-        for held, part in zip(self.before, _list_parts(self.state), strict=True):
+        for held, part in zip(self.before, self.state.parts, strict=True):
             at = here[:, :, None].expand(-1, 1, part.shape[1])
             part = part[:, None].to(held.dtype)  # autocast may have lowered it
             before = held.gather(1, at).where(back[:, :, None], part)
             held.scatter_(1, at, before)
             parts.append(before[:, 0])
-        scores, self.state = self.policy.step(
-            _replace_parts(self.state, parts, self.level), read[:, 0]
-        )
+        state = self.state.replace_parts(parts, self.level)
+        scores, self.state = self.policy.step(state, read[:, 0])
         return scores
 
     def keep(self, rows: Int[Tensor, "k"]) -> None:
         """Keep only `rows`, in this order."""
         self.state, self.level = self.state.select(rows), self.level[rows]
         self.tokens, *self.before = (held[rows] for held in (self.tokens, *self.before))
-
-
-def _list_parts(state: RecurrentState) -> list[Tensor]:
-    """Return what changes from token to token, [n, h] each."""
-    return [*state.hidden, *state.cell, *([] if state.feed is None else [state.feed])]
-
-
-def _replace_parts(
-    state: RecurrentState, parts: list[Tensor], position: Int[Tensor, "n"]
-) -> RecurrentState:
-    """Return `state` with other parts, at these positions."""
-    layers, cells = len(state.hidden), len(state.cell)
-    return replace(
-        state,
-        hidden=tuple(parts[:layers]),
-        cell=tuple(parts[layers : layers + cells]),
-        feed=None if state.feed is None else parts[-1],
-        position=position,
-    )
 
 
 def _grow(held: Tensor) -> Tensor:
