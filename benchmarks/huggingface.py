@@ -187,7 +187,7 @@ def measure(kind: str, rounds: int, device: torch.device, quick: bool) -> Figure
     toy = Toy(most=12, rows=8) if quick else Toy()
     policy = toy.policy(kind, device, updates=20 if quick else 150)
     captured: Figures = {}
-    if kind != "t5" and (quick or device.type == "cuda"):  # on a CPU only to try that it runs
+    if quick or device.type == "cuda":  # on a CPU only to try that it runs
         captured = capturing(policy, toy, rounds, device)
     return (
         decoding(policy, toy, rounds, device)

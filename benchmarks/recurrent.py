@@ -3,13 +3,16 @@
 Run `python benchmarks/recurrent.py --json recurrent.json`. All figures are ratios of times
 measured side by side in this run, at the sizes of the tasks ocr and spelling; the plain key is the
 worse of the two. Scheduled sampling is timed with own tokens only, its most expensive setting.
+Decoding by captured steps is timed on a GPU.
 """
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from plain_pytorch import Bare
@@ -22,6 +25,7 @@ from freerun.data.prose import SYMBOLS
 from freerun.data.store import Ragged, StoredExamples
 from freerun.decoding import greedy
 from freerun.methods import MLE, Clock, DifferentiableScheduledSampling, Method, ScheduledSampling
+from freerun.models import RecurrentPolicy
 from freerun.models.settings import RecurrentSettings
 from freerun.tasks import Ocr, Spelling, Task
 from freerun.training import Trainer
@@ -142,11 +146,18 @@ def training(size: Size, method: Method, steps: int, device: torch.device) -> Ca
 
 
 def decoding(
-    size: Size, device: torch.device, repeats: int, updates: int
-) -> tuple[Callable[[], None], Callable[[], None]]:
+    size: Size, device: torch.device, repeats: int, updates: int, *, captures: bool
+) -> dict[str, Callable[[], None]]:
     """Return our greedy decoding, and a plain loop over the same batches.
 
     The policy is trained briefly first, so that its outputs end where targets do.
+
+    Args:
+        size: the shapes.
+        device: the device.
+        repeats: the number of batches.
+        updates: the number of updates before.
+        captures: whether to decode by captured steps, too.
     """
     policy = size.model.build(size.codec).to(device)
     optimizer = torch.optim.Adam(policy.parameters(), 3e-3)
@@ -160,7 +171,7 @@ def decoding(
     # Without an eos a plain loop runs to the longest row; with one, it cannot know when to stop.
     steps = [int(policy.limit(batch.source).max()) for batch in ready]
 
-    def ours() -> None:
+    def ours(policy: RecurrentPolicy) -> None:
         for batch in ready:
             greedy(policy, batch.source)
 
@@ -168,21 +179,32 @@ def decoding(
         for batch, count in zip(ready, steps, strict=True):
             bare.greedy(batch, count)
 
-    return ours, plain
+    runs = {"greedy": partial(ours, policy), "plain": plain}
+    if captures:
+        captured = copy.deepcopy(policy)
+        captured.capture_steps()
+        runs["captured"] = partial(ours, captured)
+    return runs
 
 
-def measure(size: Size, steps: int, rounds: int, device: torch.device) -> dict[str, float]:
+def measure(
+    size: Size, steps: int, rounds: int, device: torch.device, *, captures: bool
+) -> dict[str, float]:
     """Return the ratios at one size."""
     runs = {name: training(size, method, steps, device) for name, method in METHODS.items()}
     runs["bare"] = bare_training(size, steps, device)
-    runs["greedy"], runs["plain"] = decoding(size, device, repeats=steps // 4, updates=steps)
+    runs |= decoding(size, device, repeats=steps // 4, updates=steps, captures=captures)
     times = side_by_side(runs, rounds=rounds, device=device)
-    return {
+    figures = {
         "mle_vs_bare": ratio(times, "mle", "bare"),
         "ss_vs_mle": ratio(times, "ss", "mle"),
         "dss_vs_mle": max(ratio(times, "soft_argmax", "mle"), ratio(times, "soft_sample", "mle")),
         "greedy_vs_plain": ratio(times, "greedy", "plain"),
     }
+    if captures:
+        figures["captured_vs_greedy"] = ratio(times, "captured", "greedy")
+        figures["captured_vs_plain"] = ratio(times, "captured", "plain")
+    return figures
 
 
 def main() -> None:
@@ -195,7 +217,9 @@ def main() -> None:
     figures: dict[str, float | str] = {}
     for device, suffix in devices(options):
         for size in (ocr(), spelling()):
-            found = measure(size, steps, options.rounds, device)
+            # On a CPU nothing is captured; there it is only tried that it runs.
+            captures = options.quick or device.type == "cuda"
+            found = measure(size, steps, options.rounds, device, captures=captures)
             for key, value in found.items():
                 figures[f"{key}_{size.name}{suffix}"] = value
                 worst = f"{key}{suffix}"

@@ -220,9 +220,12 @@ def test_decoding(device, case):
     check(DECODERS[decoder], *make(model), device)
 
 
+CAPTURED = ("gpt2", "llama", "mistral", "t5", "bart", "whisper", *RECURRENT)
+
+
 @pytest.mark.cuda
 @real
-@pytest.mark.parametrize("model", ["gpt2", "llama"])
+@pytest.mark.parametrize("model", CAPTURED)
 def test_captured_steps(model):
     """In graphs, before and after an update; those without are in tests/models."""
     policy, batch = make(model)
@@ -232,9 +235,56 @@ def test_captured_steps(model):
         for decoder in ("greedy", "sample"):
             found, expected = DECODERS[decoder](other, moved), DECODERS[decoder](policy, batch)
             assert torch.equal(found.tokens.cpu(), expected.tokens)
+        assert any(step.replay for step in other.static_steps.idle)
         with torch.no_grad():
             for one, same in zip(policy.parameters(), other.parameters(), strict=True):
                 same.copy_(one.mul_(1.5))
+
+
+@pytest.mark.cuda
+@real
+@pytest.mark.parametrize("model", CAPTURED)
+def test_roll_outs_by_captured_steps(model):
+    policy, batch = make(model)
+    other, moved = move(policy, batch, torch.device("cuda"))
+    other.capture_steps()
+    run = loss_of(METHODS["searched"])
+    for _ in range(2):  # again with the graphs of the first time
+        close(on_cpu(run(other, moved)), on_cpu(run(policy, batch)), 1e-9)
+
+
+@pytest.mark.cuda
+@real
+@pytest.mark.parametrize("model", ["gru", "input-feeding", "gpt2", "bart"])
+def test_backspaces_by_captured_steps(model):
+    policy = erasing_policy(model)
+    batch = (text_batch if model in TEXT else tiny_batch)(policy)
+    other, moved = move(policy, batch, torch.device("cuda"))
+    other.capture_steps()
+    found, expected = (
+        backtrack(one, rows.source, choose_greedily)
+        for one, rows in ((other, moved), (policy, batch))
+    )
+    assert torch.equal(found.actions.cpu(), expected.actions)
+
+
+@pytest.mark.cuda
+@real
+@pytest.mark.parametrize("model", ["llama", "t5", "gru"])
+def test_captured_steps_in_mixed_precision(model):
+    """A graph of autocast, beside one without, follows weights that are trained."""
+    policy, batch = make(model)
+    policy, moved = move(policy.float(), batch, torch.device("cuda"))
+    other = copy.deepcopy(policy)
+    other.capture_steps()
+    for _ in range(2):
+        for inside in (True, False):
+            with torch.autocast("cuda", torch.bfloat16, enabled=inside):
+                one, two = greedy(policy, moved.source), greedy(other, moved.source)
+            close(two.log_probs, one.log_probs, 5e-2 if inside else 1e-4)
+        with torch.no_grad():
+            for one, same in zip(policy.parameters(), other.parameters(), strict=True):
+                same.copy_(one.mul_(1.1))
 
 
 @params(["gru", "input-feeding", "gpt2", "llama", "bart"])
