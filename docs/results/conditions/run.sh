@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every run behind docs/results/conditions.md, on one thread. Interrupted runs are resumed.
-#   docs/results/conditions/run.sh rows|dropout|units|decoding|collect
+#   docs/results/conditions/run.sh rows|dropout|decoding|collect
 # The data lie in the folder data.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -35,9 +35,6 @@ rows)
 dropout)
     measure rows-1250-dropout 1250 100 --model.dropout 0.3
     ;;
-units)
-    for units in 25 200; do measure "units-$units" 20000 $units; done
-    ;;
 decoding)
     decode greedy
     decode beam --beam 5
@@ -46,7 +43,7 @@ decoding)
     ;;
 collect) python $here/collect.py $out $here ;;
 *)
-    echo "usage: $0 rows|dropout|units|decoding|collect" >&2
+    echo "usage: $0 rows|dropout|decoding|collect" >&2
     exit 2
     ;;
 esac
