@@ -93,7 +93,8 @@ results: $(VENV)/installed
 lint: $(VENV)/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . \
 		|| { echo "make format mends most of this"; exit 1; }
-	$(BIN)/mypy
+	@$(BIN)/mypy \
+		|| { echo "One file alone: $(BIN)/mypy FILE. Codes in []: mypy.readthedocs.io, error codes"; exit 1; }
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
