@@ -13,6 +13,10 @@ RELEASES := tests/test_imports.py tests/cli/test_models.py tests/methods/test_in
 	$(addprefix tests/training/test_,checkpoints.py huggingface_trainer.py overrides.py) \
 	tests/models/test_backspace.py
 
+# seqeval has no wheel; the pip of Python 3.10 builds it with the old setuptools of its environment,
+# in which its build requirements no longer work. Newer versions of pip do what this asks for anyway.
+export PIP_USE_PEP517 := 1
+
 help:
 	@echo "Each target creates .venv first if it is missing."
 	@echo "make demo       train a model, diagnose it, and improve it, in less than 5 minutes"

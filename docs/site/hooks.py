@@ -36,6 +36,7 @@ LANGUAGES = {".py": "python", ".sh": "sh", ".yaml": "yaml", ".md": "markdown"}
 _CODE = re.compile(r"^```.*?^```$|``.+?``|`[^`\n]+`", re.M | re.S)
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 _NOTE = re.compile(r"^<!--.*?-->\n", re.M | re.S)
+_PICTURE = re.compile(r'(<img [^>]*?src="([^"]+)"[^>]*>)')
 _MATH = re.compile(r"\$\$(.+?)\$\$|(?<![\w$])\$([^$\n]+)\$(?![\w$])", re.S)
 
 
@@ -145,7 +146,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put equations back."""
+    """Put equations back, and open pictures in their full size: a wide one has small print."""
+    content = _PICTURE.sub(r'<a href="\2">\1</a>', content)
     for number, formula in enumerate(page.meta.get("formulas", [])):
         content = content.replace(f"formula{number}formula", formula)
     return content

@@ -1,5 +1,7 @@
 """How Hugging Face policies run: limits, modes, checkpointing, precision, hidden settings."""
 
+from inspect import signature
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -36,6 +38,29 @@ def decoders(policy, source):
     yield greedy(policy, source)
     yield sample(policy, source, ids=ids, seed=3)
     yield beam_search(policy, source, size=3)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bart"])
+@torch.no_grad()
+def test_the_cache_has_the_name_that_the_decoder_gives_it(name):
+    """Transformers calls it `past_key_values` before 5.24, and `cache` from then on."""
+    policy = tiny_adapted(name)
+    source = text_source(policy, (3, 5))
+    wanted = written(greedy(policy, source))
+    plain, seen = type(policy.decoder), []
+    own = "cache" if "cache" in signature(plain.forward).parameters else "past_key_values"
+
+    def forward(self, cache=None, **kwargs):
+        seen.append(cache)
+        return plain.forward(self, **{own: cache}, **kwargs)
+
+    renamed = tiny_adapted(name)
+    renamed.load_state_dict(policy.state_dict())
+    vars(renamed).pop("_cache_name", None)  # the check of the model has looked it up
+    renamed.decoder.__class__ = type(plain.__name__, (plain,), {"forward": forward})
+    assert written(greedy(renamed, source)) == wanted
+    assert seen
+    assert all(cache is not None for cache in seen)
 
 
 # Limits

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -494,7 +495,17 @@ class HuggingFacePolicy(Policy):
             # padding (M2M100).
             block = replace_forward(table.module, lambda *_, **__: table.look_up(positions))
         with block:
-            return self.decoder(**kwargs)
+            return self.call_decoder(**kwargs)
+
+    def call_decoder(self, *, past_key_values: Any, **kwargs: Any) -> Any:
+        """Run the layers that read targets, with the cache under the name that they have for it."""
+        return self.decoder(**{self._cache_name: past_key_values}, **kwargs)
+
+    @cached_property
+    def _cache_name(self) -> str:
+        """The decoder's argument for the cache: `cache` from transformers 5.24 on."""
+        named = signature(type(self.decoder).forward).parameters
+        return "cache" if "cache" in named else "past_key_values"
 
     @property
     def uses_cache(self) -> bool:

@@ -50,6 +50,7 @@ GENERATE_KWARGS = {
     "attention_mask",
     "position_ids",
     "past_key_values",
+    "cache",  # the same, from transformers 5.24 on
     "use_cache",
     "logits_to_keep",
 }
@@ -84,7 +85,7 @@ def check_settings(
                 f"generate_with_backspace cannot apply {type(processor).__name__}: it may depend "
                 "on withdrawn tokens"
             )
-    past = given.get("past_key_values")
+    past = given.get("cache", given.get("past_key_values"))
     if past is not None and past.get_seq_length() > 0:
         raise ValueError(
             "generate_with_backspace does not support past_key_values; pass the prompt"

@@ -81,7 +81,7 @@ class RoFormerPolicy(CausalPolicy):
                 hooks.callback(layer.register_forward_pre_hook(add_angles).remove)
             # More slots than positions, some of them padding, have no angles of their own.
             hooks.enter_context(replace_forward(table.module, lambda *_, **__: angles[0, 0]))
-            return self.decoder(**kwargs)
+            return self.call_decoder(**kwargs)
 
 
 @register_policy(Speech2TextForConditionalGeneration)
