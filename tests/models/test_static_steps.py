@@ -21,7 +21,7 @@ from freerun.models.huggingface import CausalPolicy
 from freerun.models.huggingface import steps as cache_steps
 from freerun.models.recurrent import steps as recurrent_steps
 from freerun.models.steps import find_host_reads, round_positions, round_rows
-from tests.helpers import close, raises, tiny_batch, tiny_source, written
+from tests.helpers import close, raises, searnn, tiny_batch, tiny_source, written
 from tests.models import static
 from tests.models.erasing import SHARED, erasing_policy
 from tests.models.kinds import KINDS, policy_of
@@ -144,6 +144,17 @@ def test_roll_outs(graphs, monkeypatch, name):
     assert other.static_steps.idle
 
 
+@pytest.mark.parametrize("name", ["llama", "t5", "fed"])
+def test_roll_outs_in_another_precision_than_the_roll_in(graphs, name):
+    """The first step reads keys and values in single precision, and writes some in half."""
+    plain, other = both(make(name).float())
+    batch = static.batch_of(name, plain)
+    method = searnn(cost="edit_distance", roll_out="learned", roll_out_precision="bfloat16")
+    found = [method.search(policy, batch, Clock(0, 10, 0)) for policy in (plain, other)]
+    assert torch.equal(found[0].costs, found[1].costs)
+    assert other.static_steps.idle
+
+
 @pytest.mark.parametrize("name", ["gpt2", "bart", "lstm", "input-feeding"])
 def test_backspaces(graphs, name):
     plain, other = both(erasing_policy(name))
@@ -167,7 +178,6 @@ def test_weights_that_are_trained_and_buffers_that_hold_nan(graphs, name):
     plain, other = both(make(name))
     source = source_of(name, plain, (9, 1, 4, 2, 5))  # with a free position
     before = greedy(other, source)
-    steps_before = len(other.static_steps.idle)
     for step in other.static_steps.idle:
         for states in step.list_states():
             if states.is_floating_point():
@@ -181,7 +191,6 @@ def test_weights_that_are_trained_and_buffers_that_hold_nan(graphs, name):
     one, two = greedy(plain, source), greedy(other, source)
     assert torch.equal(one.tokens, two.tokens)
     assert written(before) != written(one)
-    assert len(other.static_steps.idle) >= steps_before
 
 
 @pytest.mark.parametrize("name", ["llama", "t5", "fed"])
@@ -231,6 +240,45 @@ def test_what_a_graph_depends_on(graphs, monkeypatch, name):
     assert 0 < first == again < lower == lower_again == trained < moved
 
 
+@pytest.mark.parametrize("name", ["lstm", "fed"])
+def test_recurrent_layers_that_move_alone_are_captured_again(graphs, name):
+    """On a GPU, `.to()` gives them a new place, and every other weight keeps its own."""
+    plain, other = both(make(name))
+    source = source_of(name, plain, (3, 1, 4))
+    greedy(other, source)
+    for policy in (plain, other):
+        for weight in policy.decoder.layers.parameters():
+            weight.data = -2 * weight.data
+    one, two = greedy(plain, source), greedy(other, source)
+    assert torch.equal(one.tokens, two.tokens)
+    close(two.log_probs, one.log_probs, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bart", "fed"])
+def test_buffers_of_inference_mode_can_be_written_outside(graphs, name):
+    plain, other = both(make(name))
+    source = source_of(name, plain, (3, 1, 4))
+    with torch.inference_mode():
+        inside = greedy(other, source)
+    outside = greedy(other, source)
+    assert torch.equal(inside.tokens, outside.tokens)
+    assert torch.equal(outside.tokens, greedy(plain, source).tokens)
+
+
+@torch.no_grad()
+def test_aligned_attention_past_the_end_of_sources(graphs):
+    """It looks at the last position of the longest source, not at what a buffer has behind it."""
+    plain, other = both(make("aligned"))
+    source = source_of("aligned", plain, (9, 4))  # in a buffer of 10
+    states = [policy.start(source) for policy in (plain, other)]
+    token = torch.zeros(2, dtype=torch.long)
+    for _ in range(12):
+        steps_of = zip((plain, other), states, strict=True)
+        found = [policy.step(state, token) for policy, state in steps_of]
+        states = [state for _, state in found]
+        close(found[1][0], found[0][0], 1e-6)
+
+
 @pytest.mark.parametrize("name", ["mistral", "bart", "gru"])
 def test_copies_of_a_policy_have_steps_of_their_own(graphs, name):
     plain, other = both(make(name))
@@ -271,6 +319,14 @@ def test_buffers_are_not_kept_without_end(monkeypatch, name):
     _, other = both(make(name))
     greedy(other, source_of(name, other, LENGTHS), limit=LIMITS)
     assert len(other.static_steps.idle) == 1
+
+
+def test_only_so_many_graphs_are_kept(monkeypatch):
+    monkeypatch.setattr(steps, "MAX_IDLE_STEPS", 2)
+    _, other = both(make("gru"))
+    for count in (1, 2, 3, 4):
+        greedy(other, source_of("gru", other, LENGTHS[:count]))
+    assert len(other.static_steps.idle) == 2
 
 
 def test_recurrent_steps_are_not_compiled():

@@ -168,7 +168,7 @@ schedule=exponential,floor=0.7126,alpha=3.518
         reinforce:cost=bleu,warm_up=0,baseline=greedy,samples=1
     equal_time_translation raml 397 8.026e-4 raml:edits=0.08428
     equal_time_translation searnn 204 6.26e-4 \
-        searnn:$tokens,alpha=64.31,roll_out_share=0.5449,warm_up=0.3576
+        searnn:$tokens,roll_in=learned,alpha=64.31,roll_out_share=0.5449,warm_up=0.3576
     ;;
 *)
     echo "usage: $0 NAME; the names are at the top of this file" >&2

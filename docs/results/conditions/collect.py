@@ -58,8 +58,7 @@ def collect_decoding(run: Path) -> dict[str, list[float]]:
             name = path.stem.removeprefix(f"{method}-0-")
             for metric in METRICS:
                 found[f"{name}, {method}, {metric}"] = [
-                    read(run / f"{method}-{seed}-{name}.json")["metrics"][metric]
-                    for seed in SEEDS
+                    read(run / f"{method}-{seed}-{name}.json")["metrics"][metric] for seed in SEEDS
                 ]
     for name in dict.fromkeys(key.partition(",")[0] for key in found):
         found[f"{name}, gain"] = subtract(found, f"{name}, ")

@@ -7,13 +7,13 @@ cd "$(dirname "$0")/../../.."
 export OMP_NUM_THREADS=1
 here=docs/results/conditions out=runs/conditions
 
-measure() { # NAME TRAIN_SIZE HIDDEN_SIZE OPTIONS
+measure() { # NAME TRAIN_SIZE OPTIONS
     local run="$out/$1" seed
     freerun compare spelling --data data/text/2600-0_war_and_peace.txt.gz --task.noise 0.5 \
         --task.train_size "$2" --task.dev_size 1000 --task.test_size 2000 \
-        --model.hidden_size "$3" --methods mle scheduled_sampling --seeds 3 \
+        --methods mle scheduled_sampling --seeds 3 \
         --training.batch_size 64 --training.lr_schedule linear --training.updates 1200 \
-        --training.evaluate_every 200 --training.threads 1 --output "$run" "${@:4}"
+        --training.evaluate_every 200 --training.threads 1 --output "$run" "${@:3}"
     for seed in 0 1 2; do
         freerun diagnose "$run/mle/seed-$seed" --json "$run/diagnosis-$seed.json"
     done
@@ -30,10 +30,10 @@ decode() { # NAME OPTIONS: how the models of 20,000 rows write on test
 
 case "$1" in
 rows)
-    for rows in 1250 5000 20000 80000; do measure "rows-$rows" $rows 100; done
+    for rows in 1250 5000 20000 80000; do measure "rows-$rows" $rows; done
     ;;
 dropout)
-    measure rows-1250-dropout 1250 100 --model.dropout 0.3
+    measure rows-1250-dropout 1250 --model.dropout 0.3
     ;;
 decoding)
     decode greedy

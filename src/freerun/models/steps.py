@@ -8,7 +8,7 @@ so inputs and states are copied into buffers that belong to it, and weights may 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 MAX_IDLE_BYTES = 2**31
 """The maximum size of buffers that are kept for later rows, except those of the last step."""
+
+MAX_IDLE_STEPS = 64
+"""The maximum number of steps that are kept for later rows. On a GPU, each graph also has memory of
+its own, at least some megabytes, which no tensor shows."""
 
 CAPTURES = ("cuda",)
 """The types of devices on which steps are captured."""
@@ -42,7 +46,7 @@ class Step(ABC):
 
     @abstractmethod
     def list_states(self) -> list[Tensor]:
-        """Return the buffers of states and sources, which take almost all of the memory."""
+        """Return the buffers of states and sources."""
 
     @cached_property
     def bytes(self) -> int:
@@ -60,7 +64,9 @@ class Step(ABC):
         if device.type not in CAPTURES:
             return tuple(output[:count] for output in function())
         if self.replay is None:
-            self.replay = capture(function, device)
+            # Outputs of inference mode could not be used outside of it.
+            with torch.inference_mode(False), torch.no_grad():
+                self.replay = capture(function, device)
         # The next replay overwrites its outputs.
         return tuple(output[:count].clone() for output in self.replay())
 
@@ -88,30 +94,43 @@ class StaticSteps(Generic[StepT]):
         """Return how to copy them: a copy of a policy has other weights, so without graphs."""
         return type(self), (self.options,)
 
-    def take(self, shape: tuple[int, ...], key: Hashable) -> StepT | None:
-        """Remove and return a step whose buffers are not in use, if there is one."""
+    def take(self, shape: tuple[int, ...], key: Hashable, make: Callable[[], StepT]) -> StepT:
+        """Return a step whose buffers are not in use, which is made if there is none."""
         found = next((s for s in self.idle if s.shape == shape and s.key == key), None)
         if found is not None:
-            self.idle.remove(found)
-        return found
+            try:
+                self.idle.remove(found)
+            except ValueError:  # another thread took it meanwhile, or a finalizer forgot it
+                found = None
+        if found is not None:
+            return found
+        # Tensors that are made in inference mode could not be written outside of it later.
+        with torch.inference_mode(False):
+            return make()
 
     def release(self, step: StepT) -> None:
         """Keep the buffers of a step for later; forget the oldest others if there are too many."""
         self.idle.append(step)
-        while len(self.idle) > 1 and sum(step.bytes for step in self.idle) > MAX_IDLE_BYTES:
+        while len(self.idle) > 1 and self._is_too_large():
             self.idle.pop(0)
 
+    def _is_too_large(self) -> bool:
+        size = sum(step.bytes for step in self.idle)
+        return size > MAX_IDLE_BYTES or len(self.idle) > MAX_IDLE_STEPS
 
-def make_key(weight: Tensor, *states: Tensor) -> tuple[Hashable, ...]:
+
+def make_key(weights: Iterable[Tensor], *states: Tensor) -> tuple[Hashable, ...]:
     """Return what a graph depends on besides shapes: where weights lie, and what dtypes there are.
 
     Args:
-        weight: one of the weights; all are moved together.
+        weights: all weights of a step. They need not move together: on a GPU, `.to()` gives those
+            of recurrent layers a new place even if all others stay.
         states: a tensor of each dtype that the buffers have.
     """
-    kind = weight.device.type
+    kind = states[0].device.type
     precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    return weight.data_ptr(), precision, *(state.dtype for state in states)
+    places = tuple(weight.data_ptr() for weight in weights)
+    return places, precision, *(state.dtype for state in states)
 
 
 def capture(function: Callable[[], Outputs], device: torch.device) -> Callable[[], Outputs]:
@@ -135,7 +154,11 @@ def capture(function: Callable[[], Outputs], device: torch.device) -> Callable[[
         # On the device of the tensors, which need not be the current one, and on another stream:
         # workspaces of the warm-up belong to its stream, and those of the graph to the graph.
         other = torch.cuda.Stream(device)
-        with torch.cuda.graph(graph, stream=other, capture_error_mode="thread_local"):
+        # The outer block restores the current stream also if the capture cannot be ended.
+        with (
+            torch.cuda.stream(other),
+            torch.cuda.graph(graph, stream=other, capture_error_mode="thread_local"),
+        ):
             outputs = function()
     except RuntimeError as error:  # such as a copy from another device, which no trial found
         raise RuntimeError(

@@ -122,15 +122,14 @@ ChosenRollIn = ReferenceRollIn | LearnedRollIn | MixedRollIn | MixedCellsRollIn
 class RollInByCost:
     """`reference` if the cost compares n-grams, as BLEU does; `learned` for every other cost.
 
-    This is what the paper does: on translation, it reports that learned roll-ins fail. After a
-    prefix that has left the target, the output with the best n-grams begins the target again, and
-    so does a model that learns from such costs: its outputs repeat words and get longer.
+    This is what the paper does: on translation, it reports that learned roll-ins fail. Here, with
+    them, outputs got longer and repeated words (docs/results/baselines.md).
     """
 
     name: ClassVar[str] = "by_cost"
 
     def choose(self, cost: object) -> ChosenRollIn:
-        """Return the roll-in for a cost, given its name or itself."""
+        """Return the roll-in for a cost; BLEU and GLEU are recognized by their names."""
         return ReferenceRollIn() if cost in NGRAM_COSTS else LearnedRollIn()
 
 

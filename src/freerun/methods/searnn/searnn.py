@@ -87,8 +87,8 @@ class SEARNN(Method):
     Args:
         roll_in: where prefixes come from: the `reference` (teacher forcing), the policy itself
             (`learned`, greedily), either by a coin for each sentence (`mixed`), or either by a coin
-            for each cell (`mixed_cells`). By default (`by_cost`), the reference if the cost is
-            BLEU or GLEU, and the policy otherwise.
+            for each cell (`mixed_cells`). By default (`by_cost`), the reference if the cost
+            is `bleu`, `bleu_1` or `gleu`, and the policy otherwise.
         roll_out: what completes a sentence after a token was tried: the `reference` policy, the
             policy itself (`learned`, greedily), either by a coin for each sentence (`mixed`), or
             the policy for a few tokens and then the reference policy (`focused`).

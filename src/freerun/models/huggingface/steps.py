@@ -56,8 +56,9 @@ class StaticLayer(CacheLayerMixin):
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Write the new slot, and return all of them, free ones included."""
-        self.keys.index_copy_(2, self.slot, key_states)
-        self.values.index_copy_(2, self.slot, value_states)
+        # Under autocast, new states may have another dtype than those that were read before.
+        self.keys.index_copy_(2, self.slot, key_states.to(self.keys.dtype))
+        self.values.index_copy_(2, self.slot, value_states.to(self.values.dtype))
         return self.keys, self.values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -320,7 +321,7 @@ class CacheSteps(StaticSteps[CacheStep]):
     ) -> StaticStore:
         """Copy keys and values into buffers that no state uses."""
         shape = round_rows(past.rows), round_slots(past.used + 1), _count_positions(encoder)
-        step = self.take(shape, key) or self.make_step(policy, past, encoder, shape)
+        step = self.take(shape, key, lambda: self.make_step(policy, past, encoder, shape))
         store = StaticStore(step, past, encoder)
         weakref.finalize(store, self.release, step).atexit = False
         return store
@@ -333,7 +334,9 @@ class CacheSteps(StaticSteps[CacheStep]):
         if encoder is not None:
             states += [encoder.cross.store.layers[0][0], encoder.hidden]
         masked = encoder is not None and encoder.mask is not None
-        return masked, *make_key(policy.decoder.get_input_embeddings().weight, *states)
+        # Listing all weights would take longer than a step; they are moved together.
+        weights = [policy.decoder.get_input_embeddings().weight]
+        return masked, *make_key(weights, *states)
 
 
 def _count_positions(encoder: EncoderOutputs | None) -> int:
@@ -361,6 +364,8 @@ def make_static_steps(policy: HuggingFacePolicy, options: dict[str, Any]) -> Cac
             by_numbers = masks_by_numbers(policy)
             steps = CacheSteps(options, by_numbers is True)
             waits, same = _try_step(policy, steps)
+    except torch.OutOfMemoryError:
+        raise
     except (ValueError, *FAILURES) as error:
         raise ValueError(
             f"steps of {name} cannot be captured: it does not run with keys and values in buffers "

@@ -72,8 +72,12 @@ class RecurrentStep(Step):
 
     def load(self, state: RecurrentState, tokens: Int[Tensor, "k"]) -> None:
         """Copy the states of k rows and what they read into the buffers."""
-        count = len(tokens)
+        count, memory = len(tokens), state.memory
         self.tokens[:count], self.state.position[:count] = tokens, state.position
+        if memory is not None:
+            # Aligned attention of cells past the last position of sources looks at that position,
+            # not at what the buffer has behind it.
+            self.state.position[:count].clamp_(max=memory.mask.shape[1] - 1)
         for buffer, part in zip(self.state.parts, state.parts, strict=True):
             buffer[:count] = part
         if state.memory is not None and (self.loaded is None or self.loaded() is not state.memory):
@@ -87,6 +91,12 @@ class RecurrentStep(Step):
             each = held if memory.sentence is None else held[memory.sentence]
             buffer[:count, : held.shape[1]] = each
         self.loaded = weakref.ref(memory)
+
+
+def list_weights(policy: RecurrentPolicy) -> list[Tensor]:
+    """Return the weights that a step reads."""
+    attention = [] if policy.attention is None else policy.attention.parameters()
+    return [policy.embedding.weight, *policy.decoder.parameters(), *attention]
 
 
 def _list_held(memory: AttentionMemory) -> list[Tensor]:
@@ -107,8 +117,8 @@ class RecurrentSteps(StaticSteps[RecurrentStep]):
         sources = 0 if memory is None else round_positions(memory.mask.shape[1])
         held = [] if memory is None else _list_held(memory)
         shape = (round_rows(len(tokens)), sources)
-        key = make_key(policy.embedding.weight, *state.parts, *held)
-        step = self.take(shape, key) or RecurrentStep(state, shape, key)
+        key = make_key(list_weights(policy), *state.parts, *held)
+        step = self.take(shape, key, lambda: RecurrentStep(state, shape, key))
         step.load(state, tokens)
         compute = partial(self.compute, policy, step.tokens, step.state)
         outputs, *parts = step.launch(compute, tokens.device, len(tokens))
