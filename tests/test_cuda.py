@@ -220,6 +220,13 @@ def test_decoding(device, case):
     check(DECODERS[decoder], *make(model), device)
 
 
+def capture(policy, batch):
+    """A copy of a policy on the GPU, with captured steps, and its batch."""
+    other, moved = move(policy, batch, torch.device("cuda"))
+    other.capture_steps()
+    return other, moved
+
+
 CAPTURED = ("gpt2", "llama", "mistral", "t5", "bart", "whisper", *RECURRENT)
 
 
@@ -229,8 +236,7 @@ CAPTURED = ("gpt2", "llama", "mistral", "t5", "bart", "whisper", *RECURRENT)
 def test_captured_steps(model):
     """In graphs, before and after an update; those without are in tests/models."""
     policy, batch = make(model)
-    other, moved = move(policy, batch, torch.device("cuda"))
-    other.capture_steps()
+    other, moved = capture(policy, batch)
     for _ in range(2):
         for decoder in ("greedy", "sample"):
             found, expected = DECODERS[decoder](other, moved), DECODERS[decoder](policy, batch)
@@ -246,8 +252,7 @@ def test_captured_steps(model):
 @pytest.mark.parametrize("model", CAPTURED)
 def test_roll_outs_by_captured_steps(model):
     policy, batch = make(model)
-    other, moved = move(policy, batch, torch.device("cuda"))
-    other.capture_steps()
+    other, moved = capture(policy, batch)
     run = loss_of(METHODS["searched"])
     for _ in range(2):  # again with the graphs of the first time
         close(on_cpu(run(other, moved)), on_cpu(run(policy, batch)), 1e-9)
@@ -259,8 +264,7 @@ def test_roll_outs_by_captured_steps(model):
 def test_backspaces_by_captured_steps(model):
     policy = erasing_policy(model)
     batch = (text_batch if model in TEXT else tiny_batch)(policy)
-    other, moved = move(policy, batch, torch.device("cuda"))
-    other.capture_steps()
+    other, moved = capture(policy, batch)
     found, expected = (
         backtrack(one, rows.source, choose_greedily)
         for one, rows in ((other, moved), (policy, batch))

@@ -123,8 +123,8 @@ def make_key(weights: Iterable[Tensor], *states: Tensor) -> tuple[Hashable, ...]
     """Return what a graph depends on besides shapes: where weights lie, and what dtypes there are.
 
     Args:
-        weights: all weights of a step. They need not move together: on a GPU, `.to()` gives those
-            of recurrent layers a new place even if all others stay.
+        weights: one of the weights of a step for each group that moves together. On a GPU, `.to()`
+            gives those of recurrent layers a new place even if all others stay.
         states: a tensor of each dtype that the buffers have.
     """
     kind = states[0].device.type

@@ -69,7 +69,7 @@ def check_scores(policy: HuggingFacePolicy) -> None:
                     wrong = what, override, float((scores - expected).abs().max())
                     break
         except (ValueError, *FAILURES) as error:
-            _raise_out_of_memory(error, name)
+            raise_out_of_memory(error, name)
             # The error may be in a member that a subclass overrides.
             called = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
             for override in ("project", "embed"):
@@ -115,7 +115,7 @@ def can_read_trees(policy: HuggingFacePolicy) -> bool:
         with evaluation_mode(policy):
             found = _reads_small_tree(policy) and _reads_distant_slots(policy)
     except (ValueError, *FAILURES) as error:
-        _raise_out_of_memory(error, type(policy.inner).__name__)
+        raise_out_of_memory(error, type(policy.inner).__name__)
         return False
     if found:
         passed.store()
@@ -155,7 +155,7 @@ def can_continue_rows(policy: HuggingFacePolicy) -> bool:
             trace = policy.continue_rows(policy.start(source).select(rows), inputs)
             return are_close(trace.logits(everywhere), expected)
         except (ValueError, *FAILURES) as error:
-            _raise_out_of_memory(error, type(policy.inner).__name__)
+            raise_out_of_memory(error, type(policy.inner).__name__)
             return False
 
 
@@ -176,7 +176,7 @@ def can_share_sources(policy: HuggingFacePolicy) -> bool:
         try:
             scores, _ = policy.step(state.select(rows), inputs[rows, 1])
         except (ValueError, *FAILURES) as error:
-            _raise_out_of_memory(error, type(policy.inner).__name__)
+            raise_out_of_memory(error, type(policy.inner).__name__)
             return False
         return are_close(scores, expected[rows])
 
@@ -279,7 +279,7 @@ def masks_by_numbers(policy: HuggingFacePolicy) -> bool | None:
         try:
             return are_close(_read_last(policy, state, token, static, given), expected)
         except (ValueError, *FAILURES) as error:
-            _raise_out_of_memory(error, type(policy.inner).__name__)
+            raise_out_of_memory(error, type(policy.inner).__name__)
             return False
 
     return True if is_right(numbers) else False if is_right(mask) else None
@@ -363,7 +363,7 @@ def check_dropout(policy: HuggingFacePolicy, probability: float) -> None:
         raise ValueError(f"dropout has no effect: {name} has none")
 
 
-def _raise_out_of_memory(error: Exception, name: str) -> None:
+def raise_out_of_memory(error: Exception, name: str) -> None:
     """Raise an OutOfMemoryError if an error says that memory is not sufficient."""
     # On a CPU and in cuBLAS and cuDNN, torch raises a plain RuntimeError.
     signs = ("can't allocate memory", "ALLOC_FAILED")

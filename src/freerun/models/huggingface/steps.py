@@ -14,7 +14,11 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from freerun.models.huggingface.cache import KeyValues, KeyValueStore, first_slots
-from freerun.models.huggingface.probe import are_close, masks_by_numbers
+from freerun.models.huggingface.probe import (
+    are_close,
+    masks_by_numbers,
+    raise_out_of_memory,
+)
 from freerun.models.huggingface.stack import FAILURES
 from freerun.models.huggingface.state import EncoderOutputs
 from freerun.models.steps import (
@@ -357,6 +361,7 @@ def make_static_steps(policy: HuggingFacePolicy, options: dict[str, Any]) -> Cac
 
     Raises:
         ValueError: if static steps compute something else, or wait for the device.
+        torch.OutOfMemoryError: if memory is not sufficient.
     """
     name = type(policy.inner).__name__
     try:
@@ -364,9 +369,8 @@ def make_static_steps(policy: HuggingFacePolicy, options: dict[str, Any]) -> Cac
             by_numbers = masks_by_numbers(policy)
             steps = CacheSteps(options, by_numbers is True)
             waits, same = _try_step(policy, steps)
-    except torch.OutOfMemoryError:
-        raise
     except (ValueError, *FAILURES) as error:
+        raise_out_of_memory(error, name)
         raise ValueError(
             f"steps of {name} cannot be captured: it does not run with keys and values in buffers "
             f"of constant shape ({error!r})"

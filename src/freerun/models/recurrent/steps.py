@@ -78,10 +78,10 @@ class RecurrentStep(Step):
             # Aligned attention of cells past the last position of sources looks at that position,
             # not at what the buffer has behind it.
             self.state.position[:count].clamp_(max=memory.mask.shape[1] - 1)
+            if self.loaded is None or self.loaded() is not memory:
+                self._load_memory(memory, count)
         for buffer, part in zip(self.state.parts, state.parts, strict=True):
             buffer[:count] = part
-        if state.memory is not None and (self.loaded is None or self.loaded() is not state.memory):
-            self._load_memory(state.memory, count)
 
     def _load_memory(self, memory: AttentionMemory, count: int) -> None:
         assert self.state.memory is not None  # noqa: S101  # made like this one
@@ -94,9 +94,11 @@ class RecurrentStep(Step):
 
 
 def list_weights(policy: RecurrentPolicy) -> list[Tensor]:
-    """Return the weights that a step reads."""
-    attention = [] if policy.attention is None else policy.attention.parameters()
-    return [policy.embedding.weight, *policy.decoder.parameters(), *attention]
+    """Return weights of a step, of which one at least has moved if any has."""
+    # On a GPU, the weights of a recurrent layer lie in one block. Listing all would take about as
+    # long as launching a step.
+    layers = policy.decoder.layers
+    return [policy.embedding.weight, *(next(layer.parameters()) for layer in layers)]
 
 
 def _list_held(memory: AttentionMemory) -> list[Tensor]:
