@@ -14,11 +14,8 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from freerun.models.huggingface.cache import KeyValues, KeyValueStore, first_slots
-from freerun.models.huggingface.probe import (
-    are_close,
-    masks_by_numbers,
-    raise_out_of_memory,
-)
+from freerun.models.huggingface.probe_distance import masks_by_numbers
+from freerun.models.huggingface.probe_examples import are_close, raise_out_of_memory
 from freerun.models.huggingface.stack import FAILURES
 from freerun.models.huggingface.state import EncoderOutputs
 from freerun.models.steps import (
