@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every run behind docs/results/conditions.md, on one thread. Interrupted runs are resumed.
-#   docs/results/conditions/run.sh rows|dropout|decoding|collect
+#   docs/results/conditions/run.sh rows|dropout|units|decoding|collect
 # The data lie in the folder data.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -35,6 +35,11 @@ rows)
 dropout)
     measure rows-1250-dropout 1250 --model.dropout 0.3
     ;;
+units) # instead of 100
+    measure units-25 20000 --model.hidden_size 25
+    measure units-400 20000 --model.hidden_size 400
+    measure units-400-rate-0.001 20000 --model.hidden_size 400 --training.learning_rate 0.001
+    ;;
 decoding)
     decode greedy
     decode beam --beam 5
@@ -43,7 +48,7 @@ decoding)
     ;;
 collect) python $here/collect.py $out $here ;;
 *)
-    echo "usage: $0 rows|dropout|decoding|collect" >&2
+    echo "usage: $0 rows|dropout|units|decoding|collect" >&2
     exit 2
     ;;
 esac
