@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -109,7 +110,7 @@ class Digits(Task):
             MissingExtraError: if scikit-learn is not installed.
         """
         parts, notes = {}, []
-        for name, dates in self._dates().items():
+        for name, dates in _draw_dates(self).items():
             images = self._images(name)
             drawn = images.draw(torch.arange(len(dates)), epoch=0)
             pairs = zip(drawn.numpy(), dates, strict=True)
@@ -147,28 +148,20 @@ class Digits(Task):
         """
         return codec.encode_sources(read_image_rows(lines, DIGIT_PIXELS, name), name)
 
-    def _dates(self) -> dict[str, list[date]]:
-        """Draw the dates of every split."""
-        sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
-        drawn = permutation(LAST - FIRST + 1, self.seed, "digits dates") + FIRST
-        days = iter(drawn[: sum(sizes.values())].tolist())
-        return {
-            name: [date.fromordinal(next(days)) for _ in range(size)]
-            for name, size in sizes.items()
-        }
-
     def _images(self, name: str) -> DigitImages:
         """Return the object that draws the images of a split; equal images are in one split."""
-        source = import_extra("sklearn.datasets", "digits", "the task digits").load_digits()
-        images = torch.from_numpy(source.data / 16).float()
+        images, digits = _load_images(
+            import_extra("sklearn.datasets", "digits", "the task digits").load_digits
+        )
         groups = []
         for digit in range(10):
-            own = images[torch.from_numpy(source.target == digit)]
+            own = images[digits == digit]
             keys = [image.numpy().tobytes() for image in own]
             tenth = len(keys) // 10
             dev, test, train = split_by_key(keys, [tenth, tenth], self.seed, "digits images", digit)
             groups.append(own[{"train": train, "dev": dev, "test": test}[name]])
-        dates = [[int(digit) for digit in day.strftime("%d%m%Y")] for day in self._dates()[name]]
+        days = _draw_dates(self)[name]
+        dates = [[int(digit) for digit in day.strftime("%d%m%Y")] for day in days]
         return DigitImages(
             digits=torch.tensor(dates),
             images=torch.cat(groups),
@@ -178,6 +171,24 @@ class Digits(Task):
             seed=self.seed,
             stream=f"digits {name}",
         )
+
+
+@lru_cache(maxsize=1)
+def _draw_dates(task: Digits) -> dict[str, list[date]]:
+    """Draw the dates of every split."""
+    sizes = {"train": task.train_size, "dev": task.dev_size, "test": task.test_size}
+    drawn = permutation(LAST - FIRST + 1, task.seed, "digits dates") + FIRST
+    days = iter(drawn[: sum(sizes.values())].tolist())
+    return {
+        name: [date.fromordinal(next(days)) for _ in range(size)] for name, size in sizes.items()
+    }
+
+
+@lru_cache(maxsize=1)
+def _load_images(load: Callable[[], Any]) -> tuple[Float[Tensor, "n 64"], Int[Tensor, "n"]]:
+    """Return the images that scikit-learn loads, in [0, 1], and their digits."""
+    source = load()
+    return torch.from_numpy(source.data / 16).float(), torch.from_numpy(source.target)
 
 
 def spell_date(day: date) -> str:
