@@ -1,7 +1,8 @@
 """Check types and shapes as jaxtyping does, each argument once.
 
 `jaxtyping.jaxtyped` binds and checks arguments before a call and once more with what it returns, to
-word its errors better. That took 40 % of the time of many tests.
+word its errors better. That took 40 % of the time of many tests. So did checks of functions that
+loops call thousands of times, so only the first calls of a function in a test are checked.
 """
 
 import dataclasses
@@ -13,6 +14,11 @@ import jaxtyping
 
 original = jaxtyping.jaxtyped
 together = original("context")  # in which a name of a dimension is one size
+
+CALLS = 5
+"""The number of calls of each function that are checked in a test."""
+counts: dict[Any, int] = {}
+"""The number of calls of each function in this test."""
 
 
 def jaxtyped(checked=None, *, typechecker):
@@ -37,7 +43,8 @@ def jaxtyped(checked=None, *, typechecker):
 
     @wraps(checked)
     def call(*args, **kwargs):
-        if jaxtyping.config.jaxtyping_disable:
+        count = counts[checked] = counts.get(checked, 0) + 1
+        if count > CALLS or jaxtyping.config.jaxtyping_disable:
             return checked(*args, **kwargs)
         with together:
             return inner(*args, **kwargs)

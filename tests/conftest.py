@@ -10,7 +10,7 @@ import jaxtyping
 import pytest
 from hypothesis import settings
 
-from tests.checked import jaxtyped
+from tests.checked import counts, jaxtyped
 
 jaxtyping.jaxtyped = jaxtyped
 pytest.register_assert_rewrite("tests.helpers", "tests.twins", "freerun.testing")
@@ -36,6 +36,11 @@ def pytest_collection():
     for name in ("PreTrainedModel", "PreTrainedTokenizerFast", "Trainer"):
         getattr(import_module("transformers"), name)  # is imported when it is asked for
     import_module("transformers.utils.logging").disable_progress_bar()
+
+
+def pytest_runtest_setup():
+    """Check types of the first calls in every test."""
+    counts.clear()
 
 
 @pytest.fixture(autouse=True)
