@@ -7,6 +7,7 @@ loops call thousands of times, so only the first calls of a function in a test a
 
 import dataclasses
 import inspect
+import os
 from functools import partial, wraps
 from typing import Any, get_type_hints
 
@@ -15,8 +16,8 @@ import jaxtyping
 original = jaxtyping.jaxtyped
 together = original("context")  # in which a name of a dimension is one size
 
-CALLS = 5
-"""The number of calls of each function that are checked in a test."""
+CALLS = int(os.environ.get("FREERUN_CHECKED_CALLS", "5"))
+"""The number of calls of each function that are checked in a test; at night, nearly all are."""
 counts: dict[Any, int] = {}
 """The number of calls of each function in this test."""
 

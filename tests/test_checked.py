@@ -9,6 +9,7 @@ from torch import Tensor
 
 from freerun.batch import Source
 from freerun.costs.rows import length_mask
+from tests import checked
 from tests.checked import jaxtyped
 
 
@@ -29,6 +30,16 @@ def test_shapes_are_checked_together():
     for wrong in ([1, 2, 3], [0.0, 1.0], [-1, 0]):
         with pytest.raises(BeartypeCallHintViolation):
             pick(scores, torch.tensor(wrong))
+
+
+@pytest.mark.parametrize("turn", ["one test", "the next test"])
+def test_only_the_first_calls_in_a_test_are_checked(monkeypatch, turn):
+    monkeypatch.setattr(checked, "CALLS", 2)
+    scores, floats, wrong = torch.zeros(2, 3), torch.tensor([0.0, 1.0]), torch.tensor([-1, 0])
+    for tokens in (floats, wrong):
+        with pytest.raises(BeartypeCallHintViolation):
+            pick(scores, tokens)
+    assert pick(scores, wrong).shape == (3,)
 
 
 def test_it_can_be_switched_off(unchecked):
