@@ -150,9 +150,9 @@ class Digits(Task):
 
     def _images(self, name: str) -> DigitImages:
         """Return the object that draws the images of a split; equal images are in one split."""
-        images, digits = _load_images(
-            import_extra("sklearn.datasets", "digits", "the task digits").load_digits
-        )
+        # Outside of what is cached, so that an extra that is missing is named every time.
+        sklearn = import_extra("sklearn.datasets", "digits", "the task digits")
+        images, digits = _load_images(sklearn.load_digits)
         groups = []
         for digit in range(10):
             own = images[digits == digit]

@@ -20,7 +20,7 @@ from freerun.models.huggingface.probe_cache import PassedProbe
 from freerun.models.huggingface.probe_distance import reads_distant_slots
 from freerun.models.huggingface.probe_examples import (
     CELLS,
-    SOURCES,
+    LONGEST,
     are_close,
     make_example,
     raise_out_of_memory,
@@ -203,8 +203,8 @@ def _read_in_every_way(policy: HuggingFacePolicy) -> Iterator[ScorePair]:
     source, inputs = make_example(policy)
     expected = recompute(policy, source, inputs)
     everywhere = torch.ones_like(inputs, dtype=torch.bool)
-    # The longest row has no padding: if its scores are wrong, so is the head.
-    longest = torch.tensor([SOURCES.index(max(SOURCES))], device=inputs.device)
+    # A row without padding: if its scores are wrong, so is the head.
+    longest = torch.tensor([LONGEST], device=inputs.device)
     alone = policy.force(source.select(longest), inputs[longest]).logits(everywhere[longest])
     yield "a row alone", "embed, read or project", alone, expected[longest].flatten(0, 1)
     trace = policy.force(source, inputs)

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache
 from freerun.models.huggingface.cache import GrowingLayer, KeyValues
 from freerun.models.huggingface.probe_examples import (
     CELLS,
-    SOURCES,
+    LONGEST,
     are_close,
     make_example,
     raise_out_of_memory,
@@ -139,7 +139,7 @@ def masks_by_numbers(policy: HuggingFacePolicy) -> bool | None:
 def _read_example(policy: HuggingFacePolicy) -> tuple[CacheState, Int[Tensor, "1"]]:
     """Return the state of a row after some tokens, and the next token."""
     source, inputs = make_example(policy)
-    longest = torch.tensor([SOURCES.index(max(SOURCES))], device=inputs.device)
+    longest = torch.tensor([LONGEST], device=inputs.device)
     state = policy.start(source.select(longest))
     for cell in range(CELLS - 1):
         _, state = policy.step(state, inputs[longest, cell])

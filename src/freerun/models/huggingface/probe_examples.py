@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SOURCES = (2, 5, 1)
 """The lengths of the sources."""
 
+LONGEST = SOURCES.index(max(SOURCES))
+"""The row of the longest source, which has no padding."""
+
 CELLS = 4
 """The number of cells of each row."""
 
