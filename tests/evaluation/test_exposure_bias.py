@@ -254,6 +254,28 @@ def test_optimal_tokens_of_all_prefixes_are_those_of_each(cost, unknown):
     torch.testing.assert_close(sums[mask], (log_probs[mask].exp() * expected).sum(1))
 
 
+@pytest.mark.parametrize("cost", ["edit_distance", "hamming"])
+def test_a_symbol_that_training_lacks_matches_nothing_as_the_unknown_token(cost):
+    rows = [(i % 3, list(target)) for i, target in enumerate(product(range(3), repeat=3))]
+    tokens = torch.randint(4, (len(rows), 5), generator=torch.Generator().manual_seed(0))
+    mask = length_mask(5, torch.arange(len(rows)) % 6)
+    found = []
+    for unknown in (2, None):
+        policy = padded_chain(5, sentences=3, seed=1, limit=6)
+        batch = Targets(policy, rows).batch(range(len(rows)))
+        if unknown is None:  # closed tokens encode it as padding
+            target = batch.target.masked_fill(batch.target == 2, policy.vocabulary.pad)
+            batch = replace(batch, target=target)
+        policy.vocabulary = replace(policy.vocabulary, unknown=unknown)
+        errors = PrefixErrors(policy, batch, cost)
+        optimal = errors.find_optimal(tokens, mask)
+        found.append((optimal.mark(mask.flatten().nonzero()[:, 0], 5), errors.write(GREEDY)))
+    (marked, written), (other, again) = found
+    assert torch.equal(marked, other)
+    assert torch.equal(written.wrong, again.wrong)
+    torch.testing.assert_close(written.probability, again.probability)
+
+
 @pytest.mark.parametrize(
     "decoding",
     [GREEDY, Decoding(sample=True, top_k=2, seed=3), Decoding(noise=0.3, seed=1), Decoding(beam=2)],

@@ -85,6 +85,16 @@ def test_the_best_numbers_of_each_example():
     assert choose_best(found, greater_is_better=True).rows.tolist() == [[1, 2], [3, 4]]
 
 
+@pytest.mark.parametrize("greater_is_better", [False, True])
+def test_what_is_not_a_number_is_never_the_best(greater_is_better):
+    def divide(sums):
+        with np.errstate(invalid="ignore"):
+            return sums[:, 0] / sums[:, 1]
+
+    found = [Statistics(np.array(rows, float), divide) for rows in ([[0, 0]], [[2, 2]])]
+    assert choose_best(found, greater_is_better=greater_is_better).rows.tolist() == [[2, 2]]
+
+
 def test_a_metric_of_one_number_takes_several_or_none(coded):
     @metric()
     def one_number(outputs, references):

@@ -29,12 +29,15 @@ def read(path: Path) -> Any:
 
 
 def collect_setting(run: Path) -> dict[str, list[float]]:
-    """Return the figures of one comparison, by seed: of MLE by `diagnose`, and of both on test."""
-    found = {name: list[float]() for name in FIGURES}
-    for seed in SEEDS:
-        diagnosis = read(run / f"diagnosis-{seed}.json")
+    """Return the figures of one comparison, by seed: of MLE by `diagnose`, and of both on test.
+
+    Those of `diagnose` are left out if it was not run.
+    """
+    found: dict[str, list[float]] = {}
+    for path in sorted(run.glob("diagnosis-*.json")):
+        diagnosis = read(path)
         for name in FIGURES:
-            found[name].append(diagnosis[name]["value"])
+            found.setdefault(name, []).append(diagnosis[name]["value"])
     methods = read(run / "results.json")["methods"]
     for method in METHODS:
         for metric in METRICS:
@@ -66,7 +69,9 @@ def collect_decoding(run: Path) -> dict[str, list[float]]:
 
 
 def describe(values: list[float]) -> str:
-    """Return mean, Student's 95 % interval, and all values, in percent."""
+    """Return mean, Student's 95 % interval, and all values, in percent; of one, only itself."""
+    if len(values) == 1:
+        return f"{100 * values[0]:8.2f}"
     wide = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
     mean = fmean(values)
     each = ", ".join(f"{100 * value:.2f}" for value in values)
@@ -77,10 +82,8 @@ def main(runs: Path, output: Path) -> None:
     """Write the figures of all finished settings."""
     figures = {}
     for results in sorted(runs.glob("*/results.json")):
-        run = results.parent
-        if all((run / f"diagnosis-{seed}.json").exists() for seed in SEEDS):
-            figures[run.name] = collect_setting(run)
-            shutil.copyfile(results, output / f"{run.name}.json")
+        figures[results.parent.name] = collect_setting(results.parent)
+        shutil.copyfile(results, output / f"{results.parent.name}.json")
     if decoding := collect_decoding(runs / "rows-20000"):
         figures["decoding"] = decoding
     for name, values in figures.items():

@@ -7,13 +7,16 @@ cd "$(dirname "$0")/../../.."
 export OMP_NUM_THREADS=1
 here=docs/results/conditions out=runs/conditions
 
-measure() { # NAME TRAIN_SIZE OPTIONS
-    local run="$out/$1" seed
+train() { # NAME TRAIN_SIZE SEEDS OPTIONS
     freerun compare spelling --data data/text/2600-0_war_and_peace.txt.gz --task.noise 0.5 \
         --task.train_size "$2" --task.dev_size 1000 --task.test_size 2000 \
-        --methods mle scheduled_sampling --seeds 3 \
+        --methods mle scheduled_sampling --seeds "$3" \
         --training.batch_size 64 --training.lr_schedule linear --training.updates 1200 \
-        --training.evaluate_every 200 --training.threads 1 --output "$run" "${@:3}"
+        --training.evaluate_every 200 --training.threads 1 --output "$out/$1" "${@:4}"
+}
+measure() { # NAME TRAIN_SIZE OPTIONS
+    local run="$out/$1" seed
+    train "$1" "$2" 3 "${@:3}"
     for seed in 0 1 2; do
         freerun diagnose "$run/mle/seed-$seed" --json "$run/diagnosis-$seed.json"
     done
@@ -38,7 +41,8 @@ dropout)
 units) # instead of 100
     measure units-25 20000 --model.hidden_size 25
     measure units-400 20000 --model.hidden_size 400
-    measure units-400-rate-0.001 20000 --model.hidden_size 400 --training.learning_rate 0.001
+    # The rate of the recipe, 0.003, is that of 100 units.
+    train units-400-rate-0.001 20000 1 --model.hidden_size 400 --training.learning_rate 0.001
     ;;
 decoding)
     decode greedy

@@ -30,7 +30,7 @@ kl-30) compare kl-30 searnn:cell_loss=kl,alpha=30 "${mean[@]}" ;;
 kl-1000) compare kl-1000 searnn:cell_loss=kl,alpha=1000 "${mean[@]}" ;;
 fold) # tested on fold K, with the best loss
     compare "mle-fold-$2" mle "${mean[@]}" --task.fold "$2"
-    compare "kl-fold-$2" searnn:cell_loss=kl,alpha=100 "${mean[@]}" --task.fold "$2"
+    compare "kl-1000-fold-$2" searnn:cell_loss=kl,alpha=1000 "${mean[@]}" --task.fold "$2"
     ;;
 sum-mle) compare sum-mle mle "${sum[@]}" ;;
 sum-kl) compare sum-kl searnn:cell_loss=kl,alpha=100 "${sum[@]}" ;;

@@ -149,7 +149,7 @@ class ColumnChoice:
         return self.separator.join(map(str, texts))
 
     def read_sources(self, path: str) -> Iterator[Line]:
-        """Read the rows of a table to predict from as lines, which `convert_line` reads.
+        """Read the rows of a table to predict from as lines, whose columns are chosen.
 
         Rows of columns with names are JSON objects with all of them. Others are plain text, of the
         source alone; a table of as many columns as a source has, has no others.

@@ -157,10 +157,10 @@ def read_image(value: object, where: str) -> Any:
         DataError: if it cannot be read. The message names the row and the file.
     """
     image = import_extra("PIL.Image", "images", "reading images")
-    if isinstance(value, image.Image):
-        return _convert_to_rgb(value, f"{where}: the image")
-    source, name = _open(value, where, "image")
     ops = import_extra("PIL.ImageOps", "images", "reading images")
+    if isinstance(value, image.Image):
+        return _convert_to_rgb(ops.exif_transpose(value), f"{where}: the image")
+    source, name = _open(value, where, "image")
     try:
         with image.open(source) as found:
             return _convert_to_rgb(ops.exif_transpose(found), f"{where}: {name}")
@@ -197,7 +197,9 @@ def read_audio(value: object, rate: int, where: str) -> Float[np.ndarray, "_"]:
         DataError: if it cannot be read, or is too short or silent. The message names row and file.
     """
     if isinstance(value, Mapping) and value.get("array") is not None:
-        found, own, name = np.asarray(value["array"], np.float32), value["sampling_rate"], "it"
+        found, own, name = _read_samples(value["array"], where), value.get("sampling_rate"), "it"
+        if not isinstance(own, int) or own < 1:
+            raise DataError(f"{where}: its sampling_rate is {own!r:.20}; it must be in hertz")
         wave = found if found.ndim == 1 else found.mean(0)
     else:
         library = import_extra("soundfile", "audio", "reading sounds")
@@ -224,6 +226,25 @@ def read_audio(value: object, rate: int, where: str) -> Float[np.ndarray, "_"]:
     resample = import_extra("soxr", "audio", "converting the sampling rate of sounds").resample
     converted: Float[np.ndarray, "_"] = resample(wave, own, rate)
     return converted
+
+
+def _read_samples(array: object, where: str) -> Float[np.ndarray, "..."]:
+    """Return samples in [-1, 1], as they are in files; whole numbers have the range of their type.
+
+    Raises:
+        DataError: if they are whole numbers whose type does not say their range.
+    """
+    found = np.asarray(array)
+    if found.dtype.kind not in "iu":
+        return found.astype(np.float32)
+    if found.dtype.itemsize > 4:
+        raise DataError(
+            f"{where}: its samples are whole numbers of an unknown range; give them as int16, or "
+            "as numbers in [-1, 1]"
+        )
+    limits = np.iinfo(found.dtype)
+    middle = (int(limits.max) + int(limits.min) + 1) // 2  # of unsigned numbers
+    return ((found.astype(np.float64) - middle) / (int(limits.max) + 1 - middle)).astype(np.float32)
 
 
 def _check_complete(read: int, frames: int, log: str, name: str) -> None:

@@ -19,19 +19,20 @@ KINDS = ("source", "prompt")
 def collect_references(rows: Sequence[Row], kind: str) -> list[Row]:
     """Return rows with one target each, and the others in the column `REFERENCES`.
 
+    What rows already have in a column of this name, such as the sources of an answer, is left out.
+
     Args:
         rows: the rows, whose targets may be lists of texts.
         kind: their kind.
     """
-    if kind not in KINDS:
-        return list(rows)
-    target = ROW_COLUMNS[kind][1]
     found: list[Row] = []
     for row in rows:
-        texts: Any = row.get(target)
+        texts: Any = row.get(ROW_COLUMNS[kind][1]) if kind in KINDS else None
         if _is_list_of_texts(texts):
             first, *others = dict.fromkeys(texts)
-            row = _change(row, {target: first, REFERENCES: others})
+            row = _change(row, {ROW_COLUMNS[kind][1]: first, REFERENCES: others})
+        elif REFERENCES in row:
+            row = _change(row, {REFERENCES: []})
         found.append(row)
     return found
 
@@ -49,9 +50,28 @@ def separate_references(rows: Sequence[Row], kind: str) -> list[Row]:
     return found
 
 
-def merge_references(rows: Sequence[Row], kind: str) -> list[Row]:
-    """Return one row for each source, at its first place, with the targets of all as references."""
+def merge_references(rows: Sequence[Row], kind: str, name: str) -> list[Row]:
+    """Return one row for each source, at its first place, with the targets of all as references.
+
+    Args:
+        rows: the rows.
+        kind: their kind.
+        name: where they come from, for messages.
+
+    Raises:
+        DataError: if rows of this kind have no references, or their targets are not texts.
+    """
+    if kind not in KINDS:
+        raise DataError(
+            f"{name}: rows of {kind} have no references; set repeated to examples, or leave it out"
+        )
     source, target = ROW_COLUMNS[kind]
+    for row, place in zip(rows, name_rows(rows, name), strict=True):
+        if not isinstance(row[target], str):
+            raise DataError(
+                f"{place}: the {target} is {row[target]!r:.40}; with repeated=references it must "
+                "be text"
+            )
     targets: dict[str, list[str]] = {}
     first: dict[str, Row] = {}
     for row in rows:

@@ -55,7 +55,9 @@ class PromptPair:
     blocks: int | None = None
 
 
-def find_kind(row: Row, name: str, *, targets: bool = True, hint: str = "") -> str:
+def find_kind(
+    row: Row, name: str, *, targets: bool = True, hint: str = "", expected: str | None = None
+) -> str:
     """Return the kind of a row: the first of `ROW_COLUMNS` whose columns it has.
 
     Args:
@@ -63,6 +65,7 @@ def find_kind(row: Row, name: str, *, targets: bool = True, hint: str = "") -> s
         name: where it comes from, for messages.
         targets: whether the columns of targets must be present, too.
         hint: what to do if it has none of them, for the message.
+        expected: a kind that is returned if the row has its columns, although others may be first.
 
     Raises:
         DataError: if it has none of them.
@@ -70,9 +73,9 @@ def find_kind(row: Row, name: str, *, targets: bool = True, hint: str = "") -> s
     if not isinstance(row, Mapping):
         raise DataError(f"{name}: it is a {type(row).__name__}; a row is a mapping of columns")
     kinds = ROW_COLUMNS if targets else {kind: columns[:1] for kind, columns in ROW_COLUMNS.items()}
-    for kind, columns in kinds.items():
-        if set(columns) <= set(row):
-            return kind
+    found = [kind for kind, columns in kinds.items() if set(columns) <= set(row)]
+    if found:
+        return expected if expected in found else found[0]
     known = "; ".join(map(" and ".join, kinds.values()))
     there = ", ".join(map(str, row)) or "none"
     hint = f" ({hint})" if hint else ""
@@ -318,12 +321,13 @@ def parse_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row]
     """Parse lines to predict from as rows; also return their kind.
 
     They are JSON objects if the first one is an object, one of them is an object with a column of
-    `ROW_COLUMNS`, or the name ends in .jsonl or .ndjson; all must be, then.
+    `ROW_COLUMNS`, or the name ends in .jsonl or .ndjson; all must be, then. Rows that have the
+    column `column` are of its kind, whatever others they have.
 
     Args:
         lines: texts, or JSON objects with the columns of `ROW_COLUMNS`.
         name: the name of their file.
-        column: the column of a line that is not such an object: the first of one of `ROW_COLUMNS`.
+        column: the column of a line that is not such an object, the first of one of `ROW_COLUMNS`.
 
     Raises:
         DataError: if a line is wrong. The message names it.
@@ -341,19 +345,25 @@ def parse_lines(lines: Sequence[str], name: str, column: str) -> tuple[list[Row]
         rows, kind = [_line_as_row(line, column) for line in lines], column
     else:
         rows = [_parse_row(line, where) for line, where in zip(lines, places, strict=True)]
-        kind = find_kind(rows[0], places[0], targets=False)
+        kind = find_kind(rows[0], places[0], targets=False, expected=column)
     return [
         {**row, "where": where, "lines": [line]}
         for row, where, line in zip(rows, places, lines, strict=True)
     ], kind
 
 
-def complete_line(source: Sequence[str], text: str) -> str | None:
-    """Return the JSON object of a line, with the completion in its column; None without one."""
+def complete_line(source: Sequence[str], text: str, column: str) -> str | None:
+    """Return the JSON object of a line, with the completion in its column; None without one.
+
+    Args:
+        source: the line.
+        text: the completion.
+        column: the column of a prompt, as for `parse_lines`.
+    """
     row = parse_row_of_line(source)
     if row is None:
         return None
-    kind = find_kind(row, "the line", targets=False)
+    kind = find_kind(row, "the line", targets=False, expected=column)
     message = [{"role": "assistant", "content": text}]
     if kind == "messages":
         asked = row["messages"]

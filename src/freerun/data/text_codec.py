@@ -329,7 +329,7 @@ class TextCodec(WritingCodec):
 
         If the line was a JSON object, it is that object with the completion in its column.
         """
-        found = complete_line(lines, self.normalize(self.decode(tokens)))
+        found = complete_line(lines, self.normalize(self.decode(tokens)), self.column)
         return self.text(tokens) if found is None else found
 
     def source_text(self, values: Tensor) -> str:

@@ -133,7 +133,7 @@ class Tokens:
         """Parse a text such as `words:8000`.
 
         Raises:
-            ValueError: if it is neither a kind of tokens nor the path of a tokenizer.
+            ValueError: if it is neither a kind of tokens nor a path.
         """
         if isinstance(spec, Tokens):
             return spec
@@ -153,12 +153,14 @@ class Tokens:
                 unknown="unk" in options,
                 normalization=cast(Normalization, forms[0] if forms else "none"),
             )
-        if Path(spec).exists():
+        # Whether a path is there shows when it is read: a model that has been trained with it needs
+        # it no more.
+        if Path(spec).exists() or Path(spec).name != spec or spec.endswith(".json"):
             return cls("path", path=spec)
-        raise ValueError(
-            f"unknown tokens {spec!r}{did_you_mean(spec.partition(':')[0], kinds)}; they are one "
-            f"of {', '.join(kinds)}, or the path of a tokenizer"
-        )
+        known = f"they are one of {', '.join(kinds)}, or the path of a tokenizer"
+        nearest = did_you_mean(spec.partition(":")[0], kinds, known)
+        end = "" if nearest.endswith(known) else f"; {known}"
+        raise ValueError(f"unknown tokens {spec!r}{nearest}{end}")
 
     @property
     def has_unknown(self) -> bool:
@@ -211,10 +213,12 @@ class Tokens:
             known = self.alphabet
         else:
             counts = Counter(piece for text in train for piece in cut(text))
-            for special in (UNKNOWN, EOS):  # which are not tokens of text
-                counts.pop(special, None)
+            special = {UNKNOWN, EOS}  # which are not tokens of text
+            for piece in special:
+                counts.pop(piece, None)
             if not self.has_unknown:
-                known = sorted({*counts, *(piece for text in others for piece in cut(text))})
+                further = {piece for text in others for piece in cut(text)} - special
+                known = sorted({*counts, *further})
             elif self.size is not None:
                 known = [piece for piece, _ in counts.most_common(self.size)]
             else:

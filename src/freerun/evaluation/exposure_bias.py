@@ -298,7 +298,8 @@ def _find_rates(
             "after_reference": columns[_REFERENCE_ERRORS] / columns[_REFERENCE_COUNT],
             "after_own": columns[_OWN_ERRORS] / columns[_OWN_COUNT],
             "excess": excess / columns[_OWN_COUNT],
-            "share": excess / columns[_OWN_ERRORS],
+            # Without own errors it is not a number, even if there are paired ones.
+            "share": np.where(columns[_OWN_ERRORS] > 0, excess / columns[_OWN_ERRORS], np.nan),
             "excess_per_sentence": excess / sentences,
             "probability_excess": probable / columns[_OWN_COUNT],
             "amplification": columns[_FURTHER] / columns[_PLANTED],

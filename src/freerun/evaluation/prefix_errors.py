@@ -99,7 +99,10 @@ class PrefixErrors:
         eos = policy.vocabulary.eos
         ended = batch.target == eos if eos is not None else torch.zeros_like(batch.mask)
         self.lengths = (batch.mask & ~ended).sum(1)
-        self.after = mask_unknown(batch.target, policy.vocabulary.unknown).long()
+        # A symbol that closed tokens lack is encoded as pad: it matches nothing either.
+        targets = mask_unknown(batch.target, policy.vocabulary.unknown).long()
+        unseen = batch.mask & (targets >= policy.vocabulary.actions)
+        self.targets = self.after = targets.masked_fill(unseen, -1)
         if eos is not None:
             self.after = torch.cat([self.after, self.after.new_zeros(len(self.after), 1)], 1)
             places = torch.arange(self.after.shape[1], device=self.after.device)
@@ -150,8 +153,7 @@ class PrefixErrors:
             return OptimalTokens(
                 numbers, places.flatten()[numbers], after, free, nearest, vocabulary.eos
             )
-        pairs = (tokens, mask.sum(1), self.batch.target, self.lengths)
-        table = nearest_prefix_table(*pairs, unknown=vocabulary.unknown)
+        table = nearest_prefix_table(tokens, mask.sum(1), self.targets, self.lengths)
         table = table[:, : tokens.shape[1]] & mask[..., None]
         free = (table & (after < 0)[:, None]).any(2)
         last = table.shape[2] - 1

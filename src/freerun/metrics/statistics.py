@@ -53,9 +53,11 @@ def choose_best(found: Sequence[Statistics], *, greater_is_better: bool) -> Stat
 
     Args:
         found: statistics of the same examples, such as with several references.
-        greater_is_better: whether higher values are better; in case of ties the first is taken.
+        greater_is_better: whether higher values are better; in case of ties the first is taken. A
+            value that is not a number is worse than all others.
     """
     values = np.stack([each.compute(each.rows) for each in found])
-    best = (values if greater_is_better else -values).argmax(0)
+    gains = values if greater_is_better else -values
+    best = np.where(np.isnan(gains), -np.inf, gains).argmax(0)
     rows = np.stack([each.rows for each in found])[best, np.arange(values.shape[1])]
     return Statistics(rows, found[0].compute)

@@ -7,18 +7,19 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from freerun.data import Codec, DataError, MediaCodec, Splits
+from freerun.data import Codec, DataError, MediaCodec, Sources, Splits
 from freerun.data.folders import check_inside, read_splits
 from freerun.data.media import SUFFIXES, Media, Processor
 from freerun.data.media_codec import find_media
-from freerun.data.rows import Row
-from freerun.data.splits import add_missing_splits, describe_sizes, subsample
-from freerun.data.tables import FORMATS, FileRow, Table, read_table
+from freerun.data.rows import Row, write_object
+from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
+from freerun.data.tables import FORMATS, FileRow, Table, parse_object, read_table
 from freerun.data.tokens import Tokens
 from freerun.tasks.base import Task
 
@@ -69,8 +70,10 @@ class MediaTask(Task):
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         what = ("rows", f"{self.media} files")
         stream = (self.seed, f"{self.name} split")
+        given = {name: parts[name] for name in parts}
         add_missing_splits(parts, self._key, sizes, *stream, where=self.data, what=what)
-        notes = subsample(parts, sizes, self.seed, self.name, "rows")
+        notes = note_shared(given, self._key, what[1])
+        notes += subsample(parts, sizes, self.seed, self.name, "rows")
         return Splits(parts, [*notes, describe_sizes(parts, "rows")])
 
     def read_examples(self, path: str) -> Sequence[Row]:
@@ -85,6 +88,26 @@ class MediaTask(Task):
         if others:
             raise DataError(f"{path}: it has several splits; name the folder of one of them")
         return self._name_columns(table, path)
+
+    def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
+        """Read sources to predict from: the path of a file in each line, or an object with it.
+
+        Raises:
+            DataError: names the file, the line and what is expected.
+        """
+        if self.source_column is not None:
+            places = (f"{name}, line {number}" for number in count(1))
+            lines = [self._choose_source(*pair) for pair in zip(lines, places)]  # noqa: B905 (endless)
+        return codec.read(lines, name)
+
+    def _choose_source(self, line: str, place: str) -> str:
+        """Return a line to predict from with the chosen column, if it is an object."""
+        if not line.lstrip().startswith("{"):
+            return line
+        row = parse_object(line, place)
+        if self.source_column not in row:
+            raise DataError(f"{place}: no column {self.source_column}; it has {', '.join(row)}")
+        return write_object({**row, self.media: row[self.source_column]})
 
     def _check_metadata(self) -> None:
         """Check that a folder does not have images or sounds alone."""

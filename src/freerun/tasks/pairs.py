@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
+from itertools import count, takewhile
 from typing import Any, ClassVar, Literal
 
 from freerun.data import Codec, DataError, Sources, Splits
@@ -17,7 +17,7 @@ from freerun.data.references import (
     merge_references,
     separate_references,
 )
-from freerun.data.rows import ROW_COLUMNS, Row, find_kind
+from freerun.data.rows import IGNORED, ROW_COLUMNS, Row, find_kind
 from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
 from freerun.data.symbols import are_symbols
 from freerun.data.tables import Table
@@ -186,8 +186,13 @@ class Pairs(Task):
             if not table.rows:
                 raise DataError(f"{table.name}: there are no rows")
         notes = self.columns.describe(tables["train"])
+        for table in tables.values():  # of those that are as train, its note is enough
+            if table.columns != tables["train"].columns:
+                notes += [f"{table.name}: {note}" for note in self.columns.describe(table)]
         parts = {name: self._select(table) for name, table in tables.items()}
         kind = find_kind(parts["train"][0], tables["train"].name)
+        for name, table in tables.items():
+            self._check_kind(parts[name][0], table, kind, tables["train"])
         given = [name for name in ("dev", "test") if name in parts]
         del tables
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
@@ -199,7 +204,7 @@ class Pairs(Task):
             notes += note_shared(shared, partial(_key, kind), NAMES.get(kind, kind))
         parts["train"] = separate_references(parts["train"], kind)
         for name in ("dev", "test"):
-            parts[name] = self._merge(parts[name], kind)
+            parts[name] = self._merge(parts[name], kind, name)
             notes += describe_references(name, parts[name])
         notes += subsample(parts, sizes, self.seed, "pairs", "rows")
         return Splits(parts, [*notes, describe_sizes(parts, "rows")])
@@ -257,7 +262,7 @@ class Pairs(Task):
             DataError: names the file, the line and what is expected.
         """
         rows = self._select(self.columns.read(path))
-        return self._merge(rows, find_kind(rows[0], path)) if rows else rows
+        return self._merge(rows, find_kind(rows[0], path), path) if rows else rows
 
     def _select(self, table: Table) -> list[Row]:
         """Return rows with the chosen columns, and several references in a column of their own."""
@@ -265,9 +270,19 @@ class Pairs(Task):
         kind = find_kind(rows[0], table.name, hint=_advise(rows[0])) if rows else "text"
         return collect_references(rows, kind)
 
-    def _merge(self, rows: list[Row], kind: str) -> list[Row]:
+    def _check_kind(self, row: Row, table: Table, kind: str, train: Table) -> None:
+        """Check that the rows of a split have the columns of those to train on."""
+        own = find_kind(row, table.name)
+        if own != kind:
+            there, expected = (" and ".join(ROW_COLUMNS[each]) for each in (own, kind))
+            raise DataError(
+                f"{table.name}: its rows are read as {there}, and those of {train.name} as "
+                f"{expected}; give them columns with the same names"
+            )
+
+    def _merge(self, rows: list[Row], kind: str, name: str) -> list[Row]:
         """Return one row for each source, if this is wanted."""
-        return merge_references(rows, kind) if self.repeated == "references" else rows
+        return merge_references(rows, kind, name) if self.repeated == "references" else rows
 
     def read_sources(self, codec: Codec, lines: Sequence[str], name: str) -> Sources:
         """Read sources to predict from: one per line, with tabs between several columns.
@@ -307,4 +322,10 @@ def _advise(row: Row) -> str:
 def _key(column: str, row: Row) -> str:
     """Return the key that rows with equal prompts share."""
     value = row.get(column)
+    if column == "messages" and isinstance(value, list) and len(value) > 1:
+        value = value[:-1]  # without the answer
+    if column == "input_ids" and isinstance(value, list):
+        labels = row.get("labels")
+        read = takewhile(lambda label: label == IGNORED, labels if isinstance(labels, list) else ())
+        value = value[: len(list(read)) or None]
     return value if isinstance(value, str) else repr(value)

@@ -21,6 +21,7 @@ from freerun.data.folders import is_dataset, load_splits
 from freerun.data.rows import Row
 from freerun.data.splits import describe_sizes, hold_out
 from freerun.data.store import Augmentation, StoredExamples
+from freerun.data.tables import FORMATS
 from freerun.tasks.base import Recipe, Task
 
 
@@ -146,6 +147,12 @@ class Tagging(Task):
         Raises:
             DataError: names the file, the line and what is expected.
         """
+        suffix = Path(name.removesuffix(".gz")).suffix.lower()
+        if suffix in FORMATS and suffix != ".tsv":
+            raise DataError(
+                f"{name}: sentences to tag are read from a text file with one token per line, and "
+                "a blank line after each"
+            )
         found = read_sentences(enumerate(lines, 1), name, self.token_column, None)
         return codec.encode_sources([sentence.row for sentence in found], name)
 

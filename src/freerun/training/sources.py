@@ -17,6 +17,7 @@ from freerun.errors import DataError
 from freerun.evaluation import Decoding
 from freerun.policy import Policy
 from freerun.tasks import Pairs, Task
+from freerun.tasks.media import MediaTask
 from freerun.training.checks import check_lengths, check_model_decoding
 
 
@@ -53,9 +54,10 @@ def stream_batches(
         DataError: names the file, the line and what is expected.
         SettingError: if the model cannot be decoded in this way.
     """
-    general = task is None or type(task).read_sources is Task.read_sources
+    read = None if task is None else type(task).read_sources
+    general = read in (None, Task.read_sources, MediaTask.read_sources)
     if isinstance(task, Pairs) and _is_table(name, named=False):
-        lines = task.columns.read_sources(name)
+        lines, task = task.columns.read_sources(name), None  # its columns are chosen
     elif reads_lines(codec) and general and _is_table(name):
         lines = ((row.number, write_object(row)) for row in read_rows(name))
     first = 0
