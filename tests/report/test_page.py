@@ -226,6 +226,19 @@ def test_the_answer_names_the_best_method_and_its_price(results):
     assert describe_comparison(results)[1] == "But its exact match is worse, by 10.00 points."
 
 
+def test_a_better_mean_that_may_be_chance_is_not_the_best(results):
+    entry = results["methods"]["differentiable_scheduled_sampling"]["difference_to_mle"]
+    entry["character_error"] = estimate_difference([-0.1, 0.02], None)
+    lines = describe_comparison(results)
+    assert lines[0].startswith(
+        "scheduled_sampling:schedule=linear,k=0.9 is clearly better than mle: its character error "
+    )
+    assert lines[1].startswith("differentiable_scheduled_sampling is better than mle by 4.00")
+    assert lines[1].endswith("seeds would be needed to tell.")
+    assert lines[2].startswith("An update of scheduled_sampling:schedule=linear,k=0.9 takes ")
+    assert len(lines) == 3
+
+
 def test_the_answer_may_be_that_nothing_helps(results):
     names = list(results["methods"])
     for name, values in zip(names[1:], ([-0.01, 0.02], [0.03, 0.03]), strict=True):

@@ -6,6 +6,8 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,11 +28,12 @@ from freerun.methods import MLE, BehaviorCloning, ScheduledSampling
 from freerun.metrics import score_majority_guess
 from freerun.models.settings import RecurrentSettings
 from freerun.report import legend, summary
+from freerun.report.table import title
 from freerun.settings import SettingError, to_dict
-from freerun.study import compare
+from freerun.study import compare, read_results
 from freerun.study.checks import list_seeds
 from freerun.study.plan import check_folders
-from freerun.tasks import Digits, Spelling, load_data
+from freerun.tasks import Digits, Pairs, SpeechToText, Spelling, load_data
 from freerun.training import TrainingSettings, load_policy
 from freerun.training.record import Record, digest_path
 from tests.full import FULL, full
@@ -310,6 +313,31 @@ def test_data_files_are_told_by_their_digest_path(tmp_path):
     text.write_text(text.read_text() + "!")
     with pytest.raises(CheckpointError, match=r"it holds another comparison: task.files.*is"):
         compare(task, ["mle"], output=tmp_path / "out", **SMALL)
+
+
+def test_other_settings_are_no_files_even_if_there_are_some_of_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("examples").mkdir()
+    rows = write_rows(tmp_path / "rows.tsv")
+    task = Pairs(rows, column_separator=".")
+    build = partial(Record.build, methods={}, model=MODEL, training=TRAINING, seeds=[0])
+    assert list(build(task).task["files"]) == [rows]
+    assert build(SpeechToText(rows)).task["files"].keys() == {rows}
+
+
+def test_the_number_of_updates_may_be_left_to_the_data(tmp_path, monkeypatch):
+    monkeypatch.setattr("freerun.training.settings.MOST_UPDATES", 3)
+    task = Pairs(write_rows(tmp_path / "rows.tsv"), target_tokens="characters")
+    settings = {**SMALL, "training": TrainingSettings(batch_size=4)}
+    found = compare(task, ["mle"], output=tmp_path / "out", **settings)
+    assert found.results["training"]["updates"] == 3
+    assert found.results["methods"]["mle"]["updates"] == [3]
+    assert "pairs, 3 updates each" in title(read_results(tmp_path / "out"))
+
+
+def write_rows(path):
+    path.write_text("".join(f"{i} + 1\t{i + 1}\n" for i in range(20)))
+    return str(path)
 
 
 def test_the_digest_of_a_folder_is_that_of_its_files(tmp_path):

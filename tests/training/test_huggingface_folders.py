@@ -68,6 +68,10 @@ def test_what_is_done_every_epoch_is_done_every_so_many_updates(tmp_path):
     assert len(steps) == 3
     assert steps[-1] == found.args.max_steps
     assert (tmp_path / f"checkpoint-{steps[0]}").is_dir()
+    epochs = [entry["epoch"] for entry in found.state.log_history if "seconds" in entry]
+    rows = found.args.train_batch_size * found.args.gradient_accumulation_steps
+    assert epochs == [step * rows / len(found.train_dataset) for step in steps]
+    assert 3 <= epochs[-1] < 4
 
 
 @pytest.mark.parametrize(

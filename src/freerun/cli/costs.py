@@ -86,7 +86,7 @@ class CostsCommand(SettingsCommand):
         if own.png is not None:
             check_output("--png", own.png)
             require_plots()
-        limit_threads(None)
+        limit_threads()
         vectors = _search_example(own)
         shown: list[RenderableType] = [HeatMap(vectors), Outcomes(vectors)]
         if own.cell is not None:

@@ -59,7 +59,7 @@ class DiagnoseCommand(MeasureCommand):
             check_output(f"--{flag}", path)
         if own.report is not None or own.png is not None:
             require_plots()
-        limit_threads(None)
+        limit_threads()
         found = diagnose(
             own.checkpoint,
             own.data,

@@ -48,7 +48,7 @@ class EvaluateCommand(MeasureCommand):
         own = settings.build(EvaluateOptions, "options")
         decoding = settings.build(Decoding, "decoding")
         check_output("--json", own.json)
-        limit_threads(None)
+        limit_threads()
         reading = list_reading(settings)
         measured = load_measured(own.checkpoint, own.split, own.data, own.language, reading)
         policy, codec, examples = measured.policy, measured.codec, measured.examples

@@ -131,7 +131,7 @@ class PredictCommand(SettingsCommand):
         own = settings.build(PredictOptions, "options")
         decoding = settings.build(Decoding, "decoding")
         check_n_best(own.n_best, decoding)
-        limit_threads(None)
+        limit_threads()
         policy, codec = load_predictor(own.checkpoint, own.max_new_tokens, own.language)
         traces = Traces(policy, codec, decoding) if own.show_backspaces else None
         size = own.batch_size if traces is None else traces.batch_size(own.batch_size)

@@ -13,13 +13,17 @@ from freerun.report.labels import ResultsFile, arrow, label, scale, unit
 def find_best_method(results: ResultsFile) -> str:
     """Return the method with the best mean of the headline metric, except the baseline.
 
-    If there is only the baseline, return it.
+    It is one of those that are clearly better than the baseline, if there are any. If there is only
+    the baseline, return it.
     """
-    metric, greater = results["task"]["metric"], results["task"]["greater_is_better"]
-    names = [name for name in results["methods"] if name != results["base"]]
-    names = names or list(results["methods"])
-    means = {name: results["methods"][name]["test"][metric]["mean"] for name in names}
-    return max(names, key=lambda name: means[name] if greater else -means[name])
+    metric, sign = results["task"]["metric"], 1 if results["task"]["greater_is_better"] else -1
+    methods, base = results["methods"], results["base"]
+    names = [name for name in methods if name != base] or list(methods)
+    if base not in (None, *names):
+        found = {name: methods[name]["difference_to_mle"][metric] for name in names}
+        clear = [name for name in names if is_clear(found[name]) and sign * found[name]["mean"] > 0]
+        names = clear or names
+    return max(names, key=lambda name: sign * methods[name]["test"][metric]["mean"])
 
 
 def describe_comparison(results: ResultsFile) -> list[str]:
@@ -80,14 +84,17 @@ class _Words:
         better = [name for name in clear if self.is_better(name)]
         lines = []
         if better:
-            best, way = better[0], "higher" if self.greater else "lower"
+            best, way = self.best, "higher" if self.greater else "lower"
+            what = "best" if best == ranked[0] else f"clearly better than {base}"
             lines.append(
-                f"{best} is best: its {label(self.metric)} is {self.get_value(best)}, that of "
+                f"{best} is {what}: its {label(self.metric)} is {self.get_value(best)}, that of "
                 f"{base} {self.get_value(base)}; it is {way} by {self.say_amount(best)}."
             )
             lines += self._say_price(best)
             lines += [
-                f"{name} is better than {base} by {self.say_amount(name)}." for name in better[1:]
+                f"{name} is better than {base} by {self.say_amount(name)}."
+                for name in better
+                if name != best
             ]
         else:
             lines.append(self._say_nothing_clear())

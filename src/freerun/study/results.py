@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -142,7 +142,9 @@ def collect_results(
     """
     base, metrics = plan.base, plan.task.get_metrics()
     headline = get_headline(metrics)
-    record = asdict(plan.record(data))
+    # The numbers of updates and the like that every run has chosen by its data.
+    training, _ = plan.training.complete(len(data.train), plan.model)
+    record = asdict(replace(plan, training=training).record(data))
     for name in _RUN_ONLY:
         del record[name]
     record["task"] |= {

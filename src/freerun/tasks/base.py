@@ -49,6 +49,8 @@ class Task(ABC):
         target_tokens: the tokens of targets, for a model without a tokenizer (see `Tokens`).
         source_tokens: the tokens of sources, likewise; None to share those of targets.
         fixed_length: whether every output is as long as its source, and has no eos.
+        data_settings: the settings that are files or folders of data. Their digests are recorded,
+            and an interrupted run is not resumed with others.
     """
 
     name: ClassVar[str]
@@ -57,6 +59,7 @@ class Task(ABC):
     cost: ClassVar[str] = "edit_distance"
     recipe: ClassVar[Recipe] = {"model": {}, "training": {}}
     fixed_length: ClassVar[bool] = False
+    data_settings: ClassVar[tuple[str, ...]] = ("data", "train", "dev", "test")
     default_model: ClassVar[str] = "recurrent"
 
     extra_metrics: tuple[MetricSpec, ...] = field(

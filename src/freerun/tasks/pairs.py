@@ -83,6 +83,12 @@ class Pairs(Task):
     summary: ClassVar[str] = "prompts to completions (files and datasets of rows)"
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "character_error")
     cost: ClassVar[str] = "edit_distance"
+    data_settings: ClassVar[tuple[str, ...]] = (
+        *Task.data_settings,
+        "targets",
+        "dev_targets",
+        "test_targets",
+    )
     recipe: ClassVar[Recipe] = {
         "model": {"bidirectional": True, "attention": "additive"},
         "training": {},

@@ -64,6 +64,10 @@ class Translation(Task):
     summary: ClassVar[str] = "sentences to their translations (parallel text)"
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "exact_match")
     cost: ClassVar[str] = "bleu"
+    data_settings: ClassVar[tuple[str, ...]] = (
+        "data",
+        *(f"{split}_{side}" for split in ("train", "dev", "test") for side in ("source", "target")),
+    )
     recipe: ClassVar[Recipe] = {
         "model": {
             "cell": "gru",

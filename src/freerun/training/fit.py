@@ -31,10 +31,11 @@ from freerun.training.folders import (
     lock,
     move,
     report_save_errors,
+    sweep,
 )
 from freerun.training.horizon import estimate_horizon
 from freerun.training.model_source import read_model_settings
-from freerun.training.processes import limit_threads, name_dead_processes
+from freerun.training.processes import limit_threads, name_dead_processes, using_threads
 from freerun.training.progress import Status, show_notes
 from freerun.training.record import RECORD_FILE, Record, Results, build_curve
 from freerun.training.resolve import Run, as_setting_errors, resolve
@@ -111,7 +112,9 @@ def fit(
     method = asked.for_model(at_once=model.reads_rows_at_once)
     chosen += _describe_choices(to_dict(asked), to_dict(method))
     with quiet_transformers(), ExitStack() as stack:
-        limit_threads(training.threads)
+        limit_threads()
+        if training.threads is not None:
+            stack.enter_context(using_threads(training.threads))
         with as_setting_errors():
             arguments = training.arguments(output, task, quiet=quiet)
         stack.enter_context(name_dead_processes())
@@ -151,6 +154,7 @@ def _load(results: Results, output: Path, codec: type[Codec], arguments: Trainin
     """
     if arguments.should_save:
         delete_checkpoints(output)  # of a process that was killed meanwhile
+        sweep(output)
     try:
         policy, found = load_policy(output, codec)
     except CheckpointError as error:

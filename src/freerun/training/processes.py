@@ -28,15 +28,12 @@ def stop_worker(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def limit_threads(wanted: int | None) -> None:
-    """Set the number of torch threads; by default at most the number of CPUs of the container.
+def limit_threads() -> None:
+    """Lower the number of torch threads to that of the CPUs of the container, if it is higher.
 
     Torch counts the CPUs of the machine. With more threads than the container has CPUs, threads
     wait for each other, which can make a small model a hundred times slower.
     """
-    if wanted is not None:
-        torch.set_num_threads(wanted)
-        return
     allowed = count_container_cpus()
     if allowed is not None and allowed < torch.get_num_threads():
         torch.set_num_threads(allowed)

@@ -138,8 +138,9 @@ class Record:
             data: the data of the task, if they have been read.
         """
         settings = to_dict(task)
-        named = [value for value in settings.values() if isinstance(value, str)]
-        files = {name: digest_path(Path(name)) for name in named if Path(name).exists()}
+        named = (settings.get(name) for name in task.data_settings)
+        paths = [name for name in named if name and isinstance(name, str) and Path(name).exists()]
+        files = {name: digest_path(Path(name)) for name in paths}
         record = cls(
             task={"name": get_task_name(type(task)), "settings": settings, "files": files},
             methods={name: describe_method(method) for name, method in methods.items()},

@@ -56,8 +56,8 @@ class TrainingSettings:
             adapters 2e-4.
         optimizer: `adam`, `adamw`, `sgd` or `rmsprop`.
         momentum: momentum of `sgd` and `rmsprop`, in [0, 1).
-        weight_decay: weight decay of all weights except biases: decoupled for `adamw`, otherwise an
-            L2 penalty.
+        weight_decay: weight decay of all weights except biases and those of normalization:
+            decoupled for `adamw`, otherwise an L2 penalty.
         lr_schedule: the learning rate after the warm-up: `constant`, `linear` or `cosine` to zero,
             or `inverse_sqrt`.
         warmup: updates in which the learning rate rises from zero; below 1, a fraction of the run.
