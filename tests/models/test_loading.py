@@ -142,6 +142,17 @@ def test_adapters_without_a_model_are_refused(tmp_path, base):
         find_base_path(str(tmp_path))
 
 
+def test_adapters_of_another_revision_of_a_model_are_refused(tmp_path, folder):
+    config = tmp_path / "adapter_config.json"
+    change(config, base_model_name_or_path="some/model", revision="step3000")
+    with pytest.raises(CheckpointError, match=r"belong to the revision 'step3000' of some/model"):
+        find_base_path(str(tmp_path))
+    change(config, revision=None)
+    assert find_base_path(str(tmp_path)) == ("some/model", True)
+    change(config, base_model_name_or_path=str(folder), revision="step3000")  # of this folder
+    assert find_base_path(str(tmp_path)) == (str(folder), True)
+
+
 def test_adapters_of_adapters_are_refused(tmp_path):
     """Also those of themselves."""
     change(tmp_path / "adapter_config.json", base_model_name_or_path=str(tmp_path))

@@ -154,6 +154,13 @@ def find_base_path(path: str) -> tuple[str, bool]:
         )
     if Path(base, ADAPTER_CONFIG).exists():
         raise CheckpointError(f"{found}: {base}, the model of the adapters, has only adapters, too")
+    revision = contents.get("revision")
+    if revision not in (None, "main") and not Path(base).is_dir():
+        raise CheckpointError(
+            f"{found}: the adapters belong to the revision {revision!r} of {base}, and only its "
+            "newest one is loaded; download that revision, and let base_model_name_or_path be its "
+            "folder"
+        )
     if contents.get("megatron_config") is not None:
         raise CheckpointError(f"{found}: it names a module to import, which is never done")
     return base, True
