@@ -142,8 +142,9 @@ def collect_results(
     """
     base, metrics = plan.base, plan.task.get_metrics()
     headline = get_headline(metrics)
-    # The numbers of updates and the like that every run has chosen by its data.
-    training, _ = plan.training.complete(len(data.train), plan.model)
+    # What all runs have chosen by the data; tuning may choose another learning rate for each method.
+    chosen, _ = plan.training.complete(len(data.train), plan.model)
+    training = replace(plan.training, updates=chosen.updates, evaluate_every=chosen.evaluate_every)
     record = asdict(replace(plan, training=training).record(data))
     for name in _RUN_ONLY:
         del record[name]
