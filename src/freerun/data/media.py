@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -200,7 +199,8 @@ def read_audio(value: object, rate: int, where: str) -> Float[np.ndarray, "_"]:
     """
     if isinstance(value, Mapping) and value.get("array") is not None:
         found, given, name = _read_samples(value["array"], where), value.get("sampling_rate"), "it"
-        own = int(given) if isinstance(given, Real) and 1 <= given < math.inf else 0
+        numbers = int | float | np.integer
+        own = int(given) if isinstance(given, numbers) and 1 <= given < math.inf else 0
         if not own or own != given:
             raise DataError(f"{where}: its sampling_rate is {given!r:.20}; it must be in hertz")
         wave = found if found.ndim == 1 else found.mean(0)
