@@ -135,6 +135,62 @@ def test_channels_are_averaged_and_the_rate_is_converted(tmp_path):
     assert np.abs(found[middle]).max() < 0.26
 
 
+@pytest.mark.parametrize(
+    ("samples", "scale"),
+    [
+        (np.int8([-128, 0, 64]), [-1, 0, 0.5]),
+        (np.int16([-32768, 0, 16384]), [-1, 0, 0.5]),
+        (np.int32([-(2**31), 0, 2**30]), [-1, 0, 0.5]),
+        (np.uint8([0, 128, 192]), [-1, 0, 0.5]),
+        (np.uint16([0, 32768, 49152]), [-1, 0, 0.5]),
+        (np.float64([-1, 0, 0.5]), [-1, 0, 0.5]),
+    ],
+    ids=lambda value: str(getattr(value, "dtype", "")),
+)
+@pytest.mark.parametrize("rate", [RATE, np.int64(RATE), float(RATE)])
+def test_samples_have_the_range_of_their_type(samples, scale, rate):
+    found = read_audio({"array": np.tile(samples, 300), "sampling_rate": rate}, RATE, "row 0")
+    assert found.dtype == np.float32
+    assert found.tolist() == scale * 300
+
+
+@pytest.mark.parametrize("size", [np.int16, np.int32])
+def test_whole_numbers_are_read_as_from_a_file(tmp_path, size):
+    samples = (WAVE.astype(np.float64) * np.iinfo(size).max).astype(size)
+    path = str(tmp_path / "a.wav")
+    soundfile.write(path, samples, RATE, subtype=f"PCM_{8 * samples.itemsize}")
+    found = read_audio({"array": samples, "sampling_rate": RATE}, RATE, "row 0")
+    assert np.array_equal(found, read_audio(path, RATE, "row 0"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"array": np.arange(800), "sampling_rate": RATE},
+         "its samples are whole numbers of an unknown range; give them as int16, or as numbers in "
+         "[-1, 1]"),
+        ({"array": WAVE}, "its sampling_rate is None; it must be in hertz"),
+        ({"array": WAVE, "sampling_rate": 0}, "its sampling_rate is 0; it must be in hertz"),
+        ({"array": WAVE, "sampling_rate": "8k"}, "its sampling_rate is '8k'; it must be in hertz"),
+        ({"array": WAVE, "sampling_rate": 0.5}, "its sampling_rate is 0.5; it must be in hertz"),
+        ({"array": WAVE, "sampling_rate": np.nan}, "its sampling_rate is nan; it must be in hertz"),
+    ],
+)  # fmt: skip
+def test_samples_whose_range_or_rate_is_unknown(refuses, given, message):
+    refuses(f"row 3: {message}", read_audio, given, RATE, "row 3")
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_an_image_is_turned_as_it_says(tmp_path, orientation, turns):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif)
+    path = str(tmp_path / "a.png")
+    for value in (path, contents(path), Image.open(path)):
+        found = np.asarray(read_image(value, "row 0"))
+        assert np.array_equal(found, np.rot90(PIXELS, turns))
+
+
 def damaged(tmp_path, name, raw):
     (tmp_path / name).write_bytes(raw)
     return str(tmp_path / name)

@@ -1,8 +1,11 @@
 """Rows with the usual columns as tokens: seams, templates, eos, blocks, labels, and refusals."""
 
+import json
+
 import pytest
 
 from freerun.data import TextCodec
+from freerun.data.rows import parse_lines
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, piece_tokenizer, word_tokenizer
 
 A, B, C, YES, NO, USER, ASSISTANT, COLON, PLUS, ONE, TWO = range(4, 15)
@@ -411,3 +414,19 @@ def test_a_row_is_read_as_its_text(make, prompt, completion):
     whole = codec.tokenizer(prompt + completion)["input_ids"]
     assert codec.decode([*found, *rest]) == codec.tokenizer.decode(whole, skip_special_tokens=True)
     assert found == codec.tokenizer(prompt)["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "column", "kind"),
+    [
+        ("prompt source", "source", "source"),
+        ("messages text", "text", "text"),
+        ("input_ids prompt", "prompt", "prompt"),
+        ("input_ids labels prompt", "prompt", "input_ids"),  # which it was trained on
+        ("input_ids labels source", "source", "source"),
+        ("messages source", "prompt", "messages"),
+    ],
+)
+def test_the_column_of_rows_to_predict_from(columns, column, kind):
+    line = json.dumps(dict.fromkeys(columns.split(), "a"))
+    assert parse_lines([line], "rows.jsonl", column)[1] == kind

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freerun.data import TextCodec, Tokens
+from freerun.data import DataError, TextCodec, Tokens
 from freerun.data.parallel import count_words
 from freerun.data.tokens import JOINER, decode_tokens, make_splitter
 from freerun.vocabulary import UNKNOWN
+from tests.helpers import raises
 
 TEXTS = ["low lower lowest", "new newer newest", "wide wider widest", "“Grüße!” 🙂"] * 3
 CONTROLS = set("\x1c\x1d\x1e\x1f")
@@ -73,6 +74,18 @@ def test_what_is_reserved_is_unknown():
     tokenizer = build("symbols+unk", *["a <eos> <unk> b"] * 2)
     symbols = tokenizer.convert_ids_to_tokens(tokenizer("a <eos> <unk> b")["input_ids"])
     assert symbols == ["a", "<unk>", "<unk>", "b"]
+
+
+def test_what_is_reserved_is_unseen_where_tokens_are_closed():
+    tokenizer = Tokens.parse("symbols").build(["a b"], ["a <eos> <unk> c"])
+    assert tokenizer.convert_ids_to_tokens(range(len(tokenizer))) == ["a", "b", "c", "<eos>"]
+    rows = [{"source": "x", "target": text} for text in ("a b", "a <eos> b")]
+    codec = TextCodec.learn(rows[:1], rows, target_tokens="symbols", source_tokens="characters")
+    found = codec.encode(rows)
+    assert [list(row) for row in found.references] == [[0, 1], [0, codec.target.pad, 1]]
+    assert found.texts == ["a b", "a <eos> b"]
+    (message,) = found.unseen
+    assert "<eos>" in message
 
 
 def test_the_most_frequent_words_are_known():
@@ -176,4 +189,24 @@ def test_characters_are_code_points_unless_another_unit_or_form_is_set(spec, tex
 @pytest.mark.parametrize("spec", ["words+nfx", "characters+nfc+nfkc", "bpe+upper:300"])
 def test_options_of_tokens_that_are_unknown(spec):
     with pytest.raises(ValueError, match=r"must be one of \+unk, \+nfc, \+nfd, \+nfkc, \+nfkd"):
+        Tokens.parse(spec)
+
+
+@pytest.mark.parametrize("path", ["gone/tokenizer", "./gone", "gone.json"])
+def test_a_path_is_read_when_tokens_are_built(path, here):
+    tokens = Tokens.parse(path)
+    assert tokens == Tokens("path", path=path)
+    with raises(DataError, f"{path}: there is no such file"):
+        tokens.build(["a"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "nearest"), [("gone", ""), ("wrods:9", "; did you mean 'words'?"), ("9:words", "")]
+)
+def test_kinds_of_tokens_that_are_unknown(spec, nearest, here):
+    message = (
+        f"unknown tokens {spec!r}{nearest}; they are one of characters, graphemes, symbols, words, "
+        "bpe, bytes, or the path of a tokenizer"
+    )
+    with raises(ValueError, message):
         Tokens.parse(spec)

@@ -1,5 +1,6 @@
 """Images and speech to text: where rows come from, and models from scratch and pretrained."""
 
+import json
 from pathlib import Path
 
 import datasets
@@ -11,14 +12,19 @@ from transformers import GenerationConfig, WhisperTokenizer
 from freerun import load
 from freerun.cli.predict import _open_lines
 from freerun.data import DataError
+from freerun.data.files import stream_lines
 from freerun.decoding import greedy
+from freerun.evaluation import Decoding
 from freerun.methods import MLE
 from freerun.models.loading import load_model
 from freerun.models.settings import PretrainedSettings, RecurrentSettings, Seq2SeqSettings
 from freerun.settings import SettingError
 from freerun.tasks import load_data
 from freerun.training import TrainingSettings, fit, load_policy
+from freerun.training.prediction import Model
+from freerun.training.sources import stream_batches
 from freerun.training.tasks import load_measured
+from tests.helpers import raises
 from tests.media_files import (
     TEXTS,
     image_task,
@@ -155,6 +161,59 @@ def test_a_model_of_images_from_scratch_is_trained_and_read_again(images, tmp_pa
     again = PretrainedSettings(path=str(tmp_path / "run"))
     wider = again.build(again.load(task).codec.with_backspace())
     assert wider.vocabulary.backspace is not None
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """A folder whose texts are those of the images in the column crop."""
+    folder = write_folder(tmp_path / "crops", write_image, ".png", TEXTS)
+    rows = [("file_name", "crop", "text")]
+    for i, text in enumerate(TEXTS):
+        write_image(folder / f"crop-{i}.png", 100 + i)
+        rows.append((f"{i}.png", f"crop-{i}.png", text))
+    (folder / "metadata.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    return folder
+
+
+def test_the_chosen_column_is_what_is_predicted_from(crops, tmp_path):
+    task = image_task(crops, source_column="crop")
+    codec = load_data(task).codec
+    policy = Seq2SeqSettings(patch_size=4, **SMALL).build(codec).eval()
+    table = str(crops / "metadata.csv")
+    expected = codec.encode(task.read_examples(table)).batch(range(12)).source.values
+    rows = [{"file_name": f"{i}.png", "crop": f"crop-{i}.png"} for i in range(12)]
+    listed = crops / "list.jsonl"
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = crops / "list.txt"
+    plain.write_text("".join(f"crop-{i}.png\n" for i in range(12)))
+    for path in (table, str(listed), str(plain)):
+        read = policy, codec, task, stream_lines(path), path, Decoding(), 12
+        ((batch, _),) = stream_batches(*read)
+        assert torch.equal(batch.source.values, expected)
+    model, paths = Model(policy, codec, task), [str(crops / f"crop-{i}.png") for i in range(12)]
+    rows = [{"file_name": str(crops / "0.png"), "crop": path} for path in paths]
+    found = [each.log_prob for each in model.predict(rows)]
+    assert found == pytest.approx([each.log_prob for each in model.predict(paths)])
+    assert len(set(found)) > 6
+    listed.write_text('{"crop": "crop-0.png"}\n{"crop": null, "file_name": "0.png"}\n')
+    with raises(DataError, f"{listed}, line 2: no column crop; it has file_name"):
+        [
+            *stream_batches(
+                policy, codec, task, stream_lines(str(listed)), str(listed), Decoding(), 1
+            )
+        ]
+    with raises(DataError, "source 1: no column crop; it has file_name"):
+        model.predict([{"file_name": paths[0]}])
+
+
+def test_files_that_splits_share_are_noted(tmp_path):
+    for i in range(4):
+        write_image(tmp_path / f"{i}.png", i)
+    for name, numbers in (("train", (0, 1, 2, 0)), ("dev", (3,)), ("test", (1, 2, 1, 3))):
+        rows = "".join(f"{i}.png,ab\n" for i in numbers)
+        (tmp_path / f"{name}.csv").write_text(f"file_name,text\n{rows}")
+    notes = image_task(tmp_path).rows().notes
+    assert notes == ["3 image files of test are also in train", "train 4, dev 1, test 4 rows"]
 
 
 def test_models_that_cannot_read_images(images):

@@ -8,8 +8,14 @@ from dataclasses import replace
 import pytest
 
 from freerun.data import DataError, TextCodec
+from freerun.data.files import stream_lines
+from freerun.data.tokens import decode_tokens
+from freerun.evaluation import Decoding
 from freerun.metrics import score
+from freerun.models.settings import RecurrentSettings
+from freerun.settings import build, to_dict
 from freerun.tasks import Pairs, Spelling, encode_file, load_data
+from freerun.training.sources import stream_batches
 from tests.helpers import raises
 from tests.tasks.tiny_tokenizers import CHAT, byte_tokenizer, word_tokenizer
 
@@ -71,6 +77,50 @@ def test_rows_with_equal_prompts_stay_on_one_side(write):
     assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
     assert (len(splits["train"]), len(splits["dev"]), len(splits["test"])) == (50, 6, 12)
     assert splits.notes[0] == "train was cut from 102 rows to 50, drawn by seed"
+
+
+def chat(question, answer):
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": turns}
+
+
+def padded(question, answer):
+    tokens, labels = [7, question, *answer], [-100, -100, *answer]
+    pad = 6 - len(tokens)
+    mask = [0] * pad + [1] * len(tokens)
+    return {
+        "input_ids": [0] * pad + tokens,
+        "labels": [-100] * pad + labels,
+        "attention_mask": mask,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "read"),
+    [
+        ([chat(f"q{i // 2}", f"a{i}") for i in range(40)],
+         lambda row: row["messages"][0]["content"]),
+        ([{"input_ids": [7, i // 2, i], "labels": [-100, -100, i]} for i in range(40)],
+         lambda row: row["input_ids"][1]),
+        ([{"input_ids": [7, i // 2], "labels": [i]} for i in range(40)],
+         lambda row: row["input_ids"][1]),  # for an encoder-decoder
+        ([padded(1 + i // 2, [9] * (1 + i % 2)) for i in range(40)],
+         lambda row: row["input_ids"][row["attention_mask"].index(1) + 1]),
+    ],
+    ids=["messages", "causal", "encoder-decoder", "padded"],
+)  # fmt: skip
+def test_equal_prompts_with_other_answers_stay_on_one_side(write, rows, read):
+    splits = Pairs(write(lines(rows), "rows.jsonl")).rows()
+    sides = [{read(row) for row in part} for part in splits.values()]
+    assert [len(side) for side in sides] == [16, 2, 2]
+    assert len(set().union(*sides)) == 20
+    train, test = (
+        write(lines(part), f"{i}.jsonl") for i, part in enumerate((rows[::2], rows[1::2]))
+    )
+    notes = Pairs(train, test=test, dev_size=1).rows().notes
+    column = next(iter(rows[0]))
+    assert f"20 {column} of test are also in train" not in notes  # two are in dev
+    assert f"19 {column} of test are also in train" in notes
 
 
 def test_a_folder_keeps_its_splits(write, tmp_path):
@@ -322,6 +372,49 @@ def test_several_references_of_a_source(write, name, contents, settings):
     assert len(first) == 20
 
 
+@pytest.mark.parametrize("value", [["a.pdf", "b.pdf"], "a.pdf", 3, None])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_a_column_called_references_has_no_targets(write, name, value):
+    rows = [{**row, "references": value} for row in ROWS]
+    task = Pairs(write(lines(rows) if name == "rows.jsonl" else table(rows, ","), name))
+    splits = task.rows()
+    assert splits.notes == ["train 32, dev 4, test 4 rows"]
+    found = [(row["prompt"], row["completion"]) for part in splits.values() for row in part]
+    assert sorted(found) == sorted((row["prompt"], row["completion"]) for row in ROWS)
+    data = load_data(task, tokenizer=byte_tokenizer())
+    assert (len(data.train), list(data.dev.others)) == (32, [])
+    assert list(encode_file(task, data.codec, task.data).others) == []
+    merged = replace(task, repeated="references").rows()
+    assert merged["dev"] == [{**row, "references": []} for row in splits["dev"]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"text": f"abc {i}"} for i in range(20)],
+            "dev: rows of text have no references; set repeated to examples, or leave it out",
+        ),
+        (
+            [chat(f"q{i}", "a") for i in range(20)],
+            "dev: rows of messages have no references; set repeated to examples, or leave it out",
+        ),
+        (
+            [{"prompt": f"{i}"} | ({} if i else {"completion": "a"}) for i in range(20)],
+            "{path}, line 2: the completion is None; with repeated=references it must be text",
+        ),
+    ],
+)
+def test_rows_without_references_cannot_be_merged(write, refuses, rows, message):
+    path = write(lines(rows), "rows.jsonl")
+    task = Pairs(path, repeated="references")
+    if "{path}" in message:
+        refuses(message.format(path=path), task.read_examples, path)
+        return
+    refuses(message, task.rows)
+    refuses(message.replace("dev", path), task.read_examples, path)
+
+
 def test_repeated_sources_are_examples_of_their_own_by_default(write):
     splits = Pairs(write(words(REPEATED), "rows.tsv")).rows()
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 32, "dev": 4, "test": 4}
@@ -350,6 +443,25 @@ def test_dev_and_test_in_files_of_their_own(write):
     assert [(row["source"], row["target"], row.place) for row in rows] == [
         ("ab", "A B", f"{dev}, line 1")
     ]
+
+
+def test_dev_has_the_columns_of_train(write, refuses):
+    train = write(words([("prompt", "completion"), *WORDS]), "some_train.tsv")
+    dev = write(words([("Prompt", "Completion"), *WORDS]), "some_dev.tsv")
+    message = (
+        f"{dev}: its rows are read as source and target, and those of {train} as prompt and "
+        "completion; give them columns with the same names"
+    )
+    refuses(message, Pairs(train, dev=dev, test=train).rows)
+    refuses(message, Pairs(train, test=dev).rows)
+    train = write(words([("source", "target"), *WORDS]), "some_train.tsv")
+    notes = Pairs(train, dev=dev, test=train).rows().notes
+    assert notes[0] == (
+        f"{dev}: the first line has no names of columns that are known, so the first column is the "
+        "source and the second the target: 'Prompt' → 'Completion'; if these are names, choose the "
+        "columns by them"
+    )
+    assert notes[1] == "4 sources of dev are also in train"
 
 
 def test_sources_and_targets_line_by_line(write, refuses):
@@ -405,6 +517,52 @@ def test_a_lemma_and_its_features_are_one_source(write, refuses):
     refuses(message, Pairs(path).rows)
     broken = write("a\tb\nc\n", "broken.tsv")
     refuses(f"{broken}, line 2: 1 cell; line 1 has 2", Pairs(broken).rows)
+
+
+@pytest.mark.parametrize(
+    ("names", "tokenizer"),
+    [
+        (("source", "features", "form"), None),
+        (("prompt", "context", "answer"), None),
+        (("text", "messages", "target"), None),
+        (("prompt", "response"), byte_tokenizer()),
+    ],
+)
+def test_rows_to_predict_from_are_read_as_those_trained_on(write, names, tokenizer):
+    *sources, target = names
+    rows = [{name: f"{name} {i}" for name in names} for i in range(20)]
+    path = write(table(rows, ","), "rows.csv")
+    tokens = {} if tokenizer else {"target_tokens": "characters"}
+    task = Pairs(path, source_columns=tuple(sources), target_column=target, **tokens)
+    codec = load_data(task, tokenizer=tokenizer).codec
+    expected = encode_file(task, codec, path).batch(range(20)).source
+    text = " ".join(rows[3][name] for name in sources)
+    written = decode_tokens(codec.tokenizer, expected.values[3][expected.mask[3]].tolist())
+    assert written == (text + "\n" if tokenizer else text)
+    policy = RecurrentSettings(hidden_size=4, embedding_size=3).build(codec).eval()
+    for name, contents in (
+        ("new.csv", table(rows, ",")),
+        ("new.tsv", table(rows, "\t")),
+        ("new.json", json.dumps(rows)),
+        ("new.jsonl", lines(rows)),
+        ("new.txt", "".join("\t".join(row[name] for name in sources) + "\n" for row in rows)),
+    ):
+        new = write(contents, name)
+        read = policy, codec, task, stream_lines(new), new, Decoding(), 20
+        ((batch, found),) = stream_batches(*read)
+        assert batch.source.values.equal(expected.values)
+        assert batch.source.mask.equal(expected.mask)
+        if name != "new.txt":
+            output = json.loads(codec.write([], found[3]))
+            assert output == {**rows[3], "source": text, "target": ""}
+
+
+def test_a_task_whose_tokenizer_is_gone(write, refuses, tmp_path):
+    path = f"{tmp_path}/gone/tokenizer.json"
+    task = Pairs(write(lines(ROWS), "rows.jsonl"), target_tokens=path)
+    assert build(Pairs, to_dict(task), "task") == task
+    assert [*task.get_metrics()] == ["exact_match", "character_error"]
+    refuses(f"{path}: there is no such file", load_data, task)
 
 
 def test_a_vocabulary_that_knows_little_of_dev_is_refused(write, refuses):

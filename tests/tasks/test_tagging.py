@@ -184,6 +184,19 @@ def test_sentences_to_tag_keep_their_lines(folder):
     assert codec.write([1, 0], ["in IN", "Bonn NE"]) == "in IN O\nBonn NE B-LOC\n"
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.CSV", "a.json.gz"])
+def test_sentences_to_tag_are_not_read_from_tables(refuses, folder, name):
+    task = Tagging(folder)
+    codec = load_data(task).codec
+    message = (
+        f"{name}: sentences to tag are read from a text file with one token per line, and a blank "
+        "line after each"
+    )
+    refuses(message, task.read_sources, codec, ['{"tokens": ["a"]}'], name)
+    for kept in ("a.tsv", "a.conll", "standard input"):
+        assert len(task.read_sources(codec, ["in", "Bonn"], kept)) == 1
+
+
 def test_other_files_to_evaluate_on(refuses, write, folder):
     task = Tagging(folder)
     codec = load_data(task).codec

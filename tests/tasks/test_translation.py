@@ -5,6 +5,7 @@ import json
 import pytest
 from sacrebleu.metrics import BLEU
 
+from freerun.data import DataError
 from freerun.data.parallel import Pair
 from freerun.metrics import list_signatures, score, score_majority_guess
 from freerun.tasks import Translation, load_data
@@ -221,6 +222,12 @@ def test_the_subset_of_a_dataset(monkeypatch, task, refuses, local_datasets, tmp
 def test_settings_that_cannot_be_are_refused(settings, message):
     with raises(ValueError, message):
         Translation(**settings)
+
+
+def test_a_tokenizer_that_is_gone_is_missed_where_it_is_read(task, tmp_path):
+    path = f"{tmp_path}/gone/tokenizer.json"
+    with raises(DataError, f"{path}: there is no such file"):
+        load_data(task(source_tokens=path))
 
 
 # Scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -197,9 +198,11 @@ def read_audio(value: object, rate: int, where: str) -> Float[np.ndarray, "_"]:
         DataError: if it cannot be read, or is too short or silent. The message names row and file.
     """
     if isinstance(value, Mapping) and value.get("array") is not None:
-        found, own, name = _read_samples(value["array"], where), value.get("sampling_rate"), "it"
-        if not isinstance(own, int) or own < 1:
-            raise DataError(f"{where}: its sampling_rate is {own!r:.20}; it must be in hertz")
+        found, given, name = _read_samples(value["array"], where), value.get("sampling_rate"), "it"
+        numbers = int | float | np.integer
+        own = int(given) if isinstance(given, numbers) and 1 <= given < math.inf else 0
+        if not own or own != given:
+            raise DataError(f"{where}: its sampling_rate is {given!r:.20}; it must be in hertz")
         wave = found if found.ndim == 1 else found.mean(0)
     else:
         library = import_extra("soundfile", "audio", "reading sounds")

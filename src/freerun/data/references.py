@@ -67,15 +67,14 @@ def merge_references(rows: Sequence[Row], kind: str, name: str) -> list[Row]:
         )
     source, target = ROW_COLUMNS[kind]
     for row, place in zip(rows, name_rows(rows, name), strict=True):
-        if not isinstance(row[target], str):
+        if not isinstance(text := row.get(target), str):
             raise DataError(
-                f"{place}: the {target} is {row[target]!r:.40}; with repeated=references it must "
-                "be text"
+                f"{place}: the {target} is {text!r:.40}; with repeated=references it must be text"
             )
     targets: dict[str, list[str]] = {}
     first: dict[str, Row] = {}
     for row in rows:
-        key = repr(row[source])
+        key = repr(row.get(source))
         first.setdefault(key, row)
         targets.setdefault(key, []).extend([row[target], *row.get(REFERENCES, ())])
     return [

@@ -65,7 +65,8 @@ def find_kind(
         name: where it comes from, for messages.
         targets: whether the columns of targets must be present, too.
         hint: what to do if it has none of them, for the message.
-        expected: a kind that is returned if the row has its columns, although others may be first.
+        expected: a kind that is returned if the row has its columns, although others may be first;
+            except prompt, if it has input_ids and labels: codecs of either have this column.
 
     Raises:
         DataError: if it has none of them.
@@ -75,7 +76,8 @@ def find_kind(
     kinds = ROW_COLUMNS if targets else {kind: columns[:1] for kind, columns in ROW_COLUMNS.items()}
     found = [kind for kind, columns in kinds.items() if set(columns) <= set(row)]
     if found:
-        return expected if expected in found else found[0]
+        tokenized = expected == "prompt" and set(ROW_COLUMNS["input_ids"]) <= set(row)
+        return expected if expected in found and not tokenized else found[0]
     known = "; ".join(map(" and ".join, kinds.values()))
     there = ", ".join(map(str, row)) or "none"
     hint = f" ({hint})" if hint else ""

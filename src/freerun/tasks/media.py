@@ -70,7 +70,7 @@ class MediaTask(Task):
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         what = ("rows", f"{self.media} files")
         stream = (self.seed, f"{self.name} split")
-        given = {name: parts[name] for name in parts}
+        given = dict(parts)
         add_missing_splits(parts, self._key, sizes, *stream, where=self.data, what=what)
         notes = note_shared(given, self._key, what[1])
         notes += subsample(parts, sizes, self.seed, self.name, "rows")
@@ -104,10 +104,20 @@ class MediaTask(Task):
         """Return a line to predict from with the chosen column, if it is an object."""
         if not line.lstrip().startswith("{"):
             return line
-        row = parse_object(line, place)
-        if self.source_column not in row:
-            raise DataError(f"{place}: no column {self.source_column}; it has {', '.join(row)}")
-        return write_object({**row, self.media: row[self.source_column]})
+        return write_object(self.choose_source(parse_object(line, place), place))
+
+    def choose_source(self, row: Row, place: str) -> Row:
+        """Return a row to predict from with the chosen column, if there is one.
+
+        Raises:
+            DataError: if it has no such column, or it is null. The message names the place.
+        """
+        if self.source_column is None:
+            return row
+        if row.get(self.source_column) is None:
+            there = ", ".join(str(name) for name in row if row[name] is not None) or "none"
+            raise DataError(f"{place}: no column {self.source_column}; it has {there}")
+        return {**row, self.media: row[self.source_column]}
 
     def _check_metadata(self) -> None:
         """Check that a folder does not have images or sounds alone."""

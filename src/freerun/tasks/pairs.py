@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count, takewhile
+from itertools import compress, count, takewhile
 from typing import Any, ClassVar, Literal
 
 from freerun.data import Codec, DataError, Sources, Splits
@@ -331,7 +331,8 @@ def _key(column: str, row: Row) -> str:
     if column == "messages" and isinstance(value, list) and len(value) > 1:
         value = value[:-1]  # without the answer
     if column == "input_ids" and isinstance(value, list):
-        labels = row.get("labels")
+        labels, mask = row.get("labels"), row.get("attention_mask")
         read = takewhile(lambda label: label == IGNORED, labels if isinstance(labels, list) else ())
         value = value[: len(list(read)) or None]
+        value = [*compress(value, mask)] if isinstance(mask, list) else value  # without padding
     return value if isinstance(value, str) else repr(value)

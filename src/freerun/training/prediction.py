@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, starmap
 from pathlib import Path
@@ -12,12 +12,14 @@ from typing import Any
 from freerun.batch import Batch
 from freerun.data import Codec, MediaCodec
 from freerun.data.files import Line
+from freerun.data.rows import Row
 from freerun.decoding import beam_search_n_best
 from freerun.errors import DataError
 from freerun.evaluation import GREEDY, Decoding, decode, on_device
 from freerun.policy import Policy
 from freerun.settings import SettingError, build
 from freerun.tasks import Task
+from freerun.tasks.media import MediaTask
 from freerun.training.checks import check_model_decoding
 from freerun.training.sources import reads_lines, stream_batches
 from freerun.training.tasks import find_source_task, load_predictor
@@ -123,14 +125,20 @@ class Model:
             return
         numbered = enumerate(texts)
         while block := [*islice(numbered, size)]:
-            name_source = self.codec.name_source
-            rows = [name_source(value, f"source {number + 1:,}") for number, value in block]
+            rows = [self._name_source(self.codec, each, f"source {i + 1:,}") for i, each in block]
             sources = self.codec.encode_sources(rows)
             (first, _), *_ = block
             if not first:
                 check_model_decoding(self.policy, sources, decoding)
             batch = sources.batch(range(len(sources)))
             yield replace(batch, ids=batch.ids + first)
+
+    def _name_source(self, codec: MediaCodec, value: Text, where: str) -> Row:
+        """Return the row of an image or a sound."""
+        is_row = isinstance(value, Mapping) and value.keys().isdisjoint(("bytes", "array"))
+        if is_row and isinstance(self.task, MediaTask):
+            value = self.task.choose_source(value, where)
+        return codec.name_source(value, where)
 
     def __call__(self, texts: str | Iterable[Text], **settings: Any) -> list[Any]:
         """Predict as a `pipeline` of transformers does: outputs have a `generated_text`."""

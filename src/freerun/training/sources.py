@@ -57,7 +57,8 @@ def stream_batches(
     read = None if task is None else type(task).read_sources
     general = read in (None, Task.read_sources, MediaTask.read_sources)
     if isinstance(task, Pairs) and _is_table(name, named=False):
-        lines, task = task.columns.read_sources(name), None  # its columns are chosen
+        lines = task.columns.read_sources(name)
+        task = None if read is Pairs.read_sources else task  # their columns are chosen
     elif reads_lines(codec) and general and _is_table(name):
         lines = ((row.number, write_object(row)) for row in read_rows(name))
     first = 0
