@@ -142,7 +142,7 @@ def collect_results(
     """
     base, metrics = plan.base, plan.task.get_metrics()
     headline = get_headline(metrics)
-    # What all runs have chosen by the data; tuning may choose another learning rate for each method.
+    # What all runs have chosen by the data. Tuning may choose a learning rate for each method.
     chosen, _ = plan.training.complete(len(data.train), plan.model)
     training = replace(plan.training, updates=chosen.updates, evaluate_every=chosen.evaluate_every)
     record = asdict(replace(plan, training=training).record(data))
