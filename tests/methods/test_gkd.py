@@ -78,6 +78,17 @@ def test_gradients_of_small_and_large_beta_are_those_of_kl():
     assert torch.autograd.grad(total, student)[0].isfinite().all()
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.1, 0.9, 1.0])
+def test_a_token_that_is_impossible_for_both_counts_for_nothing(beta):
+    """Value and gradient are those of the other tokens alone."""
+    student = STUDENT.clone().requires_grad_()
+    teacher = TEACHER.clamp(min=-9)
+    barred = [torch.cat([s, s.new_full((2, 1), -math.inf)], 1) for s in (student, teacher)]
+    losses = [generalized_jsd(*pair, beta=beta).sum() for pair in ((student, teacher), barred)]
+    close(*losses)
+    close(*(torch.autograd.grad(loss, student)[0] for loss in losses))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_loss_is_that_of_a_plain_loop(share):
     """At the tokens of own outputs and of targets, by a coin for each example."""
