@@ -232,7 +232,8 @@ class RAML(Method):
             ValueError: if there are fewer than two text tokens, or edits are so likely that there
                 would be no end of insertions.
         """
-        text = [a for a in range(vocabulary.actions) if a not in vocabulary.special]
+        special = set(vocabulary.special)
+        text = [a for a in range(vocabulary.actions) if a not in special]
         if len(text) < 2:
             raise ValueError("RAML needs at least two tokens of text, to replace one by another")
         free = vocabulary.eos is not None
