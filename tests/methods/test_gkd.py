@@ -9,7 +9,7 @@ import torch
 
 from freerun.losses import generalized_jsd
 from freerun.methods import GKD, MLE, Clock
-from freerun.methods.samples import draw_samples
+from freerun.methods.samples import Samples, draw_samples
 from freerun.models.settings import RecurrentSettings
 from freerun.randomness import uniform
 from freerun.study.checks import check_plan, make_plan
@@ -164,6 +164,22 @@ def test_on_hugging_face_models(name, shared):
     assert not teacher.training
     outcome.total.backward()
     assert all(p.grad.isfinite().all() for p in policy.parameters() if p.grad is not None)
+
+
+def test_own_outputs_end_where_the_positions_of_the_teacher_do():
+    policy = tiny_adapted("gpt2", limit=16, seed=5)
+    teacher = tiny_adapted("gpt2", n_positions=9)
+    batch = text_batch(policy)
+    drawn = draw_samples(policy, batch, 1, CLOCK, stretch=20.0)
+    room = torch.tensor([7, 9, 6, 8])
+    assert torch.equal(9 - teacher.prompt_lengths(batch.source), room)
+    assert bool((drawn.mask.sum(1) > room).any())
+    mask = drawn.mask & (torch.arange(drawn.mask.shape[1]) < room[:, None])
+    expected = Samples(drawn.rows, drawn.tokens, mask).trim()
+    scores = [expected.read(model, batch).logits(expected.mask) for model in (policy, teacher)]
+    outcome = GKD(teacher=teacher, share=1.0, stretch=20.0).loss(policy, batch, CLOCK)
+    close(outcome.total, generalized_jsd(*scores, beta=0.5).sum())
+    assert int(outcome.count) == int(mask.sum())
 
 
 def test_a_run_loads_its_teacher_from_a_folder(tmp_path, monkeypatch):
