@@ -147,7 +147,8 @@ def roll_in_mixed(
         scores: Float[Tensor, "n a"], rows: Int[Tensor, "n"], cell: int
     ) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
         chosen = argmax_tokens(scores)
-        given = (~own[rows, cell]).nonzero()[:, 0]
+        # Rows that have reached their limit stay for a while; nothing comes next in their target.
+        given = (~own[rows, cell] & (cell < limit[rows])).nonzero()[:, 0]
         if len(given):
             taught = rows[given]
             length = torch.full_like(taught, cell)

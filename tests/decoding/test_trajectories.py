@@ -136,9 +136,11 @@ def test_a_mixed_roll_in_is_written_cell_by_cell(policy, batch, limit, share):
         whose = own[row, :length].tolist()
         expected = [all(whose[cell + 1 :]) for cell in range(length)]
         assert found.greedy[row, :length].tolist() == expected
-        # Asked where it writes; rows that have ended may still be asked for nothing.
+        # Asked where it writes; rows that have written eos may still be asked for nothing.
         taught = [cell for cell in range(length) if not whose[cell]]
-        assert {len(p) for p, r in asked if r == row and len(p) < length} == set(taught)
+        cells = {len(prefix) for prefix, r in asked if r == row}
+        assert {cell for cell in cells if cell < length} == set(taught)
+        assert all(cell < limit[row] for cell in cells)
 
 
 def makers(policy, batch, limit):

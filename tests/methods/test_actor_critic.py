@@ -345,6 +345,25 @@ def test_on_hugging_face_models(name, shared):
     method.after_update(policy, CLOCK, modules)
 
 
+@pytest.mark.parametrize("name", ["recurrent", "gpt2", "t5"])
+def test_a_model_in_half_precision(name):
+    """Its copy moves in steps that are far below this precision."""
+    policy = tiny_policy(4) if name == "recurrent" else tiny_adapted(name, letters="abc")
+    batch = tiny_batch(policy) if name == "recurrent" else text_batch(policy)
+    method = actor()
+    policy.bfloat16()
+    modules = method.build_modules(policy)
+    outcome = method.loss(policy, batch, CLOCK, modules)
+    outcome.total.backward()
+    assert all(p.grad.isfinite().all() for p in policy.parameters() if p.grad is not None)
+    delayed = next(iter(modules["delayed_policy"].parameters()))
+    before, first = delayed.clone(), next(policy.parameters())
+    torch.nn.init.constant_(first, 5.0)
+    for step in range(3):
+        method.after_update(policy, Clock(step + 1, total=9), modules)
+    close(delayed, 5 - 0.99**3 * (5 - before), 1e-5)
+
+
 def test_the_critic_starts_at_zero_and_reads_references():
     policy = tiny_policy(4)
     batch = tiny_batch(policy)

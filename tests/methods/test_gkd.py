@@ -9,7 +9,7 @@ import torch
 
 from freerun.losses import generalized_jsd
 from freerun.methods import GKD, MLE, Clock
-from freerun.methods.samples import draw_samples
+from freerun.methods.samples import Samples, draw_samples
 from freerun.models.settings import RecurrentSettings
 from freerun.randomness import uniform
 from freerun.study.checks import check_plan, make_plan
@@ -76,6 +76,17 @@ def test_gradients_of_small_and_large_beta_are_those_of_kl():
     close(slope(1 - 1e-6, 1e-6), slope(1.0), 1e-4)
     total = generalized_jsd(student, TEACHER, beta=0.5).sum()
     assert torch.autograd.grad(total, student)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1, 0.9, 1.0])
+def test_a_token_that_is_impossible_for_both_counts_for_nothing(beta):
+    """Value and gradient are those of the other tokens alone."""
+    student = STUDENT.clone().requires_grad_()
+    teacher = TEACHER.clamp(min=-9)
+    barred = [torch.cat([s, s.new_full((2, 1), -math.inf)], 1) for s in (student, teacher)]
+    losses = [generalized_jsd(*pair, beta=beta).sum() for pair in ((student, teacher), barred)]
+    close(*losses)
+    close(*(torch.autograd.grad(loss, student)[0] for loss in losses))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -153,6 +164,22 @@ def test_on_hugging_face_models(name, shared):
     assert not teacher.training
     outcome.total.backward()
     assert all(p.grad.isfinite().all() for p in policy.parameters() if p.grad is not None)
+
+
+def test_own_outputs_end_where_the_positions_of_the_teacher_do():
+    policy = tiny_adapted("gpt2", limit=16, seed=5)
+    teacher = tiny_adapted("gpt2", n_positions=9)
+    batch = text_batch(policy)
+    drawn = draw_samples(policy, batch, 1, CLOCK, stretch=20.0)
+    room = torch.tensor([7, 9, 6, 8])
+    assert torch.equal(9 - teacher.prompt_lengths(batch.source), room)
+    assert bool((drawn.mask.sum(1) > room).any())
+    mask = drawn.mask & (torch.arange(drawn.mask.shape[1]) < room[:, None])
+    expected = Samples(drawn.rows, drawn.tokens, mask).trim()
+    scores = [expected.read(model, batch).logits(expected.mask) for model in (policy, teacher)]
+    outcome = GKD(teacher=teacher, share=1.0, stretch=20.0).loss(policy, batch, CLOCK)
+    close(outcome.total, generalized_jsd(*scores, beta=0.5).sum())
+    assert int(outcome.count) == int(mask.sum())
 
 
 def test_a_run_loads_its_teacher_from_a_folder(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import torch
 
 from freerun.costs import edit_distance
 from freerun.methods import MLE, RAML, Clock
+from freerun.methods.raml import LEAST_TEMPERATURE
 from freerun.methods.samples import Samples
 from freerun.vocabulary import Vocabulary
 from tests.helpers import agreement, close, raises, single, tiny_batch, tiny_policy
@@ -164,6 +165,17 @@ def test_at_low_temperature_it_is_mle():
     assert float(outcome.metrics["edited"]) == 0
 
 
+def test_there_is_no_edit_below_the_least_temperature():
+    assert math.exp(-1 / LEAST_TEMPERATURE) > 0
+    policy = tiny_policy(4)
+    batch = tiny_batch(policy)
+    found = RAML(temperature=LEAST_TEMPERATURE).loss(policy, batch, CLOCK)
+    assert torch.equal(found.total, MLE().loss(policy, batch, CLOCK).total)
+    # With a cost, edits have another weight.
+    found = RAML(temperature=1e-4, cost="edit_distance").loss(policy, batch, CLOCK)
+    assert found.total.isfinite()
+
+
 def test_the_loss_is_the_log_loss_of_the_edited_targets_and_counts_their_tokens():
     policy = tiny_policy(5, limit=9)
     batch = tiny_batch(policy, lengths=(3, 1, 5, 2), targets=(5, 1, 3, 4))
@@ -198,6 +210,7 @@ def test_special_tokens_are_kept():
     [
         ({"edits": 0.0}, "edits is 0.0; it must be finite and above 0"),
         ({"temperature": math.inf}, "temperature is inf; it must be finite and above 0"),
+        ({"temperature": 0.0013}, "temperature is 0.0013; it must be at least 0.00135"),
         ({"cost": "bleu"}, "temperature is required with a cost; it is in units of the cost"),
         ({"candidates": 5}, "candidates has no effect without a cost; leave it out"),
         ({"edits": 0.1, "temperature": 0.1}, "edits has no effect where temperature is given; "

@@ -9,6 +9,7 @@ from freerun.batch import Batch
 from freerun.costs import PythonCost
 from freerun.losses import CELL_LOSSES
 from freerun.methods import Clock
+from freerun.methods.searnn.search import Search
 from freerun.vocabulary import Vocabulary
 from tests.helpers import gradients, searnn, tiny_batch, tiny_policy
 from tests.searnn_twin import twins
@@ -259,6 +260,16 @@ def test_more_tokens_than_there_are_is_all_of_them(choice):
     found = method.search(policy, batch, CLOCK)
     for tokens, counts in zip(found.tokens, found.mask, strict=True):
         assert sorted(tokens[counts].tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("choice", ["uniform", "policy", "top_k"])
+def test_the_reference_policy_is_asked_once_for_the_tokens_of_all_cells(choice, monkeypatch):
+    asked, ask = [], Search.next_token
+    monkeypatch.setattr(Search, "next_token", lambda *given: asked.append(1) or ask(*given))
+    policy = tiny_policy(4)
+    method = searnn(cost="gleu", roll_in="learned", token_choice=choice, tokens=2)
+    method.search(policy, of_length(policy, 5, 1, 4), CLOCK)
+    assert len(asked) == 1
 
 
 # What does not suit what is written

@@ -77,6 +77,15 @@ def test_who_writes(roll_in, roll_out):
         check_search(method, policy, batch_of(policy))
 
 
+def test_a_row_that_ends_while_few_others_do():
+    """It stays in the batch for a while, where the reference policy has nothing to say about it."""
+    words = Vocabulary.build(TAGS, eos=False)
+    policy = tiny_policy(words=words, eos=False, attention="aligned")
+    batch = tiny_batch(policy, lengths=(2, 5, 5, 5, 5))
+    method = searnn(roll_in="mixed_cells", roll_out="reference", cost="chunk_f1")
+    check_search(method, policy, batch)
+
+
 @pytest.mark.parametrize("turn", range(0, len(KINDS), 3))
 def test_every_kind_of_policy(turn):
     """Cells, layers, ways to look at the source, input feeding, sources; with eos and without."""

@@ -142,6 +142,36 @@ def test_the_teacher_is_a_moving_average_after_the_warm_up(decay, expected):
     assert not list(SelfDistillation(decay=0.0).build_modules(policy).parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_moving_average_of_a_model_in_half_precision(dtype):
+    """Steps are far below the precision of the model."""
+    policy = tiny_policy(3).to(dtype)
+    method = SelfDistillation(warm_up=0.0, decay=0.999)
+    for parameter in policy.parameters():
+        torch.nn.init.constant_(parameter, 1.0)
+    modules = method.build_modules(policy)
+    for parameter in policy.parameters():
+        torch.nn.init.constant_(parameter, 2.0)
+    for step in range(100):
+        method.after_update(policy, Clock(step + 1, total=200), modules)
+    for parameter in modules["teacher"].parameters():
+        close(parameter, torch.full_like(parameter, 2 - 0.999**100), 1e-5)
+    fixed = SelfDistillation(decay=1.0).build_modules(policy)
+    assert {parameter.dtype for parameter in fixed.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize("name", ["recurrent", "gpt2", "t5"])
+def test_the_loss_of_a_model_in_half_precision(name):
+    policy = tiny_policy(4) if name == "recurrent" else tiny_adapted(name, letters="abc")
+    batch = batch_of(policy) if name == "recurrent" else text_batch(policy)
+    policy.bfloat16()
+    method = SelfDistillation(warm_up=0.0, decay=0.9)
+    outcome = method.loss(policy, batch, CLOCK, method.build_modules(policy))
+    outcome.total.backward()
+    assert all(p.grad.isfinite().all() for p in policy.parameters() if p.grad is not None)
+    assert any(p.grad.any() for p in policy.parameters() if p.grad is not None)
+
+
 def test_neither_padding_nor_parts_change_the_loss():
     policy = tiny_policy(4, attention="additive")
     batch = batch_of(policy)

@@ -4,6 +4,7 @@ The pure functions: `tests/losses`, `tests/backspaces`.
 """
 
 import math
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -14,6 +15,7 @@ from freerun.batch import Batch, Source
 from freerun.methods import MLE, BehaviorCloning, Clock, SequenceMatch
 from freerun.methods.replay_buffer import ReplayBuffer
 from freerun.models.huggingface import adapt
+from freerun.tasks import Spelling, Task
 from freerun.vocabulary import Vocabulary
 from tests.helpers import close, gradients, padded, raises, single, tiny_batch, tiny_policy
 from tests.methods.checks import gradcheck_loss
@@ -343,6 +345,18 @@ def test_no_special_token_is_planted():
 def test_plausible_mistakes_need_a_task():
     with pytest.raises(ValueError, match=r"^noise_tokens=plausible needs a task that names"):
         BehaviorCloning(noise_tokens="plausible").check(WORDS)
+
+
+def test_plausible_mistakes_are_asked_for_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Task, "mistakes", lambda self, words: asked.append(words.actions) or {0: [1]}
+    )
+    method = BehaviorCloning(noise_tokens="plausible").for_task(Spelling())
+    more = replace(WORDS, symbols=("a", "b", "<eos>", "<backspace>", "c"), bos=5, pad=6)
+    for words in (WORDS, more, replace(WORDS)):
+        assert method.alternatives(words).counts.tolist() == [1] + [0] * (words.actions - 1)
+    assert asked == [4, 5]
 
 
 @pytest.mark.parametrize(

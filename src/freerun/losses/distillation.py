@@ -38,6 +38,10 @@ def generalized_jsd(
         return expectation(theirs.exp(), theirs - ours)
     if beta == 1:
         return expectation(ours.exp(), ours - theirs)
+    wanted, probs = theirs.exp(), ours.exp()
+    # The logarithm of a sum of nothing has no gradient.
+    neither = (probs == 0) & (wanted == 0)
+    ours, theirs = ours.masked_fill(neither, 0), theirs.masked_fill(neither, 0)
     mixture = torch.logaddexp(theirs + math.log(beta), ours + math.log1p(-beta))
-    forward = expectation(theirs.exp(), theirs - mixture)
-    return beta * forward + (1 - beta) * expectation(ours.exp(), ours - mixture)
+    forward = expectation(wanted, theirs - mixture)
+    return beta * forward + (1 - beta) * expectation(probs, ours - mixture)

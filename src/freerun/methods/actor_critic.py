@@ -22,6 +22,7 @@ from freerun.methods.base import (
     Modules,
     Outcome,
     check_range,
+    copy_delayed,
     move_parameters,
 )
 from freerun.methods.mle import MLE
@@ -99,7 +100,8 @@ class ActorCritic(CostMethod):
     def build_modules(self, policy: Policy) -> Modules:
         """Build the critic, which is 0 at first, and the delayed networks."""
         critic = build_critic(policy, self.critic_size)
-        frozen = {"delayed_policy": copy.deepcopy(policy), "delayed_critic": copy.deepcopy(critic)}
+        delayed = copy_delayed(policy, self.target_rate)
+        frozen = {"delayed_policy": delayed, "delayed_critic": copy.deepcopy(critic)}
         return Modules({"critic": critic}, frozen, {"critic": self.critic_rate})
 
     def loss(

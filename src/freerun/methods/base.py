@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -240,6 +241,23 @@ class Method(ABC):
         """Restore the result of `state_dict`."""
 
 
+def copy_delayed(policy: Policy, weight: float) -> Policy:
+    """Return a copy of a policy that `move_parameters` is to move after every update.
+
+    If the policy is trained in half precision, in which small steps would be rounded away, the copy
+    is in single precision.
+
+    Args:
+        policy: the policy.
+        weight: the share of the distance that it is moved, in [0, 1]; with 0 and 1, nothing is
+            rounded, and the precision is kept.
+    """
+    copied = copy.deepcopy(policy)
+    trained = (parameter.dtype for parameter in policy.parameters() if parameter.requires_grad)
+    rounds = any(torch.promote_types(dtype, torch.float32) != dtype for dtype in trained)
+    return copied.float() if rounds and 0 < weight < 1 else copied
+
+
 @torch.no_grad()
 def move_parameters(moved: nn.Module, target: nn.Module, weight: float) -> None:
     """Move the parameters of a module to those of another of the same form.
@@ -253,7 +271,7 @@ def move_parameters(moved: nn.Module, target: nn.Module, weight: float) -> None:
     ours = itertools.chain(target.parameters(), target.buffers())
     for each, value in zip(theirs, ours, strict=True):
         if each.is_floating_point():
-            each.lerp_(value, weight)
+            each.lerp_(value.to(each.dtype), weight)
 
 
 def check_choice(name: str, value: str, literal: object) -> None:

@@ -92,6 +92,9 @@ class BackspaceMethod(Method):
     noise_tokens: NoiseTokens | None = None
     noise_run: int | None = None
     task: Task | None = field(init=False, default=None, repr=False, compare=False)
+    tables: dict[Vocabulary, Alternatives] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges, and that every setting has an effect."""
@@ -145,7 +148,10 @@ class BackspaceMethod(Method):
         if self.noise_tokens == "plausible":
             if self.task is None:
                 raise ValueError("noise_tokens=plausible needs a task that names mistakes")
-            return Alternatives.build(self.task.mistakes(vocabulary), vocabulary.actions)
+            if vocabulary not in self.tables:
+                mistakes = self.task.mistakes(vocabulary)
+                self.tables[vocabulary] = Alternatives.build(mistakes, vocabulary.actions)
+            return self.tables[vocabulary]
         return AnyToken.build(vocabulary.actions, vocabulary.special)
 
     def insert_noise(self, vocabulary: Vocabulary, batch: Batch, clock: Clock) -> NoisyTargets:

@@ -86,7 +86,7 @@ class DistillationMethod(Method):
             read: lets the teacher read outputs; returns its trace, and the cells of their tokens.
         """
         own = uniform(clock.seed, self.name, clock.step, batch.ids) < self.share
-        outputs = self.write(policy, batch, own, clock)
+        outputs = self.write(policy, batch, own, clock, teacher)
         with torch.no_grad(), evaluation_mode(teacher):
             taught, cells = read(outputs)
 
@@ -100,13 +100,21 @@ class DistillationMethod(Method):
         total = outputs.read(policy, batch).sum_loss(outputs.mask, compare, numbers)
         return Outcome(total, count, {"own_share": outputs.mask[own].sum() / count})
 
-    def write(self, policy: Policy, batch: Batch, own: Bool[Tensor, "b"], clock: Clock) -> Samples:
-        """Return the targets, and samples of the student for the examples of `own`."""
+    def write(
+        self, policy: Policy, batch: Batch, own: Bool[Tensor, "b"], clock: Clock, teacher: Policy
+    ) -> Samples:
+        """Return the targets, and samples of the student for the examples of `own`.
+
+        No sample is longer than the target unless the teacher has positions for it.
+        """
         rows = torch.arange(len(batch.ids), device=batch.ids.device)
         chosen = rows[own]
         if len(chosen) == 0:
             return Samples(rows, batch.target, batch.mask)
-        drawn = draw_samples(policy, batch.select(chosen), 1, clock, stretch=self.stretch)
+        some, room = batch.select(chosen), None
+        if teacher.max_positions is not None:
+            room = teacher.max_positions - teacher.prompt_lengths(some.source)
+        drawn = draw_samples(policy, some, 1, clock, stretch=self.stretch, room=room)
         tokens = join_rows(batch.target, drawn.tokens)
         mask = join_rows(batch.mask, drawn.mask)
         places = rows.index_copy(0, chosen, len(rows) + rows[: len(chosen)])

@@ -34,6 +34,8 @@ from freerun.vocabulary import Vocabulary
 
 DEFAULT_EDITS = 0.1
 DEFAULT_CANDIDATES = 10
+LEAST_TEMPERATURE = 0.00135
+"""Below, exp(-1/τ) is 0 in double precision."""
 _NEVER = -1e4
 """The logarithm of a probability that is next to 0, and can be subtracted without a NaN."""
 
@@ -170,7 +172,7 @@ class RAML(Method):
             above 0, and below 1 if lengths are free (default 0.1, which is much where outputs are
             aligned with their sources: try 0.01). With a cost, that of the candidates.
         temperature: τ, in units of Δ; above 0. It takes the place of `edits` for numbers of edits,
-            and is required for a cost.
+            where it is at least 0.00135, and is required for a cost.
         cost: another Δ: one of `freerun.costs`, or the address of a function,
             `package.module:function`. One of several candidates with random edits is drawn, by
             importance weights.
@@ -196,6 +198,8 @@ class RAML(Method):
         for name in ("edits", "temperature"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
+        if self.cost is None:
+            check_range("temperature", self.temperature, LEAST_TEMPERATURE)
         check_range("candidates", self.candidates, 1)
         if self.cost is not None and self.temperature is None:
             raise ValueError("temperature is required with a cost; it is in units of the cost")
@@ -232,7 +236,8 @@ class RAML(Method):
             ValueError: if there are fewer than two text tokens, or edits are so likely that there
                 would be no end of insertions.
         """
-        text = [a for a in range(vocabulary.actions) if a not in vocabulary.special]
+        special = set(vocabulary.special)
+        text = [a for a in range(vocabulary.actions) if a not in special]
         if len(text) < 2:
             raise ValueError("RAML needs at least two tokens of text, to replace one by another")
         free = vocabulary.eos is not None

@@ -86,15 +86,20 @@ def resolve_cost(cost: str | Cost | None, vocabulary: Vocabulary, method: str) -
     return make_cost(cost, vocabulary.symbols, vocabulary.unknown)
 
 
-def find_limits(policy: Policy, batch: Batch, stretch: float) -> Int[Tensor, "b"]:
+def find_limits(
+    policy: Policy, batch: Batch, stretch: float, room: Int[Tensor, "b"] | None = None
+) -> Int[Tensor, "b"]:
     """Return the maximum length of own outputs: that of the policy, and at least that of targets.
 
     Args:
         policy: the model.
         batch: the examples.
         stretch: the maximum length as a multiple of the target with its eos.
+        room: another maximum for each example; by default none.
     """
     longest = (batch.lengths * stretch).clamp(max=UNLIMITED).ceil().long()
+    if room is not None:
+        longest = torch.minimum(longest, room)
     return torch.maximum(torch.minimum(policy.limit(batch.source), longest), batch.lengths)
 
 
@@ -187,6 +192,7 @@ def draw_samples(
     *,
     stretch: float,
     given: Int[Tensor, "b"] | None = None,
+    room: Int[Tensor, "b"] | None = None,
 ) -> Samples:
     """Let the policy sample outputs, `count` for each example, one after the other.
 
@@ -200,13 +206,16 @@ def draw_samples(
         clock: the progress of training.
         stretch: the maximum length as a multiple of the target with its eos.
         given: the number of tokens that come from the target, before own ones; by default none.
+        room: the maximum length for another model that reads the samples; by default none. Samples
+            may always be as long as the target.
     """
     rows, names = name_samples(batch, count, clock, "samples")
 
     def draw(scores: Float[Tensor, "k a"], which: Int[Tensor, "k"], cell: int) -> Int[Tensor, "k"]:
         return sample_tokens(promote_scores(scores).log_softmax(-1), names[which], cell)
 
-    return _write(policy, batch, rows, draw, stretch, given)
+    limit = find_limits(policy, batch, stretch, room)
+    return _write(policy, batch, rows, draw, limit, given)
 
 
 def write_greedily(
@@ -220,7 +229,7 @@ def write_greedily(
         return scores.argmax(-1)
 
     rows = torch.arange(len(batch.ids), device=batch.ids.device)
-    return _write(policy, batch, rows, choose, stretch, given)
+    return _write(policy, batch, rows, choose, find_limits(policy, batch, stretch), given)
 
 
 def _write(
@@ -228,7 +237,7 @@ def _write(
     batch: Batch,
     rows: Int[Tensor, "n"],
     choose: CellChooser,
-    stretch: float,
+    limit: Int[Tensor, "b"],
     given: Int[Tensor, "b"] | None,
 ) -> Samples:
     """Write outputs with a choice of tokens, after the given tokens of the target."""
@@ -242,8 +251,7 @@ def _write(
         examples = rows[which]
         return torch.where(cell < given[examples], batch.target[examples, cell], chosen)
 
-    limit = find_limits(policy, batch, stretch)[rows]
-    tokens, lengths = write_outputs(policy, batch.source, limit, choose_own, rows=rows)
+    tokens, lengths = write_outputs(policy, batch.source, limit[rows], choose_own, rows=rows)
     return Samples(rows, tokens, length_mask(tokens.shape[1], lengths))
 
 

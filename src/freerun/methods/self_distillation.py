@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from freerun.methods.base import (
     Outcome,
     check_range,
     check_warm_up,
+    copy_delayed,
     move_parameters,
 )
 from freerun.methods.contexts import Context, get_separator
@@ -133,7 +133,9 @@ class SelfDistillation(DistillationMethod):
 
     def build_modules(self, policy: Policy) -> Modules:
         """Copy the model as the teacher, unless it is the model itself."""
-        return Modules(frozen={} if self.decay == 0 else {"teacher": copy.deepcopy(policy)})
+        if self.decay == 0:
+            return Modules()
+        return Modules(frozen={"teacher": copy_delayed(policy, 1 - self.decay)})
 
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES

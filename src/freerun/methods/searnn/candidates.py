@@ -134,7 +134,7 @@ class UniformTokens(SomeTokens):
         """Return the tokens to try at each cell."""
         draw = partial(_uniform_tokens, actions=cells.actions, count=self.tokens, names=cells.names)
         where = cells.reference, cells.ids, cells.positions
-        chunks = split_chunks(len(cells.reference), cells.actions)
+        chunks = split_chunks(len(where[0]), cells.actions)
         parts = [draw(*(each[chunk] for each in where)) for chunk in chunks]
         return _join(parts)
 
