@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 
-SIZES = {"train": 400, "dev": 16, "test": 64}
+SIZES = {"train": 400, "dev": 16, "test": 128}
 UNITS = {
     "km": "kilometers",
     "m": "meters",
