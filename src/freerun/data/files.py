@@ -25,6 +25,11 @@ SMALL, RATIO = 1 << 28, 200
 """The maximum size of decompressed data: the larger of this size, and this multiple of the file."""
 
 
+def get_suffix(path: str) -> str:
+    """Return the extension of a file in lower case, as in `.tsv`; .gz may follow in its name."""
+    return Path(path.removesuffix(".gz")).suffix.lower()
+
+
 def read_lines(path: str) -> Iterator[Line]:
     r"""Read the lines of a text file in UTF-8, plain or gzipped, with their numbers from 1.
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from freerun.data.files import get_suffix
 from freerun.data.tables import FORMATS, Table, convert_arrow, read_table
 from freerun.errors import DataError
 from freerun.files import read_json
@@ -354,7 +355,7 @@ def _find_hub_files(
                 raise DataError(f"{data}: its description names {url}, which is outside of it")
         paths = found[str(name)] = manager.download([str(url) for url in urls])
         for path in paths:
-            if (Path(path.removesuffix(".gz")).suffix.lower() == ".tsv") != tabs:
+            if (get_suffix(path) == ".tsv") != tabs:
                 raise DataError(f"{path}: the extension of files with tabs must be .tsv")
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeGuard, TypeVar, cast
 
 import numpy as np
 import torch
@@ -242,7 +242,7 @@ class MediaCodec(WritingCodec):
         Raises:
             DataError: if no column of a row has a source.
         """
-        if isinstance(value, Mapping) and value.keys().isdisjoint(("bytes", "array")):
+        if is_row(value):
             value = find_media(value, self.media, where)
         return {self.media: value, "where": where}
 
@@ -313,6 +313,11 @@ class MediaCodec(WritingCodec):
             [f"{len(refused)} of {len(rows)} rows were left out: {refused[0]}"] if refused else []
         )
         return found, [*lengths], notes
+
+
+def is_row(value: object) -> TypeGuard[Row]:
+    """Return whether a value is a row with a source, and not a source in bytes or samples."""
+    return isinstance(value, Mapping) and value.keys().isdisjoint(("bytes", "array"))
 
 
 def find_media(row: Row, media: Media, where: str) -> object:

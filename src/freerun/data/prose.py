@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from freerun.data.files import read_lines
+from freerun.data.files import get_suffix, read_lines
 from freerun.data.folders import find_split_files, is_dataset, load_splits
 from freerun.data.splits import count_shared
 from freerun.data.tables import FORMATS
@@ -77,7 +77,7 @@ def _check_prose(path: str, lines: Sequence[str]) -> None:
     Raises:
         DataError: if it is a table.
     """
-    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    suffix = get_suffix(path)
     tabs = {line.count("\t") for line in lines if line.strip()}
     if suffix in FORMATS or (len(lines) >= 10 and len(tabs) == 1 and tabs != {0}):
         what = f"it ends in {suffix}" if suffix in FORMATS else "each line has columns between tabs"

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from os.path import exists
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from freerun.data.files import decode_lines, read_bytes, stream_lines
+from freerun.data.files import decode_lines, get_suffix, read_bytes, stream_lines
 from freerun.errors import DataError
 from freerun.imports import import_extra
 
@@ -114,7 +113,7 @@ def read_table(path: str, is_header: HeaderRule = bool, *, texts: bool = False) 
     """
     if not exists(path):
         raise DataError(f"{path}: there is no such file")
-    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    suffix = get_suffix(path)
     if suffix in (".parquet", ".arrow"):
         return _read_arrow(path, suffix)
     json_readers = {

@@ -111,10 +111,10 @@ class DistillationMethod(Method):
         chosen = rows[own]
         if len(chosen) == 0:
             return Samples(rows, batch.target, batch.mask)
-        some, room = batch.select(chosen), None
+        some, max_lengths = batch.select(chosen), None
         if teacher.max_positions is not None:
-            room = teacher.max_positions - teacher.prompt_lengths(some.source)
-        drawn = draw_samples(policy, some, 1, clock, stretch=self.stretch, room=room)
+            max_lengths = teacher.max_positions - teacher.prompt_lengths(some.source)
+        drawn = draw_samples(policy, some, 1, clock, stretch=self.stretch, max_lengths=max_lengths)
         tokens = join_rows(batch.target, drawn.tokens)
         mask = join_rows(batch.mask, drawn.mask)
         places = rows.index_copy(0, chosen, len(rows) + rows[: len(chosen)])

@@ -87,7 +87,7 @@ def resolve_cost(cost: str | Cost | None, vocabulary: Vocabulary, method: str) -
 
 
 def find_limits(
-    policy: Policy, batch: Batch, stretch: float, room: Int[Tensor, "b"] | None = None
+    policy: Policy, batch: Batch, stretch: float, max_lengths: Int[Tensor, "b"] | None = None
 ) -> Int[Tensor, "b"]:
     """Return the maximum length of own outputs: that of the policy, and at least that of targets.
 
@@ -95,11 +95,11 @@ def find_limits(
         policy: the model.
         batch: the examples.
         stretch: the maximum length as a multiple of the target with its eos.
-        room: another maximum for each example; by default none.
+        max_lengths: another maximum for each example; by default none.
     """
     longest = (batch.lengths * stretch).clamp(max=UNLIMITED).ceil().long()
-    if room is not None:
-        longest = torch.minimum(longest, room)
+    if max_lengths is not None:
+        longest = torch.minimum(longest, max_lengths)
     return torch.maximum(torch.minimum(policy.limit(batch.source), longest), batch.lengths)
 
 
@@ -192,7 +192,7 @@ def draw_samples(
     *,
     stretch: float,
     given: Int[Tensor, "b"] | None = None,
-    room: Int[Tensor, "b"] | None = None,
+    max_lengths: Int[Tensor, "b"] | None = None,
 ) -> Samples:
     """Let the policy sample outputs, `count` for each example, one after the other.
 
@@ -206,15 +206,15 @@ def draw_samples(
         clock: the progress of training.
         stretch: the maximum length as a multiple of the target with its eos.
         given: the number of tokens that come from the target, before own ones; by default none.
-        room: the maximum length for another model that reads the samples; by default none. Samples
-            may always be as long as the target.
+        max_lengths: the maximum length for another model that reads the samples; by default none.
+            Samples may always be as long as the target.
     """
     rows, names = name_samples(batch, count, clock, "samples")
 
     def draw(scores: Float[Tensor, "k a"], which: Int[Tensor, "k"], cell: int) -> Int[Tensor, "k"]:
         return sample_tokens(promote_scores(scores).log_softmax(-1), names[which], cell)
 
-    limit = find_limits(policy, batch, stretch, room)
+    limit = find_limits(policy, batch, stretch, max_lengths)
     return _write(policy, batch, rows, draw, limit, given)
 
 

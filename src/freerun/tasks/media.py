@@ -97,10 +97,10 @@ class MediaTask(Task):
         """
         if self.source_column is not None:
             places = (f"{name}, line {number}" for number in count(1))
-            lines = [self._choose_source(*pair) for pair in zip(lines, places)]  # noqa: B905 (endless)
+            lines = [self._convert_line(*pair) for pair in zip(lines, places)]  # noqa: B905 (endless)
         return codec.read(lines, name)
 
-    def _choose_source(self, line: str, place: str) -> str:
+    def _convert_line(self, line: str, place: str) -> str:
         """Return a line to predict from with the chosen column, if it is an object."""
         if not line.lstrip().startswith("{"):
             return line

@@ -16,7 +16,7 @@ from freerun.data.conll import (
     read_sentences,
 )
 from freerun.data.factor_codec import UnknownNoise
-from freerun.data.files import decode_lines, read_bytes, read_lines
+from freerun.data.files import decode_lines, get_suffix, read_bytes, read_lines
 from freerun.data.folders import is_dataset, load_splits
 from freerun.data.rows import Row
 from freerun.data.splits import describe_sizes, hold_out
@@ -147,8 +147,7 @@ class Tagging(Task):
         Raises:
             DataError: names the file, the line and what is expected.
         """
-        suffix = Path(name.removesuffix(".gz")).suffix.lower()
-        if suffix in FORMATS and suffix != ".tsv":
+        if get_suffix(name) in {*FORMATS} - {".tsv"}:
             raise DataError(
                 f"{name}: sentences to tag are read from a text file with one token per line, and "
                 "a blank line after each"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, starmap
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from freerun.batch import Batch
 from freerun.data import Codec, MediaCodec
 from freerun.data.files import Line
+from freerun.data.media_codec import is_row
 from freerun.data.rows import Row
 from freerun.decoding import beam_search_n_best
 from freerun.errors import DataError
@@ -135,8 +136,7 @@ class Model:
 
     def _name_source(self, codec: MediaCodec, value: Text, where: str) -> Row:
         """Return the row of an image or a sound."""
-        is_row = isinstance(value, Mapping) and value.keys().isdisjoint(("bytes", "array"))
-        if is_row and isinstance(self.task, MediaTask):
+        if isinstance(self.task, MediaTask) and is_row(value):
             value = self.task.choose_source(value, where)
         return codec.name_source(value, where)
 

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from freerun.batch import Batch
 from freerun.data import Codec, MediaCodec, TextCodec
-from freerun.data.files import Line, stream_lines
+from freerun.data.files import Line, get_suffix, stream_lines
 from freerun.data.rows import ROW_COLUMNS, write_object
 from freerun.data.tables import FORMATS, read_rows
 from freerun.errors import DataError
@@ -87,7 +86,7 @@ def _is_table(path: str, *, named: bool = True) -> bool:
         path: the file.
         named: whether those of .tsv must have columns with known names.
     """
-    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    suffix = get_suffix(path)
     if suffix == ".tsv" and named:
         _, first = next(stream_lines(path))
         return not {columns[0] for columns in ROW_COLUMNS.values()}.isdisjoint(first.split("\t"))
