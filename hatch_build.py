@@ -23,15 +23,17 @@ def describe(readme: str, repository: str | None, version: str) -> str:
     Args:
         readme: its text, in Markdown.
         repository: the address of the repository, as of GitHub or GitLab.
-        version: the version, whose tag links lead to.
+        version: the version, whose tag links lead to; of one between two releases, they lead to
+            the main branch.
     """
+    branch = "main" if "dev" in version else f"v{version}"
 
     def lead(match: re.Match[str]) -> str:
         picture, text, target = match.groups()
         if repository is None:
             return "" if picture else text
         kind = "raw" if picture else "blob"
-        return f"{picture}[{text}]({repository.rstrip('/')}/{kind}/v{version}/{target})"
+        return f"{picture}[{text}]({repository.rstrip('/')}/{kind}/{branch}/{target})"
 
     parts = _CODE.split(readme)
     parts[::2] = [_LINK.sub(lead, part) for part in parts[::2]]
@@ -45,12 +47,5 @@ class ReadmeHook(MetadataHookInterface):
         """Set the description of the package."""
         readme = (Path(self.root) / "README.md").read_text("utf-8")
         urls = {name.lower(): url for name, url in metadata.get("urls", {}).items()}
-        version = re.search(
-            r'^__version__ = "(.+)"$',
-            (Path(self.root) / "src" / "freerun" / "__init__.py").read_text("utf-8"),
-            re.M,
-        )
-        if version is None:
-            raise ValueError("src/freerun/__init__.py: there is no __version__")
-        text = describe(readme, urls.get("repository"), version[1])
+        text = describe(readme, urls.get("repository"), metadata["version"])
         metadata["readme"] = {"content-type": "text/markdown", "text": text}

@@ -3,6 +3,7 @@
 import re
 import runpy
 import sys
+from importlib import metadata
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -51,7 +52,7 @@ def test_without_an_address_the_text_of_links_remains(hook):
 def test_the_description_has_no_relative_link(hook, address):
     builder = hook.ReadmeHook()
     builder.root = ROOT
-    described = {"urls": {"Repository": address} if address else {}}
+    described = {"version": "1.2.3", "urls": {"Repository": address} if address else {}}
     builder.update(described)
     text = described["readme"]["text"]
     links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"(?ms)^```.*?^```$", "", text))
@@ -59,9 +60,17 @@ def test_the_description_has_no_relative_link(hook, address):
     assert all(link.startswith(("https://", "#")) for link in links)
 
 
-def test_the_citation_is_of_this_version():
+def test_between_two_releases_links_lead_to_the_main_branch(hook):
+    found = hook.describe(README, "https://host.example/o/freerun", "1.2.4.dev3+g0a1b2c3")
+    assert "https://host.example/o/freerun/blob/main/docs/README.md#terms" in found
+
+
+def test_the_citation_is_of_the_newest_version_in_the_changelog():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
-    assert citation["version"] == freerun.__version__
     assert citation["license"] == "Apache-2.0"
-    heading = f"## [{freerun.__version__}]"
-    assert heading in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    versions = re.findall(r"(?m)^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"))
+    assert citation["version"] == versions[0]
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert freerun.__version__ == metadata.version("freerun")

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from freerun.evaluation import evaluate
     from freerun.methods import (
         BSO,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from freerun.training import ExposureBiasCallback, Trainer, TrainingSettings, fit, load_policy
     from freerun.training.prediction import load
 
-__version__ = "0.1.0"
 __all__ = [
     "BSO",
     "GKD",
@@ -87,6 +88,8 @@ def __getattr__(name: str) -> Any:
     """Import names on first use, so that losses and costs alone are quick to import."""
     if name not in __all__:
         raise AttributeError(f"module 'freerun' has no attribute {name!r}")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("freerun")
     return getattr(import_module(f"freerun.{_HOMES.get(name, 'methods')}"), name)
 
 

@@ -13,7 +13,6 @@ from types import FrameType
 
 import click
 
-from freerun import __version__
 from freerun.cli.groups import CLASSES, EXPERIMENTS, LISTINGS, Program
 from freerun.cli.stand_ins import NeedsLibrariesError, are_replaced, replace_libraries
 from freerun.explanations import explain_error
@@ -130,7 +129,7 @@ def explain(error: Exception) -> str | None:
 
 
 def _invoke(words: list[str], owns_process: bool) -> int:
-    version = click.version_option(__version__, message="freerun %(version)s")
+    version = click.version_option(package_name="freerun", message="freerun %(version)s")
     program = version(Program(owns_process))
     if not words:
         # Versions of click differ in the status of this help and in the stream it goes to.
