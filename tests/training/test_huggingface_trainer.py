@@ -7,12 +7,12 @@ import safetensors.torch
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, TrainingArguments
 
 from freerun.errors import CheckpointError
 from freerun.evaluation import decode_hypotheses, teacher_forced_loss
 from freerun.methods import MLE, DifferentiableScheduledSampling
-from freerun.training import load_policy
+from freerun.training import Trainer, load_policy
 from tests.training.children import alone
 from tests.training.huggingface import DATA, exact, killed, lora, resumable, trainer
 from tests.training.outcomes import close, result
@@ -47,6 +47,12 @@ def test_what_was_trained_is_saved_and_found_again(tmp_path, kind):
     plain = auto.from_pretrained(tmp_path)
     names = {name.removeprefix("model."): value for name, value in own.items()}
     assert all(torch.equal(names[name], value) for name, value in plain.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["compute_metrics", "data_collator", "optimizers"])
+def test_arguments_of_the_other_trainer_say_what_replaces_them(tmp_path, name):
+    with pytest.raises(TypeError, match=f"^Trainer has no argument {name}: .{{10,}}$"):
+        Trainer("tiny", MLE(), TrainingArguments(str(tmp_path)), **{name: None})
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -152,6 +153,28 @@ def check_arguments(args: TrainingArguments) -> None:
             f"{name}: use_reentrant=True is not supported, as a policy may run several times in an "
             "update; leave it out"
         )
+
+
+_ABSENT = {
+    "compute_metrics": "metrics are those of task",
+    "preprocess_logits_for_metrics": "metrics are those of task",
+    "compute_loss_func": "the loss is that of method",
+    "data_collator": "rows are read as they are, and need none",
+    "model_init": "give a model",
+    "optimizers": "give optimizer_cls_and_kwargs, or choose an optimizer in args",
+}
+"""Arguments of transformers' Trainer that a method or a task replaces, and what to do instead."""
+
+
+def check_names(settings: Iterable[str]) -> None:
+    """Check that no argument is one of transformers' Trainer that freerun's does not have.
+
+    Raises:
+        TypeError: if one is. The message says what to do instead.
+    """
+    for name in settings:
+        if name in _ABSENT:
+            raise TypeError(f"Trainer has no argument {name}: {_ABSENT[name]}")
 
 
 def check_best(args: TrainingArguments, task: Task) -> None:

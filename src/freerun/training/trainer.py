@@ -42,6 +42,7 @@ from freerun.training.card import Card
 from freerun.training.checks import (
     check_arguments,
     check_best,
+    check_names,
     convert_epochs,
     has_unused_parameters,
 )
@@ -330,6 +331,7 @@ class Trainer(RunTrainer):
     Raises:
         ValueError: if a setting of `args` is not supported, something is missing, or model, method
             and data are incompatible.
+        TypeError: if an argument is one of transformers' Trainer that is not needed here.
         DataError: if rows cannot be used.
         CheckpointError: if a model cannot be read.
         MissingExtraError: if `peft_config` is given and peft is not installed.
@@ -350,6 +352,7 @@ class Trainer(RunTrainer):
         decoding: Decoding = GREEDY,
         **settings: Any,
     ) -> None:
+        check_names(settings)
         data = Datasets(train_dataset, eval_dataset, processing_class)
         run = resolve(
             model, data, method, task=task, peft_config=peft_config, dtype=dtype, seed=args.seed

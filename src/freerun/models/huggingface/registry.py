@@ -22,8 +22,8 @@ def register_policy(model_class: type[nn.Module]) -> Callable[[type[PolicyT]], t
     """Register a policy for a class of models and its subclasses; a class decorator.
 
     Models need this only if `CausalPolicy` and `Seq2SeqPolicy` refuse them. These support all
-    models whose head is an output layer with one of the known scalings, and which take masks,
-    positions and caches in the usual way. If a class is registered again, the last policy is used.
+    models whose scores are a function of the last hidden state, and which take masks, positions
+    and caches in the usual way. If a class is registered again, the last policy is used.
 
         @register_policy(MyModelForCausalLM)
         class MyPolicy(CausalPolicy):
