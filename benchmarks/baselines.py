@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 from recurrent import Size, batches, spelling
-from timing import parse, parser, ratio, side_by_side, write
+from timing import devices, parse, parser, ratio, side_by_side, write
 from updates import make_updates
 
 from freerun.methods import MLE, Clock
@@ -59,15 +59,13 @@ def train(policy: Policy, size: Size, updates: int, device: torch.device) -> Non
 
 def main() -> None:
     """Measure, and print and write the figures."""
-    accepted = parser(__doc__.splitlines()[0], rounds=5)
+    accepted = parser(__doc__.splitlines()[0], rounds=5, device=True)
     accepted.add_argument("--steps", type=int, default=20, help="updates per round (default 20)")
     options = parse(accepted)
     steps, before = (2, 40) if options.quick else (options.steps, 400)
     torch.manual_seed(0)
     figures: dict[str, float | str] = {}
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    for device in map(torch.device, devices):
-        suffix = "" if device.type == "cpu" else f"_{device.type}"
+    for device, suffix in devices(options):
         for name, model in MODELS.items():
             size = spelling(2048)
             size = replace(size, batch_size=16) if options.quick else size

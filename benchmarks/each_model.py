@@ -26,7 +26,7 @@ def benchmark(
         measure: a function from a kind, the rounds, the device and `quick` to the figures.
         greater: whether higher values of a ratio of this name are better.
     """
-    options = parse(parser(summary, rounds=9))
+    options = parse(parser(summary, rounds=9, device=True))
     logging.set_verbosity_error()
     figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
     for device, suffix in devices(options):

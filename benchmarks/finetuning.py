@@ -37,7 +37,7 @@ LETTERS = 80, 40
 """The number of letters of prompts and completions."""
 
 PLAIN = """
-import sys, time, torch
+import os, sys, time, torch
 from peft import LoraConfig, get_peft_model
 from transformers import {auto}
 folder, threads, length = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -46,7 +46,8 @@ model = {auto}.from_pretrained(folder, dtype=torch.float32)
 model = get_peft_model(model, LoraConfig(**{lora}))
 tokens = torch.randint(0, model.config.vocab_size, ({batch}, length))
 model(input_ids=tokens, labels=tokens).loss.backward()
-print(time.time())
+print(time.time(), flush=True)
+os._exit(0)
 """
 
 

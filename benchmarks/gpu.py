@@ -42,7 +42,7 @@ def run(*command: str, log: Path) -> bool:
 
 def main() -> int:
     """Run all of them, and write the figures after each benchmark; return 1 if something failed."""
-    options = parser(__doc__.splitlines()[0], rounds=5)
+    options = parser(__doc__.splitlines()[0], rounds=5, device=True)
     options.add_argument("--no_tests", action="store_true", help="run only the benchmarks")
     options.add_argument("--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS)
     chosen = parse(options)

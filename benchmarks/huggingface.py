@@ -198,4 +198,4 @@ def measure(kind: str, rounds: int, device: torch.device, quick: bool) -> Figure
 
 
 if __name__ == "__main__":
-    benchmark(__doc__.splitlines()[0], KINDS, measure, lambda key: "_vs_generate" in key)
+    benchmark(__doc__.splitlines()[0], KINDS, measure, lambda key: "generate" in key)

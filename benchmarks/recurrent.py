@@ -209,7 +209,7 @@ def measure(
 
 def main() -> None:
     """Measure, and print and write the figures."""
-    accepted = parser(__doc__.splitlines()[0], rounds=5)
+    accepted = parser(__doc__.splitlines()[0], rounds=5, device=True)
     accepted.add_argument("--steps", type=int, default=200, help="updates per round (default 200)")
     options = parse(accepted)
     steps = 20 if options.quick else options.steps

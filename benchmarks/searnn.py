@@ -150,7 +150,7 @@ def libraries(
 
 def main() -> None:
     """Measure, and print and write the figures."""
-    options = parse(parser(__doc__.splitlines()[0], rounds=3))
+    options = parse(parser(__doc__.splitlines()[0], rounds=3, device=True))
     shape = QUICK if options.quick else Shape()
     figures: dict[str, float | str] = {"threads": options.threads, "torch": torch.__version__}
     for device, suffix in devices(options):

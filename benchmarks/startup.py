@@ -40,13 +40,14 @@ CACHE = tempfile.TemporaryDirectory()
 """What freerun remembers from the first round, which is not counted, as of a model used before."""
 
 PLAIN = """
-import sys, time, torch
+import os, sys, time, torch
 from transformers import AutoModelForCausalLM
 torch.set_num_threads(int(sys.argv[2]))
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
 tokens = torch.randint(0, model.config.vocab_size, ({batch}, {length}))
 model(input_ids=tokens, labels=tokens).loss.backward()
-print(time.time())
+print(time.time(), flush=True)
+os._exit(0)
 """
 OURS = """
 import os, sys, time, torch

@@ -14,21 +14,23 @@ from pathlib import Path
 import torch
 
 
-def parser(summary: str, *, rounds: int) -> argparse.ArgumentParser:
+def parser(summary: str, *, rounds: int, device: bool = False) -> argparse.ArgumentParser:
     """Return a parser with the options of every benchmark.
 
     Args:
         summary: one line on what is measured.
         rounds: the default number of rounds.
+        device: whether there is an option to choose the device; see `devices`.
     """
     options = argparse.ArgumentParser(description=summary)
     options.add_argument("--json", metavar="FILE", help="the file to write the figures to")
     options.add_argument(
         "--threads", type=int, default=2, help="the number of CPU threads (default 2)"
     )
-    options.add_argument(
-        "--device", choices=("cpu", "cuda"), help="the device (default: all of this machine)"
-    )
+    if device:
+        options.add_argument(
+            "--device", choices=("cpu", "cuda"), help="the device (default: all of this machine)"
+        )
     options.add_argument("--rounds", type=int, default=rounds, help=f"rounds (default {rounds})")
     options.add_argument(
         "--quick",

@@ -99,6 +99,8 @@ def main(given: Sequence[str] | None = None) -> None:
     else:
         pairs = {"histnorm": read_histnorm, "scan": read_scan}[options.kind](options.data)
     rows = [(source, target) for source, target in pairs if source.strip()]
+    if not rows:
+        parser.error(f"{options.data}: no line is as {options.kind} needs it")
     text = "".join(f"{source}\t{target}\n" for source, target in rows)
     Path(options.output).write_text(text, encoding="utf-8")
     print(f"{options.output}: {len(rows)} rows")

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 VOICES = [f"{accent}{kind}" for accent in ("en-us", "en-gb") for kind in ("", "+f2", "+f4", "+m3")]
+NUMBERS = 10_000
 SMALL = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     "fifteen sixteen seventeen eighteen nineteen"
@@ -49,9 +50,11 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--train", type=int, default=3_000, help="the number of sounds in train")
     parser.add_argument("--test", type=int, default=300, help="and in each of dev and test")
     options = parser.parse_args(given)
+    if options.train + 2 * options.test > NUMBERS:
+        parser.error(f"there are {NUMBERS:,} numbers, of which each is in one split only")
 
     draw = random.Random(0)  # noqa: S311
-    numbers = iter(draw.sample(range(10_000), 10_000))
+    numbers = iter(draw.sample(range(NUMBERS), NUMBERS))
     sizes = {"train": options.train, "dev": options.test, "test": options.test}
     for split, size in sizes.items():
         folder = Path(options.folder, split)

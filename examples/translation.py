@@ -37,9 +37,18 @@ def numbers() -> list[dict[str, str]]:
 
 
 def pairs(path: str) -> list[dict[str, str]]:
-    """Return the pairs of a file, one per line."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return [dict(zip(("source", "target"), line.split("\t"), strict=False)) for line in lines]
+    """Return the pairs of a file, one per line.
+
+    Raises:
+        ValueError: if a line has not two columns.
+    """
+    found = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        source, tab, target = line.partition("\t")
+        if not tab or "\t" in target:
+            raise ValueError(f"{path}, line {number}: it must be a source, a tab, and a target")
+        found.append({"source": source, "target": target})
+    return found
 
 
 def main(given: Sequence[str] | None = None) -> dict[str, float]:

@@ -267,6 +267,34 @@ def test_the_critic_does_not_shape_the_policy_and_the_log_loss_does():
     close(gradients(policy, outcome.total), half)
 
 
+def test_the_critic_learns_from_its_error_alone():
+    policy = tiny_policy(4)
+    batch = tiny_batch(policy)
+    modules = actor().build_modules(policy)
+    critic = modules["critic"]
+    nn.init.normal_(critic.output.weight)
+    found = gradients(critic, actor().loss(policy, batch, CLOCK, modules).total)
+    judgment = actor().judge(batch, CLOCK, modules, edit_distance)
+    close(found, gradients(critic, judgment.error))
+    assert any(bool(gradient.any()) for gradient in found.values())
+
+
+def test_targets_are_those_of_the_delayed_critic():
+    """Of one that says 0.5 of every token, while the critic says 0."""
+    policy = tiny_policy(4)
+    batch = tiny_batch(policy)
+    modules = actor().build_modules(policy)
+    nn.init.constant_(modules["delayed_critic"].output.bias, 0.5)
+    judgment = actor().judge(batch, CLOCK, modules, edit_distance)
+    own = judgment.samples
+    costs = compute_prefix_costs(own, batch, policy.vocabulary, edit_distance)
+    targets = find_targets(own, costs, torch.full((judgment.cells,), 0.5, dtype=costs.dtype))
+    squares = torch.zeros_like(own.mask, dtype=costs.dtype)
+    squares = squares.masked_scatter(own.mask, targets.square())
+    rows = squares.sum(1) / own.mask.sum(1)
+    close(judgment.metrics["td_error"], (rows * batch.lengths).sum() / batch.lengths.sum())
+
+
 def both(method, policy, modules, batch):
     parameters = [*policy.parameters(), *modules.trained.parameters()]
     total = method.loss(policy, batch, CLOCK, modules).total

@@ -20,7 +20,6 @@ from scipy.stats import t
 METHODS = ("mle", "scheduled_sampling")
 FIGURES = ("after_reference", "after_own", "excess")
 METRICS = ("character_error", "exact_match")
-SEEDS = range(3)
 
 
 def read(path: Path) -> Any:
@@ -28,14 +27,17 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-def collect_setting(run: Path) -> dict[str, list[float]]:
-    """Return the figures of one comparison, by seed: of MLE by `diagnose`, and of both on test.
+def find_seeds(run: Path) -> list[int]:
+    """Return the seeds of a comparison."""
+    seeds: list[int] = read(run / "results.json")["seeds"]
+    return seeds
 
-    Those of `diagnose` are left out if it was not run.
-    """
+
+def collect_setting(run: Path) -> dict[str, list[float]]:
+    """Return the figures of one comparison, by seed: of MLE by `diagnose`, and of both on test."""
     found: dict[str, list[float]] = {}
-    for path in sorted(run.glob("diagnosis-*.json")):
-        diagnosis = read(path)
+    for seed in find_seeds(run):
+        diagnosis = read(run / f"diagnosis-{seed}.json")
         for name in FIGURES:
             found.setdefault(name, []).append(diagnosis[name]["value"])
     methods = read(run / "results.json")["methods"]
@@ -59,9 +61,10 @@ def collect_decoding(run: Path) -> dict[str, list[float]]:
     for method in METHODS:
         for path in sorted(run.glob(f"{method}-0-*.json")):
             name = path.stem.removeprefix(f"{method}-0-")
+            seeds = [run / f"{method}-{seed}-{name}.json" for seed in find_seeds(run)]
             for metric in METRICS:
                 found[f"{name}, {method}, {metric}"] = [
-                    read(run / f"{method}-{seed}-{name}.json")["metrics"][metric] for seed in SEEDS
+                    read(seed)["metrics"][metric] for seed in seeds
                 ]
     for name in dict.fromkeys(key.partition(",")[0] for key in found):
         found[f"{name}, gain"] = subtract(found, f"{name}, ")
@@ -82,7 +85,11 @@ def main(runs: Path, output: Path) -> None:
     """Write the figures of all finished settings."""
     figures = {}
     for results in sorted(runs.glob("*/results.json")):
-        figures[results.parent.name] = collect_setting(results.parent)
+        try:
+            figures[results.parent.name] = collect_setting(results.parent)
+        except FileNotFoundError as error:
+            print(f"{results.parent.name} is left out: there is no {error.filename}")
+            continue
         shutil.copyfile(results, output / f"{results.parent.name}.json")
     if decoding := collect_decoding(runs / "rows-20000"):
         figures["decoding"] = decoding

@@ -14,17 +14,17 @@ train() { # NAME TRAIN_SIZE SEEDS OPTIONS
         --training.batch_size 64 --training.lr_schedule linear --training.updates 1200 \
         --training.evaluate_every 200 --training.threads 1 --output "$out/$1" "${@:4}"
 }
-measure() { # NAME TRAIN_SIZE OPTIONS
+measure() { # NAME TRAIN_SIZE SEEDS OPTIONS
     local run="$out/$1" seed
-    train "$1" "$2" 3 "${@:3}"
-    for seed in 0 1 2; do
+    train "$1" "$2" "$3" "${@:4}"
+    for ((seed = 0; seed < $3; seed++)); do
         freerun diagnose "$run/mle/seed-$seed" --json "$run/diagnosis-$seed.json"
     done
 }
 decode() { # NAME OPTIONS: how the models of 20,000 rows write on test
     local method seed
     for method in mle scheduled_sampling; do
-        for seed in 0 1 2; do
+        for seed in 0 1 2 3 4; do
             freerun evaluate "$out/rows-20000/$method/seed-$seed" "${@:2}" \
                 --json "$out/rows-20000/$method-$seed-$1.json"
         done
@@ -33,16 +33,16 @@ decode() { # NAME OPTIONS: how the models of 20,000 rows write on test
 
 case "$1" in
 rows)
-    for rows in 1250 5000 20000 80000; do measure "rows-$rows" $rows; done
+    for rows in 1250 5000 20000 80000; do measure "rows-$rows" $rows 5; done
     ;;
 dropout)
-    measure rows-1250-dropout 1250 --model.dropout 0.3
+    measure rows-1250-dropout 1250 5 --model.dropout 0.3
     ;;
 units) # instead of 100
-    measure units-25 20000 --model.hidden_size 25
-    measure units-400 20000 --model.hidden_size 400
+    measure units-25 20000 5 --model.hidden_size 25
+    measure units-400 20000 3 --model.hidden_size 400
     # The rate of the recipe, 0.003, is that of 100 units.
-    train units-400-rate-0.001 20000 1 --model.hidden_size 400 --training.learning_rate 0.001
+    measure units-400-rate-0.001 20000 3 --model.hidden_size 400 --training.learning_rate 0.001
     ;;
 decoding)
     decode greedy
