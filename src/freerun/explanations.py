@@ -29,7 +29,8 @@ def explain_error(error: BaseException, hint: str = "") -> str | None:
         return f"{error.filename}: {error.strerror}"
     full = isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))
     if full or isinstance(error, MemoryError):
-        return f"out of memory; a smaller model or batch_size needs less ({error!s:.200})"
+        less = "a smaller model, a smaller batch_size, or shorter rows need less"
+        return f"out of memory; {less} ({error!s:.200})"
     place = locate_error(error) if isinstance(error, Exception) else None
     if place is not None:
         return f"{place}{hint}"

@@ -223,7 +223,8 @@ def test_a_model_that_does_not_fit_is_out_of_memory(run, tmp_path):
     status, output, errors = run("train", "digits", *words)
     assert (status, output) == (2, "")
     assert errors.startswith(
-        "freerun train: out of memory; a smaller model or batch_size needs less ("
+        "freerun train: out of memory; a smaller model, a smaller batch_size, or shorter rows need "
+        "less ("
     )
 
 

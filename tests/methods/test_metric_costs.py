@@ -10,7 +10,7 @@ from freerun.data import TextCodec
 from freerun.imports import import_object
 from freerun.methods import MRT, SEARNN
 from freerun.methods.metric_costs import MetricCost
-from freerun.methods.samples import resolve_cost
+from freerun.methods.samples import check_cost, resolve_cost
 from freerun.metrics import METRICS
 from tests.helpers import raises
 
@@ -112,3 +112,16 @@ def test_what_cannot_be_a_cost(address):
             MetricCost(METRICS[name], codec())
     with raises(ValueError, f"cost {address!r}: it is a metric of texts; call for_codec first"):
         resolve_cost(address, codec().target, "SEARNN")
+
+
+@pytest.mark.parametrize(
+    ("cost", "message"),
+    [
+        (3, "cost is 3; it must be a function, or the name of one"),
+        (lambda output, reference: 0.0, "cost must be a function of four arguments: outputs, "),
+        (object, "cost must be a function of four arguments: outputs, "),
+    ],
+)
+def test_what_does_not_take_the_arguments_of_a_cost(cost, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        check_cost(cost)

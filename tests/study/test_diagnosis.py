@@ -4,13 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from freerun.data import DataError
 from freerun.evaluation import Decoding, Interval, measure_exposure_bias
 from freerun.methods import MLE
+from freerun.models.settings import RecurrentSettings
 from freerun.report.diagnosis import describe_exposure_bias, list_rates
 from freerun.settings import SettingError
 from freerun.study import diagnose
-from freerun.tasks import Digits
+from freerun.study.diagnosis import leave_out_unwritable
+from freerun.tasks import Digits, Pairs
 from freerun.training import fit
+from freerun.training.tasks import Measured
+from tests.helpers import raises
 from tests.report.browser import look
 from tests.training.test_fit import MODEL, TRAINING
 
@@ -54,6 +59,27 @@ def test_the_page_has_the_suggested_command(folder, tmp_path):
     calm = replace(found.measurement, excess=Interval(0.0, -0.1, 0.1))
     replace(found, measurement=calm).write_page(page)
     assert "<span>compare</span>" not in page.read_text()
+
+
+def test_targets_that_cannot_be_written_are_left_out(tmp_path):
+    (tmp_path / "rows.tsv").write_text("".join(f"{a}{b}\t{b}{a}\n" for a in "abcd" for b in "abcd"))
+    task = Pairs(str(tmp_path / "rows.tsv"), target_tokens="characters")
+    data = task.load()
+    policy = RecurrentSettings(hidden_size=4, embedding_size=4).build(data.codec)
+    rows = [{"source": "ab", "target": text} for text in ("ba", "bz", "zz", "dd")]
+    measured = Measured(policy, data.codec, task, data.codec.encode(rows, "rows"), "rows")
+    kept = leave_out_unwritable(measured).examples
+    assert [data.codec.decode(row) for row in kept.references] == ["ba", "dd"]
+    assert list(kept.texts) == ["ba", "dd"]
+    again = replace(measured, examples=kept)
+    assert leave_out_unwritable(again) is again
+    nothing = replace(measured, examples=measured.examples.select([1, 2]))
+    message = (
+        "rows: every target has symbols that the model cannot write, so its errors cannot be "
+        "traced to earlier ones"
+    )
+    with raises(DataError, message):
+        leave_out_unwritable(nothing)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from freerun.data.files import stream_lines
 from freerun.data.tokens import decode_tokens
 from freerun.evaluation import Decoding
 from freerun.metrics import score
-from freerun.models.settings import RecurrentSettings
+from freerun.models.settings import PretrainedSettings, RecurrentSettings
 from freerun.settings import build, to_dict
 from freerun.tasks import Pairs, Spelling, encode_file, load_data
 from freerun.training.sources import stream_batches
@@ -217,6 +217,13 @@ def test_conversations_need_a_tokenizer(write, refuses):
     refuses(message, load_data, task)
 
 
+def test_sizes_that_are_asked_for_are_not_cut(write):
+    rows = [{"prompt": f"{i}+1=", "completion": str(i + 1)} for i in range(40)]
+    path = write(lines(rows), "rows.jsonl")
+    found = Pairs(path, dev_size=10).rows()
+    assert [len(found[name]) for name in ("train", "dev", "test")] == [26, 10, 4]
+
+
 def test_tokens_have_no_effect_with_a_tokenizer(write, refuses):
     task = Pairs(write(lines(ROWS), "rows.jsonl"), target_tokens="words")
     message = "pairs: target_tokens has no effect if the model has a tokenizer; leave it out"
@@ -234,6 +241,9 @@ def test_what_cannot_be_read_is_named(write, refuses, tmp_path):
     refuses(f"{path}: it is a file, and has no subset 'de'", Pairs(path, subset="de").rows)
     path = write(lines(ROWS[:2]), "few.jsonl")
     refuses(f"{path}: 2 rows are too few to split", Pairs(path).rows)
+    path = write(lines(ROWS[:10]), "ten.jsonl")
+    message = f"{path}: of 10 rows, 1 for test and 9 for dev leave none to train on"
+    refuses(f"{message}; set smaller sizes", Pairs(path, dev_size=9).rows)
     path = write(lines([{"question": "a"}] * 20), "other.jsonl")
     message = (
         "the columns are question; known are input_ids and labels; prompt and completion; "
@@ -650,3 +660,32 @@ def test_any_metric_may_be_the_headline(write):
     assert list(found) == ["wer", "exact_match", "character_error", "token_error"]
     assert found["wer"].settings == {"normalizer": "plain"}
     assert next(iter(replace(task, headline="token_error").get_metrics())) == "token_error"
+
+
+def test_tokens_of_a_trained_model_are_kept_and_a_note_says_so(write, tmp_path):
+    rows = [{"source": f"{a}{b}", "target": f"{b}{a}"} for a in "abcd" for b in "abcdef"]
+    task = Pairs(write(lines(rows), "rows.jsonl"), target_tokens="characters")
+    codec = load_data(task).codec
+    (tmp_path / "model").mkdir()
+    codec.save_pretrained(str(tmp_path / "model"))
+    model = PretrainedSettings(path=str(tmp_path / "model"))
+    usual = model.load(replace(task, target_tokens="auto"))
+    assert not [note for note in usual.notes if "no effect" in note]
+    data = model.load(replace(task, source_tokens="words", target_tokens="words"))
+    assert data.codec.target == codec.target
+    assert data.notes[-1] == (
+        f"source_tokens and target_tokens have no effect: the tokens are those of {model.path}"
+    )
+
+
+def test_a_row_that_is_far_longer_than_most_is_noted(write):
+    rows = [{"source": f"{a}{b}", "target": f"{b}{a}"} for a in "abcd" for b in "abcdef"]
+    rows += [{"source": "ab" * 300, "target": "ba"}] * 2
+    path = write(lines(rows), "rows.jsonl")
+    letters = {"source_tokens": "characters", "target_tokens": "characters"}
+    data = load_data(Pairs(path, dev_size=1, test_size=1, **letters))
+    found = [note for note in data.notes if "longest" in note]
+    assert found == [
+        "the longest source of train has 600 tokens, 300 times the median, and takes as much more "
+        "memory: --task.max_prompt with --task.truncation drop leaves such rows out"
+    ]

@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from freerun.data import TextCodec
 from freerun.evaluation import decode_hypotheses
-from freerun.methods import METHODS, MLE, BehaviorCloning, ScheduledSampling
+from freerun.methods import METHODS, MLE, BehaviorCloning, Reinforce, ScheduledSampling
 from freerun.models import CausalPolicy, Seq2SeqPolicy
 from freerun.models.huggingface import base
 from freerun.models.loading import quiet_transformers
@@ -53,6 +53,17 @@ def trainer(output, model=None, method="mle", tokenizer=None, rows=ROWS, **membe
     members = {"train_dataset": rows, "eval_dataset": ROWS[:5], **members}
     members.setdefault("processing_class", tokenizer or tiny_tokenizer())
     return Trainer(model, method, TrainingArguments(str(output), **arguments), **members)
+
+
+def column(hypotheses, lengths, references, reference_lengths):
+    """A cost with a dimension too much."""
+    return (lengths - reference_lengths).abs()[:, None]
+
+
+def test_a_cost_is_tried_before_training(tmp_path):
+    message = "the cost gave a Tensor of shape (2, 1) for 2 rows; it must be a tensor of shape (2,)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}, a number for each$"):
+        trainer(tmp_path, method=Reinforce(cost=column))
 
 
 @pytest.fixture(scope="module")

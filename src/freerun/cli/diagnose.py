@@ -76,7 +76,8 @@ class DiagnoseCommand(MeasureCommand):
         width = max(len(rate) for rate, _ in found.rates)
         rates = (f"{rate:<{width}}  {value}" for rate, value in found.rates)
         print(f"{found.subject}:", "", *found.words, "", *rates, sep="\n")
-        own.write(found.measured, decoding, {"oracle": own.oracle, **asdict(found.measurement)})
+        figures = {"left_out": found.left_out, "oracle": own.oracle, **asdict(found.measurement)}
+        own.write(found.measured, decoding, figures)
         if own.png is not None:
             found.draw(own.png)
         if own.report is not None:

@@ -44,6 +44,12 @@ class TextExamples(StoredExamples):
         others = [each.take(count) for each in self.others]
         return replace(super().take(count), texts=self.texts[:count], others=others)
 
+    def select(self, numbers: Sequence[int]) -> TextExamples:
+        """Return the examples with these numbers, which are numbered anew."""
+        texts = [self.texts[number] for number in numbers]
+        others = [each.select(numbers) for each in self.others]
+        return replace(super().select(numbers), texts=texts, others=others)
+
     @property
     def longest(self) -> tuple[int, int]:
         """The numbers of tokens of the longest prompt and of the longest target, eos included."""

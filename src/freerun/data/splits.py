@@ -57,12 +57,11 @@ def add_missing_splits(
 ) -> None:
     """Take missing test and dev splits out of train, with equal examples in the same split.
 
-    Each gets at most a tenth of train.
-
     Args:
         parts: the examples of train, and of dev and test if they are given.
         key: the key of an example; equal examples have equal keys.
-        sizes: the maximum number of examples of dev and test; None for `default`.
+        sizes: the maximum number of examples of dev and test; None for a tenth of train, and at
+            most `default`.
         coordinates: the coordinates of the random order: a seed and a stream.
         where: where the examples come from, for messages.
         what: the names of examples and of their keys, as in ("rows", "prompts").
@@ -73,8 +72,15 @@ def add_missing_splits(
     """
     train = parts["train"]
     missing = [name for name in ("test", "dev") if name not in parts]
-    most = max(len(train) // 10, 1)
-    counts = [min(sizes[name] or default, most) for name in missing]
+    tenth = find_tenth(train)
+    counts = [sizes[name] or min(default, tenth) for name in missing]
+    if sum(counts) >= len(train) and any(sizes[name] for name in missing):
+        asked = " and ".join(
+            f"{count} for {name}" for name, count in zip(missing, counts, strict=True)
+        )
+        raise DataError(
+            f"{where}: of {len(train)} {what[0]}, {asked} leave none to train on; set smaller sizes"
+        )
     keys = [key(item) for item in train]
     dealt = split_by_key(keys, counts, *coordinates)
     for name, numbers in zip([*missing, "train"], dealt, strict=True):
@@ -88,6 +94,11 @@ def add_missing_splits(
         f"{where}: {len(keys)} {what[0]} cannot be split, as they have only {different} different "
         f"{what[1]}, and equal ones stay in one split; give dev and test"
     )
+
+
+def find_tenth(items: Sequence[object]) -> int:
+    """Return a tenth of the number of examples, but at least 1."""
+    return max(len(items) // 10, 1)
 
 
 def subsample(

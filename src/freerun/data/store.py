@@ -57,6 +57,11 @@ class Ragged:
         end = int((starts + lengths).max()) if len(starts) else 0
         return Ragged(torch.cat([self.values[:end], self.values[-1:]]), starts, lengths)
 
+    def select(self, numbers: Sequence[int]) -> Ragged:
+        """Return the rows with these numbers."""
+        rows = torch.as_tensor(numbers, dtype=torch.int64)
+        return Ragged(self.values, self.starts[rows], self.lengths[rows])
+
     def gather(self, rows: Int[Tensor, "b"]) -> tuple[SourceValues, Bool[Tensor, "b t"]]:
         """Return the rows with these numbers, padded, and a mask that is false on padding."""
         lengths = self.lengths[rows]
@@ -147,6 +152,11 @@ class StoredExamples:
     def take(self: S, count: int) -> S:
         """Return the first `count` examples."""
         return replace(self, sources=self.sources.take(count), targets=self.targets.take(count))
+
+    def select(self: S, numbers: Sequence[int]) -> S:
+        """Return the examples with these numbers, which are numbered anew."""
+        sources, targets = self.sources.select(numbers), self.targets.select(numbers)
+        return replace(self, sources=sources, targets=targets)
 
     def batch(self, numbers: Sequence[int] | Int[Tensor, "b"], epoch: int = 0) -> Batch:
         """Return a batch of the examples with these numbers, with the noise of `epoch`."""

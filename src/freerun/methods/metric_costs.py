@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import torch
@@ -115,11 +115,15 @@ def is_metric(thing: object) -> bool:
     """
     if not inspect.isfunction(thing):
         return isinstance(thing, Metric)
-    signature = inspect.signature(thing)
-    return _takes(signature, 2) and not _takes(signature, 4)
+    return takes(thing, 2) and not takes(thing, 4)
 
 
-def _takes(signature: inspect.Signature, count: int) -> bool:
+def takes(function: Callable[..., object], count: int) -> bool:
+    """Return whether a function can be called with so many arguments, as far as it can be told."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of some built-in functions
+        return True
     try:
         signature.bind(*[()] * count)
     except TypeError:

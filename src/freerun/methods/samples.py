@@ -27,8 +27,9 @@ from freerun.methods.base import (
     check_warm_up,
     refuse_backspace,
 )
-from freerun.methods.metric_costs import bind_cost, is_metric, is_metric_name
+from freerun.methods.metric_costs import bind_cost, is_metric, is_metric_name, takes
 from freerun.methods.mle import MLE
+from freerun.metrics import Metric
 from freerun.policy import Policy, Trace
 from freerun.randomness import random_bits
 from freerun.tasks.base import Task
@@ -41,17 +42,59 @@ UNLIMITED = 1 << 30
 
 
 def check_cost(cost: object) -> None:
-    """Check the name of a cost, if it is one.
+    """Check that a cost is a function, or names one.
 
     Raises:
-        ValueError: if a text is neither the name of a cost or metric nor the address of a function.
+        ValueError: if a text is neither the name of a cost or metric nor the address of a function,
+            or a function does not take the arguments of a cost.
     """
+    if cost is not None and not isinstance(cost, (str, Metric)):
+        check_function(cost, "cost")
     names = get_args(CostName)
     if isinstance(cost, str) and not (is_address(cost) or cost in names or is_metric_name(cost)):
         raise ValueError(
             f"cost is {cost!r}; it must be one of {', '.join(names)}, a metric of texts such as "
             "wer, or the address of a function, package.module:function"
         )
+
+
+def check_function(cost: object, name: str) -> None:
+    """Check that a cost can be called with the arguments of one.
+
+    Args:
+        cost: what a user gave as a cost.
+        name: what to call it in messages.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if not callable(cost):
+        raise ValueError(f"{name} is {cost!r}; it must be a function, or the name of one")
+    if not takes(cost, 4):
+        raise ValueError(
+            f"{name} must be a function of four arguments: outputs, their lengths, references, and "
+            "their lengths (see freerun.costs.Cost); freerun.costs.PythonCost makes one of a "
+            "function of an output and a reference"
+        )
+
+
+def try_cost(cost: str | Cost, vocabulary: Vocabulary, batch: Batch, method: str) -> None:
+    """Compute the cost of a user for a few targets, compared with themselves.
+
+    Args:
+        cost: the setting of a method, after `Method.for_codec`.
+        vocabulary: the vocabulary of outputs.
+        batch: the examples with these targets.
+        method: the name of the method's class, for messages.
+
+    Raises:
+        ValueError: if there is not one cost for each, or one is not finite.
+    """
+    if isinstance(cost, str) and cost in get_args(CostName):
+        return
+    everything = torch.arange(len(batch.target))
+    targets = Samples(everything, batch.target, batch.mask)
+    targets.compute_costs(batch, vocabulary, resolve_cost(cost, vocabulary, method))
 
 
 def resolve_cost(cost: str | Cost | None, vocabulary: Vocabulary, method: str) -> Cost:
@@ -77,6 +120,7 @@ def resolve_cost(cost: str | Cost | None, vocabulary: Vocabulary, method: str) -
     if is_address(cost):
         if not callable(found):
             raise ValueError(f"cost {cost!r}: it is not a function")
+        check_function(found, f"cost {cost!r}")
         return found
     if vocabulary.eos is not None and cost in EQUAL_LENGTH_COSTS:
         raise ValueError(

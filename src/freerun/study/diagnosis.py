@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from freerun.data import DataError
+from freerun.data.store import StoredExamples
 from freerun.evaluation import (
     GREEDY,
     Decoding,
@@ -46,6 +48,8 @@ class Diagnosis:
         settings: what else determines the figures.
         suggestion: the command that compares methods for this model; None if freerun did not train
             it, or not by MLE.
+        left_out: the number of examples that are not among those measured, as their targets have
+            symbols that the model cannot write.
     """
 
     checkpoint: str
@@ -54,6 +58,7 @@ class Diagnosis:
     decoding: Decoding
     settings: Mapping[str, Any]
     suggestion: str | None
+    left_out: int = 0
 
     @property
     def words(self) -> list[str]:
@@ -86,7 +91,10 @@ class Diagnosis:
     def subject(self) -> str:
         """The task, the examples and the decoding, in a line."""
         task, name = self.measured.task.name, self.measured.name
-        return f"{task}, {name}, {self.measurement.sentences:,} examples, {self.decoding.how}"
+        count = f"{self.measurement.sentences:,} examples"
+        if self.left_out:
+            count += f" ({self.left_out:,} more have symbols that the model cannot write)"
+        return f"{task}, {name}, {count}, {self.decoding.how}"
 
     def draw(self, path: str | Path) -> None:
         """Draw the errors by position, or what else was measured by length, as PNG.
@@ -166,7 +174,8 @@ def diagnose(
 
     Raises:
         CheckpointError: if the model or the oracle cannot be used.
-        DataError: if the data cannot be used.
+        DataError: if the data cannot be used, or all targets have symbols that the model cannot
+            write.
         SettingError: if settings do not apply.
     """
     if oracle is not None and cost is not None:
@@ -177,6 +186,9 @@ def diagnose(
     file, judge = (None if each is None else str(each) for each in (data, oracle))
     part = split if file is not None else split or "dev"
     measured = load_measured(folder, part, file, language, pairs)
+    total = len(measured.examples)
+    if judge is None and not _is_text(measured, cost):
+        measured = leave_out_unwritable(measured)
     check_model_decoding(measured.policy, measured.examples, decoding)
     how = {"decoding": decoding, "batch_size": batch_size, "seed": decoding.seed, "draws": draws}
     measurement = _measure(measured, cost, judge, mauve, how)
@@ -191,7 +203,38 @@ def diagnose(
         "draws": draws,
     }
     suggestion = suggest_comparison(folder)
-    return Diagnosis(folder, measured, measurement, decoding, settings, suggestion)
+    left_out = total - len(measured.examples)
+    return Diagnosis(folder, measured, measurement, decoding, settings, suggestion, left_out)
+
+
+def leave_out_unwritable(measured: Measured) -> Measured:
+    """Leave out the examples whose targets have symbols that the model cannot write.
+
+    After any prefix, the model is wrong at such a symbol, so nothing can be said about its errors
+    there.
+
+    Raises:
+        DataError: if no example remains.
+    """
+    words, examples = measured.policy.vocabulary, measured.examples
+    kept = [
+        number
+        for number, row in enumerate(examples.references)
+        if max(row, default=0) < words.actions and words.unknown not in row
+    ]
+    if len(kept) == len(examples) or not isinstance(examples, StoredExamples):
+        return measured
+    if not kept:
+        raise DataError(
+            f"{measured.name}: every target has symbols that the model cannot write, so its errors "
+            "cannot be traced to earlier ones"
+        )
+    return replace(measured, examples=examples.select(kept))
+
+
+def _is_text(measured: Measured, cost: ErrorCost | None) -> bool:
+    """Return whether outputs are running text, which has no right continuation."""
+    return cost is None and isinstance(measured.task, Continuation)
 
 
 def _measure(
@@ -202,7 +245,7 @@ def _measure(
     how: Mapping[str, Any],
 ) -> Measurement:
     """Measure errors by a cost, or by an oracle if there is one, or how text differs."""
-    as_text = cost is None and oracle is None and isinstance(measured.task, Continuation)
+    as_text = oracle is None and _is_text(measured, cost)
     if mauve is not None and not as_text:
         raise SettingError("mauve does not apply: it is for text without a cost or an oracle")
     distance = None if mauve is None else make_mauve(measured, mauve)

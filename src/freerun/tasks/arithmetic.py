@@ -10,7 +10,13 @@ from freerun.data import DataError, Splits
 from freerun.data.noise import find_confusable_digits
 from freerun.data.questions import MAX_DIGITS, Question, generate, read_questions
 from freerun.data.rows import Row
-from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
+from freerun.data.splits import (
+    add_missing_splits,
+    describe_sizes,
+    find_tenth,
+    note_shared,
+    subsample,
+)
 from freerun.tasks.base import Recipe, Task
 from freerun.vocabulary import Vocabulary
 
@@ -98,7 +104,9 @@ class Arithmetic(Task):
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         where, what = self.data or "arithmetic", ("questions", "words")
         stream = (self.seed, "arithmetic split")
-        add_missing_splits(parts, _key, sizes, *stream, where=where, what=what)
+        tenth = find_tenth(parts["train"])
+        most = {name: min(size or tenth, tenth) for name, size in sizes.items()}
+        add_missing_splits(parts, _key, most, *stream, where=where, what=what)
         notes += subsample(parts, sizes, self.seed, "arithmetic", "questions")
         notes += note_shared(parts, _key, "questions")
         notes.append(describe_sizes(parts, "questions"))

@@ -201,14 +201,22 @@ def _check_text(task: Task, rows: Splits[Row]) -> None:
         )
 
 
+def list_own_tokens(task: Task) -> list[str]:
+    """Return the names of the settings of tokens that a task does not leave to their defaults."""
+    return [
+        each.name
+        for each in fields(task)
+        if each.name in ("source_tokens", "target_tokens")
+        and getattr(task, each.name) != each.default
+    ]
+
+
 def _check_tokens(task: Task) -> None:
     """Check that the tokens of a task are not set, if the model has a tokenizer."""
-    for each in fields(task):
-        own = each.name in ("source_tokens", "target_tokens")
-        if own and getattr(task, each.name) != each.default:
-            raise DataError(
-                f"{task.name}: {each.name} has no effect if the model has a tokenizer; leave it out"
-            )
+    for name in list_own_tokens(task):
+        raise DataError(
+            f"{task.name}: {name} has no effect if the model has a tokenizer; leave it out"
+        )
 
 
 def _remove_limit(codec: Codec) -> Codec:
@@ -247,7 +255,35 @@ def _describe_texts(codec: TextCodec, parts: Mapping[str, Examples], *, learned:
         )
     if codec.block is not None:
         notes.append(f"train has {len(texts['train'])} pieces")
-    return [*notes, *_note_altered_texts(codec, test)]
+    return [*notes, *note_outliers(texts["train"]), *_note_altered_texts(codec, test)]
+
+
+def note_outliers(train: TextExamples) -> list[str]:
+    """Return a note on the longest row of a side that is far longer than most.
+
+    A batch is as wide as its longest row, and outputs may be half as long again as the longest
+    target, so that one such row may take all memory.
+
+    Args:
+        train: the examples to train on.
+    """
+    notes = []
+    for side, limit, rows in (
+        ("source", "max_prompt", train.sources),
+        ("target", "max_completion", train.targets),
+    ):
+        longest, usual = int(rows.lengths.max()), max(int(rows.lengths.median()), 1)
+        if longest > max(_MANY_TIMES * usual, _LONG):
+            notes.append(
+                f"the longest {side} of train has {longest:,} tokens, {longest // usual:,} times "
+                f"the median, and takes as much more memory: --task.{limit} with --task.truncation "
+                "drop leaves such rows out"
+            )
+    return notes
+
+
+_MANY_TIMES, _LONG = 20, 500
+"""What is far longer than most: so many times the median, and more than so many tokens."""
 
 
 LEAST_KNOWN = 0.2

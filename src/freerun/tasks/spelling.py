@@ -27,7 +27,13 @@ from freerun.data.prose import (
     read_text,
     read_texts,
 )
-from freerun.data.splits import add_missing_splits, describe_sizes, note_shared, subsample
+from freerun.data.splits import (
+    add_missing_splits,
+    describe_sizes,
+    find_tenth,
+    note_shared,
+    subsample,
+)
 from freerun.data.store import StoredExamples
 from freerun.tasks.base import Recipe, Task
 
@@ -200,5 +206,7 @@ class Spelling(Task):
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         where, what = self.data or "Python's documentation", ("windows", "texts")
         stream = (self.seed, "spelling split")
-        add_missing_splits(parts, str, sizes, *stream, where=where, what=what)
+        tenth = find_tenth(parts["train"])
+        most = {name: min(size or tenth, tenth) for name, size in sizes.items()}
+        add_missing_splits(parts, str, most, *stream, where=where, what=what)
         notes += subsample(parts, sizes, self.seed, "spelling", "windows")

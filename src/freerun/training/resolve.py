@@ -19,6 +19,7 @@ from freerun.data import Codec, Data, DataError, Examples, TextCodec
 from freerun.errors import CheckpointError
 from freerun.evaluation import GREEDY, check_decoding
 from freerun.methods import Method, find_method
+from freerun.methods.samples import try_cost
 from freerun.metrics import check_metrics, try_metrics
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.huggingface.generation import find_replaced_settings
@@ -150,6 +151,10 @@ def prepare_method(method: Method, codec: Codec, train: Examples) -> Method:
 
     method = method.for_codec(codec).with_loader(load)
     method.check(codec.target)
+    cost = getattr(method, "cost", None)
+    if cost is not None:  # now, and not when the warm-up ends
+        few = train.batch(range(min(2, len(train))))
+        try_cost(cost, codec.target, few, type(method).__name__)
     return method
 
 

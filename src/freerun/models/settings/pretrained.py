@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -45,6 +45,7 @@ from freerun.models.settings.scratch import (
 from freerun.settings import SettingError, build, did_you_mean
 from freerun.tasks import load_codec, load_data
 from freerun.tasks.base import Task
+from freerun.tasks.loading import list_own_tokens
 from freerun.tasks.media import MediaTask
 
 
@@ -125,7 +126,13 @@ class PretrainedSettings(ModelSettings):
                 codec = load_codec(self.path)
             except DataError:  # a codec of a user; `build` reports damage
                 return load_data(task)
-            return load_data(task, codec)
+            data = load_data(task, codec)
+            if own := list_own_tokens(task):
+                verb = "have" if len(own) > 1 else "has"
+                names = " and ".join(own)
+                note = f"{names} {verb} no effect: the tokens are those of {self.path}"
+                data = replace(data, notes=[*data.notes, note])
+            return data
         if not isinstance(task, MediaTask):
             tokenizer, start = self.load_tokenizer()
             return load_data(task, tokenizer=tokenizer, start=start)
