@@ -3,6 +3,7 @@
 import gzip
 import os
 import sys
+import zlib
 from importlib import import_module
 from pathlib import Path
 
@@ -36,6 +37,25 @@ def pytest_collection():
     for name in ("PreTrainedModel", "PreTrainedTokenizerFast", "Trainer"):
         getattr(import_module("transformers"), name)  # is imported when it is asked for
     import_module("transformers.utils.logging").disable_progress_bar()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Of the cases of a test that is marked `sample(count)`, so many are not slow.
+
+    They are chosen by their names, so that new cases change little; a case that is named on the
+    command line is run.
+    """
+    if any("[" in word for word in config.args):
+        return
+    groups = {}
+    for item in items:
+        if item.get_closest_marker("sample"):
+            groups.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in groups.values():
+        (count,) = cases[0].get_closest_marker("sample").args
+        for item in sorted(cases, key=lambda item: zlib.crc32(item.nodeid.encode()))[count:]:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_runtest_setup():

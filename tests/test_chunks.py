@@ -80,6 +80,7 @@ def test_chunks_are_of_about_one_size(monkeypatch):
     assert len([*chunks.split_chunks(3, width=101)]) == 3
 
 
+@pytest.mark.sample(14)
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 @pytest.mark.parametrize("name", ["gru", "gpt2", "gemma2", "t5", "bart", "whisper"])
 def test_losses_and_gradients(small, method, name):

@@ -33,7 +33,15 @@ def reader(tmp_path, monkeypatch, capsys):
     return Reader(monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        # Its commands train every method, as other tests do.
+        pytest.param(page, marks=pytest.mark.slow) if page.name == "papers.md" else page
+        for page in PAGES
+    ],
+    ids=name_of,
+)
 def test_the_code_of_a_page_runs(page, reader, monkeypatch):
     measured = name_of(page).startswith(MEASURED)
     if measured:

@@ -84,6 +84,7 @@ def withdrawals(decoded, words):
     return int((mask & (actions != words.backspace)).sum() - decoded.lengths.sum())
 
 
+@pytest.mark.sample(8)
 @pytest.mark.usefixtures("look")
 @torch.no_grad()
 def test_greedy_is_the_plain_loop(policy):
@@ -99,6 +100,7 @@ def test_greedy_is_the_plain_loop(policy):
     agrees(decoded, twins, policy.vocabulary)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.usefixtures("look")
 @pytest.mark.parametrize("truncation", [{"temperature": 5.0}, {"temperature": 2.0, "top_k": 3}])
 @torch.no_grad()

@@ -84,6 +84,7 @@ def test_own_tokens_are_those_of_the_twin(policy, batch, passes, turn):
     close(scores, twin_passes(policy, batch, own, choose, passes), 1e-11)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("passes", [2, 3])
 @pytest.mark.parametrize("turn", [0, 1, 2])
 @pytest.mark.parametrize("through", THROUGH)

@@ -68,6 +68,7 @@ def plain_relax(batch, alpha, kind):
     return relax
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_the_loss_is_that_of_its_twin(policy, batch, share, kind):
@@ -85,6 +86,7 @@ def test_the_loss_is_that_of_its_twin(policy, batch, share, kind):
     assert not any(metric.requires_grad for metric in outcome.metrics.values())
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize(("passes", "share"), [(5, 0.0), (6, 0.5)])
 def test_as_many_passes_as_cells_are_sequential(policy, batch, share, passes, kind):

@@ -41,6 +41,7 @@ def check_any(policy, number):
     check_loss(method, policy, batch, clock, 1e-11)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("number", range(6))
 def test_any_settings(policy, number):
     check_any(policy, number)

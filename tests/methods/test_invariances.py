@@ -114,6 +114,7 @@ def test_order_changes_nothing(policy, batch, method):
     same(policy, method.loss(policy, shuffled, CLOCK), method.loss(policy, batch, CLOCK))
 
 
+@pytest.mark.sample(60)
 @pytest.mark.parametrize("parts", [[0, 1, 2, 3, 4], [0, 2, 5]])
 def test_parts_sum_to_the_whole(policy, batch, method, parts):
     """Batches of one, gradient accumulation, several processes: totals and counts add up."""

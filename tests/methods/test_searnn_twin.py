@@ -169,6 +169,7 @@ def check_any(number):
     check_loss(method, policy, batch, clock)
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("number", range(50))
 def test_any_settings(number):
     check_any(number)

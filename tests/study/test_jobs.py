@@ -112,14 +112,8 @@ OPTIONS = [
 
 @NEEDS_TWO
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGTERM,
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.slow
 def test_workers_end_with_the_command_and_save_if_it_can_tell_them(tmp_path, number):
     script, output = tmp_path / "program.py", tmp_path / "out"
     script.write_text(COMMAND)
