@@ -9,6 +9,7 @@ from freerun.methods import MLE
 from freerun.report.diagnosis import describe_exposure_bias, list_rates
 from freerun.settings import SettingError
 from freerun.study import diagnose
+from freerun.study.diagnosis import list_changes
 from freerun.tasks import Digits
 from freerun.training import fit
 from tests.report.browser import look
@@ -67,3 +68,9 @@ def test_the_page_has_the_suggested_command(folder, tmp_path):
 def test_mistakes(folder, settings, message):
     with pytest.raises(SettingError, match=message):
         diagnose(folder, **settings)
+
+
+def test_a_setting_with_several_values_is_given_in_several_words():
+    usual = {"metrics": (), "updates": 9, "data": None}
+    found = list_changes("task", {"metrics": ["bleu", "chrf"], "updates": 9, "data": "x"}, usual)
+    assert found == ["--metrics", "bleu", "chrf", "--data", "x"]

@@ -224,7 +224,8 @@ class TrainCommand(ExperimentCommand):
             metrics = {name: run.dev[name] for name in run.dev if name != "teacher_forced_loss"}
             print(f"{task.name}, dev, free-running, greedy, after {run.updates:,} updates:")
             print(metric_lines(metrics))
-            print(f"The model is in {own.output}; on test:  freerun evaluate {own.output}")
+            command = shlex.join(["freerun", "evaluate", own.output])
+            print(f"The model is in {own.output}; on test:  {command}")
 
 
 class CompareCommand(ExperimentCommand):
