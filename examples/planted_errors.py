@@ -21,7 +21,6 @@ from freerun.evaluation import on_device
 from freerun.methods import BehaviorCloning
 from freerun.policy import Policy
 from freerun.randomness import uniform
-from freerun.tasks import Task
 from freerun.training import load_policy
 from freerun.training.tasks import load_examples
 
@@ -38,10 +37,9 @@ def begun(batch: Batch, wrong: WrongTokens, seed: int) -> tuple[Tensor, Tensor]:
     return tokens, (at + 1) * possible.any(1)
 
 
-def recovery(policy: Policy, task: Task, batch: Batch, tokens: str, seed: int) -> tuple[int, ...]:
+def recovery(policy: Policy, batch: Batch, wrong: WrongTokens, seed: int) -> tuple[int, ...]:
     """Count the examples with a wrong token, those that withdrew it, and those right in the end."""
     words = policy.vocabulary
-    wrong = BehaviorCloning(noise_tokens=tokens).for_task(task).alternatives(words)
     given, lengths = begun(batch, wrong, seed)
     limit = torch.maximum(policy.limit(batch.source), lengths + 1)
     choose = force_actions(choose_greedily, given, lengths)
@@ -66,8 +64,13 @@ def main(given: list[str] | None = None) -> None:
     for checkpoint in options.checkpoints:
         policy, codec = load_policy(checkpoint)
         task, examples, _ = load_examples(checkpoint, codec, None, None)
+        try:
+            method = BehaviorCloning(noise_tokens=options.tokens).for_task(task)
+            wrong = method.alternatives(policy.vocabulary)
+        except ValueError as error:
+            parser.error(f"{checkpoint}: {error}".replace("noise_tokens=", "--tokens "))
         batch = on_device(examples.batch(range(len(examples))), policy)
-        count, back, right = recovery(policy, task, batch, options.tokens, options.seed)
+        count, back, right = recovery(policy, batch, wrong, options.seed)
         print(
             f"{checkpoint}: of {count} led astray, {back} took it back ({100 * back / count:.1f} "
             f"%), {right} were right in the end ({100 * right / count:.1f} %)"

@@ -11,8 +11,9 @@ import yaml
 
 from freerun.methods import DifferentiableScheduledSampling
 from freerun.models.settings import RecurrentSettings
-from freerun.tasks import Digits
+from freerun.tasks import Digits, Ocr
 from freerun.training import TrainingSettings, fit, load_policy
+from tests.helpers import tiny_policy
 from tests.pages import ROOT
 from tests.training.children import together
 from tests.training.huggingface import example
@@ -52,6 +53,17 @@ def run(monkeypatch):
     for path in (ROOT / "examples").glob("*.py"):
         if path.stem not in before:
             sys.modules.pop(path.stem, None)
+
+
+def test_errors_that_a_task_does_not_list_may_be_random(run, monkeypatch, capsys):
+    script = import_module("planted_errors")
+    monkeypatch.setattr(script, "load_policy", lambda folder: (tiny_policy(), None))
+    monkeypatch.setattr(script, "load_examples", lambda *given: (Ocr(data="x"), None, ""))
+    with pytest.raises(SystemExit):
+        run("planted_errors", "a folder")
+    assert capsys.readouterr().err.endswith(
+        "error: a folder: the task ocr names no plausible mistakes; use --tokens random\n"
+    )
 
 
 @pytest.fixture

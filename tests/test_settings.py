@@ -131,8 +131,10 @@ def test_values_are_read_as_their_type(value, kind, expected):
         ("0x10", int, "x is '0x10'; it must be a whole number"),
         ("yes", bool, "x is 'yes'; it must be true or false"),
         ("#", int | None, "x is '#'; it must be a whole number or null"),
-        ("&a [*a]", list[int], "x is '&a [*a]'; it must be a list of whole numbers"),
-        ("[" * 10_000, list[int], f"x is '{59 * '['}; it must be a list of whole numbers"),
+        ("&a [*a]", list[int], "x is '&a [*a]'; it must be a list of whole numbers, such as "
+         "[1,2]"),
+        ("[" * 10_000, list[int], f"x is '{59 * '['}; it must be a list of whole numbers, "
+         "such as [1,2]"),
         ("a\0b", Path, r"x is 'a\x00b'; it must be text in UTF-8"),
         ("\udcff", str, r"x is '\udcff'; it must be text in UTF-8"),
         (1, bool, "x is 1; it must be true or false"),
@@ -140,9 +142,9 @@ def test_values_are_read_as_their_type(value, kind, expected):
         (None, str, "x is null; it must be text"),
         ("", float | None, "x is ''; it must be a number or null"),
         ("salty", FLAVOUR, "x is 'salty'; it must be one of sweet, sour"),
-        ("a", list[float], "x is 'a'; it must be a list of numbers"),
+        ("a", list[float], "x is 'a'; it must be a list of numbers, such as [0.5,2]"),
         ([1, "b"], int | list[int], "x is [1, b]; it must be a whole number or a list of whole "
-         "numbers"),
+         "numbers, such as [1,2]"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused_by_name(value, kind, message):

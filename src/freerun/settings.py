@@ -40,6 +40,8 @@ _OWN = re.compile(r"(?P<name>[^=]+:\w+)(:(?P<settings>.*=.*))?")
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 """Characters that neither file names nor UTF-8 can contain: NUL, and undecodable bytes."""
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+_LISTS = {int: "[1,2]", float: "[0.5,2]", str: "[a,b]"}
+"""Examples of lists."""
 _SCALARS = (int, float, bool, str, Path, type(None))
 
 
@@ -172,7 +174,7 @@ def convert(value: object, kind: object, name: str) -> Any:
         return _convert(value, kind)
     except ValueError as error:
         shown = repr(value) if isinstance(value, str) else format_value(value)
-        required = str(error) or describe_type(kind)
+        required = str(error) or f"{describe_type(kind)}{_show_list(kind)}"
         raise SettingError(f"{name} is {shown:.60}; it must be {required}") from None
 
 
@@ -187,6 +189,15 @@ def describe_type(kind: Any) -> str:
     if origin in (list, tuple, Sequence):
         return f"a list of {_PLURALS.get(arguments[0], 'values')}"
     return "a path" if kind is Path else _TYPES.get(kind, str(kind))
+
+
+def _show_list(kind: Any) -> str:
+    """Return an example of a list, if the type is one or may be one."""
+    for each in (kind, *_readable(kind)):
+        if typing.get_origin(each) in (list, tuple, Sequence):
+            item = _readable(each)[0]
+            return f", such as {_LISTS[item]}" if item in _LISTS else ""
+    return ""
 
 
 def parse_spec(spec: str, known: Collection[str], example: str) -> tuple[str, dict[str, str]]:

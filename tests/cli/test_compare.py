@@ -143,7 +143,11 @@ def test_an_interrupted_comparison_is_resumed(run, tmp_path, monkeypatch):
         (["digits", "--output", "x", "--methods"], "--methods needs a value"),
         (["digits", "--output", "x", "--seeds", "0"], "seeds is 0; at least one is needed"),
         (["digits", "--output", "x", "--seeds", "many"], "--seeds is 'many'; it must be a whole "
-         "number or a list of whole numbers"),
+         "number or a list of whole numbers, such as [1,2]"),
+        (["digits", "--output", "x", "--seeds", "1", "2"], "unexpected argument '2'; write a list "
+         "without spaces, as in --seeds [1,2]"),
+        (["digits", "--output", "x", "--seeds", "[3,", "4]"], "unexpected argument '4]'; write a "
+         "list without spaces, as in --seeds [1,2]"),
         (["digits", "--output", "x", "--seed", "3"], "unknown option --seed; did you mean "
          "'--seeds'?"),
         (["digits", "--output", "x", "--config", "unknown.yaml"], "unknown.yaml, line 2: methods: "

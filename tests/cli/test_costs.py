@@ -167,6 +167,7 @@ def test_only_the_best_tokens_of_a_large_vocabulary_are_tried(run, tmp_path):
     [
         ([], f"CHECKPOINT is missing: {CHECKPOINT}"),
         (["nowhere"], "nowhere: there is no such directory"),
+        (["{trained}", "--seed", "-5"], "options: seed is -5; it must be in [0, 2^32)"),
         (["{trained}", "--example", "0"], "--example is 0; test has 1 to 14"),
         (["{trained}", "--example", "13", "--split", "dev"], "--example is 13; dev has 1 to 12"),
         (["{trained}", "--method", "mle"], "--method is 'mle'; only searnn searches for costs"),

@@ -129,6 +129,8 @@ OF_MODELS = ("model.safetensors", "freerun.json", "README.md", "codec.json", "SH
     [
         ([], f"CHECKPOINT is missing: {CHECKPOINT}"),
         (["nowhere"], "nowhere: there is no such directory"),
+        (["nowhere", "--data", "x.tsv", "--task.source_columns", "0"],
+         "nowhere: there is no such directory"),
         (["."], ".: it is neither a model that freerun trained (there is no codec.json) nor a "
          "Hugging Face model (there is no config.json)"),
         (["{trained}", "--split", "train"], "--split is 'train'; it must be one of test, dev or "

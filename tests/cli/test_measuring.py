@@ -98,6 +98,13 @@ def test_columns_are_chosen_as_in_training(run, refuses, tmp_path, names):
     )
 
 
+def test_the_extension_of_rows_may_be_in_capitals(tmp_path):
+    folder, path = tmp_path / "model", tmp_path / "ROWS.TSV"
+    save_causal(folder)
+    path.write_text("".join(f"{row['source']}\t{row['target']}\n" for row in ROWS))
+    assert load_measured(str(folder), None, str(path)).task.name == "pairs"
+
+
 def test_columns_are_those_of_the_task_if_freerun_trained_the_model(refuses, trained, rows):
     refuses(
         "freerun diagnose: header does not apply: freerun trained the model, and its task says how "

@@ -25,6 +25,7 @@ class Own:
         place: where it is.
         output: where to write, 100 % of it.
         things: what to take.
+        names: what they are called.
         config: a YAML file.
         loud: say more.
     """
@@ -32,6 +33,7 @@ class Own:
     place: str
     output: str | None = None
     things: Any = ("a", "b")
+    names: tuple[str, ...] = ()
     config: str | None = None
     loud: bool = False
 
@@ -104,7 +106,7 @@ def test_defaults():
 def test_yaml_overrides_defaults_and_flags_override_yaml_in_any_order(yaml):
     path = yaml("output: there\nrate: 1e-3\nthings: {a: {b: 1}}\nin_ner: {size: 7, kind: y}\n")
     settings = parse("here", "--in_ner.size", "9", "--config", path, "--output=elsewhere")
-    assert settings.build(Own, "own") == Own("here", "elsewhere", {"a": {"b": 1}}, path)
+    assert settings.build(Own, "own") == Own("here", "elsewhere", {"a": {"b": 1}}, config=path)
     assert settings.build(Inner, "inner") == Inner(size=9, kind="y", rate=0.001)
     assert settings.places["output"] == "--output"
     assert settings.places["rate"] == f"{path}, line 2: rate"
@@ -172,6 +174,8 @@ def test_wrong_flags_are_refused(words, kind, message):
          "{path}, line 1: in_ner.deep is 1; it must be true or false"),
         ("output:\n  - a\n", SettingError, "{path}, line 1: output is [a]; it must be text or "
          "null"),
+        ("\nnames: a\n", SettingError,
+         "{path}, line 2: names is 'a'; it must be a list of texts, such as [a,b]"),
         ("in_ner: {}\noutput: {}\n", SettingError,
          "{path}, line 2: output is {{}}; it must be text or null"),
         ("in_ner: 3\n", DataError,
@@ -280,6 +284,7 @@ def test_the_help(capsys, monkeypatch):
         "  PLACE              where it is (required)\n"
         "  --output DIR       where to write, 100 % of it\n"
         "  --things THINGS …  what to take (default: a b)\n"
+        "  --names TEXT …     what they are called\n"
         "  --config FILE      a YAML file\n"
         "  --loud             say more\n"
         "  --rate X           how fast\n"

@@ -123,6 +123,11 @@ def test_lines_that_cannot_be_read_are_named(run, refuses, speller, tmp_path, pi
     [
         ([], "CHECKPOINT is missing: the folder of a trained model, or of any Hugging Face model"),
         (["nowhere"], "nowhere: there is no such directory"),
+        (["nowhere", "--max_new_tokens", "4"], "nowhere: there is no such directory"),
+        (
+            ["{speller}", "--sample", "--seed", "-5"],
+            "decoding: seed is -5; it must be in [0, 2^32)",
+        ),
         (["{speller}", "nowhere.txt"], "nowhere.txt: there is no such file"),
         (["{speller}", "--bean", "3"], "unknown option --bean; did you mean '--beam'?"),
         (["{speller}", "--beam", "many"], "--beam is 'many'; it must be a whole number"),

@@ -122,7 +122,7 @@ def test_measured_results_have_a_report(run, tmp_path, path):
 def test_damaged_results_are_named(refuses, finished, tmp_path):
     path = tmp_path / "results.json"
     where = f"freerun report: {path}: "
-    refuses(f"{where}there is no such file; is {tmp_path} a checkpoint?", "report", tmp_path)
+    refuses(f"{where}there is no such file; name the folder of a comparison", "report", tmp_path)
     whole = json.loads((finished / "results.json").read_text())
     path.write_text(json.dumps({**whole, "seeds": "all"}))
     refuses(f'{where}seeds is "all"; it must be a list', "report", tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -73,6 +74,13 @@ def test_the_same_command_loads_a_finished_run(run, trained):
     status, _, errors = run("train", "digits", "--output", trained, "--quiet", *TINY)
     assert (status, errors) == (0, "")
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_folder_with_a_space_is_quoted_in_the_next_command(run, trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "a b")
+    status, output, _ = run("train", "digits", "--output", copy, "--quiet", *TINY)
+    assert status == 0
+    assert output.splitlines()[-1].endswith(f":  freerun evaluate '{copy}'")
 
 
 def test_init_takes_the_model_of_the_checkpoint(run, trained, tmp_path):

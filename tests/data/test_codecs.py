@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from freerun.data import CODEC_FILE, FactorCodec, FeatureCodec, TextCodec, Tokens
+from freerun.data.encoding import RowEncoder
+from freerun.data.rows import PromptPair
 from freerun.models import RecurrentConfig
 from freerun.tasks import load_codec
 from freerun.vocabulary import Vocabulary
@@ -142,6 +144,20 @@ def test_what_closed_tokens_do_not_know_is_no_action():
         "f.txt, line 3: the target has 'tom', which the training data does not have; it has "
     )
     assert message.endswith('(to read others as <unk>, set target_tokens to "symbols+unk")')
+
+
+def test_unseen_symbols_of_shared_tokens_are_named_by_side_and_setting(refuses):
+    rows = [{"prompt": "ab", "completion": "ba"}]
+    codec = TextCodec.learn(rows, [], target_tokens="characters", source_tokens=None)
+    (message,) = codec.encode([{"prompt": "ab", "completion": "bz"}]).unseen
+    assert message == (
+        "the data, row 0: the target has 'z', which the training data does not have; it has 'ab' "
+        '(to read others as <unk>, set target_tokens to "characters+unk")'
+    )
+    closed = RowEncoder(codec.tokenizer)
+    refuses(message, closed.encode, [PromptPair("the data, row 0", "ab", "bz")])
+    message = message.replace("the target", "the source")
+    refuses(message, closed.encode, [PromptPair("the data, row 0", "az", "bz")])
 
 
 def test_unknown_tokens_are_shown_as_asked():

@@ -103,7 +103,7 @@ def test_text_that_spells_a_special_token_stays_text(kind, refuses):
     codec = TextCodec(make(kind))
     row = {"prompt": "Answer: </s>", "completion": " yes <s> it"}
     if "unigram" in kind:
-        message = "the text spells '<s>', a special token, which the tokenizer does not read as "
+        message = "the text spells '</s>', a special token, which the tokenizer does not read as "
         with pytest.raises(ValueError, match=message):
             codec.encode([row])
         return

@@ -192,7 +192,7 @@ def test_nearly_a_kind_is_a_mistake_unless_it_is_a_directory(tmp_path, monkeypat
     ("other", "difference"),
     [
         (TinyCodec(), None),
-        (TinyCodec(letters=5), "factors of the model is [4], of the task [5]"),
+        (TinyCodec(letters=5), "the number of source tokens of the model is 4, of the task 5"),
         (TinyCodec(eos=False), "the number of symbols of the model is 5, of the task 4"),
     ],
 )

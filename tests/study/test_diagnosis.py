@@ -11,7 +11,7 @@ from freerun.models.settings import RecurrentSettings
 from freerun.report.diagnosis import describe_exposure_bias, list_rates
 from freerun.settings import SettingError
 from freerun.study import diagnose
-from freerun.study.diagnosis import leave_out_unwritable
+from freerun.study.diagnosis import leave_out_unwritable, list_changes
 from freerun.tasks import Digits, Pairs
 from freerun.training import fit
 from freerun.training.tasks import Measured
@@ -93,3 +93,9 @@ def test_targets_that_cannot_be_written_are_left_out(tmp_path):
 def test_mistakes(folder, settings, message):
     with pytest.raises(SettingError, match=message):
         diagnose(folder, **settings)
+
+
+def test_a_setting_with_several_values_is_given_in_several_words():
+    usual = {"metrics": (), "updates": 9, "data": None}
+    found = list_changes("task", {"metrics": ["bleu", "chrf"], "updates": 9, "data": "x"}, usual)
+    assert found == ["--metrics", "bleu", "chrf", "--data", "x"]

@@ -98,6 +98,11 @@ def test_a_list_may_mix_texts_and_mappings():
         ({"": "mle"}, "'' is not a valid name; it must have 1 to 200 printable characters"),
         ({"a\0": "mle"},
          "'a\\x00' is not a valid name; it must have 1 to 200 printable characters"),
+        (["mle,scheduled_sampling"], "'mle,scheduled_sampling' names several methods; each must be "
+         "an argument or an item of a list of its own, such as mle scheduled_sampling without "
+         "quotes and commas"),
+        ("mle  ocd:floor=1", "'mle  ocd:floor=1' names several methods; each must be an argument "
+         "or an item of a list of its own, such as mle ocd without quotes and commas"),
         ([3], "3 is not a method; name one as in 'scheduled_sampling:schedule=linear,k=0.9'"),
         ({"a/b": "mle", "a-b": "mle"}, "'a/b' and 'a-b' would share the folder 'a-b'; choose "
          "another name"),

@@ -71,6 +71,10 @@ def test_a_subclass_of_a_script_is_not_taken_for_its_base():
             "my/words.tsv.gz",
             "unknown task 'my/words.tsv.gz'; to train on this file: pairs --data my/words.tsv.gz",
         ),
+        (
+            "my words.TSV",
+            "unknown task 'my words.TSV'; to train on this file: pairs --data 'my words.TSV'",
+        ),
         ("mine.py:Half", "task 'mine.py:Half': its class must define metrics, rows"),
         (
             "mine.py:Loose",

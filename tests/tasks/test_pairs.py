@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -431,11 +432,11 @@ def test_repeated_sources_are_examples_of_their_own_by_default(write):
 
 
 def test_a_name_that_is_misspelt_is_no_row(write, refuses):
-    path = write(words([("prompt", "complection"), *WORDS]), "train.tsv")
+    path = write(words([("prompt", "the complection"), *WORDS]), "train.tsv")
     message = (
-        f"{path}: the columns are prompt, complection; known are input_ids and labels; prompt and "
-        "completion; messages; source and target; text (rename them, or choose others: "
-        "--task.source_columns prompt --task.target_column complection)"
+        f"{path}: the columns are prompt, the complection; known are input_ids and labels; prompt "
+        "and completion; messages; source and target; text (rename them, or choose others: "
+        "--task.source_columns prompt --task.target_column 'the complection')"
     )
     refuses(message, Pairs(path).rows)
 
@@ -589,13 +590,13 @@ def test_a_vocabulary_that_knows_little_of_dev_is_refused(write, refuses):
 
 @pytest.mark.parametrize(
     ("name", "what"),
-    [("a.csv", "it ends in .csv"), ("a.txt", "each line has columns between tabs")],
+    [("a b.csv", "it ends in .csv"), ("a.txt", "each line has columns between tabs")],
 )
 def test_running_text_is_not_a_table(write, refuses, name, what):
     path = write(words(WORDS * 3), name)
     message = (
         f"{path}: {what}, so it is a table; running text is needed here. For sources and targets "
-        f"in columns: freerun train pairs --data {path}"
+        f"in columns: freerun train pairs --data {shlex.quote(path)}"
     )
     refuses(message, Spelling(data=path).rows)
 

@@ -79,11 +79,12 @@ def test_missing_file(saved, name):
 
 def test_missing_codec(saved):
     folder, _ = saved
+    folder = folder.rename(folder.with_name("a model"))
     (folder / "codec.json").unlink()
     refused(
         folder,
         f"{folder / 'codec.json'}: there is no such file, so freerun did not train this "
-        f"model; continue training it first: freerun train TASK --model {folder}",
+        f"model; continue training it first: freerun train TASK --model '{folder}'",
     )
 
 
@@ -180,7 +181,7 @@ def test_tied_weights_are_stored_once(tmp_path):
     ("codec", "difference"),
     [
         (TinyCodec(eos=False), "the number of symbols of the model is 5, of the task 4"),
-        (TinyCodec(letters=5), "factors of the model is [4], of the task [5]"),
+        (TinyCodec(letters=5), "the number of source tokens of the model is 4, of the task 5"),
     ],
 )
 def test_configuration_and_codec_disagree(saved, codec, difference):

@@ -491,8 +491,8 @@ def test_a_trained_recurrent_model_is_gone_on_from_as_it_is(tmp_path):
         torch.testing.assert_close(value, own[name], rtol=0, atol=1e-6)
     for fault, other in (
         (f"lora has no effect on {model.path}: it is a recurrent model", replace(model, lora=2)),
-        (f"{model.path}: it does not match the task: factors of the model is [4], of the task [6]",
-         None),
+        (f"{model.path}: it does not match the task: the number of source tokens of the model is "
+         "4, of the task 6", None),
     ):  # fmt: skip
         members = {} if other else {"task": Tiny(letters=6), "data": Tiny(letters=6).load()}
         with raises(ValueError, fault):
@@ -550,7 +550,8 @@ def test_other_data_under_the_same_name_are_another_run(tmp_path):
 
 
 def test_init_that_does_not_suit(tmp_path):
-    run(tmp_path / "first")
+    first = tmp_path / "the first"
+    run(first)
     for members, fault in (
         (
             {"model": replace(MODEL, hidden_size=9)},
@@ -558,16 +559,17 @@ def test_init_that_does_not_suit(tmp_path):
         ),
         (
             {"task": Tiny(letters=6), "data": Tiny(letters=6).load()},
-            "it does not match the task: factors of the model is [4], of the task [6]",
+            "its tokens are not those of the data (the number of source tokens of the model is 4, "
+            "of the task 6); to read the data by the tokens of this model, give --model "
+            f"'{first}' in place of --init (in Python, model=PretrainedSettings(path='{first}'))",
         ),
         (
             {"task": Tiny(eos=False), "data": Tiny(eos=False).load()},
             "it does not match the task: the number of symbols of the model is 5, of the task 4",
         ),
     ):
-        message = f"{tmp_path / 'first'}: {fault}"
-        with raises(CheckpointError, message):
-            run(tmp_path / "later", init=tmp_path / "first", **members)
+        with raises(CheckpointError, f"{first}: {fault}"):
+            run(tmp_path / "later", init=first, **members)
     with pytest.raises(CheckpointError, match=r"nowhere: there is no such directory$"):
         run(tmp_path / "later", init=tmp_path / "nowhere")
     assert not (tmp_path / "later").exists()

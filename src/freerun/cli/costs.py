@@ -70,6 +70,11 @@ class CostsOptions:
     seed: int = 0
     png: str | None = None
 
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; it must be in [0, 2^32)")
+
 
 class CostsCommand(SettingsCommand):
     """Show what every token would cost in every cell of an output, and what it would lead to."""

@@ -185,7 +185,9 @@ class UserSettings:
             raise SettingError(f"{place} is empty; it must be a {_METAVARS[own.setting.name]}")
         if name in self.places:
             self.overridden[name] = self.values[name], self.places[name]
-        self.values[name] = value if own.is_free else convert(value, own.setting.kind, place)
+        kind = own.setting.kind
+        is_list = typing.get_origin(kind) in (list, tuple)
+        self.values[name] = convert(value, kind, place) if is_list or not own.is_free else value
         self.places[name] = place
 
     def build(self, cls: type[T], where: str, **fixed: Any) -> T:
@@ -286,7 +288,8 @@ class SettingsCommand(click.Command, ABC):
         except click.NoSuchOption as error:
             raise self._unknown_option(error.option_name, ctx) from None
         if ctx.args:
-            raise click.UsageError(f"unexpected argument {ctx.args[0]!r}; {_see(ctx)}")
+            hint = _show_list(args, ctx.args[0], self.known) or _see(ctx)
+            raise click.UsageError(f"unexpected argument {ctx.args[0]!r}; {hint}")
         ctx.obj = UserSettings(self.known)
         if ctx.params.get("config"):
             self._read_yaml(ctx.params["config"], ctx)
@@ -420,6 +423,18 @@ def _repeat_flags(words: Sequence[str], known: Sequence[CommandSetting]) -> list
     if expects:
         raise click.UsageError(f"{last} needs a value")
     return found
+
+
+def _show_list(words: Sequence[str], extra: str, known: Mapping[str, CommandSetting]) -> str | None:
+    """Return how to write the list of numbers that `extra` is a part of; None if it is of none."""
+    if extra not in words or not re.fullmatch(r"[-\d,\]]+", extra):
+        return None
+    before = words[: list(words).index(extra)]
+    flag = next((word for word in reversed(before) if word.startswith("--")), "").partition("=")[0]
+    own = known.get(flag[2:].replace("-", "_"))
+    kinds = () if own is None or own.is_free else typing.get_args(own.setting.kind)
+    is_list = any(typing.get_origin(kind) is list for kind in kinds)
+    return f"write a list without spaces, as in {flag} [1,2]" if is_list else None
 
 
 def _see(ctx: click.Context) -> str:

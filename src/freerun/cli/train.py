@@ -74,7 +74,7 @@ class TrainOptions:
             or a trained one, by its directory or its id on the Hugging Face hub.
         init: the folder of a trained model of this kind to initialize the weights from.
         config: a YAML file with settings.
-        quiet: show no progress.
+        quiet: show neither notes nor progress.
     """
 
     output: str
@@ -93,8 +93,8 @@ class CompareOptions:
         methods: the methods to compare: names that `freerun methods` lists, or your own as
             file.py:Class or package.module:Class, with settings after a colon, such as
             scheduled_sampling:schedule=linear,k=0.9; see below for other names of variants.
-        seeds: the number of runs of each method, with the seeds 0, 1, …; or a list of seeds, such
-            as [3, 4].
+        seeds: the number of runs of each method, with the seeds 0, 1, …; or a list of seeds without
+            spaces, such as [1,2].
         output: the folder for results, plots and models; an unfinished comparison in it is resumed.
         model: what to train: a new model with random weights (`recurrent`, `causal` or `seq2seq`),
             or a trained one, by its directory or its id on the Hugging Face hub.
@@ -107,7 +107,7 @@ class CompareOptions:
         ray_address: the address of the cluster; by default that of RAY_ADDRESS, or a cluster on
             this machine, which is started if there is none.
         config: a YAML file with settings.
-        quiet: show no progress.
+        quiet: show neither notes nor progress.
     """
 
     output: str
@@ -224,7 +224,8 @@ class TrainCommand(ExperimentCommand):
             metrics = {name: run.dev[name] for name in run.dev if name != "teacher_forced_loss"}
             print(f"{task.name}, dev, free-running, greedy, after {run.updates:,} updates:")
             print(metric_lines(metrics))
-            print(f"The model is in {own.output}; on test:  freerun evaluate {own.output}")
+            command = shlex.join(["freerun", "evaluate", own.output])
+            print(f"The model is in {own.output}; on test:  {command}")
 
 
 class CompareCommand(ExperimentCommand):

@@ -144,12 +144,15 @@ class RowEncoder:
         """The tokenizer of targets."""
         # A completion that continues its prompt is the same text, so it is encoded in the same
         # mode.
-        return SideTokenizer(self.tokenizer, target=not self.continues, unseen=self.unseen[1])
+        return SideTokenizer(
+            self.tokenizer, target=True, continues=self.continues, unseen=self.unseen[1]
+        )
 
     @cached_property
     def sources(self) -> SideTokenizer:
         """The tokenizer of sources."""
-        return SideTokenizer(self.source or self.tokenizer, target=False, unseen=self.unseen[0])
+        shared, own = self.source is None, self.source or self.tokenizer
+        return SideTokenizer(own, target=False, shared=shared, unseen=self.unseen[0])
 
     def _encode_sources(self, pairs: Sequence[PromptPair]) -> list[list[int]]:
         """Return the tokens of text prompts, with the special tokens around them."""
@@ -204,8 +207,9 @@ class RowEncoder:
         text are used.
         """
         texts = [f"{one}{other}" for one, other in zip(prompts, completions, strict=True)]
-        whole = self.sources.encode(texts, places, template=template)
+        # Prompts first: a symbol that is refused in the whole text is then of the completion.
         heads = self.sources.encode(prompts, places, template=template)
+        whole = self.targets.encode(texts, places, template=template)
         rests = [both[len(head) :] for head, both in zip(heads, whole, strict=True)]
         across = [i for i, both in enumerate(whole) if both[: len(heads[i])] != heads[i]]
         errors: dict[int, float] = dict.fromkeys(across, math.inf)

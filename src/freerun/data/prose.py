@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import string
 import unicodedata
 from collections import Counter
@@ -83,7 +84,7 @@ def _check_prose(path: str, lines: Sequence[str]) -> None:
         what = f"it ends in {suffix}" if suffix in FORMATS else "each line has columns between tabs"
         raise DataError(
             f"{path}: {what}, so it is a table; running text is needed here. For sources and "
-            f"targets in columns: freerun train pairs --data {path}"
+            f"targets in columns: {shlex.join(['freerun', 'train', 'pairs', '--data', path])}"
         )
 
 

@@ -21,14 +21,26 @@ class SideTokenizer:
 
     Args:
         tokenizer: the tokenizer.
-        target: whether the side is that of targets, for which some tokenizers have a mode.
+        target: whether the side is that of targets.
+        continues: whether targets continue their sources; if not, they are encoded in the mode for
+            targets, which some tokenizers have.
+        shared: whether sources are in the tokens of targets.
         unseen: the id of symbols that closed tokens lack; None to refuse them.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, *, target: bool, unseen: int | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        target: bool,
+        continues: bool = False,
+        shared: bool = False,
+        unseen: int | None = None,
     ) -> None:
-        self.tokenizer, self.target, self.unseen = tokenizer, target, unseen
+        self.tokenizer, self.unseen = tokenizer, unseen
+        self._side = "target" if target else "source"
+        self._setting = f"{'target' if target or shared else 'source'}_tokens"
+        self._in_target_mode = target and not continues
 
     def encode(
         self, texts: Sequence[str], places: Sequence[str], *, template: bool = False
@@ -66,8 +78,8 @@ class SideTokenizer:
         """
         split = split or getattr(self.tokenizer, "split_special_tokens", False)
         plain = type(self.tokenizer) is PreTrainedTokenizerFast  # it has no mode for targets
-        if not self.tokenizer.is_fast or (self.target and not plain):
-            side = {"text_target" if self.target else "text": list(texts)}
+        if not self.tokenizer.is_fast or (self._in_target_mode and not plain):
+            side = {self._argument: list(texts)}
             options = {"add_special_tokens": False, "split_special_tokens": split}
             found = self.tokenizer(**side, **options, verbose=False) if texts else {"input_ids": []}
             return cast(list[list[int]], found["input_ids"])
@@ -98,8 +110,8 @@ class SideTokenizer:
             if self._is_closed and self.find_unseen(text) is not None:
                 continue
             (inner,) = self.encode([text], [""], template=True)
-            side = {"text_target" if self.target else "text": text}
-            whole = cast(list[int], self.tokenizer(**side, verbose=False)["input_ids"])
+            found = self.tokenizer(**{self._argument: text}, verbose=False)
+            whole = cast(list[int], found["input_ids"])
             for i in range(len(whole) - len(inner) + 1) if inner else ():
                 if whole[i : i + len(inner)] == inner:
                     return whole[:i], whole[i + len(inner) :]
@@ -111,13 +123,12 @@ class SideTokenizer:
 
     def describe_unseen(self, text: str, where: str) -> str:
         """Return a message on a symbol that closed tokens lack."""
-        side = "target" if self.target else "source"
         kind = name_closed_kind(self._inner)
         known = ("" if kind == "characters" else ", ").join(sorted(self._ids))
         return (
-            f"{where}: the {side} has {self.find_unseen(text)!r}, which the training data does not "
-            f'have; it has {known!r:.300} (to read others as <unk>, set {side}_tokens to "{kind}'
-            '+unk")'
+            f"{where}: the {self._side} has {self.find_unseen(text)!r}, which the training data "
+            f"does not have; it has {known!r:.300} (to read others as <unk>, set {self._setting} "
+            f'to "{kind}+unk")'
         )
 
     def describe_all_unseen(
@@ -155,6 +166,11 @@ class SideTokenizer:
     @cached_property
     def _split(self) -> Callable[[str], Iterable[str]]:
         return make_splitter(self._inner)
+
+    @property
+    def _argument(self) -> str:
+        """The argument of the tokenizer that takes the texts."""
+        return "text_target" if self._in_target_mode else "text"
 
     @property
     def _inner(self) -> Any:

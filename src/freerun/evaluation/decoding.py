@@ -97,6 +97,8 @@ class Decoding:
             raise ValueError(f"contrastive is {self.contrastive}; it must lie in [0, 1]")
         if not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}; it must lie in [0, 1]")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; it must be in [0, 2^32)")
         check_truncation(**self.truncation)
         ways = {
             "beam": self.beam > 1,

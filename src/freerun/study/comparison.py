@@ -109,7 +109,7 @@ def compare(
             machines of a cluster (see docs/results.md).
         ray_address: the address of the cluster; by default that of the environment variable
             RAY_ADDRESS, or a cluster on this machine, which is started if there is none.
-        quiet: show no progress.
+        quiet: show neither notes nor progress.
 
     Raises:
         SettingError: if a method, a setting, the number of seeds or jobs, or the beam is wrong.

@@ -361,5 +361,7 @@ def list_changes(prefix: str, found: Mapping[str, Any], usual: Mapping[str, Any]
     for name, value in found.items():
         if name in usual and format_value(value) != format_value(usual[name]):
             flag = name if name in _WITHOUT_PREFIX else f"{prefix}.{name}"
-            flags += [f"--{flag}", format_value(value)]
+            # The flags of tuples take several words.
+            several = isinstance(usual[name], tuple) and value
+            flags += [f"--{flag}", *map(format_value, value if several else [value])]
     return flags

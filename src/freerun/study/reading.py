@@ -62,6 +62,8 @@ def read_results(directory: str | Path) -> dict[str, Any]:
     """
     path = Path(directory)
     path = path if path.is_file() else path / RESULTS_FILE
+    if path.parent.is_dir() and not path.exists():
+        raise CheckpointError(f"{path}: there is no such file; name the folder of a comparison")
     results = read_json(path)
     _check_fields(results, _FIELDS, f"{path}: ")
     _check_fields(results["task"], _TASK_FIELDS, f"{path}: task.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from freerun.imports import is_address
@@ -84,12 +84,23 @@ def _entries(given: Given, variants: Mapping[str, Method]) -> Iterable[tuple[str
     for item in items:
         if isinstance(item, str):
             name = item.strip()
+            _check_one(name, {**METHODS, **variants})
             yield name, variants[name] if name in variants else parse_method(item)
         elif isinstance(item, Mapping):
             for name, value in item.items():
                 yield str(name), _variant(str(name), value)
         else:
             raise SettingError(f"{item!r} is not a method; name one as in {METHOD_EXAMPLE!r}")
+
+
+def _check_one(item: str, known: Collection[str]) -> None:
+    """Check that a text does not name several methods."""
+    first, *rest = re.split(r"[\s,]+", item.partition(":")[0].strip())
+    if rest and item not in known and first in known:
+        raise SettingError(
+            f"{item!r} names several methods; each must be an argument or an item of a list of its "
+            f"own, such as {' '.join([first, *rest])} without quotes and commas"
+        )
 
 
 def _variant(name: str, value: object) -> Method:

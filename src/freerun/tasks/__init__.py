@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from pathlib import Path
 
 from freerun.data import (
     Codec,
@@ -20,6 +20,7 @@ from freerun.data import (
     TextExamples,
     load_codec,
 )
+from freerun.data.files import get_suffix
 from freerun.data.tables import FORMATS
 from freerun.imports import get_class_name, import_dataclass, is_address, make_unknown_error
 from freerun.settings import SettingError
@@ -61,8 +62,9 @@ def find_task(name: str) -> type[Task]:
     """
     if name in TASKS:
         return TASKS[name]
-    if Path(name.removesuffix(".gz")).suffix in (*FORMATS, ".txt"):
-        raise SettingError(f"unknown task {name!r}; to train on this file: pairs --data {name}")
+    if get_suffix(name) in (*FORMATS, ".txt"):
+        command = shlex.join(["pairs", "--data", name])
+        raise SettingError(f"unknown task {name!r}; to train on this file: {command}")
     if not is_address(name):
         raise make_unknown_error("unknown task", name, TASKS, "MyTask")
     found = import_dataclass(name, "task", Task, ("metrics",))  # type: ignore[type-abstract]

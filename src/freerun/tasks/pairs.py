@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -321,8 +322,8 @@ class Pairs(Task):
 def _advise(row: Row) -> str:
     """Return how to choose columns that have other names, for the message about unknown ones."""
     *sources, target = map(str, row) if len(row) > 1 else ["NAME", "NAME"]
-    sources_flag = f"--task.source_columns {' '.join(sources)}"
-    return f"rename them, or choose others: {sources_flag} --task.target_column {target}"
+    flags = shlex.join(["--task.source_columns", *sources, "--task.target_column", target])
+    return f"rename them, or choose others: {flags}"
 
 
 def _key(column: str, row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -258,9 +259,8 @@ def _load_recurrent(
 def _load_codec(folder: Path, codec: type[Codec] | None) -> Codec:
     if not (folder / CODEC_FILE).exists():
         raise CheckpointError(
-            f"{folder / CODEC_FILE}: there is no such file, so freerun did not train this "
-            "model; "
-            f"continue training it first: freerun train TASK --model {folder}"
+            f"{folder / CODEC_FILE}: there is no such file, so freerun did not train this model; "
+            f"continue training it first: freerun train TASK --model {shlex.quote(str(folder))}"
         )
     try:
         return load_codec(str(folder)) if codec is None else codec.from_pretrained(str(folder))

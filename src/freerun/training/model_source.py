@@ -7,6 +7,7 @@ needs a backspace (see `freerun.training.resolve`).
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,14 @@ def plan_from_settings(
     if saved is not None:
         known = read_codec(saved, type(codec))
         wanted = match_backspace(codec, known)
-        difference = describe_difference(match_backspace(known, codec), wanted)
+        found = match_backspace(known, codec)
+        difference = describe_difference(found, wanted)
+        if difference is not None and init is not None and _differ_in_tokens(found, wanted):
+            raise CheckpointError(
+                f"{init}: its tokens are not those of the data ({difference}); to read the data by "
+                f"the tokens of this model, give --model {shlex.quote(str(init))} in place of "
+                f"--init (in Python, model=PretrainedSettings(path={str(init)!r}))"
+            )
         if difference is not None:
             raise CheckpointError(f"{saved}: it does not match the task: {difference}")
 
@@ -141,6 +149,15 @@ def plan_from_settings(
     has_backspace = (known or codec).target.backspace is not None
     examples = {"train": data.train, "dev": data.dev, "test": data.test}
     return ModelSource(codec, has_backspace, build, data.train, data.dev, examples)
+
+
+def _differ_in_tokens(own: Codec, wanted: Codec) -> bool:
+    """Return whether two different codecs have the same form of sources and of outputs."""
+    forms = [
+        (codec.features, codec.target.eos is None, codec.target.backspace is None)
+        for codec in (own, wanted)
+    ]
+    return forms[0] == forms[1]
 
 
 def _check_same_model(model: ModelSettings, found: ModelSettings, init: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from freerun.data import Codec, Examples, TextCodec
 from freerun.data.codec import CODEC_FILE
+from freerun.data.files import get_suffix
 from freerun.data.tables import FORMATS
 from freerun.errors import CheckpointError
 from freerun.models.loading import find_media_kind
@@ -263,10 +264,12 @@ def _is_pretrained(folder: str) -> bool:
     """Return whether a folder has a Hugging Face model that freerun did not train.
 
     Raises:
-        CheckpointError: if there is a folder, but no model in it.
+        CheckpointError: if there is no such folder, or no model in it.
     """
     here = Path(folder)
-    if not here.is_dir() or (here / CODEC_FILE).exists() or has_record(folder):
+    if not here.is_dir():
+        raise CheckpointError(f"{folder}: there is no such directory")
+    if (here / CODEC_FILE).exists() or has_record(folder):
         return False
     if not any((here / name).exists() for name in (CONFIG, ADAPTER_CONFIG)):
         raise CheckpointError(
@@ -298,7 +301,7 @@ def _load_pretrained(
         codec, examples = load_file(media, data, codec=settings.make_media_codec(media))
         return Measured(build_policy(settings, codec), codec, media, examples, data)
     tokenizer, start = settings.load_tokenizer()
-    is_rows = bool(pairs) or Path(data.removesuffix(".gz")).suffix in FORMATS
+    is_rows = bool(pairs) or get_suffix(data) in FORMATS
     task: Task = Continuation(data=data)
     if is_rows:
         task = build(Pairs, {**pairs, "data": data}, "task pairs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -89,6 +89,11 @@ def match_backspace(own: Codec, wanted: Codec) -> Codec:
     return own if wanted.target.backspace is None else own.with_backspace()
 
 
+def _count(factors: Sequence[int]) -> int | list[int]:
+    """Return the number of tokens of sources, or that of each factor, for messages."""
+    return factors[0] if len(factors) == 1 else list(factors)
+
+
 def describe_difference(own: Codec | RecurrentConfig, wanted: Codec) -> str | None:
     """Describe in words how the codecs of a model and of a task differ; None if they do not.
 
@@ -103,7 +108,7 @@ def describe_difference(own: Codec | RecurrentConfig, wanted: Codec) -> str | No
         return f"the {one} has a backspace, and the {other} has none (see with_backspace)"
     pairs: list[tuple[str, Any, Any]] = [
         ("features", own.features, wanted.features),
-        ("factors", list(own.factors), list(wanted.factors)),
+        ("the number of source tokens", _count(own.factors), _count(wanted.factors)),
         ("the number of symbols", len(mine.symbols), len(theirs.symbols)),
     ]
     special = ("bos", "pad", "eos", "backspace", "unknown")
