@@ -23,6 +23,7 @@ from freerun.methods import MLE, Clock, Method, Modules, Outcome
 from freerun.metrics import score
 from freerun.models.backspace import with_backspace
 from freerun.models.settings import RecurrentSettings
+from freerun.settings import SettingError
 from freerun.training import Trainer
 from freerun.training.stream import Order
 from tests.helpers import Log, raises
@@ -528,6 +529,17 @@ def test_seconds_go_on_after_a_resumption(tmp_path):
     spent = trainer(tmp_path, arguments=arguments, budget=1000.0)
     spent.train(resume_from_checkpoint=str(path.parent))
     assert spent.state.global_step == 4
+
+
+def test_an_update_that_counts_nothing_is_an_error(tmp_path):
+    class Empty(MLE):
+        def loss(self, *arguments):
+            outcome = super().loss(*arguments)
+            return Outcome(outcome.total * 0, outcome.count * 0)
+
+    message = "Empty.loss: the counts of update 1 add up to 0; the sum must be above 0"
+    with raises(SettingError, message):
+        trainer(tmp_path, Empty(), {"gradient_accumulation_steps": 2}).train()
 
 
 def test_evaluation_needs_something_to_evaluate_on(tmp_path):
