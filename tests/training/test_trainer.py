@@ -531,6 +531,32 @@ def test_seconds_go_on_after_a_resumption(tmp_path):
     assert spent.state.global_step == 4
 
 
+def test_callbacks_and_checkpoints_have_epochs_of_the_data(tmp_path):
+    class Epochs(TrainerCallback):
+        found: ClassVar[list[float]] = []
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.found.append(state.epoch)
+
+    arguments = {"save_strategy": "steps", "save_steps": 3}
+    trainer(tmp_path, arguments=arguments, callbacks=[Epochs()]).train()
+    expected = [step * 4 / len(DATA.train) for step in range(1, 7)]
+    assert Epochs.found == expected
+    for step in (3, 6):
+        state = json.loads((tmp_path / f"checkpoint-{step}" / "trainer_state.json").read_text())
+        assert state["epoch"] == expected[step - 1]
+
+
+def test_dropout_does_not_depend_on_what_draws_before_training(tmp_path):
+    weights = []
+    for draws in (0, 3):
+        found = trainer(tmp_path, model=policy(dropout=0.5))
+        torch.rand(draws)
+        found.train()
+        weights.append(torch.cat([p.detach().flatten() for p in found.objective.parameters()]))
+    assert torch.equal(*weights)
+
+
 def test_an_update_that_counts_nothing_is_an_error(tmp_path):
     class Empty(MLE):
         def loss(self, *arguments):

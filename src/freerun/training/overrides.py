@@ -158,13 +158,6 @@ class TrainerOverrides(transformers.Trainer):
         """Count nothing: transformers' formula for a forward pass does not hold for roll-outs."""
         return 0
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the number of epochs; transformers takes the stream of the whole run for one."""
-        if self.state.epoch is not None:
-            read = self.state.global_step * self.get_total_train_batch_size(self.args)
-            self.state.epoch = read / len(self.train_dataset)
-        super().log(logs, start_time)
-
     def _maybe_log_save_evaluate(
         self, tr_loss: Tensor, grad_norm: Tensor | float | None, *args: Any, **kwargs: Any
     ) -> None:
