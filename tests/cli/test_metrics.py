@@ -33,7 +33,7 @@ def test_a_comparison_reports_and_records_them(run, tmp_path):
 
 
 def test_yaml_lists_them_and_a_run_is_evaluated_with_its_own_and_with_others(run, tmp_path):
-    (tmp_path / "run.yaml").write_text("metrics: [token_error]\n")
+    (tmp_path / "run.yaml").write_text("metrics: [token_error, repetition:n=3]\n")
     words = ["train", "digits", "--output", "out", "--quiet", "--config", "run.yaml", *TINY]
     status, output, errors = run(*words)
     assert (status, errors) == (0, "")
@@ -41,8 +41,11 @@ def test_yaml_lists_them_and_a_run_is_evaluated_with_its_own_and_with_others(run
     status, output, _ = run("evaluate", "out", "--metrics", "chrf", "--json", "out.json")
     assert status == 0
     found = list(json.loads((tmp_path / "out.json").read_text())["metrics"])
-    assert found == ["character_error", "exact_match", "token_error", "chrf"]
+    assert found == ["character_error", "exact_match", "token_error", "repetition", "chrf"]
     assert "\nchrF2|" in output
+    # With other settings, it replaces that of the run.
+    status, _, errors = run("evaluate", "out", "--metrics", "repetition:n=2")
+    assert (status, errors) == (0, "")
 
 
 @pytest.mark.parametrize(

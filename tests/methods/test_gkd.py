@@ -13,7 +13,7 @@ from freerun.methods.samples import Samples, draw_samples
 from freerun.models.settings import RecurrentSettings
 from freerun.randomness import uniform
 from freerun.study.checks import check_plan, make_plan
-from freerun.training import TrainingSettings, fit, resolve
+from freerun.training import Objective, TrainingSettings, fit, resolve
 from freerun.training.checkpoints import load_policy
 from tests.helpers import close, gradients, padded, raises, single, tiny_batch, tiny_policy
 from tests.methods.checks import gradcheck_loss
@@ -112,7 +112,6 @@ def test_the_loss_is_that_of_a_plain_loop(share):
     close(outcome.total, expected)
     close(gradients(policy, outcome.total), gradients(policy, expected))
     assert int(outcome.count) == count
-    assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not list(method.build_modules(policy).parameters())
     assert copy.deepcopy(method).teacher is teacher  # a run does not copy it
 
@@ -152,17 +151,27 @@ def test_gradients_are_those_of_finite_differences():
 
 @pytest.mark.parametrize(("name", "shared"), [("gpt2", True), ("bart", False)])
 def test_on_hugging_face_models(name, shared):
-    """With dropout in the student, and a teacher that is never in training mode."""
+    """With dropout in the student, and a teacher that is not in training mode while it computes.
+
+    It is left as it was, without a gradient.
+    """
     policy, teacher = (
         tiny_adapted(name, shared=shared, letters="abc", dropout=0.3) for _ in range(2)
     )
     torch.nn.init.normal_(next(teacher.parameters()))
     policy.train()
     teacher.train()
+    modes = set()
+    for part in teacher.modules():
+        part.register_forward_pre_hook(lambda part, _: modes.add(part.training))
     outcome = GKD(teacher=teacher).loss(policy, text_batch(policy), CLOCK)
     assert float(outcome.total.detach()) > 0
-    assert not teacher.training
     outcome.total.backward()
+    assert modes == {False}
+    assert all(part.training for part in teacher.modules())
+    assert all(p.requires_grad and p.grad is None for p in teacher.parameters())
+    trained = Objective(policy, GKD(teacher=teacher)).parameters()
+    assert len([*trained]) == len([*policy.parameters()])
     assert all(p.grad.isfinite().all() for p in policy.parameters() if p.grad is not None)
 
 

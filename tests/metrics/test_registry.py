@@ -9,7 +9,7 @@ import pytest
 from freerun.data import MissingExtraError
 from freerun.metrics import METRICS, Metric, bleu, find_metric, find_metrics, metric
 from freerun.settings import SettingError, to_dict
-from freerun.tasks import Pairs
+from freerun.tasks import Pairs, Translation
 from tests.helpers import raises
 
 SOURCE = """\
@@ -75,6 +75,30 @@ def test_of_two_with_one_name_the_last_holds():
     found = find_metrics(["exact_match", "bleu", "bleu:tokenize=none"])
     assert list(found) == ["exact_match", "bleu"]
     assert found["bleu"].settings == {"tokenize": "none"}
+
+
+@pytest.mark.parametrize(
+    ("headline", "extra", "names"),
+    [
+        (None, ("bleu:tokenize=char", "bleu"), "'bleu:tokenize=char' and 'bleu'"),
+        ("wer:normalizer=plain", ("wer",), "'wer:normalizer=plain' and 'wer'"),
+        (bleu, ("chrf", "bleu:tokenize=char"), "'bleu' and 'bleu:tokenize=char'"),
+    ],
+)
+def test_two_metrics_with_one_name_are_refused(rows, headline, extra, names):
+    task = Pairs(data=rows, headline=headline, extra_metrics=extra)
+    name = "wer" if "wer" in names else "bleu"
+    with raises(SettingError, f"metrics {names} are both reported as {name}; set only one of them"):
+        task.get_metrics()
+
+
+def test_a_metric_of_the_task_may_have_other_settings(rows):
+    extra = ("chrf", "chrf", "exact_match", "character_error")
+    found = Pairs(data=rows, extra_metrics=extra).get_metrics()
+    assert [*found] == ["exact_match", "character_error", "chrf"]
+    found = Translation("pairs.tsv", extra_metrics=("bleu:tokenize=char",)).get_metrics()
+    assert [*found] == ["bleu", "chrf", "exact_match"]
+    assert found["bleu"].settings == {"tokenize": "char"}
 
 
 def test_a_function_of_ones_own_is_a_metric_of_texts(own):

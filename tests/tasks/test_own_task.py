@@ -4,7 +4,7 @@ import pytest
 
 from freerun.data import DataError
 from freerun.settings import SettingError
-from freerun.tasks import Digits, Spelling, find_task, get_task_name, load_data
+from freerun.tasks import Digits, Pairs, Spelling, find_task, get_task_name, load_data
 from tests.helpers import raises
 
 SOURCE = """\
@@ -85,6 +85,18 @@ def test_a_subclass_of_a_script_is_not_taken_for_its_base():
 def test_what_is_no_task_is_refused(own, name, message):
     with raises(SettingError, message):
         find_task(name)
+
+
+@pytest.mark.parametrize("value", ["exact_match", ()])
+@pytest.mark.parametrize("base", [Digits, Pairs])
+def test_metrics_that_are_no_tuple_are_refused(base, value):
+    class Bare(base):
+        metrics = value
+
+    message = f"Bare.metrics is {value!r}; it must be a tuple of names, such as ('exact_match',)"
+    task = Bare("rows.jsonl") if base is Pairs else Bare()
+    with raises(SettingError, message):
+        task.get_metrics()
 
 
 def test_rows_that_are_no_splits_are_refused(own):

@@ -197,6 +197,17 @@ def test_mixed_precision_keeps_weights_in_single(tmp_path):
     assert teacher_forced_loss(found.objective.model, DATA.dev) < before
 
 
+@pytest.mark.kernels
+def test_an_evaluation_before_training_is_in_mixed_precision(tmp_path):
+    settings = {"max_steps": 1, "learning_rate": 0.0}
+    found = trainer(tmp_path, tiny_model("llama"), MLE(), bf16=True, **settings)
+    before = found.evaluate()
+    found.train()
+    assert found.evaluate() == before
+    single = trainer(tmp_path, tiny_model("llama"), MLE(), **settings).evaluate()
+    assert single["eval_teacher_forced_loss"] != before["eval_teacher_forced_loss"]
+
+
 def test_adapters_are_trained_and_saved_alone(tmp_path, base):
     found = trainer(tmp_path, base, peft_config=lora())
     policy = found.objective.model

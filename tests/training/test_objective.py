@@ -100,6 +100,51 @@ def test_a_loss_that_is_no_outcome_is_an_error():
         Objective(policy(), Bare())(**DATA.train.batch(range(2)).tensors())
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"total": 2.0}, "total is of type float; it must be a tensor without dimensions"),
+        ({"total": torch.ones(1)},
+         "total is a tensor of shape (1,); it must be a tensor without dimensions"),
+        ({"count": torch.ones(2)},
+         "count is a tensor of shape (2,); it must be a number or a tensor without dimensions"),
+        ({"metrics": [1.0]}, "metrics is of type list; it must be a dictionary"),
+        ({"metrics": {"a": torch.ones(2, 3)}},
+         "the metric 'a' is a tensor of shape (2, 3); it must be a number or a tensor without "
+         "dimensions"),
+        ({"metrics": {"a": None}}, "the metric 'a' is of type NoneType; it must be a number or a "
+         "tensor without dimensions"),
+        *(
+            ({"metrics": {name: 1.0}},
+             f"the metric {name!r} has a name that the log uses itself; choose another name")
+            for name in ("loss", "grad_norm", "learning_rate", "epoch", "step", "eval_a")
+        ),
+    ],
+)  # fmt: skip
+def test_an_outcome_that_cannot_be_used_is_an_error(unchecked, changes, message):
+    class Wrong(MLE):
+        def loss(self, *arguments):
+            return replace(super().loss(*arguments), **changes)
+
+    with raises(SettingError, f"Wrong.loss: {message}"):
+        Objective(policy(), Wrong())(**DATA.train.batch(range(2)).tensors())
+
+
+def test_counts_and_metrics_may_be_plain_numbers():
+    class Plain(MLE):
+        def loss(self, *arguments):
+            outcome = super().loss(*arguments)
+            return replace(outcome, count=int(outcome.count), metrics={"a": 3, "b": 0.5})
+
+    tensors = DATA.train.batch(range(2)).tensors()
+    plain, usual = (Objective(policy(), method) for method in (Plain(), MLE()))
+    count = int(tensors["target_mask"].sum())
+    plain.model.load_state_dict(usual.model.state_dict())
+    assert torch.equal(plain(**tensors)["loss"], usual(**tensors)["loss"])
+    assert int(plain.take_count()) == count
+    assert plain.drain() == {"a": (3.0 * count, count), "b": (0.5 * count, count)}
+
+
 def test_a_loss_without_a_gradient_is_an_error():
     class Constant(MLE):
         def loss(self, *arguments):

@@ -23,6 +23,7 @@ from freerun.methods import MLE, Clock, Method, Modules, Outcome
 from freerun.metrics import score
 from freerun.models.backspace import with_backspace
 from freerun.models.settings import RecurrentSettings
+from freerun.settings import SettingError
 from freerun.training import Trainer
 from freerun.training.stream import Order
 from tests.helpers import Log, raises
@@ -528,6 +529,43 @@ def test_seconds_go_on_after_a_resumption(tmp_path):
     spent = trainer(tmp_path, arguments=arguments, budget=1000.0)
     spent.train(resume_from_checkpoint=str(path.parent))
     assert spent.state.global_step == 4
+
+
+def test_callbacks_and_checkpoints_have_epochs_of_the_data(tmp_path):
+    class Epochs(TrainerCallback):
+        found: ClassVar[list[float]] = []
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.found.append(state.epoch)
+
+    arguments = {"save_strategy": "steps", "save_steps": 3}
+    trainer(tmp_path, arguments=arguments, callbacks=[Epochs()]).train()
+    expected = [step * 4 / len(DATA.train) for step in range(1, 7)]
+    assert Epochs.found == expected
+    for step in (3, 6):
+        state = json.loads((tmp_path / f"checkpoint-{step}" / "trainer_state.json").read_text())
+        assert state["epoch"] == expected[step - 1]
+
+
+def test_dropout_does_not_depend_on_what_draws_before_training(tmp_path):
+    weights = []
+    for draws in (0, 3):
+        found = trainer(tmp_path, model=policy(dropout=0.5))
+        torch.rand(draws)
+        found.train()
+        weights.append(torch.cat([p.detach().flatten() for p in found.objective.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_an_update_that_counts_nothing_is_an_error(tmp_path):
+    class Empty(MLE):
+        def loss(self, *arguments):
+            outcome = super().loss(*arguments)
+            return Outcome(outcome.total * 0, outcome.count * 0)
+
+    message = "Empty.loss: the counts of update 1 add up to 0; the sum must be above 0"
+    with raises(SettingError, message):
+        trainer(tmp_path, Empty(), {"gradient_accumulation_steps": 2}).train()
 
 
 def test_evaluation_needs_something_to_evaluate_on(tmp_path):

@@ -15,7 +15,7 @@ from freerun.evaluation import (
     measure_by_length,
     teacher_forced_loss,
 )
-from freerun.metrics import check_metrics, list_signatures
+from freerun.metrics import check_metrics, find_metric, find_metrics, list_signatures
 from freerun.report.labels import backspace_lines, label, metric_lines, scale, unit
 from freerun.settings import to_dict
 from freerun.tasks import note_unseen
@@ -53,7 +53,9 @@ class EvaluateCommand(MeasureCommand):
         measured = load_measured(own.checkpoint, own.split, own.data, own.language, reading)
         policy, codec, examples = measured.policy, measured.codec, measured.examples
         check_model_decoding(policy, examples, decoding)
-        extra = (*measured.task.extra_metrics, *own.metrics)
+        given = find_metrics(own.metrics)
+        kept = [m for m in measured.task.extra_metrics if find_metric(m).name not in given]
+        extra = (*kept, *own.metrics)
         task, name = replace(measured.task, extra_metrics=extra), measured.name
         check_metrics(task.get_metrics(), codec)
         size = own.batch_size

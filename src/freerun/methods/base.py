@@ -55,15 +55,16 @@ class Outcome:
     and processes. So the loss is the same however an update is split into batches.
 
     Args:
-        total: the sum of the losses; the gradient flows through it.
+        total: the sum of the losses, a tensor without dimensions; the gradient flows through it.
         count: the number of terms in the sum, usually target tokens. A method that learns other
             sequences than the targets counts the tokens of those.
-        metrics: values to log, without gradient: means over the terms of this batch.
+        metrics: values to log, without gradient: means over the terms of this batch. Those of
+            several batches are averaged, weighted by counts.
     """
 
     total: Tensor
-    count: Tensor
-    metrics: dict[str, Tensor] = field(default_factory=dict)
+    count: Tensor | int | float
+    metrics: Mapping[str, Tensor | int | float] = field(default_factory=dict)
 
 
 class Modules(nn.Module):

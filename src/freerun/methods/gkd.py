@@ -161,7 +161,8 @@ class GKD(DistillationMethod):
         if not isinstance(self.teacher, str) or self.loaded is not None:
             return self
         found = replace(self)
-        object.__setattr__(found, "loaded", load(self.teacher))
+        # Autocast keeps a copy of weights that have a gradient.
+        object.__setattr__(found, "loaded", load(self.teacher).requires_grad_(False))
         return found
 
     def check(self, vocabulary: Vocabulary) -> None:
@@ -174,7 +175,7 @@ class GKD(DistillationMethod):
         self.find_teacher(vocabulary)
 
     def find_teacher(self, vocabulary: Vocabulary) -> Policy:
-        """Return the teacher, in evaluation mode and without gradients.
+        """Return the teacher, which `distill` runs in evaluation mode and without gradients.
 
         Raises:
             ValueError: if there is none, it is not loaded, or it has another vocabulary.
@@ -189,7 +190,7 @@ class GKD(DistillationMethod):
             )
         if teacher.vocabulary != vocabulary:
             raise ValueError("the teacher of gkd has another vocabulary than the student")
-        return teacher.eval().requires_grad_(False)
+        return teacher
 
     def loss(
         self, policy: Policy, batch: Batch, clock: Clock, modules: Modules = NO_MODULES

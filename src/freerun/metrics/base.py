@@ -286,6 +286,30 @@ def find_metrics(specs: Iterable[MetricSpec]) -> dict[str, Metric]:
     return {each.name: each for each in found}
 
 
+def check_distinct(specs: Iterable[MetricSpec]) -> None:
+    """Check that no two metrics have the same name, unless they are the same.
+
+    Raises:
+        SettingError: if two have. The message has both. Also if there is no such metric.
+    """
+    found: dict[str, tuple[MetricSpec, Metric]] = {}
+    for spec in specs:
+        each = find_metric(spec)
+        other, same = found.setdefault(each.name, (spec, each))
+        if same != each:
+            one, two = (f"{s!r}" if isinstance(s, str) else _describe(s) for s in (other, spec))
+            raise SettingError(
+                f"metrics {one} and {two} are both reported as {each.name}; set only one of them"
+            )
+
+
+def _describe(spec: Metric | Callable[..., Any]) -> str:
+    if not isinstance(spec, Metric):
+        return _place(spec)
+    settings = ",".join(f"{name}={value}" for name, value in spec.settings.items())
+    return repr(f"{spec.name}:{settings}" if settings else spec.name)
+
+
 def find_metric(spec: MetricSpec) -> Metric:
     """Return the metric for a text such as `bleu:tokenize=zh`.
 

@@ -16,8 +16,8 @@ from freerun.data.store import Augmentation, StoredExamples
 from freerun.data.tables import read_rows
 from freerun.data.text_codec import TextCodec
 from freerun.data.tokens import Tokens
-from freerun.metrics import Metric, MetricSpec, find_metrics
-from freerun.settings import SETTING_NAME
+from freerun.metrics import Metric, MetricSpec, check_distinct, find_metrics
+from freerun.settings import SETTING_NAME, SettingError
 from freerun.vocabulary import Vocabulary
 
 Recipe = Mapping[str, Mapping[str, Any]]
@@ -126,19 +126,29 @@ class Task(ABC):
         """Return the metrics to report, by name; checkpoints are chosen by the first.
 
         Raises:
-            SettingError: if there is no such metric.
+            SettingError: if there is no such metric, or `metrics` is not a tuple of some.
             MissingExtraError: if a library that one needs is not installed.
         """
-        return self.order_metrics([*self.metrics, *self.extra_metrics])
+        own: object = self.metrics
+        if not isinstance(own, tuple | list) or not own:
+            raise SettingError(
+                f"{type(self).__name__}.metrics is {own!r}; it must be a tuple of names, such as "
+                "('exact_match',)"
+            )
+        return self.order_metrics([*own, *self.extra_metrics])
 
     def order_metrics(self, specs: Sequence[MetricSpec]) -> dict[str, Metric]:
         """Return the specified metrics by name, with the one that was set as headline first.
 
+        A metric of the task that was set with other settings has these.
+
         Raises:
-            SettingError: if there is no such metric.
+            SettingError: if there is no such metric, or two of the same name were set.
             MissingExtraError: if a library that one needs is not installed.
         """
-        first = find_metrics([] if self.headline is None else [self.headline])
+        headline = [] if self.headline is None else [self.headline]
+        check_distinct([*headline, *self.extra_metrics])
+        first = find_metrics(headline)
         return {**first, **{n: m for n, m in find_metrics(specs).items() if n not in first}}
 
     def learn_codec(self, rows: Splits[Row], **options: Any) -> Codec:

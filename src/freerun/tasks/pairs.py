@@ -259,8 +259,9 @@ class Pairs(Task):
             MissingExtraError: if a library that one needs is not installed.
         """
         symbols = self.target_tokens != AUTO and Tokens.parse(self.target_tokens).kind == "symbols"
-        names = SYMBOL_METRICS if symbols else self.metrics
-        return self.order_metrics([*names, *self.extra_metrics])
+        if symbols:
+            return self.order_metrics([*SYMBOL_METRICS, *self.extra_metrics])
+        return super().get_metrics()
 
     def read_examples(self, path: str) -> Sequence[Row]:
         """Read the rows of another file with the same columns.

@@ -25,12 +25,16 @@ WARM_UP = 5
 class ClockCallback(TrainerCallback):
     """Sets the clock of the objective before each update, and notifies the method after it.
 
+    It also counts epochs: transformers takes the stream of the whole run for one.
+
     Args:
         horizon: the number of updates that schedules are fitted to.
+        read: the number of examples that an update reads.
+        examples: the number of examples of an epoch.
     """
 
-    def __init__(self, horizon: int) -> None:
-        self.horizon = horizon
+    def __init__(self, horizon: int, read: int, examples: int) -> None:
+        self.horizon, self.read, self.examples = horizon, read, examples
 
     def on_step_begin(
         self,
@@ -51,7 +55,8 @@ class ClockCallback(TrainerCallback):
         model: Objective,
         **kwargs: Any,
     ) -> None:
-        """Call the method's `after_update` with the clock of that update."""
+        """Correct the epoch, and call the method's `after_update` with the clock of that update."""
+        state.epoch = state.global_step * self.read / self.examples
         model.method.after_update(model.model, model.clock, model.method_modules)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from freerun.settings import SettingError
 
 _WHOLE = ("base_model_prefix", "get_input_embeddings", "get_output_embeddings")
 """accelerate uses these to shard layers separately; but a policy is sharded as a whole."""
+_LOGGED = ("loss", "grad_norm", "learning_rate", "epoch", "step")
+"""What transformers logs together with the metrics of a method."""
 
 
 class Objective(nn.Module):
@@ -79,7 +83,8 @@ class Objective(nn.Module):
 
         Raises:
             ValueError: if an example has no target tokens to learn from.
-            SettingError: if the loss is not an `Outcome`, or has no gradient where one is needed.
+            SettingError: if the loss is not an `Outcome` of numbers, has no gradient where one is
+                needed, or has a metric with a name of the log.
         """
         batch = Batch(ids, Source(source, source_mask), target, target_mask)
         if decoding is not None:
@@ -98,15 +103,14 @@ class Objective(nn.Module):
             )
         outcome = self.method.loss(self.model, batch, self.clock, self.method_modules)
         name = type(self.method).__name__
-        if not isinstance(outcome, Outcome):
-            kind = type(outcome).__name__
-            raise SettingError(f"{name}.loss returned a {kind}; it must return an Outcome")
+        check_outcome(outcome, name)
         if torch.is_grad_enabled() and not outcome.total.requires_grad:
             raise SettingError(f"{name}.loss has no gradient: it depends on no trained weight")
-        self._counts.append(outcome.count.detach())
-        self._add(outcome)
-        count = outcome.count if num_items_in_batch is None else num_items_in_batch
-        return {"loss": outcome.total / count}
+        count = torch.as_tensor(outcome.count, device=outcome.total.device).detach()
+        self._counts.append(count)
+        self._add(outcome.metrics, count)
+        items = count if num_items_in_batch is None else num_items_in_batch
+        return {"loss": outcome.total / items}
 
     @property
     def config(self) -> Any:
@@ -137,19 +141,70 @@ class Objective(nn.Module):
         self._counts = []
         return count
 
+    def check_count(self, count: Tensor) -> None:
+        """Check the count of an update, over all its batches and ranks.
+
+        Raises:
+            SettingError: if it is not above 0.
+        """
+        if not float(count) > 0:
+            raise SettingError(
+                f"{type(self.method).__name__}.loss: the counts of update {self.clock.step + 1} "
+                f"add up to {float(count):g}; the sum must be above 0"
+            )
+
     def drain(self) -> dict[str, tuple[float, float]]:
         """Return the weighted sum and the weight of each metric of the method since the last call.
 
-        Metrics are weighted by counts, so that accumulation and ranks do not change them.
+        Metrics are weighted by counts. So accumulation and ranks do not change a mean over the
+        terms that are counted; they may change one over anything else, such as cells or sequences.
         """
         sums = {name: (float(total), float(count)) for name, (total, count) in self._sums.items()}
         self._sums = {}
         return sums
 
-    def _add(self, outcome: Outcome) -> None:
-        for name, value in outcome.metrics.items():
+    def _add(self, metrics: Mapping[str, Tensor | int | float], weight: Tensor) -> None:
+        for name, value in metrics.items():
+            number = value.detach() if isinstance(value, Tensor) else float(value)
             total, count = self._sums.get(name, (0.0, 0.0))
-            self._sums[name] = (total + value.detach() * outcome.count, count + outcome.count)
+            self._sums[name] = (total + number * weight, count + weight)
+
+
+def check_outcome(outcome: object, name: str) -> None:
+    """Check the types and shapes of what a method returned as its loss, but no value.
+
+    Reading a number from a GPU waits for all queued work.
+
+    Args:
+        outcome: what the method returned.
+        name: the name of the method's class.
+
+    Raises:
+        SettingError: if it is not an `Outcome` of numbers, or a metric has a name of the log.
+    """
+    if not isinstance(outcome, Outcome):
+        kind = type(outcome).__name__
+        raise SettingError(f"{name}.loss returned a {kind}; it must return an Outcome")
+    scalar = "a tensor without dimensions"
+    _check_number(outcome.total, f"{name}.loss: total", scalar, Tensor)
+    _check_number(outcome.count, f"{name}.loss: count", f"a number or {scalar}", Tensor | Real)
+    if not isinstance(outcome.metrics, Mapping):
+        kind = type(outcome.metrics).__name__
+        raise SettingError(f"{name}.loss: metrics is of type {kind}; it must be a dictionary")
+    for metric, value in outcome.metrics.items():
+        what = f"{name}.loss: the metric {metric!r}"
+        if metric in _LOGGED or f"{metric}".startswith("eval_"):
+            raise SettingError(f"{what} has a name that the log uses itself; choose another name")
+        _check_number(value, what, f"a number or {scalar}", Tensor | Real)
+
+
+def _check_number(value: object, what: str, expected: str, kinds: Any) -> None:
+    if isinstance(value, kinds) and (not isinstance(value, Tensor) or value.ndim == 0):
+        return
+    found = f"of type {type(value).__name__}"
+    if isinstance(value, Tensor):
+        found = f"a tensor of shape {tuple(value.shape)}"
+    raise SettingError(f"{what} is {found}; it must be {expected}")
 
 
 def draw_modules(method: Method, policy: Policy, seed: int) -> Modules:

@@ -129,6 +129,9 @@ class TrainerOverrides(transformers.Trainer):
         The count is known only after the last forward pass. So losses are first divided by the
         number of target tokens; if the method counted a different number, the gradient of the whole
         update and its loss are scaled by the ratio, before gradients are clipped.
+
+        Raises:
+            SettingError: if the method counted nothing.
         """
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.update_loss = loss if self.update_loss is None else self.update_loss + loss
@@ -137,6 +140,9 @@ class TrainerOverrides(transformers.Trainer):
         count = self.objective.take_count()
         if self.args.world_size > 1:
             count = self.accelerator.gather(count.reshape(1)).sum()
+        # Only after an update whose loss was read: on a GPU, reading waits for all queued work.
+        if self.state.global_step == self.checked_update:
+            self.objective.check_count(count)
         ratio, whole = num_items_in_batch / count, self.update_loss
         self.update_loss = None
         # Reading a number from a GPU waits for all queued work, so gradients are scaled there even
@@ -151,13 +157,6 @@ class TrainerOverrides(transformers.Trainer):
     def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
         """Count nothing: transformers' formula for a forward pass does not hold for roll-outs."""
         return 0
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the number of epochs; transformers takes the stream of the whole run for one."""
-        if self.state.epoch is not None:
-            read = self.state.global_step * self.get_total_train_batch_size(self.args)
-            self.state.epoch = read / len(self.train_dataset)
-        super().log(logs, start_time)
 
     def _maybe_log_save_evaluate(
         self, tr_loss: Tensor, grad_norm: Tensor | float | None, *args: Any, **kwargs: Any

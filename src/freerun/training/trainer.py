@@ -18,6 +18,7 @@ from transformers import (
     TrainerCallback,
     TrainerControl,
     TrainingArguments,
+    set_seed,
 )
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
@@ -142,7 +143,10 @@ class RunTrainer(TrainerOverrides):
         self.remove_callback(PrinterCallback if quiet else DEFAULT_PROGRESS_CALLBACK)
         if not quiet:
             self._bars.append(ProgressBar(self.meter))
-        own = self.meter, ClockCallback(self.horizon), LogWithEvaluation(), *self._bars
+        read, examples = self.get_total_train_batch_size(self.args), len(self.train_dataset)
+        clock = ClockCallback(self.horizon, read, examples)
+        # The clock comes before callbacks that read the epoch.
+        own = self.meter, clock, LogWithEvaluation(), *self._bars
         for callback in (*own, *callbacks, self.stop):
             self.add_callback(callback)
 
@@ -178,6 +182,9 @@ class RunTrainer(TrainerOverrides):
                 stack.callback(bar.stop)
             stack.callback(self.stop.restore)
             stack.enter_context(freeze_garbage(self.args.device))
+            if not resume_from_checkpoint:
+                # So dropout does not depend on what has drawn random numbers since construction.
+                set_seed(self.args.seed)
             return super().train(resume_from_checkpoint or None, *args, **kwargs)
 
     @property
@@ -249,9 +256,11 @@ class RunTrainer(TrainerOverrides):
         if data is None:
             raise ValueError("evaluation needs an eval_dataset")
         examples = make_examples(data, self.processing_class, "eval_dataset")
-        written, loss = decode_in_processes(
-            self.model_wrapped, self.objective.model, examples, self.decoding, self.args
-        )
+        # The objective computes in mixed precision by itself only once `train` has wrapped it.
+        with self.accelerator.autocast():
+            written, loss = decode_in_processes(
+                self.model_wrapped, self.objective.model, examples, self.decoding, self.args
+            )
         figures = score(
             self.task.get_metrics(), self.processing_class, written.hypotheses, examples
         )
