@@ -74,7 +74,7 @@ def add_missing_splits(
     missing = [name for name in ("test", "dev") if name not in parts]
     tenth = find_tenth(train)
     counts = [sizes[name] or min(default, tenth) for name in missing]
-    if sum(counts) >= len(train) and any(sizes[name] for name in missing):
+    if sum(counts) >= len(train) and max(counts, default=0) > tenth:
         asked = " and ".join(
             f"{count} for {name}" for name, count in zip(missing, counts, strict=True)
         )
