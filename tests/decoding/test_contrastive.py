@@ -73,6 +73,7 @@ def plain(policy, source, top_k, penalty):
     return tokens, total
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(("top_k", "penalty", "look"), [(3, 0.6, 1), (4, 1.0, 4)])
 @torch.no_grad()
 def test_it_is_the_plain_loop(policy, source, top_k, penalty, look, monkeypatch):

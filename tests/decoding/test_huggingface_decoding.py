@@ -58,6 +58,7 @@ def plain(policy, source, choose):
     return rows
 
 
+@pytest.mark.sample(6)
 @pytest.mark.usefixtures("look")
 @torch.no_grad()
 def test_greedy_is_the_plain_loop(policy, source):

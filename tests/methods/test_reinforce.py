@@ -50,6 +50,7 @@ def mean_gradients(method, policy, one, monkeypatch, modules, outputs, weights):
     return total, summed
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("policy", POLICIES, ids=["gru", "no eos", "lstm"])
 @pytest.mark.parametrize(
     ("baseline", "count"),

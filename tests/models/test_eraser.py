@@ -76,6 +76,7 @@ def tolerance(name):
     return 1e-12 if name in RECURRENT else ARCHITECTURES[name].tolerance
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("kept", [None, (3, 0)], ids=["all", "some"])
 @pytest.mark.parametrize("name", BOTH)
 @torch.no_grad()
