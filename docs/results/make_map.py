@@ -100,6 +100,8 @@ def name_column(variant: Mapping[str, Any]) -> str:
         hard, relaxation = settings["straight_through"], settings["relaxation"].replace("_", " ")
         hard = settings["through"] if hard is None else hard
         return f"dss, {'straight-through' if hard else relaxation}"
+    if method == "sequence_match" and not settings["backspace"]:
+        return "sequence_match, no backspace"
     if method == "reinforce":
         count = settings["samples"]
         return f"reinforce, {count} sample{'s' * (count > 1)}"

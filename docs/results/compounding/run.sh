@@ -9,7 +9,7 @@ here=docs/results/compounding out=runs/compounding
 mkdir -p $out
 
 compare() { # NAME TASK OPTIONS
-    freerun compare "${@:2}" --seeds 3 --training.keep last --training.threads 1 --output "$out/$1"
+    freerun compare "${@:2}" --seeds 5 --training.keep last --training.threads 1 --output "$out/$1"
 }
 sums() { # NAME LENGTH UPDATES METHODS
     compare "$1" $here/sums.py:Sums --task.length "$2" --methods "${@:4}" \
