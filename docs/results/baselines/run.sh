@@ -131,12 +131,12 @@ translation)
         --training.evaluate_every 100 --output $out/translation
     ;;
 roll-in-translation)
-    translation compare --model $out/translation-start --config $here/roll_in.yaml --seeds 2 \
+    translation compare --model $out/translation-start --config $here/roll_in.yaml --seeds 3 \
         --training.updates 200 --training.learning_rate 6e-4 --training.evaluate_every 100 \
         --output $out/roll-in
     ;;
 roll-in-spelling)
-    spelling compare --model $out/start --config $here/roll_in_spelling.yaml --seeds 2 \
+    spelling compare --model $out/start --config $here/roll_in_spelling.yaml --seeds 3 \
         --training.batch_size 64 --training.updates 500 --training.learning_rate 1e-3 \
         --training.evaluate_every 250 --output $out/roll-in-spelling
     ;;
