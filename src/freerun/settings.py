@@ -200,6 +200,16 @@ def _show_list(kind: Any) -> str:
     return ""
 
 
+def check_seed(seed: int) -> None:
+    """Check that a number can be a seed.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}; it must be in [0, 2^32)")
+
+
 def parse_spec(spec: str, known: Collection[str], example: str) -> tuple[str, dict[str, str]]:
     """Split a text like `name:setting=value,setting=value` into the name and its settings.
 

@@ -24,7 +24,7 @@ from freerun.report.cost_vectors import (
     save_picture,
 )
 from freerun.report.cost_vectors.values import FEW
-from freerun.settings import SettingError
+from freerun.settings import SettingError, check_seed
 from freerun.study import parse_method
 from freerun.training import load_policy
 from freerun.training.checks import check_lengths
@@ -72,8 +72,7 @@ class CostsOptions:
 
     def __post_init__(self) -> None:
         """Check the range."""
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; it must be in [0, 2^32)")
+        check_seed(self.seed)
 
 
 class CostsCommand(SettingsCommand):

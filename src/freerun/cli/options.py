@@ -288,7 +288,7 @@ class SettingsCommand(click.Command, ABC):
         except click.NoSuchOption as error:
             raise self._unknown_option(error.option_name, ctx) from None
         if ctx.args:
-            hint = _show_list(args, ctx.args[0], self.known) or _see(ctx)
+            hint = _explain_list(args, ctx.args[0], self.known) or _see(ctx)
             raise click.UsageError(f"unexpected argument {ctx.args[0]!r}; {hint}")
         ctx.obj = UserSettings(self.known)
         if ctx.params.get("config"):
@@ -425,7 +425,9 @@ def _repeat_flags(words: Sequence[str], known: Sequence[CommandSetting]) -> list
     return found
 
 
-def _show_list(words: Sequence[str], extra: str, known: Mapping[str, CommandSetting]) -> str | None:
+def _explain_list(
+    words: Sequence[str], extra: str, known: Mapping[str, CommandSetting]
+) -> str | None:
     """Return how to write the list of numbers that `extra` is a part of; None if it is of none."""
     if extra not in words or not re.fullmatch(r"[-\d,\]]+", extra):
         return None

@@ -96,6 +96,14 @@ def add_missing_splits(
     )
 
 
+def limit_to_tenth(
+    sizes: Mapping[str, int | None], items: Sequence[object]
+) -> dict[str, int | None]:
+    """Return the sizes, of which none is over a tenth of the number of examples."""
+    tenth = find_tenth(items)
+    return {name: min(size or tenth, tenth) for name, size in sizes.items()}
+
+
 def find_tenth(items: Sequence[object]) -> int:
     """Return a tenth of the number of examples, but at least 1."""
     return max(len(items) // 10, 1)

@@ -24,6 +24,7 @@ from freerun.decoding import (
     make_sampler,
 )
 from freerun.policy import Policy
+from freerun.settings import check_seed
 
 MAX_CANDIDATES = 1024
 """The maximum number of hypotheses of a beam, and of tokens that contrastive search reads."""
@@ -97,8 +98,7 @@ class Decoding:
             raise ValueError(f"contrastive is {self.contrastive}; it must lie in [0, 1]")
         if not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}; it must lie in [0, 1]")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; it must be in [0, 2^32)")
+        check_seed(self.seed)
         check_truncation(**self.truncation)
         ways = {
             "beam": self.beam > 1,

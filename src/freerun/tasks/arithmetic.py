@@ -13,7 +13,7 @@ from freerun.data.rows import Row
 from freerun.data.splits import (
     add_missing_splits,
     describe_sizes,
-    find_tenth,
+    limit_to_tenth,
     note_shared,
     subsample,
 )
@@ -104,8 +104,7 @@ class Arithmetic(Task):
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         where, what = self.data or "arithmetic", ("questions", "words")
         stream = (self.seed, "arithmetic split")
-        tenth = find_tenth(parts["train"])
-        most = {name: min(size or tenth, tenth) for name, size in sizes.items()}
+        most = limit_to_tenth(sizes, parts["train"])
         add_missing_splits(parts, _key, most, *stream, where=where, what=what)
         notes += subsample(parts, sizes, self.seed, "arithmetic", "questions")
         notes += note_shared(parts, _key, "questions")

@@ -30,7 +30,7 @@ from freerun.data.prose import (
 from freerun.data.splits import (
     add_missing_splits,
     describe_sizes,
-    find_tenth,
+    limit_to_tenth,
     note_shared,
     subsample,
 )
@@ -206,7 +206,6 @@ class Spelling(Task):
         sizes = {"train": self.train_size, "dev": self.dev_size, "test": self.test_size}
         where, what = self.data or "Python's documentation", ("windows", "texts")
         stream = (self.seed, "spelling split")
-        tenth = find_tenth(parts["train"])
-        most = {name: min(size or tenth, tenth) for name, size in sizes.items()}
+        most = limit_to_tenth(sizes, parts["train"])
         add_missing_splits(parts, str, most, *stream, where=where, what=what)
         notes += subsample(parts, sizes, self.seed, "spelling", "windows")

@@ -16,6 +16,7 @@ from freerun.metrics import get_headline
 from freerun.models.huggingface import HuggingFacePolicy
 from freerun.models.settings.base import ModelSettings, TrainingDefaults
 from freerun.policy import Policy
+from freerun.settings import check_seed
 from freerun.tasks.base import Task
 from freerun.training.trackers import TRACKERS, require_trackers
 
@@ -119,7 +120,7 @@ class TrainingSettings:
         for name in ("weight_decay", "warmup", "clip"):
             self._check(name, getattr(self, name) >= 0, "at least 0")
         self._check("momentum", 0 <= self.momentum < 1, "in [0, 1)")
-        self._check("seed", 0 <= self.seed < 2**32, "in [0, 2^32)")
+        check_seed(self.seed)
         # OpenMP ends the process if it cannot start as many.
         self._check("threads", (self.threads or 1) <= MAX_THREADS, f"at most {MAX_THREADS}")
         for name, choices in (
